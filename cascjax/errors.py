@@ -1,0 +1,19 @@
+"""The one error a user can mend, and the nearest-name hint its messages share."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class CascjaxError(ValueError):
+    """Bad input: one line that names the file, row, column or argument, and the way out.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> CascjaxError:
+    """Error for a `name` not among the `known` ones, suggesting the nearest."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return CascjaxError(f"unknown {kind} {name!r}{hint}; known: {', '.join(names)}")

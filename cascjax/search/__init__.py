@@ -1,0 +1,1 @@
+"""Parameters for a budget, and the whole frontier."""

@@ -1,0 +1,123 @@
+"""The evaluation table: what every model really gave and cost on every query."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, Int8
+
+from cascjax.errors import CascjaxError, unknown_name
+
+FIT, EVALUATE = 0, 1
+
+ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
+"""The optional columns that hold estimates from elsewhere, each `[N, K]`."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Table:
+    """An evaluation table of N queries and K models (DESIGN.md, section 5).
+
+    Attributes:
+        quality: `[N, K]` the quality of each model's answer.
+        cost: `[N, K]` what each answer cost, in `cost_unit`.
+        quality_ante: `[N, K]` quality as estimated before the model runs, or None.
+        quality_post: `[N, K]` quality as estimated once the answer is seen, or None.
+        quality_sigma: `[N, K]` standard deviation of ante minus post, or None.
+        cost_ante: `[N, K]` cost as estimated before the model runs, in `cost_unit`, or None.
+        cost_post: `[N, K]` cost as estimated once the answer is seen, in `cost_unit`, or None.
+        features: `[N, F]` what is known of a query before any model runs, or None.
+        signals: `[N, K * P]` what is seen once a model has run, model-major, or None.
+        answer: `[N, K]` the identity of each answer, -1 where there is none, or None.
+        split: `[N]` `FIT` or `EVALUATE`, or None.
+        group: `[N]` index into `groups`, or None.
+        models: the K model names, in column order.
+        cost_unit: the unit of every cost, for instance "USD".
+        groups: the names `group` counts in.
+        feature_names: F names, or empty.
+        signal_names: P names, or empty.
+    """
+
+    quality: Float[np.ndarray, "N K"]
+    cost: Float[np.ndarray, "N K"]
+    quality_ante: Float[np.ndarray, "N K"] | None = None
+    quality_post: Float[np.ndarray, "N K"] | None = None
+    quality_sigma: Float[np.ndarray, "N K"] | None = None
+    cost_ante: Float[np.ndarray, "N K"] | None = None
+    cost_post: Float[np.ndarray, "N K"] | None = None
+    features: Float[np.ndarray, "N F"] | None = None
+    signals: Float[np.ndarray, "N KP"] | None = None
+    answer: Int[np.ndarray, "N K"] | None = None
+    split: Int8[np.ndarray, " N"] | None = None
+    group: Int[np.ndarray, " N"] | None = None
+    models: tuple[str, ...] = field(default=(), metadata={"static": True})
+    cost_unit: str = field(default="", metadata={"static": True})
+    groups: tuple[str, ...] = field(default=(), metadata={"static": True})
+    feature_names: tuple[str, ...] = field(default=(), metadata={"static": True})
+    signal_names: tuple[str, ...] = field(default=(), metadata={"static": True})
+
+    @property
+    def n_queries(self) -> int:
+        """N, the number of rows."""
+        return self.quality.shape[0]
+
+    @property
+    def n_models(self) -> int:
+        """K, the number of models."""
+        return self.quality.shape[1]
+
+    def take(self, rows: Int[np.ndarray, " n"]) -> "Table":
+        """The table of the given rows, in that order."""
+        return jax.tree.map(lambda column: column[rows], self)
+
+    def select_models(self, models: Sequence[str]) -> "Table":
+        """The table of the named models alone, in that order.
+
+        Raises:
+            CascjaxError: a name is unknown or stands twice.
+        """
+        for name in models:
+            if name not in self.models:
+                raise unknown_name("model", name, self.models)
+        if len(set(models)) != len(models):
+            raise CascjaxError(f"a model is named twice in {', '.join(models)}")
+        index = np.array([self.models.index(name) for name in models])
+        per_model = ("quality", "cost", *ESTIMATE_COLUMNS, "answer")
+        columns = {
+            f.name: value[:, index]
+            for f in fields(self)
+            if f.name in per_model and (value := getattr(self, f.name)) is not None
+        }
+        if self.signals is not None:
+            per = self.signals.reshape(self.n_queries, self.n_models, -1)
+            columns["signals"] = per[:, index].reshape(self.n_queries, -1)
+        return replace(self, models=tuple(models), **columns)
+
+    def sort_models(self, mean_cost: Float[np.ndarray, " K"]) -> "Table":
+        """The table with its models in rising `mean_cost`, the order cascades run in."""
+        order = np.argsort(mean_cost, kind="stable")
+        return self.select_models([self.models[i] for i in order])
+
+
+def split_rows(
+    table: Table, seed: int = 0, fit_fraction: float = 0.5
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """Rows to fit on and rows to evaluate on: the table's own split, or one drawn by seed.
+
+    Raises:
+        CascjaxError: a side would be empty.
+    """
+    if table.split is not None:
+        fit, evaluate = np.flatnonzero(table.split == FIT), np.flatnonzero(table.split == EVALUATE)
+    else:
+        rows = np.random.default_rng(seed).permutation(table.n_queries)
+        n_fit = round(fit_fraction * table.n_queries)
+        fit, evaluate = np.sort(rows[:n_fit]), np.sort(rows[n_fit:])
+    if not len(fit) or not len(evaluate):
+        raise CascjaxError(
+            f"the split leaves {len(fit)} rows to fit and {len(evaluate)} to evaluate;"
+            " both need at least one: mend the column 'split' or bring more rows"
+        )
+    return fit, evaluate
