@@ -121,3 +121,27 @@ def split_rows(
             " both need at least one: mend the column 'split' or bring more rows"
         )
     return fit, evaluate
+
+
+def upper_hull(
+    cost: Float[np.ndarray, " K"], quality: Float[np.ndarray, " K"]
+) -> Int[np.ndarray, " H"]:
+    """Indices of the points on the rising upper hull, in rising cost.
+
+    Mixing two neighbours at random reaches every point between them, so this is the best that
+    can be had without looking at the query (RouterBench's "zero router").
+    """
+    hull: list[int] = []
+    # Of points that cost the same only the best can be on the hull.
+    for i in np.lexsort((-quality, cost)):
+        if hull and quality[i] <= quality[hull[-1]]:
+            continue
+        while len(hull) >= 2:
+            a, b = hull[-2], hull[-1]
+            before = (quality[b] - quality[a]) * (cost[i] - cost[a])
+            after = (quality[i] - quality[a]) * (cost[b] - cost[a])
+            if before > after:
+                break
+            hull.pop()
+        hull.append(int(i))
+    return np.array(hull)

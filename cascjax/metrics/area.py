@@ -1,33 +1,12 @@
-"""Area under a frontier, and the hull of the single models (DESIGN.md, section 4)."""
+"""Area under a frontier, and the budgets it is drawn at (DESIGN.md, section 4)."""
+
+import itertools
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from cascjax.errors import CascjaxError
-
-
-def upper_hull(
-    cost: Float[np.ndarray, " K"], quality: Float[np.ndarray, " K"]
-) -> Int[np.ndarray, " H"]:
-    """Indices of the points on the rising upper hull, in rising cost.
-
-    Mixing two neighbours at random reaches every point between them, so this is the best that
-    can be had without looking at the query (RouterBench's "zero router").
-    """
-    hull: list[int] = []
-    # Of points that cost the same only the best can be on the hull.
-    for i in np.lexsort((-quality, cost)):
-        if hull and quality[i] <= quality[hull[-1]]:
-            continue
-        while len(hull) >= 2:
-            a, b = hull[-2], hull[-1]
-            before = (quality[b] - quality[a]) * (cost[i] - cost[a])
-            after = (quality[i] - quality[a]) * (cost[b] - cost[a])
-            if before > after:
-                break
-            hull.pop()
-        hull.append(int(i))
-    return np.array(hull)
+from cascjax.table import upper_hull as upper_hull
 
 
 def area(
@@ -88,5 +67,5 @@ def budgets(
     if count is not None:
         return np.linspace(single_cost.min(), single_cost.max(), count)
     knots = single_cost[upper_hull(single_cost, single_quality)]
-    gaps = [np.linspace(a, b, per_gap) for a, b in zip(knots[:-1], knots[1:], strict=True)]
+    gaps = [np.linspace(a, b, per_gap) for a, b in itertools.pairwise(knots)]
     return np.unique(np.concatenate(gaps)) if gaps else knots

@@ -1,10 +1,19 @@
 """Whole frontiers: one point a budget, for every strategy asked for."""
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from cascjax.estimators import Estimator, truth
+from cascjax.metrics import area
+from cascjax.metrics import budgets as default_budgets
+from cascjax.search.budget import fit_budgets, simulate_settings
+from cascjax.strategies import Strategy
+from cascjax.table import Table
 
 
 @dataclass(frozen=True)
@@ -68,3 +77,107 @@ class Study:
     n_fit: int
     n_evaluate: int
     settings: dict[str, Any] = field(default_factory=dict)
+
+
+def frontier(
+    strategy: Strategy,
+    table: Table,
+    estimator: Estimator,
+    fit_rows: Int[np.ndarray, " n"],
+    evaluate_rows: Int[np.ndarray, " m"],
+    budgets: Float[np.ndarray, " P"],
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Frontier:
+    """Fits a strategy to every budget on one part of a table and scores it on the other.
+
+    Mixed settings are scored by their expectation: (1 - gamma) of the cheap neighbour's mean and
+    gamma of the dear one's.
+
+    Args:
+        strategy: what to draw.
+        table: the truth, models in rising mean cost.
+        estimator: the estimates of all its queries.
+        fit_rows: rows the parameters are found on.
+        evaluate_rows: rows the scores are taken on.
+        budgets: mean costs allowed, in the table's cost unit.
+        progress: called with the number of queries of each chunk simulated.
+    """
+    start = time.perf_counter()
+    beliefs = truth(table) if strategy.sees_truth else estimator
+    fit = fit_budgets(strategy, beliefs.take(fit_rows), table.take(fit_rows), budgets, progress)
+    rest = table.take(evaluate_rows)
+    settings, where = np.unique(fit.parameters, return_inverse=True)
+    means = simulate_settings(strategy, settings, beliefs.take(evaluate_rows), rest, progress)
+    cheap, dear = where.reshape(-1, 2).T
+
+    def mixed(of: np.ndarray) -> np.ndarray:
+        gamma = fit.gamma.reshape(-1, *[1] * (of.ndim - 1))
+        return (1 - gamma) * of[cheap] + gamma * of[dear]
+
+    cost, quality = mixed(means.cost), mixed(means.quality)
+    single_cost, single_quality = _single_models(rest)
+    return Frontier(
+        strategy=strategy.name,
+        budget=budgets,
+        cost=cost,
+        quality=quality,
+        fit_cost=fit.cost,
+        fit_quality=fit.quality,
+        gamma=fit.gamma,
+        parameters=fit.parameters,
+        reach=fit.reach,
+        ran=mixed(means.ran),
+        answered=mixed(means.answered),
+        depth=mixed(means.depth),
+        area=area(cost, quality, single_cost, single_quality),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def study(
+    strategies: Sequence[Strategy],
+    table: Table,
+    estimator: Estimator,
+    fit_rows: Int[np.ndarray, " n"],
+    evaluate_rows: Int[np.ndarray, " m"],
+    *,
+    n_budgets: int | None = None,
+    settings: dict[str, Any] | None = None,
+    progress: Callable[[str, int], None] = lambda strategy, queries: None,
+) -> Study:
+    """Draws the frontier of every strategy over the same budgets.
+
+    Args:
+        strategies: what to compare.
+        table: the truth, models in rising mean cost (see `Table.sort_models`).
+        estimator: the estimates of all its queries.
+        fit_rows: rows the parameters are found on.
+        evaluate_rows: rows the scores are taken on.
+        n_budgets: exact number of budgets, from the cheapest to the dearest single model; by
+            default ten between each pair of neighbours on their hull.
+        settings: what was asked for, for the record.
+        progress: called with a strategy's name and the number of queries simulated.
+    """
+    single_cost, single_quality = _single_models(table.take(evaluate_rows))
+    budgets = default_budgets(single_cost, single_quality, n_budgets)
+    frontiers = tuple(
+        frontier(
+            strategy, table, estimator, fit_rows, evaluate_rows, budgets,
+            lambda queries, name=strategy.name: progress(name, queries),
+        )
+        for strategy in strategies
+    )  # fmt: skip
+    return Study(
+        frontiers=frontiers,
+        models=table.models,
+        cost_unit=table.cost_unit,
+        single_cost=single_cost,
+        single_quality=single_quality,
+        n_fit=len(fit_rows),
+        n_evaluate=len(evaluate_rows),
+        settings=settings or {},
+    )
+
+
+def _single_models(table: Table) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+    return table.cost.mean(0, dtype=np.float64), table.quality.mean(0, dtype=np.float64)

@@ -1,0 +1,136 @@
+"""Independent estimators: a model's estimate moves only when that model runs."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from cascjax.errors import CascjaxError, unknown_name
+from cascjax.estimators.base import Estimates
+from cascjax.table import Table
+
+Matrix: TypeAlias = Float[Array, "B K"] | Float[np.ndarray, "B K"]
+
+NOISE_LEVELS = {
+    "low": (0.6, 0.3, 0.0002, 0.00005),
+    "medium": (1.6, 0.8, 0.0004, 0.0001),
+    "high": (2.4, 1.2, 100.0, 100.0),
+}
+"""The paper's RouterBench noise: sigma of quality ante, post, and of cost ante, post."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Independent:
+    """Estimates that jump from ante to post once a model has run (DESIGN.md, section 2).
+
+    Attributes:
+        quality_ante: `[B, K]` quality as estimated before each model runs.
+        quality_post: `[B, K]` quality as estimated once its answer is seen.
+        sigma: `[1, K]` or `[B, K]` standard deviation of ante minus post.
+        cost_ante: `[B, K]` cost as estimated before each model runs, in the table's cost unit.
+        cost_post: `[B, K]` cost as estimated once it has run, in the table's cost unit.
+    """
+
+    quality_ante: Matrix
+    quality_post: Matrix
+    sigma: Matrix
+    cost_ante: Matrix
+    cost_post: Matrix
+
+    def __call__(self, run: Bool[Array, "B K"]) -> Estimates:
+        """Post-hoc estimates for the models in `run`, ex-ante ones for the rest."""
+        return Estimates(
+            quality=jnp.where(run, self.quality_post, self.quality_ante),
+            covariance=jnp.where(run, 0, jnp.square(self.sigma)),
+            cost=jnp.where(run, self.cost_post, self.cost_ante),
+        )
+
+    def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Independent":
+        """The estimator of some of its queries alone."""
+        taken = jax.tree.map(lambda leaf: leaf[rows], replace(self, sigma=None))
+        return replace(taken, sigma=self.sigma if len(self.sigma) == 1 else self.sigma[rows])
+
+
+def supplied(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Independent:
+    """The estimates that stand in the table.
+
+    Without a column quality_sigma, sigma is the spread of ante minus post over the fit split.
+    Without cost columns, the cost of a model is its mean over the fit split until it has run,
+    and what it really cost from then on.
+
+    Raises:
+        CascjaxError: the table has no quality_ante or no quality_post.
+    """
+    ante, post = table.quality_ante, table.quality_post
+    if ante is None or post is None:
+        missing = "quality_ante" if ante is None else "quality_post"
+        raise CascjaxError(
+            f"the table has no column {missing!r}, which supplied estimates need;"
+            " bring it, or use --estimates noisy"
+        )
+    sigma = table.quality_sigma
+    if sigma is None:
+        sigma = np.std(ante[fit_rows] - post[fit_rows], axis=0, keepdims=True, dtype=np.float64)
+    cost_ante = table.cost_ante
+    if cost_ante is None:
+        mean = np.mean(table.cost[fit_rows], axis=0, dtype=np.float64)
+        cost_ante = np.broadcast_to(mean.astype(np.float32), table.cost.shape)
+    cost_post = table.cost if table.cost_post is None else table.cost_post
+    return Independent(ante, post, np.asarray(sigma, np.float32), cost_ante, cost_post)
+
+
+def noisy(
+    table: Table,
+    key: Array,
+    level: Literal["low", "medium", "high"] | str | tuple[float, float, float, float] = "low",
+) -> Independent:
+    """The paper's RouterBench protocol: the truth with normal noise, then least squares.
+
+    For each model the true value is regressed on its noisy copy, once for each noise; the fits
+    and sigma use all rows, since here the noise is the laboratory and nothing is learned.
+
+    Args:
+        table: the truth.
+        key: a JAX random key.
+        level: a name in `NOISE_LEVELS`, or the four sigmas quality ante, quality post, cost ante,
+            cost post.
+
+    Raises:
+        CascjaxError: an unknown level, or a negative sigma.
+    """
+    if isinstance(level, str):
+        if level not in NOISE_LEVELS:
+            raise unknown_name("noise level", level, NOISE_LEVELS)
+        level = NOISE_LEVELS[level]
+    if min(level) < 0:
+        raise CascjaxError(f"noise levels must not be negative: {level}")
+    truths = (table.quality, table.quality, table.cost, table.cost)
+    ante, post, cost_ante, cost_post = (
+        _regressed(truth, sigma, k)
+        for truth, sigma, k in zip(truths, level, jax.random.split(key, 4), strict=True)
+    )
+    sigma = np.std(ante - post, axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+    return Independent(ante, post, sigma, cost_ante, cost_post)
+
+
+def _regressed(
+    truth: Float[np.ndarray, "N K"], sigma: float, key: Array
+) -> Float[np.ndarray, "N K"]:
+    """Least-squares prediction of each column of `truth` from its noisy copy."""
+    # In float64 on the host: a cost of 1e-5 under a noise of 100 leaves nothing in float32.
+    noise = np.asarray(jax.random.normal(key, truth.shape), np.float64)
+    observed = truth + sigma * noise
+    mean, centred = truth.mean(0, dtype=np.float64), observed - observed.mean(0)
+    spread = np.square(centred).sum(0)
+    slope = (centred * truth).sum(0) / np.where(spread > 0, spread, 1)
+    return (mean + slope * centred).astype(np.float32)
+
+
+def truth(table: Table) -> Independent:
+    """What an oracle believes: the true quality and cost, before and after."""
+    none = np.zeros((1, table.n_models), np.float32)
+    return Independent(table.quality, table.quality, none, table.cost, table.cost)

@@ -1,0 +1,346 @@
+"""E[max] of normal qualities: what a supermodel is worth.
+
+A supermodel M answers with the best of its models, so its value is V(M) = E[max_{i in M} Q_i]
+with Q ~ Normal(mean, covariance) (paper, section 4). For independent qualities it is a
+one-dimensional integral of the product of distribution functions,
+
+    E[max] = lo + integral from lo of (1 - prod_i Phi((x - mean_i) / sigma_i)) dx,
+
+taken by Gauss-Legendre quadrature between knots that sit where the factors bend. For a full
+covariance it is a mean over quasi-random normal points, the same points for every query.
+
+A sigma of 0 is a quality that is known: a step in the product, exact because the step is a knot.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+from jaxtyping import Array, Bool, Float, Int
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from cascjax.errors import CascjaxError
+
+Covariance: TypeAlias = Float[Array, "*B K"] | Float[Array, "*B K K"]
+
+MAX_ENUMERATED = 14
+"""Largest number of models whose 2^K supermodels are enumerated."""
+
+# Quadrature knots of one factor Phi((x - mean) / sigma), in units of sigma. With 8 nodes
+# between neighbours the error stays below 1e-6 of the largest sigma (tests/test_expected_max.py).
+_KNOTS = (-6.0, -2.0, 0.0, 2.0, 6.0)
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+
+
+def expected_max(
+    mean: Float[Array, "*B K"],
+    covariance: Covariance,
+    *,
+    method: Literal["auto", "quadrature", "qmc"] = "auto",
+    samples: int = 1024,
+) -> Float[Array, "*B"]:
+    """E[max_i Q_i] for Q ~ Normal(mean, covariance); differentiable in both.
+
+    Args:
+        mean: quality means.
+        covariance: the variances `[*B, K]` of independent qualities, or whole matrices
+            `[*B, K, K]`; told apart by the number of axes.
+        method: "quadrature" is exact (absolute error below 1e-5 of the largest sigma) and needs
+            variances; "qmc" averages over points, with an error of about sigma / samples^0.8;
+            "auto" takes the exact one wherever it applies.
+        samples: points for "qmc"; a power of two.
+
+    Raises:
+        CascjaxError: "quadrature" was asked for a full covariance, or shapes do not fit.
+    """
+    diagonal = _is_diagonal(mean, covariance)
+    if method == "quadrature" and not diagonal:
+        raise CascjaxError("method 'quadrature' needs variances [B, K]; use 'qmc' for matrices")
+    if diagonal and method != "qmc":
+        sigma = jnp.sqrt(covariance)
+        # Below the highest of the lower ends the maximum cannot fall: start there.
+        low = jnp.max(mean + _KNOTS[0] * sigma, axis=-1, keepdims=True)
+        x, weight = _quadrature(mean, sigma, low)
+        product = jnp.prod(_cdf(x, mean, sigma), axis=-2)
+        return low[..., 0] + jnp.sum(weight * (1 - product), axis=-1)
+    return jnp.mean(jnp.max(_points(mean, covariance, samples), axis=-1), axis=-1)
+
+
+def members(n_models: int, max_size: int | None = None) -> Bool[np.ndarray, "M K"]:
+    """All supermodels of at most `max_size` models, the empty one first, as masks.
+
+    Raises:
+        CascjaxError: `n_models` is beyond `MAX_ENUMERATED`.
+    """
+    if n_models > MAX_ENUMERATED:
+        raise CascjaxError(
+            f"{n_models} models have 2^{n_models} supermodels, too many to enumerate (at most"
+            f" {MAX_ENUMERATED} models); choose fewer with --models, or the strategy 'pandora'"
+        )
+    masks = (np.arange(2**n_models)[:, None] >> np.arange(n_models)) & 1 == 1
+    return masks[masks.sum(1) <= (n_models if max_size is None else max_size)]
+
+
+def supermodel_values(
+    mean: Float[Array, "B K"],
+    covariance: Float[Array, "B K"] | Float[Array, "B K K"],
+    *,
+    max_size: int | None = None,
+    samples: int = 1024,
+) -> Float[Array, "B M"]:
+    """V(M) = E[max_{i in M} Q_i] of every supermodel in `members(K, max_size)`, in one pass.
+
+    The empty supermodel is worth -inf. Exact for variances, quasi-Monte Carlo for matrices.
+
+    Raises:
+        CascjaxError: too many models to enumerate.
+    """
+    rows = _rows(mean.shape[-1], max_size)
+    if _is_diagonal(mean, covariance):
+        sigma = jnp.sqrt(covariance)
+        low = jnp.min(mean + _KNOTS[0] * sigma, axis=-1, keepdims=True)
+        x, weight = _quadrature(mean, sigma, low)
+        values = low + _tail_integrals(x, weight, mean, sigma)[:, rows]
+    else:
+        points = _points(mean, covariance, samples)
+        best = jnp.full((*points.shape[:-1], 1), -jnp.inf)
+        for i in range(mean.shape[-1]):
+            best = jnp.concatenate([best, jnp.maximum(best, points[..., i, None])], axis=-1)
+        values = jnp.mean(best, axis=-2)[:, rows]
+    return values.at[:, 0].set(-jnp.inf)
+
+
+def supermodel_gains(
+    floor: Float[Array, "B J"],
+    mean: Float[Array, "B K"],
+    sigma: Float[Array, "B K"],
+    *,
+    max_size: int | None = None,
+) -> Float[Array, "B J M"]:
+    """E[(max_{i in M} Q_i - floor)+] of every supermodel over every floor, Q independent.
+
+    With a floor of known quality in hand this is what running M would add to it, so one table
+    a query serves every state a strategy can be in, and every price of cost.
+
+    Raises:
+        CascjaxError: too many models to enumerate.
+    """
+    rows = _rows(mean.shape[-1], max_size)
+    low = jnp.min(floor, axis=-1, keepdims=True)
+    x, weight = _quadrature(mean, sigma, low, floor)
+    above = jnp.where(x[:, None, :] > floor[:, :, None], weight[:, None, :], 0)
+    integrate = jax.vmap(_tail_integrals, in_axes=(None, 1, None, None), out_axes=1)
+    return integrate(x, above, mean, sigma)[:, :, rows]
+
+
+def prefix_values(
+    mean: Float[Array, "B K"],
+    covariance: Float[Array, "B K"] | Float[Array, "B K K"],
+    *,
+    samples: int = 1024,
+) -> Float[Array, "B K"]:
+    """V(M_{1:j}) of the K prefixes of the models in order.
+
+    Exact for variances, quasi-Monte Carlo for matrices.
+    """
+    if _is_diagonal(mean, covariance):
+        sigma = jnp.sqrt(covariance)
+        low = jnp.min(mean + _KNOTS[0] * sigma, axis=-1, keepdims=True)
+        x, weight = _quadrature(mean, sigma, low)
+        product = jnp.cumprod(_cdf(x, mean, sigma), axis=-2)
+        return low + jnp.sum(weight[:, None, :] * (1 - product), axis=-1)
+    return jnp.mean(jax.lax.cummax(_points(mean, covariance, samples), axis=2), axis=1)
+
+
+def prefix_gains(
+    floor: Float[Array, "B J"], mean: Float[Array, "B K"], sigma: Float[Array, "#B K"]
+) -> Float[Array, "B J K"]:
+    """E[(max(Q_{s+1}, ..., Q_j) - floor_s)+]: what prefix j adds to floor s, the best of s run.
+
+    The index s runs over 1..J, j over 1..K; the gain is 0 where j <= s.
+    """
+    sigma = jnp.broadcast_to(sigma, mean.shape)
+    x, weight = _quadrature(mean, sigma, jnp.min(floor, axis=-1, keepdims=True), floor)
+    cdf = _cdf(x, mean, sigma)
+    later = jnp.arange(mean.shape[1]) > jnp.arange(floor.shape[1])[:, None]
+    product = jnp.cumprod(jnp.where(later[..., None], cdf[:, None], 1), axis=2)
+    above = jnp.where(x[:, None, :] > floor[:, :, None], weight[:, None, :], 0)
+    return jnp.sum(above[:, :, None, :] * (1 - product), axis=-1)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Maximum:
+    """The distribution of a maximum that grows one model at a time, at fixed points.
+
+    For variances `held` is the product of distribution functions at quadrature nodes, for
+    matrices the maximum at quasi-random draws; either way a model is joined in O(points).
+
+    Attributes:
+        factor: `[B, K, X]` Phi_i at each node, or the draws of Q_i.
+        weight: `[B, X]` quadrature weights, or None for draws.
+        low: `[B, 1]` where the nodes start, or None for draws.
+    """
+
+    factor: Float[Array, "B K X"]
+    weight: Float[Array, "B X"] | None
+    low: Float[Array, "B 1"] | None
+
+    @classmethod
+    def of(
+        cls,
+        mean: Float[Array, "B K"],
+        covariance: Float[Array, "B K"] | Float[Array, "B K K"],
+        samples: int = 1024,
+    ) -> "Maximum":
+        """The maximum of normal qualities."""
+        if not _is_diagonal(mean, covariance):
+            draws = _points(mean, covariance, samples)
+            return cls(jnp.swapaxes(draws, -1, -2), None, None)
+        sigma = jnp.sqrt(covariance)
+        low = jnp.min(mean + _KNOTS[0] * sigma, axis=-1, keepdims=True)
+        x, weight = _quadrature(mean, sigma, low)
+        return cls(_cdf(x, mean, sigma), weight, low)
+
+    def among(self, chosen: Bool[Array, "B K"]) -> Float[Array, "B X"]:
+        """What is held once the chosen models are joined."""
+        if self.weight is None:
+            return jnp.max(jnp.where(chosen[..., None], self.factor, -jnp.inf), axis=1)
+        return jnp.prod(jnp.where(chosen[..., None], self.factor, 1), axis=1)
+
+    def extend(self, held: Float[Array, "B W X"], new: Int[Array, "B W"]) -> Float[Array, "B W X"]:
+        """What is held once one model more is joined to each of W maxima."""
+        factor = jnp.take_along_axis(self.factor, new[..., None], axis=1)
+        return jnp.maximum(held, factor) if self.weight is None else held * factor
+
+    def value(self, held: Float[Array, "B W X"]) -> Float[Array, "B W"]:
+        """E[max] of what is held."""
+        if self.weight is None or self.low is None:
+            return jnp.mean(held, axis=-1)
+        return self.low + jnp.einsum("bx,bwx->bw", self.weight, 1 - held)
+
+    def values_with_each(self, held: Float[Array, "B W X"]) -> Float[Array, "B W K"]:
+        """E[max] of what is held and each single model."""
+        if self.weight is None or self.low is None:
+            return jnp.mean(jnp.maximum(held[:, :, None], self.factor[:, None]), axis=-1)
+        total = self.low + jnp.sum(self.weight, axis=-1, keepdims=True)
+        below = jnp.einsum("bwx,bkx->bwk", held * self.weight[:, None], self.factor)
+        return total[..., None] - below
+
+
+def _is_diagonal(mean: Array, covariance: Array) -> bool:
+    k = mean.shape[-1]
+    if covariance.ndim == mean.ndim and covariance.shape[-1] == k:
+        return True
+    if covariance.ndim == mean.ndim + 1 and covariance.shape[-2:] == (k, k):
+        return False
+    raise CascjaxError(
+        f"mean {mean.shape} needs variances of the same shape or matrices"
+        f" {(*mean.shape, k)}, not {covariance.shape}"
+    )
+
+
+def _rows(n_models: int, max_size: int | None) -> Int[np.ndarray, " M"]:
+    """Bit patterns of `members`, model 0 the lowest bit."""
+    return members(n_models, max_size) @ (1 << np.arange(n_models))
+
+
+def _quadrature(
+    mean: Float[Array, "*B K"],
+    sigma: Float[Array, "*B K"],
+    low: Float[Array, "*B 1"],
+    extra_knots: Float[Array, "*B J"] | None = None,
+) -> tuple[Float[Array, "*B X"], Float[Array, "*B X"]]:
+    """Nodes and weights for the integral of 1 - prod Phi from `low` to where it vanishes."""
+    knots = mean[..., None] + sigma[..., None] * jnp.array(_KNOTS, mean.dtype)
+    knots = knots.reshape(*mean.shape[:-1], -1)
+    knots = knots if extra_knots is None else jnp.concatenate([knots, extra_knots], axis=-1)
+    knots = jnp.sort(jnp.maximum(knots, low), axis=-1)
+    half = (knots[..., 1:] - knots[..., :-1])[..., None] / 2
+    middle = (knots[..., 1:] + knots[..., :-1])[..., None] / 2
+    x = middle + half * jnp.array(_NODES, mean.dtype)
+    weight = half * jnp.array(_WEIGHTS, mean.dtype)
+    flat = (*mean.shape[:-1], -1)
+    return x.reshape(flat), weight.reshape(flat)
+
+
+def _cdf(
+    x: Float[Array, "*B X"], mean: Float[Array, "*B K"], sigma: Float[Array, "*B K"]
+) -> Float[Array, "*B K X"]:
+    """Phi((x - mean) / sigma), a unit step where sigma is 0."""
+    away = x[..., None, :] - mean[..., None]
+    uncertain = sigma[..., None] > 0
+    scaled = away / jnp.where(uncertain, sigma[..., None], 1)
+    return jnp.where(uncertain, ndtr(scaled), (away >= 0).astype(away.dtype))
+
+
+def _tail_integrals(
+    x: Float[Array, "B X"],
+    weight: Float[Array, "B X"],
+    mean: Float[Array, "B K"],
+    sigma: Float[Array, "B K"],
+) -> Float[Array, "B 2**K"]:
+    """Integral of 1 - prod_{i in M} Phi_i for all 2^K subsets M, by bit pattern.
+
+    A subset is a subset of the first half of the models and one of the second, and its product
+    the product of theirs: so the sum over nodes is a matrix product, the bulk of the work.
+    """
+    cdf = _cdf(x, mean, sigma)
+    half = mean.shape[-1] // 2
+    first, second = _subset_products(cdf[:, :half]), _subset_products(cdf[:, half:])
+    products = jnp.einsum("bsx,btx->bts", first * weight[:, None, :], second)
+    return jnp.sum(weight, axis=-1, keepdims=True) - products.reshape(x.shape[0], -1)
+
+
+def _subset_products(factors: Float[Array, "B K X"]) -> Float[Array, "B 2**K X"]:
+    products = jnp.ones((factors.shape[0], 1, factors.shape[2]), factors.dtype)
+    for i in range(factors.shape[1]):
+        products = jnp.concatenate([products, products * factors[:, i, None, :]], axis=1)
+    return products
+
+
+def _points(
+    mean: Float[Array, "*B K"], covariance: Covariance, samples: int
+) -> Float[Array, "*B S K"]:
+    """Quasi-random draws of Normal(mean, covariance), common to the whole batch."""
+    normal = jnp.asarray(_normal_points(mean.shape[-1], samples), mean.dtype)
+    if _is_diagonal(mean, covariance):
+        return mean[..., None, :] + normal * jnp.sqrt(covariance)[..., None, :]
+    root = semidefinite_root(covariance)
+    return mean[..., None, :] + jnp.einsum("sk,...jk->...sj", normal, root)
+
+
+@functools.lru_cache(maxsize=16)
+def _normal_points(dimension: int, samples: int) -> Float[np.ndarray, "S K"]:
+    """Scrambled Sobol points made normal, each axis with mean 0 and variance 1 exactly."""
+    points = ndtri(qmc.Sobol(dimension, seed=0).random(samples))
+    points -= points.mean(0)
+    return points / points.std(0)
+
+
+def semidefinite_root(covariance: Float[Array, "*B K K"]) -> Float[Array, "*B K K"]:
+    """Lower triangular L with L L^T = covariance, also where it is singular.
+
+    Cholesky's algorithm with a zero column wherever the pivot vanishes: a model already run has
+    no variance left, and jitter on the diagonal would give it some.
+    """
+    k = covariance.shape[-1]
+    diagonal = jnp.diagonal(covariance, axis1=-2, axis2=-1)
+    # Relative to the model's own variance: float32 leaves about this much of a vanished pivot.
+    least = 1e-6 * diagonal
+
+    def column(j: Int[Array, ""], root: Array) -> Array:
+        row = jnp.take(root, j, axis=-2)
+        rest = jnp.take(covariance, j, axis=-1) - jnp.einsum("...ij,...j->...i", root, row)
+        pivot = jnp.take(rest, j, axis=-1)[..., None]
+        alive = pivot > jnp.take(least, j, axis=-1)[..., None]
+        new = jnp.where(alive, rest / jnp.sqrt(jnp.where(alive, pivot, 1)), 0)
+        new = jnp.where(jnp.arange(k) >= j, new, 0)
+        return root.at[..., j].set(new)
+
+    return jax.lax.fori_loop(0, k, column, jnp.zeros_like(covariance))

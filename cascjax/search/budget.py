@@ -1,0 +1,152 @@
+"""Parameters for a budget: two neighbours of the mean cost wanted, and how to mix them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cascjax.estimators import Estimator
+from cascjax.simulate import Totals, totals
+from cascjax.strategies import Strategy
+from cascjax.table import Table
+
+SETTINGS = 64
+"""Settings simulated at once; one number, so that each strategy compiles once."""
+
+_ROUNDS = 16
+"""Rounds of refinement at most: enough to tell any two float32 prices apart."""
+
+_CLOSE = 1e-3
+"""Neighbours whose costs differ by less than this share of the budgets' range are close enough:
+mixing them then loses about 1e-6 of quality, since the loss falls with the square."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Parameters of one strategy for P budgets (DESIGN.md, section 3).
+
+    Attributes:
+        parameters: `[P, 2]` two neighbouring settings, cheap then dear.
+        gamma: `[P]` share of queries that take the dear one, so that expected cost is the budget.
+        cost: `[P]` mean cost on the queries fitted on.
+        quality: `[P]` mean quality on the queries fitted on.
+        reach: `[P]` 0 where the budget is met, -1 where it lies below the cheapest reachable
+            cost, 1 where it lies above the dearest: then the nearest reachable setting stands.
+        cheapest: lowest mean cost the strategy reaches.
+        dearest: highest mean cost the strategy reaches.
+    """
+
+    parameters: Float[np.ndarray, "P 2"]
+    gamma: Float[np.ndarray, " P"]
+    cost: Float[np.ndarray, " P"]
+    quality: Float[np.ndarray, " P"]
+    reach: Int[np.ndarray, " P"]
+    cheapest: float
+    dearest: float
+
+
+def simulate_settings(
+    strategy: Strategy,
+    parameters: Float[np.ndarray, " L"],
+    estimator: Estimator,
+    table: Table,
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Totals:
+    """Means per query of any number of settings, `SETTINGS` at a time."""
+    parts = []
+    for start in range(0, len(parameters), SETTINGS):
+        part = parameters[start : start + SETTINGS]
+        padded = np.concatenate([part, np.repeat(part[-1:], SETTINGS - len(part))])
+        sums = totals(strategy, padded, estimator, table.quality, table.cost, progress=progress)
+        parts.append(sums[np.arange(len(part))])
+    fields = zip(*((p.cost, p.quality, p.ran, p.answered, p.depth) for p in parts), strict=True)
+    return Totals(*(np.concatenate(field) for field in fields), parts[0].count).means()
+
+
+def fit_budgets(
+    strategy: Strategy,
+    estimator: Estimator,
+    table: Table,
+    budgets: Float[np.ndarray, " P"],
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Fit:
+    """Finds, for every budget, the cheap and the dear neighbour whose mix costs exactly that.
+
+    All budgets share one pool of simulated settings: first the strategy's whole family, then
+    rounds of points between the neighbours of every budget not yet bracketed closely, until the
+    two cost nearly the same or no float32 lies between them.
+
+    Args:
+        strategy: what to fit.
+        estimator: estimates of the queries to fit on.
+        table: their true quality and cost.
+        budgets: mean costs wanted, in the table's cost unit.
+        progress: called with the number of queries of each chunk simulated.
+    """
+
+    def simulate(parameters: Float[np.ndarray, " L"]) -> Float[np.ndarray, "3 L"]:
+        means = simulate_settings(strategy, parameters, estimator, table, progress)
+        return np.stack([parameters, means.cost, means.quality])
+
+    # float32 from the start: what is returned is what was simulated.
+    pool = simulate(_float32(strategy.family(table, estimator, SETTINGS)))
+    close = _CLOSE * np.ptp(table.cost.mean(0, dtype=np.float64))
+    for _ in range(_ROUNDS):
+        left, right = _neighbours(pool, budgets)
+        gap = np.abs(pool[1, left] - pool[1, right])
+        wide = np.flatnonzero((left != right) & (gap > close))
+        pairs = np.unique(np.stack([left[wide], right[wide]], axis=1), axis=0)[:SETTINGS]
+        new = [
+            _float32(strategy.midpoints(*sorted(pool[0, pair]), SETTINGS // len(pairs)))
+            for pair in pairs
+        ]
+        new = np.setdiff1d(np.concatenate(new), pool[0]) if new else np.empty(0)
+        if not len(new):
+            break
+        pool = np.concatenate([pool, simulate(new)], axis=1)
+        pool = pool[:, np.argsort(pool[0])]
+    return _mix(pool, budgets)
+
+
+def _float32(values: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L"]:
+    return np.unique(np.asarray(values, np.float32)).astype(np.float64)
+
+
+def _neighbours(
+    pool: Float[np.ndarray, "3 L"], budgets: Float[np.ndarray, " P"]
+) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+    """Positions, next to each other in the pool, of settings around each budget.
+
+    Cost need not be monotone in the parameter, so several pairs may qualify: the one of the best
+    mixed quality is taken. A budget out of reach gets the nearest setting twice.
+    """
+    _, cost, quality = pool
+    budget = budgets[:, None]
+    low, high = np.minimum(cost[:-1], cost[1:]), np.maximum(cost[:-1], cost[1:])
+    around = (low <= budget) & (budget <= high)
+    share = np.where(high > low, (budget - cost[:-1]) / np.where(high > low, np.diff(cost), 1), 0)
+    mixed = np.where(around, quality[:-1] + share * np.diff(quality), -np.inf)
+    left = mixed.argmax(1) if mixed.shape[1] else np.zeros(len(budgets), int)
+    nearest = np.lexsort((-quality, cost))[np.where(budgets < cost.min(), 0, -1)]
+    met = around.any(1)
+    return np.where(met, left, nearest), np.where(met, left + 1, nearest)
+
+
+def _mix(pool: Float[np.ndarray, "3 L"], budgets: Float[np.ndarray, " P"]) -> Fit:
+    parameter, cost, quality = pool
+    left, right = _neighbours(pool, budgets)
+    swap = cost[left] > cost[right]
+    cheap, dear = np.where(swap, right, left), np.where(swap, left, right)
+    gap = cost[dear] - cost[cheap]
+    gamma = np.where(gap > 0, (budgets - cost[cheap]) / np.where(gap > 0, gap, 1), 0)
+    reach = np.where(budgets < cost.min(), -1, np.where(budgets > cost.max(), 1, 0))
+    return Fit(
+        parameters=np.stack([parameter[cheap], parameter[dear]], axis=1),
+        gamma=gamma,
+        cost=cost[cheap] + gamma * gap,
+        quality=quality[cheap] + gamma * (quality[dear] - quality[cheap]),
+        reach=reach,
+        cheapest=float(cost.min()),
+        dearest=float(cost.max()),
+    )

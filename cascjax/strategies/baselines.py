@@ -1,0 +1,64 @@
+"""What a strategy is measured against: mixing single models, and the oracle."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from cascjax.estimators import Estimates, Estimator, Independent
+from cascjax.strategies.base import STOP, Outcome, Strategy
+from cascjax.strategies.routing import Routing
+from cascjax.table import Table, upper_hull
+
+
+@dataclass(frozen=True)
+class Mixing(Strategy):
+    """Always run the same model; its parameter is which one.
+
+    Two neighbours on the single models' upper hull, mixed at random to meet a budget, are what
+    can be had without looking at the query (RouterBench's "zero router").
+    """
+
+    name: ClassVar[str] = "mixing"
+
+    def next_model(
+        self,
+        parameters: Float[Array, "*D"],
+        estimates: Estimates,
+        run: Bool[Array, "B K"],
+    ) -> Int[Array, " B"]:
+        """The one model, then `STOP`."""
+        model = jnp.rint(parameters.reshape(-1)[0]).astype(jnp.int32)
+        return jnp.where(jnp.any(run, axis=-1), STOP, model)
+
+    def max_steps(self, n_models: int) -> int:
+        """One."""
+        return 1
+
+    def family(
+        self, table: Table, estimator: Independent | Estimator, count: int
+    ) -> Float[np.ndarray, " count"]:
+        """The models on the single models' upper hull, dearest first."""
+        cost, quality = (column.mean(0, dtype=np.float64) for column in (table.cost, table.quality))
+        return upper_hull(cost, quality)[::-1].astype(np.float64)
+
+    def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
+        """None: there is no model between two models."""
+        return np.full(count, low)
+
+    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
+        """The one model on every query."""
+        n_queries, k = estimator.quality_ante.shape
+        model = jnp.rint(parameters.reshape(parameters.shape[0], -1)[:, 0]).astype(jnp.int32)
+        answer = jnp.broadcast_to(model[:, None], (len(model), n_queries))
+        return Outcome(answer[..., None] == jnp.arange(k), answer)
+
+
+@dataclass(frozen=True)
+class Oracle(Routing):
+    """Routing on the true quality and cost: no router can do better."""
+
+    name: ClassVar[str] = "oracle"
+    sees_truth: ClassVar[bool] = True

@@ -1,0 +1,59 @@
+"""Thresholding: the usual cascade (for instance FrugalGPT, Chen, Zaharia, Zou 2023)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from cascjax.estimators import Estimates, Estimator, Independent
+from cascjax.strategies.base import STOP, Outcome, Strategy
+from cascjax.table import Table
+
+
+@dataclass(frozen=True)
+class Thresholding(Strategy):
+    """Run models in order of mean cost until the last answer's post-hoc quality reaches tau.
+
+    Its answer is the last model run. One tau for all steps, or one a step.
+    """
+
+    name: ClassVar[str] = "thresholding"
+
+    def next_model(
+        self,
+        parameters: Float[Array, "*D"],
+        estimates: Estimates,
+        run: Bool[Array, "B K"],
+    ) -> Int[Array, " B"]:
+        """The next model in order while the last one fell short of its tau."""
+        k = run.shape[-1]
+        step = jnp.sum(run, axis=-1)
+        last = jnp.maximum(step - 1, 0)
+        quality = jnp.take_along_axis(estimates.quality, last[:, None], axis=-1)[:, 0]
+        tau = parameters if parameters.ndim == 0 else parameters[jnp.minimum(last, k - 2)]
+        go_on = (step == 0) | ((step < k) & (quality < tau))
+        return jnp.where(go_on, step, STOP)
+
+    def answer(self, estimates: Estimates, run: Bool[Array, "B K"]) -> Int[Array, " B"]:
+        """The last model run."""
+        return jnp.sum(run, axis=-1) - 1
+
+    def family(
+        self, table: Table, estimator: Independent | Estimator, count: int
+    ) -> Float[np.ndarray, " count"]:
+        """Thresholds at the quantiles of the post-hoc qualities, and beyond them at either end."""
+        all_run = jnp.ones(table.quality.shape, bool)
+        quality = np.asarray(estimator(all_run).quality)
+        inner = np.quantile(quality, np.linspace(1, 0, count - 2))
+        margin = 1 + np.ptp(quality)
+        return np.concatenate([[inner[0] + margin], inner, [inner[-1] - margin]])
+
+    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
+        """How deep every threshold goes."""
+        k = estimator.quality_post.shape[-1]
+        tau = parameters.reshape(parameters.shape[0], 1, -1)
+        short = estimator.quality_post[:, : k - 1] < tau
+        depth = jnp.sum(jnp.cumprod(short.astype(jnp.int32), axis=-1), axis=-1)
+        return Outcome(jnp.arange(k) <= depth[..., None], depth)
