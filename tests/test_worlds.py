@@ -40,7 +40,8 @@ def drawn(request: pytest.FixtureRequest) -> tuple[World, Table]:
 
 def assert_same(one: Table | World, other: Table | World) -> None:
     assert jax.tree.structure(one) == jax.tree.structure(other)
-    jax.tree.map(np.testing.assert_array_equal, one, other)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 def assert_centred(
