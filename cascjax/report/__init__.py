@@ -1,0 +1,1 @@
+"""What a study looks like: on a page, in a picture, in the terminal."""

@@ -1,0 +1,135 @@
+"""The terminal's view of studies and tables, legible at 80 columns and without colour."""
+
+import numpy as np
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table as Grid
+from rich.text import Text
+
+from cascjax.metrics.area import upper_hull
+from cascjax.report.facts import (
+    REFERENCES,
+    cost_texts,
+    gain_text,
+    out_of_reach,
+    plain,
+    quality_text,
+    scores,
+    share_text,
+    summary,
+)
+from cascjax.search.frontier import Study
+from cascjax.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
+
+GROUPS_SHOWN = 12
+"""Groups listed by name; the rest are counted together."""
+
+
+def areas_table(study: Study) -> Grid:
+    """One row a strategy in falling order of area: area, gain over mixing, seconds."""
+    grid = _grid("strategy", "area", "gain over mixing", "seconds")
+    for score in scores(study):
+        f = score.frontier
+        grid.add_row(
+            Text(f.strategy),
+            quality_text(f.area),
+            gain_text(score.gain),
+            f"{f.seconds:.2f}",
+            style="dim" if f.strategy in REFERENCES else None,
+        )
+    return grid
+
+
+def print_study(study: Study, console: Console) -> None:
+    """Prints the areas, the finding in words, and the budgets that were out of reach."""
+    console.print(areas_table(study))
+    console.print(Text(" ".join(summary(study))))
+    for note in out_of_reach(study):
+        console.print(Text(f"note: {note}", style="yellow"))
+
+
+def inspect_table(table: Table, source: str) -> list[RenderableType]:
+    """What an evaluation table holds: its models, rows, splits, groups and optional columns.
+
+    Args:
+        table: what to describe; models are listed in rising mean cost.
+        source: where it came from, for the heading.
+    """
+    heading = Text(f"{plain(source)}\n", style="bold")
+    counts = f"{table.n_queries:,} rows, {table.n_models} models, cost in "
+    heading.append(counts + (plain(table.cost_unit) or "an unnamed unit"), style="not bold")
+    parts: list[RenderableType] = [heading, _models(table)]
+    parts.append(Group(_line("split", _split(table)), _line("columns", _columns(table))))
+    if table.group is not None:
+        parts.append(_groups(table))
+    return parts
+
+
+def _grid(first: str, *others: str) -> Grid:
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    grid.add_column(first, overflow="fold", ratio=None)
+    for name in others:
+        grid.add_column(name, justify="right", no_wrap=True)
+    return grid
+
+
+def _line(name: str, value: str) -> RenderableType:
+    row = Grid.grid(padding=(0, 2))
+    row.add_column(width=8)
+    row.add_column(overflow="fold")
+    row.add_row(Text(name, style="bold"), Text(value))
+    return row
+
+
+def _models(table: Table) -> Grid:
+    quality, cost = table.quality.mean(axis=0), table.cost.mean(axis=0)
+    hull, order = upper_hull(cost, quality), np.argsort(cost, kind="stable")
+    unit = f" ({plain(table.cost_unit)})" if table.cost_unit else ""
+    grid = _grid("model", "mean quality", f"mean cost{unit}", "on hull")
+    for i, text in zip(order, cost_texts(cost[order]), strict=True):
+        name = Text(plain(table.models[i]))
+        grid.add_row(name, quality_text(quality[i]), text, "yes" if i in hull else "")
+    return grid
+
+
+def _split(table: Table) -> str:
+    if table.split is None:
+        return "none in the file: drawn by seed"
+    fit, evaluate = (int(np.sum(table.split == side)) for side in (FIT, EVALUATE))
+    return f"{fit:,} rows to fit, {evaluate:,} to evaluate"
+
+
+def _columns(table: Table) -> str:
+    names = (*ESTIMATE_COLUMNS, "features", "signals", "answer", "split", "group")
+    present = [
+        f"{name} {_shape(value.shape)}"
+        for name in names
+        if (value := getattr(table, name)) is not None
+    ]
+    absent = [name for name in names if getattr(table, name) is None]
+    text = ", ".join(present) or "none but quality and cost"
+    return text + (f"\nabsent: {', '.join(absent)}" if absent else "")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(str(n) for n in shape)}]"
+
+
+def _groups(table: Table) -> RenderableType:
+    assert table.group is not None
+    counts = np.bincount(table.group, minlength=len(table.groups))
+    order = np.argsort(-counts, kind="stable")
+    # One group more than fits would take the line that says one was left out.
+    shown = order if len(order) <= GROUPS_SHOWN + 1 else order[:GROUPS_SHOWN]
+    grid = _grid("group", "rows", "share", "best model's mean quality")
+    for g in shown:
+        rows = table.group == g
+        best = table.quality[rows].mean(axis=0).max() if counts[g] else np.nan
+        share = share_text(float(counts[g]) / max(table.n_queries, 1))
+        grid.add_row(Text(plain(table.groups[g])), f"{counts[g]:,}", share, quality_text(best))
+    if len(shown) < len(order):
+        rest = int(counts[order[len(shown) :]].sum())
+        note = f"and {len(order) - len(shown)} more groups, {rest:,} rows in all"
+        return Group(grid, Padding(Text(note), (0, 0, 1, 0)))
+    return grid

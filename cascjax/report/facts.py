@@ -1,0 +1,239 @@
+"""What a study says, in numbers and plain words, for the page and the terminal alike."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from cascjax.errors import CascjaxError
+from cascjax.metrics.area import area, upper_hull
+from cascjax.search.frontier import Frontier, Study
+
+REFERENCES = ("mixing", "oracle")
+"""Frontiers that are not policies to choose between: what is had for free, and the ceiling."""
+
+DESCRIPTIONS = {
+    "routing": "Picks one model before any has run, and runs that one alone.",
+    "thresholding": "Runs the models cheapest first, and stops at the first answer whose "
+    "estimated quality passes a threshold.",
+    "cascading": "Runs the models cheapest first, and after each answer weighs whether going "
+    "on is worth its cost.",
+    "cascade-routing": "After each answer weighs every set of models that could still be run, "
+    "and may skip any of them.",
+    "pandora": "Runs the models in falling order of their reservation value, and stops once "
+    "the best answer beats the next one.",
+    "mixing": "Picks one single model at random, without looking at the query: the upper hull "
+    "of the single models.",
+    "oracle": "Routing on the true quality and cost of every answer: a ceiling no policy can "
+    "use in practice.",
+}
+"""One sentence for each strategy known by name."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of the table of areas.
+
+    Attributes:
+        frontier: whose score it is.
+        gain: area above that of mixing single models at random; NaN where it has none.
+    """
+
+    frontier: Frontier
+    gain: float
+
+
+def plain(text: object) -> str:
+    """One printable line of `text`: names come from users' files and go to terminals and XML."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def short_names(names: Sequence[str], width: int = 24) -> list[str]:
+    """Distinct labels of at most `width` characters: the last path component where that will do."""
+    names = [plain(name) for name in names]
+    last = [name.rstrip("/").rsplit("/", 1)[-1].strip() or name or "(unnamed)" for name in names]
+    counts = Counter(last)
+    labels = [
+        short if counts[short] == 1 else name for short, name in zip(last, names, strict=True)
+    ]
+    labels = [_middle(label, width) for label in labels]
+    counts = Counter(labels)
+    return [
+        label if counts[label] == 1 else f"{_middle(label, width - 5)} #{i + 1}"
+        for i, label in enumerate(labels)
+    ]
+
+
+def _middle(text: str, width: int) -> str:
+    """`text` with its middle left out: versions and sizes stand at the end of model names."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def cost_text(value: float) -> str:
+    """A cost to three significant digits, without an exponent where that is readable."""
+    return cost_texts([value])[0]
+
+
+def cost_texts(values: Sequence[float] | Float[np.ndarray, " P"]) -> list[str]:
+    """Costs with one number of decimals, so that a column of them lines up.
+
+    The smallest positive one keeps three significant digits.
+    """
+    positive = [abs(v) for v in values if np.isfinite(v) and v != 0]
+    decimals = max(0, 2 - int(np.floor(np.log10(min(positive))))) if positive else 0
+    if decimals > 8 or (positive and max(positive) >= 1e9):
+        return [f"{v:.3g}" for v in values]
+    # Digits far below what the largest one can show are noise to the eye.
+    return [f"{v:,.{decimals}f}" for v in values]
+
+
+def quality_text(value: float) -> str:
+    """A quality or area: four decimals on a 0 to 1 scale, two on a scale up to 100."""
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.2f}"
+
+
+def gain_text(value: float) -> str:
+    """A difference of qualities, signed."""
+    return quality_text(value) if not value > 0 else f"+{quality_text(value)}"
+
+
+def share_text(value: float) -> str:
+    """A share of queries in whole percent; a dash for none."""
+    if value <= 0:
+        return "–"
+    if value < 0.005:
+        return "<1%"
+    # What falls short of all queries must not read as all of them.
+    return ">99%" if 0.995 <= value < 1 - 1e-9 else f"{value:.0%}"
+
+
+def single_gain(
+    study: Study, cost: Float[np.ndarray, " P"], quality: Float[np.ndarray, " P"]
+) -> Float[np.ndarray, " P"]:
+    """`[P]` quality above the single models' upper hull at the same cost; NaN left of the hull."""
+    hull = upper_hull(study.single_cost, study.single_quality)
+    mixing = np.interp(cost, study.single_cost[hull], study.single_quality[hull], left=np.nan)
+    return quality - mixing
+
+
+def scores(study: Study) -> list[Score]:
+    """The frontiers in falling order of area, each with its gain over mixing."""
+    mixing = next((f.area for f in study.frontiers if f.strategy == "mixing"), None)
+    if mixing is None:
+        try:
+            hull = upper_hull(study.single_cost, study.single_quality)
+            cost, quality = study.single_cost, study.single_quality
+            mixing = area(cost[hull], quality[hull], cost, quality)
+        except CascjaxError:  # one model, or all at one cost: nothing to mix between
+            mixing = np.nan
+    ranked = sorted(study.frontiers, key=lambda f: -f.area if np.isfinite(f.area) else np.inf)
+    return [Score(f, f.area - mixing) for f in ranked]
+
+
+def out_of_reach(study: Study) -> list[str]:
+    """One sentence for each strategy and side on which budgets could not be met exactly."""
+    notes = []
+    for f in study.frontiers:
+        ends = (
+            (-1, "below its cheapest", f.reachable[0]),
+            (1, "above its dearest", f.reachable[1]),
+        )
+        for side, end, cost in ends:
+            budgets = np.sort(f.budget[f.reach == side])
+            if len(budgets):
+                notes.append(
+                    f"{f.strategy}: {len(budgets)} of {len(f.budget)} budgets lie {end} reachable"
+                    f" cost, {cost_text(cost)}{_unit(study)}: {_listed(budgets)}."
+                )
+    return notes
+
+
+def _listed(budgets: Float[np.ndarray, " P"]) -> str:
+    texts = cost_texts(budgets)
+    return ", ".join(texts) if len(texts) <= 5 else f"{texts[0]} to {texts[-1]}"
+
+
+def _unit(study: Study) -> str:
+    return f" {plain(study.cost_unit)}" if study.cost_unit else ""
+
+
+def curve(frontier: Frontier) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+    """Costs and qualities `[P]` in rising cost, as the area joins them."""
+    order = np.lexsort((frontier.quality, frontier.cost))
+    return frontier.cost[order], frontier.quality[order]
+
+
+def summary(study: Study) -> list[str]:
+    """The finding in a few plain sentences; every number is read off the study."""
+    ranked = [s for s in scores(study) if np.isfinite(s.frontier.area)]
+    contenders = [s for s in ranked if s.frontier.strategy not in REFERENCES]
+    queries = f"{study.n_evaluate:,} held-out queries and {len(study.models)} models"
+    if not contenders:
+        return [f"Measured on {queries}; no policy was among the strategies asked for."]
+    best, others = contenders[0], contenders[1:]
+    name = best.frontier.strategy
+    lead = f"{name} does best of {len(contenders)} policies: its" if others else f"the {name}"
+    sentences = [f"On {queries}, {lead} frontier has an area of {quality_text(best.frontier.area)}"]
+    if np.isfinite(best.gain):
+        way = "above" if best.gain >= 0 else "below"
+        sentences[0] += f", {quality_text(abs(best.gain))} {way} mixing single models at random"
+    sentences[0] += "."
+    sentences += _at_the_middle(study, best.frontier, [s.frontier for s in others])
+    sentences += _against_best_single(study, best.frontier)
+    oracle = next((s for s in ranked if s.frontier.strategy == "oracle"), None)
+    if oracle is not None:
+        sentences.append(
+            "An oracle that knew every answer's quality beforehand would have an area of"
+            f" {quality_text(oracle.frontier.area)}."
+        )
+    return sentences
+
+
+def _at_the_middle(study: Study, best: Frontier, others: list[Frontier]) -> list[str]:
+    """What `best` reaches at the middle budget, against routing or else the runner-up."""
+    cost, quality = curve(best)
+    if not len(cost):
+        return []
+    at = max(float(np.median(best.budget)), cost[0])
+    reached = float(np.interp(at, cost, quality))
+    text = (
+        f"At the middle budget, {cost_text(at)}{_unit(study)} per query, it reaches quality"
+        f" {quality_text(reached)}"
+    )
+    rival = next((f for f in others if f.strategy == "routing"), others[0] if others else None)
+    if rival is not None:
+        other = float(np.interp(at, *curve(rival), left=np.nan))
+        if np.isfinite(other):
+            way = "above" if reached >= other else "below"
+            text += f", {quality_text(abs(reached - other))} {way} {rival.strategy}"
+    return [text + "."]
+
+
+def _against_best_single(study: Study, best: Frontier) -> list[str]:
+    """How little of the best single model's cost buys its quality."""
+    top = int(np.lexsort((study.single_cost, -study.single_quality))[0])
+    target, price = float(study.single_quality[top]), float(study.single_cost[top])
+    cost, quality = curve(best)
+    model = f"the best single model, {short_names(study.models, 40)[top]}"
+    enough = np.flatnonzero(quality >= target)
+    if not len(enough):
+        short = quality_text(target - float(np.nanmax(quality)))
+        return [f"It stays {short} short of {model} (quality {quality_text(target)})."]
+    i = int(enough[0])
+    reached = float(cost[i])
+    if i and quality[i] > quality[i - 1]:
+        share = (target - quality[i - 1]) / (quality[i] - quality[i - 1])
+        reached = float(cost[i - 1] + share * (cost[i] - cost[i - 1]))
+    if price <= 0:
+        return []
+    return [
+        f"It matches {model} (quality {quality_text(target)}), at {reached / price:.0%} of that"
+        " model's cost."
+    ]

@@ -1,0 +1,199 @@
+"""The report: one HTML file that explains a study and opens anywhere, offline."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cascjax import __version__
+from cascjax.io.files import atomic_write
+from cascjax.metrics.area import upper_hull
+from cascjax.report.facts import (
+    DESCRIPTIONS,
+    REFERENCES,
+    cost_texts,
+    gain_text,
+    out_of_reach,
+    plain,
+    quality_text,
+    scores,
+    share_text,
+    short_names,
+    summary,
+)
+from cascjax.report.pictures import (
+    INK,
+    css_variable,
+    depth_colors,
+    frontier_svg,
+    model_colors,
+    runs_svgs,
+    strategy_styles,
+)
+from cascjax.search.frontier import Frontier, Study
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """What one strategy runs, ready for the page."""
+
+    strategy: str
+    description: str
+    pictures: dict[str, Any]
+    budgets: list[str]
+    rows: list[tuple[str, list[str]]]
+    models: list[tuple[str, str, list[str]]]
+    unused: list[str]
+    depths: list[tuple[str, str, list[str]]]
+
+
+def write_report(study: Study, path: str | Path, command: str) -> None:
+    """Writes the study as one self-contained HTML page, atomically.
+
+    The page shows the finding in words, the frontiers, their areas, what each strategy runs at
+    its budgets, the single models, and how it was made.
+
+    Args:
+        study: what to show.
+        path: where to write.
+        command: the command line that made the study, for the record.
+
+    Raises:
+        CascjaxError: the file cannot be written; what was there before is left as it was.
+    """
+    html = render(study, command)
+    with atomic_write(path) as temporary:
+        Path(temporary).write_text(html, encoding="utf-8")
+
+
+def render(study: Study, command: str) -> str:
+    """The report as a string of HTML."""
+    # Jinja is wanted only here, and `cascjax` should start fast.
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = resources.files("cascjax.report").joinpath("report.html").read_text("utf-8")
+    ranked = scores(study)
+    styles = strategy_styles(study)
+    references = [s.frontier for s in ranked if s.frontier.strategy in REFERENCES]
+    policies = [s.frontier for s in ranked if s.frontier.strategy not in REFERENCES]
+    gains = [s.gain for s in ranked if np.isfinite(s.gain) and s.frontier.strategy != "oracle"]
+    widest = max(gains, default=0.0)
+    return environment.from_string(template).render(
+        title=f"{len(study.frontiers)} strategies over {len(study.models)} models",
+        summary=summary(study),
+        # The pictures are built by an XML writer, which has escaped every name in them.
+        picture=Markup(frontier_svg(study)),
+        narrow=Markup(frontier_svg(study, narrow=True)),
+        palette=_palette(study),
+        scores=[
+            {
+                "strategy": s.frontier.strategy,
+                "description": DESCRIPTIONS.get(s.frontier.strategy, ""),
+                "color": f"var({css_variable(styles[s.frontier.strategy][0])})",
+                "area": quality_text(s.frontier.area),
+                "gain": gain_text(s.gain),
+                "bar": _bar(s.gain, widest),
+                "seconds": f"{s.frontier.seconds:.2f}",
+                "reference": s.frontier.strategy in REFERENCES,
+            }
+            for s in ranked
+        ],
+        runs=[_runs(study, f, i, Markup) for i, f in enumerate(policies + references)],
+        best=(policies + references)[0].strategy if ranked else None,
+        singles=_singles(study),
+        unreached=out_of_reach(study),
+        unit=plain(study.cost_unit),
+        n_fit=f"{study.n_fit:,}",
+        n_evaluate=f"{study.n_evaluate:,}",
+        settings={plain(k): plain(v) for k, v in study.settings.items()},
+        command=plain(command),
+        versions={"cascjax": __version__, "jax": metadata.version("jax")},
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _palette(study: Study) -> dict[str, dict[str, str]]:
+    """The page's CSS variables for each theme: those that the pictures refer to."""
+    styles = strategy_styles(study).values()
+    themes = {}
+    for theme, column in (("light", 0), ("dark", 1)):
+        themes[theme] = {name: pair[column] for name, pair in INK.items()}
+        themes[theme] |= {css_variable(style[0])[2:]: style[column] for style in styles}
+    return themes
+
+
+def _bar(gain: float, widest: float) -> float:
+    """Width in percent of a gain's bar; the oracle's may run off the scale and is cut."""
+    return round(100 * min(max(gain / widest, 0.0), 1.0), 1) if widest > 0 < gain else 0.0
+
+
+def _singles(study: Study) -> list[dict[str, Any]]:
+    hull = upper_hull(study.single_cost, study.single_quality)
+    costs = cost_texts(study.single_cost)
+    return [
+        {
+            "name": plain(name),
+            "quality": quality_text(study.single_quality[i]),
+            "cost": costs[i],
+            "on_hull": i in hull,
+        }
+        for i, name in enumerate(study.models)
+    ]
+
+
+def _runs(study: Study, f: Frontier, number: int, markup: Any) -> _Runs:
+    """A table over about five budgets, evenly spread in rank, and the pictures over them all."""
+    order = np.argsort(f.budget, kind="stable")
+    shown = order[np.unique(np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int))]
+    counts = np.arange(1, f.depth.shape[1] + 1)
+    rows = [
+        ("mean cost", cost_texts(f.cost[shown])),
+        ("mean quality", [quality_text(q) for q in f.quality[shown]]),
+        ("models run per query", [f"{d:.2f}" for d in f.depth[shown] @ counts]),
+    ]
+    names, colors = short_names(study.models, 32), model_colors(len(study.models))
+    deep = np.flatnonzero((f.depth > 0).any(axis=0))
+    used = (f.ran > 0).any(axis=0) | (f.answered > 0).any(axis=0)
+    models = [
+        (
+            names[k],
+            colors[k],
+            [
+                _ran_and_answered(f.ran[p, k], f.answered[p, k], bool(deep.max(initial=0)))
+                for p in shown
+            ],
+        )
+        for k in np.flatnonzero(used)
+    ]
+    ramp = depth_colors(int(deep.max(initial=0)) + 1)
+    return _Runs(
+        strategy=f.strategy,
+        description=DESCRIPTIONS.get(f.strategy, ""),
+        pictures={k: markup(v) for k, v in runs_svgs(study, f, f"runs-{number}").items()},
+        budgets=cost_texts(f.budget[shown]),
+        rows=rows,
+        models=models,
+        unused=[names[k] for k in np.flatnonzero(~used)],
+        # Depth tells something only of strategies that may run more than one model.
+        depths=[
+            (
+                f"{d + 1} model{'s' if d else ''}",
+                ramp[d],
+                [share_text(f.depth[p, d]) for p in shown],
+            )
+            for d in deep
+            if deep.max() > 0
+        ],
+    )
+
+
+def _ran_and_answered(ran: float, answered: float, both: bool) -> str:
+    """A cell of the models' table; where every model that runs answers, one number will do."""
+    return f"{share_text(ran)} | {share_text(answered)}" if both and ran > 0 else share_text(ran)
