@@ -1,0 +1,387 @@
+"""E[max]: against plain float64 integrals, closed forms and scipy's adaptive quadrature."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import plain
+import pytest
+from scipy.integrate import quad
+from scipy.special import ndtr
+
+from cascjax.errors import CascjaxError
+from cascjax.expected_max import (
+    MAX_ENUMERATED,
+    Maximum,
+    expected_max,
+    members,
+    prefix_gains,
+    prefix_values,
+    semidefinite_root,
+    supermodel_gains,
+    supermodel_values,
+)
+
+EPS = float(np.finfo(np.float32).eps)
+
+ROWS = 24
+
+SIGMAS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
+    "mixed from 1e-3 to 10": lambda rng, shape: 10 ** rng.uniform(-3, 1, shape),
+    "alike": lambda rng, shape: rng.uniform(0.3, 0.6, shape),
+    "some zero": lambda rng, shape: rng.uniform(0.1, 2, shape) * (rng.random(shape) < 0.6),
+    "all zero": lambda rng, shape: np.zeros(shape),
+}
+
+MEANS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
+    "near": lambda rng, shape: rng.normal(0.7, 0.2, shape),
+    "far": lambda rng, shape: rng.normal(0, 20, shape),
+    "equal": lambda rng, shape: np.repeat(rng.normal(0, 1, (shape[0], 1)), shape[1], 1),
+    "tied in part": lambda rng, shape: rng.integers(0, 3, shape) / 2,
+}
+
+CASES = [(sigma, mean) for sigma in SIGMAS for mean in MEANS]
+
+
+def drawn(sigma: str, mean: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 rows, and their variances such that the square root is the very sigma compared."""
+    rng = np.random.default_rng(k)
+    variance = np.square(SIGMAS[sigma](rng, (ROWS, k))).astype(np.float32)
+    return MEANS[mean](rng, (ROWS, k)).astype(np.float32), variance
+
+
+def allowance(mean: np.ndarray, sigma: np.ndarray, floor: np.ndarray | None = None) -> np.ndarray:
+    """The error stated, 1e-5 of the largest sigma, and what float32 adds to it.
+
+    A sum of weights over the whole range of the nodes, six sigma around every mean, rounds to a
+    few units in the last place of that range and of the means.
+    """
+    ends = [mean - 6 * sigma, mean + 6 * sigma] + ([] if floor is None else [floor])
+    ends = np.concatenate(ends, axis=1)
+    return 1e-5 * sigma.max(1) + 4 * EPS * (np.ptp(ends, axis=1) + abs(ends).max(1))
+
+
+@functools.cache
+def jitted(kernel: Callable[..., Any], **static: Any) -> Callable[..., Any]:
+    return jax.jit(functools.partial(kernel, **static))
+
+
+# The plain integral first, since all else leans on it.
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_plain_integral_is_adaptive_quadrature(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mean, sigma = rng.normal(0, 1, 4), 10 ** rng.uniform(-2, 0.5, 4)
+    sigma[: seed % 3] = 0
+    low, high = (mean - 12 * sigma).max(), (mean + 12 * sigma).max()
+
+    def above(x: float) -> float:
+        sure = sigma == 0
+        return 1 - float(np.prod(ndtr((x - mean[~sure]) / sigma[~sure])) * (x >= mean[sure]).all())
+
+    points = np.clip(np.sort(mean), low, high)
+    expected = low + quad(above, low, high, points=points, epsabs=1e-12, limit=500)[0]
+    assert plain.expected_max(mean, sigma) == pytest.approx(expected, abs=1e-9)  # quad's own error
+
+
+def test_plain_integral_has_the_textbook_values() -> None:
+    # Expected largest of n unit normals: 1/sqrt(pi), 3/(2 sqrt(pi)), ...
+    textbook = {1: 0, 2: np.pi**-0.5, 3: 1.5 * np.pi**-0.5, 4: 1.029375373003964}
+    for n, expected in textbook.items():
+        assert plain.expected_max(np.zeros(n), np.ones(n)) == pytest.approx(expected, abs=1e-12)
+
+
+# Independent qualities.
+
+
+@pytest.mark.parametrize(("sigmas", "means"), CASES)
+@pytest.mark.parametrize("k", [1, 2, 5, 11])
+def test_expected_max_is_the_integral(sigmas: str, means: str, k: int) -> None:
+    mean, variance = drawn(sigmas, means, k)
+    found = np.asarray(jitted(expected_max)(mean, variance))
+    sigma = np.sqrt(variance.astype(np.float64))
+    expected = [plain.expected_max(m, s) for m, s in zip(mean, sigma, strict=True)]
+    error = abs(found - expected)
+    assert (error <= allowance(mean, sigma)).all()
+    assert error.max() < 1e-4
+
+
+@pytest.mark.parametrize("k", [3, 4, 6, 7, 8, 9, 10])
+def test_expected_max_of_every_other_number_of_models(k: int) -> None:
+    mean, variance = drawn("mixed from 1e-3 to 10", "near", k)
+    found = np.asarray(jitted(expected_max)(mean, variance))
+    sigma = np.sqrt(variance.astype(np.float64))
+    expected = [plain.expected_max(m, s) for m, s in zip(mean, sigma, strict=True)]
+    assert (abs(found - expected) <= allowance(mean, sigma)).all()
+
+
+def test_certain_qualities_give_their_maximum_exactly() -> None:
+    mean = np.array([[0.1, 0.7, 0.7], [-3, -5, -4], [1e-3, 0, 1e3]], np.float32)
+    found = jitted(expected_max)(mean, np.zeros((3, 3), np.float32))
+    np.testing.assert_array_equal(found, mean.max(1))
+
+
+@pytest.mark.parametrize(("sigmas", "means"), CASES)
+@pytest.mark.parametrize("max_size", [None, 2])
+def test_every_supermodel_has_its_value(sigmas: str, means: str, max_size: int | None) -> None:
+    k = 5
+    mean, variance = (column[:6] for column in drawn(sigmas, means, k))
+    found = np.asarray(jitted(supermodel_values, max_size=max_size)(mean, variance))
+    masks = members(k, max_size)
+    assert found.shape == (6, len(masks))
+    assert (found[:, 0] == -np.inf).all()
+    sigma = np.sqrt(variance.astype(np.float64))
+    for b, j in np.ndindex(6, len(masks)):
+        if j:
+            expected = plain.expected_max(mean[b, masks[j]], sigma[b, masks[j]])
+            # The nodes span all models, so a small supermodel bears the error of the largest.
+            assert abs(found[b, j] - expected) <= allowance(mean, sigma)[b]
+
+
+def test_supermodels_of_many_models() -> None:
+    mean, variance = (column[:2] for column in drawn("mixed from 1e-3 to 10", "near", 11))
+    found, sigma = np.asarray(jitted(supermodel_values)(mean, variance)), np.sqrt(variance)
+    masks = members(11)
+    for j in np.random.default_rng(0).integers(1, 2**11, 60):
+        expected = [plain.expected_max(mean[b, masks[j]], sigma[b, masks[j]]) for b in (0, 1)]
+        assert (abs(found[:, j] - expected) <= allowance(mean, sigma)).all()
+
+
+def test_members_are_all_subsets_once() -> None:
+    masks = members(4)
+    assert masks.shape == (16, 4)
+    assert not masks[0].any()
+    assert len({tuple(mask) for mask in masks.tolist()}) == 16
+    np.testing.assert_array_equal(np.bincount(members(6, 3).sum(1)), [1, 6, 15, 20])
+
+
+@pytest.mark.parametrize("sigmas", SIGMAS)
+def test_gain_of_a_supermodel_over_a_floor(sigmas: str) -> None:
+    k = 4
+    mean, variance = (column[:10] for column in drawn(sigmas, "near", k))
+    sigma = np.sqrt(variance)
+    # Floors below, among and far above the means; one stands twice.
+    floor = mean[:, [0, 1, 0, 2, 2]] + np.array([0, 0, 0, -5, 90], np.float32)
+    found = np.asarray(jitted(supermodel_gains)(floor, mean, sigma))
+    masks = members(k)
+    least = allowance(mean, sigma, floor)
+    for b, j, m in np.ndindex(found.shape):
+        chosen = np.flatnonzero(masks[m])
+        expected = plain.gain(float(floor[b, j]), mean[b, chosen], sigma[b, chosen])
+        assert abs(found[b, j, m] - expected) <= least[b]
+
+
+@pytest.mark.parametrize(("sigmas", "means"), CASES)
+def test_prefixes(sigmas: str, means: str) -> None:
+    k = 5
+    mean, variance = (column[:16] for column in drawn(sigmas, means, k))
+    sigma = np.sqrt(variance)
+    values = np.asarray(jitted(prefix_values)(mean, variance))
+    floor = np.random.default_rng(1).normal(mean.mean(1, keepdims=True), 1, (16, k - 1))
+    floor = np.maximum.accumulate(floor, axis=1).astype(np.float32)
+    gains = np.asarray(jitted(prefix_gains)(floor, mean, sigma))
+    least = allowance(mean, sigma, floor)
+    exact = sigma.astype(np.float64)
+    for b, j in np.ndindex(16, k):
+        expected = plain.expected_max(mean[b, : j + 1], exact[b, : j + 1])
+        assert abs(values[b, j] - expected) <= least[b]
+        for s in range(k - 1):  # s + 1 models have run, and prefix j adds s + 1, ..., j
+            later = slice(s + 1, j + 1)
+            expected = plain.gain(floor[b, s], mean[b, later], exact[b, later])
+            assert abs(gains[b, s, j] - expected) <= least[b]
+            assert j > s or gains[b, s, j] == 0
+
+
+@jax.jit
+def grown(mean: jax.Array, variance: jax.Array, chosen: jax.Array) -> tuple[jax.Array, ...]:
+    """What the chosen are worth, what they are with each other model, and with the last one."""
+    maximum = Maximum.of(mean, variance)
+    held = maximum.among(chosen)[:, None]
+    last = jnp.full((len(mean), 1), mean.shape[1] - 1)
+    with_last = maximum.value(maximum.extend(held, last))
+    return maximum.value(held), maximum.values_with_each(held), with_last
+
+
+def test_a_maximum_grows_as_a_whole_set_would() -> None:
+    k = 6
+    mean, variance = (column[:8] for column in drawn("alike", "near", k))
+    chosen = np.random.default_rng(0).random((8, k)) < 0.4
+    chosen[:, 0] = True
+    value, each, joined = (np.asarray(found) for found in grown(mean, variance, chosen))
+    sigma = np.sqrt(variance)
+    least = allowance(mean, sigma)
+
+    def expected(b: int, more: list[int]) -> float:
+        among = sorted({*np.flatnonzero(chosen[b]).tolist(), *more})
+        return plain.expected_max(mean[b, among], sigma[b, among])
+
+    for b in range(8):
+        assert abs(value[b, 0] - expected(b, [])) <= least[b]
+        for i in np.flatnonzero(~chosen[b]):
+            assert abs(each[b, 0, i] - expected(b, [int(i)])) <= least[b]
+        if not chosen[b, -1]:
+            assert abs(float(joined[b, 0]) - expected(b, [k - 1])) <= least[b]
+
+
+# Correlated qualities.
+
+
+def correlated(rng: np.random.Generator, n: int, k: int, rank: int) -> np.ndarray:
+    root = rng.normal(0, 0.7, (n, k, rank))
+    return (root @ root.swapaxes(1, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("samples", [256, 1024, 4096])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_two_correlated_models_have_clarks_value(samples: int, rank: int) -> None:
+    rng = np.random.default_rng(rank)
+    mean = rng.normal(0, 0.7, (200, 2)).astype(np.float32)
+    covariance = correlated(rng, 200, 2, rank)
+    found = np.asarray(jitted(expected_max, samples=samples)(mean, covariance))
+    rows = zip(mean, covariance.astype(np.float64), strict=True)
+    error = abs(found - [plain.expected_max_of_two(m, c) for m, c in rows])
+    # Stated: about sigma / samples^0.8; "about" taken as the mean within it, the worst in four.
+    stated = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2).max(1)) / samples**0.8
+    assert (error / stated).mean() < 1
+    assert (error / stated).max() < 4
+
+
+@pytest.mark.parametrize("rank", [1, 3, 5])
+def test_correlated_values_are_means_over_draws(rank: int) -> None:
+    rng, n, k, draws = np.random.default_rng(rank), 3, 5, 100_000
+    mean, covariance = rng.normal(0, 0.5, (n, k)).astype(np.float32), correlated(rng, n, k, rank)
+    if rank == 3:  # a model that has run: no variance left, nor covariance
+        covariance[:, 2], covariance[:, :, 2] = 0, 0
+    values = np.asarray(jitted(supermodel_values)(mean, covariance))
+    prefixes = np.asarray(jitted(prefix_values)(mean, covariance))
+    alone = np.asarray(jitted(expected_max, samples=1024)(mean, covariance))
+    masks = members(k)
+    for b in range(n):
+        # float64 draws by the symmetric root: nothing in common with Cholesky or Sobol.
+        eigenvalue, vector = np.linalg.eigh(covariance[b].astype(np.float64))
+        root = vector * np.sqrt(np.clip(eigenvalue, 0, None))
+        q = mean[b] + rng.standard_normal((draws, k)) @ root.T
+        sigma = np.sqrt(np.diag(covariance[b]).max())
+        # Four times the stated error of 1024 points, and four standard errors of these draws.
+        least = 4 * sigma * (1024**-0.8 + draws**-0.5)
+        for j in range(1, len(masks)):
+            assert abs(values[b, j] - q[:, masks[j]].max(1).mean()) < least
+        highest = np.maximum.accumulate(q, axis=1).mean(0)
+        assert (abs(prefixes[b] - highest) < least).all()
+        assert abs(alone[b] - highest[-1]) < least
+
+
+def test_points_and_quadrature_agree_on_a_diagonal() -> None:
+    mean, variance = drawn("alike", "near", 5)
+    exact = np.asarray(jitted(expected_max)(mean, variance))
+    by_points = np.asarray(jitted(expected_max, method="qmc")(mean, variance))
+    matrices = variance[:, :, None] * np.eye(5, dtype=np.float32)
+    by_matrices = np.asarray(jitted(expected_max)(mean, matrices))
+    stated = np.sqrt(variance.max(1)) * 1024**-0.8
+    assert (abs(by_points - exact) < 4 * stated).all()
+    np.testing.assert_allclose(by_matrices, by_points, atol=1e-5)  # the same points; float32
+
+
+@pytest.mark.parametrize(
+    ("k", "rank"), [(1, 1), (2, 1), (5, 5), (5, 2), (11, 1), (11, 4), (11, 10), (11, 11)]
+)
+def test_semidefinite_root(k: int, rank: int) -> None:
+    n = 2000
+    covariance = correlated(np.random.default_rng(k), n, k, rank)
+    scale = 10 ** np.random.default_rng(rank).uniform(-3, 1, (n, k)).astype(np.float32)
+    covariance *= scale[:, :, None] * scale[:, None, :]
+    covariance[::3, 0], covariance[::3, :, 0] = 0, 0
+    root = np.asarray(jax.jit(semidefinite_root)(covariance), np.float64)
+    assert np.isfinite(root).all()
+    np.testing.assert_array_equal(root, np.tril(root))
+    assert (root[::3, 0] == 0).all()
+    sigma = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    error = abs(root @ root.swapaxes(1, 2) - covariance)
+    # A pivot of 1e-6 of a variance may be dropped, and what is left beside it is by
+    # Cauchy-Schwarz at most 1e-3 of the two sigmas' product: doubled for float32.
+    assert (error <= 2e-3 * sigma[:, :, None] * sigma[:, None, :]).all()
+
+
+# Gradients: one compiled function, [ROWS, 5], serves them all.
+
+
+@jax.jit
+def slopes(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """dE[max]/dmean and dE[max]/dvariance of each row."""
+    return jax.grad(lambda m, v: expected_max(m, v).sum(), argnums=(0, 1))(mean, variance)
+
+
+def test_gradient_in_the_means_is_the_chance_of_being_the_maximum() -> None:
+    mean, variance = drawn("alike", "near", 5)
+    gradient = slopes(mean, variance)[0]
+    sigma = np.sqrt(variance.astype(np.float64))
+    rows = zip(mean.astype(np.float64), sigma, strict=True)
+    expected = [plain.highest_probability(m, s) for m, s in rows]
+    # The error of a derivative of the quadrature; 1e-5 holds for values.
+    np.testing.assert_allclose(gradient, expected, atol=1e-4)
+
+
+def test_gradients_are_differences() -> None:
+    mean, variance = drawn("alike", "near", 5)
+    by_mean, by_variance = slopes(mean, variance)
+    m, v, h = mean[0].astype(np.float64), variance[0].astype(np.float64), 1e-5
+
+    def value(m: np.ndarray, v: np.ndarray) -> float:
+        return plain.expected_max(m, np.sqrt(v))
+
+    for i, step in enumerate(h * np.eye(5)):
+        slope = (value(m + step, v) - value(m - step, v)) / (2 * h)
+        assert by_mean[0, i] == pytest.approx(slope, abs=1e-4)
+        slope = (value(m, v + step) - value(m, v - step)) / (2 * h)
+        # d sigma / d variance = 1 / (2 sigma) is up to 1.7 here: as much more error.
+        assert by_variance[0, i] == pytest.approx(slope, abs=2e-4)
+
+
+def test_gradients_where_qualities_are_certain() -> None:
+    mean, variance = drawn("alike", "near", 5)
+    # Rows 0 and 1: no noise at all; one certain quality with one uncertain rival.
+    variance[0], variance[1, 1:] = 0, 0
+    mean[0] = [0.1, 0.2, 0.9, 0.3, 0.4]
+    mean[1], variance[1, 0] = [0.4, 0.9, 0.3, 0.2, 0.1], 0.09
+    by_mean, by_variance = slopes(mean, variance)
+    win = ndtr((0.4 - 0.9) / 0.3)
+    np.testing.assert_allclose(by_mean[:2], [[0, 0, 1, 0, 0], [win, 1 - win, 0, 0, 0]], atol=1e-4)
+    # The one uncertain quality moves E[max] by density / (2 sigma) a unit of variance.
+    slope = plain.density(np.array(5 / 3)) / 0.6
+    assert by_variance[1, 0] == pytest.approx(slope, abs=2e-4)
+    assert np.isfinite(by_variance).all()
+
+
+def test_gradients_in_a_matrix_with_a_model_that_has_run_are_finite() -> None:
+    covariance = jnp.diag(jnp.array([0.09, 0.0, 0.04]))
+    gradient = jax.jit(jax.grad(expected_max, argnums=(0, 1)))
+    for slope in gradient(jnp.array([0.4, 0.5, 0.3]), covariance):
+        assert np.isfinite(slope).all()
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((4, 3), (4, 2)), ((4, 3), (4, 3, 2)), ((4, 3), (4, 4, 3)), ((3,), (4, 3, 3)), ((4, 3), (3,))],
+)
+def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...]) -> None:
+    mean, covariance = (jnp.ones(shape) for shape in shapes)
+    # Where shapes are checked at run time, that check speaks first.
+    with pytest.raises((CascjaxError, TypeError)):
+        expected_max(mean, covariance)
+
+
+def test_quadrature_of_matrices_is_refused() -> None:
+    with pytest.raises(CascjaxError, match="qmc"):
+        expected_max(jnp.ones((2, 3)), jnp.ones((2, 3, 3)), method="quadrature")
+
+
+def test_too_many_models_to_enumerate_are_refused() -> None:
+    with pytest.raises(CascjaxError, match="too many"):
+        members(MAX_ENUMERATED + 1)
