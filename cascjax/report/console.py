@@ -68,9 +68,9 @@ def inspect_table(table: Table, source: str) -> list[RenderableType]:
 
 def _grid(first: str, *others: str) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    grid.add_column(first, overflow="fold", ratio=None)
+    grid.add_column(Text(first), overflow="fold")
     for name in others:
-        grid.add_column(name, justify="right", no_wrap=True)
+        grid.add_column(Text(name), justify="right", no_wrap=True)
     return grid
 
 
@@ -83,7 +83,7 @@ def _line(name: str, value: str) -> RenderableType:
 
 
 def _models(table: Table) -> Grid:
-    quality, cost = table.quality.mean(axis=0), table.cost.mean(axis=0)
+    quality, cost = (c.mean(axis=0, dtype=np.float64) for c in (table.quality, table.cost))
     hull, order = upper_hull(cost, quality), np.argsort(cost, kind="stable")
     unit = f" ({plain(table.cost_unit)})" if table.cost_unit else ""
     grid = _grid("model", "mean quality", f"mean cost{unit}", "on hull")
@@ -120,14 +120,15 @@ def _groups(table: Table) -> RenderableType:
     assert table.group is not None
     counts = np.bincount(table.group, minlength=len(table.groups))
     order = np.argsort(-counts, kind="stable")
+    order = order[counts[order] > 0]
     # One group more than fits would take the line that says one was left out.
     shown = order if len(order) <= GROUPS_SHOWN + 1 else order[:GROUPS_SHOWN]
     grid = _grid("group", "rows", "share", "best model's mean quality")
     for g in shown:
         rows = table.group == g
-        best = table.quality[rows].mean(axis=0).max() if counts[g] else np.nan
-        share = share_text(float(counts[g]) / max(table.n_queries, 1))
-        grid.add_row(Text(plain(table.groups[g])), f"{counts[g]:,}", share, quality_text(best))
+        best = quality_text(table.quality[rows].mean(axis=0, dtype=np.float64).max())
+        share = share_text(float(counts[g]) / table.n_queries)
+        grid.add_row(Text(plain(table.groups[g])), f"{counts[g]:,}", share, best)
     if len(shown) < len(order):
         rest = int(counts[order[len(shown) :]].sum())
         note = f"and {len(order) - len(shown)} more groups, {rest:,} rows in all"

@@ -12,7 +12,7 @@ from cascjax.metrics.area import area, upper_hull
 from cascjax.search.frontier import Frontier, Study
 
 REFERENCES = ("mixing", "oracle")
-"""Frontiers that are not policies to choose between: what is had for free, and the ceiling."""
+"""Strategies that are not there to be chosen: what is had for free, and the ceiling."""
 
 DESCRIPTIONS = {
     "routing": "Picks one model before any has run, and runs that one alone.",
@@ -26,8 +26,8 @@ DESCRIPTIONS = {
     "the best answer beats the next one.",
     "mixing": "Picks one single model at random, without looking at the query: the upper hull "
     "of the single models.",
-    "oracle": "Routing on the true quality and cost of every answer: a ceiling no policy can "
-    "use in practice.",
+    "oracle": "Routing on the true quality and cost of every answer: a ceiling, out "
+    "of reach in practice.",
 }
 """One sentence for each strategy known by name."""
 
@@ -96,12 +96,14 @@ def quality_text(value: float) -> str:
     """A quality or area: four decimals on a 0 to 1 scale, two on a scale up to 100."""
     if not np.isfinite(value):
         return "–"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.2f}"
+    decimals = 4 if abs(value) < 10 else 2
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # + 0.0: no minus before zero
 
 
 def gain_text(value: float) -> str:
     """A difference of qualities, signed."""
-    return quality_text(value) if not value > 0 else f"+{quality_text(value)}"
+    text = quality_text(value)
+    return f"+{text}" if value > 0 and text.strip("0.") else text
 
 
 def share_text(value: float) -> str:
@@ -146,11 +148,11 @@ def out_of_reach(study: Study) -> list[str]:
             (1, "above its dearest", f.reachable[1]),
         )
         for side, end, cost in ends:
-            budgets = np.sort(f.budget[f.reach == side])
-            if len(budgets):
+            missed = np.sort(f.budget[f.reach == side])
+            if len(missed):
                 notes.append(
-                    f"{f.strategy}: {len(budgets)} of {len(f.budget)} budgets lie {end} reachable"
-                    f" cost, {cost_text(cost)}{_unit(study)}: {_listed(budgets)}."
+                    f"{f.strategy}: {len(missed)} of {len(f.budget)} budgets ({_listed(missed)})"
+                    f" lie {end} reachable cost, {cost_text(cost)}{_unit(study)}."
                 )
     return notes
 
@@ -176,11 +178,17 @@ def summary(study: Study) -> list[str]:
     contenders = [s for s in ranked if s.frontier.strategy not in REFERENCES]
     queries = f"{study.n_evaluate:,} held-out queries and {len(study.models)} models"
     if not contenders:
-        return [f"Measured on {queries}; no policy was among the strategies asked for."]
+        return [f"Measured on {queries}; only reference strategies were asked for."]
     best, others = contenders[0], contenders[1:]
     name = best.frontier.strategy
-    lead = f"{name} does best of {len(contenders)} policies: its" if others else f"the {name}"
-    sentences = [f"On {queries}, {lead} frontier has an area of {quality_text(best.frontier.area)}"]
+    area_text = quality_text(best.frontier.area)
+    lead = f"the {name}"
+    if others:
+        lead = f"{name} does best of {len(contenders)} strategies"
+        if quality_text(others[0].frontier.area) == area_text:
+            lead += f", level with {others[0].frontier.strategy} to the digits shown"
+        lead += ": its"
+    sentences = [f"On {queries}, {lead} frontier has an area of {area_text}"]
     if np.isfinite(best.gain):
         way = "above" if best.gain >= 0 else "below"
         sentences[0] += f", {quality_text(abs(best.gain))} {way} mixing single models at random"

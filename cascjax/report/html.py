@@ -82,11 +82,11 @@ def render(study: Study, command: str) -> str:
     ranked = scores(study)
     styles = strategy_styles(study)
     references = [s.frontier for s in ranked if s.frontier.strategy in REFERENCES]
-    policies = [s.frontier for s in ranked if s.frontier.strategy not in REFERENCES]
+    choices = [s.frontier for s in ranked if s.frontier.strategy not in REFERENCES]
     gains = [s.gain for s in ranked if np.isfinite(s.gain) and s.frontier.strategy != "oracle"]
     widest = max(gains, default=0.0)
     return environment.from_string(template).render(
-        title=f"{len(study.frontiers)} strategies over {len(study.models)} models",
+        title=f"Routing and cascading over {len(study.models)} models",
         summary=summary(study),
         # The pictures are built by an XML writer, which has escaped every name in them.
         picture=Markup(frontier_svg(study)),
@@ -105,8 +105,8 @@ def render(study: Study, command: str) -> str:
             }
             for s in ranked
         ],
-        runs=[_runs(study, f, i, Markup) for i, f in enumerate(policies + references)],
-        best=(policies + references)[0].strategy if ranked else None,
+        runs=[_runs(study, f, i, Markup) for i, f in enumerate(choices + references)],
+        best=(choices + references)[0].strategy if ranked else None,
         singles=_singles(study),
         unreached=out_of_reach(study),
         unit=plain(study.cost_unit),

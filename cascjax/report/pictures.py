@@ -210,7 +210,7 @@ def _ramp(name: str, start: float, stop: float, count: int) -> list[str]:
 
 def _is_log(costs: Float[np.ndarray, " P"]) -> bool:
     positive = costs[np.isfinite(costs) & (costs > 0)]
-    return len(positive) == len(costs) > 0 and positive.max() > LOG_SPAN * positive.min()
+    return bool(len(positive) == len(costs) > 0 and positive.max() > LOG_SPAN * positive.min())
 
 
 def _cost_axis(axes: "Axes", log: bool, label: str, ticks: int = 6) -> None:
@@ -248,7 +248,7 @@ def _frontier(
     log = _is_log(np.concatenate([study.single_cost, *(cost for cost, _ in curves)]))
     tips: dict[str, str] = {}
 
-    figure = _figure(5.4, 7.4) if narrow else _figure(11, 8.2)
+    figure = _figure(5.4, 7.4) if narrow else _figure(11.0, 8.2)
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.5, 1))
     columns = 2 if narrow else 5
     legend = 0.03 * -(-(len(study.frontiers) + 2) // columns) + 0.035

@@ -1,0 +1,509 @@
+"""The page, its pictures and the terminal's tables: whole, safe, and true to the study."""
+
+import io
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from cascjax.errors import CascjaxError
+from cascjax.metrics.area import upper_hull
+from cascjax.report import facts, pictures
+from cascjax.report.console import areas_table, inspect_table, print_study
+from cascjax.report.html import render, write_report
+from cascjax.search.frontier import Frontier, Study
+from cascjax.table import Table
+
+STRATEGIES = (
+    "mixing",
+    "routing",
+    "thresholding",
+    "cascading",
+    "cascade-routing",
+    "pandora",
+    "oracle",
+    "some-new-one",
+)
+ONE_MODEL = ("mixing", "routing", "oracle")
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "a$x^2$ & \"quoted\" 'names'",
+    "模型 😀 [bold]x[/bold] {{ 7 * 7 }}",
+    "esc\x1b[31m nul\x00 line\nfeed ]]> <!--",
+    "-->" + "very-long/" * 20 + "end",
+)
+ROUTERBENCH = {  # mean quality and cost of the 11 models of Hu et al. (2024), on a sample
+    "mistralai/mistral-7b-chat": (0.584, 0.0000819),
+    "WizardLM/WizardLM-13B-V1.2": (0.568, 0.000124),
+    "mistralai/mixtral-8x7b-chat": (0.742, 0.000249),
+    "meta/code-llama-instruct-34b-chat": (0.611, 0.000313),
+    "zero-one-ai/Yi-34B-Chat": (0.774, 0.000331),
+    "claude-instant-v1": (0.674, 0.000367),
+    "meta/llama-2-70b-chat": (0.619, 0.000379),
+    "gpt-3.5-turbo-1106": (0.732, 0.000422),
+    "claude-v1": (0.728, 0.0036),
+    "claude-v2": (0.551, 0.00381),
+    "gpt-4-1106-preview": (0.880, 0.00504),
+}
+
+
+def make_study(names: tuple[str, ...], points: int = 12, seed: int = 0) -> Study:
+    """A study of random but well-formed frontiers; RouterBench's models keep their own means."""
+    rng, K = np.random.default_rng(seed), len(names)
+    if set(names) <= set(ROUTERBENCH):
+        quality, cost = np.array([ROUTERBENCH[name] for name in names]).T
+    else:
+        quality, cost = np.sort(rng.random(K)), np.linspace(0.5, 2.5, K)
+    budget = np.linspace(cost[0], cost[-1], points)
+
+    def shares(rows: int) -> np.ndarray:
+        return rng.dirichlet(np.full(K, 0.4), rows)
+
+    frontiers = []
+    for i, name in enumerate(STRATEGIES):
+        depth, ran = shares(points), shares(points)
+        if name in ONE_MODEL:
+            depth = np.eye(K)[np.zeros(points, int)]
+        frontiers.append(
+            Frontier(
+                strategy=name,
+                budget=budget,
+                cost=budget * (1 + 0.01 * rng.random(points)),
+                quality=np.sort(rng.random(points)),
+                fit_cost=budget,
+                fit_quality=np.sort(rng.random(points)),
+                gamma=rng.random(points),
+                parameters=rng.random((points, 2)),
+                reach=np.zeros(points, int),
+                ran=ran,
+                answered=ran if name in ONE_MODEL else shares(points),
+                depth=depth,
+                reachable=(float(cost[0]), float(cost[-1])),
+                area=0.5 + 0.0123 * i,
+                seconds=0.5 + i,
+            )
+        )
+    return Study(
+        frontiers=tuple(frontiers),
+        models=names,
+        cost_unit="USD",
+        single_cost=cost,
+        single_quality=quality,
+        n_fit=1000,
+        n_evaluate=2345,
+        settings={"estimates": "noisy", "seed": 7},
+    )
+
+
+SETS = {
+    "3": tuple(ROUTERBENCH)[::5],
+    "5": HOSTILE,
+    "11": tuple(ROUTERBENCH),
+}
+
+
+@pytest.fixture(params=SETS, scope="module")
+def study(request: pytest.FixtureRequest) -> Study:
+    return make_study(SETS[request.param])
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element closed in turn, every attribute and text kept."""
+
+    VOID = ("meta", "link", "img", "br", "hr", "input")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.tags: set[str] = set()
+        self.texts: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self.rows and "tr" in self.open:
+            self.rows[-1][-1:] = [self.rows[-1][-1] + data] if self.rows[-1] else []
+
+
+@pytest.fixture(scope="module")
+def html(study: Study) -> str:
+    return render(study, "cascjax frontier <t> --out 'a & b'")
+
+
+class TestPictures:
+    def test_well_formed_titled_and_self_contained(self, html: str) -> None:
+        ids: list[str] = []
+        svgs = re.findall("<svg.*?</svg>", html, re.DOTALL)
+        assert len(svgs) == 2 + 3 * 5 + 3
+        for svg in svgs:
+            root = ET.fromstring(svg)
+            assert root.find("{*}title") is not None
+            own = [e.get("id") for e in root.iter() if e.get("id")]
+            ids += [i for i in own if i]
+            targets = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)|labelledby="([^"]+)"', svg)
+            assert {"".join(t) for t in targets} <= set(own)
+            assert set(re.findall(r"https?://[^\"]*", svg)) == {"http://www.w3.org/2000/svg"}
+            assert not root.findall(".//{*}script")
+        assert len(set(ids)) == len(ids)
+
+    def test_every_model_is_labelled_with_its_text(self, study: Study) -> None:
+        for narrow in (False, True):
+            root = ET.fromstring(pictures.frontier_svg(study, narrow))
+            texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+            assert {*facts.short_names(study.models), *STRATEGIES} <= set(texts)
+
+    def test_same_picture_twice(self) -> None:
+        study = make_study(SETS["5"])
+        assert pictures.frontier_svg(study) == pictures.frontier_svg(study)
+
+    @pytest.mark.parametrize("narrow", [False, True])
+    def test_labels_of_eleven_models_keep_apart(self, narrow: bool) -> None:
+        figure, _ = pictures._frontier(make_study(SETS["11"]), narrow=narrow)
+        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+        assert len(boxes) == 11
+        for i, a in enumerate(boxes):
+            assert not any(a.overlaps(b) for b in boxes[:i])
+
+    def test_cost_axis_is_logarithmic_where_costs_span_widely(self) -> None:
+        for key, scale in (("11", "log"), ("5", "linear")):
+            figure, _ = pictures._frontier(make_study(SETS[key]))
+            assert figure.axes[0].get_xscale() == scale
+
+    def test_points_are_joined_linearly_in_cost_on_a_log_axis(self) -> None:
+        x, y, knots = pictures._joined(np.array([1.0, 100.0]), np.array([0.0, 1.0]), log=True)
+        np.testing.assert_allclose(y, (x - 1) / 99, atol=1e-12)
+        assert knots == [0, len(x) - 1]
+
+    def test_stack_adds_up_to_the_shares(self) -> None:
+        study = make_study(SETS["3"], points=3)
+        f = study.frontiers[4]
+        root = ET.fromstring(pictures.runs_svgs(study, f, "p")["Whose answer is returned"])
+        titles = [t.text for t in root.iter("{http://www.w3.org/2000/svg}title")][1:]
+        assert titles == [m for k, m in enumerate(study.models) if np.any(f.answered[:, k] > 0)]
+
+    def test_png(self, tmp_path: Path) -> None:
+        pictures.save_png(make_study(SETS["5"]), tmp_path / "a.png", dpi=50)
+        data = (tmp_path / "a.png").read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        assert int.from_bytes(data[16:20]) == 550
+        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+    def test_global_settings_are_left_alone(self) -> None:
+        import matplotlib
+
+        before = matplotlib.rcParams.copy()
+        with pictures._style():
+            assert matplotlib.rcParams.copy() != before
+        assert matplotlib.rcParams.copy() == before
+
+    def test_matplotlib_is_not_imported_until_it_draws(self) -> None:
+        code = "import sys, cascjax.report.html, cascjax.report.console as c;"
+        code += "sys.exit('matplotlib' in sys.modules or 'jinja2' in sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class TestPage:
+    def test_well_formed_and_self_contained(self, html: str) -> None:
+        page = Page(html)
+        assert page.open == []
+        links = [v for _, name, v in page.attributes if name in ("href", "src", "xlink:href")]
+        assert all(link.startswith("#") for link in links)
+        assert not page.tags & {"script", "link", "img", "iframe", "object", "embed"}
+        assert not any(name.startswith("on") for _, name, _ in page.attributes)
+        assert set(re.findall(r"\w+://[^\s\"<]*", html)) == {"http://www.w3.org/2000/svg"}
+        assert not re.search(r"@import|url\((?!#)", html)
+        ids = [v for _, name, v in page.attributes if name == "id"]
+        assert len(ids) == len(set(ids))
+
+    def test_every_colour_variable_has_a_value_in_both_themes(self, html: str) -> None:
+        used = set(re.findall(r"var\((--[\w-]+)", html))
+        light, dark = html.split("@media screen and (prefers-color-scheme: dark)")
+        for theme in (light, dark[: dark.index("}\n}")]):
+            assert used <= set(re.findall(r"(--[\w-]+):", theme))
+
+    def test_names_are_shown_and_never_obeyed(self) -> None:
+        study = make_study(HOSTILE)
+        few = replace(study, frontiers=study.frontiers[3:5], cost_unit="<script>")
+        html = render(few, "cascjax <script>")
+        assert "<script" not in html
+        assert "alert(1)</script" not in html
+        page = Page(html)
+        first = [row[0].strip() for row in page.rows]
+        for name in HOSTILE:
+            assert facts.plain(name) in first
+        assert "{{ 7 * 7 }}" in html
+        assert not set(html) & {"\x00", "\x1b"}
+
+    def test_areas_are_the_studys(self, study: Study, html: str) -> None:
+        rows = {row[0].split()[0]: row[1:] for row in Page(html).rows if len(row) == 4}
+        mixing = study.frontiers[0].area
+        for f in study.frontiers:
+            expected = [f"{f.area:.4f}", f"{f.area - mixing:+.4f}", f"{f.seconds:.2f}"]
+            expected[1] = expected[1].replace("+0.0000", "0.0000")
+            assert [cell.strip() for cell in rows[f.strategy]] == expected
+
+    def test_single_models_are_the_studys(self, study: Study, html: str) -> None:
+        rows = {tuple(cell.strip() for cell in row) for row in Page(html).rows}
+        hull = upper_hull(study.single_cost, study.single_quality)
+        costs = facts.cost_texts(study.single_cost)
+        for i, name in enumerate(study.models):
+            on = "yes" if i in hull else "no"
+            row = (facts.plain(name), f"{study.single_quality[i]:.4f}", costs[i], on)
+            assert row in rows
+
+    def test_shares_at_budgets_are_the_studys(self) -> None:
+        study = make_study(SETS["3"], points=2)
+        f = study.frontiers[1]
+        ran = np.array([[0.25, 0.745, 0.005], [0.0, 0.003, 0.997]])
+        f = replace(f, ran=ran, answered=ran)
+        rows = Page(render(replace(study, frontiers=(f,)), "")).rows
+        names = facts.short_names(study.models)
+        assert [names[0], "25%", "–"] in rows
+        assert [names[1], "74%", "<1%"] in rows
+        assert [names[2], "<1%", ">99%"] in rows or [names[2], "0%", ">99%"] in rows
+
+    def test_record_of_how_it_was_made(self, html: str) -> None:
+        text = " ".join(Page(html).texts)
+        for part in ("cascjax frontier <t> --out 'a & b'", "2,345", "1,000", "noisy", "UTC"):
+            assert part in text
+
+    def test_budgets_out_of_reach(self) -> None:
+        study = make_study(SETS["5"])
+        assert facts.out_of_reach(study) == []
+        f = replace(
+            study.frontiers[2], reach=np.array([-1, -1] + [0] * 9 + [1]), reachable=(0.75, 2.4)
+        )
+        study = replace(study, frontiers=(f,))
+        assert facts.out_of_reach(study) == [
+            "thresholding: 2 of 12 budgets (0.500, 0.682) lie below its cheapest reachable cost,"
+            " 0.750 USD.",
+            "thresholding: 1 of 12 budgets (2.50) lie above its dearest reachable cost, 2.40 USD.",
+        ]
+        assert all(note in render(study, "") for note in facts.out_of_reach(study))
+        assert "Budgets out of reach" not in render(replace(study, frontiers=()), "")
+
+    @pytest.mark.parametrize("points", [1, 2])
+    def test_few_budgets(self, points: int) -> None:
+        study = make_study(SETS["3"], points=points)
+        Page(render(replace(study, frontiers=study.frontiers[2:4]), ""))
+
+    def test_one_model_and_no_strategy(self) -> None:
+        alone = make_study(SETS["3"][:1], points=1)
+        assert "–" in render(replace(alone, frontiers=alone.frontiers[1:3]), "")
+        Page(render(replace(alone, frontiers=()), ""))
+
+
+class TestWriting:
+    def test_whole_file_or_the_old_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = tmp_path / "report.html"
+        target.write_text("old")
+        small = replace(make_study(SETS["3"]), frontiers=())
+
+        def full(self: Path, text: str, **_: object) -> int:
+            with open(self, "w") as file:
+                file.write(text[:100])
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", full)
+            with pytest.raises(CascjaxError, match="No space left"):
+                write_report(small, target, "")
+        assert target.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [target]
+        write_report(small, target, "")
+        assert target.read_text(encoding="utf-8").endswith("</html>")
+
+    def test_missing_folder_is_one_line(self, tmp_path: Path) -> None:
+        with pytest.raises(CascjaxError, match="no folder"):
+            write_report(
+                replace(make_study(SETS["3"]), frontiers=()), tmp_path / "none" / "report.html", ""
+            )
+        with pytest.raises(CascjaxError, match="no folder"):
+            pictures.save_png(make_study(SETS["3"]), tmp_path / "none" / "a.png")
+
+
+class TestWords:
+    def example(self) -> Study:
+        """Two models and two strategies, small enough to check by hand."""
+        base = make_study(SETS["3"][:2], points=3)
+        routing, cascading = base.frontiers[1], base.frontiers[3]
+        cost = np.array([1.0, 2.0, 3.0])
+        routing = replace(
+            routing, budget=cost, cost=cost, quality=np.array([0.5, 0.6, 0.7]), area=0.6
+        )
+        cascading = replace(
+            cascading, budget=cost, cost=cost, quality=np.array([0.5, 0.65, 0.85]), area=0.6625
+        )
+        return replace(
+            base,
+            frontiers=(routing, cascading),
+            models=("small", "org/large"),
+            single_cost=np.array([1.0, 3.0]),
+            single_quality=np.array([0.5, 0.75]),
+        )
+
+    def test_summary_by_hand(self) -> None:
+        assert facts.summary(self.example()) == [
+            # Mixing goes straight from 0.5 to 0.75, so its area is 0.625.
+            "On 2,345 held-out queries and 2 models, cascading does best of 2 strategies: its"
+            " frontier has an area of 0.6625, 0.0375 above mixing single models at random.",
+            "At the middle budget, 2.00 USD per query, it reaches quality 0.6500, 0.0500 above"
+            " routing.",
+            # Half way from 0.65 at 2 to 0.85 at 3: 2.5 of 3.
+            "It matches the best single model, large (quality 0.7500), at 83% of that model's"
+            " cost.",
+        ]
+
+    def test_summary_where_nothing_helps(self) -> None:
+        study = self.example()
+        text = " ".join(facts.summary(replace(study, frontiers=study.frontiers[:1])))
+        assert "the routing frontier has an area of 0.6000, 0.0250 below mixing" in text
+        assert "It stays 0.0500 short of the best single model, large (quality 0.7500)." in text
+
+    def test_level_strategies_are_called_level(self) -> None:
+        study = self.example()
+        twin = replace(study.frontiers[0], area=study.frontiers[1].area - 1e-6)
+        text = facts.summary(replace(study, frontiers=(twin, study.frontiers[1])))[0]
+        assert "level with routing to the digits shown" in text
+
+    @pytest.mark.parametrize(
+        ("names", "labels"),
+        [
+            (["a/b", "c/d"], ["b", "d"]),
+            (["a/b", "c/b", "d"], ["a/b", "c/b", "d"]),
+            (["org/", "", "x\ny"], ["org", "(unnamed)", "x\N{REPLACEMENT CHARACTER}y"]),
+            (["m" * 30], ["m" * 11 + "…" + "m" * 12]),
+        ],
+    )
+    def test_short_names(self, names: list[str], labels: list[str]) -> None:
+        assert facts.short_names(names) == labels
+
+    def test_short_names_stay_distinct(self) -> None:
+        labels = facts.short_names([f"{'x' * 20}{i}{'y' * 20}" for i in range(11)])
+        assert len(set(labels)) == 11
+        assert max(map(len, labels)) <= 24
+
+    @pytest.mark.parametrize(
+        ("costs", "texts"),
+        [
+            ([0.0000819, 0.005036], ["0.0000819", "0.0050360"]),
+            ([0.0, 1.5], ["0.00", "1.50"]),
+            ([1234.5, 99999.0], ["1,234", "99,999"]),
+            ([1e-12, 1.0], ["1e-12", "1"]),
+            ([], []),
+        ],
+    )
+    def test_costs_line_up(self, costs: list[float], texts: list[str]) -> None:
+        assert facts.cost_texts(costs) == texts
+
+    def test_numbers_read_well(self) -> None:
+        assert facts.gain_text(-1e-9) == facts.gain_text(1e-9) == "0.0000"
+        assert facts.gain_text(float("nan")) == "–"
+        assert facts.quality_text(87.654) == "87.65"
+        assert [facts.share_text(s) for s in (0.0, 1e-4, 0.5, 0.999, 1.0)] == [
+            "–", "<1%", "50%", ">99%", "100%",
+        ]  # fmt: skip
+
+
+def printed(*renderables: object) -> str:
+    console = Console(width=80, file=io.StringIO())
+    for item in renderables:
+        console.print(item)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+class TestConsole:
+    def legible(self, text: str) -> None:
+        from rich.cells import cell_len
+
+        assert "\x1b" not in text
+        assert max(cell_len(line) for line in text.splitlines()) <= 80
+
+    def test_study(self, study: Study) -> None:
+        study = replace(study, frontiers=(replace(study.frontiers[2], reach=-np.ones(12, int)),))
+        console = Console(width=80, file=io.StringIO())
+        print_study(study, console)
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        self.legible(text)
+        assert "note: thresholding: 12 of 12 budgets" in " ".join(text.split())
+
+    def test_areas(self, study: Study) -> None:
+        text = printed(areas_table(study))
+        self.legible(text)
+        lines = [line.split() for line in text.splitlines()]
+        for f in study.frontiers:
+            gain = facts.gain_text(f.area - study.frontiers[0].area)
+            assert [f.strategy, f"{f.area:.4f}", gain, f"{f.seconds:.2f}"] in lines
+
+    def table(self, names: tuple[str, ...]) -> Table:
+        rng, K = np.random.default_rng(0), len(names)
+        return Table(
+            quality=rng.random((90, K)),
+            cost=rng.random((90, K)) * np.geomspace(1e-4, 1, K)[::-1],
+            quality_ante=rng.random((90, K)),
+            features=rng.random((90, 6)),
+            split=(np.arange(90) < 30).astype(np.int8),
+            group=np.arange(90) % 20,
+            groups=tuple(f"mmlu-[red]{i}" for i in range(20)),
+            models=names,
+            cost_unit="[red]USD",
+        )
+
+    def test_inspect(self, study: Study) -> None:
+        table = self.table(study.models)
+        text = printed(*inspect_table(table, "in/[bold]t.arrow"))
+        self.legible(text)
+        K = table.n_models
+        for part in (
+            "in/[bold]t.arrow",
+            f"90 rows, {K} models, cost in [red]USD",
+            "60 rows to fit, 30 to evaluate",
+            f"quality_ante [90, {K}], features [90, 6]",
+            "mmlu-[red]11",
+            "and 8 more groups, 32 rows in all",
+        ):
+            assert part in text
+        assert "mmlu-[red]12" not in text
+        for k in range(K):
+            assert f"{table.quality[:, k].mean():.4f}" in text
+        assert text.count(" yes") == len(upper_hull(table.cost.mean(0), table.quality.mean(0)))
+
+    def test_inspect_lists_models_cheapest_first(self) -> None:
+        text = printed(*inspect_table(self.table(("dear", "middle", "cheap")), "t"))
+        assert text.index("cheap") < text.index("middle") < text.index("dear")
+
+    def test_inspect_a_bare_table(self) -> None:
+        table = replace(self.table(("a", "b")), split=None, group=None, groups=(), features=None)
+        text = printed(*inspect_table(replace(table, quality_ante=None, cost_unit=""), "t"))
+        assert "an unnamed unit" in text
+        assert "drawn by seed" in text
+        assert "none but quality and cost" in text
