@@ -369,6 +369,7 @@ class TestWords:
             models=("small", "org/large"),
             single_cost=np.array([1.0, 3.0]),
             single_quality=np.array([0.5, 0.75]),
+            settings={"estimates": "supplied"},
         )
 
     def test_summary_by_hand(self) -> None:
@@ -388,6 +389,10 @@ class TestWords:
         text = " ".join(facts.summary(replace(study, frontiers=study.frontiers[:1])))
         assert "the routing frontier has an area of 0.6000, 0.0250 below mixing" in text
         assert "It stays 0.0500 short of the best single model, large (quality 0.7500)." in text
+
+    def test_simulated_estimates_are_called_simulated(self) -> None:
+        study = replace(self.example(), settings={"estimates": "noisy", "noise": "high"})
+        assert "under simulated noise (high)" in facts.summary(study)[-1]
 
     def test_level_strategies_are_called_level(self) -> None:
         study = self.example()

@@ -201,6 +201,12 @@ def summary(study: Study) -> list[str]:
             "An oracle that knew every answer's quality beforehand would have an area of"
             f" {quality_text(oracle.frontier.area)}."
         )
+    if study.settings.get("estimates") == "noisy":
+        sentences.append(
+            "The estimates were the true values under simulated noise"
+            f" ({plain(study.settings.get('noise', 'level not recorded'))}): this is what estimates"
+            " as good as that are worth, not what a fitted estimator reaches."
+        )
     return sentences
 
 
