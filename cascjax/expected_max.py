@@ -318,7 +318,7 @@ def _points(
 @functools.lru_cache(maxsize=16)
 def _normal_points(dimension: int, samples: int) -> Float[np.ndarray, "S K"]:
     """Scrambled Sobol points made normal, each axis with mean 0 and variance 1 exactly."""
-    points = ndtri(qmc.Sobol(dimension, seed=0).random(samples))
+    points = ndtri(qmc.Sobol(dimension, rng=0).random(samples))
     points -= points.mean(0)
     return points / points.std(0)
 

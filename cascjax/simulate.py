@@ -5,8 +5,8 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,9 @@ _BLOCK_FLOATS = 1 << 18
 """Numbers of one block's largest array: what stays in a core's cache."""
 
 
+Sums: TypeAlias = Float[np.ndarray, "*L"] | Float[Array, "*L"]
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Totals:
@@ -37,12 +40,12 @@ class Totals:
         count: queries.
     """
 
-    cost: Float[np.ndarray, " L"]
-    quality: Float[np.ndarray, " L"]
-    ran: Float[np.ndarray, "L K"]
-    answered: Float[np.ndarray, "L K"]
-    depth: Float[np.ndarray, "L K"]
-    count: Float[np.ndarray, ""]
+    cost: Sums
+    quality: Sums
+    ran: Sums
+    answered: Sums
+    depth: Sums
+    count: Sums
 
     def means(self) -> "Totals":
         """The same per query."""
@@ -50,8 +53,8 @@ class Totals:
 
     def __getitem__(self, index: slice | np.ndarray) -> "Totals":
         """The totals of some settings."""
-        picked = (self.cost, self.quality, self.ran, self.answered, self.depth)
-        return Totals(*(total[index] for total in picked), self.count)
+        picked = jax.tree.map(lambda total: total[index], replace(self, count=None))
+        return replace(picked, count=self.count)
 
 
 def rollout(

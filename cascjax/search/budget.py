@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -54,14 +55,13 @@ def simulate_settings(
     progress: Callable[[int], None] = lambda queries: None,
 ) -> Totals:
     """Means per query of any number of settings, `SETTINGS` at a time."""
-    parts = []
+    parts: list[Totals] = []
     for start in range(0, len(parameters), SETTINGS):
         part = parameters[start : start + SETTINGS]
         padded = np.concatenate([part, np.repeat(part[-1:], SETTINGS - len(part))])
         sums = totals(strategy, padded, estimator, table.quality, table.cost, progress=progress)
-        parts.append(sums[np.arange(len(part))])
-    fields = zip(*((p.cost, p.quality, p.ran, p.answered, p.depth) for p in parts), strict=True)
-    return Totals(*(np.concatenate(field) for field in fields), parts[0].count).means()
+        parts.append(sums[: len(part)].means())
+    return jax.tree.map(lambda *means: np.concatenate([np.atleast_1d(m) for m in means]), *parts)
 
 
 def fit_budgets(

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, truth
 from cascjax.metrics import area
 from cascjax.metrics import budgets as default_budgets
 from cascjax.search.budget import fit_budgets, simulate_settings
+from cascjax.simulate import Sums
 from cascjax.strategies import Strategy
 from cascjax.table import Table
 
@@ -34,6 +36,7 @@ class Frontier:
         ran: `[P, K]` share of evaluation queries on which each model ran.
         answered: `[P, K]` share of evaluation queries each model's answer was returned for.
         depth: `[P, K]` share of evaluation queries on which 1, 2, ..., K models ran.
+        reachable: lowest and highest mean cost it reaches on the fit split.
         area: area under (cost, quality), divided by its width (DESIGN.md, section 4).
         seconds: wall time to fit and evaluate.
     """
@@ -50,6 +53,7 @@ class Frontier:
     ran: Float[np.ndarray, "P K"]
     answered: Float[np.ndarray, "P K"]
     depth: Float[np.ndarray, "P K"]
+    reachable: tuple[float, float]
     area: float
     seconds: float
 
@@ -110,7 +114,8 @@ def frontier(
     means = simulate_settings(strategy, settings, beliefs.take(evaluate_rows), rest, progress)
     cheap, dear = where.reshape(-1, 2).T
 
-    def mixed(of: np.ndarray) -> np.ndarray:
+    def mixed(means: Sums) -> np.ndarray:
+        of = np.asarray(means)
         gamma = fit.gamma.reshape(-1, *[1] * (of.ndim - 1))
         return (1 - gamma) * of[cheap] + gamma * of[dear]
 
@@ -129,6 +134,7 @@ def frontier(
         ran=mixed(means.ran),
         answered=mixed(means.answered),
         depth=mixed(means.depth),
+        reachable=(fit.cheapest, fit.dearest),
         area=area(cost, quality, single_cost, single_quality),
         seconds=time.perf_counter() - start,
     )
@@ -141,9 +147,9 @@ def study(
     fit_rows: Int[np.ndarray, " n"],
     evaluate_rows: Int[np.ndarray, " m"],
     *,
-    n_budgets: int | None = None,
+    budgets: int | Float[np.ndarray, " P"] | None = None,
     settings: dict[str, Any] | None = None,
-    progress: Callable[[str, int], None] = lambda strategy, queries: None,
+    progress: Callable[[str, int, bool], None] = lambda strategy, queries, done: None,
 ) -> Study:
     """Draws the frontier of every strategy over the same budgets.
 
@@ -153,22 +159,33 @@ def study(
         estimator: the estimates of all its queries.
         fit_rows: rows the parameters are found on.
         evaluate_rows: rows the scores are taken on.
-        n_budgets: exact number of budgets, from the cheapest to the dearest single model; by
-            default ten between each pair of neighbours on their hull.
+        budgets: mean costs wanted, in the table's cost unit, or how many, spread from the cheapest
+            to the dearest single model; by default ten between each pair of neighbours on their
+            hull.
         settings: what was asked for, for the record.
-        progress: called with a strategy's name and the number of queries simulated.
+        progress: called with a strategy's name, the number of queries just simulated, and
+            whether that was its last.
+
+    Raises:
+        CascjaxError: a budget asked for lies beyond the reach of every strategy.
     """
     single_cost, single_quality = _single_models(table.take(evaluate_rows))
-    budgets = default_budgets(single_cost, single_quality, n_budgets)
-    frontiers = tuple(
-        frontier(
-            strategy, table, estimator, fit_rows, evaluate_rows, budgets,
-            lambda queries, name=strategy.name: progress(name, queries),
-        )
-        for strategy in strategies
-    )  # fmt: skip
+    asked = isinstance(budgets, np.ndarray)
+    at = np.unique(budgets) if asked else default_budgets(single_cost, single_quality, budgets)
+    frontiers = []
+    for strategy in strategies:
+        name = strategy.name
+        frontiers.append(
+            frontier(
+                strategy, table, estimator, fit_rows, evaluate_rows, at,
+                lambda queries, name=name: progress(name, queries, False),
+            )
+        )  # fmt: skip
+        progress(name, 0, True)
+    if asked:
+        _check_reach(frontiers, at, table.cost_unit)
     return Study(
-        frontiers=frontiers,
+        frontiers=tuple(frontiers),
         models=table.models,
         cost_unit=table.cost_unit,
         single_cost=single_cost,
@@ -177,6 +194,19 @@ def study(
         n_evaluate=len(evaluate_rows),
         settings=settings or {},
     )
+
+
+def _check_reach(
+    frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"], unit: str
+) -> None:
+    low = min(f.reachable[0] for f in frontiers)
+    high = max(f.reachable[1] for f in frontiers)
+    beyond = budgets[(budgets < low) | (budgets > high)]
+    if len(beyond):
+        raise CascjaxError(
+            f"budget {beyond[0]:g} is out of reach: mean cost goes from {low:.4g} to {high:.4g}"
+            f" {unit or 'units'} a query; choose within that range"
+        )
 
 
 def _single_models(table: Table) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:

@@ -48,7 +48,8 @@ class Cascading(Priced, Strategy):
         )
         # At step s >= 1 the best of the first s answers is in hand.
         best = jax.lax.cummax(jnp.asarray(estimator.quality_post), axis=1)
-        gain = prefix_gains(best[:, :-1], estimator.quality_ante, estimator.sigma)
+        ante, sigma = jnp.asarray(estimator.quality_ante), jnp.asarray(estimator.sigma)
+        gain = prefix_gains(best[:, :-1], ante, sigma)
         total = jnp.cumsum(estimator.cost_ante, axis=-1)
         extra = total[:, None, :] - total[:, : k - 1, None]
         longer = np.arange(k) > np.arange(k - 1)[:, None]

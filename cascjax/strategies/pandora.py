@@ -48,8 +48,8 @@ class Pandora(Priced, Strategy):
         z_i >= k*, and the answer is argmax_i kappa_i.
         """
         price = parameters.reshape(parameters.shape[0], -1)[:, :1, None]
-        sigma = jnp.asarray(estimator.sigma)
-        z = reservation_value(estimator.quality_ante, sigma, price * estimator.cost_ante)
+        ante, sigma = jnp.asarray(estimator.quality_ante), jnp.asarray(estimator.sigma)
+        z = reservation_value(ante, sigma, price * estimator.cost_ante)
         kappa = jnp.minimum(estimator.quality_post, z)
         return Outcome(z >= jnp.max(kappa, axis=-1, keepdims=True), jnp.argmax(kappa, axis=-1))
 
