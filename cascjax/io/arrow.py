@@ -1,0 +1,299 @@
+"""Evaluation tables as Arrow IPC (Feather v2) and Parquet files (DESIGN.md, section 5)."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+
+from cascjax.errors import CascjaxError
+from cascjax.io import checks
+from cascjax.io.files import atomic_write, one_line, sniff
+from cascjax.table import ESTIMATE_COLUMNS, Table
+
+VERSION = 1
+METADATA_KEY = b"cascjax"
+REQUIRED = ("query_id", "quality", "cost")
+COLUMNS = (*REQUIRED, "split", "group", *ESTIMATE_COLUMNS, "features", "signals", "answer")
+"""Every column of the format; a file may have others, and they are ignored."""
+
+_IPC_SUFFIXES = (".arrow", ".feather", ".ipc")
+
+
+def read_table(path: str | os.PathLike[str]) -> Table:
+    """Read an evaluation table, its matrices float32; an IPC file is mapped, not copied.
+
+    Raises:
+        CascjaxError: the file is missing, neither Arrow IPC nor Parquet, damaged, or its content
+            is not an evaluation table.
+    """
+    kind = sniff(path)
+    if kind not in ("ipc", "parquet"):
+        what = "is empty" if kind == "empty" else "is neither Arrow IPC (Feather v2) nor Parquet"
+        raise CascjaxError(
+            f"cannot read {path}: it {what}; make a table with cascjax import or cascjax world"
+        )
+    with one_line(f"cannot read {path}"):
+        arrow = read_arrow(path, kind)
+    return from_arrow(arrow, os.fspath(path))
+
+
+def read_arrow(path: str | os.PathLike[str], kind: str) -> pa.Table:
+    """Read an IPC file, mapped, or a Parquet file's columns of the format, without validation."""
+    if kind == "ipc":
+        return ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
+    with pq.ParquetFile(path, memory_map=True) as file:
+        names = file.schema_arrow.names
+        return file.read(columns=[name for name in COLUMNS if name in names])
+
+
+def from_arrow(arrow: pa.Table, source: str) -> Table:
+    """Turn an Arrow table into an evaluation table, checking all of it.
+
+    Args:
+        arrow: the columns of DESIGN.md, section 5; others are ignored.
+        source: what error messages call the table, its file for instance.
+
+    Raises:
+        CascjaxError: a required column is missing; a type, width, id, name or value is wrong.
+    """
+    with one_line(f"cannot read {source}"):
+        return _from_arrow(arrow, source)
+
+
+def _from_arrow(arrow: pa.Table, source: str) -> Table:
+    for name in REQUIRED:
+        checks.get_column(arrow, name, source)
+    if not arrow.num_rows:
+        raise CascjaxError(f"{source}: the table has no rows; at least one query is needed")
+    present = {
+        name: checks.get_column(arrow, name, source)
+        for name in COLUMNS
+        if name in arrow.column_names
+    }
+    for column in present.values():
+        column.validate(full=True)  # offsets and text of a mapped file are yet unseen
+    checks.check_unique(checks.text(present["query_id"], source, "query_id"), source, "query_id")
+
+    metadata = _read_metadata(arrow.schema, source)
+    columns: dict[str, Any] = {"quality": checks.matrix(present["quality"], source, "quality")}
+    K = columns["quality"].shape[1]
+    models = metadata.models or tuple(f"model {k + 1}" for k in range(K))
+    if K < 2:
+        raise CascjaxError(
+            f"{source}: column 'quality' has {K} model; a choice needs at least 2: bring another"
+        )
+    if len(models) != K:
+        raise CascjaxError(
+            f"{source}: column 'quality' has {K} values a row and the metadata names"
+            f" {len(models)} models; make them agree"
+        )
+    for name in ("cost", *ESTIMATE_COLUMNS):
+        if name in present:
+            columns[name] = checks.matrix(present[name], source, name, K)
+    for name in ("cost", "quality_sigma"):  # an estimate of a cost may be negative
+        if name in present:
+            checks.check_not_negative(columns[name], source, name, models)
+    if "answer" in present:
+        columns["answer"] = checks.answers(present["answer"], source, "answer", K)
+    if "split" in present:
+        columns["split"] = checks.split_codes(present["split"], source, "split")
+    if "group" in present:
+        columns["group"], columns["groups"] = checks.group_codes(present["group"], source, "group")
+    for name, names, per in (("features", metadata.features, 1), ("signals", metadata.signals, K)):
+        if name in present:
+            columns[name] = checks.matrix(
+                present[name], source, name, len(names) * per if names else None
+            )
+            if columns[name].shape[1] % per:
+                raise CascjaxError(
+                    f"{source}: column {name!r} has {columns[name].shape[1]} values a row, no"
+                    f" multiple of the {K} models; give every model as many"
+                )
+            columns[f"{name[:-1]}_names"] = names
+    return Table(models=models, cost_unit=metadata.cost_unit, **columns)
+
+
+def to_arrow(
+    table: Table, query_id: Sequence[str] | np.ndarray | pa.Array | None = None, first_row: int = 0
+) -> pa.Table:
+    """Turn an evaluation table into Arrow columns; `[N]` ids, or else row numbers from `first_row`.
+
+    Raises:
+        CascjaxError: the ids are not strings, or not one a row.
+    """
+    N = table.n_queries
+    if query_id is None:
+        ids = checks.row_numbers(first_row, N)
+    else:
+        with one_line("the query ids are no strings"):
+            ids = pa.array(query_id, pa.string())
+    if len(ids) != N:
+        raise CascjaxError(f"{len(ids)} query ids are given for {N} queries; give one a query")
+    columns: dict[str, pa.Array] = {"query_id": ids}
+    if table.split is not None:
+        columns["split"] = _dictionary(np.asarray(table.split), pa.int8(), checks.SPLITS)
+    if table.group is not None:
+        columns["group"] = _dictionary(np.asarray(table.group), pa.int32(), table.groups)
+    for name in ("quality", "cost", *ESTIMATE_COLUMNS, "features", "signals"):
+        if (values := getattr(table, name)) is not None:
+            columns[name] = list_column(np.asarray(values, np.float32))
+    if table.answer is not None:
+        columns["answer"] = list_column(np.asarray(table.answer, np.int32))
+    metadata = Metadata(table.models, table.cost_unit, table.feature_names, table.signal_names)
+    return with_metadata(pa.table(columns), metadata)
+
+
+def write_table(path: str | os.PathLike[str], table: Table | pa.Table) -> None:
+    """Write a table whole: Parquet for the suffix .parquet, IPC for .arrow, .feather and .ipc.
+
+    Raises:
+        CascjaxError: another suffix, or the file cannot be written.
+    """
+    with TableWriter(path) as writer:
+        writer.write(table)
+
+
+class TableWriter:
+    """Writes a table batch by batch in constant memory; the file appears whole at the end.
+
+    A context manager. The schema is that of the first batch. Batches without ids are numbered on.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Choose the format by the suffix, as `write_table` does.
+
+        Raises:
+            CascjaxError: the suffix is of neither format.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix != ".parquet" and suffix not in _IPC_SUFFIXES:
+            raise CascjaxError(
+                f"cannot write {os.fspath(path)}: the suffix {suffix!r} is of no known format;"
+                f" use .parquet, {', '.join(_IPC_SUFFIXES[:-1])} or {_IPC_SUFFIXES[-1]}"
+            )
+        self.n_rows = 0
+        self._path = path
+        self._parquet = suffix == ".parquet"
+        self._schema: pa.Schema | None = None
+
+    def __enter__(self) -> "TableWriter":
+        # Left in reverse: close the writer and the file, check that something was written, and
+        # only then move the file into place.
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_write(self._path))
+            stack.push(self._refuse_nothing)
+            self._sink = stack.enter_context(pa.OSFile(os.fspath(temporary), "wb"))
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, batch: Table | pa.Table) -> None:
+        """Add rows, at least one.
+
+        Raises:
+            CascjaxError: the columns or metadata are not those of the first batch, or the disk
+                takes no more.
+        """
+        arrow = to_arrow(batch, first_row=self.n_rows) if isinstance(batch, Table) else batch
+        with one_line(f"cannot write {self._path}"):
+            if self._schema is None:
+                self._writer = self._stack.enter_context(self._open(arrow.schema))
+                self._schema = arrow.schema
+            elif not arrow.schema.equals(self._schema, check_metadata=True):
+                raise CascjaxError(
+                    f"cannot write {self._path}: the batch at row {self.n_rows} has other columns,"
+                    " models or units than the first; write it to a table of its own"
+                )
+            self._writer.write_table(arrow.unify_dictionaries())
+        self.n_rows += arrow.num_rows
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _open(self, schema: pa.Schema) -> Any:
+        if not self._parquet:
+            return ipc.new_file(self._sink, schema)
+        return pq.ParquetWriter(self._sink, schema, compression="zstd")
+
+    def _refuse_nothing(self, kind: object, error: object, trace: object) -> None:
+        if kind is None and not self.n_rows:
+            raise CascjaxError(f"cannot write {self._path}: there are no rows to write")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the schema says beside the columns; empty names where the file gives none."""
+
+    models: tuple[str, ...] = ()
+    cost_unit: str = ""
+    features: tuple[str, ...] = ()
+    signals: tuple[str, ...] = ()
+
+
+def with_metadata(arrow: pa.Table, metadata: Metadata) -> pa.Table:
+    """The table with its schema metadata set."""
+    names = {
+        "version": VERSION,
+        "models": metadata.models,
+        "cost_unit": metadata.cost_unit,
+        "features": metadata.features,
+        "signals": metadata.signals,
+    }
+    return arrow.replace_schema_metadata({METADATA_KEY: json.dumps(names)})
+
+
+def list_column(values: np.ndarray) -> pa.FixedSizeListArray:
+    """`[N, W]` values as a column of lists of W, without a copy where they lie in row order."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def _dictionary(codes: np.ndarray, kind: pa.DataType, names: Sequence[str]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(codes, kind), pa.array(names, pa.string()))
+
+
+def _read_metadata(schema: pa.Schema, source: str) -> Metadata:
+    raw = (schema.metadata or {}).get(METADATA_KEY)
+    if raw is None:
+        return Metadata()
+    try:
+        content = json.loads(raw)
+        version = content["version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CascjaxError(
+            f"{source}: the schema metadata 'cascjax' is not JSON with a version; write it anew"
+        ) from None
+    if version != VERSION or isinstance(version, bool):
+        raise CascjaxError(
+            f"{source}: the table is of format version {version!r} and this cascjax reads"
+            f" {VERSION}; use the cascjax that wrote it, or write it anew"
+        )
+    names = {}
+    for key in ("models", "features", "signals"):
+        value = content.get(key) or []
+        if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+            raise CascjaxError(
+                f"{source}: {key!r} in the schema metadata must be a list of names; mend it"
+            )
+        if repeated := [v for i, v in enumerate(value) if v in value[:i]]:
+            raise CascjaxError(
+                f"{source}: {repeated[0]!r} stands twice among the {key} of the schema metadata;"
+                " name each once"
+            )
+        names[key] = tuple(value)
+    cost_unit = content.get("cost_unit") or ""
+    if not isinstance(cost_unit, str):
+        raise CascjaxError(f"{source}: 'cost_unit' in the schema metadata must be a string")
+    return Metadata(cost_unit=cost_unit, **names)

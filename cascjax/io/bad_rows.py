@@ -1,0 +1,90 @@
+"""What an import does with rows it cannot use, and what it has to tell afterwards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from cascjax.errors import CascjaxError, unknown_name
+
+POLICIES = ("fail", "drop")
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """An imported evaluation table and what was left out of it.
+
+    Attributes:
+        arrow: the table, with the columns and metadata of DESIGN.md, section 5.
+        n_rows: queries in the table.
+        n_models: models in the table.
+        n_missing: queries left out because a score or a cost is missing or not finite.
+        n_repeated: rows left out because an earlier one has the same id (in long logs: the same
+            query and model).
+        n_dropped: rows of the file left out, for either reason.
+    """
+
+    arrow: pa.Table
+    n_rows: int
+    n_models: int
+    n_missing: int
+    n_repeated: int
+    n_dropped: int
+
+    @property
+    def summary(self) -> str:
+        """One line: the size of the table, and what was left out and why."""
+        size = f"{self.n_rows:,} queries of {self.n_models} models"
+        if not self.n_dropped:
+            return size
+        return (
+            f"{size}; left out {self.n_dropped:,} rows of the file:"
+            f" {self.n_missing:,} queries with missing values, {self.n_repeated:,} repeated rows"
+        )
+
+
+def check_policy(on_bad: str) -> None:
+    """Refuse a word that is no policy.
+
+    Raises:
+        CascjaxError: `on_bad` is neither "fail" nor "drop".
+    """
+    if on_bad not in POLICIES:
+        raise unknown_name("on_bad", on_bad, POLICIES)
+
+
+def settle(
+    source: str,
+    on_bad: str,
+    missing: Sequence[str],
+    repeated: Sequence[str],
+    n_left: int,
+    missing_means: str,
+    repeated_means: str,
+) -> None:
+    """Let the bad rows pass if they are to be dropped and something is left, or raise.
+
+    Args:
+        source: the file, for messages.
+        on_bad: "fail" or "drop".
+        missing: the ids of what lacks values.
+        repeated: the ids of what stands more than once.
+        n_left: how many queries would be left.
+        missing_means: what "missing" counts, as in "3 {missing_means}".
+        repeated_means: the same of "repeated".
+
+    Raises:
+        CascjaxError: there are bad rows and `on_bad` is "fail", or nothing would be left.
+    """
+    found = [
+        f"{len(ids):,} {means} (first: {', '.join(map(repr, ids[:3]))})"
+        for ids, means in ((missing, missing_means), (repeated, repeated_means))
+        if ids
+    ]
+    if found and on_bad == "fail":
+        raise CascjaxError(
+            f"{source}: {' and '.join(found)}; mend them, or leave them out with on_bad 'drop'"
+        )
+    if not n_left:
+        reason = f" beside {' and '.join(found)}" if found else ""
+        raise CascjaxError(f"{source}: no query is left{reason}; bring complete rows")

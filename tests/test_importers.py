@@ -1,0 +1,332 @@
+import ast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+import pytest
+
+from cascjax.errors import CascjaxError
+from cascjax.io import (
+    ImportResult,
+    from_arrow,
+    import_long,
+    import_routerbench,
+    read_table,
+    write_table,
+)
+from cascjax.table import EVALUATE, FIT
+
+KINDS = ("parquet", "arrow", "csv", "pkl")
+
+
+def save(folder: Path, columns: Mapping[str, Sequence[Any]], kind: str) -> Path:
+    path = folder / f"log.{kind}"
+    arrow = pa.table({name: pa.array(values) for name, values in columns.items()})
+    if kind == "parquet":
+        pq.write_table(arrow, path)
+    elif kind == "arrow":
+        with ipc.new_file(path, arrow.schema) as writer:
+            writer.write_table(arrow)
+    elif kind == "csv":
+        pd.DataFrame(dict(columns)).to_csv(path, index=False)
+    else:
+        pd.DataFrame(dict(columns)).to_pickle(path)
+    return path
+
+
+def refusal(call: Any, *args: Any, **options: Any) -> str:
+    with pytest.raises(CascjaxError) as caught:
+        call(*args, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# RouterBench
+
+
+def wide(**replaced: Any) -> dict[str, Sequence[Any]]:
+    """Four rows of two models, the cost and response columns in another order than the scores."""
+    columns: dict[str, Any] = {
+        "sample_id": ["w.1", "w.2", "w.3", "w.4"],
+        "prompt": ["a,\nb", 'say "c"', "d", "e"],
+        "eval_name": ["w", "w", "v", "w"],
+        "acme/z-1.5": [0.0, 1.0, 0.5, 1.0],
+        "acme/a": [1.0, 1.0, 1.0, 0.0],
+        "acme/a|model_response": ["yes ", "NA", "\n7", None],
+        "acme/z-1.5|model_response": ["yes", "na", "7 and more,\nmuch", "e"],
+        "acme/a|total_cost": [0.01, 0.02, 0.03, 0.04],
+        "acme/z-1.5|total_cost": [0.1, 0.2, 0.3, 0.4],
+        "oracle_model_to_route_to": ["acme/a", "acme/a", "acme/a", "acme/z-1.5"],
+    } | replaced
+    return {name: values for name, values in columns.items() if values is not None}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_routerbench_from_every_format(tmp_path: Path, kind: str) -> None:
+    result = import_routerbench(save(tmp_path, wide(), kind))
+    assert result.arrow["query_id"].to_pylist() == ["w.1", "w.2", "w.3", "w.4"]
+    table = from_arrow(result.arrow, "result")
+    assert table.models == ("acme/z-1.5", "acme/a")
+    assert table.cost_unit == "USD"
+    assert [table.groups[code] for code in table.group] == ["w", "w", "v", "w"]  # pyright: ignore
+    np.testing.assert_array_equal(table.quality, [[0, 1], [1, 1], [0.5, 1], [1, 0]])
+    np.testing.assert_allclose(table.cost, [[0.1, 0.01], [0.2, 0.02], [0.3, 0.03], [0.4, 0.04]])
+    assert table.answer is not None
+    same = table.answer[:, 0] == table.answer[:, 1]
+    assert same.tolist() == [True, False, False, False]
+    assert (table.answer == -1).tolist() == [[False, False]] * 3 + [[False, True]]
+    assert result.summary == "4 queries of 2 models"
+
+
+def test_an_import_is_written_and_read(tmp_path: Path) -> None:
+    result = import_routerbench(save(tmp_path, wide(), "parquet"))
+    write_table(tmp_path / "table.parquet", result.arrow)
+    assert read_table(tmp_path / "table.parquet").n_queries == 4
+
+
+def test_responses_and_groups_may_be_absent(tmp_path: Path) -> None:
+    some = wide(eval_name=None, **{"acme/a|model_response": None})
+    table = from_arrow(import_routerbench(save(tmp_path, some, "parquet")).arrow, "result")
+    assert table.group is None
+    assert table.answer is not None
+    assert (table.answer[:, 1] == -1).all()
+    none = some | {"acme/z-1.5|model_response": None}
+    none = {name: values for name, values in none.items() if values is not None}
+    table = from_arrow(import_routerbench(save(tmp_path, none, "parquet")).arrow, "result")
+    assert table.answer is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_missing_and_repeated_rows_are_counted_then_dropped(tmp_path: Path, kind: str) -> None:
+    bad = wide(
+        sample_id=["w.1", "w.2", "w.1", "w.2"],
+        **{"acme/a": [None, 1.0, 1.0, 0.0], "acme/a|total_cost": [0.01, 0.02, 0.03, 0.04]},
+    )
+    path = save(tmp_path, bad, kind)
+    message = refusal(import_routerbench, path)
+    assert "1 rows with a score, a cost or the id missing (first: 'w.1')" in message
+    assert "2 rows repeating an id (first: 'w.1', 'w.2')" in message
+    result = import_routerbench(path, on_bad="drop")
+    assert result.arrow["query_id"].to_pylist() == ["w.2", "w.1"]  # the second w.1 is complete
+    assert (result.n_rows, result.n_missing, result.n_repeated, result.n_dropped) == (2, 1, 1, 2)
+    assert result.summary == (
+        "2 queries of 2 models; left out 2 rows of the file: 1 queries with missing values,"
+        " 1 repeated rows"
+    )
+
+
+def test_missing_means_nan_and_infinite_too_and_ids(tmp_path: Path) -> None:
+    bad = wide(
+        sample_id=["w.1", None, "w.3", "w.4"],
+        **{"acme/a": [np.nan, 1.0, 1.0, 1.0], "acme/a|total_cost": [0.1, 0.1, np.inf, 0.1]},
+    )
+    result = import_routerbench(save(tmp_path, bad, "parquet"), on_bad="drop")
+    assert result.arrow["query_id"].to_pylist() == ["w.4"]
+    assert result.n_missing == 3
+
+
+def test_routerbench_refusals(tmp_path: Path) -> None:
+    def message(replaced: dict[str, Any], kind: str = "parquet", on_bad: str = "fail") -> str:
+        return refusal(import_routerbench, save(tmp_path, wide(**replaced), kind), on_bad=on_bad)
+
+    assert "column 'sample_id' is missing" in message({"sample_id": None})
+    assert "column 'acme/a|total_cost' is missing" in message({"acme/a|total_cost": None})
+    assert "column 'acme/a' is missing" in message({"acme/a": None})
+    text = {"acme/a": ["1", "0", "1", "x"]}
+    assert "'acme/a' must hold number" in message(text)
+    assert "invalid value 'x'" in message(text, "csv")
+    assert "'acme/a' must hold number" in message(text, "pkl")
+    assert "'acme/a|total_cost', row 1: -1 for model 'acme/a' is negative" in message(
+        {"acme/a|total_cost": [0.0, -1.0, 0.0, 0.0]}
+    )
+    assert "no query is left" in message({"acme/a": [None] * 4}, on_bad="drop")
+    assert "unknown on_bad 'dorp' (did you mean 'drop'?)" in message({}, on_bad="dorp")
+    assert "has 1 model" in message({name: None for name in wide() if name.startswith("acme/z")})
+    assert "not in RouterBench's wide format" in refusal(
+        import_routerbench, save(tmp_path, {"a": [1], "b": [2]}, "csv")
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe\x00", b"PAR1", b"ARROW1", b"\x80\x04."])
+def test_other_bytes_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(content)
+    assert "log.csv" in refusal(import_routerbench, path)
+    assert "log.csv" in refusal(import_long, path, "q", "m", "s", "c")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("['A']", "['A\\n']", True),
+        ("['A']", '["A"]', True),
+        ("['it\nis']", "['  it\nis\\t\\n']", True),
+        ("['A']", "['B']", False),
+        ("['A']", "['A', 'B']", False),
+        ("['']", "[' \\n']", True),
+        ("[A]", "A", False),
+    ],
+)
+def test_wrapped_responses(tmp_path: Path, one: str, other: str, same: bool) -> None:
+    responses = {"acme/a|model_response": [one] * 4, "acme/z-1.5|model_response": [other] * 4}
+    result = import_routerbench(save(tmp_path, wide(**responses), "parquet"))
+    answer = result.arrow["answer"].to_pylist()[0]
+    assert (answer[0] == answer[1]) == same
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    assert "No such file" in refusal(import_routerbench, tmp_path / "none.csv")
+    assert "it is a folder" in refusal(import_routerbench, tmp_path)
+
+
+def test_a_column_that_stands_twice(tmp_path: Path) -> None:
+    path = save(tmp_path, wide(), "csv")
+    path.write_text(path.read_text().replace("prompt", "sample_id"))
+    assert "'sample_id' stands 2 times" in refusal(import_routerbench, path)
+
+
+def test_types_do_not_hang_on_the_first_rows_of_a_csv(tmp_path: Path) -> None:
+    rows = wide(**{"acme/a": [1, 1, 0, 0.25], "sample_id": ["1", "2", "3", "x"]})
+    path = save(tmp_path, rows, "csv")
+    assert import_routerbench(path).arrow["query_id"].to_pylist() == ["1", "2", "3", "x"]
+
+
+def test_the_pickled_fixtures_are_imported() -> None:
+    paths = sorted((Path(__file__).parent / "data").glob("*.pkl"))
+    results = [import_routerbench(path, on_bad="drop") for path in paths]
+    assert {result.summary for result in results} == {
+        "4 queries of 3 models; left out 2 rows of the file: 1 queries with missing values,"
+        " 1 repeated rows"
+    }
+    assert all(result.arrow.equals(results[0].arrow) for result in results)
+    assert results[0].arrow["quality"].to_pylist()[1] == [1, 0.5, 0.5]
+
+
+def test_the_real_sample(shared_data: Path) -> None:
+    path = shared_data / "routerbench-sample.parquet"
+    message = refusal(import_routerbench, path)
+    assert "28 rows with a score, a cost or the id missing" in message
+    assert "14 rows repeating an id" in message
+    result = import_routerbench(path, on_bad="drop")
+    # The repeated ids are the rows that lack scores: one row has what the other lacks, its costs
+    # doubled.
+    counts = (result.n_rows, result.n_missing, result.n_repeated, result.n_dropped)
+    assert counts == (3150, 28, 0, 28)
+    table = from_arrow(result.arrow, "sample")
+    frame = pd.read_parquet(path).dropna(subset=list(table.models))
+    assert table.models[:2] == ("WizardLM/WizardLM-13B-V1.2", "claude-instant-v1")
+    np.testing.assert_array_equal(
+        table.quality, frame[list(table.models)].to_numpy().astype(np.float32)
+    )
+    costs = frame[[f"{model}|total_cost" for model in table.models]]
+    np.testing.assert_array_equal(table.cost, costs.to_numpy().astype(np.float32))
+    assert table.answer is not None
+    texts = frame[[f"{model}|model_response" for model in table.models]].to_numpy()
+    for row in range(0, len(texts), 97):
+        words = [ast.literal_eval(text)[0].strip() for text in texts[row]]
+        equal = [[a == b for b in words] for a in words]
+        answer = table.answer[row]
+        np.testing.assert_array_equal(answer[:, None] == answer[None], equal)
+
+
+# Long logs
+
+LONG = {
+    "id": ["q2", "q1", "q1", "q2", "q3", "q3"],
+    "llm": ["big", "big", "small", "small", "small", "big"],
+    "score": [1.0, 0.5, 0.0, 1.0, 1.0, 0.0],
+    "price": [9.0, 8.0, 1.0, 2.0, 3.0, 7.0],
+    "task": ["b", "a", "a", "b", "a", "a"],
+    "part": ["fit", "fit", "fit", "fit", "evaluate", "evaluate"],
+}
+NAMES = ("id", "llm", "score", "price")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_long_from_every_format(tmp_path: Path, kind: str) -> None:
+    result = import_long(save(tmp_path, LONG, kind), *NAMES, group="task", split="part")
+    assert isinstance(result, ImportResult)
+    assert result.arrow["query_id"].to_pylist() == ["q2", "q1", "q3"]
+    table = from_arrow(result.arrow, "result")
+    assert table.models == ("big", "small")
+    np.testing.assert_array_equal(table.quality, [[1, 1], [0.5, 0], [0, 1]])
+    np.testing.assert_array_equal(table.cost, [[9, 2], [8, 1], [7, 3]])
+    assert [table.groups[code] for code in table.group] == ["b", "a", "a"]  # pyright: ignore
+    assert table.split.tolist() == [FIT, FIT, EVALUATE]  # pyright: ignore
+    assert result.summary == "3 queries of 2 models"
+
+
+def test_whole_numbers_may_be_ids(tmp_path: Path) -> None:
+    path = save(tmp_path, LONG | {"id": [2, 1, 1, 2, 3, 3], "score": [1, 0, 1, 0, 1, 0]}, "parquet")
+    assert import_long(path, *NAMES).arrow["query_id"].to_pylist() == ["2", "1", "3"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_missing_and_repeated_pairs(tmp_path: Path, kind: str) -> None:
+    bad = {
+        "id": ["q1", "q1", "q1", "q2", "q2", "q3", "q3", "q3"],
+        "llm": ["a", "b", "a", "a", "b", "a", "a", "b"],
+        "score": [1.0, 0.0, 0.5, 1.0, None, None, 0.25, 1.0],
+        "price": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+    }
+    path = save(tmp_path, bad, kind)
+    message = refusal(import_long, path, *NAMES)
+    assert "1 queries lacking one of the 2 models, its quality or its cost (first: 'q2')" in message
+    assert "1 rows repeating a query and model (first: 'q1 of a')" in message
+    result = import_long(path, *NAMES, on_bad="drop")
+    assert result.arrow["query_id"].to_pylist() == ["q1", "q3"]
+    assert result.arrow["quality"].to_pylist() == [[1, 0], [0.25, 1]]
+    assert result.arrow["cost"].to_pylist() == [[1, 2], [7, 8]]
+    assert (result.n_rows, result.n_missing, result.n_repeated, result.n_dropped) == (2, 1, 1, 4)
+
+
+def test_a_pivot_agrees_with_pandas(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        [(f"q{q}", f"m{m}") for q in range(200) for m in range(4)], columns=["id", "llm"]
+    )
+    frame["score"], frame["price"] = rng.random((2, 800)).astype(np.float32)
+    frame = frame.sample(700, random_state=0)
+    frame.to_parquet(tmp_path / "log.parquet")
+    result = import_long(tmp_path / "log.parquet", *NAMES, on_bad="drop")
+    table = from_arrow(result.arrow, "result")
+    pivot = frame.pivot(index="id", columns="llm", values="score").dropna()
+    pivot = pivot.loc[result.arrow["query_id"].to_pylist(), list(table.models)]
+    np.testing.assert_array_equal(table.quality, pivot.to_numpy())
+    assert result.n_missing == 200 - len(pivot)
+
+
+def test_long_refusals(tmp_path: Path) -> None:
+    def message(names: Sequence[str] = NAMES, kind: str = "parquet", **changed: Any) -> str:
+        options = {key: changed.pop(key) for key in ("group", "split", "on_bad") if key in changed}
+        path = save(tmp_path, LONG | changed, kind)
+        return refusal(import_long, path, *names, **options)
+
+    assert "unknown column 'scor' (did you mean 'score'?)" in message(
+        ("id", "llm", "scor", "price")
+    )
+    assert "unknown column 'prt'" in message(split="prt")
+    assert "named for two things" in message(("id", "id", "score", "price"))
+    assert "named for two things" in message(group="llm")
+    assert "unknown on_bad" in message(on_bad="keep")
+    assert "'id', row 1 (and 1 more): null" in message(id=["q2", None, None, "q2", "q3", "q3"])
+    assert "'price', row 3: negative" in message(price=[1.0, 1, 1, -1, 1, 1])
+    assert "'score' must hold number" in message(score=["a"] * 6)
+    assert "invalid value 'a'" in message(kind="csv", score=["a"] * 6)
+    assert "has 1 model" in message(llm=["m"] * 6, id=list("abcdef"))
+    assert "'part', row 1: 'train'" in message(part=["fit", "train", *["fit"] * 4], split="part")
+    assert "'task', row 1: query 'q1' has several values" in message(
+        task=["b", "a", "c", "b", "a", "a"], group="task"
+    )
+    assert "no query is left" in message(
+        on_bad="drop", id=list("aabbcc"), llm=["x", "y", "x", "z", "y", "z"]
+    )
+    empty = pa.table({name: pa.array([], pa.string()) for name in LONG})
+    pacsv.write_csv(empty, tmp_path / "empty.csv")
+    assert "no query is left" in refusal(import_long, tmp_path / "empty.csv", *NAMES)
