@@ -257,7 +257,11 @@ def rollout(
 
 
 def area(
-    cost: Sequence[float], quality: Sequence[float], low: float, high: float, lowest: float
+    cost: Sequence[float] | np.ndarray,
+    quality: Sequence[float] | np.ndarray,
+    low: float,
+    high: float,
+    lowest: float,
 ) -> float:
     """Area between the costs low and high, segment by segment, divided by their distance."""
     points = sorted(zip(cost, quality, strict=True))
@@ -278,7 +282,8 @@ def upper_hull(cost: Vector, quality: Vector) -> list[int]:
     k = range(len(cost))
 
     def beaten(i: int) -> bool:
-        if any(cost[j] <= cost[i] and quality[j] > quality[i] for j in k):
+        as_good = [j for j in k if cost[j] <= cost[i] and quality[j] >= quality[i]]
+        if any(cost[j] < cost[i] or quality[j] > quality[i] for j in as_good):
             return True
         return any(
             cost[a] < cost[i] < cost[b]

@@ -1,0 +1,197 @@
+"""What is believed before and after a model runs."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from cascjax.errors import CascjaxError
+from cascjax.estimators import NOISE_LEVELS, Independent, noisy, supplied, truth
+from cascjax.table import EVALUATE, FIT, Table
+
+N, K = 4000, 3
+
+
+def drawn(seed: int = 0) -> Table:
+    rng = np.random.default_rng(seed)
+    quality = (rng.random((N, K)) < [0.5, 0.6, 0.8]).astype(np.float32)
+    cost = ([1e-4, 1e-3, 1e-2] * rng.lognormal(0, 1, (N, K))).astype(np.float32)
+    ante, post = (
+        (quality + rng.normal(0, sigma, (N, K))).astype(np.float32) for sigma in (0.5, 0.2)
+    )
+    split = np.where(np.arange(N) % 4 == 0, EVALUATE, FIT).astype(np.int8)
+    return Table(
+        quality, cost, quality_ante=ante, quality_post=post, split=split, models=("a", "b", "c")
+    )
+
+
+COLUMNS = ("quality_ante", "quality_post", "cost_ante", "cost_post")
+
+
+def column(estimator: Independent, name: str) -> np.ndarray:
+    return np.asarray(getattr(estimator, name), np.float64)
+
+
+# What an estimator says of a run set.
+
+
+def test_estimates_jump_where_a_model_has_run() -> None:
+    rng = np.random.default_rng(0)
+    columns = [rng.random((6, K)).astype(np.float32) for _ in range(5)]
+    estimator, run = Independent(*columns), rng.random((6, K)) < 0.5
+    ante, post, sigma, cost_ante, cost_post = columns
+    got = estimator(jax.numpy.asarray(run))
+    for b, i in np.ndindex(6, K):
+        assert got.quality[b, i] == (post if run[b, i] else ante)[b, i]
+        assert got.cost[b, i] == (cost_post if run[b, i] else cost_ante)[b, i]
+        variance = 0 if run[b, i] else sigma[b, i] ** 2
+        assert float(got.covariance[b, i]) == pytest.approx(variance, rel=1e-6)  # float32
+
+
+@pytest.mark.parametrize("rows", [slice(2, 5), np.array([5, 0, 5])])
+@pytest.mark.parametrize("shared", [True, False])
+def test_take_takes_rows(rows: slice | np.ndarray, shared: bool) -> None:
+    values = np.arange(18, dtype=np.float32).reshape(6, K)
+    estimator = Independent(values, values + 1, values[:1] if shared else values, values, values)
+    taken = estimator.take(rows)
+    np.testing.assert_array_equal(taken.quality_post, values[rows] + 1)
+    np.testing.assert_array_equal(taken.sigma, values[:1] if shared else values[rows])
+
+
+def test_truth_is_certain() -> None:
+    table = drawn()
+    estimator = truth(table)
+    for run in (np.zeros((N, K), bool), np.ones((N, K), bool)):
+        got = estimator(jax.numpy.asarray(run))
+        np.testing.assert_array_equal(got.quality, table.quality)
+        np.testing.assert_array_equal(got.cost, table.cost)
+        assert not np.asarray(got.covariance).any()
+
+
+# Supplied.
+
+
+def test_supplied_sigma_and_costs_come_from_the_fit_split() -> None:
+    table = drawn()
+    fit = np.flatnonzero(table.split == FIT)
+    estimator = supplied(table, fit)
+    assert table.quality_ante is not None
+    assert table.quality_post is not None
+    for i in range(K):
+        moved = [float(table.quality_ante[n, i]) - float(table.quality_post[n, i]) for n in fit]
+        mean = sum(moved) / len(moved)
+        spread = (sum((m - mean) ** 2 for m in moved) / len(moved)) ** 0.5
+        # Stored in float32.
+        assert float(estimator.sigma[0, i]) == pytest.approx(spread, rel=1e-6)
+        expected = sum(float(table.cost[n, i]) for n in fit) / len(fit)
+        np.testing.assert_allclose(estimator.cost_ante[:, i], expected, rtol=1e-6)
+    np.testing.assert_array_equal(estimator.cost_post, table.cost)
+    np.testing.assert_array_equal(estimator.quality_ante, table.quality_ante)
+    np.testing.assert_array_equal(estimator.quality_post, table.quality_post)
+
+
+def test_supplied_columns_stand_as_they_are() -> None:
+    table = drawn()
+    sigma, before, after = (np.full((N, K), x, np.float32) for x in (0.3, 2, 3))
+    table = replace(table, quality_sigma=sigma, cost_ante=before, cost_post=after)
+    estimator = supplied(table, np.arange(10))
+    np.testing.assert_array_equal(estimator.sigma, sigma)
+    np.testing.assert_array_equal(estimator.cost_ante, before)
+    np.testing.assert_array_equal(estimator.cost_post, after)
+
+
+@pytest.mark.parametrize("missing", ["quality_ante", "quality_post"])
+def test_supplied_names_the_column_it_misses(missing: str) -> None:
+    table = replace(drawn(), **{missing: None})
+    with pytest.raises(CascjaxError, match=f"'{missing}'"):
+        supplied(table, np.arange(10))
+
+
+# Noisy.
+
+
+@pytest.mark.parametrize("level", [*NOISE_LEVELS, (0.3, 0.1, 1e-4, 1e-5)])
+def test_regression_keeps_the_means(level: str | tuple[float, float, float, float]) -> None:
+    table = drawn()
+    estimator = noisy(table, jax.random.key(0), level)
+    for name in COLUMNS:
+        true = (table.quality if "quality" in name else table.cost).astype(np.float64)
+        # A least-squares line goes through the means; float32 rounds each estimate.
+        np.testing.assert_allclose(column(estimator, name).mean(0), true.mean(0), rtol=1e-6)
+
+
+def test_sigma_is_the_spread_of_what_is_still_to_come() -> None:
+    estimator = noisy(drawn(), jax.random.key(0), "low")
+    moved = column(estimator, "quality_ante") - column(estimator, "quality_post")
+    np.testing.assert_allclose(estimator.sigma, moved.std(0)[None], rtol=1e-6)  # float32
+
+
+def test_estimates_are_the_least_squares_line() -> None:
+    # The same noise, drawn as `noisy` says it does: one key for each of the four.
+    table, key = drawn(), jax.random.key(3)
+    zs = np.array([jax.random.normal(k, (N, K)) for k in jax.random.split(key, 4)], np.float64)
+    level = (0.6, 0.3, 0.002, 0.0005)
+    estimator = noisy(table, key, level)
+    for name, sigma, z in zip(COLUMNS, level, zs, strict=True):
+        true = (table.quality if "quality" in name else table.cost).astype(np.float64)
+        observed = true + sigma * z
+        for i in range(K):
+            slope, at_zero = np.polyfit(observed[:, i], true[:, i], 1)
+            expected = at_zero + slope * observed[:, i]
+            least = 1e-6 * abs(expected).max()  # float32
+            np.testing.assert_allclose(column(estimator, name)[:, i], expected, atol=least)
+
+
+def test_estimates_have_the_moments_of_the_protocol() -> None:
+    # Without a look at the noise: for binary quality of variance v the slope is v / (v + sigma^2),
+    # so the estimates have variance v slope and covariance v slope with the truth.
+    table = drawn()
+    estimator = noisy(table, jax.random.key(1), "low")
+    for name, sigma in (("quality_ante", 0.6), ("quality_post", 0.3)):
+        true, got = table.quality.astype(np.float64), column(estimator, name)
+        variance = true.var(0)
+        slope = variance / (variance + sigma**2)
+        together = ((got - got.mean(0)) * (true - true.mean(0))).mean(0)
+        # Sampling error of a variance over 4,000 rows is about sqrt(2 / 4,000) = 2 %: four times.
+        np.testing.assert_allclose(got.var(0), variance * slope, rtol=0.09)
+        np.testing.assert_allclose(together, got.var(0), rtol=1e-5)  # least squares, to float32
+
+
+def test_noise_is_a_function_of_its_key() -> None:
+    table = drawn()
+    one, same, other = (noisy(table, jax.random.key(k), "low") for k in (0, 0, 1))
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
+        assert (getattr(one, name) != getattr(other, name)).mean() > 0.9
+    # Four noises, not one noise four times.
+    errors = [column(one, name)[:, 0] for name in ("quality_ante", "quality_post")]
+    first, second = (error[table.quality[:, 0] == 1] for error in errors)
+    # Of some 2,000 rows: six standard errors.
+    assert abs(np.corrcoef(first, second)[0, 1]) < 6 / np.sqrt(len(first))
+
+
+def test_no_noise_is_the_truth() -> None:
+    table = drawn()
+    estimator = noisy(table, jax.random.key(0), (0.0, 0.0, 0.0, 0.0))
+    np.testing.assert_allclose(estimator.quality_ante, table.quality, atol=1e-6)
+    np.testing.assert_allclose(estimator.cost_post, table.cost, rtol=1e-5)
+
+
+def test_a_constant_column_is_its_own_estimate() -> None:
+    table = drawn()
+    table = replace(table, quality=np.ones((N, K), np.float32))
+    estimator = noisy(table, jax.random.key(0), (0.0, 0.5, 0.0, 0.0))
+    np.testing.assert_allclose(estimator.quality_ante, 1, rtol=1e-6)
+    np.testing.assert_allclose(estimator.quality_post, 1, rtol=1e-6)
+    assert np.isfinite(estimator.sigma).all()
+
+
+def test_unknown_noise_suggests_the_nearest() -> None:
+    with pytest.raises(CascjaxError, match="did you mean 'medium'"):
+        noisy(drawn(), jax.random.key(0), "meduim")
+
+
+def test_negative_noise_is_refused() -> None:
+    with pytest.raises(CascjaxError, match="negative"):
+        noisy(drawn(), jax.random.key(0), (0.1, -0.1, 0.0, 0.0))
