@@ -34,6 +34,7 @@ MAX_ENUMERATED = 14
 # Quadrature knots of one factor Phi((x - mean) / sigma), in units of sigma. With 8 nodes
 # between neighbours the error stays below 1e-6 of the largest sigma (tests/test_expected_max.py).
 _KNOTS = (-6.0, -2.0, 0.0, 2.0, 6.0)
+_MAX_PANELS = 32
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
@@ -71,8 +72,12 @@ def expected_max(
     return jnp.mean(jnp.max(_points(mean, covariance, samples), axis=-1), axis=-1)
 
 
+@functools.lru_cache(maxsize=16)
 def members(n_models: int, max_size: int | None = None) -> Bool[np.ndarray, "M K"]:
     """All supermodels of at most `max_size` models, the empty one first, as masks.
+
+    They come in groups: those that share their first K // 2 models stand together, and within a
+    group the smaller ones come first. So a table over supermodels is made of outer products.
 
     Raises:
         CascjaxError: `n_models` is beyond `MAX_ENUMERATED`.
@@ -80,10 +85,32 @@ def members(n_models: int, max_size: int | None = None) -> Bool[np.ndarray, "M K
     if n_models > MAX_ENUMERATED:
         raise CascjaxError(
             f"{n_models} models have 2^{n_models} supermodels, too many to enumerate (at most"
-            f" {MAX_ENUMERATED} models); choose fewer with --models, or the strategy 'pandora'"
+            f" {MAX_ENUMERATED} models): choose fewer models, or the beam or greedy search, or"
+            " the strategy 'pandora'"
         )
-    masks = (np.arange(2**n_models)[:, None] >> np.arange(n_models)) & 1 == 1
-    return masks[masks.sum(1) <= (n_models if max_size is None else max_size)]
+    size = n_models if max_size is None else max_size
+    first, second = _halves(n_models)
+    groups = [
+        np.concatenate([np.broadcast_to(a, (count, len(a))), second[:count]], axis=1)
+        for a, count in zip(first, _group_sizes(n_models, size), strict=True)
+    ]
+    return np.concatenate(groups)
+
+
+def _halves(n_models: int) -> tuple[Bool[np.ndarray, "A H"], Bool[np.ndarray, "C I"]]:
+    """Subsets of the first half of the models, and of the second in rising size."""
+
+    def subsets(n: int) -> Bool[np.ndarray, "S n"]:
+        return (np.arange(2**n)[:, None] >> np.arange(n)) & 1 == 1
+
+    second = subsets(n_models - n_models // 2)
+    return subsets(n_models // 2), second[np.argsort(second.sum(1), kind="stable")]
+
+
+def _group_sizes(n_models: int, max_size: int) -> list[int]:
+    """Members of each group: subsets of the second half that leave room for the first's."""
+    first, second = _halves(n_models)
+    return [int((second.sum(1) <= max_size - a.sum()).sum()) for a in first]
 
 
 def supermodel_values(
@@ -136,6 +163,87 @@ def supermodel_gains(
     above = jnp.where(x[:, None, :] > floor[:, :, None], weight[:, None, :], 0)
     integrate = jax.vmap(_tail_integrals, in_axes=(None, 1, None, None), out_axes=1)
     return integrate(x, above, mean, sigma)[:, :, rows]
+
+
+def panels_needed(mean: Float[np.ndarray, "N K"], sigma: Float[np.ndarray, "#N K"]) -> int | None:
+    """Panels `supermodel_tables` must cut the axis into for these estimates, or None if too many.
+
+    A panel of eight nodes may be 2.5 of the smallest sigma wide: then the error stays below 1e-7
+    of it. Rounded up to a power of two, so that few programs are compiled. On the host.
+    """
+    sigma = np.broadcast_to(sigma, mean.shape)
+    least = sigma.min(axis=1)
+    if not least.min() > 0:
+        return None
+    span = (mean - _KNOTS[0] * sigma).max(1) - (mean + _KNOTS[0] * sigma).min(1)
+    panels = 1 << int(np.ceil(np.log2(max(1, (span / least).max() / 2.5))))
+    return panels if panels <= _MAX_PANELS else None
+
+
+def supermodel_tables(
+    floor: Float[Array, "J B"],
+    mean: Float[Array, "K B"],
+    sigma: Float[Array, "K B"],
+    max_size: int,
+    panels: int | None,
+) -> tuple[Float[Array, "M B"], Float[Array, "N J B"]]:
+    """`supermodel_values` of at most `max_size` models, and `supermodel_gains` of one fewer.
+
+    The same integrals with queries last, where they fill the lanes of a vector unit, and over
+    `panels` panels of equal width (see `panels_needed`): the tail beyond a floor is what is left
+    of its panel and all panels above. Without a number of panels, by the plain way.
+    """
+    if panels is None:
+        variance = jnp.square(sigma).T
+        values = supermodel_values(mean.T, variance, max_size=max_size).T
+        gains = supermodel_gains(floor.T, mean.T, sigma.T, max_size=max_size - 1)
+        return values, jnp.moveaxis(gains, 0, -1).swapaxes(0, 1)
+    low = jnp.min(mean + _KNOTS[0] * sigma, axis=0)
+    width = (jnp.max(mean - _KNOTS[0] * sigma, axis=0) - low) / panels
+    left = low + width * jnp.arange(panels, dtype=mean.dtype)[:, None]
+    whole = _segment_integrals(left, jnp.broadcast_to(width, left.shape), mean, sigma, max_size)
+    values = low + sum(whole[:, p] for p in range(panels))
+    # Where each floor cuts the panels: nothing is left of those before `cut`.
+    inside = jnp.clip((floor - low) / width, 0, panels)
+    cut = jnp.ceil(inside)
+    rest = width * (cut - inside)
+    fewer = members(mean.shape[0], max_size).sum(1) < max_size
+    gains = _segment_integrals(low + width * inside, rest, mean, sigma, max_size - 1)
+    gains += jnp.maximum(low - floor, 0)
+    whole = whole[np.flatnonzero(fewer)]
+    gains += sum(jnp.where(cut <= p, whole[:, p, None], 0) for p in range(panels))
+    return values.at[0].set(-jnp.inf), gains.at[0].set(0)
+
+
+def _segment_integrals(
+    left: Float[Array, "S B"],
+    width: Float[Array, "S B"],
+    mean: Float[Array, "K B"],
+    sigma: Float[Array, "K B"],
+    max_size: int,
+) -> Float[Array, "M S B"]:
+    """Integral of 1 - prod Phi over S segments, for every supermodel in order of `members`."""
+    k = mean.shape[0]
+    nodes = jnp.array((_NODES + 1) / 2, mean.dtype)
+    x = left[:, None] + width[:, None] * nodes[:, None]
+    cdf = ndtr((x - mean[:, None, None]) / sigma[:, None, None])
+    weight = width[:, None] * jnp.array(_WEIGHTS / 2, mean.dtype)[:, None]
+    products = []
+    for subsets, models in zip(_halves(k), (cdf[: k // 2], cdf[k // 2 :]), strict=True):
+        rows = [jnp.ones_like(x)]
+        for subset in subsets[1:]:
+            last = int(np.flatnonzero(subset)[-1])
+            parent = subset.copy()
+            parent[last] = False
+            index = int(np.flatnonzero((subsets == parent).all(1))[0])
+            rows.append(rows[index] * models[last])
+        products.append(rows)
+    first, second = products[0], jnp.stack(products[1])
+    below = [
+        sum(second[:count, :, n] * (a * weight)[:, n] for n in range(len(_NODES)))
+        for a, count in zip(first, _group_sizes(k, max_size), strict=True)
+    ]
+    return width - jnp.concatenate(below)
 
 
 def prefix_values(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,13 @@ from jaxtyping import Array, Bool, Float
 
 from cascjax.estimators import Estimator, Independent
 from cascjax.strategies import Outcome, Strategy
-
-_CHUNK = 1 << 14
-"""Queries a call: one shape for every table, so that each strategy compiles once."""
+from cascjax.strategies.base import over_models
 
 _BLOCK_FLOATS = 1 << 18
-"""Numbers of one block's largest array: what stays in a core's cache."""
+"""Numbers a block of queries may take: what stays in a core's cache."""
 
+_LANES = 64
+"""Partial sums kept of a block, so that each adds few enough numbers for float32."""
 
 Sums: TypeAlias = Float[np.ndarray, "*L"] | Float[Array, "*L"]
 
@@ -98,12 +98,13 @@ def totals(
     quality: Float[np.ndarray, "N K"],
     cost: Float[np.ndarray, "N K"],
     *,
+    usage: bool = True,
     progress: Callable[[int], None] = lambda queries: None,
 ) -> Totals:
     """Sums over all queries of what each setting does, held to the true quality and cost.
 
-    Queries go through in chunks of one size, the chunks in parallel over the cores and each in
-    blocks that fit a cache. Sums are float32 within a block and float64 across blocks.
+    Queries go through in blocks that fit a cache, in parallel over the cores. Sums are float32
+    over a few dozen queries and float64 from there on.
 
     Args:
         strategy: what to simulate; static.
@@ -111,27 +112,41 @@ def totals(
         estimator: the estimates of all N queries.
         quality: true qualities.
         cost: true costs.
-        progress: called with the number of queries of each chunk as it ends.
+        usage: whether to count what ran; without it `ran`, `answered` and `depth` are empty.
+        progress: called with the number of queries of each block as it ends.
     """
-    n_queries = len(quality)
+    n_queries, k = quality.shape
     settings = jnp.asarray(parameters, jnp.float32)
-    chunk = min(_CHUNK, 1 << max(0, math.ceil(math.log2(n_queries))))
-    size = strategy.footprint(quality.shape[1]) * max(1, len(settings))
-    block = min(chunk, 1 << max(0, int(math.log2(_BLOCK_FLOATS / max(size, 1)))))
+    strategy = strategy.sized_for(estimator)
+    room = _BLOCK_FLOATS // max(1, strategy.footprint(k) + len(settings))
+    size = _power_of_two(min(n_queries, max(_LANES, room)))
+    leaves, tree = jax.tree.flatten(estimator)
+    per_query = [len(leaf) == n_queries for leaf in leaves]
 
-    def one_chunk(start: int) -> Totals:
-        rows = slice(start, min(start + chunk, n_queries))
+    def one_block(start: int) -> Totals:
+        rows = slice(start, min(start + size, n_queries))
         got = rows.stop - rows.start
-        pad = functools.partial(_pad, rows=got, to=chunk)
-        part = jax.tree.map(pad, (estimator.take(rows), quality[rows], cost[rows]))
-        weight = (np.arange(chunk) < got).astype(np.float32)
-        sums = _chunk_totals(strategy, block, settings, *part, weight)
+        beliefs = [
+            _queries_last(leaf[rows], size) if one_each else leaf
+            for leaf, one_each in zip(leaves, per_query, strict=True)
+        ]
+        # Zero truth for the rows that fill a block up: they count for nothing.
+        truth = [_queries_last(column[rows], size, fill=0) for column in (quality, cost)]
+        weight = (np.arange(size) < got).astype(np.float32)
+        sums = _block_totals(
+            strategy, usage, tree, tuple(per_query), settings, beliefs, *truth, weight
+        )
         progress(got)
-        return jax.tree.map(lambda sum_: np.asarray(sum_, np.float64).sum(0), sums)
+        return jax.tree.map(lambda lanes: np.asarray(lanes, np.float64).sum(-1), sums)
 
+    starts = range(0, n_queries, size)
     with ThreadPoolExecutor(_workers()) as pool:
-        parts = list(pool.map(one_chunk, range(0, n_queries, chunk)))
+        parts = list(pool.map(one_block, starts))
     return cast(Totals, jax.tree.map(lambda *sums: np.sum(sums, axis=0), *parts))
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(0, math.ceil(math.log2(least)))
 
 
 def _workers() -> int:
@@ -139,46 +154,56 @@ def _workers() -> int:
     return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
 
 
-def _pad(leaf: np.ndarray, rows: int, to: int) -> np.ndarray:
-    """Fills a chunk up with copies of its first row, which count for nothing."""
-    if len(leaf) != rows or rows == to:
-        return leaf  # leaves shared by all queries have one row
-    return np.concatenate([leaf, np.broadcast_to(leaf[:1], (to - rows, *leaf.shape[1:]))])
+def _queries_last(
+    rows: Float[np.ndarray, "n K"], size: int, fill: float | None = None
+) -> Float[np.ndarray, "K B"]:
+    """Rows turned so that queries fill vector lanes, made up to a block by `fill` or row 0."""
+    block = np.empty((rows.shape[1], size), np.float32)
+    block[:, : len(rows)] = rows.T
+    block[:, len(rows) :] = rows[0][:, None] if fill is None else fill
+    return block
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _chunk_totals(
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _block_totals(
     strategy: Strategy,
-    block: int,
+    usage: bool,
+    tree: Any,
+    per_query: tuple[bool, ...],
     parameters: Float[Array, "L *D"],
-    estimator: Estimator,
-    quality: Float[Array, "C K"],
-    cost: Float[Array, "C K"],
-    weight: Float[Array, " C"],
+    beliefs: list[Array],
+    quality: Float[Array, "K B"],
+    cost: Float[Array, "K B"],
+    weight: Float[Array, " B"],
 ) -> Totals:
-    """Sums of each block of a chunk, `[C / block, ...]`."""
-    n_queries, k = quality.shape
-    one_row = [len(leaf) != n_queries for leaf in jax.tree.leaves(estimator)]
-    leaves, tree = jax.tree.flatten(estimator)
+    """Sums over a block of queries, each left as a few lanes for float64 on the host to add."""
+    k, size = quality.shape
+    leaves = [x.T if one_each else x for x, one_each in zip(beliefs, per_query, strict=True)]
+    estimator: Estimator = jax.tree.unflatten(tree, leaves)
+    outcome = outcomes(strategy, parameters, estimator, jnp.zeros((size, k), bool))
+    run, answer = jnp.moveaxis(outcome.run, -1, 0), outcome.answer
 
-    def one_block(start: Array) -> Totals:
-        def cut(leaf: Array) -> Array:
-            return jax.lax.dynamic_slice_in_dim(leaf, start, block)
+    def lanes(x: Float[Array, "*L B"]) -> Float[Array, "*L S"]:
+        width = min(size, _LANES)
+        return jnp.sum(x.reshape(*x.shape[:-1], size // width, width), axis=-2)
 
-        rows = [leaf if one else cut(leaf) for leaf, one in zip(leaves, one_row, strict=True)]
-        part: Estimator = jax.tree.unflatten(tree, rows)
-        outcome = outcomes(strategy, parameters, part, jnp.zeros((block, k), bool))
-        counts = cut(weight)
-        ran = outcome.run * counts[:, None]
-        answered = (outcome.answer[..., None] == jnp.arange(k)) * counts[:, None]
-        depth = jnp.sum(outcome.run, axis=-1)[..., None] == jnp.arange(1, k + 1)
-        return Totals(
-            cost=jnp.einsum("lbk,bk->l", ran, cut(cost)),
-            quality=jnp.einsum("lbk,bk->l", answered, cut(quality)),
-            ran=jnp.sum(ran, axis=1),
-            answered=jnp.sum(answered, axis=1),
-            depth=jnp.sum(depth * counts[:, None], axis=1),
-            count=jnp.sum(counts),
-        )
+    def spend(total: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
+        index, run, quality, cost = model
+        got = jnp.where(answer == index, quality, total[1])
+        return (total[0] + jnp.where(run, cost, 0), got), None
 
-    return jax.lax.map(one_block, jnp.arange(0, n_queries, block))
+    zero = jnp.zeros(answer.shape)
+    (spent, got), _ = over_models(spend, (zero, zero), run, quality, cost)
+    none = jnp.zeros((0, 1))
+    counts = [none] * 3
+    if usage:
+
+        def count(depth: Array, model: tuple[Array, ...]) -> tuple[Any, tuple[Array, Array]]:
+            index, run = model
+            answered = lanes((answer == index) * weight)
+            return depth + run, (lanes(run * weight), answered)
+
+        depth, (ran, answered) = over_models(count, jnp.zeros(answer.shape, jnp.int32), run)
+        deep = [lanes((depth == d + 1) * weight) for d in range(k)]
+        counts = [jnp.swapaxes(c, 0, 1) for c in (ran, answered, jnp.stack(deep))]
+    return Totals(lanes(spent), lanes(got), *counts, count=lanes(weight))

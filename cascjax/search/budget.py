@@ -52,6 +52,8 @@ def simulate_settings(
     parameters: Float[np.ndarray, " L"],
     estimator: Estimator,
     table: Table,
+    *,
+    usage: bool = True,
     progress: Callable[[int], None] = lambda queries: None,
 ) -> Totals:
     """Means per query of any number of settings, `SETTINGS` at a time."""
@@ -59,7 +61,9 @@ def simulate_settings(
     for start in range(0, len(parameters), SETTINGS):
         part = parameters[start : start + SETTINGS]
         padded = np.concatenate([part, np.repeat(part[-1:], SETTINGS - len(part))])
-        sums = totals(strategy, padded, estimator, table.quality, table.cost, progress=progress)
+        sums = totals(
+            strategy, padded, estimator, table.quality, table.cost, usage=usage, progress=progress
+        )
         parts.append(sums[: len(part)].means())
     return jax.tree.map(lambda *means: np.concatenate([np.atleast_1d(m) for m in means]), *parts)
 
@@ -86,7 +90,9 @@ def fit_budgets(
     """
 
     def simulate(parameters: Float[np.ndarray, " L"]) -> Float[np.ndarray, "3 L"]:
-        means = simulate_settings(strategy, parameters, estimator, table, progress)
+        means = simulate_settings(
+            strategy, parameters, estimator, table, usage=False, progress=progress
+        )
         return np.stack([parameters, means.cost, means.quality])
 
     # float32 from the start: what is returned is what was simulated.

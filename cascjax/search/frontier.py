@@ -111,7 +111,9 @@ def frontier(
     fit = fit_budgets(strategy, beliefs.take(fit_rows), table.take(fit_rows), budgets, progress)
     rest = table.take(evaluate_rows)
     settings, where = np.unique(fit.parameters, return_inverse=True)
-    means = simulate_settings(strategy, settings, beliefs.take(evaluate_rows), rest, progress)
+    means = simulate_settings(
+        strategy, settings, beliefs.take(evaluate_rows), rest, progress=progress
+    )
     cheap, dear = where.reshape(-1, 2).T
 
     def mixed(means: Sums) -> np.ndarray:

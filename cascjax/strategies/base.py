@@ -1,8 +1,9 @@
 """What a strategy is: a pure function of parameters, estimates and run set."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
 from cascjax.table import Table
+
+Carry = TypeVar("Carry")
+Y = TypeVar("Y")
 
 STOP = -1
 """What `next_model` returns once nothing more is run on a query."""
@@ -71,14 +75,28 @@ class Strategy(ABC):
         """Parameters between two neighbours of the family, for a search to go on with."""
         return np.linspace(low, high, count + 2)[1:-1]
 
+    def sized_for(self, estimator: Independent | Estimator) -> "Strategy":
+        """The same rule with its static numerics sized for these estimates; on the host."""
+        del estimator
+        return self
+
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome | None:
         """The outcome of every setting at once, or None where there is only `next_model`."""
         del parameters, estimator
         return None
 
     def footprint(self, n_models: int) -> int:
-        """Numbers `sweep` holds a query and setting: what sizes a block of queries."""
+        """Numbers `sweep` holds a query beside its settings: what sizes a block of queries."""
         return 2 * n_models
+
+
+def over_models(
+    step: Callable[[Carry, tuple[Array, ...]], tuple[Carry, Y]], carry: Carry, *per_model: Array
+) -> tuple[Carry, Y]:
+    """`jax.lax.scan` over arrays with models first; a straight line of code for up to 16."""
+    n_models = len(per_model[0])
+    index = jnp.arange(n_models, dtype=jnp.int32)
+    return jax.lax.scan(step, carry, (index, *per_model), unroll=min(n_models, 16))
 
 
 def at_step(parameters: Float[Array, "*D"], run: Bool[Array, "B K"]) -> Float[Array, "*B"]:

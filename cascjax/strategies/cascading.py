@@ -1,7 +1,7 @@
 """Cascading: stop when the best longer prefix is not worth its cost (paper, section 4)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Independent
 from cascjax.expected_max import prefix_gains, prefix_values
-from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, at_step
+from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, at_step, over_models
 
 
 @dataclass(frozen=True)
@@ -42,23 +42,33 @@ class Cascading(Priced, Strategy):
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
         """How deep every price goes: one table of gains a query serves them all."""
-        k = estimator.quality_ante.shape[-1]
-        price = jnp.broadcast_to(
-            parameters.reshape(parameters.shape[0], -1), (parameters.shape[0], k)
-        )
+        ante, post = jnp.asarray(estimator.quality_ante), jnp.asarray(estimator.quality_post)
+        k = ante.shape[-1]
         # At step s >= 1 the best of the first s answers is in hand.
-        best = jax.lax.cummax(jnp.asarray(estimator.quality_post), axis=1)
-        ante, sigma = jnp.asarray(estimator.quality_ante), jnp.asarray(estimator.sigma)
-        gain = prefix_gains(best[:, :-1], ante, sigma)
+        best = jax.lax.cummax(post, axis=1)
         total = jnp.cumsum(estimator.cost_ante, axis=-1)
         extra = total[:, None, :] - total[:, : k - 1, None]
+        gain = prefix_gains(best[:, :-1], ante, jnp.asarray(estimator.sigma))
+        # A longer prefix pays below the price gain / extra: the step's price against one number.
         longer = np.arange(k) > np.arange(k - 1)[:, None]
-        worth = jnp.where(longer, gain - price[:, None, 1:, None] * extra, -jnp.inf)
-        go_on = jnp.max(worth, axis=-1) > 0
-        depth = jnp.sum(jnp.cumprod(go_on.astype(jnp.int32), axis=-1), axis=-1)
-        run = jnp.arange(k) <= depth[..., None]
-        answer = jnp.argmax(jnp.where(run, estimator.quality_post, -jnp.inf), axis=-1)
-        return Outcome(run, answer)
+        pays_below = jnp.where(extra > 0, gain / jnp.where(extra > 0, extra, 1), jnp.inf)
+        pays_below = jnp.max(jnp.where(longer, pays_below, -jnp.inf), axis=-1).T
+        price = parameters.reshape(parameters.shape[0], -1, 1)
+        price = jnp.broadcast_to(price, (price.shape[0], max(k, price.shape[1]), 1)).swapaxes(0, 1)
+
+        def step(state: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, Array]:
+            index, quality, below, price = model
+            depth, (top, answer) = state
+            go_on = (depth == index) & (price < below)
+            better = go_on & (quality > top)
+            answer = (jnp.where(better, quality, top), jnp.where(better, index + 1, answer))
+            return (depth + go_on, answer), go_on
+
+        none = jnp.zeros((price.shape[1], len(ante)), jnp.int32)
+        start = (none, (jnp.broadcast_to(post[:, 0], none.shape), none))
+        (_, (_, answer)), run = over_models(step, start, post.T[1:], pays_below, price[1:k])
+        run = jnp.concatenate([jnp.ones((1, *none.shape), bool), run])
+        return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
     def footprint(self, n_models: int) -> int:
         """One gain a prefix and longer prefix."""

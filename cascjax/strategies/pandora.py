@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.special import erfcx
 
 from cascjax.estimators import Estimates, Independent
-from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, at_step
+from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, at_step, over_models
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,23 @@ class Pandora(Priced, Strategy):
         With kappa_i = min(post_i, z_i) and k* = max_i kappa_i, the models run are those of
         z_i >= k*, and the answer is argmax_i kappa_i.
         """
-        price = parameters.reshape(parameters.shape[0], -1)[:, :1, None]
-        ante, sigma = jnp.asarray(estimator.quality_ante), jnp.asarray(estimator.sigma)
-        z = reservation_value(ante, sigma, price * estimator.cost_ante)
-        kappa = jnp.minimum(estimator.quality_post, z)
-        return Outcome(z >= jnp.max(kappa, axis=-1, keepdims=True), jnp.argmax(kappa, axis=-1))
+        price = parameters.reshape(parameters.shape[0], -1)[:, :1]
+
+        def step(best: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, Array]:
+            top, answer = best
+            index, ante, post, sigma, cost = model
+            z = reservation_value(ante, sigma, price * cost)
+            kappa = jnp.minimum(post, z)
+            return (jnp.maximum(top, kappa), jnp.where(kappa > top, index, answer)), z
+
+        ante, post, cost = (
+            leaf.T for leaf in (estimator.quality_ante, estimator.quality_post, estimator.cost_ante)
+        )
+        sigma = jnp.broadcast_to(estimator.sigma, estimator.quality_ante.shape).T
+        start = jnp.full((len(price), ante.shape[1]), -jnp.inf)
+        start = (start, jnp.zeros(start.shape, jnp.int32))
+        (top, answer), z = over_models(step, start, ante, post, sigma, cost)
+        return Outcome(jnp.moveaxis(z >= top, 0, -1), answer)
 
     def footprint(self, n_models: int) -> int:
         """Z and kappa of every model, and what it takes to evaluate them."""

@@ -1,13 +1,13 @@
 """Routing: run one model, chosen before any has run (paper, section 3)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Independent
-from cascjax.strategies.base import STOP, Outcome, Priced, Strategy
+from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, over_models
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,17 @@ class Routing(Priced, Strategy):
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
         """The best single model at every price."""
-        price = parameters.reshape(parameters.shape[0], -1)[:, :1, None]
-        best = jnp.argmax(estimator.quality_ante - price * estimator.cost_ante, axis=-1)
-        run = best[..., None] == jnp.arange(estimator.quality_ante.shape[-1])
-        return Outcome(run, best)
+        price = parameters.reshape(parameters.shape[0], -1)[:, :1]
+
+        def step(best: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
+            worth, answer = best
+            index, quality, cost = model
+            new = quality - price * cost
+            return (jnp.maximum(worth, new), jnp.where(new > worth, index, answer)), None
+
+        quality, cost = estimator.quality_ante.T, estimator.cost_ante.T
+        start = jnp.full((len(price), quality.shape[1]), -jnp.inf)
+        (_, answer), _ = over_models(
+            step, (start, jnp.zeros(start.shape, jnp.int32)), quality, cost
+        )
+        return Outcome(answer[..., None] == jnp.arange(len(quality)), answer)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
-from cascjax.strategies.base import STOP, Outcome, Strategy
+from cascjax.strategies.base import STOP, Outcome, Strategy, over_models
 from cascjax.table import Table
 
 
@@ -52,8 +52,16 @@ class Thresholding(Strategy):
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
         """How deep every threshold goes."""
-        k = estimator.quality_post.shape[-1]
-        tau = parameters.reshape(parameters.shape[0], 1, -1)
-        short = estimator.quality_post[:, : k - 1] < tau
-        depth = jnp.sum(jnp.cumprod(short.astype(jnp.int32), axis=-1), axis=-1)
-        return Outcome(jnp.arange(k) <= depth[..., None], depth)
+        n_queries, k = estimator.quality_post.shape
+        tau = parameters.reshape(parameters.shape[0], -1, 1)
+        tau = jnp.broadcast_to(tau, (tau.shape[0], max(k - 1, tau.shape[1]), 1)).swapaxes(0, 1)
+
+        def step(depth: Array, model: tuple[Array, ...]) -> tuple[Array, Array]:
+            index, quality, least = model
+            go_on = (depth == index) & (quality < least)
+            return depth + go_on, depth >= index
+
+        start = jnp.zeros((tau.shape[1], n_queries), jnp.int32)
+        depth, run = over_models(step, start, estimator.quality_post.T[: k - 1], tau[: k - 1])
+        run = jnp.concatenate([run, (depth >= k - 1)[None]])
+        return Outcome(jnp.moveaxis(run, 0, -1), depth)
