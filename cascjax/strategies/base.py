@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
+from cascjax.expected_max import panels_needed
 from cascjax.table import Table
 
 Carry = TypeVar("Carry")
@@ -97,6 +98,13 @@ def over_models(
     n_models = len(per_model[0])
     index = jnp.arange(n_models, dtype=jnp.int32)
     return jax.lax.scan(step, carry, (index, *per_model), unroll=min(n_models, 16))
+
+
+def panels_for(estimator: Independent | Estimator) -> int | None:
+    """Quadrature panels these estimates need, or None where they are not independent."""
+    if not isinstance(estimator, Independent):
+        return None
+    return panels_needed(np.asarray(estimator.quality_ante), np.asarray(estimator.sigma))
 
 
 def at_step(parameters: Float[Array, "*D"], run: Bool[Array, "B K"]) -> Float[Array, "*B"]:

@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator, Independent
-from cascjax.expected_max import members, panels_needed, supermodel_tables, supermodel_values
-from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, at_step
+from cascjax.expected_max import materialize, members, supermodel_tables, supermodel_values
+from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, at_step, panels_for
 from cascjax.strategies.beam import best_addition
 
 
@@ -72,10 +72,7 @@ class CascadeRouting(Priced, Strategy):
 
     def sized_for(self, estimator: Independent | Estimator) -> "CascadeRouting":
         """With as many quadrature panels as these estimates need."""
-        if not (isinstance(estimator, Independent) and self.uncertainty):
-            return self
-        ante, sigma = np.asarray(estimator.quality_ante), np.asarray(estimator.sigma)
-        return replace(self, panels=panels_needed(ante, sigma))
+        return replace(self, panels=panels_for(estimator) if self.uncertainty else None)
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome | None:
         """Every price, from one table a query.
@@ -94,58 +91,63 @@ class CascadeRouting(Priced, Strategy):
         depth = self.max_steps(k)
         price = parameters.reshape(parameters.shape[0], -1, 1)
         price = jnp.broadcast_to(price, (price.shape[0], max(depth, price.shape[1]), 1))
-        values, gains = supermodel_tables(post, ante, sigma, depth, self.panels)
-
-        def supermodels(max_size: int) -> tuple[Array, ...]:
-            """Bit pattern, size, lowest model and cost of each."""
-            masks = members(k, max_size)
-            bits, size, low = masks @ (1 << np.arange(k)), masks.sum(1), masks.argmax(1)
-            static = (jnp.asarray(x, jnp.int32) for x in (bits, size, low))
-            return *static, jnp.asarray(masks, cost.dtype) @ cost
+        values, gains = materialize(supermodel_tables(post, ante, sigma, depth, self.panels))
+        masks = members(k, depth)
+        size, total = masks.sum(1), materialize(jnp.asarray(masks, cost.dtype) @ cost)
+        bits = jnp.asarray(masks @ (1 << np.arange(k)), jnp.int32)
+        cheapest = jnp.asarray(masks.argmax(1), jnp.int32)
 
         def first(best: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
             worth, new = best
-            value, low, cost = model
-            worth_now = value - price[:, 0] * cost
-            better = worth_now > worth
-            return (jnp.where(better, worth_now, worth), jnp.where(better, low, new)), None
+            value, cheapest, total = model
+            worth_now = value - price[:, 0] * total
+            return _better(worth, new, worth_now, cheapest), None
 
-        _, _, low, total = supermodels(depth)
         nothing = jnp.full((len(price), n_queries), -jnp.inf)
-        none = jnp.zeros(nothing.shape, jnp.int32)
-        (_, new), _ = jax.lax.scan(first, (nothing, none), (values, low, total), unroll=8)
-        state = (1 << new, new, _pick(new, post))
-        bits, size, low, total = supermodels(depth - 1)
+        start = (nothing, jnp.zeros(nothing.shape, jnp.int32))
+        _, new = _over_supermodels(first, start, len(masks), values, cheapest, total)
+        # What a step may add comes first, smaller supermodels before larger ones.
+        counts = [int((size <= depth - step).sum()) for step in range(depth)]
 
-        def one_step(step: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        def one_step(step: Any, count: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
             ran, answer, in_hand = state
-            now = jax.lax.dynamic_index_in_dim(price, step, axis=1, keepdims=False)
+            now = price[:, step] if isinstance(step, int) else jnp.take(price, step, axis=1)
 
             def extend(best: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
                 worth, new = best
-                gain, bits, size, low, cost = model
-                worth_now = _pick(answer, gain) - now * cost
-                better = (worth_now > worth) & ((bits & ran) == 0) & (size <= depth - step)
-                return (jnp.where(better, worth_now, worth), jnp.where(better, low, new)), None
+                gain, bits, cheapest, total = model
+                worth_now = _pick(answer, gain) - now * total
+                worth_now = jnp.where((bits & ran) == 0, worth_now, -jnp.inf)
+                return _better(worth, new, worth_now, cheapest), None
 
-            # Stopping is worth 0: the empty addition, the first of all, is never better than it.
-            start = (jnp.zeros(ran.shape), jnp.full(ran.shape, STOP))
-            models = (gains, bits, size, low, total)
-            (_, new), _ = jax.lax.scan(extend, start, models, unroll=8)
+            # Stopping is worth 0; so is the empty addition, which is not better.
+            stop = (jnp.zeros(ran.shape), jnp.full(ran.shape, STOP))
+            # Those too large for this step count as run, also where a line of code takes them in.
+            fits = jnp.where(jnp.arange(len(masks)) < count, bits, -1)
+            _, new = _over_supermodels(extend, stop, count, gains, fits, cheapest, total)
             got = jnp.where(new == STOP, -jnp.inf, _pick(new, post))
             return (
-                ran | jnp.where(new == STOP, 0, 1 << new),
+                ran | jnp.where(new == STOP, 0, 1 << jnp.maximum(new, 0)),
                 jnp.where(got > in_hand, new, answer),
                 jnp.maximum(got, in_hand),
             )
 
-        ran, answer, _ = jax.lax.fori_loop(1, depth, one_step, state)
+        state = (1 << new, new, _pick(new, post))
+        if len(masks) <= _LINE:
+            for step in range(1, depth):
+                state = one_step(step, counts[step], state)
+        else:
+            ends = jnp.array(counts)
+            state = jax.lax.fori_loop(
+                1, depth, lambda step, state: one_step(step, ends[step], state), state
+            )
+        ran, answer, _ = state
         return Outcome((ran[..., None] >> jnp.arange(k)) & 1 == 1, answer)
 
     def footprint(self, n_models: int) -> int:
-        """A gain a supermodel and model in hand, or what a beam holds."""
+        """Integrals and gains of every supermodel, or what a beam holds."""
         if self.search == "exact":
-            return n_models * len(members(n_models, self.max_steps(n_models)))
+            return 8 * n_models * len(members(n_models, self.max_steps(n_models)))
         return 40 * n_models * self.beam_width
 
 
@@ -155,3 +157,29 @@ def _pick(model: Int[Array, "L B"], of: Float[Array, "K B"]) -> Float[Array, "L 
     for k in range(1, len(of)):
         picked = jnp.where(model == k, of[k], picked)
     return picked
+
+
+def _better(worth: Array, of: Array, new_worth: Array, new_of: Array) -> tuple[Array, Array]:
+    better = new_worth > worth
+    return jnp.where(better, new_worth, worth), jnp.where(better, new_of, of)
+
+
+_LINE = 64
+"""Supermodels up to which the loop over them is one straight line of code."""
+
+
+def _over_supermodels(step: Any, carry: Any, count: int | Array, *rows: Array) -> Any:
+    """Folds `step` over the first `count` rows, a few at a time in a straight line of code."""
+    if len(rows[0]) <= _LINE:
+        return jax.lax.scan(step, carry, tuple(row[:count] for row in rows), unroll=_LINE)[0]
+    line = 8
+    short = -len(rows[0]) % line
+    # Rows beyond the count repeat the first, the empty supermodel, which never wins.
+    rows = tuple(jnp.concatenate([row, jnp.repeat(row[:1], short, axis=0)]) for row in rows)
+
+    def one_line(index: Array, carry: Any) -> Any:
+        # Cut out first: a moving slice inside the arithmetic would keep XLA from vectorising.
+        cut = [jax.lax.dynamic_slice_in_dim(row, index * line, line) for row in rows]
+        return jax.lax.scan(step, carry, materialize(tuple(cut)), unroll=line)[0]
+
+    return jax.lax.fori_loop(0, (count + line - 1) // line, one_line, carry)

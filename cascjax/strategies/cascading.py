@@ -1,16 +1,23 @@
 """Cascading: stop when the best longer prefix is not worth its cost (paper, section 4)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.estimators import Estimates, Independent
-from cascjax.expected_max import prefix_gains, prefix_values
-from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, at_step, over_models
+from cascjax.estimators import Estimates, Estimator, Independent
+from cascjax.expected_max import materialize, prefix_gains, prefix_table, prefix_values
+from cascjax.strategies.base import (
+    STOP,
+    Outcome,
+    Priced,
+    Strategy,
+    at_step,
+    over_models,
+    panels_for,
+)
 
 
 @dataclass(frozen=True)
@@ -19,9 +26,13 @@ class Cascading(Priced, Strategy):
 
     A prefix M_{1:j}, at least as long as what has run, is worth V(M_{1:j}) - lambda C(M_{1:j});
     stop when what has run is the best of them.
+
+    Attributes:
+        panels: cuts of the quadrature in `sweep`; set by `sized_for`.
     """
 
     name: ClassVar[str] = "cascading"
+    panels: int | None = None
 
     def next_model(
         self,
@@ -40,19 +51,31 @@ class Cascading(Priced, Strategy):
         best = length[jnp.argmax(jnp.where(allowed, worth, -jnp.inf), axis=-1)]
         return jnp.where(best > step, step, STOP)
 
+    def sized_for(self, estimator: Independent | Estimator) -> "Cascading":
+        """With as many quadrature panels as these estimates need."""
+        return replace(self, panels=panels_for(estimator))
+
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
         """How deep every price goes: one table of gains a query serves them all."""
-        ante, post = jnp.asarray(estimator.quality_ante), jnp.asarray(estimator.quality_post)
-        k = ante.shape[-1]
+        ante, post, cost = (
+            leaf.T for leaf in (estimator.quality_ante, estimator.quality_post, estimator.cost_ante)
+        )
+        sigma = jnp.broadcast_to(estimator.sigma, estimator.quality_ante.shape).T
+        k, n_queries = ante.shape
         # At step s >= 1 the best of the first s answers is in hand.
-        best = jax.lax.cummax(post, axis=1)
-        total = jnp.cumsum(estimator.cost_ante, axis=-1)
-        extra = total[:, None, :] - total[:, : k - 1, None]
-        gain = prefix_gains(best[:, :-1], ante, jnp.asarray(estimator.sigma))
+        best = jax.lax.cummax(post, axis=0)[: k - 1]
+        if self.panels is None:
+            plain = prefix_gains(best.T, ante.T, sigma.T)
+            gains = [plain[:, s - 1, s:].T for s in range(1, k)]
+        else:
+            gains = prefix_table(best, ante, sigma, self.panels)
         # A longer prefix pays below the price gain / extra: the step's price against one number.
-        longer = np.arange(k) > np.arange(k - 1)[:, None]
-        pays_below = jnp.where(extra > 0, gain / jnp.where(extra > 0, extra, 1), jnp.inf)
-        pays_below = jnp.max(jnp.where(longer, pays_below, -jnp.inf), axis=-1).T
+        extras = [jnp.cumsum(cost[s:], axis=0) for s in range(1, k)]
+        rates = (
+            jnp.where(extra > 0, gain / jnp.where(extra > 0, extra, 1), jnp.inf)
+            for gain, extra in zip(gains, extras, strict=True)
+        )
+        pays_below = materialize(jnp.stack([jnp.max(rate, axis=0) for rate in rates]))
         price = parameters.reshape(parameters.shape[0], -1, 1)
         price = jnp.broadcast_to(price, (price.shape[0], max(k, price.shape[1]), 1)).swapaxes(0, 1)
 
@@ -64,12 +87,12 @@ class Cascading(Priced, Strategy):
             answer = (jnp.where(better, quality, top), jnp.where(better, index + 1, answer))
             return (depth + go_on, answer), go_on
 
-        none = jnp.zeros((price.shape[1], len(ante)), jnp.int32)
-        start = (none, (jnp.broadcast_to(post[:, 0], none.shape), none))
-        (_, (_, answer)), run = over_models(step, start, post.T[1:], pays_below, price[1:k])
+        none = jnp.zeros((price.shape[1], n_queries), jnp.int32)
+        start = (none, (jnp.broadcast_to(post[0], none.shape), none))
+        (_, (_, answer)), run = over_models(step, start, post[1:], pays_below, price[1:k])
         run = jnp.concatenate([jnp.ones((1, *none.shape), bool), run])
         return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
     def footprint(self, n_models: int) -> int:
-        """One gain a prefix and longer prefix."""
-        return n_models * n_models
+        """Phi_i at every node of every panel."""
+        return 8 * (8 + n_models) * n_models
