@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from cascjax.estimators import Estimator, Independent
+from cascjax.expected_max import materialize
 from cascjax.strategies import Outcome, Strategy
 from cascjax.strategies.base import over_models
 
@@ -181,7 +182,8 @@ def _block_totals(
     leaves = [x.T if one_each else x for x, one_each in zip(beliefs, per_query, strict=True)]
     estimator: Estimator = jax.tree.unflatten(tree, leaves)
     outcome = outcomes(strategy, parameters, estimator, jnp.zeros((size, k), bool))
-    run, answer = jnp.moveaxis(outcome.run, -1, 0), outcome.answer
+    # Many sums over one outcome: not to be worked out again for each.
+    run, answer = materialize((jnp.moveaxis(outcome.run, -1, 0), outcome.answer))
 
     def lanes(x: Float[Array, "*L B"]) -> Float[Array, "*L S"]:
         width = min(size, _LANES)
