@@ -110,8 +110,8 @@ def test_expected_max_is_the_integral(sigmas: str, means: str, k: int) -> None:
     assert error.max() < 1e-4
 
 
-@pytest.mark.parametrize("k", [3, 4, 6, 7, 8, 9, 10])
-def test_expected_max_of_every_other_number_of_models(k: int) -> None:
+@pytest.mark.parametrize("k", [3, 8, 10])
+def test_expected_max_of_other_numbers_of_models(k: int) -> None:
     mean, variance = drawn("mixed from 1e-3 to 10", "near", k)
     found = np.asarray(jitted(expected_max)(mean, variance))
     sigma = np.sqrt(variance.astype(np.float64))

@@ -1,0 +1,325 @@
+"""Budgets met, linear programs solved, sums recomputed, and what must not change a result."""
+
+import functools
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from cascjax import simulate
+from cascjax.estimators import Independent, truth
+from cascjax.metrics import budgets, upper_hull
+from cascjax.search.budget import fit_budgets, simulate_settings
+from cascjax.search.frontier import Frontier, frontier, study
+from cascjax.strategies import (
+    STRATEGIES,
+    CascadeRouting,
+    Mixing,
+    Routing,
+    Strategy,
+)
+from cascjax.table import Table
+
+N, K = 256, 3
+
+KINDS = [
+    *(kind() for kind in STRATEGIES.values()),
+    CascadeRouting(search="greedy"),
+]
+
+
+@functools.cache
+def world(seed: int, n: int = N, k: int = K) -> tuple[Table, Independent]:
+    """A table and estimates of it, models in rising mean cost."""
+    rng = np.random.default_rng(seed)
+    quality = rng.beta(2, 2, (n, k)) * 0.5 + np.linspace(0.1, 0.5, k)
+    cost = np.geomspace(0.01, 0.3, k) * rng.lognormal(0, 0.4, (n, k))
+    sigma = rng.uniform(0.1, 0.3, (1, k))
+    post = quality + rng.normal(0, 0.05, (n, k))
+    ante = post + sigma * rng.standard_normal((n, k))
+    believed = 0.7 * cost + 0.3 * cost.mean(0)
+    ante, post, sigma, believed, quality, cost = (
+        x.astype(np.float32) for x in (ante, post, sigma, believed, quality, cost)
+    )
+    table = Table(quality, cost, models=tuple("abcdefgh"[:k]), cost_unit="USD")
+    assert (np.diff(cost.mean(0)) > 0).all()
+    return table, Independent(ante, post, sigma, believed, cost)
+
+
+def reachable(table: Table, count: int) -> np.ndarray:
+    """Budgets between the cheapest and the dearest model, the ends left out."""
+    cost = table.cost.mean(0, dtype=np.float64)
+    return np.linspace(cost.min(), cost.max(), count + 2)[1:-1]
+
+
+# The linear program.
+
+
+def programmed(table: Table, budget: float) -> float:
+    """Best mean quality of a router that may mix: max x.q, sum_i x_ni = 1, mean cost <= B."""
+    n, k = table.quality.shape
+    once = np.kron(np.eye(n), np.ones(k))
+    result = linprog(
+        -table.quality.astype(np.float64).ravel() / n,
+        A_ub=table.cost.astype(np.float64).reshape(1, -1) / n,
+        b_ub=[budget],
+        A_eq=once,
+        b_eq=np.ones(n),
+        bounds=(0, 1),
+        method="highs",
+    )
+    assert result.success
+    return -result.fun
+
+
+@pytest.mark.parametrize(("n", "k"), [(256, 2), (256, 6), (64, 4), (16, 3)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_routing_is_the_optimum_of_the_linear_program(n: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    quality = rng.random((n, k)).astype(np.float32)
+    cost = (np.geomspace(0.05, 1, k) * rng.lognormal(0, 0.5, (n, k))).astype(np.float32)
+    table = Table(quality, cost, models=tuple("abcdef"[:k]))
+    cheapest = cost.min(1).mean(dtype=np.float64)
+    dearest = np.take_along_axis(cost, quality.argmax(1)[:, None], 1).mean(dtype=np.float64)
+    asked = np.linspace(cheapest, dearest, 8)[1:-1]
+    fit = fit_budgets(Routing(), truth(table), table, asked)
+    assert (fit.reach == 0).all()
+    # The share the mix gives up, for its neighbours may lie a thousandth of the range apart, and
+    # float32 sums of N qualities: both below 1e-5.
+    np.testing.assert_allclose(fit.quality, [programmed(table, b) for b in asked], atol=1e-5)
+    # No gamma, no equality: somewhere the budget falls between two settings.
+    assert ((fit.gamma > 0.01) & (fit.gamma < 0.99)).any()
+
+
+# Budgets.
+
+
+INDEX = pytest.mark.parametrize("index", range(len(KINDS)), ids=[kind.name for kind in KINDS])
+
+
+@INDEX
+def test_a_budget_is_met_in_expectation_or_said_to_be_out_of_reach(index: int) -> None:
+    table, estimator = world(0)
+    cost = table.cost.mean(0, dtype=np.float64)
+    asked = np.concatenate([[cost.min() / 50], reachable(table, 7), [cost.sum() * 2]])
+    fit = fit_budgets(KINDS[index], estimator, table, asked)
+    np.testing.assert_array_equal(
+        fit.reach, np.where(asked < fit.cheapest, -1, np.where(asked > fit.dearest, 1, 0))
+    )
+    assert fit.reach[0] == -1
+    assert fit.reach[-1] == 1
+    assert (fit.reach == 0).sum() >= 4
+    met = fit.reach == 0
+    np.testing.assert_allclose(fit.cost[met], asked[met], rtol=1e-6)
+    assert ((fit.gamma >= 0) & (fit.gamma <= 1)).all()
+    np.testing.assert_array_equal(fit.parameters[~met, 0], fit.parameters[~met, 1])
+    np.testing.assert_allclose(fit.cost[[0, -1]], [fit.cheapest, fit.dearest], rtol=1e-12)
+    # And it is so: simulate each neighbour anew, and mix. (Not by another way: a fit comes to
+    # stand where one query is just about to change its mind, and rounding decides for it.)
+    ends = [simulate_settings(KINDS[index], p, estimator, table) for p in fit.parameters.T]
+    for name in ("cost", "quality"):
+        cheap, dear = (np.asarray(getattr(end, name)) for end in ends)
+        mixed = (1 - fit.gamma) * cheap + fit.gamma * dear
+        np.testing.assert_allclose(mixed, getattr(fit, name), rtol=1e-9)  # float64 from there
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def outcomes(
+    kind: Strategy, parameters: jax.Array, estimator: Independent
+) -> tuple[jax.Array, jax.Array]:
+    nothing_run = jnp.zeros(estimator.quality_ante.shape, bool)
+    outcome = simulate.outcomes(kind, parameters, estimator, nothing_run)
+    return outcome.run, outcome.answer
+
+
+def recounted(index: int, parameters: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Mean cost, quality, and shares ran, answered and depth, in plain float64 NumPy."""
+    table, estimator = world(0)
+    run, answer = outcomes(KINDS[index], jnp.asarray(parameters, jnp.float32), estimator)
+    run, answer = np.asarray(run), np.asarray(answer)
+    rows, cost, quality = np.arange(N), table.cost.astype(float), table.quality.astype(float)
+    return (
+        np.array([(one * cost).sum() for one in run]) / N,
+        np.array([quality[rows, one].sum() for one in answer]) / N,
+        run.mean(1),
+        np.array([np.bincount(one, minlength=K) for one in answer]) / N,
+        np.array([np.bincount(one.sum(1), minlength=K + 1)[1:] for one in run]) / N,
+    )
+
+
+SETTINGS = np.array([0.02, 0.3, 0.7, 1.0, 1.3, 2.0, 3.0, 9.0, 30.0])
+
+
+def total_means(index: int) -> list[np.ndarray]:
+    table, estimator = world(0)
+    parameters = np.array([0.0, 1, 2] * 3) if KINDS[index] == Mixing() else SETTINGS
+    means = simulate.totals(KINDS[index], parameters, estimator, table.quality, table.cost).means()
+    sums = (means.cost, means.quality, means.ran, means.answered, means.depth)
+    found = [np.asarray(one) for one in sums]
+    for one, expected in zip(found, recounted(index, parameters), strict=True):
+        np.testing.assert_allclose(one, expected, rtol=1e-6)  # float32 sums, as above
+    return found
+
+
+@INDEX
+def test_totals_are_the_sums_over_outcomes_in_blocks_of_any_size(
+    index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = total_means(index)
+    for name, value in (("_CHUNK", 64), ("_BLOCK_FLOATS", 600)):
+        if hasattr(simulate, name):
+            monkeypatch.setattr(simulate, name, value)
+    for one, same in zip(total_means(index), whole, strict=True):
+        np.testing.assert_allclose(one, same, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 5, 63, 64, 65, 200])
+def test_totals_of_any_number_of_queries(n: int) -> None:
+    table, estimator = world(0)
+    rows = np.arange(n)
+    part, beliefs = table.take(rows), estimator.take(rows)
+    sums = simulate.totals(Routing(), np.array([1.0]), beliefs, part.quality, part.cost)
+    assert float(sums.count) == n
+    ante, price = np.asarray(beliefs.quality_ante), np.asarray(beliefs.cost_ante)
+    best = (ante.astype(float) - price.astype(float)).argmax(1)
+    expected = part.cost.astype(float)[rows, best].sum()
+    assert float(sums.cost[0]) == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_array_equal(sums.answered[0], np.bincount(best, minlength=K))
+
+
+def test_mixing_is_a_line_between_models_on_the_hull() -> None:
+    table, estimator = world(3, k=5)
+    cost, quality = (x.mean(0, dtype=np.float64) for x in (table.cost, table.quality))
+    quality_low = table.quality.copy()
+    quality_low[:, 2] -= 0.4  # a model that no mix would use
+    table = replace(table, quality=quality_low)
+    quality = quality_low.mean(0, dtype=np.float64)
+    hull, asked = upper_hull(cost, quality), reachable(table, 9)
+    assert 2 not in hull
+    fit = fit_budgets(Mixing(), estimator, table, asked)
+    np.testing.assert_allclose(fit.quality, np.interp(asked, cost[hull], quality[hull]), rtol=1e-6)
+    assert set(fit.parameters.ravel()) <= set(hull.tolist())
+
+
+# Frontiers.
+
+
+def test_a_study_is_fitted_on_one_part_and_scored_on_the_other() -> None:
+    table, estimator = world(0, 2 * N)
+    kinds = [kind() for kind in STRATEGIES.values()]
+    fit_rows, rows = np.arange(0, 2 * N, 2), np.arange(1, 2 * N, 2)
+    found = study(kinds, table, estimator, fit_rows, rows, budgets=6)
+    assert [one.strategy for one in found.frontiers] == list(STRATEGIES)
+    assert found.models == table.models
+    assert (found.n_fit, found.n_evaluate) == (N, N)
+    rest = table.take(rows)
+    np.testing.assert_allclose(found.single_cost, rest.cost.mean(0, dtype=float), rtol=1e-12)
+    np.testing.assert_allclose(found.single_quality, rest.quality.mean(0, dtype=float), rtol=1e-12)
+    expected = budgets(found.single_cost, found.single_quality, 6)
+    for one, kind in zip(found.frontiers, kinds, strict=True):
+        np.testing.assert_array_equal(one.budget, expected)
+        beliefs = truth(rest) if kind.sees_truth else estimator.take(rows)
+        assert_scored(one, kind, rest, beliefs)
+    areas = {one.strategy: one.area for one in found.frontiers}
+    assert areas["oracle"] > areas["routing"] > areas["mixing"]
+
+
+def assert_scored(one: Frontier, kind: Strategy, rest: Table, beliefs: Independent) -> None:
+    """The scores are those of the neighbours, run anew and mixed in float64."""
+    met = one.reach == 0
+    assert met.any()
+    np.testing.assert_allclose(one.fit_cost[met], one.budget[met], rtol=1e-6)
+    cost, quality, depth = np.zeros((3, len(one.budget)))
+    for side, share in ((0, 1 - one.gamma), (1, one.gamma)):
+        parameters = jnp.asarray(one.parameters[:, side], jnp.float32)
+        run, answer = (np.asarray(x) for x in outcomes(kind, parameters, beliefs))
+        cost += share * (run * rest.cost.astype(float)).sum(2).mean(1)
+        quality += share * rest.quality.astype(float)[np.arange(N), answer].mean(1)
+        depth += share * run.sum(2).mean(1)
+    # float32 sums of at most 64 numbers within a block, as above.
+    np.testing.assert_allclose(one.cost, cost, rtol=1e-6)
+    np.testing.assert_allclose(one.quality, quality, rtol=1e-6)
+    np.testing.assert_allclose(one.ran.sum(1), depth, rtol=1e-6)
+    np.testing.assert_allclose(one.depth @ np.arange(1, K + 1), depth, rtol=1e-6)
+    np.testing.assert_allclose(one.answered.sum(1), 1, rtol=1e-6)
+
+
+# What must not change a result, and what may only help.
+
+
+SEED = st.integers(0, 2**32 - 1)
+
+FEW = settings(max_examples=3, deadline=None, derandomize=True)
+"""Few examples, since each is a whole fit; the same ones each time, so that a run is one."""
+
+
+COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
+
+
+def areas(table: Table) -> np.ndarray:
+    """Every strategy's area on a table that holds its own estimates."""
+    rows = np.arange(N)
+    estimator = Independent(*(getattr(table, name) for name in COLUMNS))
+    cost, quality = (x.mean(0, dtype=np.float64) for x in (table.cost, table.quality))
+    asked = budgets(cost, quality, 5)
+    kinds = [kind() for kind in STRATEGIES.values()]
+    return np.array([frontier(k, table, estimator, rows, rows, asked).area for k in kinds])
+
+
+@functools.cache
+def unmoved(seed: int) -> tuple[Table, np.ndarray]:
+    """A table with its estimates as columns, and the areas on it."""
+    table, estimator = world(seed)
+    ante, post, sigma, *costs = jax.tree.leaves(estimator)
+    columns = dict(zip(COLUMNS, (ante, post, np.repeat(sigma, N, 0), *costs), strict=True))
+    table = replace(table, **columns)
+    return table, areas(table)
+
+
+@FEW
+@given(seed=SEED)
+def test_the_order_of_queries_and_of_models_does_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table, expected = unmoved(int(rng.integers(2)))
+    moved = table.take(rng.permutation(N))
+    moved = moved.select_models([table.models[i] for i in rng.permutation(K)])
+    moved = moved.sort_models(moved.cost.mean(0, dtype=np.float64))
+    assert moved.models == table.models
+    # Sums in another order: float32 over at most 64 numbers.
+    np.testing.assert_allclose(areas(moved), expected, rtol=1e-6)
+
+
+@FEW
+@given(seed=SEED)
+def test_with_exact_estimates_one_more_model_never_hurts(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table, _ = world(int(rng.integers(1000)), k=4)
+    fewer = table.select_models([table.models[i] for i in sorted(rng.permutation(4)[:3])])
+    asked = reachable(fewer, 6)
+    for kind in (Routing(), CascadeRouting()):
+        more = fit_budgets(kind, truth(table), table, asked)
+        less = fit_budgets(kind, truth(fewer), fewer, asked)
+        open_ = less.reach == 0
+        assert open_.any()
+        # Both are optima of linear programs, found to 1e-5 as above. A budget beyond what more
+        # models can use is one at which they have already bought the best there is.
+        assert (more.quality >= less.quality - 1e-5)[open_].all()
+
+
+@FEW
+@given(seed=SEED, index=st.integers(0, len(KINDS) - 1))
+def test_any_budget_is_met_in_expectation(seed: int, index: int) -> None:
+    rng = np.random.default_rng(seed)
+    table, estimator = world(int(rng.integers(1000)))
+    cost = table.cost.mean(0, dtype=np.float64)
+    asked = rng.uniform(cost.min(), cost.max(), 9)
+    fit = fit_budgets(KINDS[index], estimator, table, asked)
+    met = fit.reach == 0
+    np.testing.assert_allclose(fit.cost[met], asked[met], rtol=1e-6)
+    assert (fit.cost[~met] < asked[~met]).all() or KINDS[index].name != "mixing"
+    assert ((fit.gamma >= 0) & (fit.gamma <= 1)).all()
