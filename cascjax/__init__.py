@@ -1,3 +1,51 @@
 """Routing, cascading and cascade routing of language models, simulated at scale in JAX."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cascjax.errors import CascjaxError
+    from cascjax.expected_max import expected_max
+    from cascjax.io import import_long, import_routerbench, read_table, write_table
+    from cascjax.search.frontier import Frontier, Study, compare
+    from cascjax.strategies import STRATEGIES, strategy
+    from cascjax.table import Table
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "CascjaxError": "cascjax.errors",
+    "expected_max": "cascjax.expected_max",
+    "import_long": "cascjax.io",
+    "import_routerbench": "cascjax.io",
+    "read_table": "cascjax.io",
+    "write_table": "cascjax.io",
+    "Frontier": "cascjax.search.frontier",
+    "Study": "cascjax.search.frontier",
+    "compare": "cascjax.search.frontier",
+    "STRATEGIES": "cascjax.strategies",
+    "strategy": "cascjax.strategies",
+    "Table": "cascjax.table",
+}
+
+__all__ = [
+    "STRATEGIES",
+    "CascjaxError",
+    "Frontier",
+    "Study",
+    "Table",
+    "compare",
+    "expected_max",
+    "import_long",
+    "import_routerbench",
+    "read_table",
+    "strategy",
+    "write_table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # JAX takes most of a second to import: whoever only asks for --help does not wait for it.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cascjax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

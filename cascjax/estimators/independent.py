@@ -49,6 +49,16 @@ class Independent:
             cost=jnp.where(run, self.cost_post, self.cost_ante),
         )
 
+    def queries_last(self) -> tuple[Array, Array, Array, Array]:
+        """Quality ante, quality post, sigma and cost ante, each `[K, B]`.
+
+        With queries last a sweep works on whole vectors of them.
+        """
+        sigma = jnp.broadcast_to(self.sigma, self.quality_ante.shape)
+        leaves = (self.quality_ante, self.quality_post, sigma, self.cost_ante)
+        ante, post, sigma, cost = (jnp.asarray(leaf).T for leaf in leaves)
+        return ante, post, sigma, cost
+
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Independent":
         """The estimator of some of its queries alone."""
         taken = jax.tree.map(lambda leaf: leaf[rows], replace(self, sigma=None))

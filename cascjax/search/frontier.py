@@ -3,19 +3,20 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimator, truth
+from cascjax.estimators import Estimator, noisy, supplied, truth
 from cascjax.metrics import area
 from cascjax.metrics import budgets as default_budgets
 from cascjax.search.budget import fit_budgets, simulate_settings
 from cascjax.simulate import Sums
-from cascjax.strategies import Strategy
-from cascjax.table import Table
+from cascjax.strategies import STRATEGIES, CascadeRouting, Strategy, strategy
+from cascjax.table import Table, split_rows
 
 
 @dataclass(frozen=True)
@@ -175,11 +176,11 @@ def study(
     asked = isinstance(budgets, np.ndarray)
     at = np.unique(budgets) if asked else default_budgets(single_cost, single_quality, budgets)
     frontiers = []
-    for strategy in strategies:
-        name = strategy.name
+    for kind in strategies:
+        name = kind.name
         frontiers.append(
             frontier(
-                strategy, table, estimator, fit_rows, evaluate_rows, at,
+                kind, table, estimator, fit_rows, evaluate_rows, at,
                 lambda queries, name=name: progress(name, queries, False),
             )
         )  # fmt: skip
@@ -196,6 +197,57 @@ def study(
         n_evaluate=len(evaluate_rows),
         settings=settings or {},
     )
+
+
+def compare(
+    table: Table,
+    strategies: Sequence[str | Strategy] | None = None,
+    *,
+    estimates: Literal["supplied", "noisy"] | None = None,
+    noise: str | tuple[float, float, float, float] = "low",
+    budgets: int | Float[np.ndarray, " P"] | None = None,
+    max_depth: int = 5,
+    seed: int = 0,
+    progress: Callable[[str, int, bool], None] = lambda strategy, queries, done: None,
+) -> Study:
+    """Draws the frontiers of several strategies over one table: the whole job in one call.
+
+    Args:
+        table: the truth, and the estimates where it has them.
+        strategies: names or strategies; by default every one there is.
+        estimates: where beliefs come from, see `cascjax.estimators`; by default what the table
+            supplies, else the truth under simulated noise.
+        noise: level of noisy estimates.
+        budgets: see `study`.
+        max_depth: models cascade routing runs on one query at most.
+        seed: of the noise, and of the split where the table has none.
+        progress: see `study`.
+
+    Raises:
+        CascjaxError: an unknown name, missing estimates, an empty split, a budget out of reach.
+    """
+    chosen = [
+        name if isinstance(name, Strategy) else _named(name, max_depth)
+        for name in (strategies or STRATEGIES)
+    ]
+    fit, evaluate = split_rows(table, seed)
+    table = table.sort_models(table.cost[fit].mean(0, dtype=np.float64))
+    kind = estimates or ("noisy" if table.quality_ante is None else "supplied")
+    if kind == "supplied":
+        estimator = supplied(table, fit)
+    else:
+        estimator = noisy(table, jax.random.key(seed), noise)
+    settings = {"estimates": kind} | ({"noise": noise} if kind == "noisy" else {})
+    settings |= {"max_depth": max_depth, "seed": seed}
+    return study(
+        chosen, table, estimator, fit, evaluate,
+        budgets=budgets, settings=settings, progress=progress,
+    )  # fmt: skip
+
+
+def _named(name: str, max_depth: int) -> Strategy:
+    """The strategy of that name, with the depth where it has one."""
+    return strategy(name, **({"max_depth": max_depth} if name == CascadeRouting.name else {}))
 
 
 def _check_reach(

@@ -83,10 +83,8 @@ class CascadeRouting(Priced, Strategy):
         """
         if self.search != "exact":
             return None
-        ante, post, cost = (
-            leaf.T for leaf in (estimator.quality_ante, estimator.quality_post, estimator.cost_ante)
-        )
-        sigma = jnp.broadcast_to(estimator.sigma * self.uncertainty, estimator.quality_ante.shape).T
+        ante, post, sigma, cost = estimator.queries_last()
+        sigma = sigma * self.uncertainty
         k, n_queries = ante.shape
         depth = self.max_steps(k)
         price = parameters.reshape(parameters.shape[0], -1, 1)

@@ -57,10 +57,7 @@ class Cascading(Priced, Strategy):
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
         """How deep every price goes: one table of gains a query serves them all."""
-        ante, post, cost = (
-            leaf.T for leaf in (estimator.quality_ante, estimator.quality_post, estimator.cost_ante)
-        )
-        sigma = jnp.broadcast_to(estimator.sigma, estimator.quality_ante.shape).T
+        ante, post, sigma, cost = estimator.queries_last()
         k, n_queries = ante.shape
         # At step s >= 1 the best of the first s answers is in hand.
         best = jax.lax.cummax(post, axis=0)[: k - 1]

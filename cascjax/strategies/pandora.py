@@ -56,10 +56,7 @@ class Pandora(Priced, Strategy):
             kappa = jnp.minimum(post, z)
             return (jnp.maximum(top, kappa), jnp.where(kappa > top, index, answer)), z
 
-        ante, post, cost = (
-            leaf.T for leaf in (estimator.quality_ante, estimator.quality_post, estimator.cost_ante)
-        )
-        sigma = jnp.broadcast_to(estimator.sigma, estimator.quality_ante.shape).T
+        ante, post, sigma, cost = estimator.queries_last()
         start = jnp.full((len(price), ante.shape[1]), -jnp.inf)
         start = (start, jnp.zeros(start.shape, jnp.int32))
         (top, answer), z = over_models(step, start, ante, post, sigma, cost)

@@ -45,7 +45,7 @@ class Routing(Priced, Strategy):
             new = quality - price * cost
             return (jnp.maximum(worth, new), jnp.where(new > worth, index, answer)), None
 
-        quality, cost = estimator.quality_ante.T, estimator.cost_ante.T
+        quality, _, _, cost = estimator.queries_last()
         start = jnp.full((len(price), quality.shape[1]), -jnp.inf)
         (_, answer), _ = over_models(
             step, (start, jnp.zeros(start.shape, jnp.int32)), quality, cost

@@ -52,7 +52,8 @@ class Thresholding(Strategy):
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
         """How deep every threshold goes."""
-        n_queries, k = estimator.quality_post.shape
+        _, post, _, _ = estimator.queries_last()
+        k, n_queries = post.shape
         tau = parameters.reshape(parameters.shape[0], -1, 1)
         tau = jnp.broadcast_to(tau, (tau.shape[0], max(k - 1, tau.shape[1]), 1)).swapaxes(0, 1)
 
@@ -62,6 +63,6 @@ class Thresholding(Strategy):
             return depth + go_on, depth >= index
 
         start = jnp.zeros((tau.shape[1], n_queries), jnp.int32)
-        depth, run = over_models(step, start, estimator.quality_post.T[: k - 1], tau[: k - 1])
+        depth, run = over_models(step, start, post[: k - 1], tau[: k - 1])
         run = jnp.concatenate([run, (depth >= k - 1)[None]])
         return Outcome(jnp.moveaxis(run, 0, -1), depth)
