@@ -442,7 +442,7 @@ def chosen_everywhere(
 def test_pandora_is_the_optimal_adaptive_policy(k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     mean, sigma = rng.normal(0, 0.3, k), rng.uniform(0.2, 1, k)
-    price, grid = rng.uniform(0.01, 0.3, k), np.linspace(-6, 6, 801)
+    price, grid = np.sort(rng.uniform(0.01, 0.3, k)), np.linspace(-6, 6, 801)
     chances = discretised(mean, sigma, grid)
     best = optimum(chances, price, grid)
     reached = {
