@@ -11,10 +11,9 @@ from typing import Any, TypeAlias, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimator, Independent
-from cascjax.expected_max import materialize
 from cascjax.strategies import Outcome, Strategy
 from cascjax.strategies.base import over_models
 
@@ -134,9 +133,8 @@ def totals(
         # Zero truth for the rows that fill a block up: they count for nothing.
         truth = [_queries_last(column[rows], size, fill=0) for column in (quality, cost)]
         weight = (np.arange(size) < got).astype(np.float32)
-        sums = _block_totals(
-            strategy, usage, tree, tuple(per_query), settings, beliefs, *truth, weight
-        )
+        run, answer = _block_outcomes(strategy, tree, tuple(per_query), settings, beliefs)
+        sums = _block_sums(usage, run, answer, *truth, weight)
         progress(got)
         return jax.tree.map(lambda lanes: np.asarray(lanes, np.float64).sum(-1), sums)
 
@@ -165,25 +163,37 @@ def _queries_last(
     return block
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _block_totals(
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _block_outcomes(
     strategy: Strategy,
-    usage: bool,
     tree: Any,
     per_query: tuple[bool, ...],
     parameters: Float[Array, "L *D"],
     beliefs: list[Array],
+) -> tuple[Bool[Array, "K L B"], Int[Array, "L B"]]:
+    """What ran and what was answered, models first."""
+    leaves = [x.T if one_each else x for x, one_each in zip(beliefs, per_query, strict=True)]
+    estimator: Estimator = jax.tree.unflatten(tree, leaves)
+    size = next(len(x) for x, one_each in zip(leaves, per_query, strict=True) if one_each)
+    k = leaves[0].shape[-1]
+    outcome = outcomes(strategy, parameters, estimator, jnp.zeros((size, k), bool))
+    return jnp.moveaxis(outcome.run, -1, 0), outcome.answer
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _block_sums(
+    usage: bool,
+    run: Bool[Array, "K L B"],
+    answer: Int[Array, "L B"],
     quality: Float[Array, "K B"],
     cost: Float[Array, "K B"],
     weight: Float[Array, " B"],
 ) -> Totals:
-    """Sums over a block of queries, each left as a few lanes for float64 on the host to add."""
+    """Sums over a block of queries, each left as a few lanes for float64 on the host to add.
+
+    A program of its own: the outcome is worked out once, however many sums are taken of it.
+    """
     k, size = quality.shape
-    leaves = [x.T if one_each else x for x, one_each in zip(beliefs, per_query, strict=True)]
-    estimator: Estimator = jax.tree.unflatten(tree, leaves)
-    outcome = outcomes(strategy, parameters, estimator, jnp.zeros((size, k), bool))
-    # Many sums over one outcome: not to be worked out again for each.
-    run, answer = materialize((jnp.moveaxis(outcome.run, -1, 0), outcome.answer))
 
     def lanes(x: Float[Array, "*L B"]) -> Float[Array, "*L S"]:
         width = min(size, _LANES)
@@ -196,8 +206,7 @@ def _block_totals(
 
     zero = jnp.zeros(answer.shape)
     (spent, got), _ = over_models(spend, (zero, zero), run, quality, cost)
-    none = jnp.zeros((0, 1))
-    counts = [none] * 3
+    counts = [jnp.zeros((0, 1))] * 3
     if usage:
 
         def count(depth: Array, model: tuple[Array, ...]) -> tuple[Any, tuple[Array, Array]]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.special import erfcx
 
 from cascjax.estimators import Estimates, Independent
+from cascjax.expected_max import materialize
 from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, at_step, over_models
 
 
@@ -59,7 +60,7 @@ class Pandora(Priced, Strategy):
         ante, post, sigma, cost = estimator.queries_last()
         start = jnp.full((len(price), ante.shape[1]), -jnp.inf)
         start = (start, jnp.zeros(start.shape, jnp.int32))
-        (top, answer), z = over_models(step, start, ante, post, sigma, cost)
+        (top, answer), z = materialize(over_models(step, start, ante, post, sigma, cost))
         return Outcome(jnp.moveaxis(z >= top, 0, -1), answer)
 
     def footprint(self, n_models: int) -> int:
