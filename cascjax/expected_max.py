@@ -63,7 +63,7 @@ def expected_max(
     if method == "quadrature" and not diagonal:
         raise CascjaxError("method 'quadrature' needs variances [B, K]; use 'qmc' for matrices")
     if diagonal and method != "qmc":
-        sigma = jnp.sqrt(covariance)
+        sigma = _deviation(covariance)
         # Below the highest of the lower ends the maximum cannot fall: start there.
         low = jnp.max(mean + _KNOTS[0] * sigma, axis=-1, keepdims=True)
         x, weight = _quadrature(mean, sigma, low)
@@ -106,7 +106,7 @@ def supermodel_values(
     """
     rows = _rows(mean.shape[-1], max_size)
     if _is_diagonal(mean, covariance):
-        sigma = jnp.sqrt(covariance)
+        sigma = _deviation(covariance)
         low = jnp.min(mean + _KNOTS[0] * sigma, axis=-1, keepdims=True)
         x, weight = _quadrature(mean, sigma, low)
         values = low + _tail_integrals(x, weight, mean, sigma)[:, rows]
@@ -139,7 +139,7 @@ def supermodel_gains(
     x, weight = _quadrature(mean, sigma, low, floor)
     above = jnp.where(x[:, None, :] > floor[:, :, None], weight[:, None, :], 0)
     integrate = jax.vmap(_tail_integrals, in_axes=(None, 1, None, None), out_axes=1)
-    return integrate(x, above, mean, sigma)[:, :, rows]
+    return integrate(x, above, mean, sigma)[:, :, rows].at[:, :, 0].set(0)
 
 
 def panels_needed(mean: Float[np.ndarray, "N K"], sigma: Float[np.ndarray, "#N K"]) -> int | None:
@@ -306,7 +306,7 @@ def prefix_values(
     Exact for variances, quasi-Monte Carlo for matrices.
     """
     if _is_diagonal(mean, covariance):
-        sigma = jnp.sqrt(covariance)
+        sigma = _deviation(covariance)
         low = jnp.min(mean + _KNOTS[0] * sigma, axis=-1, keepdims=True)
         x, weight = _quadrature(mean, sigma, low)
         product = jnp.cumprod(_cdf(x, mean, sigma), axis=-2)
@@ -359,7 +359,7 @@ class Maximum:
         if not _is_diagonal(mean, covariance):
             draws = _points(mean, covariance, samples)
             return cls(jnp.swapaxes(draws, -1, -2), None, None)
-        sigma = jnp.sqrt(covariance)
+        sigma = _deviation(covariance)
         low = jnp.min(mean + _KNOTS[0] * sigma, axis=-1, keepdims=True)
         x, weight = _quadrature(mean, sigma, low)
         return cls(_cdf(x, mean, sigma), weight, low)
@@ -388,6 +388,12 @@ class Maximum:
         total = self.low + jnp.sum(self.weight, axis=-1, keepdims=True)
         below = jnp.einsum("bwx,bkx->bwk", held * self.weight[:, None], self.factor)
         return total[..., None] - below
+
+
+def _deviation(variance: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
+    """The square root, with a gradient of 0 instead of infinity where nothing is uncertain."""
+    uncertain = variance > 0
+    return jnp.where(uncertain, jnp.sqrt(jnp.where(uncertain, variance, 1)), 0)
 
 
 def _is_diagonal(mean: Array, covariance: Array) -> bool:
@@ -467,7 +473,7 @@ def _points(
     """Quasi-random draws of Normal(mean, covariance), common to the whole batch."""
     normal = jnp.asarray(_normal_points(mean.shape[-1], samples), mean.dtype)
     if _is_diagonal(mean, covariance):
-        return mean[..., None, :] + normal * jnp.sqrt(covariance)[..., None, :]
+        return mean[..., None, :] + normal * _deviation(covariance)[..., None, :]
     root = semidefinite_root(covariance)
     return mean[..., None, :] + jnp.einsum("sk,...jk->...sj", normal, root)
 
@@ -497,7 +503,9 @@ def semidefinite_root(covariance: Float[Array, "*B K K"]) -> Float[Array, "*B K 
         pivot = jnp.take(rest, j, axis=-1)[..., None]
         alive = pivot > jnp.take(least, j, axis=-1)[..., None]
         new = jnp.where(alive, rest / jnp.sqrt(jnp.where(alive, pivot, 1)), 0)
-        new = jnp.where(jnp.arange(k) >= j, new, 0)
+        # No entry can explain more than the variance left: a small pivot only magnifies rounding.
+        most = _deviation(diagonal - jnp.sum(jnp.square(root), axis=-1))
+        new = jnp.where(jnp.arange(k) >= j, jnp.clip(new, -most, most), 0)
         return root.at[..., j].set(new)
 
     return jax.lax.fori_loop(0, k, column, jnp.zeros_like(covariance))

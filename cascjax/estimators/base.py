@@ -1,7 +1,7 @@
 """What an estimator is: a pytree and a pure function of the run set."""
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -36,6 +36,6 @@ class Estimator(Protocol):
         """Estimates once the models in `run` have answered."""
         ...
 
-    def take(self, rows: slice | np.ndarray) -> Self:
+    def take(self, rows: slice | np.ndarray) -> "Estimator":
         """The estimator of some of its queries alone."""
         ...

@@ -123,6 +123,8 @@ class CascadeRouting(Priced, Strategy):
             # Those too large for this step count as run, also where a line of code takes them in.
             fits = jnp.where(jnp.arange(len(masks)) < count, bits, -1)
             _, new = _over_supermodels(extend, stop, count, gains, fits, cheapest, total)
+            # Whoever has stopped stays so, even where a later step is cheaper.
+            new = jnp.where(jax.lax.population_count(ran) == step, new, STOP)
             got = jnp.where(new == STOP, -jnp.inf, _pick(new, post))
             return (
                 ran | jnp.where(new == STOP, 0, 1 << jnp.maximum(new, 0)),

@@ -42,12 +42,14 @@ class Pandora(Priced, Strategy):
         ended = jnp.all(run, axis=-1) | (best >= jnp.max(z, axis=-1))
         return jnp.where(ended, STOP, jnp.argmax(z, axis=-1))
 
-    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
+    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome | None:
         """Every price in closed form (Kleinberg, Waggoner, Weyl 2016).
 
         With kappa_i = min(post_i, z_i) and k* = max_i kappa_i, the models run are those of
-        z_i >= k*, and the answer is argmax_i kappa_i.
+        z_i >= k*, and the answer is argmax_i kappa_i. There is none for a price a step.
         """
+        if parameters.size > parameters.shape[0]:
+            return None
         price = parameters.reshape(parameters.shape[0], -1)[:, :1]
 
         def step(best: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, Array]:
@@ -61,7 +63,9 @@ class Pandora(Priced, Strategy):
         start = jnp.full((len(price), ante.shape[1]), -jnp.inf)
         start = (start, jnp.zeros(start.shape, jnp.int32))
         (top, answer), z = materialize(over_models(step, start, ante, post, sigma, cost))
-        return Outcome(jnp.moveaxis(z >= top, 0, -1), answer)
+        # Of models tied at k* the one that answers runs, and the rest do not.
+        run = (z > top) | (jnp.arange(len(z))[:, None, None] == answer)
+        return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
     def footprint(self, n_models: int) -> int:
         """Z and kappa of every model, and what it takes to evaluate them."""
