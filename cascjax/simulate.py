@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import jax
@@ -23,7 +23,7 @@ _BLOCK_FLOATS = 1 << 18
 _LANES = 64
 """Partial sums kept of a block, so that each adds few enough numbers for float32."""
 
-Sums: TypeAlias = Float[np.ndarray, "*L"] | Float[Array, "*L"]
+Sums: TypeAlias = Float[np.ndarray, "..."] | Float[Array, "..."]
 
 
 @jax.tree_util.register_dataclass
@@ -45,7 +45,7 @@ class Totals:
     ran: Sums
     answered: Sums
     depth: Sums
-    count: Sums
+    count: Sums | float
 
     def means(self) -> "Totals":
         """The same per query."""
@@ -53,8 +53,7 @@ class Totals:
 
     def __getitem__(self, index: slice | np.ndarray) -> "Totals":
         """The totals of some settings."""
-        picked = jax.tree.map(lambda total: total[index], replace(self, count=None))
-        return replace(picked, count=self.count)
+        return jax.tree.map(lambda total: total[index] if np.ndim(total) else total, self)
 
 
 def rollout(
@@ -131,7 +130,7 @@ def totals(
             for leaf, one_each in zip(leaves, per_query, strict=True)
         ]
         # Zero truth for the rows that fill a block up: they count for nothing.
-        truth = [_queries_last(column[rows], size, fill=0) for column in (quality, cost)]
+        truth = [_queries_last(column[rows], size, fill=0.0) for column in (quality, cost)]
         weight = (np.arange(size) < got).astype(np.float32)
         run, answer = _block_outcomes(strategy, tree, tuple(per_query), settings, beliefs)
         sums = _block_sums(usage, run, answer, *truth, weight)

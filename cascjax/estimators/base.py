@@ -1,7 +1,7 @@
 """What an estimator is: a pytree and a pure function of the run set."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -26,6 +26,7 @@ class Estimates:
     cost: Float[Array, "B K"]
 
 
+@runtime_checkable
 class Estimator(Protocol):
     """Estimates of B queries as a function of what has run on each.
 

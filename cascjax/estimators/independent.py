@@ -1,6 +1,6 @@
 """Independent estimators: a model's estimate moves only when that model runs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import jax
@@ -37,7 +37,7 @@ class Independent:
 
     quality_ante: Matrix
     quality_post: Matrix
-    sigma: Matrix
+    sigma: Float[Array, "#B K"] | Float[np.ndarray, "#B K"]
     cost_ante: Matrix
     cost_post: Matrix
 
@@ -61,8 +61,12 @@ class Independent:
 
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Independent":
         """The estimator of some of its queries alone."""
-        taken = jax.tree.map(lambda leaf: leaf[rows], replace(self, sigma=None))
-        return replace(taken, sigma=self.sigma if len(self.sigma) == 1 else self.sigma[rows])
+        ante, post, cost_ante, cost_post = (
+            leaf[rows]
+            for leaf in (self.quality_ante, self.quality_post, self.cost_ante, self.cost_post)
+        )
+        sigma = self.sigma if len(self.sigma) == 1 else self.sigma[rows]
+        return Independent(ante, post, sigma, cost_ante, cost_post)
 
 
 def supplied(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Independent:

@@ -115,7 +115,7 @@ def fit_budgets(
     return _mix(pool, budgets)
 
 
-def _float32(values: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L"]:
+def _float32(values: Float[np.ndarray, " L"]) -> Float[np.ndarray, " M"]:
     return np.unique(np.asarray(values, np.float32)).astype(np.float64)
 
 

@@ -76,7 +76,7 @@ class Cascading(Priced, Strategy):
         price = parameters.reshape(parameters.shape[0], -1, 1)
         price = jnp.broadcast_to(price, (price.shape[0], max(k, price.shape[1]), 1)).swapaxes(0, 1)
 
-        def step(state: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, Array]:
+        def step(state: tuple[Array, Any], model: tuple[Array, ...]) -> tuple[Any, Array]:
             index, quality, below, price = model
             depth, (top, answer) = state
             go_on = (depth == index) & (price < below)

@@ -73,8 +73,8 @@ class Pandora(Priced, Strategy):
 
 
 def reservation_value(
-    mean: Float[Array, "*#B K"], sigma: Float[Array, "*#B K"], cost: Float[Array, "*#B K"]
-) -> Float[Array, "*B K"]:
+    mean: Float[Array, "*#B"], sigma: Float[Array, "*#B"], cost: Float[Array, "*#B"]
+) -> Float[Array, "*B"]:
     """The z at which E[(Q - z)+] = cost, for Q ~ Normal(mean, sigma^2).
 
     Infinite where the cost is not positive; mean - cost where sigma is 0.
