@@ -1,0 +1,26 @@
+"""The whole way on real data: RouterBench's sample, from its own file to areas."""
+
+from pathlib import Path
+
+import pytest
+
+import cascjax
+from cascjax.io import from_arrow
+
+# The paper's subsets, by position among the score columns.
+SUBSETS = {3: (9, 4, 5), 5: (0, 9, 4, 3, 5), 11: tuple(range(11))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", ["low", "medium", "high"])
+@pytest.mark.parametrize("n_models", SUBSETS)
+def test_areas_come_in_the_order_theory_says(shared_data: Path, n_models: int, noise: str) -> None:
+    result = cascjax.import_routerbench(shared_data / "routerbench-sample.parquet", on_bad="drop")
+    table = from_arrow(result.arrow, "sample")
+    table = table.select_models([table.models[i] for i in SUBSETS[n_models]])
+    study = cascjax.compare(table, estimates="noisy", noise=noise)
+    area = {frontier.strategy: frontier.area for frontier in study.frontiers}
+    assert area["mixing"] < area["routing"] < area["cascade-routing"] < area["oracle"]
+    # Pandora is optimal where estimates are independent; those of real models are not quite.
+    assert area["pandora"] > area["cascade-routing"] - 0.005
+    assert area["cascading"] < area["cascade-routing"] + 0.001
