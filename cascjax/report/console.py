@@ -1,9 +1,20 @@
 """The terminal's view of studies and tables, legible at 80 columns and without colour."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
 import numpy as np
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -12,9 +23,9 @@ from cascjax.report.facts import (
     REFERENCES,
     cost_texts,
     gain_text,
-    out_of_reach,
     plain,
     quality_text,
+    reach_notes,
     scores,
     share_text,
     summary,
@@ -45,8 +56,52 @@ def print_study(study: Study, console: Console) -> None:
     """Prints the areas, the finding in words, and the budgets that were out of reach."""
     console.print(areas_table(study))
     console.print(Text(" ".join(summary(study))))
-    for note in out_of_reach(study):
+    for note in reach_notes(study):
         console.print(Text(f"note: {note}", style="yellow"))
+
+
+@contextmanager
+def study_progress(
+    names: Sequence[str], n_fit: int, n_evaluate: int
+) -> Iterator[Callable[[str, int, bool], None]]:
+    """A bar over strategies on a terminal's stderr, and what `study` is to call to move it.
+
+    How many rounds a search takes is guessed at until it ends.
+    """
+    per_strategy = 5 * n_fit + n_evaluate
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description:16}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("strategy"),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("compiling", total=len(names))
+        spent = dict.fromkeys(names, 0)
+        ended: list[str] = []
+
+        def advance(name: str, queries: int, done: bool) -> None:
+            spent[name] += queries
+            if done:
+                ended.append(name)
+            # A search that outlasts the guess approaches the end of its share, never passes it.
+            part = 0 if done else min(0.95, spent[name] / per_strategy)
+            bar.update(task, description=name, completed=len(ended) + part)
+
+        yield advance
+
+
+def print_table(table: Table, source: str, console: Console) -> None:
+    """Prints what an evaluation table holds; `source`, its file, stands in one line."""
+    heading, *parts = inspect_table(table, source)
+    console.print(heading, soft_wrap=True)
+    for part in parts:
+        console.print(part)
 
 
 def inspect_table(table: Table, source: str) -> list[RenderableType]:

@@ -157,6 +157,17 @@ def out_of_reach(study: Study) -> list[str]:
     return notes
 
 
+def reach_notes(study: Study) -> list[str]:
+    """The same in short: one sentence a side, with the number of budgets of each strategy."""
+    notes = []
+    for side, end in ((-1, "below the cheapest"), (1, "above the dearest")):
+        missed = [(f.strategy, int(np.sum(f.reach == side)), len(f.reach)) for f in study.frontiers]
+        listed = [f"{name} {count} of {total}" for name, count, total in missed if count]
+        if listed:
+            notes.append(f"budgets {end} cost a strategy reaches: {', '.join(listed)}.")
+    return notes
+
+
 def _listed(budgets: Float[np.ndarray, " P"]) -> str:
     texts = cost_texts(budgets)
     return ", ".join(texts) if len(texts) <= 5 else f"{texts[0]} to {texts[-1]}"

@@ -1,18 +1,20 @@
 """What a frontier run leaves in its folder."""
 
 import json
+import math
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cascjax.io.files import atomic_write
-from cascjax.report.html import write_report
+from cascjax.report.html import render
 from cascjax.search.frontier import Study
 
 
 def write_study(study: Study, directory: Path, command: str) -> Path:
-    """Writes frontier.parquet, summary.json and report.html, each whole or not at all.
+    """Writes frontier.parquet, summary.json and report.html; an error or interrupt leaves none.
 
     Args:
         study: what to write.
@@ -25,12 +27,17 @@ def write_study(study: Study, directory: Path, command: str) -> Path:
     Raises:
         CascjaxError: the folder cannot be written.
     """
-    with atomic_write(directory / "frontier.parquet") as path:
-        pq.write_table(to_arrow(study), path)
-    with atomic_write(directory / "summary.json") as path:
-        path.write_text(json.dumps(summary(study), indent=2) + "\n", encoding="utf-8")
     report = directory / "report.html"
-    write_report(study, report, command)
+    # All three are finished before the first of them is moved into place.
+    with ExitStack() as files:
+        frontier, numbers, page = (
+            files.enter_context(atomic_write(path))
+            for path in (directory / "frontier.parquet", directory / "summary.json", report)
+        )
+        pq.write_table(to_arrow(study), frontier)
+        text = json.dumps(summary(study), indent=2, allow_nan=False)
+        numbers.write_text(text + "\n", encoding="utf-8")
+        page.write_text(render(study, command), encoding="utf-8")
     return report
 
 
@@ -55,7 +62,11 @@ def summary(study: Study) -> dict[str, object]:
         "n_fit": study.n_fit,
         "n_evaluate": study.n_evaluate,
         "strategies": {
-            f.strategy: {"auc": f.area, "seconds": round(f.seconds, 3)} for f in study.frontiers
+            f.strategy: {
+                "auc": f.area if math.isfinite(f.area) else None,  # JSON has no NaN
+                "seconds": round(f.seconds, 3),
+            }
+            for f in study.frontiers
         },
         "settings": study.settings,
     }
