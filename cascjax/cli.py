@@ -1,49 +1,37 @@
 """The command line: cascjax demo, import, world, inspect, frontier."""
 
-import functools
-import os
 import shlex
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
+
+from cascjax import __version__, arguments
+from cascjax.errors import CascjaxError
+from cascjax.terminal import (
+    OneLineErrors,
+    keep_compiled,
+    make_console,
+    output_folder,
+    uninterrupted,
 )
 
-from cascjax import __version__
-from cascjax.errors import CascjaxError
-
-# Everything that needs JAX is imported inside the commands: `cascjax --help` answers at once.
-
-
-def _one_line(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns what a user can mend into one line and exit code 2, an interrupt into 130."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except CascjaxError as error:
-            click.echo(f"cascjax: {' '.join(str(error).split())}", err=True)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            click.echo("cascjax: interrupted; nothing half-written is left", err=True)
-            sys.exit(130)
-
-    return wrapped
+# Everything that needs JAX is imported inside the commands: the first words come at once.
+if TYPE_CHECKING:
+    from cascjax.io import ImportResult
+    from cascjax.strategies import Strategy
+    from cascjax.table import Table
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    name="cascjax",
+    cls=OneLineErrors,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__)
 def main() -> None:
     """What would routing, cascading or cascade routing of language models give for the money?
@@ -53,22 +41,29 @@ def main() -> None:
     """
 
 
+_TABLE = click.argument("table", type=click.Path(path_type=Path))
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+_MODELS = click.option("--models", type=click.IntRange(2, 1000), default=5, show_default=True)
+_SEED: Any = {"type": click.IntRange(0, 2**32 - 1), "default": 0, "show_default": True}
+
+
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
 @click.option("--queries", type=click.IntRange(min=2), default=100_000, show_default=True)
-@click.option("--models", type=click.IntRange(min=2), default=5, show_default=True)
-@click.option("--budgets", type=click.IntRange(min=2), default=20, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
-@_one_line
-def demo(out: Path, queries: int, models: int, budgets: int, seed: int) -> None:
+@_MODELS
+@click.option(
+    "--budgets", type=click.IntRange(2, arguments.MAX_BUDGETS), default=20, show_default=True
+)
+@click.option("--seed", **_SEED)
+@click.pass_obj
+def demo(command: str, out: Path, queries: int, models: int, budgets: int, seed: int) -> None:
     """The whole way on a synthetic workload: a table, its frontier, a report to open."""
-    console = Console()
-    console.print(f"A synthetic workload: {queries:,} queries x {models} models (seed {seed}).")
-    _writable(out)
-    table = out / "table.arrow"
-    _write_world(table, queries, models, seed, "binary")
-    console.print(f"Wrote {table}; try: cascjax inspect {shlex.quote(str(table))}")
-    _frontier(console, table, out, n_budgets=budgets, seed=seed)
+    click.echo(f"A synthetic workload: {queries:,} queries x {models} models (seed {seed}).")
+    with output_folder(out):
+        table = out / "table.arrow"
+        _write_world(table, queries, models, seed, "binary")
+        click.echo(f"Wrote {table}; try: cascjax inspect {shlex.quote(str(table))}")
+        _frontier(table, out, command, n_budgets=budgets, seed=seed)
 
 
 @main.group(name="import")
@@ -83,22 +78,15 @@ _ON_BAD = click.option(
     show_default=True,
     help="What to do with rows of missing scores and repeated ids.",
 )
-_FILE = click.argument("file", type=click.Path(path_type=Path))
-_TABLE = click.argument("table", type=click.Path(path_type=Path))
 
 
 @import_.command()
 @_FILE
 @_TABLE
 @_ON_BAD
-@_one_line
 def routerbench(file: Path, table: Path, on_bad: str) -> None:
     """RouterBench's wide table: parquet, csv or pickle."""
-    from cascjax.io import import_routerbench, write_table
-
-    result = import_routerbench(file, on_bad=on_bad)
-    write_table(table, result.arrow)
-    click.echo(f"{result.summary}\nWrote {table}")
+    _import(file, table, lambda io: io.import_routerbench(file, on_bad))
 
 
 @import_.command()
@@ -111,40 +99,63 @@ def routerbench(file: Path, table: Path, on_bad: str) -> None:
 @click.option("--group", metavar="COL", help="Column of the query's group.")
 @click.option("--split", metavar="COL", help='Column of the split, "fit" or "evaluate".')
 @_ON_BAD
-@_one_line
-def long(file: Path, table: Path, on_bad: str, **columns: str | None) -> None:
+def long(file: Path, table: Path, **columns: Any) -> None:
     """A row per query and model: csv, parquet or Arrow."""
-    from cascjax.io import import_long, write_table
+    _import(file, table, lambda io: io.import_long(file, **columns))
 
-    result = import_long(file, on_bad=on_bad, **columns)
-    write_table(table, result.arrow)
+
+def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> None:
+    click.echo(f"Reading {file}")
+    with uninterrupted():
+        from cascjax import io
+
+    try:
+        with io.TableWriter(table) as writer:
+            result = read(io)
+            writer.write(result.arrow)
+    except CascjaxError as error:
+        raise CascjaxError(str(error).replace("on_bad 'drop'", "--on-bad drop")) from error
     click.echo(f"{result.summary}\nWrote {table}")
 
 
 @main.command()
 @_TABLE
 @click.option("--queries", type=click.IntRange(min=1), default=100_000, show_default=True)
-@click.option("--models", type=click.IntRange(min=2), default=5, show_default=True)
+@_MODELS
 @click.option("--quality", type=click.Choice(["binary", "graded"]), default="binary")
-@click.option("--seed", type=int, default=0, show_default=True)
-@_one_line
+@click.option("--seed", **_SEED)
 def world(table: Path, queries: int, models: int, quality: str, seed: int) -> None:
     """Write a synthetic workload of any size, in batches."""
     _write_world(table, queries, models, seed, quality)
     click.echo(f"Wrote {table}: {queries:,} queries x {models} models")
 
 
+def _write_world(path: Path, queries: int, models: int, seed: int, quality: str) -> None:
+    free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else sys.maxsize
+    if (size := 24 * queries * models) > free:  # six columns of float32
+        raise CascjaxError(
+            f"cannot write {path}: {queries:,} queries x {models} models take about"
+            f" {size / 1e9:,.0f} GB and {free / 1e9:,.0f} GB are free; ask for fewer --queries"
+        )
+    with uninterrupted():
+        from cascjax import worlds
+        from cascjax.io import TableWriter
+
+    made = worlds.make_world(models, seed, quality=quality)
+    with TableWriter(path) as writer:
+        for batch in worlds.batches(made, queries, seed):
+            writer.write(batch)
+
+
 @main.command()
 @_TABLE
-@_one_line
 def inspect(table: Path) -> None:
     """Show a table's models, rows, splits, mean quality and cost, and the single-model hull."""
-    from cascjax.io import read_table
-    from cascjax.report.console import inspect_table
+    with uninterrupted():
+        from cascjax.io import read_table
+        from cascjax.report.console import print_table
 
-    console = Console()
-    for part in inspect_table(read_table(table), str(table)):
-        console.print(part)
+    print_table(read_table(table), str(table), make_console())
 
 
 @main.command()
@@ -155,205 +166,125 @@ def inspect(table: Path) -> None:
     metavar="N|COSTS",
     help="How many, or comma-separated mean costs; default: ten between neighbours on the hull.",
 )
-@click.option("--estimates", type=click.Choice(["supplied", "noisy"]), help="Default: supplied"
-              " where the table has them, else noisy.")  # fmt: skip
+@click.option(
+    "--estimates",
+    type=click.Choice(["supplied", "noisy"]),
+    help="Default: supplied where the table has them and no --noise is given, else noisy.",
+)
 @click.option(
     "--noise",
-    default="low",
-    show_default=True,
     metavar="LEVEL|QA,QP,CA,CP",
-    help="low, medium, high, or the four sigmas of quality ante, post and cost ante, post.",
+    help="low, medium, high, or the four sigmas of quality ante, post and cost ante, post;"
+    " default: low.",
 )
-@click.option("--models", metavar="LIST", help="Comma-separated names or column numbers.")
+@click.option("--models", metavar="LIST", help="Comma-separated names, or column numbers from 0.")
 @click.option("--max-depth", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of split and noise.")
+@click.option(
+    "--search",
+    type=click.Choice(["exact", "beam", "greedy"]),
+    default="exact",
+    show_default=True,
+    help="How cascade-routing looks for sets of models.",
+)
+@click.option("--seed", help="Of split and noise.", **_SEED)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@_one_line
-def frontier(table: Path, out: Path, budgets: str | None, **options: Any) -> None:
+@click.pass_obj
+def frontier(command: str, table: Path, out: Path, budgets: str | None, **options: Any) -> None:
     """Draw the cost-quality frontier of every strategy, and write a report."""
-    n_budgets, costs = _budgets(budgets)
-    _writable(out)
-    _frontier(Console(), table, out, n_budgets=n_budgets, costs=costs, **options)
+    n_budgets, costs = arguments.budgets(budgets)
+    click.echo(f"Reading {table}")
+    with output_folder(out):
+        _frontier(table, out, command, n_budgets=n_budgets, costs=costs, **options)
 
 
 def _frontier(
-    console: Console,
     path: Path,
     out: Path,
+    command: str,
     *,
     strategies: str | None = None,
     n_budgets: int | None = None,
     costs: list[float] | None = None,
     estimates: str | None = None,
-    noise: str = "low",
+    noise: str | None = None,
     models: str | None = None,
     max_depth: int = 5,
+    search: str = "exact",
     seed: int = 0,
 ) -> None:
-    import jax
-    import numpy as np
+    with uninterrupted():
+        import jax
+        import numpy as np
 
-    from cascjax import estimators
-    from cascjax.io import read_table
-    from cascjax.report.console import print_study
-    from cascjax.report.write import write_study
-    from cascjax.search.frontier import study
-    from cascjax.strategies import STRATEGIES, strategy
-    from cascjax.table import split_rows
+        from cascjax import estimators
+        from cascjax.io import read_table
+        from cascjax.report.console import print_study, study_progress
+        from cascjax.report.write import write_study
+        from cascjax.search.frontier import study
+        from cascjax.strategies import STRATEGIES, strategy
+        from cascjax.table import split_rows
 
-    chosen = [
-        strategy(name, **({"max_depth": max_depth} if name == "cascade-routing" else {}))
-        for name in (_names(strategies) if strategies else STRATEGIES)
-    ]
-    level = _noise(noise)
+    named = STRATEGIES if strategies is None else arguments.names("--strategies", strategies)
+    static = {"cascade-routing": {"max_depth": max_depth, "search": search}}
+    chosen = [strategy(name, **static.get(name, {})) for name in named]
+    level = arguments.noise(noise or "low")
     table = read_table(path)
-    if models:
-        table = table.select_models(_model_names(models, table.models))
-    fit, evaluate = split_rows(table, seed)
-    table = table.sort_models(table.cost[fit].mean(0, dtype=np.float64))
-    estimates = estimates or ("noisy" if table.quality_ante is None else "supplied")
-    console.print(
-        f"{path}: {table.n_queries:,} queries x {table.n_models} models, {len(fit):,} to fit,"
-        f" {len(evaluate):,} to evaluate; {estimates} estimates."
-    )
-    _compilation_cache()
-    if estimates == "noisy":
-        estimator = estimators.noisy(table, jax.random.key(seed), level)
-    else:
-        estimator = estimators.supplied(table, fit)
-    settings = {
-        "table": str(path),
-        "estimates": estimates,
-        "noise": noise if estimates == "noisy" else None,
-        "max_depth": max_depth,
-        "seed": seed,
-    }
-    with _progress([s.name for s in chosen], len(fit), len(evaluate)) as progress:
-        result = study(
-            chosen, table, estimator, fit, evaluate,
-            budgets=np.array(costs) if costs else n_budgets,
-            settings={k: v for k, v in settings.items() if v is not None},
-            progress=progress,
-        )  # fmt: skip
-    report = write_study(result, out, shlex.join(["cascjax", *sys.argv[1:]]))
-    print_study(result, console)
-    console.print(f"Report: {report}", soft_wrap=True)
+    with _naming(path):
+        if models is not None:
+            table = table.select_models(arguments.models(models, table.models))
+        _check_feasible(chosen, table)
+        fit, evaluate = split_rows(table, seed)
+        table = table.sort_models(table.cost[fit].mean(0, dtype=np.float64))
+        if estimates is None:
+            estimates = "noisy" if noise or table.quality_ante is None else "supplied"
+        keep_compiled()
+        if estimates == "noisy":
+            estimator = estimators.noisy(table, jax.random.key(seed), level)
+        else:
+            estimator = estimators.supplied(table, fit)
+        click.echo(
+            f"{table.n_queries:,} queries x {table.n_models} models, {len(fit):,} to fit,"
+            f" {len(evaluate):,} to evaluate; {estimates} estimates."
+        )
+        settings = {"table": str(path), "estimates": estimates}
+        settings |= {"noise": noise or "low"} if estimates == "noisy" else {}
+        with study_progress([s.name for s in chosen], len(fit), len(evaluate)) as progress:
+            result = study(
+                chosen, table, estimator, fit, evaluate,
+                budgets=np.array(costs) if costs else n_budgets,
+                settings=settings | {"max_depth": max_depth, "search": search, "seed": seed},
+                progress=progress,
+            )  # fmt: skip
+    report = write_study(result, out, command)
+    print_study(result, make_console())
+    click.echo(f"Report: {report}")
 
 
 @contextmanager
-def _progress(
-    names: list[str], n_fit: int, n_evaluate: int
-) -> Iterator[Callable[[str, int, bool], None]]:
-    """A bar over strategies, with time left; rounds of the search are guessed at until they end."""
-    per_strategy = 5 * n_fit + n_evaluate
-    with Progress(
-        TextColumn("{task.description:16}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("strategy"),
-        MofNCompleteColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task("compiling", total=len(names))
-        spent = dict.fromkeys(names, 0)
-        ended: list[str] = []
-
-        def advance(name: str, queries: int, done: bool) -> None:
-            spent[name] += queries
-            if done:
-                ended.append(name)
-            # A search that outlasts the guess approaches the end of its share, never passes it.
-            part = 0 if done else min(0.95, spent[name] / per_strategy)
-            bar.update(task, description=name, completed=len(ended) + part)
-
-        yield advance
-
-
-def _write_world(path: Path, queries: int, models: int, seed: int, quality: str) -> None:
-    from cascjax import worlds
-    from cascjax.io import TableWriter
-
-    made = worlds.make_world(models, seed, quality=quality)
-    with TableWriter(path) as writer:
-        for batch in worlds.batches(made, queries, seed):
-            writer.write(batch)
-
-
-def _writable(folder: Path) -> None:
-    """Refuses a folder that cannot be written before anything is computed for it."""
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the table's name before what is wrong with it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CascjaxError(f"cannot make the folder {folder}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CascjaxError(f"cannot write to the folder {folder}; choose another --out")
+        yield
+    except CascjaxError as error:
+        raise CascjaxError(f"{path}: {error}") from error
 
 
-def _compilation_cache() -> None:
-    """Keeps what XLA compiles between runs, readable by this user alone."""
-    import jax
-    import platformdirs
+def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:
+    """Refuses at once what would fail after the first strategies have been drawn."""
+    from cascjax.expected_max import MAX_ENUMERATED
+    from cascjax.strategies import CascadeRouting
 
-    if jax.config.jax_compilation_cache_dir is None:
-        folder = platformdirs.user_cache_path("cascjax") / "xla"
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            owner = folder.stat()
-        except OSError:
-            return  # only speed is lost
-        if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
-            return  # someone else could have written what would be run
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if len(set(names)) != len(names):
-        raise CascjaxError(f"a name stands twice in {text!r}")
-    return names
-
-
-def _model_names(text: str, known: tuple[str, ...]) -> list[str]:
-    """Names as they stand, numbers as columns of the table."""
-    names = []
-    for name in _names(text):
-        if name not in known and name.isdecimal():
-            if int(name) >= len(known):
-                raise CascjaxError(
-                    f"--models: there is no model number {name}; they go from 0 to {len(known) - 1}"
-                )
-            name = known[int(name)]
-        names.append(name)
-    return names
-
-
-def _noise(text: str) -> str | tuple[float, float, float, float]:
-    if "," not in text:
-        return text
-    try:
-        quality_ante, quality_post, cost_ante, cost_post = (float(x) for x in text.split(","))
-    except ValueError:
+    cost = table.cost.mean(0, dtype="float64")
+    if cost.min() == cost.max():
         raise CascjaxError(
-            f"--noise {text!r}: give low, medium, high, or four numbers QA,QP,CA,CP"
-        ) from None
-    return quality_ante, quality_post, cost_ante, cost_post
-
-
-def _budgets(text: str | None) -> tuple[int | None, list[float] | None]:
-    """A count, or costs."""
-    if text is None:
-        return None, None
-    try:
-        if text.isdecimal() and int(text) >= 2:
-            return int(text), None
-        costs = [float(x) for x in text.split(",")]
-        if all(0 < cost < float("inf") for cost in costs) and not text.isdecimal():
-            return None, costs
-    except ValueError:
-        pass
-    raise CascjaxError(
-        f"--budgets {text!r}: give how many (2 or more), or costs such as 0.001,0.002"
-    )
+            f"every model has the same mean cost, {cost[0]:g}: there is no cost to trade quality"
+            " for; choose or bring models of different cost"
+        )
+    for s in strategies:
+        if isinstance(s, CascadeRouting) and s.search == "exact" and len(cost) > MAX_ENUMERATED:
+            rest = [other.name for other in strategies if other is not s] or ["pandora"]
+            raise CascjaxError(
+                f"strategy {s.name!r} looks at every set of models, for at most {MAX_ENUMERATED}"
+                f" models and not {len(cost)}: choose fewer with --models, or take --search beam"
+                f" or greedy, or leave it out with --strategies {','.join(rest)}"
+            )

@@ -1,6 +1,7 @@
 """The page, its pictures and the terminal's tables: whole, safe, and true to the study."""
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from rich.console import Console
 from cascjax.errors import CascjaxError
 from cascjax.metrics.area import upper_hull
 from cascjax.report import facts, pictures
-from cascjax.report.console import areas_table, inspect_table, print_study
+from cascjax.report.console import areas_table, inspect_table, print_study, print_table
 from cascjax.report.html import render, write_report
+from cascjax.report.write import write_study
 from cascjax.search.frontier import Frontier, Study
 from cascjax.table import Table
 
@@ -342,6 +344,30 @@ class TestWriting:
         write_report(small, target, "")
         assert target.read_text(encoding="utf-8").endswith("</html>")
 
+    def test_study_leaves_three_files_or_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        study = replace(make_study(SETS["3"]), frontiers=make_study(SETS["3"]).frontiers[:1])
+
+        def interrupted(*_: object) -> str:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("cascjax.report.write.render", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                write_study(study, tmp_path, "")
+        assert list(tmp_path.iterdir()) == []
+        assert write_study(study, tmp_path, "") == tmp_path / "report.html"
+        names = ["frontier.parquet", "report.html", "summary.json"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+    def test_summary_is_json_also_without_an_area(self, tmp_path: Path) -> None:
+        study = make_study(SETS["3"])
+        study = replace(study, frontiers=(replace(study.frontiers[1], area=float("nan")),))
+        write_study(study, tmp_path, "")
+        found = json.loads((tmp_path / "summary.json").read_text())
+        assert found["strategies"] == {"routing": {"auc": None, "seconds": 1.5}}
+
     def test_missing_folder_is_one_line(self, tmp_path: Path) -> None:
         with pytest.raises(CascjaxError, match="no folder"):
             write_report(
@@ -459,7 +485,25 @@ class TestConsole:
         print_study(study, console)
         text = console.file.getvalue()  # type: ignore[attr-defined]
         self.legible(text)
-        assert "note: thresholding: 12 of 12 budgets" in " ".join(text.split())
+        note = "note: budgets below the cheapest cost a strategy reaches: thresholding 12 of 12."
+        assert note in " ".join(text.split())
+
+    def test_notes_are_two_at_most_however_many_strategies(self, study: Study) -> None:
+        assert facts.reach_notes(study) == []
+        reach = np.array([-1] + [0] * 9 + [1, 1])
+        frontiers = tuple(replace(f, reach=reach) for f in study.frontiers[1:3])
+        assert facts.reach_notes(replace(study, frontiers=frontiers)) == [
+            "budgets below the cheapest cost a strategy reaches: routing 1 of 12, thresholding 1"
+            " of 12.",
+            "budgets above the dearest cost a strategy reaches: routing 2 of 12, thresholding 2"
+            " of 12.",
+        ]
+
+    def test_a_long_path_stays_whole(self, study: Study) -> None:
+        path = "/".join(["[red]folder"] * 12)
+        console = Console(width=80, file=io.StringIO())
+        print_table(self.table(study.models), path, console)
+        assert console.file.getvalue().splitlines()[0] == path  # type: ignore[attr-defined]
 
     def test_areas(self, study: Study) -> None:
         text = printed(areas_table(study))

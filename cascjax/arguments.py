@@ -1,0 +1,88 @@
+"""Words of the command line to values, or one line that names the argument."""
+
+import math
+
+from cascjax.errors import CascjaxError
+
+MAX_BUDGETS = 10_000
+"""Budgets that can be asked for; each is a point of a picture."""
+
+NoiseLevel = str | tuple[float, float, float, float]
+
+
+def names(option: str, text: str) -> list[str]:
+    """A comma-separated list of distinct names, at least one.
+
+    Raises:
+        CascjaxError: a name stands twice, or there is none.
+    """
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise CascjaxError(f"{option} {text!r}: give at least one name")
+    for i, name in enumerate(found):
+        if name in found[:i]:
+            raise CascjaxError(f"{option}: {name!r} stands twice; name it once")
+    return found
+
+
+def models(text: str, known: tuple[str, ...]) -> list[str]:
+    """Models by name, or by column number, from 0; at least two.
+
+    Raises:
+        CascjaxError: there is no such column, or only one model is named.
+    """
+    found = names("--models", text)
+    for i, name in enumerate(found):
+        if name not in known and name.isdecimal():
+            if int(name) >= len(known):
+                raise CascjaxError(
+                    f"--models: there is no model number {name}; they go from 0 to {len(known) - 1}"
+                )
+            found[i] = known[int(name)]
+    if len(found) < 2:
+        raise CascjaxError(f"--models {text!r}: a choice needs at least 2; name another")
+    return found
+
+
+def noise(text: str) -> NoiseLevel:
+    """A level by name, unchecked, or four sigmas: quality ante, post and cost ante, post.
+
+    Raises:
+        CascjaxError: the numbers are not four, or one is negative or not finite.
+    """
+    if text.isalpha():
+        return text
+    try:
+        quality_ante, quality_post, cost_ante, cost_post = (float(x) for x in text.split(","))
+        level = quality_ante, quality_post, cost_ante, cost_post
+        if all(math.isfinite(sigma) and sigma >= 0 for sigma in level):
+            return level
+    except ValueError:
+        pass
+    raise CascjaxError(
+        f"--noise {text!r}: give low, medium, high, or four numbers of at least 0, QA,QP,CA,CP"
+    )
+
+
+def budgets(text: str | None) -> tuple[int | None, list[float] | None]:
+    """How many budgets, or the mean costs themselves; neither where nothing is given.
+
+    Raises:
+        CascjaxError: it is no such number, or no list of costs.
+    """
+    if text is None:
+        return None, None
+    try:
+        if text.isdecimal():
+            if 2 <= int(text) <= MAX_BUDGETS:
+                return int(text), None
+        else:
+            costs = [float(x) for x in text.split(",")]
+            if all(0 < cost < math.inf for cost in costs) and len(costs) <= MAX_BUDGETS:
+                return None, costs
+    except ValueError:
+        pass
+    shown = text if len(text) <= 40 else f"{text[:40]}..."
+    raise CascjaxError(
+        f"--budgets {shown!r}: give how many (2 to {MAX_BUDGETS:,}), or costs such as 0.001,0.002"
+    )
