@@ -425,6 +425,9 @@ class TestWords:
         twin = replace(study.frontiers[0], area=study.frontiers[1].area - 1e-6)
         text = facts.summary(replace(study, frontiers=(twin, study.frontiers[1])))[0]
         assert "level with routing to the digits shown" in text
+        flat = replace(study.frontiers[0], area=0.625 - 1e-6)
+        text = facts.summary(replace(study, frontiers=(flat,)))[0]
+        assert text.endswith("an area of 0.6250, level with mixing single models at random.")
 
     @pytest.mark.parametrize(
         ("names", "labels"),
@@ -460,6 +463,7 @@ class TestWords:
         assert facts.gain_text(-1e-9) == facts.gain_text(1e-9) == "0.0000"
         assert facts.gain_text(float("nan")) == "–"
         assert facts.quality_text(87.654) == "87.65"
+        assert facts.quality_text(1e30) == "1e+30"
         assert [facts.share_text(s) for s in (0.0, 1e-4, 0.5, 0.999, 1.0)] == [
             "–", "<1%", "50%", ">99%", "100%",
         ]  # fmt: skip

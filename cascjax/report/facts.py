@@ -96,6 +96,8 @@ def quality_text(value: float) -> str:
     """A quality or area: four decimals on a 0 to 1 scale, two on a scale up to 100."""
     if not np.isfinite(value):
         return "–"
+    if abs(value) >= 1e7:
+        return f"{value:.4g}"
     decimals = 4 if abs(value) < 10 else 2
     return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # + 0.0: no minus before zero
 
@@ -201,8 +203,7 @@ def summary(study: Study) -> list[str]:
         lead += ": its"
     sentences = [f"On {queries}, {lead} frontier has an area of {area_text}"]
     if np.isfinite(best.gain):
-        way = "above" if best.gain >= 0 else "below"
-        sentences[0] += f", {quality_text(abs(best.gain))} {way} mixing single models at random"
+        sentences[0] += f", {_apart(best.gain)} mixing single models at random"
     sentences[0] += "."
     sentences += _at_the_middle(study, best.frontier, [s.frontier for s in others])
     sentences += _against_best_single(study, best.frontier)
@@ -221,6 +222,14 @@ def summary(study: Study) -> list[str]:
     return sentences
 
 
+def _apart(difference: float) -> str:
+    """How far above or below what is named next, in the digits shown."""
+    text = quality_text(abs(difference))
+    if not text.strip("0."):
+        return "level with"
+    return f"{text} {'above' if difference > 0 else 'below'}"
+
+
 def _at_the_middle(study: Study, best: Frontier, others: list[Frontier]) -> list[str]:
     """What `best` reaches at the middle budget, against routing or else the runner-up."""
     cost, quality = curve(best)
@@ -236,8 +245,7 @@ def _at_the_middle(study: Study, best: Frontier, others: list[Frontier]) -> list
     if rival is not None:
         other = float(np.interp(at, *curve(rival), left=np.nan))
         if np.isfinite(other):
-            way = "above" if reached >= other else "below"
-            text += f", {quality_text(abs(reached - other))} {way} {rival.strategy}"
+            text += f", {_apart(reached - other)} {rival.strategy}"
     return [text + "."]
 
 
