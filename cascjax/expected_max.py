@@ -153,8 +153,10 @@ def panels_needed(mean: Float[np.ndarray, "N K"], sigma: Float[np.ndarray, "#N K
     if not least.min() > 0:
         return None
     span = (mean - _KNOTS[0] * sigma).max(1) - (mean + _KNOTS[0] * sigma).min(1)
-    panels = 1 << int(np.ceil(np.log2(max(1, (span / least).max() / 2.5))))
-    return panels if panels <= _MAX_PANELS else None
+    # Not span / least, which overflows for the least of floats.
+    if (span > 2.5 * _MAX_PANELS * least).any():
+        return None
+    return 1 << int(np.ceil(np.log2(max(1, (span / least).max() / 2.5))))
 
 
 def supermodel_tables(

@@ -18,10 +18,13 @@ from cascjax.expected_max import (
     Maximum,
     expected_max,
     members,
+    panels_needed,
     prefix_gains,
+    prefix_table,
     prefix_values,
     semidefinite_root,
     supermodel_gains,
+    supermodel_tables,
     supermodel_values,
 )
 
@@ -194,6 +197,39 @@ def test_prefixes(sigmas: str, means: str) -> None:
             expected = plain.gain(floor[b, s], mean[b, later], exact[b, later])
             assert abs(gains[b, s, j] - expected) <= least[b]
             assert j > s or gains[b, s, j] == 0
+
+
+@pytest.mark.parametrize(("sigmas", "means"), [("alike", mean) for mean in MEANS if mean != "far"])
+def test_panels_give_what_knots_do(sigmas: str, means: str) -> None:
+    k = 5
+    mean, variance = (column[:6] for column in drawn(sigmas, means, k))
+    sigma = np.sqrt(variance)
+    panels = panels_needed(mean, sigma)
+    assert panels is not None
+    # Floors in rising order: below every panel, at a mean, and above every panel.
+    floor = np.sort(mean[:, :4] + np.array([-9, 0, 0, 90], np.float32), axis=1)
+    tables = jitted(supermodel_tables, max_size=k, panels=panels)(floor.T, mean.T, sigma.T)
+    values, gains = (np.asarray(table) for table in tables)
+    prefixes = jitted(prefix_table, panels=panels)(floor.T, mean.T, sigma.T)
+    masks, exact = members(k), sigma.astype(np.float64)
+    least = allowance(mean, sigma, floor)
+    for b, j in np.ndindex(6, len(masks)):
+        expected = plain.expected_max(mean[b, masks[j]], exact[b, masks[j]]) if j else -np.inf
+        assert j == 0 or abs(values[j, b] - expected) <= least[b]
+        for s in range(4):
+            expected = plain.gain(float(floor[b, s]), mean[b, masks[j]], exact[b, masks[j]])
+            assert abs(gains[j, s, b] - expected) <= least[b]
+    for b, s in np.ndindex(6, 4):  # s + 1 models have run, and each row joins one model more
+        for i in range(k - s - 1):
+            later = slice(s + 1, s + 2 + i)
+            expected = plain.gain(float(floor[b, s]), mean[b, later], exact[b, later])
+            assert abs(float(prefixes[s][i, b]) - expected) <= least[b]
+
+
+@pytest.mark.parametrize("least", [0.0, 1e-45, 1e-3])
+def test_panels_are_refused_where_one_sigma_is_far_below_the_others(least: float) -> None:
+    sigma = np.array([[least, 0.5]], np.float32)
+    assert panels_needed(np.zeros((1, 2), np.float32), sigma) is None
 
 
 @jax.jit
