@@ -375,6 +375,14 @@ def test_free_models_are_all_run() -> None:
         assert np.asarray(way(Pandora(), jnp.zeros(len(PRICES)), estimator).run).all()
 
 
+def test_cascading_leaves_a_free_model_that_adds_nothing() -> None:
+    ante, free = np.array([[0.8, 0.5], [0.5, 0.8]], np.float32), np.zeros((2, 2), np.float32)
+    estimator = Independent(ante, ante, free[:1], free, free)
+    for way in (swept, rolled):
+        run = np.asarray(way(Cascading(), float32(np.array([0.0, 1.0])), estimator).run)
+        np.testing.assert_array_equal(run, [[[True, False], [True, True]]] * 2)
+
+
 def discretised(mean: np.ndarray, sigma: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Probabilities `[K, G]` of each Q_i rounded to the nearest point of a grid."""
     edges = np.concatenate([[-np.inf], (grid[1:] + grid[:-1]) / 2, [np.inf]])

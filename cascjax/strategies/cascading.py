@@ -67,9 +67,14 @@ class Cascading(Priced, Strategy):
         else:
             gains = prefix_table(best, ante, sigma, self.panels)
         # A longer prefix pays below the price gain / extra: the step's price against one number.
+        # One that costs nothing pays at any price, but for one that adds nothing either.
         extras = [jnp.cumsum(cost[s:], axis=0) for s in range(1, k)]
         rates = (
-            jnp.where(extra > 0, gain / jnp.where(extra > 0, extra, 1), jnp.inf)
+            jnp.where(
+                extra > 0,
+                gain / jnp.where(extra > 0, extra, 1),
+                jnp.where((extra < 0) | (gain > 0), jnp.inf, 0),
+            )
             for gain, extra in zip(gains, extras, strict=True)
         )
         pays_below = materialize(jnp.stack([jnp.max(rate, axis=0) for rate in rates]))
