@@ -192,6 +192,7 @@ def test_unknown_noise_suggests_the_nearest() -> None:
         noisy(drawn(), jax.random.key(0), "meduim")
 
 
-def test_negative_noise_is_refused() -> None:
+@pytest.mark.parametrize("bad", [-0.1, np.nan, np.inf])
+def test_noise_that_is_no_sigma_is_refused(bad: float) -> None:
     with pytest.raises(CascjaxError, match="negative"):
-        noisy(drawn(), jax.random.key(0), (0.1, -0.1, 0.0, 0.0))
+        noisy(drawn(), jax.random.key(0), (0.1, bad, 0.0, 0.0))

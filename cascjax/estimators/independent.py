@@ -114,14 +114,14 @@ def noisy(
             cost post.
 
     Raises:
-        CascjaxError: an unknown level, or a negative sigma.
+        CascjaxError: an unknown level, or sigmas that are not four, or negative, or not finite.
     """
     if isinstance(level, str):
         if level not in NOISE_LEVELS:
             raise unknown_name("noise level", level, NOISE_LEVELS)
         level = NOISE_LEVELS[level]
-    if min(level) < 0:
-        raise CascjaxError(f"noise levels must not be negative: {level}")
+    if len(level) != 4 or not all(0 <= sigma < np.inf for sigma in level):
+        raise CascjaxError(f"noise must be four finite numbers, none negative, not {level}")
     truths = (table.quality, table.quality, table.cost, table.cost)
     ante, post, cost_ante, cost_post = (
         _regressed(truth, sigma, k)
