@@ -122,8 +122,7 @@ class Priced:
         self, table: Table, estimator: Independent | Estimator, count: int
     ) -> Float[np.ndarray, " count"]:
         """Prices from 0, where cost is no object, to where cost is all that counts."""
-        nothing_run = np.zeros(table.quality.shape, bool)
-        estimates = estimator(jnp.asarray(nothing_run[:1]).repeat(table.n_queries, 0))
+        estimates = estimator(jnp.zeros(table.quality.shape, bool))
         quality, cost = np.asarray(estimates.quality), table.cost.mean(0, dtype=np.float64)
         spread = quality.std() + np.ptp(quality.mean(0)) + 1e-6
         unit = spread / np.ptp(cost) if np.ptp(cost) > 0 else spread
