@@ -171,9 +171,7 @@ def test_totals_are_the_sums_over_outcomes_in_blocks_of_any_size(
     index: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = total_means(index)
-    for name, value in (("_CHUNK", 64), ("_BLOCK_FLOATS", 600)):
-        if hasattr(simulate, name):
-            monkeypatch.setattr(simulate, name, value)
+    monkeypatch.setattr(simulate, "_BLOCK_FLOATS", 600)
     for one, same in zip(total_means(index), whole, strict=True):
         np.testing.assert_allclose(one, same, rtol=1e-6)
 
