@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from cascjax import simulate
+from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, truth
 from cascjax.metrics import budgets, upper_hull
 from cascjax.search.budget import fit_budgets, simulate_settings
-from cascjax.search.frontier import Frontier, frontier, study
+from cascjax.search.frontier import Frontier, compare, frontier, study
 from cascjax.strategies import (
     STRATEGIES,
     CascadeRouting,
@@ -225,6 +226,34 @@ def test_a_study_is_fitted_on_one_part_and_scored_on_the_other() -> None:
         assert_scored(one, kind, rest, beliefs)
     areas = {one.strategy: one.area for one in found.frontiers}
     assert areas["oracle"] > areas["routing"] > areas["mixing"]
+
+
+def unheard(*_: object) -> None:
+    raise AssertionError("a strategy was drawn before the study was refused")
+
+
+@pytest.mark.parametrize(
+    ("change", "budgets", "message"),
+    [
+        ({"cost": np.ones((N, K), np.float32)}, 5, "same mean cost"),
+        ({"models": ()}, 5, "names 0 models"),
+        ({}, 0, "at least 1"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_at_once(
+    change: dict, budgets: int, message: str
+) -> None:
+    table = replace(world(0)[0], **change)
+    with pytest.raises(CascjaxError, match=message):
+        compare(table, estimates="noisy", budgets=budgets, progress=unheard)
+
+
+def test_too_many_models_are_refused_before_any_strategy_is_drawn() -> None:
+    rng = np.random.default_rng(0)
+    quality, cost = rng.random((2, 8, 20), np.float32)
+    table = Table(quality, cost, models=tuple("abcdefghijklmnopqrst"))
+    with pytest.raises(CascjaxError, match="too many"):
+        compare(table, estimates="noisy", budgets=3, progress=unheard)
 
 
 def assert_scored(one: Frontier, kind: Strategy, rest: Table, beliefs: Independent) -> None:

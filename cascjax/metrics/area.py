@@ -1,4 +1,4 @@
-"""Area under a frontier, and the budgets it is drawn at (DESIGN.md, section 4)."""
+"""Area under a frontier, and the budgets it is drawn at."""
 
 import itertools
 
@@ -32,7 +32,10 @@ def area(
     """
     low, high = single_cost.min(), single_cost.max()
     if not low < high:
-        raise CascjaxError(f"every model has the same mean cost, {low:g}: there is no trade-off")
+        raise CascjaxError(
+            f"every model has the same mean cost, {low:g}, so there is no trade-off to draw;"
+            " choose models of different cost"
+        )
     order = np.lexsort((quality, cost))
     x, y = cost[order], quality[order]
     if x[0] > low:
@@ -63,8 +66,13 @@ def budgets(
         count: exact number wanted, evenly spaced from the cheapest to the dearest model; by
             default `per_gap` between each pair of neighbours on the single models' upper hull.
         per_gap: budgets between two neighbours, the ends included.
+
+    Raises:
+        CascjaxError: `count` is less than 1.
     """
     if count is not None:
+        if count < 1:
+            raise CascjaxError(f"the number of budgets must be at least 1, not {count}")
         return np.linspace(single_cost.min(), single_cost.max(), count)
     knots = single_cost[upper_hull(single_cost, single_quality)]
     gaps = [np.linspace(a, b, per_gap) for a, b in itertools.pairwise(knots)]

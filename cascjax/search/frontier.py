@@ -38,7 +38,7 @@ class Frontier:
         answered: `[P, K]` share of evaluation queries each model's answer was returned for.
         depth: `[P, K]` share of evaluation queries on which 1, 2, ..., K models ran.
         reachable: lowest and highest mean cost it reaches on the fit split.
-        area: area under (cost, quality), divided by its width (DESIGN.md, section 4).
+        area: area under (cost, quality), divided by its width, see `cascjax.metrics.area`.
         seconds: wall time to fit and evaluate.
     """
 
@@ -170,9 +170,14 @@ def study(
             whether that was its last.
 
     Raises:
-        CascjaxError: a budget asked for lies beyond the reach of every strategy.
+        CascjaxError: every model costs the same, there are too many models for a strategy, or a
+            budget asked for lies beyond the reach of every strategy.
     """
     single_cost, single_quality = _single_models(table.take(evaluate_rows))
+    # What cannot succeed fails now, not once the strategies before it have been drawn.
+    area(single_cost, single_quality, single_cost, single_quality)
+    for kind in strategies:
+        kind.footprint(table.n_models)
     asked = isinstance(budgets, np.ndarray)
     at = np.unique(budgets) if asked else default_budgets(single_cost, single_quality, budgets)
     frontiers = []
@@ -224,8 +229,14 @@ def compare(
         progress: see `study`.
 
     Raises:
-        CascjaxError: an unknown name, missing estimates, an empty split, a budget out of reach.
+        CascjaxError: an unknown name, a table without model names, missing estimates, an empty
+            split, or what `study` refuses.
     """
+    if len(table.models) != table.n_models:
+        raise CascjaxError(
+            f"the table names {len(table.models)} models and has {table.n_models}; give it"
+            " `models`, a name for each"
+        )
     chosen = [
         name if isinstance(name, Strategy) else _named(name, max_depth)
         for name in (strategies or STRATEGIES)
