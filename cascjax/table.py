@@ -18,7 +18,7 @@ ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante"
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Table:
-    """An evaluation table of N queries and K models (DESIGN.md, section 5).
+    """An evaluation table of N queries and K models; `cascjax.io.arrow` has its file format.
 
     Attributes:
         quality: `[N, K]` the quality of each model's answer.
@@ -107,11 +107,13 @@ def split_rows(
     """Rows to fit on and rows to evaluate on: the table's own split, or one drawn by seed.
 
     Raises:
-        CascjaxError: a side would be empty.
+        CascjaxError: a side would be empty, or the seed is negative.
     """
     if table.split is not None:
         fit, evaluate = np.flatnonzero(table.split == FIT), np.flatnonzero(table.split == EVALUATE)
     else:
+        if seed < 0:
+            raise CascjaxError(f"the seed of the split must not be negative, but is {seed}")
         rows = np.random.default_rng(seed).permutation(table.n_queries)
         n_fit = round(fit_fraction * table.n_queries)
         fit, evaluate = np.sort(rows[:n_fit]), np.sort(rows[n_fit:])

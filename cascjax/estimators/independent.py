@@ -25,7 +25,7 @@ NOISE_LEVELS = {
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Independent:
-    """Estimates that jump from ante to post once a model has run (DESIGN.md, section 2).
+    """Estimates that jump from ante to post once a model has run.
 
     Attributes:
         quality_ante: `[B, K]` quality as estimated before each model runs.

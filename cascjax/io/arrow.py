@@ -1,4 +1,20 @@
-"""Evaluation tables as Arrow IPC (Feather v2) and Parquet files (DESIGN.md, section 5)."""
+"""Evaluation tables as Arrow IPC (Feather v2) and Parquet files.
+
+One row a query, in either format the same columns:
+
+    query_id                  string, unique
+    quality, cost             fixed_size_list<float>[K]: what each model gave and cost
+    split                     string or dictionary, "fit" or "evaluate"; optional, as all below
+    group                     string or dictionary: the benchmark or customer of the query
+    quality_ante, quality_post, quality_sigma, cost_ante, cost_post
+                              fixed_size_list<float>[K]: estimates from elsewhere
+    features                  fixed_size_list<float>[F]: known before any model runs
+    signals                   fixed_size_list<float>[K*P]: seen once a model has run, model-major
+    answer                    fixed_size_list<int32>[K]: the answer's identity, -1 for none
+
+The schema's metadata has a key "cascjax", JSON with version (1), models (names in column order),
+cost_unit, features and signals (names); a file without it names its models by number.
+"""
 
 import json
 import os
@@ -59,7 +75,7 @@ def from_arrow(arrow: pa.Table, source: str) -> Table:
     """Turn an Arrow table into an evaluation table, checking all of it.
 
     Args:
-        arrow: the columns of DESIGN.md, section 5; others are ignored.
+        arrow: the columns of the format; others are ignored.
         source: what error messages call the table, its file for instance.
 
     Raises:

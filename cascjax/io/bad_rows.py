@@ -15,7 +15,7 @@ class ImportResult:
     """An imported evaluation table and what was left out of it.
 
     Attributes:
-        arrow: the table, with the columns and metadata of DESIGN.md, section 5.
+        arrow: the table, with the columns and metadata of the format in `cascjax.io.arrow`.
         n_rows: queries in the table.
         n_models: models in the table.
         n_missing: queries left out because a score or a cost is missing or not finite.
