@@ -112,7 +112,8 @@ def totals(
         quality: true qualities.
         cost: true costs.
         usage: whether to count what ran; without it `ran`, `answered` and `depth` are empty.
-        progress: called with the number of queries of each block as it ends.
+        progress: called with the number of queries of each block as it ends, from any of the
+            threads that work on blocks.
     """
     n_queries, k = quality.shape
     settings = jnp.asarray(parameters, jnp.float32)

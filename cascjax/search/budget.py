@@ -25,7 +25,7 @@ mixing them then loses about 1e-6 of quality, since the loss falls with the squa
 
 @dataclass(frozen=True)
 class Fit:
-    """Parameters of one strategy for P budgets (DESIGN.md, section 3).
+    """Parameters of one strategy for P budgets.
 
     Attributes:
         parameters: `[P, 2]` two neighbouring settings, cheap then dear.
@@ -86,7 +86,7 @@ def fit_budgets(
         estimator: estimates of the queries to fit on.
         table: their true quality and cost.
         budgets: mean costs wanted, in the table's cost unit.
-        progress: called with the number of queries of each chunk simulated.
+        progress: called with the number of queries of each block as it ends, see `totals`.
     """
 
     def simulate(parameters: Float[np.ndarray, " L"]) -> Float[np.ndarray, "3 L"]:
