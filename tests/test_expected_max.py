@@ -421,3 +421,26 @@ def test_quadrature_of_matrices_is_refused() -> None:
 def test_too_many_models_to_enumerate_are_refused() -> None:
     with pytest.raises(CascjaxError, match="too many"):
         members(MAX_ENUMERATED + 1)
+
+
+@pytest.mark.parametrize("n_known", [0, 2, 5])
+def test_a_growing_maximum_needs_no_knots_where_panels_are_narrow(n_known: int) -> None:
+    """Equal panels above the best known quality give what sorted knots give."""
+    rng = np.random.default_rng(n_known)
+    mean = rng.normal(size=(64, 5)).astype(np.float32)
+    sigma = rng.uniform(0.2, 0.6, size=(64, 5)).astype(np.float32)
+    panels = panels_needed(mean, sigma)
+    sigma[:, :n_known] = 0
+    variance = jnp.square(sigma)
+    knots = Maximum.of(jnp.asarray(mean), variance)
+    equal = Maximum.of(jnp.asarray(mean), variance, panels=panels)
+    run = jnp.asarray(sigma == 0)
+    for maximum in (knots, equal):
+        assert maximum.weight is not None
+    # What has run, and each single model beside it: the questions a beam asks.
+    chosen = run if n_known else jnp.ones_like(run)
+    values = [m.values_with_each(m.among(chosen)[:, None])[:, 0] for m in (knots, equal)]
+    # float32 sums over up to 200 nodes, on values of a few units.
+    np.testing.assert_allclose(values[1], values[0], atol=5e-6)
+    alone = [m.value(m.among(chosen)[:, None])[:, 0] for m in (knots, equal)]
+    np.testing.assert_allclose(alone[1], alone[0], atol=5e-6)

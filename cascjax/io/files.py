@@ -23,12 +23,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         CascjaxError: the folder is missing or cannot be written, or `path` is not a plain file.
     """
-    target = Path(os.path.realpath(path))  # write through a symbolic link, not over it
-    if target.exists() and not target.is_file():
-        kind = "a folder" if target.is_dir() else "no plain file"
-        raise CascjaxError(f"cannot write {path}: it is {kind}; name a file")
-    if not target.parent.is_dir():
-        raise CascjaxError(f"cannot write {path}: there is no folder {target.parent}; make it")
+    with one_line(f"cannot write {path}"):
+        target = Path(os.path.realpath(path))  # write through a symbolic link, not over it
+        if target.exists() and not target.is_file():
+            kind = "a folder" if target.is_dir() else "no plain file"
+            raise CascjaxError(f"cannot write {path}: it is {kind}; name a file")
+        if not target.parent.is_dir():
+            raise CascjaxError(f"cannot write {path}: there is no folder {target.parent}; make it")
     temporary = target.with_name(f".cascjax-{secrets.token_hex(8)}.tmp")
     try:
         # Not tempfile: its files are private, and the finished one is to obey the umask.

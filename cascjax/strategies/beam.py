@@ -18,6 +18,7 @@ def best_addition(
     width: int,
     levels: int,
     max_depth: int,
+    panels: int | None = None,
 ) -> Int[Array, " B"]:
     """First model of the best superset a beam finds, or `STOP` where nothing added pays.
 
@@ -33,9 +34,10 @@ def best_addition(
         width: supersets that live on a level.
         levels: models added at most.
         max_depth: models run at most, those in `run` counted.
+        panels: cuts of the quadrature, see `expected_max.panels_needed`.
     """
     n_queries, k = run.shape
-    maximum = Maximum.of(mean, covariance)
+    maximum = Maximum.of(mean, covariance, panels=panels)
     room = max_depth - jnp.sum(run, axis=-1)
     none = ~jnp.any(run, axis=-1)
     # One beam to start with, what has run; the others are dead until they are filled.

@@ -28,7 +28,7 @@ class CascadeRouting(Priced, Strategy):
         beam_width: supermodels a beam keeps.
         uncertainty: False values a supermodel at the highest mean, as if every estimate were
             certain (the paper's ablation).
-        panels: cuts of the quadrature in `sweep`; set by `sized_for`.
+        panels: cuts of the quadrature in `sweep` and in a beam; set by `sized_for`.
     """
 
     name: ClassVar[str] = "cascade-routing"
@@ -57,6 +57,7 @@ class CascadeRouting(Priced, Strategy):
             return best_addition(
                 price, estimates.quality, covariance, cost, run,
                 width=self.beam_width, levels=levels, max_depth=self.max_depth,
+                panels=self.panels,
             )  # fmt: skip
         supermodels = jnp.asarray(members(run.shape[-1], self.max_depth))
         value = supermodel_values(estimates.quality, covariance, max_size=self.max_depth)
