@@ -35,6 +35,10 @@ MAX_ENUMERATED = 14
 # between neighbours the error stays below 1e-6 of the largest sigma (tests/test_expected_max.py).
 _KNOTS = (-6.0, -2.0, 0.0, 2.0, 6.0)
 _MAX_PANELS = 32
+LEAST_GAIN = 1e-6
+"""Gains below this share of the largest sigma are rounding: a model that adds so little adds
+nothing. Else the sign of a rounding error would decide where cost is (almost) no object."""
+
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
@@ -57,9 +61,12 @@ def expected_max(
         samples: points for "qmc"; a power of two.
 
     Raises:
-        CascjaxError: "quadrature" was asked for a full covariance, or shapes do not fit.
+        CascjaxError: "quadrature" was asked for a full covariance, shapes do not fit, or
+            `samples` is no power of two.
     """
     diagonal = _is_diagonal(mean, covariance)
+    if samples < 2 or samples & (samples - 1):
+        raise CascjaxError(f"samples must be a power of two, 2 or more, not {samples}")
     if method == "quadrature" and not diagonal:
         raise CascjaxError("method 'quadrature' needs variances [B, K]; use 'qmc' for matrices")
     if diagonal and method != "qmc":
@@ -183,7 +190,7 @@ def supermodel_tables(
     if panels is None:
         values = supermodel_values(mean.T, jnp.square(sigma).T, max_size=max_size)
         gains = supermodel_gains(floor.T, mean.T, sigma.T, max_size=max_size)
-        return values.T, jnp.transpose(gains, (2, 1, 0))
+        return values.T, real_gains(jnp.transpose(gains, (2, 1, 0)), sigma)
     cuts = _Panels.of(floor, mean, sigma, panels)
     weight, cdf = cuts.nodes(mean, sigma)
     # As in `_tail_integrals`: every product is one of the first half's times one of the second's.
@@ -194,7 +201,12 @@ def supermodel_tables(
     rows = _rows(k, max_size)
     values = (cuts.low + jnp.sum(integrals[:, :panels], axis=1))[rows]
     gains = cuts.beyond_floors(integrals)[rows]
-    return values.at[0].set(-jnp.inf), gains.at[0].set(0)
+    return values.at[0].set(-jnp.inf), real_gains(gains, sigma).at[0].set(0)
+
+
+def real_gains(gains: Float[Array, "*M B"], sigma: Float[Array, "K B"]) -> Float[Array, "*M B"]:
+    """Gains, or 0 where they are only rounding."""
+    return jnp.where(gains > LEAST_GAIN * jnp.max(sigma, axis=0), gains, 0)
 
 
 def prefix_table(

@@ -120,20 +120,21 @@ def totals(
     strategy = strategy.sized_for(estimator)
     room = _BLOCK_FLOATS // max(1, strategy.footprint(k) + len(settings))
     size = _power_of_two(min(n_queries, max(_LANES, room)))
-    leaves, tree = jax.tree.flatten(estimator)
-    per_query = [len(leaf) == n_queries for leaf in leaves]
+    # Independent estimates are matrices, which turn; what other estimators hold is theirs to cut.
+    turned = isinstance(estimator, Independent)
 
     def one_block(start: int) -> Totals:
         rows = slice(start, min(start + size, n_queries))
         got = rows.stop - rows.start
-        beliefs = [
-            _queries_last(leaf[rows], size) if one_each else leaf
-            for leaf, one_each in zip(leaves, per_query, strict=True)
-        ]
+        # Rows that fill a block up repeat the first.
+        leaves, tree = jax.tree.flatten(estimator.take(np.r_[rows, np.full(size - got, start)]))
+        beliefs = [np.ascontiguousarray(leaf.T) for leaf in leaves] if turned else leaves
         # Zero truth for the rows that fill a block up: they count for nothing.
-        truth = [_queries_last(column[rows], size, fill=0.0) for column in (quality, cost)]
+        truth = [np.zeros((k, size), np.float32) for _ in range(2)]
+        for block, column in zip(truth, (quality, cost), strict=True):
+            block[:, :got] = column[rows].T
         weight = (np.arange(size) < got).astype(np.float32)
-        run, answer = _block_outcomes(strategy, tree, tuple(per_query), settings, beliefs)
+        run, answer = _block_outcomes(strategy, (size, k), tree, turned, settings, beliefs)
         sums = _block_sums(usage, run, answer, *truth, weight)
         progress(got)
         return jax.tree.map(lambda lanes: np.asarray(lanes, np.float64).sum(-1), sums)
@@ -153,30 +154,19 @@ def _workers() -> int:
     return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
 
 
-def _queries_last(
-    rows: Float[np.ndarray, "n K"], size: int, fill: float | None = None
-) -> Float[np.ndarray, "K B"]:
-    """Rows turned so that queries fill vector lanes, made up to a block by `fill` or row 0."""
-    block = np.empty((rows.shape[1], size), np.float32)
-    block[:, : len(rows)] = rows.T
-    block[:, len(rows) :] = rows[0][:, None] if fill is None else fill
-    return block
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _block_outcomes(
     strategy: Strategy,
+    shape: tuple[int, int],
     tree: Any,
-    per_query: tuple[bool, ...],
+    turned: bool,
     parameters: Float[Array, "L *D"],
     beliefs: list[Array],
 ) -> tuple[Bool[Array, "K L B"], Int[Array, "L B"]]:
-    """What ran and what was answered, models first."""
-    leaves = [x.T if one_each else x for x, one_each in zip(beliefs, per_query, strict=True)]
+    """What ran and what was answered, models first; `turned` beliefs have queries last."""
+    leaves = [leaf.T for leaf in beliefs] if turned else beliefs
     estimator: Estimator = jax.tree.unflatten(tree, leaves)
-    size = next(len(x) for x, one_each in zip(leaves, per_query, strict=True) if one_each)
-    k = leaves[0].shape[-1]
-    outcome = outcomes(strategy, parameters, estimator, jnp.zeros((size, k), bool))
+    outcome = outcomes(strategy, parameters, estimator, jnp.zeros(shape, bool))
     return jnp.moveaxis(outcome.run, -1, 0), outcome.answer
 
 

@@ -16,7 +16,7 @@ SETTINGS = 64
 """Settings simulated at once; one number, so that each strategy compiles once."""
 
 _ROUNDS = 16
-"""Rounds of refinement at most: enough to tell any two float32 prices apart."""
+"""Rounds of refinement at most; they end earlier where no budget is left to bracket closely."""
 
 _CLOSE = 1e-3
 """Neighbours whose costs differ by less than this share of the budgets' range are close enough:

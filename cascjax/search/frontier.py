@@ -266,10 +266,12 @@ def _check_reach(
 ) -> None:
     low = min(f.reachable[0] for f in frontiers)
     high = max(f.reachable[1] for f in frontiers)
-    beyond = budgets[(budgets < low) | (budgets > high)]
+    # Sums of float32 costs and printed digits are no reason to refuse a budget.
+    slack = 1e-5
+    beyond = budgets[(budgets < low * (1 - slack)) | (budgets > high * (1 + slack))]
     if len(beyond):
         raise CascjaxError(
-            f"budget {beyond[0]:g} is out of reach: mean cost goes from {low:.4g} to {high:.4g}"
+            f"budget {beyond[0]:g} is out of reach: mean cost goes from {low:.6g} to {high:.6g}"
             f" {unit or 'units'} a query; choose within that range"
         )
 

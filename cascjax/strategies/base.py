@@ -1,5 +1,6 @@
 """What a strategy is: a pure function of parameters, estimates and run set."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
-from cascjax.expected_max import panels_needed
+from cascjax.expected_max import LEAST_GAIN, panels_needed
 from cascjax.table import Table
 
 Carry = TypeVar("Carry")
@@ -115,6 +116,23 @@ def at_step(parameters: Float[Array, "*D"], run: Bool[Array, "B K"]) -> Float[Ar
     return parameters[jnp.minimum(step, parameters.shape[0] - 1)]
 
 
+def per_step(parameters: Float[Array, "L *D"], steps: int) -> Float[Array, "D L 1"]:
+    """The parameter of each step and setting, as `at_step` has it."""
+    each = parameters.reshape(parameters.shape[0], -1)
+    return each.T[np.minimum(np.arange(steps), each.shape[1] - 1), :, None]
+
+
+def without_rounding(
+    value: Float[Array, "B M"], of_run: Float[Array, " B"], estimates: Estimates
+) -> Float[Array, "B M"]:
+    """Values of supermodels, or that of what has run where they exceed it by rounding alone."""
+    variance = estimates.covariance
+    if variance.ndim == 3:
+        variance = jnp.diagonal(variance, axis1=-2, axis2=-1)
+    least = LEAST_GAIN * jnp.sqrt(jnp.max(variance, axis=-1))
+    return jnp.where(value > (of_run + least)[:, None], value, of_run[:, None])
+
+
 class Priced:
     """A strategy whose parameter is lambda, the price of cost in units of quality."""
 
@@ -125,8 +143,12 @@ class Priced:
         estimates = estimator(jnp.zeros(table.quality.shape, bool))
         quality, cost = np.asarray(estimates.quality), table.cost.mean(0, dtype=np.float64)
         spread = quality.std() + np.ptp(quality.mean(0)) + 1e-6
-        unit = spread / np.ptp(cost) if np.ptp(cost) > 0 else spread
-        return np.append(0, np.geomspace(1e-4 * unit, 1e5 * unit, count - 1))
+        ordered = np.sort(cost).tolist()
+        gaps = [after - before for before, after in itertools.pairwise(ordered) if after > before]
+        least, most = (min(gaps), sum(gaps)) if gaps else (1.0, 1.0)
+        # From where the dearest difference in cost hardly counts to where the least decides.
+        high = max(1e5 * spread / most, 1e2 * spread / least)
+        return np.append(0, np.geomspace(1e-4 * spread / most, high, count - 1))
 
     def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
         """Prices between two neighbours, evenly spaced in their logarithm."""

@@ -11,7 +11,16 @@ from jaxtyping import Array, Bool, Float, Int
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator, Independent
 from cascjax.expected_max import materialize, members, supermodel_tables, supermodel_values
-from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, at_step, panels_for
+from cascjax.strategies.base import (
+    STOP,
+    Outcome,
+    Priced,
+    Strategy,
+    at_step,
+    panels_for,
+    per_step,
+    without_rounding,
+)
 from cascjax.strategies.beam import best_addition
 
 
@@ -61,8 +70,11 @@ class CascadeRouting(Priced, Strategy):
             )  # fmt: skip
         supermodels = jnp.asarray(members(run.shape[-1], self.max_depth))
         value = supermodel_values(estimates.quality, covariance, max_size=self.max_depth)
-        worth = value - price[:, None] * (cost @ supermodels.T.astype(cost.dtype))
         superset = jnp.all(supermodels | ~run[:, None, :], axis=-1)
+        # Supersets come in rising size: the first is what has run.
+        of_run = jnp.take_along_axis(value, jnp.argmax(superset, axis=-1)[:, None], axis=-1)[:, 0]
+        value = without_rounding(value, of_run, estimates)
+        worth = value - price[:, None] * (cost @ supermodels.T.astype(cost.dtype))
         best = supermodels[jnp.argmax(jnp.where(superset, worth, -jnp.inf), axis=-1)]
         added = best & ~run
         return jnp.where(jnp.any(added, axis=-1), jnp.argmax(added, axis=-1), STOP)
@@ -88,8 +100,7 @@ class CascadeRouting(Priced, Strategy):
         sigma = sigma * self.uncertainty
         k, n_queries = ante.shape
         depth = self.max_steps(k)
-        price = parameters.reshape(parameters.shape[0], -1, 1)
-        price = jnp.broadcast_to(price, (price.shape[0], max(depth, price.shape[1]), 1))
+        price = per_step(parameters, depth)
         values, gains = materialize(supermodel_tables(post, ante, sigma, depth, self.panels))
         masks = members(k, depth)
         size, total = masks.sum(1), materialize(jnp.asarray(masks, cost.dtype) @ cost)
@@ -99,10 +110,10 @@ class CascadeRouting(Priced, Strategy):
         def first(best: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
             worth, new = best
             value, cheapest, total = model
-            worth_now = value - price[:, 0] * total
+            worth_now = value - price[0] * total
             return _better(worth, new, worth_now, cheapest), None
 
-        nothing = jnp.full((len(price), n_queries), -jnp.inf)
+        nothing = jnp.full((len(parameters), n_queries), -jnp.inf)
         start = (nothing, jnp.zeros(nothing.shape, jnp.int32))
         _, new = _over_supermodels(first, start, len(masks), values, cheapest, total)
         # What a step may add comes first, smaller supermodels before larger ones.
@@ -110,7 +121,7 @@ class CascadeRouting(Priced, Strategy):
 
         def one_step(step: Any, count: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
             ran, answer, in_hand = state
-            now = price[:, step] if isinstance(step, int) else jnp.take(price, step, axis=1)
+            now = price[step]
 
             def extend(best: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
                 worth, new = best

@@ -8,7 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
-from cascjax.expected_max import materialize, prefix_gains, prefix_table, prefix_values
+from cascjax.expected_max import (
+    materialize,
+    prefix_gains,
+    prefix_table,
+    prefix_values,
+    real_gains,
+)
 from cascjax.strategies.base import (
     STOP,
     Outcome,
@@ -17,6 +23,8 @@ from cascjax.strategies.base import (
     at_step,
     over_models,
     panels_for,
+    per_step,
+    without_rounding,
 )
 
 
@@ -45,7 +53,10 @@ class Cascading(Priced, Strategy):
         step = jnp.sum(run, axis=-1)
         price = jnp.broadcast_to(at_step(parameters, run), step.shape)[:, None]
         cost = jnp.cumsum(jnp.where(run, 0, estimates.cost), axis=-1)
-        worth = prefix_values(estimates.quality, estimates.covariance) - price * cost
+        value = prefix_values(estimates.quality, estimates.covariance)
+        in_hand = jnp.take_along_axis(value, jnp.maximum(step - 1, 0)[:, None], axis=-1)[:, 0]
+        in_hand = jnp.where(step > 0, in_hand, -jnp.inf)
+        worth = without_rounding(value, in_hand, estimates) - price * cost
         length = jnp.arange(1, k + 1)
         allowed = length >= jnp.maximum(step, 1)[:, None]
         best = length[jnp.argmax(jnp.where(allowed, worth, -jnp.inf), axis=-1)]
@@ -66,6 +77,7 @@ class Cascading(Priced, Strategy):
             gains = [plain[:, s - 1, s:].T for s in range(1, k)]
         else:
             gains = prefix_table(best, ante, sigma, self.panels)
+        gains = [real_gains(gain, sigma) for gain in gains]
         # A longer prefix pays below the price gain / extra: the step's price against one number.
         # One that costs nothing pays at any price, but for one that adds nothing either.
         extras = [jnp.cumsum(cost[s:], axis=0) for s in range(1, k)]
@@ -78,8 +90,7 @@ class Cascading(Priced, Strategy):
             for gain, extra in zip(gains, extras, strict=True)
         )
         pays_below = materialize(jnp.stack([jnp.max(rate, axis=0) for rate in rates]))
-        price = parameters.reshape(parameters.shape[0], -1, 1)
-        price = jnp.broadcast_to(price, (price.shape[0], max(k, price.shape[1]), 1)).swapaxes(0, 1)
+        price = per_step(parameters, k)
 
         def step(state: tuple[Array, Any], model: tuple[Array, ...]) -> tuple[Any, Array]:
             index, quality, below, price = model
@@ -91,7 +102,7 @@ class Cascading(Priced, Strategy):
 
         none = jnp.zeros((price.shape[1], n_queries), jnp.int32)
         start = (none, (jnp.broadcast_to(post[0], none.shape), none))
-        (_, (_, answer)), run = over_models(step, start, post[1:], pays_below, price[1:k])
+        (_, (_, answer)), run = over_models(step, start, post[1:], pays_below, price[1:])
         run = jnp.concatenate([jnp.ones((1, *none.shape), bool), run])
         return Outcome(jnp.moveaxis(run, 0, -1), answer)
 

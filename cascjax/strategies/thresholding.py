@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
-from cascjax.strategies.base import STOP, Outcome, Strategy, over_models
+from cascjax.strategies.base import STOP, Outcome, Strategy, over_models, per_step
 from cascjax.table import Table
 
 
@@ -32,7 +32,10 @@ class Thresholding(Strategy):
         step = jnp.sum(run, axis=-1)
         last = jnp.maximum(step - 1, 0)
         quality = jnp.take_along_axis(estimates.quality, last[:, None], axis=-1)[:, 0]
-        tau = parameters if parameters.ndim == 0 else parameters[jnp.minimum(last, k - 2)]
+        # tau_j follows step j: the first of them is in force once one model has run.
+        tau = parameters
+        if parameters.ndim:
+            tau = parameters[jnp.minimum(last, parameters.shape[0] - 1)]
         go_on = (step == 0) | ((step < k) & (quality < tau))
         return jnp.where(go_on, step, STOP)
 
@@ -54,8 +57,7 @@ class Thresholding(Strategy):
         """How deep every threshold goes."""
         _, post, _, _ = estimator.queries_last()
         k, n_queries = post.shape
-        tau = parameters.reshape(parameters.shape[0], -1, 1)
-        tau = jnp.broadcast_to(tau, (tau.shape[0], max(k - 1, tau.shape[1]), 1)).swapaxes(0, 1)
+        tau = per_step(parameters, k - 1)
 
         def step(depth: Array, model: tuple[Array, ...]) -> tuple[Array, Array]:
             index, quality, least = model
@@ -63,6 +65,6 @@ class Thresholding(Strategy):
             return depth + go_on, depth >= index
 
         start = jnp.zeros((tau.shape[1], n_queries), jnp.int32)
-        depth, run = over_models(step, start, post[: k - 1], tau[: k - 1])
+        depth, run = over_models(step, start, post[: k - 1], tau)
         run = jnp.concatenate([run, (depth >= k - 1)[None]])
         return Outcome(jnp.moveaxis(run, 0, -1), depth)
