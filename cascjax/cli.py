@@ -105,6 +105,8 @@ def long(file: Path, table: Path, **columns: Any) -> None:
 
 
 def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> None:
+    if file.resolve() == table.resolve():
+        raise CascjaxError(f"{table} is the log itself: name another file for the table")
     click.echo(f"Reading {file}")
     with uninterrupted():
         from cascjax import io
@@ -174,8 +176,8 @@ def inspect(table: Path) -> None:
 @click.option(
     "--noise",
     metavar="LEVEL|QA,QP,CA,CP",
-    help="low, medium, high, or the four sigmas of quality ante, post and cost ante, post;"
-    " default: low.",
+    help="low (0.6,0.3,0.0002,0.00005), medium, high, or the four sigmas of quality ante, post and"
+    " cost ante, post, in the table's own units; default: low.",
 )
 @click.option("--models", metavar="LIST", help="Comma-separated names, or column numbers from 0.")
 @click.option("--max-depth", type=click.IntRange(min=1), default=5, show_default=True)

@@ -84,6 +84,12 @@ def refused(*args: str) -> str:
     return one_line(result.stderr)
 
 
+def test_import_does_not_write_over_its_own_log(here: Path) -> None:
+    (here / "log.parquet").write_bytes(b"PAR1")
+    words = ["--query", "q", "--model", "m", "--quality", "s", "--cost", "c"]
+    assert "is the log itself" in refused("import", "long", "log.parquet", "log.parquet", *words)
+
+
 def one_line(text: str) -> str:
     assert text.startswith("cascjax: ")
     assert text.endswith("\n")

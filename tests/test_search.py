@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -350,3 +351,20 @@ def test_any_budget_is_met_in_expectation(seed: int, index: int) -> None:
     np.testing.assert_allclose(fit.cost[met], asked[met], rtol=1e-6)
     assert (fit.cost[~met] < asked[~met]).all() or KINDS[index].name != "mixing"
     assert ((fit.gamma >= 0) & (fit.gamma <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"estimates": "lerned"}, "unknown kind of estimates 'lerned'"),
+        ({"noise": "lo"}, "did you mean 'low'"),
+        ({"strategies": []}, "name at least one"),
+        ({"strategies": "rooting"}, "did you mean 'routing'"),
+        ({"strategies": "routing", "budgets": [1e-9]}, "out of reach"),
+    ],
+)
+def test_compare_refuses_what_it_does_not_know(arguments: dict[str, Any], says: str) -> None:
+    table, _ = world(seed=0)
+    keywords: dict[str, Any] = {"strategies": ["mixing"]} | arguments
+    with pytest.raises(CascjaxError, match=says):
+        compare(table, **keywords)

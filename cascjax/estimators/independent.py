@@ -97,6 +97,23 @@ def supplied(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Independent:
     return Independent(ante, post, np.asarray(sigma, np.float32), cost_ante, cost_post)
 
 
+def noise_level(
+    level: str | tuple[float, float, float, float],
+) -> tuple[float, float, float, float]:
+    """The four sigmas of a noise level, given by name or as they are.
+
+    Raises:
+        CascjaxError: an unknown level, or sigmas that are not four, or negative, or not finite.
+    """
+    if isinstance(level, str):
+        if level not in NOISE_LEVELS:
+            raise unknown_name("noise level", level, NOISE_LEVELS)
+        return NOISE_LEVELS[level]
+    if len(level) != 4 or not all(0 <= sigma < np.inf for sigma in level):
+        raise CascjaxError(f"noise must be four finite numbers, none negative, not {level}")
+    return level
+
+
 def noisy(
     table: Table,
     key: Array,
@@ -116,16 +133,11 @@ def noisy(
     Raises:
         CascjaxError: an unknown level, or sigmas that are not four, or negative, or not finite.
     """
-    if isinstance(level, str):
-        if level not in NOISE_LEVELS:
-            raise unknown_name("noise level", level, NOISE_LEVELS)
-        level = NOISE_LEVELS[level]
-    if len(level) != 4 or not all(0 <= sigma < np.inf for sigma in level):
-        raise CascjaxError(f"noise must be four finite numbers, none negative, not {level}")
+    sigmas = noise_level(level)
     truths = (table.quality, table.quality, table.cost, table.cost)
     ante, post, cost_ante, cost_post = (
         _regressed(truth, sigma, k)
-        for truth, sigma, k in zip(truths, level, jax.random.split(key, 4), strict=True)
+        for truth, sigma, k in zip(truths, sigmas, jax.random.split(key, 4), strict=True)
     )
     sigma = np.std(ante - post, axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
     return Independent(ante, post, sigma, cost_ante, cost_post)

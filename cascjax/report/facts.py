@@ -176,7 +176,9 @@ def _listed(budgets: Float[np.ndarray, " P"]) -> str:
 
 
 def _unit(study: Study) -> str:
-    return f" {plain(study.cost_unit)}" if study.cost_unit else ""
+    # Costs are per query already, whether or not the table's unit says so.
+    unit = plain(study.cost_unit).removesuffix("/query")
+    return f" {unit}" if unit else ""
 
 
 def curve(frontier: Frontier) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:

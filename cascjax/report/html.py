@@ -83,7 +83,7 @@ def render(study: Study, command: str) -> str:
     styles = strategy_styles(study)
     references = [s.frontier for s in ranked if s.frontier.strategy in REFERENCES]
     choices = [s.frontier for s in ranked if s.frontier.strategy not in REFERENCES]
-    gains = [s.gain for s in ranked if np.isfinite(s.gain) and s.frontier.strategy != "oracle"]
+    gains = [s.gain for s in ranked if np.isfinite(s.gain)]
     widest = max(gains, default=0.0)
     return environment.from_string(template).render(
         title=f"Routing and cascading over {len(study.models)} models",

@@ -234,7 +234,8 @@ def _tick(value: float) -> str:
 
 
 def _unit(study: Study) -> str:
-    return f" ({plain(study.cost_unit)})" if study.cost_unit else ""
+    unit = plain(study.cost_unit).removesuffix("/query")
+    return f" ({unit})" if unit else ""
 
 
 def _frontier(

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimator, noisy, supplied, truth
+from cascjax.errors import CascjaxError, unknown_name
+from cascjax.estimators import Estimator, noise_level, noisy, supplied, truth
 from cascjax.metrics import area
 from cascjax.metrics import budgets as default_budgets
 from cascjax.search.budget import fit_budgets, simulate_settings
@@ -150,7 +150,7 @@ def study(
     fit_rows: Int[np.ndarray, " n"],
     evaluate_rows: Int[np.ndarray, " m"],
     *,
-    budgets: int | Float[np.ndarray, " P"] | None = None,
+    budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     settings: dict[str, Any] | None = None,
     progress: Callable[[str, int, bool], None] = lambda strategy, queries, done: None,
 ) -> Study:
@@ -170,16 +170,20 @@ def study(
             whether that was its last.
 
     Raises:
-        CascjaxError: every model costs the same, there are too many models for a strategy, or a
-            budget asked for lies beyond the reach of every strategy.
+        CascjaxError: no strategy, every model costs the same, there are too many models for a
+            strategy, or a budget asked for lies beyond the reach of every strategy.
     """
+    if not strategies:
+        raise CascjaxError("no strategy to draw: name at least one")
     single_cost, single_quality = _single_models(table.take(evaluate_rows))
     # What cannot succeed fails now, not once the strategies before it have been drawn.
     area(single_cost, single_quality, single_cost, single_quality)
     for kind in strategies:
         kind.footprint(table.n_models)
-    asked = isinstance(budgets, np.ndarray)
-    at = np.unique(budgets) if asked else default_budgets(single_cost, single_quality, budgets)
+    if budgets is None or isinstance(budgets, int):
+        at = default_budgets(single_cost, single_quality, budgets)
+    else:
+        at = np.unique(np.asarray(budgets, np.float64))
     frontiers = []
     for kind in strategies:
         name = kind.name
@@ -190,7 +194,7 @@ def study(
             )
         )  # fmt: skip
         progress(name, 0, True)
-    if asked:
+    if not (budgets is None or isinstance(budgets, int)):
         _check_reach(frontiers, at, table.cost_unit)
     return Study(
         frontiers=tuple(frontiers),
@@ -204,13 +208,16 @@ def study(
     )
 
 
+_ESTIMATES = ("supplied", "noisy")
+
+
 def compare(
     table: Table,
-    strategies: Sequence[str | Strategy] | None = None,
+    strategies: Sequence[str | Strategy] | str | None = None,
     *,
-    estimates: Literal["supplied", "noisy"] | None = None,
+    estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
-    budgets: int | Float[np.ndarray, " P"] | None = None,
+    budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     max_depth: int = 5,
     seed: int = 0,
     progress: Callable[[str, int, bool], None] = lambda strategy, queries, done: None,
@@ -219,8 +226,8 @@ def compare(
 
     Args:
         table: the truth, and the estimates where it has them.
-        strategies: names or strategies; by default every one there is.
-        estimates: where beliefs come from, see `cascjax.estimators`; by default what the table
+        strategies: names or strategies, or one name; by default every one there is.
+        estimates: "supplied" or "noisy", see `cascjax.estimators`; by default what the table
             supplies, else the truth under simulated noise.
         noise: level of noisy estimates.
         budgets: see `study`.
@@ -237,10 +244,14 @@ def compare(
             f"the table names {len(table.models)} models and has {table.n_models}; give it"
             " `models`, a name for each"
         )
+    asked = [strategies] if isinstance(strategies, str) else strategies
     chosen = [
         name if isinstance(name, Strategy) else _named(name, max_depth)
-        for name in (strategies or STRATEGIES)
+        for name in (STRATEGIES if asked is None else asked)
     ]
+    if estimates not in (None, *_ESTIMATES):
+        raise unknown_name("kind of estimates", estimates, _ESTIMATES)
+    noise_level(noise)
     fit, evaluate = split_rows(table, seed)
     table = table.sort_models(table.cost[fit].mean(0, dtype=np.float64))
     kind = estimates or ("noisy" if table.quality_ante is None else "supplied")
@@ -272,7 +283,7 @@ def _check_reach(
     if len(beyond):
         raise CascjaxError(
             f"budget {beyond[0]:g} is out of reach: mean cost goes from {low:.6g} to {high:.6g}"
-            f" {unit or 'units'} a query; choose within that range"
+            f" {unit.removesuffix('/query') or 'units'} a query; choose within that range"
         )
 
 
