@@ -282,7 +282,8 @@ class _Panels:
         return integrals[:, panels:] + self.under + sum(above)
 
 
-def _products(factors: Float[Array, "K n S B"]) -> Float[Array, "2**K n S B"]:
+def _products(factors: Float[Array, "K *S"]) -> Float[Array, "2**K *S"]:
+    """Products over all subsets of the factors, by bit pattern."""
     products = [jnp.ones(factors.shape[1:], factors.dtype)]
     for factor in factors:
         products += [product * factor for product in products]
@@ -480,16 +481,9 @@ def _tail_integrals(
     """
     cdf = _cdf(x, mean, sigma)
     half = mean.shape[-1] // 2
-    first, second = _subset_products(cdf[:, :half]), _subset_products(cdf[:, half:])
+    first, second = (jax.vmap(_products)(part) for part in (cdf[:, :half], cdf[:, half:]))
     products = jnp.einsum("bsx,btx->bts", first * weight[:, None, :], second)
     return jnp.sum(weight, axis=-1, keepdims=True) - products.reshape(x.shape[0], -1)
-
-
-def _subset_products(factors: Float[Array, "B K X"]) -> Float[Array, "B 2**K X"]:
-    products = jnp.ones((factors.shape[0], 1, factors.shape[2]), factors.dtype)
-    for i in range(factors.shape[1]):
-        products = jnp.concatenate([products, products * factors[:, i, None, :]], axis=1)
-    return products
 
 
 def _points(

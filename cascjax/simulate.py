@@ -126,8 +126,9 @@ def totals(
     def one_block(start: int) -> Totals:
         rows = slice(start, min(start + size, n_queries))
         got = rows.stop - rows.start
-        # Rows that fill a block up repeat the first.
-        leaves, tree = jax.tree.flatten(estimator.take(np.r_[rows, np.full(size - got, start)]))
+        # A whole block is a view; rows that fill the last one up repeat its first.
+        filled = rows if got == size else np.r_[rows, np.full(size - got, start)]
+        leaves, tree = jax.tree.flatten(estimator.take(filled))
         beliefs = [np.ascontiguousarray(leaf.T) for leaf in leaves] if turned else leaves
         # Zero truth for the rows that fill a block up: they count for nothing.
         truth = [np.zeros((k, size), np.float32) for _ in range(2)]

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from cascjax.errors import CascjaxError
-from cascjax.metrics.area import upper_hull
+from cascjax.metrics import upper_hull
 from cascjax.report import facts, pictures
 from cascjax.report.console import areas_table, inspect_table, print_study, print_table
 from cascjax.report.html import render, write_report

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
@@ -24,6 +25,13 @@ class Estimates:
     quality: Float[Array, "B K"]
     covariance: Float[Array, "B K"] | Float[Array, "B K K"]
     cost: Float[Array, "B K"]
+
+    @property
+    def variance(self) -> Float[Array, "B K"]:
+        """Of each model's estimate alone: the covariance's diagonal."""
+        if self.covariance.ndim == 2:
+            return self.covariance
+        return jnp.diagonal(self.covariance, axis1=-2, axis2=-1)
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cascjax.errors import CascjaxError
-from cascjax.table import upper_hull as upper_hull
+from cascjax.table import upper_hull
 
 
 def area(
@@ -43,13 +43,9 @@ def area(
     inside = (x > low) & (x < high)
     grid = np.concatenate([[low], x[inside], [high]])
     # Of points that cost the same the last, hence best, one counts at either end.
-    ends = [_at(x, y, low), _at(x, y, high)]
+    ends = np.interp([low, high], x, y)
     values = np.concatenate([[ends[0]], y[inside], [ends[1]]])
     return float(np.trapezoid(values, grid) / (high - low))
-
-
-def _at(x: Float[np.ndarray, " P"], y: Float[np.ndarray, " P"], at: float) -> float:
-    return float(np.interp(at, x, y))
 
 
 def budgets(

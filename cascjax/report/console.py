@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.metrics.area import upper_hull
+from cascjax.metrics import upper_hull
 from cascjax.report.facts import (
     REFERENCES,
     cost_texts,

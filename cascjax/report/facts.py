@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cascjax.errors import CascjaxError
-from cascjax.metrics.area import area, upper_hull
+from cascjax.metrics import area, upper_hull
 from cascjax.search.frontier import Frontier, Study
 
 REFERENCES = ("mixing", "oracle")

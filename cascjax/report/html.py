@@ -10,7 +10,7 @@ import numpy as np
 
 from cascjax import __version__
 from cascjax.io.files import atomic_write
-from cascjax.metrics.area import upper_hull
+from cascjax.metrics import upper_hull
 from cascjax.report.facts import (
     DESCRIPTIONS,
     REFERENCES,

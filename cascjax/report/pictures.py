@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cascjax.io.files import atomic_write
-from cascjax.metrics.area import upper_hull
+from cascjax.metrics import upper_hull
 from cascjax.report.facts import (
     cost_text,
     cost_texts,

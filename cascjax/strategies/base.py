@@ -126,10 +126,7 @@ def without_rounding(
     value: Float[Array, "B M"], of_run: Float[Array, " B"], estimates: Estimates
 ) -> Float[Array, "B M"]:
     """Values of supermodels, or that of what has run where they exceed it by rounding alone."""
-    variance = estimates.covariance
-    if variance.ndim == 3:
-        variance = jnp.diagonal(variance, axis1=-2, axis2=-1)
-    least = LEAST_GAIN * jnp.sqrt(jnp.max(variance, axis=-1))
+    least = LEAST_GAIN * jnp.sqrt(jnp.max(estimates.variance, axis=-1))
     return jnp.where(value > (of_run + least)[:, None], value, of_run[:, None])
 
 

@@ -32,11 +32,10 @@ class Pandora(Priced, Strategy):
         run: Bool[Array, "B K"],
     ) -> Int[Array, " B"]:
         """The model of the highest z that has not run, or `STOP` where none beats the best."""
-        variance = estimates.covariance
-        if variance.ndim == 3:
-            variance = jnp.diagonal(variance, axis1=-2, axis2=-1)
         price = jnp.broadcast_to(at_step(parameters, run), run.shape[:1])[:, None]
-        z = reservation_value(estimates.quality, jnp.sqrt(variance), price * estimates.cost)
+        z = reservation_value(
+            estimates.quality, jnp.sqrt(estimates.variance), price * estimates.cost
+        )
         z = jnp.where(run, -jnp.inf, z)
         best = jnp.max(jnp.where(run, estimates.quality, -jnp.inf), axis=-1)
         ended = jnp.all(run, axis=-1) | (best >= jnp.max(z, axis=-1))
