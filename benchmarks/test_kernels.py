@@ -11,7 +11,7 @@ import pytest
 from cascjax import worlds
 from cascjax.estimators import supplied
 from cascjax.simulate import totals
-from cascjax.strategies import STRATEGIES, strategy
+from cascjax.strategies import STRATEGIES, Sketch, strategy
 
 SETTINGS = 64
 SIZES = [("routing", 5), ("routing", 11), ("thresholding", 5), ("thresholding", 11)]
@@ -32,7 +32,7 @@ def test_frontier_pass(benchmark: Any, name: str, n_models: int) -> None:
     table = _table(n_queries, n_models)
     estimator = supplied(table, np.arange(n_queries))
     kind = strategy(name)
-    settings = kind.family(table, estimator, SETTINGS)
+    settings = kind.family(Sketch.of(table, estimator), SETTINGS)
 
     def one_pass() -> None:
         totals(kind, settings, estimator, table.quality, table.cost, usage=False)

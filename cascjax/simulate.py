@@ -3,22 +3,35 @@
 import functools
 import math
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Independent
-from cascjax.strategies import Outcome, Strategy
+from cascjax.staircase import Histogram, Ladder, stage_changes
+from cascjax.strategies import Outcome, Stages, Strategy
 from cascjax.strategies.base import over_models
+from cascjax.table import take_rows
+
+X = TypeVar("X")
+Y = TypeVar("Y")
+Matrix: TypeAlias = Float[Array, "K B"] | Float[np.ndarray, "K B"]
+Rows: TypeAlias = range | Int[np.ndarray, " n"]
 
 _BLOCK_FLOATS = 1 << 18
 """Numbers a block of queries may take: what stays in a core's cache."""
+
+_STAGED_BLOCK = 1 << 14
+"""Queries a block holds at most where each goes through stages."""
 
 _LANES = 64
 """Partial sums kept of a block, so that each adds few enough numbers for float32."""
@@ -90,6 +103,11 @@ def outcomes(
     return jax.lax.map(lambda p: rollout(strategy, p, estimator, nothing_run), parameters)
 
 
+def has_stages(strategy: Strategy, estimator: Estimator) -> bool:
+    """Whether a single pass over the queries serves any number of settings of one parameter."""
+    return strategy.staged and isinstance(estimator, Independent)
+
+
 def totals(
     strategy: Strategy,
     parameters: Float[np.ndarray, "L *D"],
@@ -97,13 +115,15 @@ def totals(
     quality: Float[np.ndarray, "N K"],
     cost: Float[np.ndarray, "N K"],
     *,
+    rows: Int[np.ndarray, " n"] | None = None,
     usage: bool = True,
     progress: Callable[[int], None] = lambda queries: None,
 ) -> Totals:
-    """Sums over all queries of what each setting does, held to the true quality and cost.
+    """Sums over queries of what each setting does, held to the true quality and cost.
 
-    Queries go through in blocks that fit a cache, in parallel over the cores. Sums are float32
-    over a few dozen queries and float64 from there on.
+    Queries go through in blocks that fit a cache, in parallel over the cores; what is held beside
+    the arguments does not grow with N. Sums are exact, or float32 over a few dozen queries, and
+    float64 from there on.
 
     Args:
         strategy: what to simulate; static.
@@ -111,43 +131,181 @@ def totals(
         estimator: the estimates of all N queries.
         quality: true qualities.
         cost: true costs.
+        rows: the queries to sum over; by default all.
         usage: whether to count what ran; without it `ran`, `answered` and `depth` are empty.
         progress: called with the number of queries of each block as it ends, from any of the
             threads that work on blocks.
+
+    Raises:
+        CascjaxError: not even one query fits in memory. A larger block that does not fit is
+            halved, with a warning.
     """
-    n_queries, k = quality.shape
-    settings = jnp.asarray(parameters, jnp.float32)
     strategy = strategy.sized_for(estimator)
-    room = _BLOCK_FLOATS // max(1, strategy.footprint(k) + len(settings))
-    size = _power_of_two(min(n_queries, max(_LANES, room)))
-    # Independent estimates are matrices, which turn; what other estimators hold is theirs to cut.
-    turned = isinstance(estimator, Independent)
+    settings = np.asarray(parameters, np.float32)
+    queries = _Queries(estimator, quality, cost, range(len(quality)) if rows is None else rows)
+    if has_stages(strategy, estimator) and settings.size == len(settings):
+        return _staged_totals(strategy, settings.reshape(-1), queries, usage, progress)
 
-    def one_block(start: int) -> Totals:
-        rows = slice(start, min(start + size, n_queries))
-        got = rows.stop - rows.start
-        # A whole block is a view; rows that fill the last one up repeat its first.
-        filled = rows if got == size else np.r_[rows, np.full(size - got, start)]
-        leaves, tree = jax.tree.flatten(estimator.take(filled))
-        beliefs = [np.ascontiguousarray(leaf.T) for leaf in leaves] if turned else leaves
-        # Zero truth for the rows that fill a block up: they count for nothing.
-        truth = [np.zeros((k, size), np.float32) for _ in range(2)]
-        for block, column in zip(truth, (quality, cost), strict=True):
-            block[:, :got] = column[rows].T
-        weight = (np.arange(size) < got).astype(np.float32)
-        run, answer = _block_outcomes(strategy, (size, k), tree, turned, settings, beliefs)
-        sums = _block_sums(usage, run, answer, *truth, weight)
-        progress(got)
-        return jax.tree.map(lambda lanes: np.asarray(lanes, np.float64).sum(-1), sums)
+    def one_block(block: _Block) -> Totals:
+        lanes = _block_sums(usage, *_block_outcomes(strategy, settings, block), block)
+        return jax.tree.map(lambda part: np.asarray(part, np.float64).sum(-1), lanes)
 
-    starts = range(0, n_queries, size)
-    with ThreadPoolExecutor(_workers()) as pool:
-        parts = list(pool.map(one_block, starts))
-    return cast(Totals, jax.tree.map(lambda *sums: np.sum(sums, axis=0), *parts))
+    held = strategy.footprint(quality.shape[1]) + len(settings)
+    return queries.in_blocks(one_block, _BLOCK_FLOATS // held, progress)
+
+
+def _staged_totals(
+    strategy: Strategy,
+    settings: Float[np.ndarray, " L"],
+    queries: "_Queries",
+    usage: bool,
+    progress: Callable[[int], None],
+) -> Totals:
+    """The same by way of the stages each query goes through."""
+    # Stages are reached as the parameter falls, or its negative.
+    rungs, rung = np.unique(-settings if strategy.rising else settings, return_inverse=True)
+    ladder = Ladder.of(rungs, _power_of_two(max(_LANES, len(rungs))))
+    k = queries.quality.shape[1]
+    chunk = _power_of_two(_BLOCK_FLOATS // strategy.footprint(k))
+
+    def one_block(block: _Block) -> Histogram:
+        bins = _block_histogram(strategy, usage, chunk, ladder, block)
+        return jax.tree.map(lambda part: np.asarray(part, np.float64), bins)
+
+    changes = queries.in_blocks(one_block, _STAGED_BLOCK, progress)
+
+    # Bin b holds what the first b rungs see: a rung sees all bins beyond its own number.
+    reached: Histogram = jax.tree.map(
+        lambda bins: np.cumsum(bins[::-1], axis=0)[::-1][1 + rung] if len(bins) else bins, changes
+    )
+    cost, cost_rest, quality, quality_rest = np.asarray(reached.sums).T
+    return Totals(
+        cost + cost_rest,
+        quality + quality_rest,
+        reached.ran,
+        reached.answered,
+        reached.deep,
+        count=float(len(queries.rows)),
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Block:
+    """Some queries, with models first: what a kernel works on.
+
+    Attributes:
+        beliefs: leaves of the estimator; independent ones are turned, queries last.
+        quality: `[K, B]` true qualities.
+        cost: `[K, B]` true costs.
+        real: `[B]` False for queries that only fill the block up.
+        tree: the estimator's structure.
+    """
+
+    beliefs: list[Any]
+    quality: Matrix
+    cost: Matrix
+    real: Bool[Array, " B"] | Bool[np.ndarray, " B"]
+    tree: Any = field(metadata={"static": True})
+    turned: bool = field(metadata={"static": True})
+
+    def estimator(self) -> Estimator:
+        """The estimates, queries first."""
+        leaves = [leaf.T for leaf in self.beliefs] if self.turned else self.beliefs
+        return jax.tree.unflatten(self.tree, leaves)
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """Some rows of a table with what is believed of them, to be worked on in blocks."""
+
+    estimator: Estimator
+    quality: Float[np.ndarray, "N K"]
+    cost: Float[np.ndarray, "N K"]
+    rows: Rows
+
+    def block(self, rows: Rows, size: int) -> _Block:
+        """Those rows and, to fill the block up, their first again and again."""
+        short = size - len(rows)
+        if short:
+            cut = np.concatenate([rows, np.full(short, rows[0])])
+        else:
+            cut = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
+        leaves, tree = jax.tree.flatten(self.estimator.take(cut))
+        # Independent estimates are matrices, which turn; what others hold is theirs to cut.
+        turned = isinstance(self.estimator, Independent)
+        quality, cost = (take_rows(truth, cut).T for truth in (self.quality, self.cost))
+        beliefs = [leaf.T for leaf in leaves] if turned else leaves
+        return _Block(beliefs, quality, cost, np.arange(size) < len(rows), tree, turned)
+
+    def in_blocks(
+        self, kernel: Callable[[_Block], Y], room: int, progress: Callable[[int], None]
+    ) -> Y:
+        """The sum of what a kernel returns for each block.
+
+        Args:
+            kernel: from a block to float64 arrays on the host.
+            room: queries a block may hold, if there are as many.
+            progress: called with the number of queries of each block as it ends.
+        """
+        size = _power_of_two(min(len(self.rows), max(_LANES, room)))
+
+        def sums(rows: Rows) -> Any:
+            nonlocal size
+            fits = size
+            if len(rows) > fits:
+                parts = (sums(rows[start : start + fits]) for start in range(0, len(rows), fits))
+                return functools.reduce(_added, parts)
+            try:
+                part = kernel(self.block(rows, fits))
+            except (MemoryError, jax.errors.JaxRuntimeError) as error:
+                if not _is_memory(error):
+                    raise
+                if fits == 1:
+                    raise CascjaxError(
+                        "the memory left does not hold a single query; use fewer models or"
+                        " settings, or a shallower or narrower search"
+                    ) from error
+                if size == fits:
+                    size = fits // 2
+                    warnings.warn(
+                        f"a block of {fits} queries does not fit in memory: going on with {size}",
+                        RuntimeWarning,
+                        stacklevel=2,
+                    )
+                return sums(rows)
+            progress(len(rows))
+            return part
+
+        blocks = [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
+        with ThreadPoolExecutor(_workers()) as pool:
+            # In order, so that the sum is the same whichever thread is faster.
+            return functools.reduce(_added, _mapped_ahead(pool, sums, blocks))
+
+
+def _mapped_ahead(
+    pool: ThreadPoolExecutor, work: Callable[[X], Y], over: Iterable[X]
+) -> Iterator[Y]:
+    """As `pool.map`, but only a few calls ahead of what is asked for: results do not pile up."""
+    ahead: deque[Future[Y]] = deque()
+    for item in over:
+        ahead.append(pool.submit(work, item))
+        if len(ahead) > 4 * _workers():
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+def _added(total: Y, part: Y) -> Y:
+    return jax.tree.map(np.add, total, part)
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _power_of_two(least: int) -> int:
-    return 1 << max(0, math.ceil(math.log2(least)))
+    return 1 << max(0, math.ceil(math.log2(max(1, least))))
 
 
 def _workers() -> int:
@@ -155,36 +313,57 @@ def _workers() -> int:
     return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=0)
 def _block_outcomes(
-    strategy: Strategy,
-    shape: tuple[int, int],
-    tree: Any,
-    turned: bool,
-    parameters: Float[Array, "L *D"],
-    beliefs: list[Array],
+    strategy: Strategy, parameters: Float[Array, "L *D"], block: _Block
 ) -> tuple[Bool[Array, "K L B"], Int[Array, "L B"]]:
-    """What ran and what was answered, models first; `turned` beliefs have queries last."""
-    leaves = [leaf.T for leaf in beliefs] if turned else beliefs
-    estimator: Estimator = jax.tree.unflatten(tree, leaves)
-    outcome = outcomes(strategy, parameters, estimator, jnp.zeros(shape, bool))
+    """What ran and what was answered, models first."""
+    nothing_run = jnp.zeros(block.quality.shape[::-1], bool)
+    outcome = outcomes(strategy, parameters, block.estimator(), nothing_run)
     return jnp.moveaxis(outcome.run, -1, 0), outcome.answer
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _block_histogram(
+    strategy: Strategy, usage: bool, chunk: int, ladder: Ladder, block: _Block
+) -> Histogram:
+    """What each stage changes, by how many rungs it reaches."""
+    k, size = block.quality.shape
+    chunk = min(chunk, size)
+    least = ladder.rungs[0]
+
+    def stages(beliefs: list[Array]) -> Stages:
+        estimator = jax.tree.unflatten(block.tree, [leaf.T for leaf in beliefs])
+        return cast(Stages, strategy.stages(estimator, least))
+
+    if chunk == size:
+        went = stages(block.beliefs)
+    else:
+        # A table of E[max] takes more room a query than its stages do.
+        beliefs = [jnp.broadcast_to(leaf, (k, size)) for leaf in block.beliefs]
+        cut = [jnp.moveaxis(leaf.reshape(k, -1, chunk), 1, 0) for leaf in beliefs]
+        parts = jax.lax.map(stages, cut)
+        below, model, answer = (
+            jnp.moveaxis(rows, 0, 1).reshape(-1, size)
+            for rows in (parts.below, parts.model, parts.answer)
+        )
+        went = Stages(below, model, answer, jnp.max(parts.count), parts.keeps)
+    went = replace(went, below=jnp.where(block.real, went.below, -jnp.inf))
+    quality, cost = jnp.asarray(block.quality), jnp.asarray(block.cost)
+    return stage_changes(went, ladder, quality, cost, usage)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _block_sums(
-    usage: bool,
-    run: Bool[Array, "K L B"],
-    answer: Int[Array, "L B"],
-    quality: Float[Array, "K B"],
-    cost: Float[Array, "K B"],
-    weight: Float[Array, " B"],
+    usage: bool, run: Bool[Array, "K L B"], answer: Int[Array, "L B"], block: _Block
 ) -> Totals:
     """Sums over a block of queries, each left as a few lanes for float64 on the host to add.
 
     A program of its own: the outcome is worked out once, however many sums are taken of it.
     """
-    k, size = quality.shape
+    k, size = block.quality.shape
+    weight = jnp.asarray(block.real, jnp.float32)
+    quality, cost = (jnp.asarray(truth) * weight for truth in (block.quality, block.cost))
 
     def lanes(x: Float[Array, "*L B"]) -> Float[Array, "*L S"]:
         width = min(size, _LANES)
@@ -208,4 +387,4 @@ def _block_sums(
         depth, (ran, answered) = over_models(count, jnp.zeros(answer.shape, jnp.int32), run)
         deep = [lanes((depth == d + 1) * weight) for d in range(k)]
         counts = [jnp.swapaxes(c, 0, 1) for c in (ran, answered, jnp.stack(deep))]
-    return Totals(lanes(spent), lanes(got), *counts, count=lanes(weight))
+    return Totals(lanes(spent), lanes(got), *counts, count=lanes(jnp.asarray(weight)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar, cast
 
 import jax
 import numpy as np
@@ -10,6 +11,11 @@ from jaxtyping import Float, Int, Int8
 from cascjax.errors import CascjaxError, unknown_name
 
 FIT, EVALUATE = 0, 1
+
+_ROWS = 1 << 12
+"""Rows worked on at once where all of them would be a copy of the table."""
+
+Column = TypeVar("Column", bound=np.ndarray | jax.Array)
 
 ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
 """The optional columns that hold estimates from elsewhere, each `[N, K]`."""
@@ -70,7 +76,7 @@ class Table:
 
     def take(self, rows: Int[np.ndarray, " n"]) -> "Table":
         """The table of the given rows, in that order."""
-        return jax.tree.map(lambda column: column[rows], self)
+        return jax.tree.map(lambda column: take_rows(column, rows), self)
 
     def select_models(self, models: Sequence[str]) -> "Table":
         """The table of the named models alone, in that order.
@@ -99,6 +105,25 @@ class Table:
         """The table with its models in rising `mean_cost`, the order cascades run in."""
         order = np.argsort(mean_cost, kind="stable")
         return self.select_models([self.models[i] for i in order])
+
+
+def take_rows(column: Column, rows: slice | Int[np.ndarray, " n"]) -> Column:
+    """Some rows of an array: a view where they are a slice."""
+    # np.take is about twice as fast as an index of rows.
+    return cast(Column, column[rows] if isinstance(rows, slice) else column.take(rows, axis=0))
+
+
+def mean_rows(
+    column: Float[np.ndarray, "N K"], rows: Int[np.ndarray, " n"] | None = None
+) -> Float[np.ndarray, " K"]:
+    """Mean over rows, by default all of them, in float64."""
+    n_rows, total = len(column) if rows is None else len(rows), np.zeros(column.shape[1])
+    for start in range(0, n_rows, _ROWS):
+        part = slice(start, min(start + _ROWS, n_rows))
+        block = take_rows(column, part if rows is None else rows[part])
+        # A product with ones adds up more than twice as fast as `sum` over the first axis.
+        total += np.ones(len(block)) @ block.astype(np.float64)
+    return total / n_rows
 
 
 def split_rows(

@@ -8,12 +8,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.estimators import Estimator
-from cascjax.simulate import Totals, totals
-from cascjax.strategies import Strategy
+from cascjax.simulate import Totals, has_stages, totals
+from cascjax.strategies import Sketch, Strategy
 from cascjax.table import Table
 
 SETTINGS = 64
 """Settings simulated at once; one number, so that each strategy compiles once."""
+
+STAGED_SETTINGS = 4096
+"""The same where their number hardly counts, see `simulate.has_stages`."""
 
 _ROUNDS = 16
 """Rounds of refinement at most; they end earlier where no budget is left to bracket closely."""
@@ -53,17 +56,22 @@ def simulate_settings(
     estimator: Estimator,
     table: Table,
     *,
+    rows: Int[np.ndarray, " n"] | None = None,
     usage: bool = True,
     progress: Callable[[int], None] = lambda queries: None,
 ) -> Totals:
-    """Means per query of any number of settings, `SETTINGS` at a time."""
+    """Means per query of any number of settings, as many at a time as `totals` takes at once."""
     parts: list[Totals] = []
-    for start in range(0, len(parameters), SETTINGS):
-        part = parameters[start : start + SETTINGS]
-        padded = np.concatenate([part, np.repeat(part[-1:], SETTINGS - len(part))])
+    most = _at_once(strategy, estimator)
+    for start in range(0, len(parameters), most):
+        part = parameters[start : start + most]
+        # Settings that fill up cost time where each is worked out by itself: only there are they
+        # all of one number anyway.
+        short = 0 if most > SETTINGS else most - len(part)
         sums = totals(
-            strategy, padded, estimator, table.quality, table.cost, usage=usage, progress=progress
-        )
+            strategy, np.append(part, np.repeat(part[-1:], short)), estimator,
+            table.quality, table.cost, rows=rows, usage=usage, progress=progress,
+        )  # fmt: skip
         parts.append(sums[: len(part)].means())
     return jax.tree.map(lambda *means: np.concatenate([np.atleast_1d(m) for m in means]), *parts)
 
@@ -74,6 +82,8 @@ def fit_budgets(
     table: Table,
     budgets: Float[np.ndarray, " P"],
     progress: Callable[[int], None] = lambda queries: None,
+    *,
+    rows: Int[np.ndarray, " n"] | None = None,
 ) -> Fit:
     """Finds, for every budget, the cheap and the dear neighbour whose mix costs exactly that.
 
@@ -83,28 +93,30 @@ def fit_budgets(
 
     Args:
         strategy: what to fit.
-        estimator: estimates of the queries to fit on.
+        estimator: estimates of the table's queries.
         table: their true quality and cost.
         budgets: mean costs wanted, in the table's cost unit.
         progress: called with the number of queries of each block as it ends, see `totals`.
+        rows: the queries to fit on; by default all.
     """
+    most, sketch = _at_once(strategy, estimator), Sketch.of(table, estimator, rows)
 
     def simulate(parameters: Float[np.ndarray, " L"]) -> Float[np.ndarray, "3 L"]:
         means = simulate_settings(
-            strategy, parameters, estimator, table, usage=False, progress=progress
+            strategy, parameters, estimator, table, rows=rows, usage=False, progress=progress
         )
         return np.stack([parameters, means.cost, means.quality])
 
     # float32 from the start: what is returned is what was simulated.
-    pool = simulate(_float32(strategy.family(table, estimator, SETTINGS)))
-    close = _CLOSE * np.ptp(table.cost.mean(0, dtype=np.float64))
+    pool = simulate(_float32(strategy.family(sketch, most)))
+    close = _CLOSE * np.ptp(sketch.cost)
     for _ in range(_ROUNDS):
         left, right = _neighbours(pool, budgets)
         gap = np.abs(pool[1, left] - pool[1, right])
         wide = np.flatnonzero((left != right) & (gap > close))
-        pairs = np.unique(np.stack([left[wide], right[wide]], axis=1), axis=0)[:SETTINGS]
+        pairs = np.unique(np.stack([left[wide], right[wide]], axis=1), axis=0)[:most]
         new = [
-            _float32(strategy.midpoints(*sorted(pool[0, pair]), SETTINGS // len(pairs)))
+            _float32(strategy.midpoints(*sorted(pool[0, pair]), most // len(pairs)))
             for pair in pairs
         ]
         new = np.setdiff1d(np.concatenate(new), pool[0]) if new else np.empty(0)
@@ -113,6 +125,10 @@ def fit_budgets(
         pool = np.concatenate([pool, simulate(new)], axis=1)
         pool = pool[:, np.argsort(pool[0])]
     return _mix(pool, budgets)
+
+
+def _at_once(strategy: Strategy, estimator: Estimator) -> int:
+    return STAGED_SETTINGS if has_stages(strategy, estimator) else SETTINGS
 
 
 def _float32(values: Float[np.ndarray, " L"]) -> Float[np.ndarray, " M"]:

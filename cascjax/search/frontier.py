@@ -16,7 +16,7 @@ from cascjax.metrics import budgets as default_budgets
 from cascjax.search.budget import fit_budgets, simulate_settings
 from cascjax.simulate import Sums
 from cascjax.strategies import STRATEGIES, CascadeRouting, Strategy, strategy
-from cascjax.table import Table, split_rows
+from cascjax.table import Table, mean_rows, split_rows
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ def frontier(
     """
     start = time.perf_counter()
     beliefs = truth(table) if strategy.sees_truth else estimator
-    fit = fit_budgets(strategy, beliefs.take(fit_rows), table.take(fit_rows), budgets, progress)
-    rest = table.take(evaluate_rows)
+    strategy = strategy.sized_for(beliefs)
+    fit = fit_budgets(strategy, beliefs, table, budgets, progress, rows=fit_rows)
     settings, where = np.unique(fit.parameters, return_inverse=True)
     means = simulate_settings(
-        strategy, settings, beliefs.take(evaluate_rows), rest, progress=progress
+        strategy, settings, beliefs, table, rows=evaluate_rows, progress=progress
     )
     cheap, dear = where.reshape(-1, 2).T
 
@@ -123,7 +123,7 @@ def frontier(
         return (1 - gamma) * of[cheap] + gamma * of[dear]
 
     cost, quality = mixed(means.cost), mixed(means.quality)
-    single_cost, single_quality = _single_models(rest)
+    single_cost, single_quality = _single_models(table, evaluate_rows)
     return Frontier(
         strategy=strategy.name,
         budget=budgets,
@@ -175,7 +175,7 @@ def study(
     """
     if not strategies:
         raise CascjaxError("no strategy to draw: name at least one")
-    single_cost, single_quality = _single_models(table.take(evaluate_rows))
+    single_cost, single_quality = _single_models(table, evaluate_rows)
     # What cannot succeed fails now, not once the strategies before it have been drawn.
     area(single_cost, single_quality, single_cost, single_quality)
     for kind in strategies:
@@ -253,7 +253,7 @@ def compare(
         raise unknown_name("kind of estimates", estimates, _ESTIMATES)
     noise_level(noise)
     fit, evaluate = split_rows(table, seed)
-    table = table.sort_models(table.cost[fit].mean(0, dtype=np.float64))
+    table = table.sort_models(mean_rows(table.cost, fit))
     kind = estimates or ("noisy" if table.quality_ante is None else "supplied")
     if kind == "supplied":
         estimator = supplied(table, fit)
@@ -287,5 +287,7 @@ def _check_reach(
         )
 
 
-def _single_models(table: Table) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
-    return table.cost.mean(0, dtype=np.float64), table.quality.mean(0, dtype=np.float64)
+def _single_models(
+    table: Table, rows: Int[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+    return mean_rows(table.cost, rows), mean_rows(table.quality, rows)

@@ -1,7 +1,7 @@
 """Strategies by name: which model to run next, and when to stop."""
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.strategies.base import STOP, Outcome, Strategy
+from cascjax.strategies.base import STOP, Outcome, Sketch, Stages, Strategy
 from cascjax.strategies.baselines import Mixing, Oracle
 from cascjax.strategies.cascade_routing import CascadeRouting
 from cascjax.strategies.cascading import Cascading
@@ -40,6 +40,8 @@ __all__ = [
     "Outcome",
     "Pandora",
     "Routing",
+    "Sketch",
+    "Stages",
     "Strategy",
     "Thresholding",
     "reservation_value",

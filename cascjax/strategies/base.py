@@ -3,7 +3,7 @@
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
 from cascjax.expected_max import LEAST_GAIN, panels_needed
-from cascjax.table import Table
+from cascjax.table import Table, mean_rows
 
 Carry = TypeVar("Carry")
 Y = TypeVar("Y")
@@ -36,6 +36,65 @@ class Outcome:
     answer: Int[Array, "*L B"]
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Stages:
+    """What becomes of B queries as the one parameter of a strategy falls: S stages each.
+
+    A query is in the last stage s of those with `parameter < below[s]`.
+
+    Attributes:
+        below: `[S, B]` falling along S from the first, infinite; -inf where a stage is not reached.
+        model: `[S, B]` the model each stage runs.
+        answer: `[S, B]` the model whose answer it returns.
+        count: stages in use; rows beyond are not reached by any query.
+        keeps: whether a stage runs its model after those of the stages before, or instead of them.
+    """
+
+    below: Float[Array, "*C S B"]
+    model: Int[Array, "*C S B"]
+    answer: Int[Array, "*C S B"]
+    count: Int[Array, "*C"] | int
+    keeps: bool = field(metadata={"static": True})
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What a search needs to know of the data before it starts.
+
+    Attributes:
+        cost: `[K]` mean cost of each model alone.
+        quality: `[K]` mean quality of each model alone.
+        ante: `[n, K]` quality estimates of a sample of queries before any model runs.
+        post: `[n, K]` their quality estimates once all have run.
+    """
+
+    cost: Float[np.ndarray, " K"]
+    quality: Float[np.ndarray, " K"]
+    ante: Float[np.ndarray, "n K"]
+    post: Float[np.ndarray, "n K"]
+
+    @classmethod
+    def of(
+        cls, table: Table, estimator: Estimator, rows: Int[np.ndarray, " n"] | None = None
+    ) -> "Sketch":
+        """Of the given rows of a table, by default all, and their estimates."""
+        count = table.n_queries if rows is None else len(rows)
+        every = slice(None, None, -(-count // _SAMPLE))
+        sample = estimator.take(every if rows is None else rows[every])
+        none = jnp.zeros((len(range(count)[every]), table.n_models), bool)
+        return cls(
+            mean_rows(table.cost, rows),
+            mean_rows(table.quality, rows),
+            np.asarray(sample(none).quality),
+            np.asarray(sample(~none).quality),
+        )
+
+
+_SAMPLE = 1 << 14
+"""Queries at most that a search takes its scale from, and that the host looks at at once."""
+
+
 @dataclass(frozen=True)
 class Strategy(ABC):
     """A way to spend: which model to run next, when to stop, whose answer to return.
@@ -49,6 +108,10 @@ class Strategy(ABC):
     name: ClassVar[str]
     sees_truth: ClassVar[bool] = False
     """Whether it is a bound rather than a policy: simulated on what only an oracle knows."""
+    staged: ClassVar[bool] = False
+    """Whether it has `stages`."""
+    rising: ClassVar[bool] = False
+    """Whether stages are reached as the parameter rises: as its negative falls."""
 
     @abstractmethod
     def next_model(
@@ -68,9 +131,7 @@ class Strategy(ABC):
         return n_models
 
     @abstractmethod
-    def family(
-        self, table: Table, estimator: Independent | Estimator, count: int
-    ) -> Float[np.ndarray, " count"]:
+    def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
         """Parameters from the dearest setting to the cheapest, for a search to start from."""
 
     def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
@@ -87,6 +148,16 @@ class Strategy(ABC):
         del parameters, estimator
         return None
 
+    def stages(
+        self, estimator: Independent, least: Float[Array, ""] | float = -np.inf
+    ) -> Stages | None:
+        """The outcome under every parameter that is the same at all steps, if it is `staged`.
+
+        Stages that begin only below `least` may be left out.
+        """
+        del estimator, least
+        return None
+
     def footprint(self, n_models: int) -> int:
         """Numbers `sweep` holds a query beside its settings: what sizes a block of queries."""
         return 2 * n_models
@@ -101,11 +172,25 @@ def over_models(
     return jax.lax.scan(step, carry, (index, *per_model), unroll=min(n_models, 16))
 
 
-def panels_for(estimator: Independent | Estimator) -> int | None:
-    """Quadrature panels these estimates need, or None where they are not independent."""
+def of_model(of: Float[Array, "K B"], model: Int[Array, " B"]) -> Float[Array, " B"]:
+    """The number of each query's model."""
+    k, n_queries = of.shape
+    place = model * n_queries + jnp.arange(n_queries, dtype=jnp.int32)
+    return of.reshape(k * n_queries).at[place].get(mode="promise_in_bounds")
+
+
+def panels_for(estimator: Independent | Estimator) -> int:
+    """Quadrature panels these estimates need, or 0 where they are not for equal panels."""
     if not isinstance(estimator, Independent):
-        return None
-    return panels_needed(np.asarray(estimator.quality_ante), np.asarray(estimator.sigma))
+        return 0
+    n_queries, most = len(estimator.quality_ante), 1
+    for start in range(0, n_queries, _SAMPLE):
+        part = estimator.take(slice(start, start + _SAMPLE))
+        needed = panels_needed(np.asarray(part.quality_ante), np.asarray(part.sigma))
+        if needed is None:
+            return 0
+        most = max(most, needed)
+    return most
 
 
 def at_step(parameters: Float[Array, "*D"], run: Bool[Array, "B K"]) -> Float[Array, "*B"]:
@@ -133,14 +218,10 @@ def without_rounding(
 class Priced:
     """A strategy whose parameter is lambda, the price of cost in units of quality."""
 
-    def family(
-        self, table: Table, estimator: Independent | Estimator, count: int
-    ) -> Float[np.ndarray, " count"]:
+    def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
         """Prices from 0, where cost is no object, to where cost is all that counts."""
-        estimates = estimator(jnp.zeros(table.quality.shape, bool))
-        quality, cost = np.asarray(estimates.quality), table.cost.mean(0, dtype=np.float64)
-        spread = quality.std() + np.ptp(quality.mean(0)) + 1e-6
-        ordered = np.sort(cost).tolist()
+        spread = sketch.ante.std() + np.ptp(sketch.ante.mean(0)) + 1e-6
+        ordered = np.sort(sketch.cost).tolist()
         gaps = [after - before for before, after in itertools.pairwise(ordered) if after > before]
         least, most = (min(gaps), sum(gaps)) if gaps else (1.0, 1.0)
         # From where the dearest difference in cost hardly counts to where the least decides.

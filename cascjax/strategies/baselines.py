@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.estimators import Estimates, Estimator, Independent
-from cascjax.strategies.base import STOP, Outcome, Strategy
+from cascjax.estimators import Estimates, Independent
+from cascjax.strategies.base import STOP, Outcome, Sketch, Strategy
 from cascjax.strategies.routing import Routing
-from cascjax.table import Table, upper_hull
+from cascjax.table import upper_hull
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,9 @@ class Mixing(Strategy):
         """One."""
         return 1
 
-    def family(
-        self, table: Table, estimator: Independent | Estimator, count: int
-    ) -> Float[np.ndarray, " count"]:
+    def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
         """The models on the single models' upper hull, dearest first."""
-        cost, quality = (column.mean(0, dtype=np.float64) for column in (table.cost, table.quality))
-        return upper_hull(cost, quality)[::-1].astype(np.float64)
+        return upper_hull(sketch.cost, sketch.quality)[::-1].astype(np.float64)
 
     def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
         """None: there is no model between two models."""

@@ -37,7 +37,8 @@ class CascadeRouting(Priced, Strategy):
         beam_width: supermodels a beam keeps.
         uncertainty: False values a supermodel at the highest mean, as if every estimate were
             certain (the paper's ablation).
-        panels: cuts of the quadrature in `sweep` and in a beam; set by `sized_for`.
+        panels: cuts of the quadrature in `sweep` and in a beam; set by `sized_for`,
+            0 where the plain way is taken.
     """
 
     name: ClassVar[str] = "cascade-routing"
@@ -66,7 +67,7 @@ class CascadeRouting(Priced, Strategy):
             return best_addition(
                 price, estimates.quality, covariance, cost, run,
                 width=self.beam_width, levels=levels, max_depth=self.max_depth,
-                panels=self.panels,
+                panels=self.panels or None,
             )  # fmt: skip
         supermodels = jnp.asarray(members(run.shape[-1], self.max_depth))
         value = supermodel_values(estimates.quality, covariance, max_size=self.max_depth)
@@ -85,7 +86,9 @@ class CascadeRouting(Priced, Strategy):
 
     def sized_for(self, estimator: Independent | Estimator) -> "CascadeRouting":
         """With as many quadrature panels as these estimates need."""
-        return replace(self, panels=panels_for(estimator) if self.uncertainty else None)
+        if self.panels is not None:
+            return self
+        return replace(self, panels=panels_for(estimator) if self.uncertainty else 0)
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome | None:
         """Every price, from one table a query.
@@ -101,7 +104,9 @@ class CascadeRouting(Priced, Strategy):
         k, n_queries = ante.shape
         depth = self.max_steps(k)
         price = per_step(parameters, depth)
-        values, gains = materialize(supermodel_tables(post, ante, sigma, depth, self.panels))
+        values, gains = materialize(
+            supermodel_tables(post, ante, sigma, depth, self.panels or None)
+        )
         masks = members(k, depth)
         size, total = masks.sum(1), materialize(jnp.asarray(masks, cost.dtype) @ cost)
         bits = jnp.asarray(masks @ (1 << np.arange(k)), jnp.int32)

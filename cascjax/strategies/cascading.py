@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
@@ -19,6 +20,7 @@ from cascjax.strategies.base import (
     STOP,
     Outcome,
     Priced,
+    Stages,
     Strategy,
     at_step,
     over_models,
@@ -36,10 +38,12 @@ class Cascading(Priced, Strategy):
     stop when what has run is the best of them.
 
     Attributes:
-        panels: cuts of the quadrature in `sweep`; set by `sized_for`.
+        panels: cuts of the quadrature in `sweep`; set by `sized_for`,
+            0 where the plain way is taken.
     """
 
     name: ClassVar[str] = "cascading"
+    staged: ClassVar[bool] = True
     panels: int | None = None
 
     def next_model(
@@ -64,15 +68,47 @@ class Cascading(Priced, Strategy):
 
     def sized_for(self, estimator: Independent | Estimator) -> "Cascading":
         """With as many quadrature panels as these estimates need."""
-        return replace(self, panels=panels_for(estimator))
+        return self if self.panels is not None else replace(self, panels=panels_for(estimator))
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
         """How deep every price goes: one table of gains a query serves them all."""
+        _, post, _, _ = estimator.queries_last()
+        k, n_queries = post.shape
+        price = per_step(parameters, k)
+
+        def step(state: tuple[Array, Any], model: tuple[Array, ...]) -> tuple[Any, Array]:
+            index, quality, below, price = model
+            depth, (top, answer) = state
+            go_on = (depth == index) & (price < below)
+            better = go_on & (quality > top)
+            answer = (jnp.where(better, quality, top), jnp.where(better, index + 1, answer))
+            return (depth + go_on, answer), go_on
+
+        none = jnp.zeros((price.shape[1], n_queries), jnp.int32)
+        start = (none, (jnp.broadcast_to(post[0], none.shape), none))
+        below = self._pays_below(estimator)
+        (_, (_, answer)), run = over_models(step, start, post[1:], below, price[1:])
+        run = jnp.concatenate([jnp.ones((1, *none.shape), bool), run])
+        return Outcome(jnp.moveaxis(run, 0, -1), answer)
+
+    def stages(self, estimator: Independent, least: Float[Array, ""] | float = -np.inf) -> Stages:
+        """One model deeper where the price is below what pays at every step so far."""
+        _, post, _, _ = estimator.queries_last()
+        below = jax.lax.cummin(self._pays_below(estimator), axis=0)
+        below = jnp.concatenate([jnp.full((1, post.shape[1]), jnp.inf), below])
+        depth = jnp.broadcast_to(jnp.arange(len(post), dtype=jnp.int32)[:, None], post.shape)
+        # The last model to beat all before it.
+        best = jax.lax.cummax(post, axis=0)
+        better = jnp.concatenate([depth[:1], jnp.where(post[1:] > best[:-1], depth[1:], 0)])
+        return Stages(below, depth, jax.lax.cummax(better, axis=0), len(post), keeps=True)
+
+    def _pays_below(self, estimator: Independent) -> Float[Array, "J B"]:
+        """The price below which going on pays, once 1, ..., K - 1 models have run."""
         ante, post, sigma, cost = estimator.queries_last()
-        k, n_queries = ante.shape
+        k = len(ante)
         # At step s >= 1 the best of the first s answers is in hand.
         best = jax.lax.cummax(post, axis=0)[: k - 1]
-        if self.panels is None:
+        if not self.panels:
             plain = prefix_gains(best.T, ante.T, sigma.T)
             gains = [plain[:, s - 1, s:].T for s in range(1, k)]
         else:
@@ -89,22 +125,7 @@ class Cascading(Priced, Strategy):
             )
             for gain, extra in zip(gains, extras, strict=True)
         )
-        pays_below = materialize(jnp.stack([jnp.max(rate, axis=0) for rate in rates]))
-        price = per_step(parameters, k)
-
-        def step(state: tuple[Array, Any], model: tuple[Array, ...]) -> tuple[Any, Array]:
-            index, quality, below, price = model
-            depth, (top, answer) = state
-            go_on = (depth == index) & (price < below)
-            better = go_on & (quality > top)
-            answer = (jnp.where(better, quality, top), jnp.where(better, index + 1, answer))
-            return (depth + go_on, answer), go_on
-
-        none = jnp.zeros((price.shape[1], n_queries), jnp.int32)
-        start = (none, (jnp.broadcast_to(post[0], none.shape), none))
-        (_, (_, answer)), run = over_models(step, start, post[1:], pays_below, price[1:])
-        run = jnp.concatenate([jnp.ones((1, *none.shape), bool), run])
-        return Outcome(jnp.moveaxis(run, 0, -1), answer)
+        return materialize(jnp.stack([jnp.max(rate, axis=0) for rate in rates]))
 
     def footprint(self, n_models: int) -> int:
         """Phi_i at every node of every panel."""

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Independent
-from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, over_models
+from cascjax.strategies.base import STOP, Outcome, Priced, Stages, Strategy, of_model, over_models
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Routing(Priced, Strategy):
     """
 
     name: ClassVar[str] = "routing"
+    staged: ClassVar[bool] = True
 
     def next_model(
         self,
@@ -51,3 +54,48 @@ class Routing(Priced, Strategy):
             step, (start, jnp.zeros(start.shape, jnp.int32)), quality, cost
         )
         return Outcome(answer[..., None] == jnp.arange(len(quality)), answer)
+
+    def stages(self, estimator: Independent, least: Float[Array, ""] | float = -np.inf) -> Stages:
+        """The upper hull of each query's models, from the cheapest up to the best.
+
+        The next corner is the dearer model that buys most quality for its extra cost; it takes
+        over where the price falls below that slope.
+        """
+        quality, _, _, cost = estimator.queries_last()
+        k, n_queries = quality.shape
+
+        def cheapest(best: tuple[Array, ...], model: tuple[Array, ...]) -> tuple[Any, None]:
+            _, q, c = model
+            _, top, least_cost = best
+            better = (c < least_cost) | ((c == least_cost) & (q > top))
+            return tuple(
+                jnp.where(better, new, old) for new, old in zip(model, best, strict=True)
+            ), None
+
+        def corner(state: tuple[Array, ...]) -> tuple[Array, ...]:
+            stage, slope, at, q_at, c_at, below, model = state
+
+            def steepest(best: tuple[Array, Array], row: tuple[Array, ...]) -> tuple[Any, None]:
+                index, q, c = row
+                new = jnp.where(c > c_at, (q - q_at) / (c - c_at), -jnp.inf)
+                return (jnp.maximum(best[0], new), jnp.where(new > best[0], index, best[1])), None
+
+            (_, at), _ = over_models(steepest, (jnp.full(n_queries, -jnp.inf), at), quality, cost)
+            # Taken anew for the model found: one result leaves the loop above, not two.
+            q, c = of_model(quality, at), of_model(cost, at)
+            # Rounding may let a slope rise by a hair: then no price is in between.
+            new = jnp.minimum(slope, (q - q_at) / (c - c_at))
+            slope = jnp.where(c > c_at, new, -jnp.inf)
+            return stage + 1, slope, at, q, c, below.at[stage].set(slope), model.at[stage].set(at)
+
+        slope = jnp.full(n_queries, jnp.inf)
+        worst = (jnp.zeros(n_queries, jnp.int32), -slope, slope)
+        (at, q, c), _ = over_models(cheapest, worst, quality, cost)
+        below = jnp.full((k, n_queries), -jnp.inf).at[0].set(slope)
+        model = jnp.zeros((k, n_queries), jnp.int32).at[0].set(at)
+        count, *_, below, model = jax.lax.while_loop(
+            lambda state: (state[0] < k) & jnp.any(state[1] > least),
+            corner,
+            (jnp.int32(1), slope, at, q, c, below, model),
+        )
+        return Stages(below, model, model, count, keeps=False)

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.estimators import Estimates, Estimator, Independent
-from cascjax.strategies.base import STOP, Outcome, Strategy, over_models, per_step
-from cascjax.table import Table
+from cascjax.estimators import Estimates, Independent
+from cascjax.strategies.base import STOP, Outcome, Sketch, Stages, Strategy, over_models, per_step
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Thresholding(Strategy):
     """
 
     name: ClassVar[str] = "thresholding"
+    staged: ClassVar[bool] = True
+    rising: ClassVar[bool] = True
 
     def next_model(
         self,
@@ -43,14 +45,11 @@ class Thresholding(Strategy):
         """The last model run."""
         return jnp.sum(run, axis=-1) - 1
 
-    def family(
-        self, table: Table, estimator: Independent | Estimator, count: int
-    ) -> Float[np.ndarray, " count"]:
+    def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
         """Thresholds at the quantiles of the post-hoc qualities, and beyond them at either end."""
-        all_run = jnp.ones(table.quality.shape, bool)
-        quality = np.asarray(estimator(all_run).quality)
-        inner = np.quantile(quality, np.linspace(1, 0, count - 2))
-        margin = 1 + np.ptp(quality)
+        # Of some queries: beyond the quantiles by more than any other answer may be.
+        inner = np.quantile(sketch.post, np.linspace(1, 0, count - 2))
+        margin = 1 + np.ptp(sketch.post)
         return np.concatenate([[inner[0] + margin], inner, [inner[-1] - margin]])
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
@@ -68,3 +67,11 @@ class Thresholding(Strategy):
         depth, run = over_models(step, start, post[: k - 1], tau)
         run = jnp.concatenate([run, (depth >= k - 1)[None]])
         return Outcome(jnp.moveaxis(run, 0, -1), depth)
+
+    def stages(self, estimator: Independent, least: Float[Array, ""] | float = -np.inf) -> Stages:
+        """One model deeper where tau is beyond the best of the answers so far."""
+        _, post, _, _ = estimator.queries_last()
+        best = jax.lax.cummax(post[:-1], axis=0)
+        below = jnp.concatenate([jnp.full((1, post.shape[1]), jnp.inf), -best])
+        depth = jnp.broadcast_to(jnp.arange(len(post), dtype=jnp.int32)[:, None], post.shape)
+        return Stages(below, depth, depth, len(post), keeps=True)
