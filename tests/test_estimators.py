@@ -1,13 +1,16 @@
 """What is believed before and after a model runs."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array, Bool, Float
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators import NOISE_LEVELS, Independent, noisy, supplied, truth
+from cascjax.estimators import NOISE_LEVELS, Estimates, Independent, noisy, supplied, truth
+from cascjax.estimators.independent import check_estimator
 from cascjax.table import EVALUATE, FIT, Table
 
 N, K = 4000, 3
@@ -196,3 +199,74 @@ def test_unknown_noise_suggests_the_nearest() -> None:
 def test_noise_that_is_no_sigma_is_refused(bad: float) -> None:
     with pytest.raises(CascjaxError, match="negative"):
         noisy(drawn(), jax.random.key(0), (0.1, bad, 0.0, 0.0))
+
+
+# What is refused before a job.
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Correlated:
+    """Estimates of quality 0 with whole matrices, one a query."""
+
+    matrix: Float[Array, "B K K"] | Float[np.ndarray, "B K K"]
+
+    def __call__(self, run: Bool[Array, "B K"]) -> Estimates:
+        ahead = ~run[:, :, None] & ~run[:, None, :]
+        zero = jnp.zeros(run.shape)
+        return Estimates(zero, jnp.where(ahead, self.matrix, 0), zero)
+
+    def take(self, rows: slice | np.ndarray) -> "Correlated":
+        return Correlated(self.matrix[rows])
+
+
+@pytest.mark.parametrize("value", [-0.25, -1e-30, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("on", [np.asarray, jnp.asarray])
+def test_a_sigma_that_is_none_is_refused(value: float, on: type) -> None:
+    table = drawn()
+    sigma = np.full((N, K), 0.3, np.float32)
+    check_estimator(supplied(replace(table, quality_sigma=sigma), np.arange(N)), table)
+    sigma[N - 1, 1] = value
+    estimator = supplied(replace(table, quality_sigma=sigma), np.arange(N))
+    estimator = replace(estimator, sigma=on(estimator.sigma))
+    with pytest.raises(CascjaxError) as error:
+        check_estimator(estimator, table)
+    assert f"the sigma of model 'b' of query {N - 1} is {value:.4g}; give" in str(error.value)
+    with pytest.raises(CascjaxError, match=f"the sigma of model 1 of query {N - 1} is"):
+        check_estimator(estimator, replace(table, models=()))
+
+
+def test_a_sigma_that_all_queries_share_names_no_query() -> None:
+    table = drawn()
+    shared = replace(truth(table), sigma=np.array([[0.1, 0.2, -0.3]], np.float32))
+    with pytest.raises(CascjaxError, match=r"the sigma of model 'c' is -0\.3;"):
+        check_estimator(shared, table)
+
+
+def test_a_sigma_far_down_a_table_is_found() -> None:
+    n = 200_001  # several slices
+    none = np.broadcast_to(np.float32(0), (n, K))
+    sigma = np.zeros((n, K), np.float32)
+    table = Table(none, none)
+    check_estimator(Independent(none, none, sigma, none, none), table)
+    sigma[n - 1, 0] = -1
+    with pytest.raises(CascjaxError, match="the sigma of model 0 of query 200000 is -1;"):
+        check_estimator(Independent(none, none, sigma, none, none), table)
+
+
+def test_estimators_of_the_library_pass() -> None:
+    table = drawn()
+    for estimator in (truth(table), noisy(table, jax.random.key(0)), supplied(table, np.arange(9))):
+        check_estimator(estimator, table)
+
+
+def test_a_matrix_that_is_no_covariance_is_refused() -> None:
+    table = drawn()
+    matrix = np.tile(np.eye(K, dtype=np.float32), (N, 1, 1))
+    check_estimator(Correlated(matrix), table)
+    matrix[5, 0, 2] = matrix[5, 2, 0] = 1.5
+    with pytest.raises(CascjaxError, match=r"query 5 has the eigenvalue -0\.5, so"):
+        check_estimator(Correlated(matrix), table)
+    matrix[5, 0, 2] = 0
+    with pytest.raises(CascjaxError, match="of model 'a' and model 'c' of query 5 is 0 one way"):
+        check_estimator(Correlated(matrix), table)

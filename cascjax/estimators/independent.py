@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators.base import Estimates
-from cascjax.table import Table
+from cascjax.estimators.base import Estimates, Estimator
+from cascjax.expected_max import check_normal, check_numbers
+from cascjax.table import Table, take_rows
 
 Matrix: TypeAlias = Float[Array, "B K"] | Float[np.ndarray, "B K"]
 
@@ -62,11 +63,42 @@ class Independent:
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Independent":
         """The estimator of some of its queries alone."""
         ante, post, cost_ante, cost_post = (
-            leaf[rows]
+            take_rows(leaf, rows)
             for leaf in (self.quality_ante, self.quality_post, self.cost_ante, self.cost_post)
         )
-        sigma = self.sigma if len(self.sigma) == 1 else self.sigma[rows]
+        sigma = self.sigma if len(self.sigma) == 1 else take_rows(self.sigma, rows)
         return Independent(ante, post, sigma, cost_ante, cost_post)
+
+
+_CHECKED_QUERIES = 256
+"""Queries of which a whole covariance is checked: an estimator is called to see it."""
+
+
+def check_estimator(estimator: Estimator, table: Table) -> None:
+    """Refuse an estimator whose uncertainty is none, once and before a job, naming the first.
+
+    Every sigma of an `Independent` is read, in slices; of any other estimator, the means and
+    covariance of the first queries while nothing has run. On the host: not for traced programs.
+
+    Args:
+        estimator: the estimates of all queries of the table.
+        table: gives the numbers of queries and models, and the models' names for the message.
+
+    Raises:
+        CascjaxError: a sigma is negative or not finite, or what
+            `cascjax.expected_max.check_normal` refuses.
+    """
+    if isinstance(estimator, Independent):
+        # One sigma for all queries: then no query is to be named.
+        sigma = estimator.sigma[0] if len(estimator.sigma) == 1 else estimator.sigma
+        way_out = "give standard deviations that are finite and not negative (quality_sigma)"
+        check_numbers("sigma", sigma, 0.0, way_out, table.models)
+        return
+    shape = (min(table.n_queries, _CHECKED_QUERIES), table.n_models)
+    # Traced, as in a simulation: not every estimator can be called otherwise.
+    first = jax.jit(lambda these: these(jnp.zeros(shape, bool)))
+    believed = first(estimator.take(slice(0, shape[0])))
+    check_normal(believed.quality, believed.covariance, table.models)
 
 
 def supplied(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Independent:
