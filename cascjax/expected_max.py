@@ -571,7 +571,8 @@ def _quadrature(
     knots = mean[..., None] + sigma[..., None] * jnp.array(_KNOTS, mean.dtype)
     knots = knots.reshape(*mean.shape[:-1], -1)
     knots = knots if extra_knots is None else jnp.concatenate([knots, extra_knots], axis=-1)
-    knots = jnp.sort(jnp.maximum(knots, low), axis=-1)
+    # Not `maximum`, which at a tie gives each side half of the gradient.
+    knots = jnp.sort(jnp.where(knots > low, knots, low), axis=-1)
     half = (knots[..., 1:] - knots[..., :-1])[..., None] / 2
     middle = (knots[..., 1:] + knots[..., :-1])[..., None] / 2
     x = middle + half * jnp.array(_NODES, mean.dtype)
@@ -622,7 +623,9 @@ def _points(
 @functools.lru_cache(maxsize=16)
 def _normal_points(dimension: int, samples: int) -> Float[np.ndarray, "S K"]:
     """Scrambled Sobol points made normal, each axis with mean 0 and variance 1 exactly."""
-    points = ndtri(qmc.Sobol(dimension, rng=0).random(samples))
+    # A scrambled point may be 0 exactly, which is no normal number.
+    uniform = np.clip(qmc.Sobol(dimension, rng=0).random(samples), 2.0**-31, None)
+    points = ndtri(uniform)
     points -= points.mean(0)
     return points / points.std(0)
 

@@ -24,6 +24,7 @@ from cascjax.table import take_rows
 
 X = TypeVar("X")
 Y = TypeVar("Y")
+Settings: TypeAlias = Float[Array, "L *D"] | Float[np.ndarray, "L *D"]
 Matrix: TypeAlias = Float[Array, "K B"] | Float[np.ndarray, "K B"]
 Rows: TypeAlias = range | Int[np.ndarray, " n"]
 
@@ -147,7 +148,11 @@ def totals(
         return _staged_totals(strategy, settings.reshape(-1), queries, usage, progress)
 
     def one_block(block: _Block) -> Totals:
-        lanes = _block_sums(usage, *_block_outcomes(strategy, settings, block), block)
+        if usage:
+            # Counts read the outcome many times over: a program of its own leaves it in memory.
+            lanes = _block_sums(usage, *_block_outcomes(strategy, settings, block), block)
+        else:
+            lanes = _block_spend(strategy, settings, block)
         return jax.tree.map(lambda part: np.asarray(part, np.float64).sum(-1), lanes)
 
     held = strategy.footprint(quality.shape[1]) + len(settings)
@@ -315,12 +320,18 @@ def _workers() -> int:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _block_outcomes(
-    strategy: Strategy, parameters: Float[Array, "L *D"], block: _Block
+    strategy: Strategy, parameters: Settings, block: _Block
 ) -> tuple[Bool[Array, "K L B"], Int[Array, "L B"]]:
     """What ran and what was answered, models first."""
     nothing_run = jnp.zeros(block.quality.shape[::-1], bool)
-    outcome = outcomes(strategy, parameters, block.estimator(), nothing_run)
+    outcome = outcomes(strategy, jnp.asarray(parameters), block.estimator(), nothing_run)
     return jnp.moveaxis(outcome.run, -1, 0), outcome.answer
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _block_spend(strategy: Strategy, parameters: Settings, block: _Block) -> Totals:
+    """Cost and quality alone, without ever holding what ran."""
+    return _block_sums(False, *_block_outcomes(strategy, parameters, block), block)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -357,10 +368,7 @@ def _block_histogram(
 def _block_sums(
     usage: bool, run: Bool[Array, "K L B"], answer: Int[Array, "L B"], block: _Block
 ) -> Totals:
-    """Sums over a block of queries, each left as a few lanes for float64 on the host to add.
-
-    A program of its own: the outcome is worked out once, however many sums are taken of it.
-    """
+    """Sums over a block of queries, each left as a few lanes for float64 on the host to add."""
     k, size = block.quality.shape
     weight = jnp.asarray(block.real, jnp.float32)
     quality, cost = (jnp.asarray(truth) * weight for truth in (block.quality, block.cost))

@@ -487,7 +487,6 @@ def test_gradients_where_qualities_tie() -> None:
     assert by_variance[1, 1] == pytest.approx(plain.density(0.0) / 0.6, abs=2e-4)
 
 
-@pytest.mark.xfail(strict=True, reason="knots that tie with the lower end get half its gradient")
 def test_gradients_where_uncertain_qualities_are_all_alike() -> None:
     mean, variance = (np.full((ROWS, 5), value, np.float32) for value in (0.7, 0.09))
     by_mean, by_variance = slopes(mean, variance)

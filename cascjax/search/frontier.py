@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import Estimator, noise_level, noisy, supplied, truth
+from cascjax.estimators.independent import check_estimator
 from cascjax.metrics import area
 from cascjax.metrics import budgets as default_budgets
 from cascjax.search.budget import fit_budgets, simulate_settings
@@ -170,11 +171,13 @@ def study(
             whether that was its last.
 
     Raises:
-        CascjaxError: no strategy, every model costs the same, there are too many models for a
-            strategy, or a budget asked for lies beyond the reach of every strategy.
+        CascjaxError: no strategy, a sigma or covariance that is none, every model costs the same,
+            there are too many models for a strategy, or a budget asked for lies beyond the reach
+            of every strategy.
     """
     if not strategies:
         raise CascjaxError("no strategy to draw: name at least one")
+    check_estimator(estimator, table)
     single_cost, single_quality = _single_models(table, evaluate_rows)
     # What cannot succeed fails now, not once the strategies before it have been drawn.
     area(single_cost, single_quality, single_cost, single_quality)

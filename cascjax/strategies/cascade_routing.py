@@ -158,7 +158,7 @@ class CascadeRouting(Priced, Strategy):
             state = jax.lax.fori_loop(
                 1, depth, lambda step, state: one_step(step, ends[step], state), state
             )
-        ran, answer, _ = state
+        ran, answer = materialize(state[:2])
         return Outcome((ran[..., None] >> jnp.arange(k)) & 1 == 1, answer)
 
     def footprint(self, n_models: int) -> int:

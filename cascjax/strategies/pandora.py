@@ -50,18 +50,24 @@ class Pandora(Priced, Strategy):
         if parameters.size > parameters.shape[0]:
             return None
         price = parameters.reshape(parameters.shape[0], -1)[:, :1]
-
-        def step(best: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, Array]:
-            top, answer = best
-            index, ante, post, sigma, cost = model
-            z = reservation_value(ante, sigma, price * cost)
-            kappa = jnp.minimum(post, z)
-            return (jnp.maximum(top, kappa), jnp.where(kappa > top, index, answer)), z
-
         ante, post, sigma, cost = estimator.queries_last()
+        # All that the prices share: a logarithm a query and model, not one a price besides.
+        log_ratio = materialize(jnp.log(cost / sigma))[:, None]
+        spent = price * cost[:, None]
+        z = ante[:, None] + (sigma[:, None] * _beyond(jnp.log(price) + log_ratio) - spent)
+        # In memory before it is compared: each result below would work it out again.
+        z = materialize(jnp.where(spent > 0, z, jnp.inf))
+
+        def step(best: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
+            top, answer = best
+            index, post, z = model
+            kappa = jnp.minimum(post, z)
+            return (jnp.maximum(top, kappa), jnp.where(kappa > top, index, answer)), None
+
         start = jnp.full((len(price), ante.shape[1]), -jnp.inf)
         start = (start, jnp.zeros(start.shape, jnp.int32))
-        (top, answer), z = materialize(over_models(step, start, ante, post, sigma, cost))
+        (top, answer), _ = over_models(step, start, post, z)
+        top, answer = materialize((top, answer))
         # Of models tied at k* the one that answers runs, and the rest do not.
         run = (z > top) | (jnp.arange(len(z))[:, None, None] == answer)
         return Outcome(jnp.moveaxis(run, 0, -1), answer)
@@ -83,53 +89,56 @@ def reservation_value(
         sigma: their standard deviations.
         cost: what running costs, in units of quality.
     """
-    uncertain = sigma > 0
-    scaled = cost / jnp.where(uncertain, sigma, 1)
-    z = mean + sigma * _inverse_loss(jnp.where(uncertain, scaled, 1))
-    return jnp.where(cost > 0, jnp.where(uncertain, z, mean - cost), jnp.inf)
+    runs = (sigma > 0) & (cost > 0)
+    log_u = jnp.log(jnp.where(runs, cost, 1) / jnp.where(runs, sigma, 1))
+    z = mean + (sigma * _beyond(log_u) - cost)
+    return jnp.where(cost > 0, z, jnp.inf)
 
 
-def _inverse_loss(u: Float[Array, "*B"]) -> Float[Array, "*B"]:
-    """The t at which the unit normal loss h(t) = phi(t) - t (1 - Phi(t)) equals u > 0.
+def _beyond(log_u: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """h^{-1}(u) + u for the unit normal loss h(t) = phi(t) - t (1 - Phi(t)).
 
-    Above u = exp(1.65), h(t) = -t to float32. Below, two Chebyshev series for t + u: in log u
-    down to u = 1, then in sqrt(2 - log u), where t grows like sqrt(-2 log u); absolute error
-    below 4e-6 for u > 1e-10. No iteration, and no root found at run time.
+    So z = mean + sigma h^{-1}(u) with u = cost / sigma is mean - cost and something on top that
+    vanishes where the cost is high or sigma 0. Two polynomials: in log u from u = 1 up to
+    exp(1.65), beyond which nothing is left in float32; and in sqrt(2 - log u) below, where
+    h^{-1} grows like sqrt(-2 log u). Absolute error below 4e-6 for u > 1e-10. No iteration, and
+    no root found at run time.
     """
-    x = jnp.log(jnp.clip(u, np.exp(_LOWEST), np.exp(_HIGHEST)))
-    low, high = _loss_series()
-    dear = _chebyshev(x / (_HIGHEST / 2) - 1, high)
-    root = jnp.sqrt(_SHIFT - jnp.minimum(x, 0))
+    x = jnp.clip(log_u, _LOWEST, _HIGHEST)
+    low, high = _loss_polynomials()
+    dear = _horner(x * (2 / _HIGHEST) - 1, high)
     first, last = np.sqrt(_SHIFT), np.sqrt(_SHIFT - _LOWEST)
-    cheap = _chebyshev((2 * root - first - last) / (last - first), low)
-    return jnp.where(x < 0, cheap, jnp.where(u < np.exp(_HIGHEST), dear, 0)) - u
+    root = jnp.sqrt(_SHIFT - jnp.minimum(x, 0))
+    cheap = _horner(root * (2 / (last - first)) - (first + last) / (last - first), low)
+    return jnp.where(x < 0, cheap, dear)
 
 
-_LOWEST, _HIGHEST, _SHIFT = -25.0, 1.65, 1.0
+_LOWEST, _HIGHEST, _SHIFT = -25.0, 1.65, 2.0
 
 
 @functools.cache
-def _loss_series() -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " D"]]:
-    """Chebyshev coefficients of h^{-1}(u) + u below and above u = 1, in float64."""
+def _loss_polynomials() -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " D"]]:
+    """Coefficients of h^{-1}(u) + u below and above u = 1 on [-1, 1], found in float64."""
 
-    def series(log_u: Float[np.ndarray, " n"], at: Float[np.ndarray, " n"], degree: int):
+    def fitted(log_u: Float[np.ndarray, " n"], at: Float[np.ndarray, " n"], degree: int):
         low, high = np.full_like(log_u, -10.0), np.full_like(log_u, 10.0)
         for _ in range(60):
             t = (low + high) / 2
             mills = np.sqrt(np.pi / 2) * erfcx(t / np.sqrt(2))
             loss = np.log1p(-t * mills) - t**2 / 2 - np.log(2 * np.pi) / 2
             low, high = np.where(loss > log_u, t, low), np.where(loss > log_u, high, t)
-        return np.polynomial.chebyshev.chebfit(at, low + np.exp(log_u), degree)
+        series = np.polynomial.chebyshev.chebfit(at, low + np.exp(log_u), degree)
+        return np.polynomial.chebyshev.cheb2poly(series)
 
     at = np.polynomial.chebyshev.chebpts1(64)
     first, last = np.sqrt(_SHIFT), np.sqrt(_SHIFT - _LOWEST)
     root = (at * (last - first) + last + first) / 2
-    return series(_SHIFT - root**2, at, 14), series((at + 1) * _HIGHEST / 2, at, 10)
+    return fitted(_SHIFT - root**2, at, 14), fitted((at + 1) * _HIGHEST / 2, at, 9)
 
 
-def _chebyshev(at: Float[Array, "*B"], coefficients: Float[np.ndarray, " C"]) -> Float[Array, "*B"]:
-    """A Chebyshev series by Clenshaw's recurrence, stable in float32."""
-    one, two = jnp.zeros_like(at), jnp.zeros_like(at)
-    for c in coefficients[:0:-1]:
-        one, two = 2 * at * one - two + float(c), one
-    return at * one - two + float(coefficients[0])
+def _horner(x: Float[Array, "*B"], coefficients: Float[np.ndarray, " C"]) -> Float[Array, "*B"]:
+    """A polynomial, its coefficients in rising powers."""
+    value = jnp.full_like(x, coefficients[-1])
+    for c in coefficients[-2::-1]:
+        value = value * x + float(c)
+    return value

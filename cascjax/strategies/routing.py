@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Independent
+from cascjax.expected_max import materialize
 from cascjax.strategies.base import STOP, Outcome, Priced, Stages, Strategy, of_model, over_models
 
 
@@ -53,6 +54,7 @@ class Routing(Priced, Strategy):
         (_, answer), _ = over_models(
             step, (start, jnp.zeros(start.shape, jnp.int32)), quality, cost
         )
+        answer = materialize(answer)
         return Outcome(answer[..., None] == jnp.arange(len(quality)), answer)
 
     def stages(self, estimator: Independent, least: Float[Array, ""] | float = -np.inf) -> Stages:
