@@ -32,7 +32,7 @@ def test_frontier_pass(benchmark: Any, name: str, n_models: int) -> None:
     table = _table(n_queries, n_models)
     estimator = supplied(table, np.arange(n_queries))
     kind = strategy(name)
-    settings = kind.family(Sketch.of(table, estimator), SETTINGS)
+    settings = kind.family(Sketch(table, estimator), SETTINGS)
 
     def one_pass() -> None:
         totals(kind, settings, estimator, table.quality, table.cost, usage=False)

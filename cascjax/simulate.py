@@ -143,8 +143,11 @@ def totals(
     """
     strategy = strategy.sized_for(estimator)
     settings = np.asarray(parameters, np.float32)
+    staged = has_stages(strategy, estimator) and settings.size == len(settings)
+    if staged and isinstance(estimator, Independent):
+        estimator = estimator.only(strategy.reads)
     queries = _Queries(estimator, quality, cost, range(len(quality)) if rows is None else rows)
-    if has_stages(strategy, estimator) and settings.size == len(settings):
+    if staged:
         return _staged_totals(strategy, settings.reshape(-1), queries, usage, progress)
 
     def one_block(block: _Block) -> Totals:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from cascjax.strategies.base import Stages, of_model
 
-_BUCKETS = 1 << 14
+_BUCKETS = 1 << 15
 
 Bits = TypeVar("Bits", Array, np.ndarray)
 

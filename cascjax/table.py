@@ -107,9 +107,11 @@ class Table:
 
 
 def take_rows(column: Any, rows: slice | Int[np.ndarray, " n"]) -> Any:
-    """Some rows of an array: a view where they are a slice."""
+    """Some rows of an array: a view where they are a slice, or all the same."""
     if isinstance(rows, slice) or not isinstance(column, np.ndarray):
         return column[rows]
+    if column.strides[0] == 0 and len(column) >= len(rows):
+        return column[: len(rows)]
     # np.take is twice as fast as an index, but copies what is not contiguous, and whole.
     return column.take(rows, axis=0) if column.flags.c_contiguous else column[rows]
 

@@ -1,6 +1,6 @@
 """Independent estimators: a model's estimate moves only when that model runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
 import jax
@@ -59,6 +59,11 @@ class Independent:
         leaves = (self.quality_ante, self.quality_post, sigma, self.cost_ante)
         ante, post, sigma, cost = (jnp.asarray(leaf).T for leaf in leaves)
         return ante, post, sigma, cost
+
+    def only(self, names: tuple[str, ...]) -> "Independent":
+        """The same with nan for every matrix but those named, which need not be read then."""
+        blank = np.broadcast_to(np.float32(np.nan), self.quality_ante.shape)
+        return replace(self, **{f.name: blank for f in fields(self) if f.name not in names})
 
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Independent":
         """The estimator of some of its queries alone."""

@@ -18,6 +18,9 @@ SETTINGS = 64
 STAGED_SETTINGS = 4096
 """The same where their number hardly counts, see `simulate.has_stages`."""
 
+_SAMPLE = 1 << 15
+"""Queries of a sample that shows where to look."""
+
 _ROUNDS = 16
 """Rounds of refinement at most; they end earlier where no budget is left to bracket closely."""
 
@@ -87,9 +90,10 @@ def fit_budgets(
 ) -> Fit:
     """Finds, for every budget, the cheap and the dear neighbour whose mix costs exactly that.
 
-    All budgets share one pool of simulated settings: first the strategy's whole family, then
-    rounds of points between the neighbours of every budget not yet bracketed closely, until the
-    two cost nearly the same or no float32 lies between them.
+    All budgets share one pool of simulated settings: first the strategy's whole family, or what
+    a sample of the queries shows to be near the budgets; then rounds of points between the
+    neighbours of every budget not yet bracketed closely, until the two cost nearly the same or no
+    float32 lies between them.
 
     Args:
         strategy: what to fit.
@@ -99,32 +103,54 @@ def fit_budgets(
         progress: called with the number of queries of each block as it ends, see `totals`.
         rows: the queries to fit on; by default all.
     """
-    most, sketch = _at_once(strategy, estimator), Sketch.of(table, estimator, rows)
-
-    def simulate(parameters: Float[np.ndarray, " L"]) -> Float[np.ndarray, "3 L"]:
-        means = simulate_settings(
-            strategy, parameters, estimator, table, rows=rows, usage=False, progress=progress
-        )
-        return np.stack([parameters, means.cost, means.quality])
-
+    most, sketch = _at_once(strategy, estimator), Sketch(table, estimator, rows)
+    every = np.arange(table.n_queries) if rows is None else rows
     # float32 from the start: what is returned is what was simulated.
-    pool = simulate(_float32(strategy.family(sketch, most)))
-    close = _CLOSE * np.ptp(sketch.cost)
-    for _ in range(_ROUNDS):
-        left, right = _neighbours(pool, budgets)
-        gap = np.abs(pool[1, left] - pool[1, right])
-        wide = np.flatnonzero((left != right) & (gap > close))
-        pairs = np.unique(np.stack([left[wide], right[wide]], axis=1), axis=0)[:most]
-        new = [
-            _float32(strategy.midpoints(*sorted(pool[0, pair]), most // len(pairs)))
-            for pair in pairs
-        ]
-        new = np.setdiff1d(np.concatenate(new), pool[0]) if new else np.empty(0)
-        if not len(new):
-            break
-        pool = np.concatenate([pool, simulate(new)], axis=1)
-        pool = pool[:, np.argsort(pool[0])]
-    return _mix(pool, budgets)
+    family = _float32(strategy.family(sketch, most))
+
+    def refined(
+        parameters: Float[np.ndarray, " L"], rows: Int[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "3 M"]:
+        def simulate(parameters: Float[np.ndarray, " L"]) -> Float[np.ndarray, "3 L"]:
+            means = simulate_settings(
+                strategy, parameters, estimator, table, rows=rows, usage=False,
+                progress=progress if rows is every else lambda queries: None,
+            )  # fmt: skip
+            return np.stack([parameters, means.cost, means.quality])
+
+        pool = simulate(parameters)
+        for _ in range(_ROUNDS):
+            left, right = _neighbours(pool, budgets)
+            gap = np.abs(pool[1, left] - pool[1, right])
+            wide = np.flatnonzero((left != right) & (gap > _CLOSE * np.ptp(sketch.cost)))
+            pairs = np.unique(np.stack([left[wide], right[wide]], axis=1), axis=0)[:most]
+            new = _between(strategy, pool[0, pairs], most)
+            new = np.setdiff1d(new, pool[0])
+            if not len(new):
+                break
+            pool = np.concatenate([pool, simulate(new)], axis=1)
+            pool = pool[:, np.argsort(pool[0])]
+        return pool
+
+    if most > SETTINGS and len(every) > 4 * _SAMPLE:
+        # A sample shows where the budgets lie, but for its error; there all settings are spent.
+        pool = refined(family, every[:: len(every) // _SAMPLE])
+        error = 2 * np.ptp(sketch.cost) / np.sqrt(_SAMPLE)
+        ends = [_neighbours(pool, budgets + side * error) for side in (-1, 1)]
+        near = pool[0, np.stack([*ends[0], *ends[1]], axis=1)]
+        near = np.unique(np.stack([near.min(1), near.max(1)], axis=1), axis=0)
+        family = np.union1d(family[:: most // SETTINGS], _between(strategy, near, most - SETTINGS))
+        family = np.union1d(family, pool[0, [0, -1]])
+    return _mix(refined(family, every), budgets)
+
+
+def _between(
+    strategy: Strategy, pairs: Float[np.ndarray, "P 2"], count: int
+) -> Float[np.ndarray, " M"]:
+    """Parameters between the two of each pair, `count` in all at most."""
+    apart = pairs[pairs[:, 0] != pairs[:, 1]].tolist()
+    inner = [strategy.midpoints(min(p), max(p), count // len(apart)) for p in apart]
+    return _float32(np.concatenate(inner)) if inner else np.empty(0)
 
 
 def _at_once(strategy: Strategy, estimator: Estimator) -> int:

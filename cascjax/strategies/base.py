@@ -1,5 +1,6 @@
 """What a strategy is: a pure function of parameters, estimates and run set."""
 
+import functools
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -60,35 +61,43 @@ class Stages:
 
 @dataclass(frozen=True)
 class Sketch:
-    """What a search needs to know of the data before it starts.
+    """What a search may want to know of the data before it starts, worked out when asked for.
 
     Attributes:
-        cost: `[K]` mean cost of each model alone.
-        quality: `[K]` mean quality of each model alone.
-        ante: `[n, K]` quality estimates of a sample of queries before any model runs.
-        post: `[n, K]` their quality estimates once all have run.
+        table: the truth.
+        estimator: estimates of its queries.
+        rows: the queries that count; by default all.
     """
 
-    cost: Float[np.ndarray, " K"]
-    quality: Float[np.ndarray, " K"]
-    ante: Float[np.ndarray, "n K"]
-    post: Float[np.ndarray, "n K"]
+    table: Table
+    estimator: Estimator
+    rows: Int[np.ndarray, " n"] | None = None
 
-    @classmethod
-    def of(
-        cls, table: Table, estimator: Estimator, rows: Int[np.ndarray, " n"] | None = None
-    ) -> "Sketch":
-        """Of the given rows of a table, by default all, and their estimates."""
-        count = table.n_queries if rows is None else len(rows)
-        every = slice(None, None, -(-count // _SAMPLE))
-        sample = estimator.take(every if rows is None else rows[every])
-        none = jnp.zeros((len(range(count)[every]), table.n_models), bool)
-        return cls(
-            mean_rows(table.cost, rows),
-            mean_rows(table.quality, rows),
-            np.asarray(sample(none).quality),
-            np.asarray(sample(~none).quality),
-        )
+    @functools.cached_property
+    def cost(self) -> Float[np.ndarray, " K"]:
+        """Mean cost of each model alone."""
+        return mean_rows(self.table.cost, self.rows)
+
+    @functools.cached_property
+    def quality(self) -> Float[np.ndarray, " K"]:
+        """Mean quality of each model alone."""
+        return mean_rows(self.table.quality, self.rows)
+
+    @functools.cached_property
+    def ante(self) -> Float[np.ndarray, "n K"]:
+        """Quality estimates of a sample of queries before any model runs."""
+        return self._estimates(run=False)
+
+    @functools.cached_property
+    def post(self) -> Float[np.ndarray, "n K"]:
+        """Quality estimates of a sample of queries once all models have run."""
+        return self._estimates(run=True)
+
+    def _estimates(self, run: bool) -> Float[np.ndarray, "n K"]:
+        rows = np.arange(self.table.n_queries) if self.rows is None else self.rows
+        some = rows[:: -(-len(rows) // _SAMPLE)]
+        runs = jnp.full((len(some), self.table.n_models), run)
+        return np.asarray(self.estimator.take(some)(runs).quality)
 
 
 _SAMPLE = 1 << 14
@@ -112,6 +121,8 @@ class Strategy(ABC):
     """Whether it has `stages`."""
     rising: ClassVar[bool] = False
     """Whether stages are reached as the parameter rises: as its negative falls."""
+    reads: ClassVar[tuple[str, ...]] = ("quality_ante", "quality_post", "sigma", "cost_ante")
+    """What `stages` reads of independent estimates."""
 
     @abstractmethod
     def next_model(

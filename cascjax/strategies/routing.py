@@ -23,6 +23,7 @@ class Routing(Priced, Strategy):
 
     name: ClassVar[str] = "routing"
     staged: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ("quality_ante", "cost_ante")
 
     def next_model(
         self,

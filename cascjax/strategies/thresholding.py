@@ -22,6 +22,7 @@ class Thresholding(Strategy):
     name: ClassVar[str] = "thresholding"
     staged: ClassVar[bool] = True
     rising: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ("quality_post",)
 
     def next_model(
         self,
