@@ -212,6 +212,20 @@ def supermodel_gains(
     return integrate(x, above, mean, sigma)[:, :, rows].at[:, :, 0].set(0)
 
 
+def single_gain(
+    floor: Float[Array, "*#B"], mean: Float[Array, "*#B"], sigma: Float[Array, "*#B"]
+) -> Float[Array, "*B"]:
+    """E[(Q - floor)+] for Q ~ Normal(mean, sigma^2): what one model more adds to a quality in hand.
+
+    In closed form, sigma phi(t) + (mean - floor) Phi(-t) with t = (floor - mean) / sigma.
+    """
+    above = mean - floor
+    t = above / jnp.where(sigma > 0, sigma, 1)
+    bell = np.float32(1 / np.sqrt(2 * np.pi)) * jnp.exp(-0.5 * t * t)
+    gain = sigma * bell + above * (0.5 + 0.5 * jax.lax.erf(np.float32(np.sqrt(0.5)) * t))
+    return jnp.where(sigma > 0, jnp.maximum(gain, 0), jnp.maximum(above, 0))
+
+
 def panels_needed(mean: Float[np.ndarray, "N K"], sigma: Float[np.ndarray, "#N K"]) -> int | None:
     """Panels `supermodel_tables` must cut the axis into for these estimates, or None if too many.
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
-from cascjax.expected_max import LEAST_GAIN, panels_needed
+from cascjax.expected_max import LEAST_GAIN, materialize, panels_needed
 from cascjax.table import Table, mean_rows
 
 Carry = TypeVar("Carry")
@@ -177,10 +177,29 @@ class Strategy(ABC):
 def over_models(
     step: Callable[[Carry, tuple[Array, ...]], tuple[Carry, Y]], carry: Carry, *per_model: Array
 ) -> tuple[Carry, Y]:
-    """`jax.lax.scan` over arrays with models first; a straight line of code for up to 16."""
+    """`jax.lax.scan` over arrays with models first, in straight lines of code of up to 16."""
     n_models = len(per_model[0])
-    index = jnp.arange(n_models, dtype=jnp.int32)
-    return jax.lax.scan(step, carry, (index, *per_model), unroll=min(n_models, 16))
+    rows = (jnp.arange(n_models, dtype=jnp.int32), *per_model)
+    if n_models <= _LINE:
+        return jax.lax.scan(step, carry, rows, unroll=n_models)
+    whole = n_models // _LINE * _LINE
+
+    def one_line(carry: Carry, line: tuple[Array, ...]) -> tuple[Carry, Y]:
+        # Cut out first: a moving slice inside the arithmetic would keep XLA from vectorising.
+        return jax.lax.scan(step, carry, materialize(line), unroll=_LINE)
+
+    lines = tuple(row[:whole].reshape(-1, _LINE, *row.shape[1:]) for row in rows)
+    carry, out = jax.lax.scan(one_line, carry, lines)
+    out = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), out)
+    if whole == n_models:
+        return carry, out
+    rest = tuple(row[whole:] for row in rows)
+    carry, last = jax.lax.scan(step, carry, rest, unroll=n_models - whole)
+    return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), out, last)
+
+
+_LINE = 16
+"""Models up to which a loop over them is one straight line of code."""
 
 
 def of_model(of: Float[Array, "K B"], model: Int[Array, " B"]) -> Float[Array, " B"]:

@@ -1,11 +1,16 @@
 """Beam and greedy search for the best superset, where there are too many to enumerate."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.expected_max import Maximum
+from cascjax.expected_max import LEAST_GAIN, Maximum, single_gain
 from cascjax.strategies.base import STOP
+
+_CANDIDATES = 16
+"""Independent models a beam looks at, or twice its width if that is more."""
 
 
 def best_addition(
@@ -23,7 +28,8 @@ def best_addition(
     """First model of the best superset a beam finds, or `STOP` where nothing added pays.
 
     Supersets grow by one model a level, in rising index so that none is built twice; of each
-    size the `width` best by V - lambda C live on.
+    size the `width` best by V - lambda C live on. Of many independent models only those of the
+    best worth by themselves take part: a model adds to no set more than it adds by itself.
 
     Args:
         price: lambda.
@@ -36,27 +42,86 @@ def best_addition(
         max_depth: models run at most, those in `run` counted.
         panels: cuts of the quadrature, see `expected_max.panels_needed`.
     """
-    n_queries, k = run.shape
-    maximum = Maximum.of(mean, covariance, panels=panels)
-    room = max_depth - jnp.sum(run, axis=-1)
+    k = mean.shape[-1]
     none = ~jnp.any(run, axis=-1)
+    room = jnp.minimum(levels, max_depth - jnp.sum(run, axis=-1))
+    few = max(_CANDIDATES, 2 * width)
+    diagonal = covariance if covariance.ndim == 2 else jnp.diagonal(covariance, axis1=-2, axis2=-1)
+    sigma = jnp.sqrt(diagonal)
+    least = LEAST_GAIN * jnp.max(sigma, axis=-1)
+    if covariance.ndim == 3 or k <= few:
+        maximum = Maximum.of(mean, covariance, panels=panels)
+        pool = _Pool(maximum, maximum.among(run), run, cost, none, room, least)
+        return _grown(price, pool, width, min(levels, max_depth, k))
+    # What has run is known: all that counts of it is the best. Before, a floor beneath all.
+    floor = jnp.min(mean - 8 * sigma, axis=-1)
+    in_hand = jnp.where(none, floor, jnp.max(jnp.where(run, mean, -jnp.inf), axis=-1))
+    alone = single_gain(in_hand[:, None], mean, sigma) - price[:, None] * cost
+    _, promising = jax.lax.top_k(jnp.where(run, -jnp.inf, alone), few)
+    promising = jnp.sort(promising, axis=-1)
+
+    def of_few(of: Float[Array, "B K"], last: Float[Array, " B"]) -> Float[Array, "B C"]:
+        return jnp.concatenate([jnp.take_along_axis(of, promising, axis=-1), last[:, None]], -1)
+
+    nothing = jnp.zeros_like(floor)
+    maximum = Maximum.of(of_few(mean, in_hand), of_few(covariance, nothing), panels=panels)
+    shut = of_few(run.astype(mean.dtype), nothing + 1) > 0
+    held = maximum.among(jnp.broadcast_to(jnp.arange(few + 1) == few, shut.shape))
+    pool = _Pool(maximum, held, shut, of_few(cost, nothing), none, room, least)
+    found = _grown(price, pool, width, min(levels, max_depth))
+    model = jnp.take_along_axis(promising, jnp.maximum(found, 0)[:, None], axis=-1)[:, 0]
+    return jnp.where(found == STOP, STOP, model)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """What a beam chooses from.
+
+    Attributes:
+        maximum: of its C models.
+        held: `[B, X]` the maximum of what has run.
+        shut: `[B, C]` models that may not be added.
+        cost: `[B, C]` what each model would add.
+        none: `[B]` whether nothing has run, so that something must.
+        room: `[B]` models that may be added.
+        least: `[B]` what a model must add to count.
+    """
+
+    maximum: Maximum
+    held: Float[Array, "B X"]
+    shut: Bool[Array, "B C"]
+    cost: Float[Array, "B C"]
+    none: Bool[Array, " B"]
+    room: Int[Array, " B"]
+    least: Float[Array, " B"]
+
+
+def _grown(price: Float[Array, " B"], pool: _Pool, width: int, levels: int) -> Int[Array, " B"]:
+    """First model of the best superset found in so many levels."""
+    maximum, cost = pool.maximum, pool.cost
+    n_queries, k = cost.shape
     # One beam to start with, what has run; the others are dead until they are filled.
-    held = maximum.among(run)[:, None].repeat(width, axis=1)
+    held = pool.held[:, None].repeat(width, axis=1)
     alive = jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf) * jnp.ones((n_queries, 1))
     spent = jnp.zeros((n_queries, width))
     last = jnp.full((n_queries, width), -1)
     first = jnp.full((n_queries, width), STOP)
-    best_worth = jnp.where(none, -jnp.inf, maximum.value(held)[:, 0])
+    stay = maximum.value(held)[:, 0]
+    least = stay + pool.least
+    best_worth = jnp.where(pool.none, -jnp.inf, stay)
     best_first = jnp.full(n_queries, STOP)
     query = jnp.arange(n_queries)[:, None]
 
     def grow(level: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
         held, alive, spent, last, first, best_worth, best_first = state
         value = maximum.values_with_each(held)
+        # A gain that is only rounding is none: else it would decide where cost is no object.
+        real = pool.none[:, None, None] | (value > least[:, None, None])
+        value = jnp.where(real, value, stay[:, None, None])
         worth = value - price[:, None, None] * (spent[..., None] + cost[:, None, :])
-        model = jnp.arange(k)
-        open_ = (model > last[..., None]) & ~run[:, None, :] & (level < room)[:, None, None]
-        worth = jnp.where(open_ & (alive[..., None] == 0), worth, -jnp.inf)
+        open_ = (jnp.arange(k) > last[..., None]) & ~pool.shut[:, None, :]
+        open_ &= (level < pool.room)[:, None, None] & (alive[..., None] == 0)
+        worth = jnp.where(open_, worth, -jnp.inf)
         top, index = jax.lax.top_k(worth.reshape(n_queries, -1), width)
         parent, new = index // k, index % k
         first = jnp.where(first[query, parent] == STOP, new, first[query, parent])
@@ -72,4 +137,4 @@ def best_addition(
         )
 
     state = (held, alive, spent, last, first, best_worth, best_first)
-    return jax.lax.fori_loop(0, min(levels, max_depth, k), grow, state)[-1]
+    return jax.lax.fori_loop(0, levels, grow, state)[-1]

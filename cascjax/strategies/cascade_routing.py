@@ -1,5 +1,6 @@
 """Cascade routing: of all supermodels take the best, and run one model more (paper, section 5)."""
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -10,13 +11,21 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator, Independent
-from cascjax.expected_max import materialize, members, supermodel_tables, supermodel_values
+from cascjax.expected_max import (
+    LEAST_GAIN,
+    materialize,
+    members,
+    single_gain,
+    supermodel_tables,
+    supermodel_values,
+)
 from cascjax.strategies.base import (
     STOP,
     Outcome,
     Priced,
     Strategy,
     at_step,
+    over_models,
     panels_for,
     per_step,
     without_rounding,
@@ -97,6 +106,8 @@ class CascadeRouting(Priced, Strategy):
         quality in hand, one of K post-hoc values: so V of every superset in every state is in
         `supermodel_tables`, whatever the price.
         """
+        if self.search == "greedy" and self.max_steps(estimator.quality_ante.shape[1]) <= 16:
+            return self._greedy_sweep(parameters, estimator)
         if self.search != "exact":
             return None
         ante, post, sigma, cost = estimator.queries_last()
@@ -161,8 +172,55 @@ class CascadeRouting(Priced, Strategy):
         ran, answer = materialize(state[:2])
         return Outcome((ran[..., None] >> jnp.arange(k)) & 1 == 1, answer)
 
+    def _greedy_sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
+        """Every price, one model ahead: a model's gain over the best in hand has a closed form."""
+        ante, post, sigma, cost = estimator.queries_last()
+        sigma = sigma * self.uncertainty
+        k, n_queries = ante.shape
+        depth = self.max_steps(k)
+        price = per_step(parameters, depth)
+        least = LEAST_GAIN * jnp.max(sigma, axis=0)
+
+        def one_step(step: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
+            chosen, answer, in_hand = state
+            now = price[step]
+
+            def best(found: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
+                index, ante, sigma, cost = model
+                gain = single_gain(in_hand, ante, sigma)
+                # Before any has run, what a model adds is all that it is worth.
+                gain = jnp.where(step == 0, ante, jnp.where(gain > least, gain, 0))
+                used = functools.reduce(jnp.logical_or, [one == index for one in chosen])
+                return _better(*found, jnp.where(used, -jnp.inf, gain - now * cost), index), None
+
+            none = jnp.full(answer.shape, STOP)
+            nothing = jnp.where(step == 0, -jnp.inf, jnp.zeros(answer.shape))
+            (_, new), _ = over_models(best, (nothing, none), ante, sigma, cost)
+            # Whoever has stopped stays so, even where a later step is cheaper.
+            new = materialize(jnp.where((step == 0) | (chosen[step - 1] != STOP), new, STOP))
+
+            def see(seen: Array, model: tuple[Array, ...]) -> tuple[Array, None]:
+                index, post = model
+                return jnp.where(new == index, post, seen), None
+
+            got, _ = over_models(see, jnp.full(answer.shape, -jnp.inf), post)
+            better = got > in_hand
+            return (
+                chosen.at[step].set(new),
+                jnp.where(better, new, answer),
+                jnp.where(better, got, in_hand),
+            )
+
+        chosen = jnp.full((depth, len(parameters), n_queries), STOP)
+        state = (chosen, chosen[0], jnp.full(chosen.shape[1:], -jnp.inf))
+        chosen, answer, _ = jax.lax.fori_loop(0, depth, one_step, state)
+        run = (one[..., None] == jnp.arange(k) for one in chosen)
+        return Outcome(functools.reduce(jnp.logical_or, run), answer)
+
     def footprint(self, n_models: int) -> int:
         """Integrals and gains of every supermodel, or what a beam holds."""
+        if self.search == "greedy":
+            return 16 * n_models
         if self.search == "exact":
             return 8 * n_models * len(members(n_models, self.max_steps(n_models)))
         return 40 * n_models * self.beam_width
