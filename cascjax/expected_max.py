@@ -290,14 +290,70 @@ def prefix_table(
     floor: Float[Array, "J B"], mean: Float[Array, "K B"], sigma: Float[Array, "K B"], panels: int
 ) -> list[Float[Array, "I B"]]:
     """`prefix_gains` as supermodel_tables has it: for each floor s = 1..J the gains of j > s."""
-    cuts = _Panels.of(floor, mean, sigma, panels)
-    weight, cdf = cuts.nodes(mean, sigma)
-    rows = []
-    for s in range(1, len(floor) + 1):
-        products = jnp.cumprod(cdf[s:], axis=0)
-        below = sum(products[:, n] * weight[n] for n in range(len(_NODES)))
-        rows.append(cuts.beyond_floors(cuts.width - below)[:, s - 1])
-    return rows
+    table = Prefixes.of(floor, mean, sigma, panels)
+    return [table.gains(s) for s in range(1, len(floor) + 1)]
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """What the gains of prefixes over J floors share, queries last.
+
+    Attributes:
+        cuts: panels of equal width, and the rest of each floor's own.
+        weight: `[n, S, B]` quadrature weights.
+        cdf: `[K, n, S, B]` Phi_i at every node.
+    """
+
+    cuts: "_Panels"
+    weight: Float[Array, "n S B"]
+    cdf: Float[Array, "K n S B"]
+
+    @classmethod
+    def of(
+        cls,
+        floor: Float[Array, "J B"],
+        mean: Float[Array, "K B"],
+        sigma: Float[Array, "K B"],
+        panels: int,
+    ) -> "Prefixes":
+        """Of J floors, the best of the first 1, 2, ..., J answers."""
+        cuts = _Panels.of(floor, mean, sigma, panels)
+        return cls(cuts, *cuts.nodes(mean, sigma))
+
+    def gains(self, s: int | Int[Array, ""]) -> Float[Array, "I B"]:
+        """What models s + 1, ..., j add to the best of the first s, for every j.
+
+        A row for each j > s if s is a number; a row for every j if it is traced, 0 up to s.
+        """
+        cuts, panels = self.cuts, len(self.cuts.left) - len(self.cuts.cut)
+
+        def of_floor(of: Array, axis: int) -> Array:
+            """The whole panels, and the rest of this floor's."""
+            whole = jax.lax.slice_in_dim(of, 0, panels, axis=axis)
+            rest = jax.lax.dynamic_slice_in_dim(of, panels + s - 1, 1, axis)
+            return jnp.concatenate([whole, rest], axis=axis)
+
+        cut, under = (
+            jax.lax.dynamic_index_in_dim(x, s - 1, 0, False) for x in (cuts.cut, cuts.under)
+        )
+        # Of the whole panels those above the floor count.
+        above = jnp.concatenate([jnp.arange(panels)[:, None] >= cut, jnp.ones((1, len(cut)), bool)])
+        weight = jnp.where(above, of_floor(self.weight, 1), 0)
+        if isinstance(s, int):
+            cdf = of_floor(self.cdf[s:], 2)
+        else:
+            later = jnp.arange(len(self.cdf)) >= s
+            cdf = jnp.where(later[:, None, None, None], of_floor(self.cdf, 2), 1)
+        flat = (len(cdf), -1, cdf.shape[-1])
+        cdf, weight = materialize((cdf.reshape(flat), weight.reshape(flat[1:])))
+        most = functools.reduce(jnp.add, list(weight)) + under
+
+        def join(product: Array, factor: Array) -> tuple[Array, Array]:
+            product = product * factor
+            # As a chain: a reduction over many rows does not fill the lanes.
+            return product, most - functools.reduce(jnp.add, list(product * weight))
+
+        return jax.lax.scan(join, jnp.ones_like(weight), cdf)[1]
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
 from cascjax.expected_max import (
+    Prefixes,
     materialize,
     prefix_gains,
-    prefix_table,
     prefix_values,
     real_gains,
 )
@@ -108,25 +108,35 @@ class Cascading(Priced, Strategy):
         k = len(ante)
         # At step s >= 1 the best of the first s answers is in hand.
         best = jax.lax.cummax(post, axis=0)[: k - 1]
+
+        def pays_below(gain: Float[Array, "I B"], cost: Float[Array, "I B"]) -> Array:
+            # A longer prefix pays below the price gain / extra: the step's price against one
+            # number. One that costs nothing pays at any price, but for one that adds nothing.
+            gain, extra = real_gains(gain, sigma), jnp.cumsum(cost, axis=0)
+            rate = gain / jnp.where(extra > 0, extra, 1)
+            free = jnp.where((extra < 0) | (gain > 0), jnp.inf, 0)
+            return jnp.max(jnp.where(extra > 0, rate, free), axis=0)
+
+        steps = range(1, k)
         if not self.panels:
             plain = prefix_gains(best.T, ante.T, sigma.T)
-            gains = [plain[:, s - 1, s:].T for s in range(1, k)]
+            below = [pays_below(plain[:, s - 1, s:].T, cost[s:]) for s in steps]
+        elif k <= _LINE:
+            table = Prefixes.of(best, ante, sigma, self.panels)
+            below = [pays_below(table.gains(s), cost[s:]) for s in steps]
         else:
-            gains = prefix_table(best, ante, sigma, self.panels)
-        gains = [real_gains(gain, sigma) for gain in gains]
-        # A longer prefix pays below the price gain / extra: the step's price against one number.
-        # One that costs nothing pays at any price, but for one that adds nothing either.
-        extras = [jnp.cumsum(cost[s:], axis=0) for s in range(1, k)]
-        rates = (
-            jnp.where(
-                extra > 0,
-                gain / jnp.where(extra > 0, extra, 1),
-                jnp.where((extra < 0) | (gain > 0), jnp.inf, 0),
+            table = Prefixes.of(best, ante, sigma, self.panels)
+            index = jnp.arange(k)[:, None]
+            return jax.lax.map(
+                lambda s: pays_below(table.gains(s), jnp.where(index >= s, cost, 0)),
+                jnp.array(steps),
             )
-            for gain, extra in zip(gains, extras, strict=True)
-        )
-        return materialize(jnp.stack([jnp.max(rate, axis=0) for rate in rates]))
+        return materialize(jnp.stack(below))
 
     def footprint(self, n_models: int) -> int:
         """Phi_i at every node of every panel."""
         return 8 * (8 + n_models) * n_models
+
+
+_LINE = 12
+"""Models up to which the loop over steps is a straight line of code."""
