@@ -1,52 +1,107 @@
-"""Kernels: microseconds a query and setting, on whatever device there is.
+"""64 settings of every strategy in one pass over the queries, on whatever device there is.
 
-Run with `make bench`, or `pytest benchmarks --benchmark-only`.
+`make bench` runs this and writes the table of benchmarks/RESULTS.md; by itself it is
+`pytest benchmarks --benchmark-only`. `extra_info` says what a round was: rows of the table.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import conftest
 import numpy as np
 import pytest
 
-from cascjax import worlds
-from cascjax.estimators import supplied
+from cascjax.search.budget import SETTINGS
 from cascjax.simulate import totals
-from cascjax.strategies import STRATEGIES, Sketch, strategy
+from cascjax.strategies import CascadeRouting, Cascading, Pandora, Routing, Sketch, Strategy
+from cascjax.strategies import Thresholding
 
-SETTINGS = 64
-SIZES = [("routing", 5), ("routing", 11), ("thresholding", 5), ("thresholding", 11)]
-SIZES += [("pandora", 5), ("pandora", 11), ("cascading", 5), ("cascading", 11)]
-SIZES += [("cascade-routing", 3), ("cascade-routing", 5), ("cascade-routing", 11)]
+QUERIES, MODELS = (10_000, 100_000, 1_000_000), (3, 5, 11, 32, 100)
+EXACT = (3, 5, 11)
+KINDS: list[tuple[str, Strategy, tuple[int, ...]]] = [
+    ("routing", Routing(), MODELS),
+    ("thresholding", Thresholding(), MODELS),
+    ("cascading", Cascading(), MODELS),
+    ("pandora", Pandora(), MODELS),
+    ("cascade-routing", CascadeRouting(), EXACT),
+    ("cascade-routing, greedy", CascadeRouting(search="greedy"), MODELS),
+    ("cascade-routing, beam", CascadeRouting(search="beam"), (11, 32, 100)),
+]
+CELLS = [(name, kind, k, n) for name, kind, ks in KINDS for k in ks for n in QUERIES]
+IDS = [f"{name}-{k}-{n}" for name, _, k, n in CELLS]
+BEAM = 512
+"""Queries at most for the beam, at about 0.2 ms each for every setting."""
 
 
-def _table(n_queries: int, n_models: int) -> Any:
-    table = worlds.sample(worlds.make_world(n_models, seed=0), 0, n_queries)
-    return table.sort_models(table.cost.mean(0))
-
-
-@pytest.mark.parametrize(("name", "n_models"), SIZES)
-def test_frontier_pass(benchmark: Any, name: str, n_models: int) -> None:
-    """64 settings of one strategy over a table."""
-    assert name in STRATEGIES
-    n_queries = 10_000 if name == "cascade-routing" and n_models > 5 else 100_000
-    table = _table(n_queries, n_models)
-    estimator = supplied(table, np.arange(n_queries))
-    kind = strategy(name)
+@pytest.mark.parametrize(("name", "kind", "n_models", "n_queries"), CELLS, ids=IDS)
+def test_settings(
+    benchmark: Any,
+    name: str,
+    kind: Strategy,
+    n_models: int,
+    n_queries: int,
+    numpy_pass: Callable[[int, int], float],
+) -> None:
+    """64 settings, cost and quality alone."""
+    if name.endswith("beam"):
+        if n_queries > min(QUERIES):
+            pytest.skip("its time a query does not depend on how many there are")
+        n_queries = BEAM
+    table, estimator = conftest.data(n_queries, n_models)
+    sized = kind.sized_for(estimator)
     settings = kind.family(Sketch(table, estimator), SETTINGS)
 
-    def one_pass() -> None:
-        totals(kind, settings, estimator, table.quality, table.cost, usage=False)
+    def one_round(n: int) -> None:
+        part = estimator if n == n_queries else estimator.take(slice(0, n))
+        totals(sized, settings, part, table.quality[:n], table.cost[:n], usage=False)
 
-    benchmark.pedantic(one_pass, rounds=5, warmup_rounds=1)
+    conftest.skip_if_long(one_round, n_queries)
+    benchmark.pedantic(one_round, (n_queries,), rounds=5, warmup_rounds=1)
     seconds = benchmark.stats.stats.median
-    benchmark.extra_info["ns a query and setting"] = seconds / n_queries / SETTINGS * 1e9
+    benchmark.extra_info |= {
+        "job": "64 settings", "strategy": name, "queries": n_queries, "models": n_models,
+        "us a query and setting": seconds / n_queries / SETTINGS * 1e6,
+        "numpy passes": seconds / numpy_pass(n_queries, n_models),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("n_models", MODELS)
+def test_grid(benchmark: Any, n_models: int, numpy_pass: Callable[[int, int], float]) -> None:
+    """Routing price by price, over (query, price, model): what pandora's grid is held to."""
+
+    class Grid(Routing):
+        staged = False
+
+    n_queries = 1_000_000 if n_models <= 11 else 100_000
+    table, estimator = conftest.data(n_queries, n_models)
+    settings = Routing().family(Sketch(table, estimator), SETTINGS)
+
+    def one_round() -> None:
+        totals(Grid(), settings, estimator, table.quality, table.cost, usage=False)
+
+    benchmark.pedantic(one_round, rounds=5, warmup_rounds=1)
+    seconds = benchmark.stats.stats.median
+    benchmark.extra_info |= {
+        "job": "64 settings", "strategy": "routing, as a grid", "queries": n_queries,
+        "models": n_models, "us a query and setting": seconds / n_queries / SETTINGS * 1e6,
+        "numpy passes": seconds / numpy_pass(n_queries, n_models),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("n_models", [5, 11])
-def test_numpy_routing_pass(benchmark: Any, n_models: int) -> None:
-    """The sanity peer: one price of routing in NumPy."""
-    table = _table(100_000, n_models)
-    ante, cost = table.quality_ante, table.cost_ante
-    benchmark.pedantic(lambda: (ante - np.float32(10) * cost).argmax(1), rounds=9, warmup_rounds=1)
+def test_usage(benchmark: Any, n_models: int) -> None:
+    """What counting which models ran adds, for a strategy of each kind."""
+    table, estimator = conftest.data(100_000, n_models)
+    kind = replace(Pandora())
+    settings = kind.family(Sketch(table, estimator), SETTINGS)
+
+    def one_round() -> None:
+        totals(kind, settings, estimator, table.quality, table.cost, usage=True)
+
+    benchmark.pedantic(one_round, rounds=5, warmup_rounds=1)
     seconds = benchmark.stats.stats.median
-    benchmark.extra_info["ns a query and setting"] = seconds / table.n_queries * 1e9
+    benchmark.extra_info |= {
+        "job": "64 settings with counts", "strategy": "pandora", "queries": 100_000,
+        "models": n_models, "us a query and setting": seconds / 100_000 / SETTINGS * 1e6,
+    }  # fmt: skip

@@ -224,7 +224,7 @@ def _frontier(
         from cascjax.report.write import write_study
         from cascjax.search.frontier import study
         from cascjax.strategies import STRATEGIES, strategy
-        from cascjax.table import split_rows
+        from cascjax.table import mean_rows, split_rows
 
     named = STRATEGIES if strategies is None else arguments.names("--strategies", strategies)
     static = {"cascade-routing": {"max_depth": max_depth, "search": search}}
@@ -236,7 +236,7 @@ def _frontier(
             table = table.select_models(arguments.models(models, table.models))
         _check_feasible(chosen, table)
         fit, evaluate = split_rows(table, seed)
-        table = table.sort_models(table.cost[fit].mean(0, dtype=np.float64))
+        table = table.sort_models(mean_rows(table.cost, fit), reuse=True)
         if estimates is None:
             estimates = "noisy" if noise or table.quality_ante is None else "supplied"
         keep_compiled()

@@ -1,6 +1,6 @@
 """The evaluation table: what every model really gave and cost on every query."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -18,6 +18,9 @@ _ROWS = 1 << 12
 
 ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
 """The optional columns that hold estimates from elsewhere, each `[N, K]`."""
+
+
+_PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "answer")
 
 
 @jax.tree_util.register_dataclass
@@ -89,21 +92,36 @@ class Table:
         if len(set(models)) != len(models):
             raise CascjaxError(f"a model is named twice in {', '.join(models)}")
         index = np.array([self.models.index(name) for name in models])
-        per_model = ("quality", "cost", *ESTIMATE_COLUMNS, "answer")
         columns = {
             f.name: value[:, index]
             for f in fields(self)
-            if f.name in per_model and (value := getattr(self, f.name)) is not None
+            if f.name in _PER_MODEL and (value := getattr(self, f.name)) is not None
         }
         if self.signals is not None:
             per = self.signals.reshape(self.n_queries, self.n_models, -1)
             columns["signals"] = per[:, index].reshape(self.n_queries, -1)
         return replace(self, models=tuple(models), **columns)
 
-    def sort_models(self, mean_cost: Float[np.ndarray, " K"]) -> "Table":
-        """The table with its models in rising `mean_cost`, the order cascades run in."""
+    def sort_models(self, mean_cost: Float[np.ndarray, " K"], *, reuse: bool = False) -> "Table":
+        """The table with its models in rising `mean_cost`, the order cascades run in.
+
+        With `reuse` the new table takes the memory of this one, which must not be used any more.
+        """
         order = np.argsort(mean_cost, kind="stable")
-        return self.select_models([self.models[i] for i in order])
+        if (order == np.arange(self.n_models)).all():
+            return self
+        if not reuse:
+            return self.select_models([self.models[i] for i in order])
+        moved = {"models": tuple(self.models[i] for i in order)}
+        for f in fields(self):
+            column, per = getattr(self, f.name), self.n_models
+            if f.name in (*_PER_MODEL, "signals") and column is not None:
+                column = column if column.flags.writeable else column.copy()
+                view = column.reshape(len(column), per, -1)
+                for start in range(0, len(column), _ROWS):
+                    view[start : start + _ROWS] = view[start : start + _ROWS, order]
+                moved[f.name] = column
+        return replace(self, **moved)
 
 
 def take_rows(column: Any, rows: slice | Int[np.ndarray, " n"]) -> Any:
@@ -117,13 +135,24 @@ def take_rows(column: Any, rows: slice | Int[np.ndarray, " n"]) -> Any:
 
 
 def mean_rows(
-    column: Float[np.ndarray, "N K"], rows: Int[np.ndarray, " n"] | None = None
+    column: Float[np.ndarray, "N K"],
+    rows: Int[np.ndarray, " n"] | None = None,
+    *more: Float[np.ndarray, "N K"],
+    of: Callable[..., np.ndarray] = lambda block: block,
 ) -> Float[np.ndarray, " K"]:
-    """Mean over rows, by default all of them, in float64."""
+    """Mean over rows, by default all of them, in float64 and without a copy of the table.
+
+    Args:
+        column: what to average.
+        rows: the rows that count.
+        more: other columns `of` wants.
+        of: what to average instead, from blocks of the columns.
+    """
     n_rows, total = len(column) if rows is None else len(rows), np.zeros(column.shape[1])
     for start in range(0, n_rows, _ROWS):
         part = slice(start, min(start + _ROWS, n_rows))
-        block = take_rows(column, part if rows is None else rows[part])
+        cut = part if rows is None else rows[part]
+        block = of(*(take_rows(one, cut) for one in (column, *more)))
         # A product with ones adds up more than twice as fast as `sum` over the first axis.
         total += np.ones(len(block)) @ block.astype(np.float64)
     return total / n_rows

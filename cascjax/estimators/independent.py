@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimates, Estimator
 from cascjax.expected_max import check_normal, check_numbers
-from cascjax.table import Table, take_rows
+from cascjax.table import Table, mean_rows, take_rows
 
 Matrix: TypeAlias = Float[Array, "B K"] | Float[np.ndarray, "B K"]
 
@@ -125,11 +125,11 @@ def supplied(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Independent:
         )
     sigma = table.quality_sigma
     if sigma is None:
-        sigma = np.std(ante[fit_rows] - post[fit_rows], axis=0, keepdims=True, dtype=np.float64)
+        sigma = _spread(ante, post, fit_rows)[None]
     cost_ante = table.cost_ante
     if cost_ante is None:
-        mean = np.mean(table.cost[fit_rows], axis=0, dtype=np.float64)
-        cost_ante = np.broadcast_to(mean.astype(np.float32), table.cost.shape)
+        mean = mean_rows(table.cost, fit_rows).astype(np.float32)
+        cost_ante = np.broadcast_to(mean, table.cost.shape)
     cost_post = table.cost if table.cost_post is None else table.cost_post
     return Independent(ante, post, np.asarray(sigma, np.float32), cost_ante, cost_post)
 
@@ -176,7 +176,7 @@ def noisy(
         _regressed(truth, sigma, k)
         for truth, sigma, k in zip(truths, sigmas, jax.random.split(key, 4), strict=True)
     )
-    sigma = np.std(ante - post, axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+    sigma = _spread(ante, post)[None].astype(np.float32)
     return Independent(ante, post, sigma, cost_ante, cost_post)
 
 
@@ -184,13 +184,32 @@ def _regressed(
     truth: Float[np.ndarray, "N K"], sigma: float, key: Array
 ) -> Float[np.ndarray, "N K"]:
     """Least-squares prediction of each column of `truth` from its noisy copy."""
-    # In float64 on the host: a cost of 1e-5 under a noise of 100 leaves nothing in float32.
-    noise = np.asarray(jax.random.normal(key, truth.shape), np.float64)
-    observed = truth + sigma * noise
-    mean, centred = truth.mean(0, dtype=np.float64), observed - observed.mean(0)
-    spread = np.square(centred).sum(0)
-    slope = (centred * truth).sum(0) / np.where(spread > 0, spread, 1)
-    return (mean + slope * centred).astype(np.float32)
+    noise = np.asarray(jax.random.normal(key, truth.shape))
+    predicted = np.empty(truth.shape, np.float32)
+    for k in range(truth.shape[1]):
+        # In float64 on the host: a cost of 1e-5 under a noise of 100 leaves nothing in float32.
+        # Model by model, so that no copy of the whole table is.
+        true = truth[:, k].astype(np.float64)
+        observed = true + sigma * noise[:, k].astype(np.float64)
+        centred = observed - observed.mean()
+        spread = np.square(centred).sum()
+        slope = (centred * true).sum() / (spread if spread > 0 else 1)
+        predicted[:, k] = true.mean() + slope * centred
+    return predicted
+
+
+def _spread(
+    before: Float[np.ndarray, "N K"],
+    after: Float[np.ndarray, "N K"],
+    rows: Int[np.ndarray, " n"] | None = None,
+) -> Float[np.ndarray, " K"]:
+    """Standard deviation of before minus after, by default over all rows."""
+    middle = mean_rows(before, rows) - mean_rows(after, rows)
+
+    def squared(before: Float[np.ndarray, "n K"], after: Float[np.ndarray, "n K"]) -> np.ndarray:
+        return np.square(before.astype(np.float64) - after - middle)
+
+    return np.sqrt(mean_rows(before, rows, after, of=squared))
 
 
 def truth(table: Table) -> Independent:

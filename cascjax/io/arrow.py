@@ -58,17 +58,32 @@ def read_table(path: str | os.PathLike[str]) -> Table:
             f"cannot read {path}: it {what}; make a table with cascjax import or cascjax world"
         )
     with one_line(f"cannot read {path}"):
-        arrow = read_arrow(path, kind)
-    return from_arrow(arrow, os.fspath(path))
+        return _from_arrow(FileColumns(os.fspath(path), kind), os.fspath(path))
 
 
-def read_arrow(path: str | os.PathLike[str], kind: str) -> pa.Table:
-    """Read an IPC file, mapped, or a Parquet file's columns of the format, without validation."""
-    if kind == "ipc":
-        return ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
-    with pq.ParquetFile(path, memory_map=True) as file:
-        names = file.schema_arrow.names
-        return file.read(columns=[name for name in COLUMNS if name in names])
+class FileColumns:
+    """The columns of a file, each read when asked for: what one is copied from is let go of.
+
+    Like a `pa.Table`, of which the schema and single columns are wanted.
+    """
+
+    def __init__(self, path: str, kind: str) -> None:
+        """Read the schema alone; `kind` is "ipc" or "parquet"."""
+        self._path, self._kind = path, kind
+        if kind == "ipc":
+            self.schema = ipc.open_file(pa.memory_map(path)).schema
+        else:
+            with pq.ParquetFile(path, memory_map=True) as file:
+                self.schema = file.schema_arrow
+        self.column_names = self.schema.names
+
+    def column(self, index: int) -> pa.ChunkedArray:
+        """Read one column: mapped from an IPC file, decoded from Parquet."""
+        if self._kind == "ipc":
+            # A map of its own, which goes with the column. (To ask for some fields is to copy.)
+            return ipc.open_file(pa.memory_map(self._path)).read_all().column(index)
+        with pq.ParquetFile(self._path, memory_map=True) as file:
+            return file.read(columns=[self.column_names[index]]).column(0)
 
 
 def from_arrow(arrow: pa.Table, source: str) -> Table:
@@ -85,22 +100,24 @@ def from_arrow(arrow: pa.Table, source: str) -> Table:
         return _from_arrow(arrow, source)
 
 
-def _from_arrow(arrow: pa.Table, source: str) -> Table:
-    for name in REQUIRED:
-        checks.get_column(arrow, name, source)
-    if not arrow.num_rows:
+def _from_arrow(arrow: pa.Table | FileColumns, source: str) -> Table:
+    present = [name for name in COLUMNS if name in arrow.column_names]
+
+    def column(name: str) -> pa.ChunkedArray:
+        found = arrow.column(checks.find_column(arrow.schema, name, source))
+        found.validate(full=True)  # offsets and text of a mapped file are yet unseen
+        return found
+
+    for name in (*REQUIRED, *present):
+        checks.find_column(arrow.schema, name, source)
+    ids = column("query_id")
+    if not len(ids):
         raise CascjaxError(f"{source}: the table has no rows; at least one query is needed")
-    present = {
-        name: checks.get_column(arrow, name, source)
-        for name in COLUMNS
-        if name in arrow.column_names
-    }
-    for column in present.values():
-        column.validate(full=True)  # offsets and text of a mapped file are yet unseen
-    checks.check_unique(checks.text(present["query_id"], source, "query_id"), source, "query_id")
+    checks.check_unique(checks.text(ids, source, "query_id"), source, "query_id")
+    del ids
 
     metadata = _read_metadata(arrow.schema, source)
-    columns: dict[str, Any] = {"quality": checks.matrix(present["quality"], source, "quality")}
+    columns: dict[str, Any] = {"quality": checks.matrix(column("quality"), source, "quality")}
     K = columns["quality"].shape[1]
     models = metadata.models or tuple(f"model {k + 1}" for k in range(K))
     if K < 2:
@@ -114,20 +131,20 @@ def _from_arrow(arrow: pa.Table, source: str) -> Table:
         )
     for name in ("cost", *ESTIMATE_COLUMNS):
         if name in present:
-            columns[name] = checks.matrix(present[name], source, name, K)
+            columns[name] = checks.matrix(column(name), source, name, K)
     for name in ("cost", "quality_sigma"):  # an estimate of a cost may be negative
         if name in present:
             checks.check_not_negative(columns[name], source, name, models)
     if "answer" in present:
-        columns["answer"] = checks.answers(present["answer"], source, "answer", K)
+        columns["answer"] = checks.answers(column("answer"), source, "answer", K)
     if "split" in present:
-        columns["split"] = checks.split_codes(present["split"], source, "split")
+        columns["split"] = checks.split_codes(column("split"), source, "split")
     if "group" in present:
-        columns["group"], columns["groups"] = checks.group_codes(present["group"], source, "group")
+        columns["group"], columns["groups"] = checks.group_codes(column("group"), source, "group")
     for name, names, per in (("features", metadata.features, 1), ("signals", metadata.signals, K)):
         if name in present:
             columns[name] = checks.matrix(
-                present[name], source, name, len(names) * per if names else None
+                column(name), source, name, len(names) * per if names else None
             )
             if columns[name].shape[1] % per:
                 raise CascjaxError(

@@ -30,19 +30,17 @@ def refuse(source: str, column: str, bad: Bool[np.ndarray, " N"], what: str, way
         )
 
 
-def get_column(arrow: pa.Table, name: str, source: str) -> pa.ChunkedArray:
-    """The one column of that name.
+def find_column(schema: pa.Schema, name: str, source: str) -> int:
+    """The position of the one column of that name.
 
     Raises:
         CascjaxError: there is none, or several.
     """
-    found = arrow.schema.get_all_field_indices(name)
+    found = schema.get_all_field_indices(name)
     if len(found) != 1:
         count = f"stands {len(found)} times" if found else "is missing"
-        raise CascjaxError(
-            f"{source}: column {name!r} {count}; the file has {_some(arrow.column_names)}"
-        )
-    return arrow.column(found[0])
+        raise CascjaxError(f"{source}: column {name!r} {count}; the file has {_some(schema.names)}")
+    return found[0]
 
 
 def text(column: pa.ChunkedArray, source: str, name: str) -> pa.ChunkedArray:

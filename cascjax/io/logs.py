@@ -12,7 +12,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from cascjax.errors import CascjaxError
-from cascjax.io.checks import get_column
+from cascjax.io.checks import find_column
 from cascjax.io.files import one_line, sniff
 
 ColumnKind = Literal["text", "number"]
@@ -47,7 +47,9 @@ def read_log(path: str | os.PathLike[str], choose: Choose) -> pa.Table:
         else:
             arrow, names = _read_csv(source, choose)
         columns = {
-            name: _convert(get_column(arrow, name, source), names[name], source, name)
+            name: _convert(
+                arrow.column(find_column(arrow.schema, name, source)), names[name], source, name
+            )
             for name in names
         }
         return pa.table(columns)
