@@ -1,6 +1,9 @@
-"""Estimators that are not independent go through the simulator too, the plain way."""
+"""Estimators that are not independent, memory that does not suffice, and what is refused first."""
 
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +11,14 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Bool, Float
 
+from cascjax import simulate
+from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
-from cascjax.simulate import totals
-from cascjax.strategies import Pandora, Routing
+from cascjax.search import budget
+from cascjax.search.frontier import study
+from cascjax.simulate import Totals, totals
+from cascjax.strategies import Pandora, Routing, Strategy, Thresholding
+from cascjax.table import Table
 
 N, K = 37, 3
 
@@ -49,3 +57,168 @@ def test_any_estimator_is_simulated(strategy: Routing | Pandora, n_queries: int)
     np.testing.assert_array_equal(plain.ran, fast.ran)
     np.testing.assert_allclose(plain.cost, fast.cost, rtol=1e-6)
     np.testing.assert_allclose(plain.quality, fast.quality, rtol=1e-6)
+
+
+# Blocks that do not fit in memory.
+
+MANY = 300
+
+OUT_OF_MEMORY = [
+    pytest.param(
+        lambda: jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"),
+        id="device",
+    ),
+    pytest.param(lambda: MemoryError(), id="host"),
+]
+
+KERNELS = [
+    pytest.param(Routing(), True, "_block_histogram", id="staged"),
+    pytest.param(Thresholding(), False, "_block_histogram", id="staged, spend alone"),
+    pytest.param(Pandora(), False, "_block_spend", id="swept, spend alone"),
+    pytest.param(Pandora(), True, "_block_sums", id="swept"),
+]
+
+
+def small_enough(
+    kernel: str, most: int, error: Callable[[], Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel works on blocks of at most so many queries."""
+    real = getattr(simulate, kernel)
+
+    def fails(*arguments: Any) -> Any:
+        if arguments[-1].quality.shape[1] > most:
+            raise error()
+        return real(*arguments)
+
+    monkeypatch.setattr(simulate, kernel, fails)
+
+
+def run_many(
+    kind: Strategy, usage: bool, progress: Callable[[int], None] = lambda queries: None
+) -> Totals:
+    """Sums that float32 holds exactly, so that blocks of any size give the same."""
+    rng = np.random.default_rng(0)
+    ante, post, price = rng.random((3, MANY, K)).astype(np.float32)
+    quality, cost = (rng.integers(0, 65, (2, MANY, K)) / 64).astype(np.float32)
+    estimator = Independent(ante, post, np.full((1, K), 0.3, np.float32), price, cost)
+    prices = np.array([0.01, 0.3, 2.0])
+    return totals(kind, prices, estimator, quality, cost, usage=usage, progress=progress)
+
+
+def assert_same(found: Totals, expected: Totals) -> None:
+    for f in fields(found):
+        np.testing.assert_array_equal(getattr(found, f.name), getattr(expected, f.name), f.name)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize(("kind", "usage", "kernel"), KERNELS)
+def test_a_block_that_does_not_fit_is_halved(
+    kind: Strategy,
+    usage: bool,
+    kernel: str,
+    error: Callable[[], Exception],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected, seen = run_many(kind, usage), []
+    # Several blocks, on which threads come to fail at the same time.
+    monkeypatch.setattr(simulate, "_STAGED_BLOCK", 128)
+    monkeypatch.setattr(simulate, "_BLOCK_FLOATS", 128 * (kind.footprint(K) + 3))
+    small_enough(kernel, 32, error, monkeypatch)
+    with pytest.warns(RuntimeWarning) as warned:
+        found = run_many(kind, usage, seen.append)
+    assert_same(found, expected)
+    said = "a block of {} queries does not fit in memory: going on with {}"
+    assert {str(w.message) for w in warned} == {said.format(128, 64), said.format(64, 32)}
+    assert len(warned) == 2
+    assert sum(seen) == MANY
+    assert max(seen) == 32
+
+
+@pytest.mark.parametrize("most", [1, 16])
+def test_the_only_block_is_halved_as_often_as_need_be(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, seen = run_many(Routing(), True), []
+    small_enough("_block_histogram", most, MemoryError, monkeypatch)
+    with pytest.warns(RuntimeWarning) as warned:
+        assert_same(run_many(Routing(), True, seen.append), expected)
+    assert len(warned) == (9 if most == 1 else 5)  # from 512 on
+    assert sum(seen) == MANY
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize(("kind", "usage", "kernel"), [KERNELS[0], KERNELS[2]])
+def test_not_even_one_query_fits(
+    kind: Strategy,
+    usage: bool,
+    kernel: str,
+    error: Callable[[], Exception],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small_enough(kernel, 0, error, monkeypatch)
+    said = "does not hold a single query; use fewer models or settings"
+    with (
+        pytest.warns(RuntimeWarning, match="does not fit"),
+        pytest.raises(CascjaxError, match=said) as info,
+    ):
+        run_many(kind, usage)
+    assert "\n" not in str(info.value)
+    assert isinstance(info.value.__cause__, type(error()))
+
+
+@pytest.mark.parametrize("kernel", ["_block_histogram", "_block_spend"])
+@pytest.mark.parametrize(
+    "error", [jax.errors.JaxRuntimeError("INTERNAL: no"), ValueError("no")], ids=["JAX", "other"]
+)
+def test_another_error_passes_through(
+    kernel: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_enough(kernel, 0, lambda: error, monkeypatch)
+    with pytest.raises(type(error), match="no") as info:
+        run_many(Routing() if kernel == "_block_histogram" else Pandora(), False)
+    assert info.value is error
+
+
+def test_rows_that_cannot_be_cut_for_want_of_memory_are_halved_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected, real = run_many(Routing(), True), simulate.take_rows
+
+    def cut(column: Any, rows: Any) -> Any:
+        found = real(column, rows)
+        if len(found) > 64:
+            raise MemoryError
+        return found
+
+    monkeypatch.setattr(simulate, "take_rows", cut)
+    with pytest.warns(RuntimeWarning, match="does not fit"):
+        assert_same(run_many(Routing(), True), expected)
+
+
+# What is refused before anything is simulated.
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one for all", "one a query"])
+@pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf])
+def test_a_sigma_that_is_none_is_refused_before_anything_is_simulated(
+    wrong: float, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    quality, cost = rng.random((2, N, K)).astype(np.float32)
+    table = Table(quality, cost * np.array([1, 2, 4], np.float32), models=("a", "b", "c"))
+    sigma = np.full((1 if shared else N, K), 0.1, np.float32)
+    sigma[-1, 1] = wrong
+    estimator = Independent(quality, quality, sigma, cost, cost)
+
+    def unheard(*_: Any, **__: Any) -> Any:
+        raise AssertionError("simulated before it was refused")
+
+    monkeypatch.setattr(budget, "totals", unheard)
+    monkeypatch.setattr(simulate._Queries, "block", unheard)
+    rows = np.arange(N)
+    with pytest.raises(CascjaxError, match=re.escape("'b'")) as info:
+        study([Routing(), Pandora()], table, estimator, rows, rows, progress=unheard)
+    message = str(info.value)
+    assert "\n" not in message
+    assert "sigma" in message
+    assert shared or str(N - 1) in message
