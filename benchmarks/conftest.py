@@ -3,20 +3,22 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
 from cascjax import worlds
 from cascjax.estimators import Independent, supplied
+from cascjax.search.budget import SETTINGS
+from cascjax.simulate import totals
+from cascjax.strategies import Sketch, Strategy
 from cascjax.table import Table
 
-SECONDS = 20.0
+SECONDS = 6.0
 """A benchmark of which a single round would take longer is skipped, and says how long."""
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=3)
 def data(n_queries: int, n_models: int) -> tuple[Table, Independent]:
     """A synthetic world's queries and the estimates it supplies, models in rising mean cost."""
     table = worlds.sample(worlds.make_world(n_models, seed=0), 0, n_queries)
@@ -24,30 +26,41 @@ def data(n_queries: int, n_models: int) -> tuple[Table, Independent]:
     return table, supplied(table, np.arange(n_queries))
 
 
-def skip_if_long(one_round: Callable[[int], Any], n_queries: int) -> None:
-    """Skips where a round over a few queries shows that all would take too long."""
-    few = min(n_queries, 512)
-    for _ in range(2):  # the first time compiles
-        start = time.perf_counter()
-        one_round(few)
-        seconds = (time.perf_counter() - start) * n_queries / few
-    if few < n_queries and seconds > SECONDS:
+def one_pass(
+    kind: Strategy, n_queries: int, n_models: int, *, usage: bool = False
+) -> Callable[[], object]:
+    """64 settings of a strategy over the queries, ready to run."""
+    table, estimator = data(n_queries, n_models)
+    sized, settings = kind.sized_for(estimator), kind.family(Sketch(table, estimator), SETTINGS)
+    return lambda: totals(sized, settings, estimator, table.quality, table.cost, usage=usage)
+
+
+def rounds(kind: Strategy, n_queries: int, n_models: int, passes: float = 1) -> int:
+    """How many rounds of so many passes to take; skips where one would take too long."""
+    seconds = passes * n_queries * _seconds_a_query(kind, n_models)
+    if seconds > SECONDS:
         pytest.skip(f"a round would take about {seconds:,.0f} s")
+    return 5 if seconds < 1 else 3
 
 
-@pytest.fixture(scope="session", autouse=True)
-def numpy_pass() -> Callable[[int, int], float]:
+@functools.cache
+def _seconds_a_query(kind: Strategy, n_models: int) -> float:
+    few = 512
+    run = one_pass(kind, few, n_models)
+    run()  # compiles
+    start = time.perf_counter()
+    run()
+    return (time.perf_counter() - start) / few
+
+
+@functools.cache
+def numpy_pass(n_queries: int, n_models: int) -> float:
     """Seconds of NumPy's (q - lambda c).argmax over N x K, the sanity peer; median of nine."""
-
-    @functools.cache
-    def seconds(n_queries: int, n_models: int) -> float:
-        table, estimator = data(n_queries, n_models)
-        ante, cost = np.asarray(table.quality_ante), np.array(estimator.cost_ante)
-        times = []
-        for _ in range(9):
-            start = time.perf_counter()
-            (ante - np.float32(10) * cost).argmax(1)
-            times.append(time.perf_counter() - start)
-        return float(np.median(times))
-
-    return seconds
+    table, estimator = data(n_queries, n_models)
+    ante, cost = np.asarray(table.quality_ante), np.array(estimator.cost_ante)
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        (ante - np.float32(10) * cost).argmax(1)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))

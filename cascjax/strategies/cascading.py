@@ -138,5 +138,5 @@ class Cascading(Priced, Strategy):
         return 8 * (8 + n_models) * n_models
 
 
-_LINE = 12
+_LINE = 8
 """Models up to which the loop over steps is a straight line of code."""
