@@ -1,5 +1,6 @@
 # Everything happens in the project's own environment, .venv, made here on first use.
 PYTHON ?= python3
+DEVICE ?= this machine
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -25,7 +26,10 @@ slow: $(STAMP)
 	$(BIN)/pytest -n 2 -m slow
 
 bench: $(STAMP)
-	$(BIN)/pytest benchmarks --benchmark-only
+	mkdir -p .benchmarks
+	$(BIN)/pytest benchmarks --benchmark-only --benchmark-json .benchmarks/suite.json
+	$(BIN)/python benchmarks/cold.py --json .benchmarks/cold.json
+	$(BIN)/python benchmarks/results.py --device "$(DEVICE)" .benchmarks/suite.json .benchmarks/cold.json
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -45,12 +45,15 @@ def rounds(kind: Strategy, n_queries: int, n_models: int, passes: float = 1) -> 
 
 @functools.cache
 def _seconds_a_query(kind: Strategy, n_models: int) -> float:
-    few = 512
-    run = one_pass(kind, few, n_models)
-    run()  # compiles
-    start = time.perf_counter()
-    run()
-    return (time.perf_counter() - start) / few
+    for few in (256, 16_384):
+        run = one_pass(kind, few, n_models)
+        run()  # compiles
+        start = time.perf_counter()
+        run()
+        seconds = (time.perf_counter() - start) / few
+        if 16_384 * seconds > 2:
+            break  # long enough to tell
+    return seconds
 
 
 @functools.cache

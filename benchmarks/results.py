@@ -217,7 +217,10 @@ def main() -> None:
         kept.mkdir(exist_ok=True)
         found = measured(given.files, given.device or "this machine")
         name = found["device"].replace(" ", "-")
-        (kept / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+        file = kept / f"{name}.json"
+        before = json.loads(file.read_text()) if file.exists() else {}
+        # What is not measured anew stays.
+        file.write_text(json.dumps(before | found, indent=1) + "\n")
     all_ = [json.loads(file.read_text()) for file in sorted(kept.glob("*.json"))]
     results = HERE / "RESULTS.md"
     text = results.read_text()
