@@ -14,7 +14,7 @@ from cascjax.simulate import totals
 from cascjax.strategies import Sketch, Strategy
 from cascjax.table import Table
 
-SECONDS = 6.0
+SECONDS = 2.5
 """A benchmark of which a single round would take longer is skipped, and says how long."""
 
 

@@ -29,13 +29,14 @@ Matrix: TypeAlias = Float[Array, "K B"] | Float[np.ndarray, "K B"]
 Rows: TypeAlias = range | Int[np.ndarray, " n"]
 
 _BLOCK_FLOATS = 1 << 18
-"""Numbers a block of queries may take: what stays in a core's cache."""
+"""Numbers a block of queries may take at least: what stays in a core's cache."""
 
 _STAGED_BLOCK = 1 << 14
-"""Queries a block holds at most where each goes through stages."""
+"""Queries a block holds at most where each goes through stages; eight times that on an
+accelerator, and no more: the sums of larger ones would not be exact."""
 
 _LANES = 64
-"""Partial sums kept of a block, so that each adds few enough numbers for float32."""
+"""Partial sums kept of a block at least, and what each adds up at most, few enough for float32."""
 
 Sums: TypeAlias = Float[np.ndarray, "..."] | Float[Array, "..."]
 
@@ -159,7 +160,7 @@ def totals(
         return jax.tree.map(lambda part: np.asarray(part, np.float64).sum(-1), lanes)
 
     held = strategy.footprint(quality.shape[1]) + len(settings)
-    return queries.in_blocks(one_block, _BLOCK_FLOATS // held, progress)
+    return queries.in_blocks(one_block, _block_floats() // held, progress)
 
 
 def _staged_totals(
@@ -174,13 +175,14 @@ def _staged_totals(
     rungs, rung = np.unique(-settings if strategy.rising else settings, return_inverse=True)
     ladder = Ladder.of(rungs, _power_of_two(max(_LANES, len(rungs))))
     k = queries.quality.shape[1]
-    chunk = _power_of_two(_BLOCK_FLOATS // strategy.footprint(k))
+    chunk = _power_of_two(_block_floats() // strategy.footprint(k))
 
     def one_block(block: _Block) -> Histogram:
         bins = _block_histogram(strategy, usage, chunk, ladder, block)
         return jax.tree.map(lambda part: np.asarray(part, np.float64), bins)
 
-    changes = queries.in_blocks(one_block, _STAGED_BLOCK, progress)
+    size = _STAGED_BLOCK * (1 if jax.default_backend() == "cpu" else 8)
+    changes = queries.in_blocks(one_block, size, progress)
 
     # Bin b holds what the first b rungs see: a rung sees all bins beyond its own number.
     reached: Histogram = jax.tree.map(
@@ -316,6 +318,14 @@ def _power_of_two(least: int) -> int:
     return 1 << max(0, math.ceil(math.log2(max(1, least))))
 
 
+def _block_floats() -> int:
+    """Numbers a block may take: a core's cache, or a 64th of what bytes an accelerator has."""
+    if jax.default_backend() == "cpu":
+        return _BLOCK_FLOATS
+    memory = jax.local_devices()[0].memory_stats() or {}
+    return max(_BLOCK_FLOATS, memory.get("bytes_limit", 0) // 64)
+
+
 def _workers() -> int:
     # XLA runs a loop over blocks on one core; on an accelerator one chunk at a time is enough.
     return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
@@ -377,7 +387,7 @@ def _block_sums(
     quality, cost = (jnp.asarray(truth) * weight for truth in (block.quality, block.cost))
 
     def lanes(x: Float[Array, "*L B"]) -> Float[Array, "*L S"]:
-        width = min(size, _LANES)
+        width = min(size, max(_LANES, size // _LANES))
         return jnp.sum(x.reshape(*x.shape[:-1], size // width, width), axis=-2)
 
     def spend(total: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:

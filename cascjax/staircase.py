@@ -27,7 +27,7 @@ class Ladder:
     """L settings in rising order, and an index that finds a number's place among them.
 
     Floats in rising order have rising bits, so their leading bits are a bucket; within a bucket
-    a few bisections are left, none where settings are evenly spaced in bits (`evenly`).
+    a few bisections are left.
 
     Attributes:
         rungs: `[L]` settings, rising, no two the same; infinite ones fill up.
@@ -52,8 +52,7 @@ class Ladder:
         while off[-1] >> shift >= _BUCKETS:
             shift += 1
         index = np.searchsorted(off >> shift, np.arange(_BUCKETS + 1))
-        even = bool((off == off >> shift << shift).all())
-        bisections = 0 if even else int(np.diff(index).max()).bit_length()
+        bisections = int(np.diff(index).max()).bit_length()
         padded = np.full(room, np.inf, np.float32)
         padded[: len(settings)] = settings
         return cls(
@@ -80,18 +79,6 @@ class Ladder:
             return jnp.where(less, middle + 1, low), jnp.where(less, high, middle)
 
         return jax.lax.fori_loop(0, self.bisections, bisect, (low, high))[1]
-
-
-def evenly(low: float, high: float, count: int) -> Float[np.ndarray, " M"]:
-    """About `count` float32 numbers or fewer from low to high, evenly spaced in their bits.
-
-    Between two powers of two that is evenly, and over many of them about geometrically.
-    """
-    first, last = _order(np.asarray([low, high], np.float32).view(np.int32)).tolist()
-    # A power of two, and its multiples: then a bucket of `Ladder` holds one of them.
-    step = 1 << max(0, (last - first) // max(1, count - 1)).bit_length()
-    bits = np.arange(first // step, -(-last // step) + 1) * step
-    return _order(bits.astype(np.int32)).view(np.float32)
 
 
 @jax.tree_util.register_dataclass
