@@ -493,7 +493,7 @@ ROWS = {
     "more than there are": np.arange(N + 50) % N,
 }
 
-BLOCKS = {"one block": (1 << 14, 1 << 14), "blocks of 64": (64, 64), "chunks of 16": (128, 16)}
+BLOCKS = {"one block": (1 << 14, 1 << 14), "blocks of 64": (64, 64), "chunks of 2": (128, 2)}
 """Queries a block and a chunk of it."""
 
 
