@@ -18,7 +18,7 @@ SECONDS = 2.5
 """A benchmark of which a single round would take longer is skipped, and says how long."""
 
 
-@functools.lru_cache(maxsize=3)
+@functools.lru_cache(maxsize=4)
 def data(n_queries: int, n_models: int) -> tuple[Table, Independent]:
     """A synthetic world's queries and the estimates it supplies, models in rising mean cost."""
     table = worlds.sample(worlds.make_world(n_models, seed=0), 0, n_queries)

@@ -88,7 +88,7 @@ def by_size(suites: list[dict[str, Any]], job: str, value: str) -> str:
     head = ["strategy", "models"]
     head += [f"{n:,}, {one['device']}" for one in suites for n in sizes]
     rows = []
-    for strategy, k in dict.fromkeys((s, k) for s, k, n in found if n >= 10_000):
+    for strategy, k in sorted({(s, k) for s, k, n in found if n >= 10_000}):
         at = [found.get((strategy, k, n), [None] * len(suites)) for n in sizes]
         values = [number(a[place]) for place in range(len(suites)) for a in at]
         rows.append([strategy, str(k), *values])

@@ -12,11 +12,7 @@ from cascjax.strategies import CascadeRouting, Pandora, Routing, Strategy
 from cascjax.table import mean_rows, split_rows
 
 CELLS = [
-    (name, kind, k, n)
-    for name, kind, ks in test_kernels.KINDS
-    if not name.endswith("grid")
-    for k in ks
-    for n in test_kernels.QUERIES
+    cell for cell in test_kernels.CELLS if cell[3] in test_kernels.QUERIES and "grid" not in cell[0]
 ]
 IDS = [f"{name}-{k}-{n}" for name, _, k, n in CELLS]
 

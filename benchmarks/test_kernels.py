@@ -36,7 +36,8 @@ KINDS: list[tuple[str, Strategy, tuple[int, ...]]] = [
     ("cascade-routing", CascadeRouting(), (3, 5, 11)),
     ("cascade-routing, greedy", CascadeRouting(search="greedy"), MODELS),
 ]
-CELLS = [(name, kind, k, n) for name, kind, ks in KINDS for k in ks for n in QUERIES]
+# Size by size: each table is made once.
+CELLS = [(name, kind, k, n) for k in MODELS for n in QUERIES for name, kind, ks in KINDS if k in ks]
 CELLS += [("cascade-routing, beam", CascadeRouting(search="beam"), k, 256) for k in (11, 32, 100)]
 IDS = [f"{name}-{k}-{n}" for name, _, k, n in CELLS]
 

@@ -33,7 +33,7 @@ _BLOCK_FLOATS = 1 << 18
 
 _STAGED_BLOCK = 1 << 14
 """Queries a block holds at most where each goes through stages; eight times that on an
-accelerator, and no more: the sums of larger ones would not be exact."""
+accelerator, and no more: whole numbers leave few bits to the sums of larger ones."""
 
 _LANES = 64
 """Partial sums kept of a block at least, and what each adds up at most, few enough for float32."""
@@ -139,11 +139,13 @@ def totals(
             threads that work on blocks.
 
     Raises:
-        CascjaxError: not even one query fits in memory. A larger block that does not fit is
-            halved, with a warning.
+        CascjaxError: no query, no setting, or not even one query fits in memory. A larger block
+            that does not fit is halved, with a warning.
     """
-    strategy = strategy.sized_for(estimator)
     settings = np.asarray(parameters, np.float32)
+    if not len(settings) or not len(quality if rows is None else rows):
+        raise CascjaxError("nothing to simulate: there must be a query and a setting at least")
+    strategy = strategy.sized_for(estimator)
     staged = has_stages(strategy, estimator) and settings.size == len(settings)
     if staged and isinstance(estimator, Independent):
         estimator = estimator.only(strategy.reads)
@@ -177,26 +179,17 @@ def _staged_totals(
     k = queries.quality.shape[1]
     chunk = _power_of_two(_block_floats() // strategy.footprint(k))
 
-    def one_block(block: _Block) -> Histogram:
-        bins = _block_histogram(strategy, usage, chunk, ladder, block)
-        return jax.tree.map(lambda part: np.asarray(part, np.float64), bins)
+    def one_block(block: _Block) -> tuple[np.ndarray, ...]:
+        return _block_histogram(strategy, usage, chunk, ladder, block).in_float64()
 
     size = _STAGED_BLOCK * (1 if jax.default_backend() == "cpu" else 8)
     changes = queries.in_blocks(one_block, size, progress)
 
     # Bin b holds what the first b rungs see: a rung sees all bins beyond its own number.
-    reached: Histogram = jax.tree.map(
-        lambda bins: np.cumsum(bins[::-1], axis=0)[::-1][1 + rung] if len(bins) else bins, changes
+    sums, ran, answered, depth = (
+        np.cumsum(bins[::-1], axis=0)[::-1][1 + rung] if len(bins) else bins for bins in changes
     )
-    cost, cost_rest, quality, quality_rest = np.asarray(reached.sums).T
-    return Totals(
-        cost + cost_rest,
-        quality + quality_rest,
-        reached.ran,
-        reached.answered,
-        reached.deep,
-        count=float(len(queries.rows)),
-    )
+    return Totals(sums[:, 0], sums[:, 1], ran, answered, depth, count=float(len(queries.rows)))
 
 
 @jax.tree_util.register_dataclass

@@ -6,7 +6,7 @@ then suffix sums of a histogram: each stage adds what it changes to the bin of t
 that reaches it. The work is one pass over the stages, however many settings there are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import jax
@@ -65,11 +65,10 @@ class Ladder:
 
     def count_below(self, x: Float[Array, " B"]) -> Int[Array, " B"]:
         """How many settings are less than each x."""
-        # The last float before x: a setting equal to x is not less.
-        before = _order(jax.lax.bitcast_convert_type(x + 0.0, jnp.int32)) - 1
-        off = jax.lax.bitcast_convert_type(before - self.first, jnp.uint32) >> self.shift
+        order = _order(jax.lax.bitcast_convert_type(x + 0.0, jnp.int32))
+        off = jax.lax.bitcast_convert_type(order - self.first, jnp.uint32) >> self.shift
         bucket = jnp.minimum(off, _BUCKETS - 1).astype(jnp.int32)
-        inside = before >= self.first
+        inside = order >= self.first
         low, high = (jnp.where(inside, _take(self.index, bucket + side), 0) for side in (0, 1))
 
         def bisect(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -87,16 +86,27 @@ class Histogram:
     """Changes by the number of settings that see them: bin b holds what the first b do.
 
     Attributes:
-        sums: `[L + 1, 4]` cost and quality, each as an exact part and a small one.
+        sums: `[L + 1, 6]` cost, then quality, in whole numbers of ever smaller units.
         ran: `[L + 1, K]` queries by model run; like the rest `[0, K]` where it is not counted.
         answered: `[L + 1, K]` queries by model answering.
         deep: `[L + 1, K]` queries by number of models run.
+        unit: `[2]` powers of two above all costs and all qualities.
+        bits: of it that the first whole number has, and each next one of what is left.
     """
 
-    sums: Float[Array, "L 4"] | Float[np.ndarray, "L 4"]
-    ran: Int[Array, "U K"] | Float[np.ndarray, "U K"]
-    answered: Int[Array, "U K"] | Float[np.ndarray, "U K"]
-    deep: Int[Array, "U K"] | Float[np.ndarray, "U K"]
+    sums: Int[Array, "L 6"]
+    ran: Int[Array, "U K"]
+    answered: Int[Array, "U K"]
+    deep: Int[Array, "U K"]
+    unit: Float[Array, "2"]
+    bits: int = field(metadata={"static": True})
+
+    def in_float64(self) -> tuple[Float[np.ndarray, "L 2"], *tuple[Float[np.ndarray, "U K"], ...]]:
+        """Cost and quality put together, and the counts, on the host."""
+        pieces = np.asarray(self.sums, np.float64).reshape(-1, 2, _PIECES)
+        smaller = 0.5 ** (self.bits * np.arange(1, _PIECES + 1))
+        counts = (np.asarray(c, np.float64) for c in (self.ran, self.answered, self.deep))
+        return pieces @ smaller * np.asarray(self.unit), *counts
 
 
 def stage_changes(
@@ -117,7 +127,9 @@ def stage_changes(
     """
     k, n_queries = quality.shape
     bins = len(ladder.rungs) + 1
-    tops = [_top(truth, k * n_queries) for truth in (cost, quality)]
+    # Whole numbers of so many bits, of which what one bin can get of all queries fits an int32.
+    bits = 30 - (k * n_queries).bit_length()
+    units = [_power_above(truth) for truth in (cost, quality)]
 
     def one_stage(s: Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
         sums, counts, spent, got, last = state
@@ -125,13 +137,14 @@ def stage_changes(
             jax.lax.dynamic_index_in_dim(rows, s, keepdims=False)
             for rows in (stages.below, stages.model, stages.answer)
         )
-        bin_ = ladder.count_below(below)
-        now_spent = of_model(cost, model)
-        now_got = of_model(quality, answer)
-        more = now_spent if stages.keeps else now_spent - spent
-        # Each change as a part that adds up without rounding, and the little that is left of it.
-        parts = [_split(d, top) for d, top in zip((more, now_got - got), tops, strict=True)]
-        sums = _add(sums, bin_, jnp.stack([part for pair in parts for part in pair], axis=-1))
+        # The first stage is there under every setting, also an infinite one.
+        all_ = (s == 0) & (below > -jnp.inf)
+        bin_ = jnp.where(all_, bins - 1, ladder.count_below(below))
+        now_spent = _pieces(of_model(cost, model), units[0], bits)
+        now_got = _pieces(of_model(quality, answer), units[1], bits)
+        more = now_spent if stages.keeps else [n - b for n, b in zip(now_spent, spent, strict=True)]
+        better = [n - b for n, b in zip(now_got, got, strict=True)]
+        sums = _add(sums, bin_, jnp.stack([*more, *better], axis=-1))
         if usage:
             ran, answered, deep = counts
             before = jnp.where(s > 0, -1, 0)
@@ -147,22 +160,35 @@ def stage_changes(
         return sums, counts, now_spent, now_got, answer
 
     none = jnp.zeros(bins * k if usage else 0, jnp.int32)
-    zero = jnp.zeros(n_queries)
-    state = (jnp.zeros((bins, 4)), (none,) * 3, zero, zero, jnp.zeros(n_queries, jnp.int32))
+    zero = [jnp.zeros(n_queries, jnp.int32)] * _PIECES
+    state = (jnp.zeros((bins, 2 * _PIECES), jnp.int32), (none,) * 3, zero, zero, zero[0])
     sums, counts, *_ = jax.lax.fori_loop(0, stages.count, one_stage, state)
-    return Histogram(sums, *(c.reshape(-1, k) for c in counts))
+    ran, answered, deep = (c.reshape(-1, k) for c in counts)
+    return Histogram(sums, ran, answered, deep, jnp.stack(units), bits)
 
 
-def _top(values: Float[Array, "K B"], count: int) -> Float[Array, ""]:
-    """A number whose rounding leaves of each value what `count` of them add up to exactly."""
-    most = jnp.maximum(2 * jnp.max(jnp.abs(values)), jnp.finfo(values.dtype).tiny)
-    return 1.5 * 2.0 ** count.bit_length() * jnp.exp2(jnp.ceil(jnp.log2(most)))
+_PIECES = 3
+"""Whole numbers a float32 is cut into: exact down to 2^-12 of the largest and more."""
 
 
-def _split(value: Float[Array, " B"], top: Float[Array, ""]) -> tuple[Array, Array]:
-    """The leading bits of a value, which sum without rounding in float32, and the rest of it."""
-    exact = (value + top) - top
-    return exact, value - exact
+def _power_above(values: Float[Array, "K B"]) -> Float[Array, ""]:
+    """The power of two next above all values."""
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(values)))
+    return jnp.ldexp(jnp.float32(1), exponent)
+
+
+def _pieces(value: Float[Array, " B"], unit: Float[Array, ""], bits: int) -> list[Array]:
+    """A float32 as whole numbers of unit / 2^bits, of that / 2^bits, and so on: they sum exactly.
+
+    Sums of float32 would not: what is added again and again is rounded the same way each time.
+    """
+    pieces, rest = [], value / unit
+    for _ in range(_PIECES):
+        rest = rest * np.float32(2**bits)
+        whole = jnp.round(rest)
+        pieces.append(whole.astype(jnp.int32))
+        rest = rest - whole
+    return pieces
 
 
 def _order(bits: Bits) -> Bits:

@@ -118,6 +118,8 @@ class Cascading(Priced, Strategy):
             return jnp.max(jnp.where(extra > 0, rate, free), axis=0)
 
         steps = range(1, k)
+        if k == 1:
+            return jnp.zeros((0, ante.shape[1]))
         if not self.panels:
             plain = prefix_gains(best.T, ante.T, sigma.T)
             below = [pays_below(plain[:, s - 1, s:].T, cost[s:]) for s in steps]
