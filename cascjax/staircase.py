@@ -167,6 +167,8 @@ def stage_changes(
     return Histogram(sums, ran, answered, deep, jnp.stack(units), bits)
 
 
+_NEAREST = np.float32(1.5 * 2**23)
+
 _PIECES = 3
 """Whole numbers a float32 is cut into: exact down to 2^-12 of the largest and more."""
 
@@ -185,7 +187,8 @@ def _pieces(value: Float[Array, " B"], unit: Float[Array, ""], bits: int) -> lis
     pieces, rest = [], value / unit
     for _ in range(_PIECES):
         rest = rest * np.float32(2**bits)
-        whole = jnp.round(rest)
+        # To the nearest whole number: a call of `round` would not fill the lanes.
+        whole = (rest + _NEAREST) - _NEAREST
         pieces.append(whole.astype(jnp.int32))
         rest = rest - whole
     return pieces
