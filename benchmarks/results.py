@@ -11,6 +11,7 @@ columns and leaves the others as they are.
 
 import argparse
 import json
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +30,7 @@ def measured(files: list[Path], device: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "device": device,
         "date": strftime("%Y-%m-%d"),
+        "cores": os.cpu_count(),
         "backend": jax.devices()[0].device_kind,
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -48,7 +50,7 @@ def measured(files: list[Path], device: str) -> dict[str, Any]:
 
 
 def bandwidth() -> float:
-    """Bytes a second that this machine's memory reads, from sums of 512 MB; median of nine."""
+    """Bytes a second that one core reads, from the maximum of 512 MB; median of nine."""
     ones, times = np.ones(1 << 27, np.float32), []
     for _ in range(9):
         start = perf_counter()
@@ -84,11 +86,11 @@ def cells(suites: list[dict[str, Any]], job: str, value: str) -> dict[tuple[str,
 def by_size(suites: list[dict[str, Any]], job: str, value: str) -> str:
     """A row a strategy and number of models, a column a number of queries and device."""
     found = cells(suites, job, value)
-    sizes = sorted({n for _, _, n in found if n >= 10_000})
+    sizes = sorted({n for _, _, n in found})
     head = ["strategy", "models"]
     head += [f"{n:,}, {one['device']}" for one in suites for n in sizes]
     rows = []
-    for strategy, k in sorted({(s, k) for s, k, n in found if n >= 10_000}):
+    for strategy, k in sorted({(s, k) for s, k, _ in found}):
         at = [found.get((strategy, k, n), [None] * len(suites)) for n in sizes]
         values = [number(a[place]) for place in range(len(suites)) for a in at]
         rows.append([strategy, str(k), *values])
@@ -100,9 +102,9 @@ def asked(one: dict[str, Any]) -> str:
     suite = {(r["job"], r["strategy"], r["models"], r["queries"]): r for r in one.get("suite", [])}
     rows: list[list[str]] = []
     most = 1_000_000
-    if row := suite.get(("frontier", "routing", 11, most)):
-        passes = f"{number(row['numpy'])} passes ({row['s']:.2f} s)"
-        rows.append(["routing frontier, 100 budgets, 1M x 11", "15 NumPy passes", "5", passes])
+    row = suite.get(("frontier", "routing", 11, most))
+    passes = f"{number(row['numpy'])} passes ({row['s']:.2f} s)" if row else "not measured"
+    rows.append(["routing frontier, 100 budgets, 1M x 11", "15 NumPy passes", "5", passes])
     pandora = suite.get(("pass", "pandora", 11, most))
     if pandora and (grid := suite.get(("pass", "routing, as a grid", 11, most))):
         ratio = (
@@ -178,7 +180,7 @@ def page(all_: list[dict[str, Any]]) -> str:
     for one in all_:
         versions = ", ".join(f"{name} {v}" for name, v in one["versions"].items())
         parts.append(
-            f"## {one['date']}, {one['device']}\n\n{one['backend']}, {one['machine']}, Python"
+            f"## {one['date']}, {one['device']}\n\n{one['backend']}, {one['machine']}, {one['cores']} cores, Python"
             f" {one['python']}, {versions}. One core reads memory at"
             f" {one['bandwidth'] / 1e9:.1f} GB/s.\n\n{asked(one)}"
         )

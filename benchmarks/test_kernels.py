@@ -38,7 +38,12 @@ KINDS: list[tuple[str, Strategy, tuple[int, ...]]] = [
 ]
 # Size by size: each table is made once.
 CELLS = [(name, kind, k, n) for k in MODELS for n in QUERIES for name, kind, ks in KINDS if k in ks]
-CELLS += [("cascade-routing, beam", CascadeRouting(search="beam"), k, 256) for k in (11, 32, 100)]
+BEAM = CascadeRouting(search="beam")
+CELLS += [("cascade-routing, beam", BEAM, k, 256) for k in (11, 32, 100, 300)]
+CELLS += [
+    ("cascade-routing, greedy", KINDS[-1][1], 300, 10_000),
+    ("pandora", Pandora(), 300, 10_000),
+]
 IDS = [f"{name}-{k}-{n}" for name, _, k, n in CELLS]
 
 

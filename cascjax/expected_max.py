@@ -339,10 +339,10 @@ class Prefixes:
         # Of the whole panels those above the floor count.
         above = jnp.concatenate([jnp.arange(panels)[:, None] >= cut, jnp.ones((1, len(cut)), bool)])
         weight = jnp.where(above, of_floor(self.weight, 1), 0)
+        later = jnp.arange(len(self.cdf)) >= s
         if isinstance(s, int):
             cdf = of_floor(self.cdf[s:], 2)
         else:
-            later = jnp.arange(len(self.cdf)) >= s
             cdf = jnp.where(later[:, None, None, None], of_floor(self.cdf, 2), 1)
         flat = (len(cdf), -1, cdf.shape[-1])
         cdf, weight = materialize((cdf.reshape(flat), weight.reshape(flat[1:])))
@@ -353,7 +353,9 @@ class Prefixes:
             # As a chain: a reduction over many rows does not fill the lanes.
             return product, most - functools.reduce(jnp.add, list(product * weight))
 
-        return jax.lax.scan(join, jnp.ones_like(weight), cdf)[1]
+        _, found = jax.lax.scan(join, jnp.ones_like(weight), cdf)
+        # Where the floor lies below all nodes, the empty product is not worth 0 by itself.
+        return found if isinstance(s, int) else jnp.where(later[:, None], found, 0)
 
 
 @dataclass(frozen=True)
@@ -433,6 +435,8 @@ def materialize(x: X) -> X:
     which here multiplies the work; what leaves a conditional is in memory. The condition holds
     whatever the data, but only the data shows it.
     """
+    if jax.default_backend() != "cpu":
+        return x
     leaf = jax.tree.leaves(x)[0]
     some = leaf.reshape(-1)[0]
     return jax.lax.cond(

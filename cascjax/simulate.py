@@ -203,6 +203,7 @@ class _Block:
         cost: `[K, B]` true costs.
         real: `[B]` False for queries that only fill the block up.
         tree: the estimator's structure.
+        turned: whether `beliefs` are.
     """
 
     beliefs: list[Any]
@@ -269,6 +270,9 @@ class _Queries:
                         "the memory left does not hold a single query; use fewer models or"
                         " settings, or a shallower or narrower search"
                     ) from error
+                part = None
+            if part is None:
+                # Not while the error is handled: it holds on to what there was no room for.
                 if size == fits:
                     size = fits // 2
                     warnings.warn(
@@ -291,12 +295,16 @@ def _mapped_ahead(
 ) -> Iterator[Y]:
     """As `pool.map`, but only a few calls ahead of what is asked for: results do not pile up."""
     ahead: deque[Future[Y]] = deque()
-    for item in over:
-        ahead.append(pool.submit(work, item))
-        if len(ahead) > 4 * _workers():
+    try:
+        for item in over:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > 4 * _workers():
+                yield ahead.popleft().result()
+        while ahead:
             yield ahead.popleft().result()
-    while ahead:
-        yield ahead.popleft().result()
+    finally:
+        for one in ahead:
+            one.cancel()
 
 
 def _added(total: Y, part: Y) -> Y:
@@ -320,8 +328,8 @@ def _block_floats() -> int:
 
 
 def _workers() -> int:
-    # XLA runs a loop over blocks on one core; on an accelerator one chunk at a time is enough.
-    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    # XLA runs a block on one core; beside an accelerator one is cut while another is worked on.
+    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 2
 
 
 @functools.partial(jax.jit, static_argnums=0)

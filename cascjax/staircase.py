@@ -7,18 +7,16 @@ that reaches it. The work is one pass over the stages, however many settings the
 """
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
-from cascjax.strategies.base import Stages, of_model
+from cascjax.strategies.base import Stages, of_model, order_of_bits
 
 _BUCKETS = 1 << 15
-
-Bits = TypeVar("Bits", Array, np.ndarray)
 
 
 @jax.tree_util.register_dataclass
@@ -33,7 +31,7 @@ class Ladder:
         rungs: `[L]` settings, rising, no two the same; infinite ones fill up.
         first: bits of the first of them.
         shift: trailing bits a bucket leaves aside.
-        index: `[T + 1]` settings in the buckets before each one.
+        index: `[T]` settings in the buckets before each one.
         bisections: needed in the fullest bucket.
     """
 
@@ -47,7 +45,8 @@ class Ladder:
     def of(cls, settings: Float[np.ndarray, " M"], room: int) -> "Ladder":
         """The ladder of rising settings, padded to `room` of them; on the host."""
         # Adding 0 makes of -0.0, whose bits come before those of 0, the 0 it equals.
-        rising = _order(np.asarray(settings + 0.0, np.float32).view(np.int32)).astype(np.int64)
+        bits = np.asarray(settings + 0.0, np.float32).view(np.int32)
+        rising = order_of_bits(bits).astype(np.int64)
         off, shift = rising - rising[0], 0
         while off[-1] >> shift >= _BUCKETS:
             shift += 1
@@ -65,7 +64,7 @@ class Ladder:
 
     def count_below(self, x: Float[Array, " B"]) -> Int[Array, " B"]:
         """How many settings are less than each x."""
-        order = _order(jax.lax.bitcast_convert_type(x + 0.0, jnp.int32))
+        order = order_of_bits(jax.lax.bitcast_convert_type(x + 0.0, jnp.int32))
         off = jax.lax.bitcast_convert_type(order - self.first, jnp.uint32) >> self.shift
         bucket = jnp.minimum(off, _BUCKETS - 1).astype(jnp.int32)
         inside = order >= self.first
@@ -74,7 +73,8 @@ class Ladder:
         def bisect(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = ends
             middle = (low + high) // 2
-            less = (low < high) & (_take(self.rungs, middle) < x)
+            rung = _take(self.rungs, jnp.minimum(middle, len(self.rungs) - 1))
+            less = (low < high) & (rung < x)
             return jnp.where(less, middle + 1, low), jnp.where(less, high, middle)
 
         return jax.lax.fori_loop(0, self.bisections, bisect, (low, high))[1]
@@ -86,7 +86,7 @@ class Histogram:
     """Changes by the number of settings that see them: bin b holds what the first b do.
 
     Attributes:
-        sums: `[L + 1, 6]` cost, then quality, in whole numbers of ever smaller units.
+        sums: `[L + 1, D]` cost, then quality, each in D / 2 whole numbers of ever smaller units.
         ran: `[L + 1, K]` queries by model run; like the rest `[0, K]` where it is not counted.
         answered: `[L + 1, K]` queries by model answering.
         deep: `[L + 1, K]` queries by number of models run.
@@ -94,17 +94,17 @@ class Histogram:
         bits: of it that the first whole number has, and each next one of what is left.
     """
 
-    sums: Int[Array, "L 6"]
+    sums: Int[Array, "M D"]
     ran: Int[Array, "U K"]
     answered: Int[Array, "U K"]
     deep: Int[Array, "U K"]
     unit: Float[Array, "2"]
     bits: int = field(metadata={"static": True})
 
-    def in_float64(self) -> tuple[Float[np.ndarray, "L 2"], *tuple[Float[np.ndarray, "U K"], ...]]:
+    def in_float64(self) -> tuple[Float[np.ndarray, "M 2"], *tuple[Float[np.ndarray, "U K"], ...]]:
         """Cost and quality put together, and the counts, on the host."""
-        pieces = np.asarray(self.sums, np.float64).reshape(-1, 2, _PIECES)
-        smaller = 0.5 ** (self.bits * np.arange(1, _PIECES + 1))
+        pieces = np.asarray(self.sums, np.float64).reshape(len(self.sums), 2, -1)
+        smaller = 0.5 ** (self.bits * np.arange(1, pieces.shape[-1] + 1))
         counts = (np.asarray(c, np.float64) for c in (self.ran, self.answered, self.deep))
         return pieces @ smaller * np.asarray(self.unit), *counts
 
@@ -160,17 +160,16 @@ def stage_changes(
         return sums, counts, now_spent, now_got, answer
 
     none = jnp.zeros(bins * k if usage else 0, jnp.int32)
-    zero = [jnp.zeros(n_queries, jnp.int32)] * _PIECES
-    state = (jnp.zeros((bins, 2 * _PIECES), jnp.int32), (none,) * 3, zero, zero, zero[0])
+    zero = [jnp.zeros(n_queries, jnp.int32)] * _count(bits)
+    state = (jnp.zeros((bins, 2 * _count(bits)), jnp.int32), (none,) * 3, zero, zero, zero[0])
     sums, counts, *_ = jax.lax.fori_loop(0, stages.count, one_stage, state)
     ran, answered, deep = (c.reshape(-1, k) for c in counts)
     return Histogram(sums, ran, answered, deep, jnp.stack(units), bits)
 
 
-_NEAREST = np.float32(1.5 * 2**23)
-
-_PIECES = 3
-"""Whole numbers a float32 is cut into: exact down to 2^-12 of the largest and more."""
+def _count(bits: int) -> int:
+    """Pieces of so many bits that make 36."""
+    return -(-36 // bits)
 
 
 def _power_above(values: Float[Array, "K B"]) -> Float[Array, ""]:
@@ -182,21 +181,17 @@ def _power_above(values: Float[Array, "K B"]) -> Float[Array, ""]:
 def _pieces(value: Float[Array, " B"], unit: Float[Array, ""], bits: int) -> list[Array]:
     """A float32 as whole numbers of unit / 2^bits, of that / 2^bits, and so on: they sum exactly.
 
+    To 2^-36 of the largest of all: exact for values down to 2^-12 of it.
+
     Sums of float32 would not: what is added again and again is rounded the same way each time.
     """
     pieces, rest = [], value / unit
-    for _ in range(_PIECES):
+    for _ in range(_count(bits)):
         rest = rest * np.float32(2**bits)
-        # To the nearest whole number: a call of `round` would not fill the lanes.
-        whole = (rest + _NEAREST) - _NEAREST
-        pieces.append(whole.astype(jnp.int32))
-        rest = rest - whole
+        # Towards 0, which is one instruction; `round` is a call that does not fill the lanes.
+        pieces.append(rest.astype(jnp.int32))
+        rest = rest - pieces[-1].astype(value.dtype)
     return pieces
-
-
-def _order(bits: Bits) -> Bits:
-    """Integers in the order of the floats of these bits; its own inverse."""
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def _take(of: Array, index: Int[Array, " B"]) -> Array:

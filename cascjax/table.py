@@ -1,5 +1,6 @@
 """The evaluation table: what every model really gave and cost on every query."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -105,12 +106,16 @@ class Table:
     def sort_models(self, mean_cost: Float[np.ndarray, " K"], *, reuse: bool = False) -> "Table":
         """The table with its models in rising `mean_cost`, the order cascades run in.
 
-        With `reuse` the new table takes the memory of this one, which must not be used any more.
+        With `reuse` it takes the memory of this one where it can be written to, so that there is
+        no second copy: neither this table nor the arrays it was made of may be used any more.
         """
         order = np.argsort(mean_cost, kind="stable")
         if (order == np.arange(self.n_models)).all():
             return self
-        if not reuse:
+        columns = [getattr(self, name) for name in (*_PER_MODEL, "signals")]
+        held = [column for column in columns if column is not None]
+        shared = any(np.may_share_memory(a, b) for a, b in itertools.combinations(held, 2))
+        if shared or not reuse:
             return self.select_models([self.models[i] for i in order])
         moved = {"models": tuple(self.models[i] for i in order)}
         for f in fields(self):

@@ -222,3 +222,17 @@ def test_a_sigma_that_is_none_is_refused_before_anything_is_simulated(
     assert "\n" not in message
     assert "sigma" in message
     assert shared or str(N - 1) in message
+
+
+def test_sorting_in_place_leaves_shared_columns_right() -> None:
+    cost = np.array([[3.0, 1.0], [3.0, 1.0]], np.float32)
+    for shared in (True, False):
+        quality = np.array([[0.2, 0.8], [0.4, 0.6]], np.float32)
+        post = quality if shared else quality.copy()
+        models = ("dear", "cheap")
+        table = Table(quality, cost.copy(), quality_post=post, models=models)
+        found = table.sort_models(cost.mean(0), reuse=True)
+        assert found.models == ("cheap", "dear")
+        np.testing.assert_allclose(found.quality, [[0.8, 0.2], [0.6, 0.4]], rtol=1e-6)
+        np.testing.assert_array_equal(found.quality_post, found.quality)
+        np.testing.assert_array_equal(found.cost, cost[:, ::-1])

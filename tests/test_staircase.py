@@ -653,6 +653,30 @@ def test_a_million_queries_sum_to_nine_digits(values: Callable[..., np.ndarray])
     np.testing.assert_allclose(found.quality, expected, rtol=1e-9)
 
 
+def test_a_hundred_models_sum_as_exactly() -> None:
+    n, k = 40_000, 100
+    ante = np.random.default_rng(0).random((n, k)).astype(np.float32)
+    estimator = estimates_of_routing(ante, np.broadcast_to(np.float32(0.1), (n, k)))
+    truth = np.where(np.arange(n)[:, None] % 16384, np.full(k, 0.001), 3.0).astype(np.float32)
+    found = totals(Routing(), np.array([0.5]), estimator, truth, truth, usage=False)
+    np.testing.assert_allclose(found.cost, math.fsum(truth[:, 0].tolist()), rtol=1e-9)
+
+
+@pytest.mark.parametrize("k", [8, 9, 17])
+def test_cascading_stops_also_where_a_good_model_has_failed(k: int) -> None:
+    # The best in hand lies below all that the others may give: every gain starts at its floor.
+    n, shape = 64, (64, k)
+    post = np.full(shape, 0.99, np.float32)
+    post[:, :2] = 0.1, 0.2
+    ante, cost = np.full(shape, 0.99, np.float32), np.ones(shape, np.float32)
+    estimator = Independent(ante, post, np.full((1, k), 0.1, np.float32), cost, cost)
+    prices = np.array([0.5, 5.0, 50.0])
+    found = totals(Cascading().sized_for(estimator), prices, estimator, post, cost)
+    plain = totals(Cascading(panels=0), prices, estimator, post, cost)
+    np.testing.assert_array_equal(found.depth, plain.depth)
+    np.testing.assert_array_equal(found.cost, [3 * n, n, n])
+
+
 @pytest.mark.parametrize("rows", [None, np.arange(99_999, 0, -3)], ids=["all", "some"])
 def test_means_of_rows_are_float64(rows: np.ndarray | None) -> None:
     rng = np.random.default_rng(0)

@@ -557,3 +557,13 @@ def test_strategies_by_name() -> None:
 def test_bad_names_and_options_are_refused(name: str, options: dict, message: str) -> None:
     with pytest.raises(CascjaxError, match=message):
         strategy(name, **options)
+
+
+def test_models_of_the_same_reservation_value_run_one_after_the_other() -> None:
+    ante, post = np.full((1, 2), 0.5, np.float32), np.array([[0.0, 0.9]], np.float32)
+    sigma, cost = np.full((1, 2), 0.3, np.float32), np.full((1, 2), 0.1, np.float32)
+    estimator, price = Independent(ante, post, sigma, cost, cost), jnp.array([0.3])
+    for way in (swept, rolled):
+        outcome = way(Pandora(), price, estimator)
+        assert outcome.run.all()
+        assert int(outcome.answer[0, 0]) == 1

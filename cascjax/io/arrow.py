@@ -69,7 +69,7 @@ class FileColumns:
 
     def __init__(self, path: str, kind: str) -> None:
         """Read the schema alone; `kind` is "ipc" or "parquet"."""
-        self._path, self._kind = path, kind
+        self._path, self._kind, self._compressed = path, kind, False
         if kind == "ipc":
             self.schema = ipc.open_file(pa.memory_map(path)).schema
         else:
@@ -80,8 +80,15 @@ class FileColumns:
     def column(self, index: int) -> pa.ChunkedArray:
         """Read one column: mapped from an IPC file, decoded from Parquet."""
         if self._kind == "ipc":
-            # A map of its own, which goes with the column. (To ask for some fields is to copy.)
-            return ipc.open_file(pa.memory_map(self._path)).read_all().column(index)
+            # A map of its own, which goes with the column. To ask for one field is to copy it,
+            # but where the file is compressed to read all would be to decompress all.
+            if not self._compressed:
+                before = pa.total_allocated_bytes()
+                found = ipc.open_file(pa.memory_map(self._path)).read_all()
+                self._compressed = pa.total_allocated_bytes() > before + (1 << 20)
+                return found.column(index)
+            options = ipc.IpcReadOptions(included_fields=[index])
+            return ipc.open_file(pa.memory_map(self._path), options=options).read_all().column(0)
         with pq.ParquetFile(self._path, memory_map=True) as file:
             return file.read(columns=[self.column_names[index]]).column(0)
 

@@ -68,8 +68,7 @@ def simulate_settings(
     most = _at_once(strategy, estimator)
     for start in range(0, len(parameters), most):
         part = parameters[start : start + most]
-        # Settings that fill up cost time where each is worked out by itself: only there are they
-        # all of one number anyway.
+        # Where each setting is worked out by itself, always as many: one program to compile.
         short = 0 if most > SETTINGS else most - len(part)
         sums = totals(
             strategy, np.append(part, np.repeat(part[-1:], short)), estimator,
@@ -103,18 +102,19 @@ def fit_budgets(
         progress: called with the number of queries of each block as it ends, see `totals`.
         rows: the queries to fit on; by default all.
     """
+    strategy = strategy.sized_for(estimator)
     most, sketch = _at_once(strategy, estimator), Sketch(table, estimator, rows)
-    every = np.arange(table.n_queries) if rows is None else rows
+    count = table.n_queries if rows is None else len(rows)
     # float32 from the start: what is returned is what was simulated.
     family = _float32(strategy.family(sketch, most))
 
     def refined(
-        parameters: Float[np.ndarray, " L"], rows: Int[np.ndarray, " n"]
+        parameters: Float[np.ndarray, " L"], some: Int[np.ndarray, " n"] | None
     ) -> Float[np.ndarray, "3 M"]:
         def simulate(parameters: Float[np.ndarray, " L"]) -> Float[np.ndarray, "3 L"]:
             means = simulate_settings(
-                strategy, parameters, estimator, table, rows=rows, usage=False,
-                progress=progress if rows is every else lambda queries: None,
+                strategy, parameters, estimator, table, rows=some, usage=False,
+                progress=progress if some is rows else lambda queries: None,
             )  # fmt: skip
             return np.stack([parameters, means.cost, means.quality])
 
@@ -132,16 +132,16 @@ def fit_budgets(
             pool = pool[:, np.argsort(pool[0])]
         return pool
 
-    if most > SETTINGS and len(every) > 4 * _SAMPLE:
+    if most > SETTINGS and count > 4 * _SAMPLE:
         # A sample shows where the budgets lie, but for its error; there all settings are spent.
-        pool = refined(family, every[:: len(every) // _SAMPLE])
+        pool = refined(family, (np.arange(count) if rows is None else rows)[:: count // _SAMPLE])
         error = 2 * np.ptp(sketch.cost) / np.sqrt(_SAMPLE)
         ends = [_neighbours(pool, budgets + side * error) for side in (-1, 1)]
         near = pool[0, np.stack([*ends[0], *ends[1]], axis=1)]
         near = np.unique(np.stack([near.min(1), near.max(1)], axis=1), axis=0)
-        family = np.union1d(family[:: most // SETTINGS], _between(strategy, near, most - SETTINGS))
-        family = np.union1d(family, pool[0, [0, -1]])
-    return _mix(refined(family, every), budgets)
+        coarse = np.union1d(family[:: most // SETTINGS], pool[0, [0, -1]])
+        family = np.union1d(coarse, _between(strategy, near, most - len(coarse)))
+    return _mix(refined(family, rows), budgets)
 
 
 def _between(

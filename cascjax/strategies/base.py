@@ -16,6 +16,7 @@ from cascjax.estimators import Estimates, Estimator, Independent
 from cascjax.expected_max import LEAST_GAIN, materialize, panels_needed
 from cascjax.table import Table, mean_rows
 
+Bits = TypeVar("Bits", Array, np.ndarray)
 Carry = TypeVar("Carry")
 Y = TypeVar("Y")
 
@@ -146,8 +147,13 @@ class Strategy(ABC):
         """Parameters from the dearest setting to the cheapest, for a search to start from."""
 
     def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
-        """Parameters between two neighbours of the family, for a search to go on with."""
-        return np.linspace(low, high, count + 2)[1:-1]
+        """Parameters between two neighbours of the family, for a search to go on with.
+
+        Evenly spaced in their bits, so that a few rounds tell any two numbers apart.
+        """
+        first, last = order_of_bits(np.array([low, high], np.float32).view(np.int32)).tolist()
+        bits = np.linspace(first, last, count + 2)[1:-1].astype(np.int32)
+        return order_of_bits(bits).view(np.float32).astype(np.float64)
 
     def sized_for(self, estimator: Independent | Estimator) -> "Strategy":
         """The same rule with its static numerics sized for these estimates; on the host."""
@@ -200,6 +206,11 @@ def over_models(
 
 _LINE = 16
 """Models up to which a loop over them is one straight line of code."""
+
+
+def order_of_bits(bits: Bits) -> Bits:
+    """Integers in the order of the floats of these bits; its own inverse."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def of_model(of: Float[Array, "K B"], model: Int[Array, " B"]) -> Float[Array, " B"]:

@@ -136,7 +136,9 @@ class Cascading(Priced, Strategy):
         return materialize(jnp.stack(below))
 
     def footprint(self, n_models: int) -> int:
-        """Phi_i at every node of every panel."""
+        """Phi_i at every node: of every panel, or for every floor between knots of all models."""
+        if not self.panels:
+            return 48 * n_models**3
         return 8 * (8 + n_models) * n_models
 
 

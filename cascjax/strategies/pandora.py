@@ -68,8 +68,9 @@ class Pandora(Priced, Strategy):
         start = (start, jnp.zeros(start.shape, jnp.int32))
         (top, answer), _ = over_models(step, start, post, z)
         top, answer = materialize((top, answer))
-        # Of models tied at k* the one that answers runs, and the rest do not.
-        run = (z > top) | (jnp.arange(len(z))[:, None, None] == answer)
+        # Of models tied at k* those run that come before the one that answers.
+        index = jnp.arange(len(z))[:, None, None]
+        run = (z > top) | (index == answer) | ((z == top) & (index < answer))
         return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
     def footprint(self, n_models: int) -> int:
