@@ -180,8 +180,8 @@ def page(all_: list[dict[str, Any]]) -> str:
     for one in all_:
         versions = ", ".join(f"{name} {v}" for name, v in one["versions"].items())
         parts.append(
-            f"## {one['date']}, {one['device']}\n\n{one['backend']}, {one['machine']}, {one['cores']} cores, Python"
-            f" {one['python']}, {versions}. One core reads memory at"
+            f"## {one['date']}, {one['device']}\n\n{one['backend']}, {one['machine']},"
+            f" {one['cores']} cores, Python {one['python']}, {versions}. One core reads memory at"
             f" {one['bandwidth'] / 1e9:.1f} GB/s.\n\n{asked(one)}"
         )
         if rows := one.get("reference", {}).get("rows"):

@@ -94,13 +94,13 @@ class Table:
             raise CascjaxError(f"a model is named twice in {', '.join(models)}")
         index = np.array([self.models.index(name) for name in models])
         columns = {
-            f.name: value[:, index]
+            f.name: value.take(index, axis=1)
             for f in fields(self)
             if f.name in _PER_MODEL and (value := getattr(self, f.name)) is not None
         }
         if self.signals is not None:
             per = self.signals.reshape(self.n_queries, self.n_models, -1)
-            columns["signals"] = per[:, index].reshape(self.n_queries, -1)
+            columns["signals"] = per.take(index, axis=1).reshape(self.n_queries, -1)
         return replace(self, models=tuple(models), **columns)
 
     def sort_models(self, mean_cost: Float[np.ndarray, " K"], *, reuse: bool = False) -> "Table":
