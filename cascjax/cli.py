@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,7 +225,7 @@ def _frontier(
         from cascjax.report.write import write_study
         from cascjax.search.frontier import study
         from cascjax.strategies import STRATEGIES, strategy
-        from cascjax.table import mean_rows, split_rows
+        from cascjax.table import ESTIMATE_COLUMNS, mean_rows, split_rows
 
     named = STRATEGIES if strategies is None else arguments.names("--strategies", strategies)
     static = {"cascade-routing": {"max_depth": max_depth, "search": search}}
@@ -241,6 +242,8 @@ def _frontier(
             estimates = "noisy" if noise or table.quality_ante is None else "supplied"
         keep_compiled()
         if estimates == "noisy":
+            # What the table supplies is not asked for: the room is for what the noise makes.
+            table = replace(table, **dict.fromkeys(ESTIMATE_COLUMNS))
             estimator = estimators.noisy(table, jax.random.key(seed), level)
         else:
             estimator = estimators.supplied(table, fit)
