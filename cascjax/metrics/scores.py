@@ -1,0 +1,413 @@
+"""The field's scores of a frontier, each as its own authors define it.
+
+Every function takes mean costs and qualities `[P]` of a strategy's points, in any order, on the
+queries it is judged on; qualities in the table's own scale, costs in any one unit. A score that
+does not exist for what it is given is nan. Where a score was defined for routers, which run one
+model, it is read here for strategies that run several: the docstring says how.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from cascjax.errors import CascjaxError, unknown_name
+from cascjax.metrics.area import area
+from cascjax.table import upper_hull
+
+_SLACK = 1e-6
+"""Share of a quality that may be missing where it is to be reached: sums over queries differ by
+about this much with the order they are added up in."""
+
+
+def gain(
+    cost: Float[np.ndarray, " P"],
+    quality: Float[np.ndarray, " P"],
+    single_cost: Float[np.ndarray, " K"],
+    single_quality: Float[np.ndarray, " K"],
+) -> float:
+    """Most by which the points lie above the upper hull of the single models.
+
+    max over c of q(c) - hull(c), with the points joined linearly as in `area`, and the hull flat
+    right of its last model. Left of the cheapest model there is no hull, and nothing counts. nan
+    where no point costs as much as the cheapest model.
+    """
+    hull = upper_hull(single_cost, single_quality)
+    order = np.lexsort((quality, cost))
+    x, y = cost[order], quality[order]
+    low = single_cost.min()
+    if x[0] < low < x[-1]:
+        at = np.interp(low, x, y)
+        x, y = np.append(low, x), np.append(at, y)
+    counts = x >= low
+    if not counts.any():
+        return np.nan
+    # The hull is concave: between two points the distance is nowhere above that of its ends.
+    above = y - np.interp(x, single_cost[hull], single_quality[hull])
+    return float(above[counts].max())
+
+
+def aiq(
+    cost: Float[np.ndarray, " P"],
+    quality: Float[np.ndarray, " P"],
+    single_cost: Float[np.ndarray, " K"],
+    single_quality: Float[np.ndarray, " K"],
+) -> float:
+    """Average improvement in quality: mean height of the points' non-decreasing convex hull.
+
+    AIQ(R) = 1 / (c_max - c_min) * integral of R~ over [c_min, c_max], R~ the non-decreasing
+    convex hull of the router's points, flat beyond its last (Hu et al. 2024, arXiv 2403.12031,
+    section 3; withmartian/routerbench, evaluation/AIQ.py). Here c_min and c_max are the costs of
+    the cheapest and the dearest single model, and left of the first point the curve is that of
+    `area`: both are the same for every strategy. The authors' code integrates each router from
+    its own cheapest point and divides by c_max, the dearest point of all routers drawn together,
+    so its numbers compare only within one of its runs. How the paper's text extends a router to
+    costs below its cheapest point was not at hand.
+
+    Raises:
+        CascjaxError: see `area`.
+    """
+    hull = upper_hull(cost, quality)
+    return area(cost[hull], quality[hull], single_cost, single_quality)
+
+
+def nauc(
+    cost: Float[np.ndarray, " P"],
+    quality: Float[np.ndarray, " P"],
+    floor: tuple[float, float],
+    ceiling: float,
+) -> float:
+    """Normalized area under the Pareto front, from the least to the most a query can cost.
+
+    1 / (ceiling - floor) * integral of the front, joined linearly from the point `floor` on and
+    flat from its last point to `ceiling`; points that cost more than that do not count (ORBIT,
+    LAMDA-Model-Reuse/ORBIT, utils/metrics.py of October 2026 and its README). ORBIT's first
+    release, of June 2026, divided by each router's own largest cost instead.
+
+    Args:
+        cost: mean cost of each point.
+        quality: mean quality of each point.
+        floor: mean cost and quality where every query goes to the model cheapest for it.
+        ceiling: mean cost where every query goes to the model dearest for it.
+    """
+    low, start = floor
+    inside = cost <= ceiling
+    x = np.maximum(np.append(low, cost[inside]), low)
+    y = np.append(start, quality[inside])
+    x, y = _pareto(x, y)
+    if not low < ceiling:
+        return float(y[-1])
+    return float(np.trapezoid(np.append(y, y[-1]), np.append(x, ceiling)) / (ceiling - low))
+
+
+def peak(quality: Float[np.ndarray, " P"], floor: tuple[float, float]) -> float:
+    """Highest mean quality of any point, or of the point `floor` (see `nauc`).
+
+    ORBIT's peak score: the largest performance on the Pareto front, in which that point stands
+    (LAMDA-Model-Reuse/ORBIT, methods/base.py, `_calculate_max_accuracy`).
+    """
+    return float(max(quality.max(), floor[1]))
+
+
+def qnc(
+    cost: Float[np.ndarray, " P"],
+    quality: Float[np.ndarray, " P"],
+    single_cost: Float[np.ndarray, " K"],
+    single_quality: Float[np.ndarray, " K"],
+    floor: tuple[float, float],
+) -> float:
+    """Quality-neutral cost: least cost that gives the best single model's quality, as its share.
+
+    min {c : q(c) >= best single quality} / that model's cost, over the points and `floor` (see
+    `nauc`), without interpolation (ORBIT, methods/base.py, `_find_min_cost_for_target`; the same
+    idea in Jitkrittum et al. 2025, arXiv 2502.08773). Of equally good models the cheapest counts.
+    With few budgets it is coarse. nan where no point is that good, or that model is free.
+    """
+    best = np.lexsort((single_cost, -single_quality))[0]
+    target, price = single_quality[best], single_cost[best]
+    x, y = np.append(cost, floor[0]), np.append(quality, floor[1])
+    enough = y >= target - _SLACK * abs(target)
+    if not enough.any() or price <= 0:
+        return np.nan
+    return float(x[enough].min() / price)
+
+
+def sound(
+    quality: Float[np.ndarray, "N K"], single_cost: Float[np.ndarray, " K"]
+) -> Bool[np.ndarray, "N K"]:
+    """Which answers `rci` lets pass on each query.
+
+    A model's answer is sound where no other is better, and either the model is not the dearest,
+    or the dearest alone is that good. Dearest is the highest of `single_cost`, ties included.
+    """
+    best = quality == quality.max(1, keepdims=True)
+    dearest = single_cost == single_cost.max()
+    cheaper_is_best = (best & ~dearest).any(1, keepdims=True)
+    return best & (~dearest | ~cheaper_is_best)
+
+
+def rci(
+    answer: Int[np.ndarray, " N"],
+    quality: Float[np.ndarray, "N K"],
+    single_cost: Float[np.ndarray, " K"],
+) -> float:
+    """Routing collapse index: share of queries answered by a model that was not the one to take.
+
+    1 - mean of sound(n, answer(n)), see `sound`: a query counts against the router where its
+    model is not among the best on that query, and where it is the dearest although a cheaper one
+    is as good (ORBIT, methods/base.py, `cal_rci`). ORBIT takes it where no budget holds the
+    router back; a study takes it at its largest budget. Of a strategy that runs several models,
+    the one whose answer it returns counts. The index comes from Lai and Ye 2026 (arXiv
+    2602.03478), whose own text was not at hand: what holds here is the code they share.
+
+    Args:
+        answer: the model whose answer each query got.
+        quality: true quality of every model on every query.
+        single_cost: mean cost of each model alone.
+    """
+    passed = sound(quality, single_cost)[np.arange(len(answer)), answer]
+    return float(1 - passed.mean())
+
+
+def cpt(
+    quality: Float[np.ndarray, " P"],
+    ran: Float[np.ndarray, "P K"],
+    single_cost: Float[np.ndarray, " K"],
+    single_quality: Float[np.ndarray, " K"],
+    share: float,
+) -> float:
+    """Call-performance threshold: least share of calls to the strong model that recovers `share`.
+
+    CPT(x%) is the least share of calls to the strong model at which the gap recovered,
+    PGR = (q - q_weak) / (q_strong - q_weak), is x% (Ong et al. 2024, arXiv 2406.18665;
+    lm-sys/RouteLLM, routellm/evals/evaluate.py, which interpolates linearly as well). Between
+    0 and 1; theirs is in percent.
+
+    They have two models. Here the strong one is the single model of highest mean quality, the
+    weak one that of lowest, of equals the cheapest, and a call is a query on which the strong
+    model ran, whether or not its answer was taken. With more models there is quality without the
+    strong one, so that 0 can be right. Where every point calls it, the points are joined to weak
+    alone, share 0. nan where no point recovers as much, or all models are equally good.
+    """
+    curve = _recovered(quality, ran, single_cost, single_quality)
+    if curve is None:
+        return np.nan
+    x, y = curve
+    reached = np.flatnonzero(y >= share - _SLACK)
+    if not len(reached):
+        return np.nan
+    i = int(reached[0])
+    if i == 0:
+        return float(x[0])
+    part = min(1, (share - y[i - 1]) / (y[i] - y[i - 1]))
+    return float(x[i - 1] + part * (x[i] - x[i - 1]))
+
+
+def apgr(
+    quality: Float[np.ndarray, " P"],
+    ran: Float[np.ndarray, "P K"],
+    single_cost: Float[np.ndarray, " K"],
+    single_quality: Float[np.ndarray, " K"],
+) -> float:
+    """Average performance gap recovered, over the share of calls to the strong model.
+
+    APGR = integral of PGR over that share from 0 to 1, see `cpt` (Ong et al. 2024, who
+    sum over ten shares; their code takes the trapezoids of the points it has, as is done here). Where no point has share 0 or 1, the curve ends at weak alone, PGR 0, and at strong
+    alone, PGR 1: with two models these are its ends. Mixing the two at random scores 1/2. nan
+    where all models are equally good.
+    """
+    curve = _recovered(quality, ran, single_cost, single_quality)
+    if curve is None:
+        return np.nan
+    x, y = curve
+    if x[-1] < 1:
+        x, y = np.append(x, 1), np.append(y, 1)
+    return float(np.trapezoid(y, x))
+
+
+def oracle_gap(strategy: float, mixing: float, oracle: float) -> float:
+    """Share of the gap between mixing single models and the oracle that a strategy closes.
+
+    (A - A_mixing) / (A_oracle - A_mixing) of areas, see `area`; A_mixing is that of the single
+    models' upper hull. 0 is what is had without looking at the query, 1 is the best any router
+    can do; strategies that run several models may pass it. The papers that speak of a gap closed
+    compare qualities whatever they cost; over all budgets, the areas are our reading. nan where
+    the oracle gains nothing.
+    """
+    gap = oracle - mixing
+    return float((strategy - mixing) / gap) if gap > _SLACK * abs(oracle) else np.nan
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that scores are worked out from: a strategy's points and what they are held against.
+
+    Attributes:
+        cost: `[P]` mean cost of each point, in the table's cost unit.
+        quality: `[P]` mean quality of each point.
+        ran: `[P, K]` share of queries on which each model ran.
+        single_cost: `[K]` mean cost of each model alone.
+        single_quality: `[K]` mean quality of each model alone.
+        floor: mean cost and quality where every query goes to the model cheapest for it.
+        ceiling: mean cost where every query goes to the model dearest for it.
+        collapsed: see `rci`, at the largest budget; nan where it was not worked out.
+        oracle: area of the oracle's frontier; nan where it was not drawn.
+    """
+
+    cost: Float[np.ndarray, " P"]
+    quality: Float[np.ndarray, " P"]
+    ran: Float[np.ndarray, "P K"]
+    single_cost: Float[np.ndarray, " K"]
+    single_quality: Float[np.ndarray, " K"]
+    floor: tuple[float, float]
+    ceiling: float
+    collapsed: float = np.nan
+    oracle: float = np.nan
+
+    @property
+    def area(self) -> float:
+        """Area under the points."""
+        return area(self.cost, self.quality, self.single_cost, self.single_quality)
+
+    @property
+    def mixing(self) -> float:
+        """Area under the single models' upper hull."""
+        hull = upper_hull(self.single_cost, self.single_quality)
+        single = self.single_cost, self.single_quality
+        return area(single[0][hull], single[1][hull], *single)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One way to put a frontier into a number.
+
+    Attributes:
+        of: the number, nan where it does not exist.
+        meaning: what it says, in a few words.
+        higher: whether more is better.
+        undefined: when it does not exist.
+    """
+
+    of: Callable[[Evidence], float]
+    meaning: str
+    higher: bool
+    undefined: str
+
+
+_EQUAL = "all models are equally good"
+
+SCORES: dict[str, Score] = {
+    "area": Score(
+        lambda e: e.area,
+        "mean quality from the cheapest to the dearest model's cost",
+        True,
+        "every model costs the same",
+    ),
+    "gain": Score(
+        lambda e: gain(e.cost, e.quality, e.single_cost, e.single_quality),
+        "most quality above mixing single models at one cost",
+        True,
+        "no point costs as much as the cheapest model",
+    ),
+    "aiq": Score(
+        lambda e: aiq(e.cost, e.quality, e.single_cost, e.single_quality),
+        "the area of the points' non-decreasing convex hull (RouterBench)",
+        True,
+        "every model costs the same",
+    ),
+    "nauc": Score(
+        lambda e: nauc(e.cost, e.quality, e.floor, e.ceiling),
+        "area from the least to the most a query can cost (ORBIT)",
+        True,
+        "there is no point",
+    ),
+    "peak": Score(
+        lambda e: peak(e.quality, e.floor),
+        "highest quality at any cost (ORBIT)",
+        True,
+        "there is no point",
+    ),
+    "qnc": Score(
+        lambda e: qnc(e.cost, e.quality, e.single_cost, e.single_quality, e.floor),
+        "share of the best single model's cost that buys its quality (ORBIT)",
+        False,
+        "no point is as good as the best single model, or that model is free",
+    ),
+    "rci": Score(
+        lambda e: e.collapsed,
+        "share of queries a cheaper or better model should have had (ORBIT)",
+        False,
+        "it was not worked out",
+    ),
+    "cpt50": Score(
+        lambda e: cpt(e.quality, e.ran, e.single_cost, e.single_quality, 0.5),
+        "strong model's calls that close half its lead over the weak (RouteLLM)",
+        False,
+        f"no point closes as much, or {_EQUAL}",
+    ),
+    "cpt80": Score(
+        lambda e: cpt(e.quality, e.ran, e.single_cost, e.single_quality, 0.8),
+        "strong model's calls that close 80% of its lead (RouteLLM)",
+        False,
+        f"no point closes as much, or {_EQUAL}",
+    ),
+    "apgr": Score(
+        lambda e: apgr(e.quality, e.ran, e.single_cost, e.single_quality),
+        "strong model's lead closed, averaged over its share of calls (RouteLLM)",
+        True,
+        _EQUAL,
+    ),
+    "oracle-gap": Score(
+        lambda e: oracle_gap(e.area, e.mixing, e.oracle),
+        "share closed of the area between mixing and the oracle",
+        True,
+        "the oracle gains nothing over mixing",
+    ),
+}
+"""The scores by name, in the order they are shown in."""
+
+
+def check_scores(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each of which is a score's and stands once.
+
+    Raises:
+        CascjaxError: an unknown name, or one that stands twice.
+    """
+    found: list[str] = []
+    for name in names:
+        if name not in SCORES:
+            raise unknown_name("score", name, SCORES)
+        if name in found:
+            raise CascjaxError(f"score {name!r} stands twice; name it once")
+        found.append(name)
+    return tuple(found)
+
+
+def _pareto(
+    x: Float[np.ndarray, " P"], y: Float[np.ndarray, " P"]
+) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, " F"]]:
+    """The points better than all cheaper ones, in rising cost; of equal cost the best."""
+    order = np.lexsort((-y, x))
+    x, y = x[order], y[order]
+    better = y > np.append(-np.inf, np.maximum.accumulate(y)[:-1])
+    return x[better], y[better]
+
+
+def _recovered(
+    quality: Float[np.ndarray, " P"],
+    ran: Float[np.ndarray, "P K"],
+    single_cost: Float[np.ndarray, " K"],
+    single_quality: Float[np.ndarray, " K"],
+) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]] | None:
+    """Gap recovered over the share of calls to the strong model, from share 0; None without gap."""
+    strong = np.lexsort((single_cost, -single_quality))[0]
+    weak = np.lexsort((single_cost, single_quality))[0]
+    gap = single_quality[strong] - single_quality[weak]
+    if not gap > _SLACK * abs(single_quality[strong]):
+        return None
+    recovered = (quality - single_quality[weak]) / gap
+    calls = np.clip(ran[:, strong], 0, 1)
+    order = np.lexsort((recovered, calls))
+    x, y = calls[order], recovered[order]
+    return (np.append(0, x), np.append(0, y)) if x[0] > 0 else (x, y)
