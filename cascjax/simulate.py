@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 import os
 import warnings
 from collections import deque
@@ -165,6 +166,49 @@ def totals(
     return queries.in_blocks(one_block, _block_floats() // held, progress)
 
 
+def query_outcomes(
+    strategy: Strategy,
+    parameters: Float[np.ndarray, "L *D"],
+    estimator: Estimator,
+    shape: tuple[int, int],
+    *,
+    rows: Int[np.ndarray, " n"] | None = None,
+    progress: Callable[[int], None] = lambda queries: None,
+) -> tuple[Bool[np.ndarray, "L n K"], Int[np.ndarray, "L n"]]:
+    """What each setting ran on every query, and whose answer it returned; on the host.
+
+    In blocks as `totals` works, but what comes back grows with the queries: L n (K + 4) bytes.
+
+    Args:
+        strategy: what to simulate; static.
+        parameters: L settings.
+        estimator: the estimates of all N queries.
+        shape: N and K.
+        rows: the queries to look at; by default all.
+        progress: see `totals`.
+
+    Raises:
+        CascjaxError: see `totals`.
+    """
+    settings = np.asarray(parameters, np.float32)
+    if not len(settings) or not (shape[0] if rows is None else len(rows)):
+        raise CascjaxError("nothing to simulate: there must be a query and a setting at least")
+    strategy = strategy.sized_for(estimator)
+    # The truth is not asked for, and takes no memory.
+    nothing = np.broadcast_to(np.float32(0), shape)
+    queries = _Queries(estimator, nothing, nothing, range(shape[0]) if rows is None else rows)
+
+    def one_block(block: _Block) -> list[tuple[np.ndarray, np.ndarray]]:
+        run, answer = _block_outcomes(strategy, settings, block)
+        count = int(np.count_nonzero(block.real))
+        return [(np.moveaxis(np.asarray(run), 0, -1)[:, :count], np.asarray(answer)[:, :count])]
+
+    held = strategy.footprint(shape[1]) + len(settings)
+    parts = queries.in_blocks(one_block, _block_floats() // held, progress, operator.add)
+    ran, answered = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    return ran, answered
+
+
 def _staged_totals(
     strategy: Strategy,
     settings: Float[np.ndarray, " L"],
@@ -219,6 +263,10 @@ class _Block:
         return jax.tree.unflatten(self.tree, leaves)
 
 
+def _added(total: Y, part: Y) -> Y:
+    return jax.tree.map(np.add, total, part)
+
+
 @dataclass(frozen=True)
 class _Queries:
     """Some rows of a table with what is believed of them, to be worked on in blocks."""
@@ -243,7 +291,11 @@ class _Queries:
         return _Block(beliefs, quality, cost, np.arange(size) < len(rows), tree, turned)
 
     def in_blocks(
-        self, kernel: Callable[[_Block], Y], room: int, progress: Callable[[int], None]
+        self,
+        kernel: Callable[[_Block], Y],
+        room: int,
+        progress: Callable[[int], None],
+        join: Callable[[Y, Y], Y] = _added,
     ) -> Y:
         """The sum of what a kernel returns for each block.
 
@@ -251,6 +303,7 @@ class _Queries:
             kernel: from a block to float64 arrays on the host.
             room: queries a block may hold, if there are as many.
             progress: called with the number of queries of each block as it ends.
+            join: how to add up, in the order of the queries.
         """
         size = _power_of_two(min(len(self.rows), max(_LANES, room)))
 
@@ -259,7 +312,7 @@ class _Queries:
             fits = size
             if len(rows) > fits:
                 parts = (sums(rows[start : start + fits]) for start in range(0, len(rows), fits))
-                return functools.reduce(_added, parts)
+                return functools.reduce(join, parts)
             try:
                 part = kernel(self.block(rows, fits))
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -287,7 +340,7 @@ class _Queries:
         blocks = [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
         with ThreadPoolExecutor(_workers()) as pool:
             # In order, so that the sum is the same whichever thread is faster.
-            return functools.reduce(_added, _mapped_ahead(pool, sums, blocks))
+            return functools.reduce(join, _mapped_ahead(pool, sums, blocks))
 
 
 def _mapped_ahead(
@@ -305,10 +358,6 @@ def _mapped_ahead(
     finally:
         for one in ahead:
             one.cancel()
-
-
-def _added(total: Y, part: Y) -> Y:
-    return jax.tree.map(np.add, total, part)
 
 
 def _is_memory(error: Exception) -> bool:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Estimates:
-    """What is believed of every model, given what has run.
+    """What is believed of every model, given what has run; of a batch of queries, or of one.
 
     Attributes:
         quality: `[B, K]` mean of each model's quality.
@@ -22,14 +22,14 @@ class Estimates:
         cost: `[B, K]` cost of each model, in the table's cost unit.
     """
 
-    quality: Float[Array, "B K"]
-    covariance: Float[Array, "B K"] | Float[Array, "B K K"]
-    cost: Float[Array, "B K"]
+    quality: Float[Array, "*B K"]
+    covariance: Float[Array, "*B K"] | Float[Array, "*B K K"]
+    cost: Float[Array, "*B K"]
 
     @property
-    def variance(self) -> Float[Array, "B K"]:
+    def variance(self) -> Float[Array, "*B K"]:
         """Of each model's estimate alone: the covariance's diagonal."""
-        if self.covariance.ndim == 2:
+        if self.covariance.ndim == self.quality.ndim:
             return self.covariance
         return jnp.diagonal(self.covariance, axis1=-2, axis2=-1)
 

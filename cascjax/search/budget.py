@@ -1,7 +1,7 @@
-"""Parameters for a budget: two neighbours of the mean cost wanted, and how to mix them."""
+"""Parameters for a budget or a target: two neighbours of what is wanted, and how to mix them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -26,22 +26,27 @@ _ROUNDS = 16
 
 _CLOSE = 1e-3
 """Neighbours whose costs differ by less than this share of the budgets' range are close enough:
-mixing them then loses about 1e-6 of quality, since the loss falls with the square."""
+mixing them then loses about 1e-6 of quality, since the loss falls with the square. The same of
+qualities and targets."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Parameters of one strategy for P budgets.
+    """Parameters of one strategy for P budgets, or P targets of quality.
 
     Attributes:
         parameters: `[P, 2]` two neighbouring settings, cheap then dear.
-        gamma: `[P]` share of queries that take the dear one, so that expected cost is the budget.
+        gamma: `[P]` share of queries that take the dear one, so that expected cost is the budget,
+            or expected quality the target.
         cost: `[P]` mean cost on the queries fitted on.
         quality: `[P]` mean quality on the queries fitted on.
         reach: `[P]` 0 where the budget is met, -1 where it lies below the cheapest reachable
             cost, 1 where it lies above the dearest: then the nearest reachable setting stands.
+            Of targets: -1 above the highest reachable quality, 1 where the cheapest setting that
+            meets the target gives more.
         cheapest: lowest mean cost the strategy reaches.
         dearest: highest mean cost the strategy reaches.
+        best: highest mean quality the strategy reaches.
     """
 
     parameters: Float[np.ndarray, "P 2"]
@@ -51,11 +56,12 @@ class Fit:
     reach: Int[np.ndarray, " P"]
     cheapest: float
     dearest: float
+    best: float
 
 
 def simulate_settings(
     strategy: Strategy,
-    parameters: Float[np.ndarray, " L"],
+    parameters: Float[np.ndarray, "L *D"],
     estimator: Estimator,
     table: Table,
     *,
@@ -71,7 +77,7 @@ def simulate_settings(
         # Where each setting is worked out by itself, always as many: one program to compile.
         short = 0 if most > SETTINGS else most - len(part)
         sums = totals(
-            strategy, np.append(part, np.repeat(part[-1:], short)), estimator,
+            strategy, np.concatenate([part, np.repeat(part[-1:], short, axis=0)]), estimator,
             table.quality, table.cost, rows=rows, usage=usage, progress=progress,
         )  # fmt: skip
         parts.append(sums[: len(part)].means())
@@ -102,11 +108,76 @@ def fit_budgets(
         progress: called with the number of queries of each block as it ends, see `totals`.
         rows: the queries to fit on; by default all.
     """
+    pool = _searched(strategy, estimator, table, budgets, progress, rows, targets=False)
+    return _mix(pool, budgets)
+
+
+def fit_targets(
+    strategy: Strategy,
+    estimator: Estimator,
+    table: Table,
+    targets: Float[np.ndarray, " P"],
+    progress: Callable[[int], None] = lambda queries: None,
+    *,
+    rows: Int[np.ndarray, " n"] | None = None,
+) -> Fit:
+    """Finds, for every target, the settings of least mean cost whose mean quality reaches it.
+
+    As `fit_budgets`, with cost and quality in each other's place.
+
+    Args:
+        strategy: what to fit.
+        estimator: estimates of the table's queries.
+        table: their true quality and cost.
+        targets: mean qualities wanted.
+        progress: see `fit_budgets`.
+        rows: the queries to fit on; by default all.
+    """
+    pool = _searched(strategy, estimator, table, targets, progress, rows, targets=True)
+    turned = _mix(pool, -targets)
+    fit = replace(
+        turned,
+        parameters=turned.parameters[:, ::-1], gamma=1 - turned.gamma,
+        cost=-turned.quality, quality=-turned.cost,
+        cheapest=float(-pool[2].max()), dearest=float(-pool[2].min()), best=float(-pool[1].min()),
+    )  # fmt: skip
+    # Quality need not rise with cost: one setting alone may meet the target for less.
+    parameter, quality, cost = pool[0], -pool[1], -pool[2]
+    alone = np.where(quality >= targets[:, None], cost, np.inf)
+    best = alone.argmin(1)
+    less = (alone.min(1) <= fit.cost) & (fit.reach >= 0)
+    return replace(
+        fit,
+        parameters=np.where(less[:, None], parameter[best, None], fit.parameters),
+        gamma=np.where(less, 0, fit.gamma),
+        cost=np.where(less, cost[best], fit.cost),
+        quality=np.where(less, quality[best], fit.quality),
+        reach=np.where(less & (quality[best] > targets), 1, np.minimum(fit.reach, 0)),
+    )
+
+
+def _searched(
+    strategy: Strategy,
+    estimator: Estimator,
+    table: Table,
+    wanted: Float[np.ndarray, " P"],
+    progress: Callable[[int], None],
+    rows: Int[np.ndarray, " n"] | None,
+    *,
+    targets: bool,
+) -> Float[np.ndarray, "3 L"]:
+    """Settings in rising parameter with their mean cost and mean quality, close to all wanted.
+
+    Of targets the second row is -quality and the third -cost, so that a target is a budget.
+    """
+    if targets:
+        wanted = -wanted
     strategy = strategy.sized_for(estimator)
     most, sketch = _at_once(strategy, estimator), Sketch(table, estimator, rows)
     count = table.n_queries if rows is None else len(rows)
     # float32 from the start: what is returned is what was simulated.
     family = _float32(strategy.family(sketch, most))
+    spread = np.ptp(sketch.quality) + sketch.ante.std() if targets else np.ptp(sketch.cost)
 
     def refined(
         parameters: Float[np.ndarray, " L"], some: Int[np.ndarray, " n"] | None
@@ -116,13 +187,15 @@ def fit_budgets(
                 strategy, parameters, estimator, table, rows=some, usage=False,
                 progress=progress if some is rows else lambda queries: None,
             )  # fmt: skip
+            if targets:
+                return np.stack([parameters, -means.quality, -means.cost])
             return np.stack([parameters, means.cost, means.quality])
 
         pool = simulate(parameters)
         for _ in range(_ROUNDS):
-            left, right = _neighbours(pool, budgets)
+            left, right = _neighbours(pool, wanted)
             gap = np.abs(pool[1, left] - pool[1, right])
-            wide = np.flatnonzero((left != right) & (gap > _CLOSE * np.ptp(sketch.cost)))
+            wide = np.flatnonzero((left != right) & (gap > _CLOSE * spread))
             pairs = np.unique(np.stack([left[wide], right[wide]], axis=1), axis=0)[:most]
             new = _between(strategy, pool[0, pairs], most)
             new = np.setdiff1d(new, pool[0])
@@ -135,13 +208,13 @@ def fit_budgets(
     if most > SETTINGS and count > 4 * _SAMPLE:
         # A sample shows where the budgets lie, but for its error; there all settings are spent.
         pool = refined(family, (np.arange(count) if rows is None else rows)[:: count // _SAMPLE])
-        error = 2 * np.ptp(sketch.cost) / np.sqrt(_SAMPLE)
-        ends = [_neighbours(pool, budgets + side * error) for side in (-1, 1)]
+        error = 2 * spread / np.sqrt(_SAMPLE)
+        ends = [_neighbours(pool, wanted + side * error) for side in (-1, 1)]
         near = pool[0, np.stack([*ends[0], *ends[1]], axis=1)]
         near = np.unique(np.stack([near.min(1), near.max(1)], axis=1), axis=0)
         coarse = np.union1d(family[:: most // SETTINGS], pool[0, [0, -1]])
         family = np.union1d(coarse, _between(strategy, near, most - len(coarse)))
-    return _mix(refined(family, rows), budgets)
+    return refined(family, rows)
 
 
 def _between(
@@ -197,4 +270,5 @@ def _mix(pool: Float[np.ndarray, "3 L"], budgets: Float[np.ndarray, " P"]) -> Fi
         reach=reach,
         cheapest=float(cost.min()),
         dearest=float(cost.max()),
+        best=float(quality.max()),
     )

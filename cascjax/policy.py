@@ -1,0 +1,839 @@
+"""Policies: what a fit found, ready to decide for a live system, kept in a file.
+
+The file is JSON: `format`, `version`, `checksum` (SHA-256 of the canonical JSON of all the rest)
+and the fields of `Policy`, arrays as lists. Numbers are written with all their digits, so that
+what is loaded decides like what was saved.
+"""
+
+import functools
+import hashlib
+import json
+import math
+import os
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from cascjax import __version__
+from cascjax.errors import CascjaxError, unknown_name
+from cascjax.estimators import Estimates, Independent, noise_level, noisy, supplied, truth
+from cascjax.io.files import atomic_write, one_line
+from cascjax.strategies import STRATEGIES, Strategy, strategy
+from cascjax.table import Table
+
+FORMAT, VERSION = "cascjax-policy", 1
+
+COST = "cost"
+"""The name of the table's own cost, the first of every policy's."""
+
+_BLOCK = 1 << 20
+"""Numbers that queries decided at once may take."""
+
+_ROWS = 1 << 14
+"""Rows of a table looked at at once."""
+
+_LARGEST = 1 << 12
+"""Settings, or steps, that a policy may have at most; what a file says is not believed beyond."""
+
+Numbers: TypeAlias = Float[np.ndarray, "*B K"] | Float[Array, "*B K"]
+Ran: TypeAlias = Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"]
+Kind: TypeAlias = Literal["supplied", "noisy", "truth"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a rule was asked for and gave on the queries it was fitted on; R costs.
+
+    Attributes:
+        n_fit: queries.
+        quality: mean quality.
+        cost: R mean costs, in the units of the policy's costs.
+        budget: R bounds on mean cost, None where there is none.
+        margin: how far below each budget it was fitted, for the confidence asked for.
+        reachable: lowest and highest mean cost within reach, where one cost was fitted.
+    """
+
+    n_fit: int
+    quality: float
+    cost: tuple[float, ...]
+    budget: tuple[float | None, ...]
+    margin: tuple[float, ...]
+    reachable: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A mixture of M settings of a strategy: each query takes one of them at random.
+
+    Attributes:
+        parameters: `[M]` or `[M, D]` a setting a row: one number, or one a step.
+        weights: `[M]` share of queries that take each; they sum to 1.
+        prices: `[M, R]` how a setting weighs the R costs into the one cost the strategy sees,
+            sum_r prices[m, r] c_r; None where it sees the first cost as it is.
+        fitted: what it gave when it was fitted, if it was.
+    """
+
+    parameters: Float[np.ndarray, "M *D"]
+    weights: Float[np.ndarray, " M"]
+    prices: Float[np.ndarray, "M R"] | None = None
+    fitted: Fitted | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the estimates of a table's queries come from.
+
+    Attributes:
+        kind: "supplied" by the table; "noisy", the truth under noise; or the "truth" itself.
+        noise: the four sigmas of noisy estimates, see `cascjax.estimators.noisy`.
+        seed: of the noise, and of the split where the table has none.
+    """
+
+    kind: Kind = "supplied"
+    noise: tuple[float, float, float, float] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """What a strategy may be shown of a table's queries.
+
+    Attributes:
+        estimator: estimates of quality and of the first cost.
+        more: estimates of each further cost before a model runs, each `[N, K]`.
+    """
+
+    estimator: Independent
+    more: tuple[Float[np.ndarray, "N K"], ...] = ()
+
+    def priced(self, prices: Float[np.ndarray, " R"] | None) -> Independent:
+        """The estimates with all costs weighed into one; without prices the first as it is."""
+        if prices is None:
+            return self.estimator
+        # Only what is yet to run is ever weighed, so one matrix serves before and after.
+        cost = np.float32(prices[0]) * np.asarray(self.estimator.cost_ante)
+        for price, ante in zip(prices[1:], self.more, strict=True):
+            if price:
+                cost = cost + np.float32(price) * ante
+        return replace(self.estimator, cost_ante=cost, cost_post=cost)
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """A strategy with its parameters, and all that deciding for new queries needs.
+
+    The K models are in the order of `models`: every axis K, and every index returned, counts in
+    it. The R costs begin with the table's own, named "cost".
+
+    Attributes:
+        strategy: the strategy, with its options.
+        models: K names, in rising mean cost on the queries fitted on.
+        rule: the mixture of settings of all queries, but those of the groups below.
+        sigma: `[K]` standard deviation of the quality estimate before minus after a model runs.
+        mean_costs: `[R, K]` mean costs of each model on the queries fitted on.
+        costs: R names.
+        cost_units: R units.
+        group_rules: rules of their own, by the name of the group.
+        source: where estimates of a table's queries come from.
+        scale: `[K]` correction: sigma is multiplied by it.
+        offset: `[K]` correction: added to quality estimates before a model has run.
+        fingerprint: of the table it was fitted on, see `fingerprint`; "" where there was none.
+        record: what else was asked for and found, for the reader: JSON.
+        version: of the library that made it.
+
+    Raises:
+        CascjaxError: sizes do not fit, or a number is out of its range.
+    """
+
+    strategy: Strategy
+    models: tuple[str, ...]
+    rule: Rule
+    sigma: Float[np.ndarray, " K"]
+    mean_costs: Float[np.ndarray, "R K"]
+    costs: tuple[str, ...] = (COST,)
+    cost_units: tuple[str, ...] = ("",)
+    group_rules: Mapping[str, Rule] = field(default_factory=dict)
+    source: Source = field(default_factory=Source)
+    scale: Float[np.ndarray, " K"] | None = None
+    offset: Float[np.ndarray, " K"] | None = None
+    fingerprint: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    version: str = __version__
+
+    def __post_init__(self):
+        k = len(self.models)
+        put = functools.partial(object.__setattr__, self)
+        # Sizing of quadratures belongs to the estimates at hand, not to the rule.
+        if getattr(self.strategy, "panels", None) is not None:
+            put("strategy", replace(self.strategy, panels=None))  # pyright: ignore[reportCallIssue]
+        put("scale", np.ones(k, np.float32) if self.scale is None else self.scale)
+        put("offset", np.zeros(k, np.float32) if self.offset is None else self.offset)
+        for name in ("sigma", "mean_costs", "scale", "offset"):
+            put(name, _to_float32(getattr(self, name)))
+        put("rule", _in_float32(self.rule))
+        put("group_rules", {name: _in_float32(rule) for name, rule in self.group_rules.items()})
+        _check_policy(self)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that have rules of their own."""
+        return tuple(self.group_rules)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The default rule, then those of the groups."""
+        return (self.rule, *self.group_rules.values())
+
+    @property
+    def corrected(self) -> bool:
+        """Whether estimates are corrected before the strategy sees them."""
+        return bool(np.any(self.scale != 1) or np.any(self.offset != 0))
+
+    def estimates(
+        self, quality: Numbers | Sequence[float], run: Ran, cost: Numbers | None = None
+    ) -> Estimates:
+        """The estimates of a query, or of a batch, from a live system's quality numbers.
+
+        Args:
+            quality: `[K]` or `[B, K]` quality as now believed: of the models that have run, as
+                seen of their answers; of the others, as expected.
+            run: the models that have run.
+            cost: expected costs; by default the means of the queries fitted on.
+        """
+        quality = np.asarray(quality, np.float32)
+        variance = np.where(run, np.float32(0), np.square(self.sigma))
+        if cost is None:
+            cost = np.broadcast_to(self.mean_costs[0], quality.shape)
+        return Estimates(
+            jnp.asarray(quality), jnp.asarray(variance), jnp.asarray(cost, jnp.float32)
+        )
+
+    def next_model(
+        self,
+        estimates: Estimates,
+        run: Ran,
+        key: Array | int | None = None,
+        *,
+        group: str | int | Sequence[str] | Int[np.ndarray, " B"] | None = None,
+        more_costs: Mapping[str, Numbers] | None = None,
+    ) -> int | Int[np.ndarray, " B"]:
+        """The model to run next, or `STOP`, -1; of one query, or of each in a batch.
+
+        A rule that mixes settings draws one for each query, so a query must be given the same key
+        at each of its steps, and a row of a batch the same place. Compiled once for each batch
+        size.
+
+        Args:
+            estimates: as `estimates` makes them, of one query or of B; not corrected.
+            run: `[K]` or `[B, K]` the models that have run.
+            key: a JAX random key, or a whole number such as the query's own; a batch draws one
+                number a row from it. May be left out where no rule mixes settings.
+            group: the query's group, or one a row: names, or places in `groups`, -1 for none.
+                Names without a rule of their own fall under the default.
+            more_costs: expected further costs by name, shaped as the estimates; by default the
+                means of the queries fitted on.
+
+        Returns:
+            An index into `models` or -1; an array of them for a batch.
+
+        Raises:
+            CascjaxError: a shape is wrong, a quality or cost is not finite, the key is missing,
+                or a name is unknown.
+        """
+        k = len(self.models)
+        # Of the host from here on: a query is decided by one call of one program.
+        run = np.asarray(run)
+        quality, cost = np.asarray(estimates.quality), np.asarray(estimates.cost)
+        covariance = np.asarray(estimates.covariance)
+        batch = run.shape[:-1]
+        if run.ndim not in (1, 2) or run.shape[-1] != k or run.dtype != bool:
+            raise CascjaxError(f"run must be booleans [{k}] or [B, {k}], not {_shape(run)}")
+        fits = quality.shape == cost.shape == run.shape
+        if not fits or covariance.shape not in (run.shape, (*run.shape, k)):
+            raise CascjaxError(
+                f"estimates of shapes {_shape(quality)}, {_shape(covariance)}, {_shape(cost)} do"
+                f" not fit run of {_shape(run)}: give quality and cost of its shape, and"
+                f" covariance of its shape or with one more axis of {k}"
+            )
+        for name, value in (("quality", quality), ("covariance", covariance), ("cost", cost)):
+            if not np.isfinite(value).all():
+                raise CascjaxError(f"the estimates hold a {name} that is not finite; give numbers")
+        costs = None
+        if more_costs:
+            costs = self._all_costs(cost, more_costs)
+        if key is None:
+            if any(len(rule.weights) > 1 for rule in self.rules):
+                raise CascjaxError(
+                    "the policy mixes settings at random: give each query a key, the same at each"
+                    " of its steps"
+                )
+            key = 0
+        if isinstance(key, int | np.integer):
+            key = np.uint32(int(key) & 0xFFFFFFFF)  # pyright: ignore[reportAssignmentType]
+        which = None if group is None else self.rule_of(group, batch)
+        chosen = _decided(
+            self.strategy, self._on_device, quality, covariance, cost, costs, run, key, which
+        )
+        return np.asarray(chosen) if batch else int(chosen[0])
+
+    def answer(self, estimates: Estimates, run: Ran) -> int | Int[np.ndarray, " B"]:
+        """The model whose answer to return once nothing more is run, of one query or of each."""
+        run = np.asarray(run)
+        if not run.any(axis=-1).all():
+            raise CascjaxError("a query on which nothing has run has no answer: run a model first")
+        answer = np.asarray(_answered(self.strategy, estimates, run))
+        return answer if run.ndim == 2 else int(answer[0])
+
+    def rule_of(
+        self,
+        group: str | int | Sequence[str] | Int[np.ndarray, " B"],
+        batch: tuple[int, ...] | None = None,
+    ) -> Int[np.ndarray, "*B"]:
+        """Places in `rules` of groups given by name or by place in `groups`.
+
+        Raises:
+            CascjaxError: there is no such place, or not one for each query of the batch.
+        """
+        if isinstance(group, str):
+            group = self.groups.index(group) if group in self.group_rules else -1
+        elif not isinstance(group, int | np.integer | np.ndarray):
+            known = {name: i for i, name in enumerate(self.groups)}
+            group = np.array([known.get(name, -1) for name in group], np.int32)
+        places = np.asarray(group) + 1
+        if places.size and not (places.min() >= 0 and places.max() < len(self.rules)):
+            raise CascjaxError(
+                f"there are {len(self.groups)} groups of their own rule, so a group's number goes"
+                f" from -1, none of them, to {len(self.groups) - 1}"
+            )
+        if batch is not None and places.shape not in ((), batch):
+            raise CascjaxError(f"{places.shape[0]} groups do not fit {batch} queries")
+        return places if batch is None else np.broadcast_to(places, batch)
+
+    def _all_costs(
+        self, cost: np.ndarray, more_costs: Mapping[str, Numbers]
+    ) -> Float[np.ndarray, "R *B K"]:
+        for name, of in more_costs.items():
+            if name not in self.costs[1:]:
+                raise unknown_name("cost", name, self.costs[1:])
+            if np.shape(of) != cost.shape or not np.isfinite(np.asarray(of)).all():
+                raise CascjaxError(f"more_costs {name!r} must be finite, of shape {_shape(cost)}")
+        means = zip(self.costs[1:], self.mean_costs[1:], strict=True)
+        rest = [np.broadcast_to(more_costs.get(name, mean), cost.shape) for name, mean in means]
+        return np.stack([cost, *rest])
+
+    @functools.cached_property
+    def _on_device(self) -> "_Rules":
+        return _Rules.of(self)
+
+    def matched(self, table: Table) -> Table:
+        """The table of the policy's models, in its order.
+
+        Raises:
+            CascjaxError: the table lacks a model, or a cost that the policy weighs.
+        """
+        missing = [name for name in self.models if name not in table.models]
+        if missing:
+            raise CascjaxError(
+                f"the policy chooses among models the table lacks: {', '.join(missing)};"
+                f" the table has {', '.join(table.models) or 'no names of models'}"
+            )
+        lacking = [name for name in self.costs[1:] if name not in _more_costs(table)]
+        if lacking:
+            raise CascjaxError(
+                f"the table lacks a cost the policy was fitted with: {', '.join(lacking)};"
+                f" bring it as the column '{COST}.{lacking[0]}'"
+            )
+        return table if table.models == self.models else table.select_models(self.models)
+
+    def estimator(self, table: Table) -> Independent:
+        """Estimates of a table's queries, by the policy's own sigma and mean costs.
+
+        Models are in the order of the policy, see `matched`. Not corrected yet, see `beliefs`.
+        The table's own quality_sigma counts for more than the policy's.
+
+        Raises:
+            CascjaxError: what `matched` refuses, or the table lacks the estimates.
+        """
+        table = self.matched(table)
+        if self.source.kind == "truth":
+            return truth(table)
+        if self.source.kind == "noisy":
+            key = jax.random.key(self.source.seed)
+            return replace(noisy(table, key, self.source.noise or "low"), sigma=self.sigma[None])
+        shape = table.cost.shape
+        if table.quality_sigma is None:
+            table = replace(table, quality_sigma=np.broadcast_to(self.sigma, shape))
+        if table.cost_ante is None:
+            table = replace(table, cost_ante=np.broadcast_to(self.mean_costs[0], shape))
+        given = supplied(table, np.arange(0))
+        # One row for all where it is one: a matrix of the table's size is not read then.
+        sigma = np.asarray(given.sigma)
+        return replace(given, sigma=sigma[:1]) if sigma.strides[0] == 0 else given
+
+    def beliefs(self, table: Table) -> Beliefs:
+        """What the strategy is shown of a table's queries: estimates, corrected, and all costs."""
+        table = self.matched(table)
+        estimator = self.estimator(table)
+        if self.corrected:
+            estimator = replace(
+                estimator,
+                quality_ante=np.asarray(estimator.quality_ante) + self.offset,
+                sigma=np.asarray(estimator.sigma) * self.scale,
+            )
+        if self.source.kind == "truth":
+            return Beliefs(estimator, tuple(_more_costs(table)[name] for name in self.costs[1:]))
+        shape = table.cost.shape
+        return Beliefs(estimator, tuple(np.broadcast_to(m, shape) for m in self.mean_costs[1:]))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the policy to a file, whole or not at all.
+
+        Raises:
+            CascjaxError: the file cannot be written.
+        """
+        content = _to_json(self)
+        content["checksum"] = _checksum(content)
+        text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+        with atomic_write(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load_policy(path: str | os.PathLike[str]) -> Policy:
+    """The policy that `Policy.save` wrote.
+
+    Raises:
+        CascjaxError: the file is missing, no policy, of another version of the format, damaged,
+            or holds what no policy can hold.
+    """
+    if Path(path).is_dir():
+        raise CascjaxError(f"cannot read {path}: it is a folder; name a file")
+    with one_line(f"cannot read {path}"):
+        content = Path(path).read_bytes()
+    try:
+        found = json.loads(content.decode("utf-8"), parse_constant=_refused_constant)
+    except (ValueError, RecursionError) as error:
+        raise CascjaxError(
+            f"{path} is damaged, or no policy: it is not JSON; bring the file that 'cascjax fit'"
+            " wrote, or fit again"
+        ) from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise CascjaxError(f"{path} is no policy: bring a file that 'cascjax fit' wrote")
+    if found.get("version") != VERSION:
+        raise CascjaxError(
+            f"{path} has version {str(found.get('version'))[:20]} of the policy format, and cascjax"
+            f" {__version__} reads version {VERSION}: fit again, or use the cascjax it was made"
+            f" with, {str(found.get('library'))[:20]}"
+        )
+    checksum = found.pop("checksum", None)
+    if checksum != _checksum(found):
+        raise CascjaxError(
+            f"{path} is damaged: its checksum does not fit what it holds; restore it, or fit again"
+        )
+    try:
+        return _from_json(found)
+    except CascjaxError as error:
+        raise CascjaxError(f"{path}: {error}") from error
+
+
+def fingerprint(table: Table) -> str:
+    """A hash of the table's true qualities and costs: the same table has the same one."""
+    found = hashlib.sha256(f"{table.quality.shape} {table.models}".encode())
+    for start in range(0, table.n_queries, _ROWS):
+        rows = slice(start, start + _ROWS)
+        for column in (table.quality, table.cost):
+            found.update(np.ascontiguousarray(column[rows], "<f4").tobytes())
+    return found.hexdigest()
+
+
+# Deciding.
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Rules:
+    """The rules of a policy and its corrections, as one call needs them; G rules, M settings.
+
+    Attributes:
+        parameters: `[G, M, D]` one a step.
+        upto: `[G, M]` shares summed up, infinite from the last setting on.
+        prices: `[G, M, R]` or None.
+        mean_costs: `[R, K]` mean costs.
+        scale: `[K]` or None where nothing is corrected.
+        offset: `[K]` or None.
+    """
+
+    parameters: Float[Array, "G M D"]
+    upto: Float[Array, "G M"]
+    prices: Float[Array, "G M R"] | None
+    mean_costs: Float[Array, "R K"]
+    scale: Float[Array, " K"] | None
+    offset: Float[Array, " K"] | None
+
+    @classmethod
+    def of(cls, policy: Policy) -> "_Rules":
+        rules = policy.rules
+        most = max(len(rule.weights) for rule in rules)
+        steps = max(rule.parameters.shape[1] if rule.parameters.ndim > 1 else 1 for rule in rules)
+        alone = np.eye(1, len(policy.costs), dtype=np.float32)
+
+        def filled(of: Float[np.ndarray, "M C"]) -> Float[np.ndarray, "N C"]:
+            return np.concatenate([of, np.repeat(of[-1:], most - len(of), axis=0)])
+
+        def each_step(of: Float[np.ndarray, "M *D"]) -> Float[np.ndarray, "M E"]:
+            of = of.reshape(len(of), -1)
+            return of[:, np.minimum(np.arange(steps), of.shape[1] - 1)]
+
+        def summed(weights: Float[np.ndarray, " M"]) -> Float[np.ndarray, " N"]:
+            upto = np.full(most, np.inf)
+            upto[: len(weights) - 1] = np.cumsum(weights)[:-1]
+            return upto.astype(np.float32)
+
+        priced = any(rule.prices is not None for rule in rules)
+        prices = [alone if rule.prices is None else rule.prices for rule in rules]
+        return cls(
+            jnp.array(np.stack([filled(each_step(rule.parameters)) for rule in rules])),
+            jnp.array(np.stack([summed(rule.weights) for rule in rules])),
+            jnp.array(np.stack([filled(p) for p in prices])) if priced else None,
+            jnp.array(policy.mean_costs),
+            jnp.array(policy.scale) if policy.corrected else None,
+            jnp.array(policy.offset) if policy.corrected else None,
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decided(
+    strategy: Strategy,
+    rules: _Rules,
+    quality: Float[Array, "*B K"],
+    covariance: Float[Array, "*B K"] | Float[Array, "*B K K"],
+    cost: Float[Array, "*B K"],
+    costs: Float[Array, "R *B K"] | None,
+    run: Bool[Array, "*B K"],
+    key: Array,
+    which: Int[Array, "*B"] | None,
+) -> Int[Array, " B"]:
+    """The next model of every query: draws a setting, corrects and prices, asks the strategy."""
+    n, k = (run.shape[0] if run.ndim == 2 else 1), run.shape[-1]
+    diagonal = covariance.ndim == run.ndim
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.key(key) if key.ndim == 0 else jax.random.wrap_key_data(key)
+    number = jnp.float32 if quality.dtype != jnp.float64 else quality.dtype
+    quality, cost = (x.reshape(n, k).astype(number) for x in (quality, cost))
+    covariance = covariance.reshape((n, k) if diagonal else (n, k, k)).astype(number)
+    run = run.reshape(n, k)
+    place = jnp.zeros(n, jnp.int32) if which is None else which.reshape(n)
+    draw = jnp.zeros(n)
+    if rules.upto.shape[1] > 1:
+        draw = jax.random.uniform(key, (n,))
+    setting = jnp.sum(draw[:, None] >= rules.upto[place], axis=-1)
+    rows = {
+        "parameters": rules.parameters[place, setting],
+        "quality": quality,
+        "covariance": covariance,
+        "cost": cost,
+        "run": run,
+    }
+    if rules.prices is not None:
+        rows["prices"] = rules.prices[place, setting]
+        if costs is not None:
+            rows["costs"] = jnp.moveaxis(costs.reshape(-1, n, k), 0, 1)
+
+    def one(row: dict[str, Array]) -> Int[Array, ""]:
+        quality, covariance, cost, run = (
+            row[name] for name in ("quality", "covariance", "cost", "run")
+        )
+        if rules.prices is not None:
+            every = row.get("costs", jnp.concatenate([cost[None], rules.mean_costs[1:]]))
+            cost = jnp.sum(row["prices"][:, None] * every, axis=0)
+        if rules.scale is not None and rules.offset is not None:
+            scale = jnp.where(run, 1, rules.scale)
+            quality = quality + jnp.where(run, 0, rules.offset)
+            covariance = covariance * (scale * scale if diagonal else scale[:, None] * scale)
+        believed = Estimates(quality[None], covariance[None], cost[None])
+        return strategy.next_model(row["parameters"], believed, run[None])[0]
+
+    at_once = max(1, _BLOCK // (8 * strategy.footprint(k)))
+    if n <= at_once:
+        return jax.vmap(one)(rows)
+    return jax.lax.map(one, rows, batch_size=at_once)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _answered(
+    strategy: Strategy, estimates: Estimates, run: Bool[Array, "*B K"]
+) -> Int[Array, " B"]:
+    quality, cost = (jnp.atleast_2d(x) for x in (estimates.quality, estimates.cost))
+    covariance = estimates.covariance[None] if run.ndim == 1 else estimates.covariance
+    return strategy.answer(Estimates(quality, covariance, cost), jnp.atleast_2d(run))
+
+
+# The file.
+
+
+def _to_json(policy: Policy) -> dict[str, Any]:
+    def listed(of: np.ndarray | None) -> Any:
+        return None if of is None else of.tolist()
+
+    def of_rule(rule: Rule) -> dict[str, Any]:
+        found = {name: listed(getattr(rule, name)) for name in ("parameters", "weights", "prices")}
+        of = rule.fitted
+        return found | {
+            "fitted": of and {f.name: _plain(getattr(of, f.name)) for f in fields(Fitted)}
+        }
+
+    of = policy.strategy
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "library": policy.version,
+        "strategy": {
+            "name": of.name,
+            "options": {f.name: getattr(of, f.name) for f in fields(of) if f.name != "panels"},
+        },
+        "models": list(policy.models),
+        "costs": list(policy.costs),
+        "cost_units": list(policy.cost_units),
+        "rule": of_rule(policy.rule),
+        "group_rules": {name: of_rule(rule) for name, rule in policy.group_rules.items()},
+        "source": {f.name: _plain(getattr(policy.source, f.name)) for f in fields(Source)},
+        "sigma": listed(policy.sigma),
+        "mean_costs": listed(policy.mean_costs),
+        "scale": listed(policy.scale),
+        "offset": listed(policy.offset),
+        "fingerprint": policy.fingerprint,
+        "record": dict(policy.record),
+    }
+
+
+def _from_json(found: dict[str, Any]) -> Policy:
+    """A policy of what a file holds, each field held to its type.
+
+    Raises:
+        CascjaxError: a field is missing, unknown or of the wrong type.
+    """
+    _known(found, "the policy", _to_json_keys())
+    kind = _typed(found, "strategy", dict)
+    _known(kind, "strategy", ("name", "options"))
+    models, costs, units = (_names(found, name) for name in ("models", "costs", "cost_units"))
+    source = _typed(found, "source", dict)
+    _known(source, "source", [f.name for f in fields(Source)])
+    if source["kind"] not in typing.get_args(Kind):
+        raise unknown_name("kind of estimates", str(source["kind"]), typing.get_args(Kind))
+    noise = source["noise"]
+    if noise is not None:
+        noise = tuple(_array(source, "noise", 1).tolist())
+        noise_level(noise)  # pyright: ignore[reportArgumentType]
+    seed = _typed(source, "seed", int)
+    if not 0 <= seed < 2**32:
+        raise CascjaxError(f"the field 'seed' is {seed}: it goes from 0 to 4294967295")
+    groups = _typed(found, "group_rules", dict)
+    return Policy(
+        strategy=_strategy_of(kind),
+        models=models,
+        rule=_rule_of(_typed(found, "rule", dict)),
+        sigma=_array(found, "sigma", 1),
+        mean_costs=_array(found, "mean_costs", 2),
+        costs=costs,
+        cost_units=units,
+        group_rules={name: _rule_of(_typed(groups, name, dict)) for name in groups},
+        source=Source(source["kind"], noise, seed),  # pyright: ignore[reportArgumentType]
+        scale=_array(found, "scale", 1),
+        offset=_array(found, "offset", 1),
+        fingerprint=_typed(found, "fingerprint", str),
+        record=_typed(found, "record", dict),
+        version=_typed(found, "library", str),
+    )
+
+
+def _to_json_keys() -> list[str]:
+    renamed = {"version": "library"}
+    return ["format", "version", *(renamed.get(f.name, f.name) for f in fields(Policy))]
+
+
+def _strategy_of(kind: dict[str, Any]) -> Strategy:
+    name, options = _typed(kind, "name", str), _typed(kind, "options", dict)
+    if name not in STRATEGIES:
+        raise unknown_name("strategy", name, STRATEGIES)
+    hints = typing.get_type_hints(STRATEGIES[name])
+    for option, value in options.items():
+        allowed = hints.get(option)
+        if allowed is not None and not _is_a(value, allowed):
+            raise CascjaxError(f"strategy {name!r} has no {option} {str(value)[:40]!r}")
+        if isinstance(value, int) and value > _LARGEST:
+            raise CascjaxError(f"strategy {name!r}: {option} is {value}, beyond {_LARGEST}")
+    return strategy(name, **options)
+
+
+def _is_a(value: object, allowed: Any) -> bool:
+    if typing.get_origin(allowed) is Literal:
+        return value in typing.get_args(allowed)
+    if isinstance(allowed, UnionType):
+        return any(_is_a(value, one) for one in typing.get_args(allowed))
+    return type(value) is allowed
+
+
+def _rule_of(found: dict[str, Any]) -> Rule:
+    _known(found, "rule", [f.name for f in fields(Rule)])
+    prices = None if found["prices"] is None else _array(found, "prices", 2)
+    rule = Rule(_array(found, "parameters", 1, 2), _array(found, "weights", 1), prices)
+    if found["fitted"] is None:
+        return rule
+    of = _typed(found, "fitted", dict)
+    _known(of, "fitted", [f.name for f in fields(Fitted)])
+    reachable = of["reachable"]
+    if reachable is not None:
+        low, high = _array(of, "reachable", 1).reshape(-1)[[0, -1]].tolist()
+        reachable = (low, high)
+    budget = [_number(b, "budget") if b is not None else None for b in _typed(of, "budget", list)]
+    return replace(
+        rule,
+        fitted=Fitted(
+            n_fit=_typed(of, "n_fit", int),
+            quality=_number(of["quality"], "quality"),
+            cost=tuple(_array(of, "cost", 1).tolist()),
+            budget=tuple(budget),
+            margin=tuple(_array(of, "margin", 1).tolist()),
+            reachable=reachable,
+        ),
+    )
+
+
+def _known(found: dict[str, Any], where: str, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in found:
+            raise CascjaxError(f"{where} lacks the field {name!r}: fit again")
+    for name in found:
+        if name not in names:
+            raise unknown_name(f"field of {where}", name[:40], names)
+
+
+def _typed(found: dict[str, Any], name: str, kind: type) -> Any:
+    if type(found[name]) is not kind:
+        raise CascjaxError(f"the field {name[:40]!r} is no {_WORDS[kind]}: fit again")
+    return found[name]
+
+
+_WORDS = {dict: "object", list: "list", str: "string", int: "whole number"}
+
+
+def _names(found: dict[str, Any], name: str) -> tuple[str, ...]:
+    listed = _typed(found, name, list)
+    if not all(isinstance(one, str) for one in listed):
+        raise CascjaxError(f"the field {name!r} is no list of strings: fit again")
+    return tuple(listed)
+
+
+def _number(value: object, name: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise CascjaxError(f"the field {name!r} holds what is no number: fit again")
+    return float(value)
+
+
+def _array(found: dict[str, Any], name: str, *axes: int) -> np.ndarray:
+    listed = _typed(found, name, list)
+    try:
+        array = np.array(listed)
+    except ValueError:  # rows of different lengths
+        array = np.array([None])
+    if array.dtype.kind not in "fi" or array.ndim not in axes:
+        which = " or ".join(str(n) for n in axes)
+        raise CascjaxError(f"the field {name!r} is no array of numbers of {which} axes: fit again")
+    return array.astype(np.float64)
+
+
+def _refused_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+# What a policy can be.
+
+
+def _to_float32(of: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what overflows is found not to be finite
+        return np.asarray(of, np.float32)
+
+
+def _in_float32(rule: Rule) -> Rule:
+    prices = None if rule.prices is None else _to_float32(rule.prices)
+    weights = np.asarray(rule.weights, np.float64)
+    return replace(rule, parameters=_to_float32(rule.parameters), weights=weights, prices=prices)
+
+
+def _check_policy(policy: Policy) -> None:
+    k, r = len(policy.models), len(policy.costs)
+    for what, listed in (("models", policy.models), ("costs", policy.costs)):
+        if not listed or len(set(listed)) < len(listed) or not all(listed):
+            raise CascjaxError(f"the {what} of a policy must be distinct names, at least one")
+    if policy.costs[0] != COST or len(policy.cost_units) != r:
+        raise CascjaxError(f"the first cost of a policy is {COST!r}, and each has a unit")
+    shapes = {"sigma": (k,), "mean_costs": (r, k), "scale": (k,), "offset": (k,)}
+    for name, shape in shapes.items():
+        value = getattr(policy, name)
+        if value.shape != shape:
+            raise CascjaxError(
+                f"{name} of a policy of {k} models must be {shape}, not {_shape(value)}"
+            )
+        if not np.isfinite(value).all() or (name in ("sigma", "scale") and value.min() < 0):
+            bound = "" if name in ("mean_costs", "offset") else " and not negative"
+            raise CascjaxError(f"{name} of a policy must be finite{bound}")
+    for name, rule in zip(("default", *policy.groups), policy.rules, strict=True):
+        try:
+            _check_rule(rule, policy)
+        except CascjaxError as error:
+            raise CascjaxError(f"rule {name!r}: {error}") from error
+
+
+def _check_rule(rule: Rule, policy: Policy) -> None:
+    m, r = len(rule.weights), len(policy.costs)
+    of = rule.parameters
+    if not 1 <= m <= _LARGEST or rule.weights.ndim != 1:
+        raise CascjaxError(f"a rule mixes 1 to {_LARGEST} settings, not {m}")
+    if of.ndim not in (1, 2) or len(of) != m or not 1 <= of.size <= _LARGEST * m:
+        raise CascjaxError(
+            f"parameters must be [{m}] or [{m}, D], as the weights, not {_shape(of)}"
+        )
+    weights = rule.weights
+    if not (np.isfinite(weights).all() and weights.min() >= 0 and abs(weights.sum() - 1) < 1e-6):
+        raise CascjaxError("weights must not be negative, and sum to 1")
+    if not np.isfinite(of).all():
+        raise CascjaxError("parameters must be finite")
+    if rule.prices is not None:
+        if rule.prices.shape != (m, r):
+            raise CascjaxError(f"prices must be [{m}, {r}], not {_shape(rule.prices)}")
+        if not np.isfinite(rule.prices).all() or rule.prices.min() < 0:
+            raise CascjaxError("prices must be finite and not negative")
+    if policy.strategy.name == "mixing" and not (
+        of.min() > -0.5 and of.max() < len(policy.models) - 0.5
+    ):
+        raise CascjaxError(
+            f"there is no model {of.max():g}: they go from 0 to {len(policy.models) - 1}"
+        )
+    if (fitted := rule.fitted) is not None:
+        sizes = {len(fitted.cost), len(fitted.budget), len(fitted.margin)}
+        if sizes != {r} or fitted.n_fit < 0:
+            raise CascjaxError(f"what was fitted must be of {r} costs")
+
+
+def _shape(of: Any) -> str:
+    return f"[{', '.join(str(n) for n in np.shape(of))}]"
+
+
+def _more_costs(table: Table) -> Mapping[str, np.ndarray]:
+    return getattr(table, "more_costs", None) or {}
