@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante"
 """The optional columns that hold estimates from elsewhere, each `[N, K]`."""
 
 
-_PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "answer")
+_PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "more_costs", "signals", "answer")
 
 
 @jax.tree_util.register_dataclass
@@ -37,13 +37,15 @@ class Table:
         quality_sigma: `[N, K]` standard deviation of ante minus post, or None.
         cost_ante: `[N, K]` cost as estimated before the model runs, in `cost_unit`, or None.
         cost_post: `[N, K]` cost as estimated once the answer is seen, in `cost_unit`, or None.
+        more_costs: further costs by name, each `[N, K]`: "seconds", for instance.
         features: `[N, F]` what is known of a query before any model runs, or None.
         signals: `[N, K * P]` what is seen once a model has run, model-major, or None.
         answer: `[N, K]` the identity of each answer, -1 where there is none, or None.
         split: `[N]` `FIT` or `EVALUATE`, or None.
         group: `[N]` index into `groups`, or None.
         models: the K model names, in column order.
-        cost_unit: the unit of every cost, for instance "USD".
+        cost_unit: the unit of every cost but the further ones, for instance "USD".
+        more_cost_units: name and unit of the further costs whose unit is known, in order of names.
         groups: the names `group` counts in.
         feature_names: F names, or empty.
         signal_names: P names, or empty.
@@ -56,6 +58,7 @@ class Table:
     quality_sigma: Float[np.ndarray, "N K"] | None = None
     cost_ante: Float[np.ndarray, "N K"] | None = None
     cost_post: Float[np.ndarray, "N K"] | None = None
+    more_costs: dict[str, Float[np.ndarray, "N K"]] = field(default_factory=dict)
     features: Float[np.ndarray, "N F"] | None = None
     signals: Float[np.ndarray, "N KP"] | None = None
     answer: Int[np.ndarray, "N K"] | None = None
@@ -63,6 +66,7 @@ class Table:
     group: Int[np.ndarray, " N"] | None = None
     models: tuple[str, ...] = field(default=(), metadata={"static": True})
     cost_unit: str = field(default="", metadata={"static": True})
+    more_cost_units: tuple[tuple[str, str], ...] = field(default=(), metadata={"static": True})
     groups: tuple[str, ...] = field(default=(), metadata={"static": True})
     feature_names: tuple[str, ...] = field(default=(), metadata={"static": True})
     signal_names: tuple[str, ...] = field(default=(), metadata={"static": True})
@@ -76,6 +80,10 @@ class Table:
     def n_models(self) -> int:
         """K, the number of models."""
         return self.quality.shape[1]
+
+    def unit_of(self, cost: str) -> str:
+        """The unit of "cost" or of a further cost by its name, empty where none is known."""
+        return self.cost_unit if cost == "cost" else dict(self.more_cost_units).get(cost, "")
 
     def take(self, rows: Int[np.ndarray, " n"]) -> "Table":
         """The table of the given rows, in that order."""
@@ -93,15 +101,12 @@ class Table:
         if len(set(models)) != len(models):
             raise CascjaxError(f"a model is named twice in {', '.join(models)}")
         index = np.array([self.models.index(name) for name in models])
-        columns = {
-            f.name: value.take(index, axis=1)
-            for f in fields(self)
-            if f.name in _PER_MODEL and (value := getattr(self, f.name)) is not None
-        }
-        if self.signals is not None:
-            per = self.signals.reshape(self.n_queries, self.n_models, -1)
-            columns["signals"] = per.take(index, axis=1).reshape(self.n_queries, -1)
-        return replace(self, models=tuple(models), **columns)
+
+        def chosen(column: np.ndarray) -> np.ndarray:
+            found = self._by_model(column).take(index, axis=1)
+            return found.reshape(len(found), found.shape[1] * found.shape[2])
+
+        return replace(self, models=tuple(models), **jax.tree.map(chosen, self._per_model()))
 
     def sort_models(self, mean_cost: Float[np.ndarray, " K"], *, reuse: bool = False) -> "Table":
         """The table with its models in rising `mean_cost`, the order cascades run in.
@@ -112,21 +117,29 @@ class Table:
         order = np.argsort(mean_cost, kind="stable")
         if (order == np.arange(self.n_models)).all():
             return self
-        columns = [getattr(self, name) for name in (*_PER_MODEL, "signals")]
-        held = [column for column in columns if column is not None]
-        shared = any(np.may_share_memory(a, b) for a, b in itertools.combinations(held, 2))
-        if shared or not reuse:
+        columns = self._per_model()
+        pairs = itertools.combinations(jax.tree.leaves(columns), 2)
+        if not reuse or any(np.may_share_memory(one, other) for one, other in pairs):
             return self.select_models([self.models[i] for i in order])
-        moved = {"models": tuple(self.models[i] for i in order)}
-        for f in fields(self):
-            column, per = getattr(self, f.name), self.n_models
-            if f.name in (*_PER_MODEL, "signals") and column is not None:
-                column = column if column.flags.writeable else column.copy()
-                view = column.reshape(len(column), per, -1)
-                for start in range(0, len(column), _ROWS):
-                    view[start : start + _ROWS] = view[start : start + _ROWS, order]
-                moved[f.name] = column
-        return replace(self, **moved)
+
+        def sorted_in_place(column: np.ndarray) -> np.ndarray:
+            column = column if column.flags.writeable else column.copy()
+            view = self._by_model(column)
+            for start in range(0, len(column), _ROWS):
+                view[start : start + _ROWS] = view[start : start + _ROWS, order]
+            return column
+
+        models = tuple(self.models[i] for i in order)
+        return replace(self, models=models, **jax.tree.map(sorted_in_place, columns))
+
+    def _per_model(self) -> dict[str, Any]:
+        """The columns that hold something of each model, by the name of their field."""
+        columns = {name: getattr(self, name) for name in _PER_MODEL}
+        return {name: column for name, column in columns.items() if column is not None}
+
+    def _by_model(self, column: np.ndarray) -> np.ndarray:
+        """A column `[N, K * P]` as `[N, K, P]`."""
+        return column.reshape(len(column), self.n_models, column.shape[1] // self.n_models)
 
 
 def take_rows(column: Any, rows: slice | Int[np.ndarray, " n"]) -> Any:

@@ -8,12 +8,15 @@ One row a query, in either format the same columns:
     group                     string or dictionary: the benchmark or customer of the query
     quality_ante, quality_post, quality_sigma, cost_ante, cost_post
                               fixed_size_list<float>[K]: estimates from elsewhere
+    cost.<name>               fixed_size_list<float>[K]: a further cost of each model, such as
+                              cost.seconds; any number of them
     features                  fixed_size_list<float>[F]: known before any model runs
     signals                   fixed_size_list<float>[K*P]: seen once a model has run, model-major
     answer                    fixed_size_list<int32>[K]: the answer's identity, -1 for none
 
 The schema's metadata has a key "cascjax", JSON with version (1), models (names in column order),
-cost_unit, features and signals (names); a file without it names its models by number.
+cost_unit, cost_units (of further costs, by name: {"seconds": "s"}), features and signals (names); a
+file without it names its models by number.
 """
 
 import json
@@ -39,7 +42,9 @@ VERSION = 1
 METADATA_KEY = b"cascjax"
 REQUIRED = ("query_id", "quality", "cost")
 COLUMNS = (*REQUIRED, "split", "group", *ESTIMATE_COLUMNS, "features", "signals", "answer")
-"""Every column of the format; a file may have others, and they are ignored."""
+"""Every column of the format but the further costs; a file may have others, which are ignored."""
+MORE_COST = "cost."
+"""What the column of a further cost begins with, before the name of that cost."""
 
 _IPC_SUFFIXES = (".arrow", ".feather", ".ipc")
 
@@ -115,7 +120,8 @@ def _from_arrow(arrow: pa.Table | FileColumns, source: str) -> Table:
         found.validate(full=True)  # offsets and text of a mapped file are yet unseen
         return found
 
-    for name in (*REQUIRED, *present):
+    more_costs = sorted({name for name in arrow.column_names if name.startswith(MORE_COST)})
+    for name in (*REQUIRED, *present, *more_costs):
         checks.find_column(arrow.schema, name, source)
     ids = column("query_id")
     if not len(ids):
@@ -142,6 +148,16 @@ def _from_arrow(arrow: pa.Table | FileColumns, source: str) -> Table:
     for name in ("cost", "quality_sigma"):  # an estimate of a cost may be negative
         if name in present:
             checks.check_not_negative(columns[name], source, name, models)
+    columns["more_costs"] = {}
+    for name in more_costs:
+        cost = name.removeprefix(MORE_COST)
+        more_cost_column(cost, source)
+        values = checks.matrix(column(name), source, name, K)
+        checks.check_not_negative(values, source, name, models)
+        columns["more_costs"][cost] = values
+    columns["more_cost_units"] = tuple(
+        (cost, unit) for cost, unit in metadata.cost_units if cost in columns["more_costs"]
+    )
     if "answer" in present:
         columns["answer"] = checks.answers(column("answer"), source, "answer", K)
     if "split" in present:
@@ -168,7 +184,8 @@ def to_arrow(
     """Turn an evaluation table into Arrow columns; `[N]` ids, or else row numbers from `first_row`.
 
     Raises:
-        CascjaxError: the ids are not strings, or not one a row.
+        CascjaxError: the ids are not strings, or not one a row; a further cost has no name or one
+            that is taken.
     """
     N = table.n_queries
     if query_id is None:
@@ -186,9 +203,18 @@ def to_arrow(
     for name in ("quality", "cost", *ESTIMATE_COLUMNS, "features", "signals"):
         if (values := getattr(table, name)) is not None:
             columns[name] = list_column(np.asarray(values, np.float32))
+    for cost in sorted(table.more_costs):
+        values = np.asarray(table.more_costs[cost], np.float32)
+        columns[more_cost_column(cost, "the table")] = list_column(values)
     if table.answer is not None:
         columns["answer"] = list_column(np.asarray(table.answer, np.int32))
-    metadata = Metadata(table.models, table.cost_unit, table.feature_names, table.signal_names)
+    metadata = Metadata(
+        models=table.models,
+        cost_unit=table.cost_unit,
+        cost_units=table.more_cost_units,
+        features=table.feature_names,
+        signals=table.signal_names,
+    )
     return with_metadata(pa.table(columns), metadata)
 
 
@@ -279,6 +305,7 @@ class Metadata:
 
     models: tuple[str, ...] = ()
     cost_unit: str = ""
+    cost_units: tuple[tuple[str, str], ...] = ()
     features: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
 
@@ -292,7 +319,24 @@ def with_metadata(arrow: pa.Table, metadata: Metadata) -> pa.Table:
         "features": metadata.features,
         "signals": metadata.signals,
     }
+    if metadata.cost_units:
+        names["cost_units"] = dict(metadata.cost_units)
     return arrow.replace_schema_metadata({METADATA_KEY: json.dumps(names)})
+
+
+def more_cost_column(name: str, source: str) -> str:
+    """The column a further cost stands in.
+
+    Raises:
+        CascjaxError: the name is empty, or "cost", which is that of the table's first cost.
+    """
+    if not name or name == "cost":
+        what = "that of the column 'cost'" if name else "empty"
+        raise CascjaxError(
+            f"{source}: column {MORE_COST + name!r}: the name of its cost is {what}; take another,"
+            f" as in {MORE_COST + 'seconds'!r}"
+        )
+    return MORE_COST + name
 
 
 def list_column(values: np.ndarray) -> pa.FixedSizeListArray:
@@ -336,4 +380,11 @@ def _read_metadata(schema: pa.Schema, source: str) -> Metadata:
     cost_unit = content.get("cost_unit") or ""
     if not isinstance(cost_unit, str):
         raise CascjaxError(f"{source}: 'cost_unit' in the schema metadata must be a string")
-    return Metadata(cost_unit=cost_unit, **names)
+    cost_units = content.get("cost_units") or {}
+    if not isinstance(cost_units, dict) or not all(isinstance(u, str) for u in cost_units.values()):
+        raise CascjaxError(
+            f"{source}: 'cost_units' in the schema metadata must give names of costs their units,"
+            ' such as {"seconds": "s"}; mend it'
+        )
+    units = tuple(sorted((name, unit) for name, unit in cost_units.items() if unit))
+    return Metadata(cost_unit=cost_unit, cost_units=units, **names)
