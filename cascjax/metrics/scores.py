@@ -212,10 +212,11 @@ def apgr(
 ) -> float:
     """Average performance gap recovered, over the share of calls to the strong model.
 
-    APGR = integral of PGR over that share from 0 to 1, see `cpt` (Ong et al. 2024, who
-    sum over ten shares; their code takes the trapezoids of the points it has, as is done here). Where no point has share 0 or 1, the curve ends at weak alone, PGR 0, and at strong
-    alone, PGR 1: with two models these are its ends. Mixing the two at random scores 1/2. nan
-    where all models are equally good.
+    APGR = integral of PGR over that share from 0 to 1, see `cpt` (Ong et al. 2024, who sum over
+    ten shares; their code takes the trapezoids of the points it has, as is done here). Where no
+    point has share 0 or 1, the curve ends at weak alone, PGR 0, and at strong alone, PGR 1: with
+    two models these are its ends. Mixing the two at random scores 1/2. nan where all models are
+    equally good.
     """
     curve = _recovered(quality, ran, single_cost, single_quality)
     if curve is None:
