@@ -60,6 +60,13 @@ class Independent:
         ante, post, sigma, cost = (jnp.asarray(leaf).T for leaf in leaves)
         return ante, post, sigma, cost
 
+    def corrected(
+        self, scale: Float[np.ndarray, " K"], offset: Float[np.ndarray, " K"]
+    ) -> "Independent":
+        """The same with sigma times `scale`, and `offset` added to quality before a model runs."""
+        ante = np.asarray(self.quality_ante) + np.asarray(offset, np.float32)
+        return replace(self, quality_ante=ante, sigma=self.sigma * np.asarray(scale, np.float32))
+
     def only(self, names: tuple[str, ...]) -> "Independent":
         """The same with nan for every matrix but those named, which need not be read then."""
         blank = np.broadcast_to(np.float32(np.nan), self.quality_ante.shape)

@@ -1,7 +1,7 @@
 """Strategies by name: which model to run next, and when to stop."""
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.strategies.base import STOP, Outcome, Sketch, Stages, Strategy
+from cascjax.strategies.base import STOP, InOrder, Outcome, Relaxed, Sketch, Stages, Strategy
 from cascjax.strategies.baselines import Mixing, Oracle
 from cascjax.strategies.cascade_routing import CascadeRouting
 from cascjax.strategies.cascading import Cascading
@@ -35,10 +35,12 @@ __all__ = [
     "STRATEGIES",
     "CascadeRouting",
     "Cascading",
+    "InOrder",
     "Mixing",
     "Oracle",
     "Outcome",
     "Pandora",
+    "Relaxed",
     "Routing",
     "Sketch",
     "Stages",

@@ -60,6 +60,20 @@ class Stages:
     keeps: bool = field(metadata={"static": True})
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Relaxed:
+    """An outcome with its hard choices softened, so that parameters have gradients.
+
+    Attributes:
+        run: `[K, L, B]` how far each model was run, from 0 to 1.
+        answer: `[K, L, B]` share of the answer that is each model's; sums to 1 over models.
+    """
+
+    run: Float[Array, "K L B"]
+    answer: Float[Array, "K L B"]
+
+
 @dataclass(frozen=True)
 class Sketch:
     """What a search may want to know of the data before it starts, worked out when asked for.
@@ -175,9 +189,43 @@ class Strategy(ABC):
         del estimator, least
         return None
 
+    def relaxed(
+        self, parameters: Float[Array, " L"], estimator: Independent, temperature: float | Array
+    ) -> Relaxed | None:
+        """The outcome of every setting, softened: as `sweep` where the temperature falls to 0."""
+        del parameters, estimator, temperature
+        return None
+
     def footprint(self, n_models: int) -> int:
         """Numbers `sweep` holds a query beside its settings: what sizes a block of queries."""
         return 2 * n_models
+
+
+class InOrder(Strategy):
+    """A strategy that runs the models in order while each step's parameter is below a limit.
+
+    A `rising` one goes by the parameter's negative.
+    """
+
+    staged: ClassVar[bool] = True
+    idle: ClassVar[int] = 0
+    """Leading parameters that decide nothing."""
+
+    @abstractmethod
+    def limits(self, estimator: Independent) -> Float[Array, "J B"]:
+        """What the parameter must be below to go on once 1, ..., K - 1 models have run."""
+
+    @abstractmethod
+    def answers(self, estimator: Independent) -> Int[Array, "K B"]:
+        """The model whose answer is returned where 1, ..., K models have run."""
+
+    def stages(self, estimator: Independent, least: Float[Array, ""] | float = -np.inf) -> Stages:
+        """One model deeper where one parameter for all steps is below every limit so far."""
+        answers = self.answers(estimator)
+        below = jax.lax.cummin(self.limits(estimator), axis=0)
+        below = jnp.concatenate([jnp.full((1, answers.shape[1]), jnp.inf), below])
+        depth = jnp.broadcast_to(jnp.arange(len(answers), dtype=jnp.int32)[:, None], answers.shape)
+        return Stages(below, depth, answers, len(answers), keeps=True)
 
 
 def over_models(

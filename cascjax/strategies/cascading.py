@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Estimator, Independent
@@ -18,10 +17,9 @@ from cascjax.expected_max import (
 )
 from cascjax.strategies.base import (
     STOP,
+    InOrder,
     Outcome,
     Priced,
-    Stages,
-    Strategy,
     at_step,
     over_models,
     panels_for,
@@ -31,7 +29,7 @@ from cascjax.strategies.base import (
 
 
 @dataclass(frozen=True)
-class Cascading(Priced, Strategy):
+class Cascading(Priced, InOrder):
     """Of the prefixes of the models in order of mean cost take the best, and run its next model.
 
     A prefix M_{1:j}, at least as long as what has run, is worth V(M_{1:j}) - lambda C(M_{1:j});
@@ -43,7 +41,7 @@ class Cascading(Priced, Strategy):
     """
 
     name: ClassVar[str] = "cascading"
-    staged: ClassVar[bool] = True
+    idle: ClassVar[int] = 1
     panels: int | None = None
 
     def next_model(
@@ -86,23 +84,20 @@ class Cascading(Priced, Strategy):
 
         none = jnp.zeros((price.shape[1], n_queries), jnp.int32)
         start = (none, (jnp.broadcast_to(post[0], none.shape), none))
-        below = self._pays_below(estimator)
+        below = self.limits(estimator)
         (_, (_, answer)), run = over_models(step, start, post[1:], below, price[1:])
         run = jnp.concatenate([jnp.ones((1, *none.shape), bool), run])
         return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
-    def stages(self, estimator: Independent, least: Float[Array, ""] | float = -np.inf) -> Stages:
-        """One model deeper where the price is below what pays at every step so far."""
+    def answers(self, estimator: Independent) -> Int[Array, "K B"]:
+        """The last model to beat all before it."""
         _, post, _, _ = estimator.queries_last()
-        below = jax.lax.cummin(self._pays_below(estimator), axis=0)
-        below = jnp.concatenate([jnp.full((1, post.shape[1]), jnp.inf), below])
         depth = jnp.broadcast_to(jnp.arange(len(post), dtype=jnp.int32)[:, None], post.shape)
-        # The last model to beat all before it.
         best = jax.lax.cummax(post, axis=0)
         better = jnp.concatenate([depth[:1], jnp.where(post[1:] > best[:-1], depth[1:], 0)])
-        return Stages(below, depth, jax.lax.cummax(better, axis=0), len(post), keeps=True)
+        return jax.lax.cummax(better, axis=0)
 
-    def _pays_below(self, estimator: Independent) -> Float[Array, "J B"]:
+    def limits(self, estimator: Independent) -> Float[Array, "J B"]:
         """The price below which going on pays, once 1, ..., K - 1 models have run."""
         ante, post, sigma, cost = estimator.queries_last()
         k = len(ante)

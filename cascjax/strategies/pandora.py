@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -11,7 +12,7 @@ from scipy.special import erfcx
 
 from cascjax.estimators import Estimates, Independent
 from cascjax.expected_max import materialize
-from cascjax.strategies.base import STOP, Outcome, Priced, Strategy, at_step, over_models
+from cascjax.strategies.base import STOP, Outcome, Priced, Relaxed, Strategy, at_step, over_models
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,16 @@ class Pandora(Priced, Strategy):
         index = jnp.arange(len(z))[:, None, None]
         run = (z > top) | (index == answer) | ((z == top) & (index < answer))
         return Outcome(jnp.moveaxis(run, 0, -1), answer)
+
+    def relaxed(
+        self, parameters: Float[Array, " L"], estimator: Independent, temperature: float | Array
+    ) -> Relaxed:
+        """Every price, with a softmax over kappa for its argmax and a sigmoid for z_i >= k*."""
+        ante, post, sigma, cost = (of[:, None] for of in estimator.queries_last())
+        z = reservation_value(ante, sigma, parameters[:, None] * cost)
+        kappa = jnp.minimum(post, z) / temperature
+        top = jax.nn.logsumexp(kappa, axis=0)
+        return Relaxed(jax.nn.sigmoid(z / temperature - top), jax.nn.softmax(kappa, axis=0))
 
     def footprint(self, n_models: int) -> int:
         """Z and kappa of every model, and what it takes to evaluate them."""

@@ -3,24 +3,22 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.estimators import Estimates, Independent
-from cascjax.strategies.base import STOP, Outcome, Sketch, Stages, Strategy, over_models, per_step
+from cascjax.strategies.base import STOP, InOrder, Outcome, Sketch, over_models, per_step
 
 
 @dataclass(frozen=True)
-class Thresholding(Strategy):
+class Thresholding(InOrder):
     """Run models in order of mean cost until the last answer's post-hoc quality reaches tau.
 
     Its answer is the last model run. One tau for all steps, or one a step.
     """
 
     name: ClassVar[str] = "thresholding"
-    staged: ClassVar[bool] = True
     rising: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("quality_post",)
 
@@ -69,10 +67,12 @@ class Thresholding(Strategy):
         run = jnp.concatenate([run, (depth >= k - 1)[None]])
         return Outcome(jnp.moveaxis(run, 0, -1), depth)
 
-    def stages(self, estimator: Independent, least: Float[Array, ""] | float = -np.inf) -> Stages:
-        """One model deeper where tau is beyond the best of the answers so far."""
+    def limits(self, estimator: Independent) -> Float[Array, "J B"]:
+        """A step goes on where -tau is below -post."""
         _, post, _, _ = estimator.queries_last()
-        best = jax.lax.cummax(post[:-1], axis=0)
-        below = jnp.concatenate([jnp.full((1, post.shape[1]), jnp.inf), -best])
-        depth = jnp.broadcast_to(jnp.arange(len(post), dtype=jnp.int32)[:, None], post.shape)
-        return Stages(below, depth, depth, len(post), keeps=True)
+        return -post[:-1]
+
+    def answers(self, estimator: Independent) -> Int[Array, "K B"]:
+        """The last model run."""
+        k, n_queries = estimator.quality_post.shape[::-1]
+        return jnp.broadcast_to(jnp.arange(k, dtype=jnp.int32)[:, None], (k, n_queries))
