@@ -1,6 +1,7 @@
 """Words of the command line to values, or one line that names the argument."""
 
 import math
+from collections.abc import Sequence
 
 from cascjax.errors import CascjaxError
 
@@ -22,6 +23,29 @@ def names(option: str, text: str) -> list[str]:
     for i, name in enumerate(found):
         if name in found[:i]:
             raise CascjaxError(f"{option}: {name!r} stands twice; name it once")
+    return found
+
+
+def more_costs(pairs: Sequence[str]) -> dict[str, str]:
+    """Columns of further costs by the name of the cost, from words such as seconds=latency_s.
+
+    Raises:
+        CascjaxError: a word is no such pair, or a name stands twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, _, column = (part.strip() for part in pair.partition("="))
+        if not name or not column:
+            raise CascjaxError(
+                f"--more-cost {pair!r}: give a name and a column, such as seconds=latency_s"
+            )
+        if name == "cost":
+            raise CascjaxError(
+                f"--more-cost {pair!r}: 'cost' is the name of what --cost gives; take another"
+            )
+        if name in found:
+            raise CascjaxError(f"--more-cost: {name!r} stands twice; name it once")
+        found[name] = column
     return found
 
 

@@ -99,10 +99,17 @@ def routerbench(file: Path, table: Path, on_bad: str) -> None:
 @click.option("--cost", required=True, metavar="COL", help="Column of the answer's cost.")
 @click.option("--group", metavar="COL", help="Column of the query's group.")
 @click.option("--split", metavar="COL", help='Column of the split, "fit" or "evaluate".')
+@click.option(
+    "--more-cost",
+    multiple=True,
+    metavar="NAME=COL",
+    help="A further cost and its column, such as seconds=latency_s; can be given several times.",
+)
 @_ON_BAD
-def long(file: Path, table: Path, **columns: Any) -> None:
+def long(file: Path, table: Path, more_cost: tuple[str, ...], **columns: Any) -> None:
     """A row per query and model: csv, parquet or Arrow."""
-    _import(file, table, lambda io: io.import_long(file, **columns))
+    more_costs = arguments.more_costs(more_cost)
+    _import(file, table, lambda io: io.import_long(file, **columns, more_costs=more_costs))
 
 
 def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> None:
@@ -126,16 +133,19 @@ def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> N
 @click.option("--queries", type=click.IntRange(min=1), default=100_000, show_default=True)
 @_MODELS
 @click.option("--quality", type=click.Choice(["binary", "graded"]), default="binary")
+@click.option("--seconds", is_flag=True, help="Add a further cost: how long an answer takes.")
 @click.option("--seed", **_SEED)
-def world(table: Path, queries: int, models: int, quality: str, seed: int) -> None:
+def world(table: Path, queries: int, models: int, quality: str, seconds: bool, seed: int) -> None:
     """Write a synthetic workload of any size, in batches."""
-    _write_world(table, queries, models, seed, quality)
+    _write_world(table, queries, models, seed, quality, seconds)
     click.echo(f"Wrote {table}: {queries:,} queries x {models} models")
 
 
-def _write_world(path: Path, queries: int, models: int, seed: int, quality: str) -> None:
+def _write_world(
+    path: Path, queries: int, models: int, seed: int, quality: str, seconds: bool = False
+) -> None:
     free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else sys.maxsize
-    if (size := 24 * queries * models) > free:  # six columns of float32
+    if (size := 4 * (6 + seconds) * queries * models) > free:  # columns of float32
         raise CascjaxError(
             f"cannot write {path}: {queries:,} queries x {models} models take about"
             f" {size / 1e9:,.0f} GB and {free / 1e9:,.0f} GB are free; ask for fewer --queries"
@@ -146,7 +156,7 @@ def _write_world(path: Path, queries: int, models: int, seed: int, quality: str)
 
     made = worlds.make_world(models, seed, quality=quality)
     with TableWriter(path) as writer:
-        for batch in worlds.batches(made, queries, seed):
+        for batch in worlds.batches(made, queries, seed, seconds=seconds):
             writer.write(batch)
 
 

@@ -12,6 +12,7 @@ the world, the seed and r alone, so a small table is the head of a large one.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,6 +32,9 @@ PROMPT_TOKENS, PROMPT_SPREAD = 400.0, 1.0
 ANSWER_EFFORT, ANSWER_SPREAD = 0.3, 0.9
 """Log answer tokens gained per unit of difficulty, and the standard deviation of the rest."""
 
+FIRST_TOKEN_SPREAD = 0.5
+"""Standard deviation of the logarithm of the time to the first token: how busy a model is."""
+
 _BLOCK = 1 << 14  # rows a stream; a constant of the format: another value is another world
 
 
@@ -44,6 +48,8 @@ class World:
         price_prompt: `[K]` price of a prompt token, in `cost_unit`.
         price_answer: `[K]` price of an answer token, in `cost_unit`.
         answer_tokens: `[K]` mean length of an answer, in tokens.
+        first_token: `[K]` mean time to the first token of an answer, in seconds.
+        speed: `[K]` tokens of an answer a second.
         domain_weights: `[D]` the share of queries of each domain; sums to 1.
         discrimination: how sharply quality falls with difficulty.
         interaction: standard deviation of what a query and a model share beyond ability and
@@ -60,6 +66,8 @@ class World:
     price_prompt: Float[np.ndarray, " K"]
     price_answer: Float[np.ndarray, " K"]
     answer_tokens: Float[np.ndarray, " K"]
+    first_token: Float[np.ndarray, " K"]
+    speed: Float[np.ndarray, " K"]
     domain_weights: Float[np.ndarray, " D"]
     discrimination: float
     interaction: float
@@ -94,7 +102,8 @@ def make_world(
 ) -> World:
     """Draw a world: prices over two orders of magnitude, ability that only roughly follows them.
 
-    So some models are dominated, and some are worth their price in a few domains alone.
+    So some models are dominated, and some are worth their price in a few domains alone. Dear models
+    are slower on the whole, but not one by one: seconds and price are two costs.
 
     Args:
         n_models: K, at least 2.
@@ -125,6 +134,9 @@ def make_world(
     tokens = 300 * np.exp(0.3 * rng.standard_normal(K))
     order = np.argsort(price * (PROMPT_TOKENS / 4 + tokens))
     weights = rng.dirichlet(np.full(D, 5.0))
+    # Drawn last, so that a world's other numbers are those it had before it had these.
+    first_token = 0.25 * 3**rank * np.exp(0.4 * rng.standard_normal(K))
+    speed = 160 * 0.25**rank * np.exp(0.4 * rng.standard_normal(K))
 
     def column(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32)
@@ -134,6 +146,8 @@ def make_world(
         price_prompt=column(price[order] / 4),  # the usual ratio in price lists
         price_answer=column(price[order]),
         answer_tokens=column(tokens[order]),
+        first_token=column(first_token[order]),
+        speed=column(speed[order]),
         domain_weights=column(weights),
         discrimination=float(discrimination),
         interaction=float(interaction),
@@ -148,17 +162,25 @@ def make_world(
     )
 
 
-def sample(world: World, seed: int, n: int, *, features: bool = False) -> Table:
+def sample(
+    world: World, seed: int, n: int, *, features: bool = False, seconds: bool = False
+) -> Table:
     """The first `n` queries of a seed as one table, float32, costs in `world.cost_unit`.
 
     Raises:
         CascjaxError: an argument is out of its range.
     """
-    return next(batches(world, n, seed, n, features=features))
+    return next(batches(world, n, seed, n, features=features, seconds=seconds))
 
 
 def batches(
-    world: World, n: int, seed: int, batch: int = 1 << 17, *, features: bool = False
+    world: World,
+    n: int,
+    seed: int,
+    batch: int = 1 << 17,
+    *,
+    features: bool = False,
+    seconds: bool = False,
 ) -> Iterator[Table]:
     """The first `n` queries of a seed in tables of `batch` rows, the last one maybe shorter.
 
@@ -170,6 +192,7 @@ def batches(
         seed: picks the queries; no less than 0.
         batch: rows a table, at least 1.
         features: also give the columns `features` `[N, 2 + D]` and `signals` `[N, K * 2]`.
+        seconds: also give the further cost "seconds" `[N, K]`: how long an answer takes.
 
     Raises:
         CascjaxError: an argument is out of its range.
@@ -182,7 +205,7 @@ def batches(
             stop, pieces = min(start + batch, n), []
             for index in range(start // _BLOCK, -(-stop // _BLOCK)):
                 if index != drawn:  # the last block of one batch may be the first of the next
-                    drawn, block = index, _sample_block(world, seed, index, features)
+                    drawn, block = index, _sample_block(world, seed, index, features, seconds)
                 first = index * _BLOCK
                 rows = slice(max(start - first, 0), stop - first)
                 pieces.append(jax.tree.map(lambda column, rows=rows: column[rows], block))
@@ -191,7 +214,7 @@ def batches(
     return tables()
 
 
-def _sample_block(world: World, seed: int, index: int, features: bool) -> Table:
+def _sample_block(world: World, seed: int, index: int, features: bool, seconds: bool) -> Table:
     """The generative model: block `index` of the queries of `seed`."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
     K = world.n_models
@@ -237,7 +260,7 @@ def _sample_block(world: World, seed: int, index: int, features: bool) -> Table:
     prompt_cost = world.price_prompt * prompt_tokens
     cost = prompt_cost + world.price_answer * answer_tokens
 
-    table = {}
+    table: dict[str, Any] = {}
     if features:
         is_domain = np.eye(len(world.domains), dtype=np.float32)[domain]
         signals = np.stack([judged, np.log(answer_tokens)], axis=-1)
@@ -247,6 +270,11 @@ def _sample_block(world: World, seed: int, index: int, features: bool) -> Table:
             "feature_names": world.feature_names,
             "signal_names": SIGNAL_NAMES,
         }
+    if seconds:  # drawn last: a query is the same with and without
+        busy = FIRST_TOKEN_SPREAD * normal(K)
+        first_token = _lognormal(world.first_token, busy, FIRST_TOKEN_SPREAD)
+        table["more_costs"] = {"seconds": first_token + answer_tokens / world.speed}
+        table["more_cost_units"] = (("seconds", "s"),)
     return Table(
         quality=quality,
         cost=cost,

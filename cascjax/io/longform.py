@@ -1,7 +1,7 @@
 """Long logs: a row a query and model."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +9,7 @@ from jaxtyping import Int32
 
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.io import checks
-from cascjax.io.arrow import Metadata, from_arrow, list_column, with_metadata
+from cascjax.io.arrow import Metadata, from_arrow, list_column, more_cost_column, with_metadata
 from cascjax.io.bad_rows import ImportResult, check_policy, settle
 from cascjax.io.logs import ColumnKind, numbers, read_log
 
@@ -25,6 +25,7 @@ def import_long(
     on_bad: str = "fail",
     group: str | None = None,
     split: str | None = None,
+    more_costs: Mapping[str, str] | None = None,
 ) -> ImportResult:
     """Import a log with a row a query and model from parquet, Arrow, CSV or pickle.
 
@@ -38,9 +39,11 @@ def import_long(
         cost: name of the column with the cost of the answer.
         on_bad: "fail" refuses a file in which a query lacks a model or a pair of query and model
             repeats; "drop" keeps the first complete row of each pair, then leaves out the queries
-            that lack a model. A row without quality or cost counts as absent.
+            that lack a model. A row without quality or any of its costs counts as absent.
         group: name of the column with the benchmark or customer of the query, if any.
         split: name of the column with "fit" or "evaluate", if any.
+        more_costs: names of the columns with further costs of the answer, by the name of the cost:
+            {"seconds": "latency_s"}, for instance.
 
     Raises:
         CascjaxError: the file cannot be read, a name is unknown or given twice, a value is wrong,
@@ -48,10 +51,12 @@ def import_long(
     """
     check_policy(on_bad)
     source = os.fspath(path)
-    kinds: dict[str, ColumnKind] = {query: "text", model: "text", quality: "number", cost: "number"}
-    extras = {"group": group, "split": split}
-    kinds |= {name: "text" for name in extras.values() if name is not None}
-    if len(kinds) != 4 + sum(name is not None for name in extras.values()):
+    costs = [cost, *(more_costs or {}).values()]
+    cost_columns = ["cost", *(more_cost_column(name, source) for name in more_costs or {})]
+    texts = [query, model, *(name for name in (group, split) if name is not None)]
+    kinds: dict[str, ColumnKind] = dict.fromkeys(texts, "text")
+    kinds |= dict.fromkeys([quality, *costs], "number")
+    if len(kinds) != len(texts) + 1 + len(costs):
         raise CascjaxError("a column is named for two things; name one column for each")
 
     def choose(names: Sequence[str]) -> dict[str, ColumnKind]:
@@ -63,8 +68,9 @@ def import_long(
     log = read_log(path, choose)
     query_codes, queries = checks.encode(checks.text(log[query], source, query))
     model_codes, models = checks.encode(checks.text(log[model], source, model))
-    q, c = numbers(log[quality]), numbers(log[cost])
-    checks.refuse(source, cost, c < 0, "negative", "a cost must be at least 0")
+    values = [numbers(log[name]) for name in (quality, *costs)]
+    for name, cost_values in zip(costs, values[1:], strict=True):
+        checks.refuse(source, name, cost_values < 0, "negative", "a cost must be at least 0")
     N, K = len(queries), len(models)
     if N * K > _MOST_CELLS:
         raise CascjaxError(
@@ -73,12 +79,13 @@ def import_long(
         )
 
     pairs = query_codes.astype(np.int64) * K + model_codes
-    present = np.isfinite(q) & np.isfinite(c)
+    present = np.logical_and.reduce([np.isfinite(of) for of in values])
     repeated = checks.repeats(pairs, present)
     used = np.flatnonzero(present & ~repeated)
-    wide = np.full((2, N * K), np.nan)
-    wide[:, pairs[used]] = q[used], c[used]
-    wide = wide.reshape(2, N, K)
+    wide = np.full((len(values), N * K), np.nan)
+    for of, to in zip(values, wide, strict=True):
+        to[pairs[used]] = of[used]
+    wide = wide.reshape(len(values), N, K)
     complete = ~np.isnan(wide[0]).any(axis=1)
     keep = np.flatnonzero(complete)
     missing = np.flatnonzero(~complete)
@@ -91,7 +98,8 @@ def import_long(
             for row in np.flatnonzero(repeated)
         ],
         n_left=len(keep),
-        missing_means=f"queries lacking one of the {K} models, its quality or its cost",
+        missing_means=f"queries lacking one of the {K} models, its quality or"
+        + (" one of its costs" if more_costs else " its cost"),
         repeated_means="rows repeating a query and model",
     )
 
@@ -108,7 +116,8 @@ def import_long(
             pa.array(of_query[keep], pa.int8()), pa.array(checks.SPLITS)
         )
     columns["quality"] = list_column(wide[0, keep].astype(np.float32))
-    columns["cost"] = list_column(wide[1, keep].astype(np.float32))
+    for name, of in zip(cost_columns, wide[1:], strict=True):
+        columns[name] = list_column(of[keep].astype(np.float32))
     arrow = with_metadata(pa.table(columns), Metadata(models))
     from_arrow(arrow, source)
     return ImportResult(

@@ -140,12 +140,21 @@ def _line(name: str, value: str) -> RenderableType:
 def _models(table: Table) -> Grid:
     quality, cost = (c.mean(axis=0, dtype=np.float64) for c in (table.quality, table.cost))
     hull, order = upper_hull(cost, quality), np.argsort(cost, kind="stable")
-    unit = f" ({plain(table.cost_unit)})" if table.cost_unit else ""
-    grid = _grid("model", "mean quality", f"mean cost{unit}", "on hull")
-    for i, text in zip(order, cost_texts(cost[order]), strict=True):
-        name = Text(plain(table.models[i]))
-        grid.add_row(name, quality_text(quality[i]), text, "yes" if i in hull else "")
+    grid = _grid("model", "mean quality", _mean("cost", table.cost_unit), "on hull")
+    texts = [cost_texts(cost[order])]
+    for name in sorted(table.more_costs):
+        # Their number is anyone's guess: a heading breaks into lines rather than be cut.
+        heading = Text(_mean(plain(name), table.unit_of(name)))
+        grid.add_column(heading, justify="right", overflow="fold")
+        texts.append(cost_texts(table.more_costs[name].mean(axis=0, dtype=np.float64)[order]))
+    for i, cost_text, *more in zip(order, *texts, strict=True):
+        name, on_hull = Text(plain(table.models[i])), "yes" if i in hull else ""
+        grid.add_row(name, quality_text(quality[i]), cost_text, on_hull, *more)
     return grid
+
+
+def _mean(cost: str, unit: str) -> str:
+    return f"mean {cost} ({plain(unit)})" if unit else f"mean {cost}"
 
 
 def _split(table: Table) -> str:
@@ -161,6 +170,10 @@ def _columns(table: Table) -> str:
         f"{name} {_shape(value.shape)}"
         for name in names
         if (value := getattr(table, name)) is not None
+    ]
+    present += [
+        f"cost.{plain(name)} {_shape(table.more_costs[name].shape)}"
+        for name in sorted(table.more_costs)
     ]
     absent = [name for name in names if getattr(table, name) is None]
     text = ", ".join(present) or "none but quality and cost"
