@@ -11,7 +11,7 @@ import json
 import math
 import os
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
@@ -26,8 +26,9 @@ from cascjax import __version__
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import Estimates, Independent, noise_level, noisy, supplied, truth
 from cascjax.io.files import atomic_write, one_line
+from cascjax.simulate import query_outcomes
 from cascjax.strategies import STRATEGIES, Strategy, strategy
-from cascjax.table import Table
+from cascjax.table import Table, take_rows
 
 FORMAT, VERSION = "cascjax-policy", 1
 
@@ -337,19 +338,13 @@ class Policy:
         """The table of the policy's models, in its order.
 
         Raises:
-            CascjaxError: the table lacks a model, or a cost that the policy weighs.
+            CascjaxError: the table lacks a model.
         """
         missing = [name for name in self.models if name not in table.models]
         if missing:
             raise CascjaxError(
                 f"the policy chooses among models the table lacks: {', '.join(missing)};"
                 f" the table has {', '.join(table.models) or 'no names of models'}"
-            )
-        lacking = [name for name in self.costs[1:] if name not in _more_costs(table)]
-        if lacking:
-            raise CascjaxError(
-                f"the table lacks a cost the policy was fitted with: {', '.join(lacking)};"
-                f" bring it as the column '{COST}.{lacking[0]}'"
             )
         return table if table.models == self.models else table.select_models(self.models)
 
@@ -379,7 +374,11 @@ class Policy:
         return replace(given, sigma=sigma[:1]) if sigma.strides[0] == 0 else given
 
     def beliefs(self, table: Table) -> Beliefs:
-        """What the strategy is shown of a table's queries: estimates, corrected, and all costs."""
+        """What the strategy is shown of a table's queries: estimates, corrected, and all costs.
+
+        Raises:
+            CascjaxError: what `estimator` refuses, or an oracle's table lacks a further cost.
+        """
         table = self.matched(table)
         estimator = self.estimator(table)
         if self.corrected:
@@ -389,7 +388,13 @@ class Policy:
                 sigma=np.asarray(estimator.sigma) * self.scale,
             )
         if self.source.kind == "truth":
-            return Beliefs(estimator, tuple(_more_costs(table)[name] for name in self.costs[1:]))
+            lacking = [name for name in self.costs[1:] if name not in table.more_costs]
+            if lacking:
+                raise CascjaxError(
+                    f"the table lacks a cost an oracle was fitted with: {', '.join(lacking)};"
+                    f" bring it as the column '{COST}.{lacking[0]}'"
+                )
+            return Beliefs(estimator, tuple(table.more_costs[name] for name in self.costs[1:]))
         shape = table.cost.shape
         return Beliefs(estimator, tuple(np.broadcast_to(m, shape) for m in self.mean_costs[1:]))
 
@@ -451,6 +456,60 @@ def fingerprint(table: Table) -> str:
         for column in (table.quality, table.cost):
             found.update(np.ascontiguousarray(column[rows], "<f4").tobytes())
     return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a rule of M settings did on each of n queries.
+
+    Attributes:
+        weights: `[M]` share of queries that take each setting.
+        run: `[M, n, K]` the models that ran.
+        answer: `[M, n]` the model whose answer was returned.
+        quality: `[M, n]` true quality of that answer.
+        cost: `[R, M, n]` true costs of all models run.
+    """
+
+    weights: Float[np.ndarray, " M"]
+    run: Bool[np.ndarray, "M n K"]
+    answer: Int[np.ndarray, "M n"]
+    quality: Float[np.ndarray, "M n"]
+    cost: Float[np.ndarray, "R M n"]
+
+
+def spent(
+    strategy: Strategy,
+    rule: Rule,
+    beliefs: Beliefs,
+    table: Table,
+    rows: Int[np.ndarray, " n"],
+    costs: Sequence[str] = (COST,),
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Spent:
+    """Simulates every setting of a rule, query by query.
+
+    Args:
+        strategy: what to simulate.
+        rule: its settings.
+        beliefs: what it is shown of the table's queries.
+        table: the truth, models as in the beliefs.
+        rows: the queries to look at.
+        costs: the R costs to add up, "cost" or a further one of the table.
+        progress: called with the number of queries of each block as it ends.
+    """
+    m, shape = len(rule.weights), table.cost.shape
+    run, answer = np.empty((m, len(rows), shape[1]), bool), np.empty((m, len(rows)), np.int32)
+    prices = np.zeros((m, 1)) if rule.prices is None else rule.prices
+    for one in np.unique(prices, axis=0):
+        alike = np.flatnonzero((prices == one).all(1))
+        shown = beliefs.priced(None if rule.prices is None else one)
+        run[alike], answer[alike] = query_outcomes(
+            strategy, rule.parameters[alike], shown, shape, rows=rows, progress=progress
+        )
+    got = np.take_along_axis(take_rows(table.quality, rows), answer.T, axis=1).T
+    truths = [table.cost if name == COST else table.more_costs[name] for name in costs]
+    cost = [np.einsum("mnk,nk->mn", run, take_rows(of, rows).astype(np.float64)) for of in truths]
+    return Spent(rule.weights, run, answer, got.astype(np.float64), np.stack(cost))
 
 
 # Deciding.
@@ -833,7 +892,3 @@ def _check_rule(rule: Rule, policy: Policy) -> None:
 
 def _shape(of: Any) -> str:
     return f"[{', '.join(str(n) for n in np.shape(of))}]"
-
-
-def _more_costs(table: Table) -> Mapping[str, np.ndarray]:
-    return getattr(table, "more_costs", None) or {}

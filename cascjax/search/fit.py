@@ -1,0 +1,454 @@
+"""Policies for a budget, a target of quality, or parameters given."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from cascjax.errors import CascjaxError, unknown_name
+from cascjax.estimators import noise_level, noisy, supplied, truth
+from cascjax.estimators.independent import check_estimator
+from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, Spent, fingerprint, spent
+from cascjax.search.budget import fit_budgets, fit_targets
+from cascjax.search.confidence import Spread, check_fit_confidence
+from cascjax.search.costs import UnreachableError, fit_costs
+from cascjax.strategies import CascadeRouting, Strategy, strategy
+from cascjax.table import Table, mean_rows, split_rows
+
+ESTIMATES = ("supplied", "noisy")
+"""Kinds of estimates that can be asked for."""
+
+_ROUNDS = 4
+"""Times a margin is read off the settings found with the one before."""
+
+_SLACK = 1e-5
+"""What sums of float32 costs and printed digits may miss a budget or target by."""
+
+Budget = float | Mapping[str, float]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A table made ready for a fit: its models in order, its rows split, its queries estimated.
+
+    Attributes:
+        strategy: what is fitted.
+        table: models in rising mean cost on the rows to fit on.
+        fit_rows: rows to fit on.
+        evaluate_rows: rows to score on.
+        source: where the estimates come from.
+        beliefs: what the strategy is shown.
+        costs: R names, the table's own cost first.
+    """
+
+    strategy: Strategy
+    table: Table
+    fit_rows: Int[np.ndarray, " n"]
+    evaluate_rows: Int[np.ndarray, " m"]
+    source: Source
+    beliefs: Beliefs
+    costs: tuple[str, ...]
+
+    def policy(self, rule: Rule, **more: Any) -> Policy:
+        """The policy of a rule found here; `more` are fields of `Policy`."""
+        table, estimator = self.table, self.beliefs.estimator
+        units = dict(table.more_cost_units)
+        sigma = np.asarray(estimator.sigma, np.float64)
+        if len(sigma) > 1:
+            sigma = np.sqrt(mean_rows(sigma, self.fit_rows, of=np.square))
+        return Policy(
+            strategy=self.strategy,
+            models=table.models,
+            rule=rule,
+            sigma=sigma.reshape(-1),
+            mean_costs=_mean_costs(table, self.costs, self.fit_rows),
+            costs=self.costs,
+            cost_units=(table.cost_unit, *(units.get(name, "") for name in self.costs[1:])),
+            source=self.source,
+            fingerprint=fingerprint(table),
+            **more,
+        )
+
+
+def prepare(
+    table: Table,
+    kind: str | Strategy,
+    *,
+    estimates: str | None = None,
+    noise: str | tuple[float, float, float, float] = "low",
+    max_depth: int = 5,
+    seed: int = 0,
+) -> Prepared:
+    """Splits a table, puts its models in order and estimates its queries.
+
+    Args:
+        table: the truth, and the estimates where it has them.
+        kind: the strategy, or its name.
+        estimates: "supplied" or "noisy"; by default what the table supplies, else noisy.
+        noise: level of noisy estimates.
+        max_depth: models cascade routing runs on one query at most, where it is named.
+        seed: of the noise, and of the split where the table has none.
+
+    Raises:
+        CascjaxError: an unknown name, a table without model names, missing estimates, or an empty
+            split.
+    """
+    if len(table.models) != table.n_models:
+        raise CascjaxError(
+            f"the table names {len(table.models)} models and has {table.n_models}; give it"
+            " `models`, a name for each"
+        )
+    if isinstance(kind, str):
+        kind = strategy(kind, **({"max_depth": max_depth} if kind == CascadeRouting.name else {}))
+    if estimates not in (None, *ESTIMATES):
+        raise unknown_name("kind of estimates", estimates, ESTIMATES)
+    level = noise_level(noise)
+    fit_rows, evaluate_rows = split_rows(table, seed)
+    table = table.sort_models(mean_rows(table.cost, fit_rows))
+    kind.footprint(table.n_models)  # refuses too many models, before the work
+    costs = (COST, *sorted(table.more_costs))
+    if estimates is None:
+        estimates = "noisy" if table.quality_ante is None else "supplied"
+    if kind.sees_truth:
+        source, estimator = Source("truth", None, seed), truth(table)
+        more = tuple(table.more_costs[name] for name in costs[1:])
+        return Prepared(
+            kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs
+        )
+    if estimates == "supplied":
+        source, estimator = Source("supplied", None, seed), supplied(table, fit_rows)
+    else:
+        source = Source("noisy", level, seed)
+        estimator = noisy(table, jax.random.key(seed), level)
+    check_estimator(estimator, table)
+    means = _mean_costs(table, costs, fit_rows).astype(np.float32)
+    more = tuple(np.broadcast_to(mean, table.cost.shape) for mean in means[1:])
+    return Prepared(kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs)
+
+
+def fit(
+    table: Table,
+    strategy: str | Strategy,
+    *,
+    budget: Budget | None = None,
+    quality: float | None = None,
+    parameter: float | Float[np.ndarray, " D"] | None = None,
+    group_budgets: Mapping[str, Budget] | None = None,
+    confidence: float | None = None,
+    new_queries: float | None = None,
+    estimates: str | None = None,
+    noise: str | tuple[float, float, float, float] = "low",
+    max_depth: int = 5,
+    seed: int = 0,
+    progress: Progress = lambda queries: None,
+) -> Policy:
+    """Finds the parameters of a strategy on the fit split of a table, ready to deploy.
+
+    Exactly one of `budget`, `quality` and `parameter` says what is wanted. A budget above the
+    dearest mean cost the strategy reaches is met with something left.
+
+    Args:
+        table: the truth, and the estimates where it has them.
+        strategy: what to fit, or its name.
+        budget: mean cost allowed, in the table's cost unit; or the mean of each cost named,
+            "cost" being the table's own. Costs that are not named are not limited.
+        quality: mean quality wanted, at the least mean cost.
+        parameter: lambda, or tau for thresholding, or one a step: taken as it is.
+        group_budgets: budgets of the rows of a group, by its name; these are fitted by themselves,
+            and all other rows share `budget`. If there are none, that is fitted on all.
+        confidence: probability that each mean cost of new queries keeps within its budget, and
+            all of them at once (Bonferroni); see `cascjax.search.confidence`.
+        new_queries: how many new queries that is said of; by default as many as are fitted on.
+            May be `math.inf`. Of these a group has its share.
+        estimates: see `prepare`.
+        noise: see `prepare`.
+        max_depth: see `prepare`.
+        seed: see `prepare`.
+        progress: called with the number of queries of each block simulated.
+
+    Raises:
+        CascjaxError: what is wanted is nonsense, names a cost or group that the table lacks, or is
+            out of reach; there are too few queries for the confidence; or what `prepare` refuses.
+    """
+    asked = [name for name, value in
+             (("budget", budget), ("quality", quality), ("parameter", parameter))
+             if value is not None]  # fmt: skip
+    if len(asked) != 1:
+        given = " and ".join(asked) or "none"
+        raise CascjaxError(f"give exactly one of budget, quality and parameter, not {given}")
+    if budget is None and (confidence is not None or group_budgets):
+        what = (
+            "confidence is that of a budget"
+            if confidence is not None
+            else "groups have budgets of their own"
+        )
+        raise CascjaxError(f"{what}: give a budget instead of {asked[0]}")
+    if new_queries is not None and (confidence is None or not new_queries >= 1):
+        raise CascjaxError("new_queries must be at least 1, and goes with a confidence")
+    ready = prepare(
+        table, strategy, estimates=estimates, noise=noise, max_depth=max_depth, seed=seed
+    )
+    search = _Search(ready, confidence, new_queries, progress)
+    record: dict[str, Any] = {
+        "n_fit": len(ready.fit_rows),
+        "split": "drawn by seed" if table.split is None else "of the table",
+    }
+    if quality is not None:
+        rule, record["quality"] = search.at_quality(float(quality)), float(quality)
+        return ready.policy(rule, record=record)
+    if parameter is not None:
+        given = np.asarray(parameter, np.float32)
+        record["parameter"] = given.tolist()
+        return ready.policy(search.given(given), record=record)
+    assert budget is not None
+    budgets = {"": search.budgets("budget", budget)}
+    for name, of in (group_budgets or {}).items():
+        budgets[name] = search.budgets(f"the budget of group {name!r}", of)
+    rows = _rows_of(ready, tuple(group_budgets or ()))
+    # Of several promises each must be safer, for all to be kept at once.
+    promises = sum(int(np.isfinite(of).sum()) for of in budgets.values())
+    if confidence is not None:
+        record |= {"confidence": confidence}
+        record["new_queries"] = _json_number(new_queries)
+    rules: dict[str, Rule] = {}
+    for name, of in budgets.items():
+        try:
+            rules[name] = search.within(of, rows[name], promises)
+        except CascjaxError as error:
+            if not name:
+                raise
+            raise CascjaxError(f"group {name!r}: {error}") from error
+    return ready.policy(rules.pop(""), group_rules=rules, record=record)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Rules for what was asked for."""
+
+    ready: Prepared
+    confidence: float | None
+    new_queries: float | None
+    progress: Progress
+
+    def budgets(self, what: str, budget: Budget) -> Float[np.ndarray, " R"]:
+        """A budget a cost, infinite where there is none."""
+        costs = self.ready.costs
+        named = budget if isinstance(budget, Mapping) else {COST: budget}
+        for name in named:
+            if name not in costs:
+                raise unknown_name("cost", name, costs)
+        if not named or not all(0 < float(of) < math.inf for of in named.values()):
+            raise CascjaxError(f"{what} must be finite and above 0, for each cost it names")
+        return np.array([float(named.get(name, math.inf)) for name in costs])
+
+    def within(
+        self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"], promises: int
+    ) -> Rule:
+        """The rule of highest quality within all budgets, or within as much less as is safe."""
+        nothing = np.zeros(len(budgets))
+        if self.confidence is None:
+            return self._fitted(*self._within(budgets, rows), rows, budgets, nothing)
+        check_fit_confidence(self.confidence, len(rows))
+        safe = 1 - (1 - self.confidence) / promises
+        m = self._new_queries(len(rows))
+        rule, of, reachable = self._within(budgets, rows)
+        margin = nothing
+        for _ in range(_ROUNDS):
+            last, margin = margin, self._margins(rule, rows, budgets, len(rows), m, safe)
+            if (np.abs(margin - last) <= 1e-3 * margin).all():
+                break
+            try:
+                rule, of, reachable = self._within(budgets - margin, rows)
+            except UnreachableError as error:
+                raise self._too_few(error, budgets, rows, safe) from error
+        return self._fitted(rule, of, reachable, rows, budgets, margin)
+
+    def at_quality(self, target: float) -> Rule:
+        """The rule of least mean cost that reaches the target."""
+        ready, rows = self.ready, self.ready.fit_rows
+        if not math.isfinite(target):
+            raise CascjaxError(f"quality must be a number, not {target}")
+        found = fit_targets(
+            ready.strategy, ready.beliefs.priced(None), ready.table, np.array([target]),
+            self.progress, rows=rows,
+        )  # fmt: skip
+        if found.reach[0] < 0 and found.best < target - _SLACK * abs(target):
+            raise CascjaxError(
+                f"quality {target:g} is out of reach of {ready.strategy.name}: the highest mean"
+                f" quality it reaches is {found.best:.6g}; choose no more than that"
+            )
+        rule = _mixed(found.parameters[0], found.gamma[0])
+        reachable = (found.cheapest, found.dearest)
+        means = float(found.quality[0]), float(found.cost[0])
+        nothing = np.zeros(len(ready.costs))
+        return self._fitted(rule, means, reachable, rows, nothing + np.inf, nothing)
+
+    def given(self, parameter: Float[np.ndarray, "*D"]) -> Rule:
+        """The rule of one setting."""
+        if parameter.ndim > 1 or not parameter.size or not np.isfinite(parameter).all():
+            raise CascjaxError("parameter must be a number, or one a step, all finite")
+        rule = Rule(parameter[None], np.ones(1))
+        nothing = np.zeros(len(self.ready.costs))
+        self.ready.policy(rule)  # refuses what is no parameter of the strategy
+        return self._fitted(rule, None, None, self.ready.fit_rows, nothing + np.inf, nothing)
+
+    def _within(
+        self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"]
+    ) -> tuple[Rule, tuple[float, float] | None, tuple[float, float] | None]:
+        """A rule, its mean quality and cost, and the reachable costs.
+
+        Raises:
+            UnreachableError: there is none.
+        """
+        ready = self.ready
+        limited = np.flatnonzero(np.isfinite(budgets))
+        if limited.tolist() != [0]:
+            rule = fit_costs(
+                ready.strategy, ready.beliefs, ready.table, ready.costs, budgets, rows,
+                self.progress,
+            )  # fmt: skip
+            return rule, None, None
+        found = fit_budgets(
+            ready.strategy, ready.beliefs.priced(None), ready.table, budgets[:1], self.progress,
+            rows=rows,
+        )  # fmt: skip
+        if budgets[0] < found.cheapest * (1 - _SLACK):
+            unit = ready.table.cost_unit.removesuffix("/query") or "units"
+            least = f"{found.cheapest:.6g} {unit} a query"
+            raise UnreachableError(
+                f"budget {budgets[0]:g} is out of reach of {ready.strategy.name}: the lowest mean"
+                f" cost it reaches is {least}; choose no less than that",
+                f"the lowest mean cost within reach, {least}",
+                np.append(found.cheapest, np.full(len(budgets) - 1, np.inf)),
+                _mixed(found.parameters[0], 0.0),
+            )
+        rule = _mixed(found.parameters[0], found.gamma[0])
+        means = float(found.quality[0]), float(found.cost[0])
+        return rule, means, (found.cheapest, found.dearest)
+
+    def _margins(
+        self,
+        rule: Rule,
+        rows: Int[np.ndarray, " n"],
+        budgets: Float[np.ndarray, " R"],
+        n: int,
+        m: float,
+        safe: float,
+    ) -> Float[np.ndarray, " R"]:
+        spreads = self._spreads(rule, rows)
+        margins = [spread.margin(n, m, safe) for spread in spreads]
+        return np.where(np.isfinite(budgets), margins, 0)
+
+    def _spreads(self, rule: Rule, rows: Int[np.ndarray, " n"]) -> list[Spread]:
+        found = self._spent(rule, rows)
+        return [Spread.of(cost, found.weights) for cost in found.cost]
+
+    def _spent(self, rule: Rule, rows: Int[np.ndarray, " n"]) -> Spent:
+        ready = self.ready
+        return spent(
+            ready.strategy, rule, ready.beliefs, ready.table, rows, ready.costs, self.progress
+        )
+
+    def _new_queries(self, n: int) -> float:
+        if self.new_queries is None:
+            return n
+        return self.new_queries * n / len(self.ready.fit_rows)
+
+    def _too_few(
+        self,
+        error: UnreachableError,
+        budgets: Float[np.ndarray, " R"],
+        rows: Int[np.ndarray, " n"],
+        safe: float,
+    ) -> CascjaxError:
+        """What to say where a budget can be met, but not safely."""
+        rule, n = error.rule, len(rows)
+        m = None if self.new_queries is None else self._new_queries(n)
+        needed, new = 0, 0
+        for r, spread in enumerate(self._spreads(rule, rows)):
+            if np.isfinite(budgets[r]):
+                room = float(budgets[r] - error.nearest[r])
+                more, of_new = spread.queries_needed(n, m, safe, room)
+                needed = None if more is None or needed is None else max(needed, more)
+                new = max(new, of_new or 0)
+        cause = (
+            f"{n:,} queries are too few for confidence {self.confidence:g}: the budget less its"
+            f" margin falls below {error.what}"
+        )
+        if needed is None:
+            return CascjaxError(
+                f"{cause}; no number of them is enough for {self.new_queries:,.0f} new queries, but"
+                f" for about {new:,} it is; or raise the budget"
+            )
+        return CascjaxError(f"{cause}; about {max(needed, n + 1):,} are needed, or a larger budget")
+
+    def _fitted(
+        self,
+        rule: Rule,
+        means: tuple[float, float] | None,
+        reachable: tuple[float, float] | None,
+        rows: Int[np.ndarray, " n"],
+        budgets: Float[np.ndarray, " R"],
+        margin: Float[np.ndarray, " R"],
+    ) -> Rule:
+        """The rule with what it gave on its rows."""
+        if means is None or len(self.ready.costs) > 1:
+            found = self._spent(rule, rows)
+            quality = float(found.weights @ found.quality.mean(1))
+            cost = tuple((found.cost.mean(2) @ found.weights).tolist())
+        else:
+            quality, cost = means[0], (means[1],)
+        return replace(
+            rule,
+            fitted=Fitted(
+                n_fit=len(rows),
+                quality=quality,
+                cost=cost,
+                budget=tuple(b if b < math.inf else None for b in budgets.tolist()),
+                margin=tuple(margin.tolist()),
+                reachable=reachable,
+            ),
+        )
+
+
+def _mixed(parameters: Float[np.ndarray, "2"], gamma: float) -> Rule:
+    """The rule of a cheap and a dear neighbour; of one alone where it takes all queries."""
+    weights = np.array([1 - gamma, gamma])
+    if parameters[0] == parameters[1]:
+        weights = np.array([1.0, 0.0])
+    used = weights > 0
+    return Rule(parameters[used], weights[used])
+
+
+def _rows_of(ready: Prepared, groups: tuple[str, ...]) -> dict[str, Int[np.ndarray, " n"]]:
+    """Rows to fit each group on, by its name; under "" all others."""
+    table, rows = ready.table, ready.fit_rows
+    if not groups:
+        return {"": rows}
+    if table.group is None:
+        raise CascjaxError("the table has no column 'group', so groups have no budgets; bring it")
+    found, rest = {}, np.ones(len(rows), bool)
+    for name in groups:
+        if name not in table.groups:
+            raise unknown_name("group", name, table.groups)
+        of = table.group[rows] == table.groups.index(name)
+        if not of.any():
+            raise CascjaxError(f"group {name!r} has no row to fit on: leave its budget out")
+        found[name], rest = rows[of], rest & ~of
+    return {"": rows[rest] if rest.any() else rows} | found
+
+
+def _mean_costs(
+    table: Table, costs: tuple[str, ...], rows: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "R K"]:
+    truths = (table.cost, *(table.more_costs[name] for name in costs[1:]))
+    return np.stack([mean_rows(of, rows) for of in truths])
+
+
+def _json_number(value: float | None) -> float | str | None:
+    return "infinite" if value is not None and math.isinf(value) else value
