@@ -14,10 +14,11 @@ from typing import Any, TypeAlias, TypeVar, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Independent
+from cascjax.resampling import check_resamples, key_of, weighted_sums
 from cascjax.staircase import Histogram, Ladder, stage_changes
 from cascjax.strategies import Outcome, Stages, Strategy
 from cascjax.strategies.base import over_models
@@ -209,6 +210,44 @@ def query_outcomes(
     return ran, answered
 
 
+def query_spends(
+    strategy: Strategy,
+    parameters: Settings,
+    estimator: Estimator,
+    quality: Float[np.ndarray, "N K"],
+    cost: Float[np.ndarray, "N K"],
+    *,
+    rows: Int[np.ndarray, " n"] | None = None,
+) -> tuple[Float[np.ndarray, "L n"], Float[np.ndarray, "L n"]]:
+    """What each setting spent on every query, and the quality it got for that; on the host.
+
+    In blocks as `totals` works, but what comes back grows with the queries: 8 L n bytes.
+
+    Args:
+        strategy: what to simulate; static.
+        parameters: L settings.
+        estimator: the estimates of all N queries.
+        quality: true qualities.
+        cost: true costs.
+        rows: the queries to look at; by default all.
+    """
+    settings = np.asarray(parameters, np.float32)
+    strategy = strategy.sized_for(estimator)
+    queries = _Queries(estimator, quality, cost, range(len(quality)) if rows is None else rows)
+
+    def one_block(block: _Block) -> list[tuple[np.ndarray, np.ndarray]]:
+        spent, got = _block_query_spends(strategy, settings, block)
+        count = int(np.count_nonzero(block.real))
+        return [(np.asarray(spent)[:, :count], np.asarray(got)[:, :count])]
+
+    held = strategy.footprint(quality.shape[1]) + len(settings)
+    parts = queries.in_blocks(
+        one_block, _block_floats() // held, lambda queries: None, operator.add
+    )
+    spent, got = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    return spent, got
+
+
 def _staged_totals(
     strategy: Strategy,
     settings: Float[np.ndarray, " L"],
@@ -236,6 +275,92 @@ def _staged_totals(
     return Totals(sums[:, 0], sums[:, 1], ran, answered, depth, count=float(len(queries.rows)))
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """Means over the queries of R bootstrap resamples.
+
+    Attributes:
+        cost: `[R, P]` mean cost of each mix of settings.
+        quality: `[R, P]` mean quality of each mix of settings.
+        single_cost: `[R, K]` mean cost of each model alone.
+        single_quality: `[R, K]` mean quality of each model alone.
+    """
+
+    cost: Float[np.ndarray, "R P"]
+    quality: Float[np.ndarray, "R P"]
+    single_cost: Float[np.ndarray, "R K"]
+    single_quality: Float[np.ndarray, "R K"]
+
+
+def resampled(
+    strategy: Strategy,
+    parameters: Float[np.ndarray, "P 2"],
+    gamma: Float[np.ndarray, " P"],
+    estimator: Estimator,
+    quality: Float[np.ndarray, "N K"],
+    cost: Float[np.ndarray, "N K"],
+    *,
+    resamples: int,
+    seed: int = 0,
+    rows: Int[np.ndarray, " n"] | None = None,
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Resampled:
+    """What mixes of two settings do on average, in every resample of a bootstrap over queries.
+
+    A query's weight depends on the seed, its row and the resample alone (`cascjax.resampling`): not
+    on the strategy, so that the resamples of two strategies are pairs, nor on blocks or order.
+    Each query counts with its expectation under the mix. What is held does not grow with N: the
+    sums of the resamples, in float64 between blocks.
+
+    Args:
+        strategy: what to simulate; static.
+        parameters: the two settings of each mix, one number each.
+        gamma: share of queries that take the second one.
+        estimator: the estimates of all N queries.
+        quality: true qualities.
+        cost: true costs.
+        resamples: R.
+        seed: of the resamples.
+        rows: the queries to resample; by default all.
+        progress: see `totals`.
+
+    Raises:
+        CascjaxError: no mix, or see `totals`, `check_resamples` and `key_of`.
+    """
+    n_rows, (points, k) = len(quality if rows is None else rows), (len(gamma), quality.shape[1])
+    if not points:
+        raise CascjaxError("nothing to resample: there must be a mix of settings at least")
+    check_resamples(resamples, n_rows)
+    key, strategy = key_of(seed), strategy.sized_for(estimator)
+    settings, where = np.unique(np.asarray(parameters, np.float32), return_inverse=True)
+    # Always as many settings at once: one program to compile.
+    short = -len(settings) % _LANES
+    settings = np.append(settings, np.repeat(settings[-1:], short))
+    mix = np.zeros((points, len(settings)), np.float32)
+    cheap, dear = where.reshape(-1, 2).T
+    np.add.at(mix, (np.arange(points), cheap), 1 - gamma)
+    np.add.at(mix, (np.arange(points), dear), gamma)
+    queries = _Queries(estimator, quality, cost, range(n_rows) if rows is None else rows)
+
+    def one_block(block: _Block) -> Float[np.ndarray, "R M"]:
+        parts = [
+            _block_mixed(
+                mix[:, start : start + _LANES],
+                *_block_outcomes(strategy, settings[start : start + _LANES], block),
+                block,
+            )
+            for start in range(0, len(settings), _LANES)
+        ]
+        sums = _block_resamples(resamples, key, functools.reduce(operator.add, parts), block)
+        return np.asarray(sums, np.float64)
+
+    held = strategy.footprint(k) + _LANES
+    sums = queries.in_blocks(one_block, _block_floats() // held, progress)
+    means = sums[:, :-1] / sums[:, -1:]
+    ends = np.cumsum([points, points, k])
+    return Resampled(*np.split(means, ends, axis=1))
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Block:
@@ -246,6 +371,7 @@ class _Block:
         quality: `[K, B]` true qualities.
         cost: `[K, B]` true costs.
         real: `[B]` False for queries that only fill the block up.
+        row: `[B]` each query's row in the table.
         tree: the estimator's structure.
         turned: whether `beliefs` are.
     """
@@ -254,6 +380,7 @@ class _Block:
     quality: Matrix
     cost: Matrix
     real: Bool[Array, " B"] | Bool[np.ndarray, " B"]
+    row: UInt32[Array, " B"] | UInt32[np.ndarray, " B"]
     tree: Any = field(metadata={"static": True})
     turned: bool = field(metadata={"static": True})
 
@@ -288,7 +415,9 @@ class _Queries:
         turned = isinstance(self.estimator, Independent)
         quality, cost = (take_rows(truth, cut).T for truth in (self.quality, self.cost))
         beliefs = [leaf.T for leaf in leaves] if turned else leaves
-        return _Block(beliefs, quality, cost, np.arange(size) < len(rows), tree, turned)
+        real, row = np.arange(size) < len(rows), np.zeros(size, np.uint32)
+        row[: len(rows)] = rows
+        return _Block(beliefs, quality, cost, real, row, tree, turned)
 
     def in_blocks(
         self,
@@ -397,6 +526,15 @@ def _block_spend(strategy: Strategy, parameters: Settings, block: _Block) -> Tot
     return _block_sums(False, *_block_outcomes(strategy, parameters, block), block)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _block_query_spends(
+    strategy: Strategy, parameters: Settings, block: _Block
+) -> tuple[Float[Array, "L B"], Float[Array, "L B"]]:
+    """Cost and quality of every setting and query."""
+    run, answer = _block_outcomes(strategy, parameters, block)
+    return _spent_and_got(run, answer, jnp.asarray(block.quality), jnp.asarray(block.cost))
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _block_histogram(
     strategy: Strategy, usage: bool, chunk: int, ladder: Ladder, block: _Block
@@ -440,13 +578,7 @@ def _block_sums(
         width = min(size, max(_LANES, size // _LANES))
         return jnp.sum(x.reshape(*x.shape[:-1], size // width, width), axis=-2)
 
-    def spend(total: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
-        index, run, quality, cost = model
-        got = jnp.where(answer == index, quality, total[1])
-        return (total[0] + jnp.where(run, cost, 0), got), None
-
-    zero = jnp.zeros(answer.shape)
-    (spent, got), _ = over_models(spend, (zero, zero), run, quality, cost)
+    spent, got = _spent_and_got(run, answer, quality, cost)
     counts = [jnp.zeros((0, 1))] * 3
     if usage:
 
@@ -459,3 +591,47 @@ def _block_sums(
         deep = [lanes((depth == d + 1) * weight) for d in range(k)]
         counts = [jnp.swapaxes(c, 0, 1) for c in (ran, answered, jnp.stack(deep))]
     return Totals(lanes(spent), lanes(got), *counts, count=lanes(jnp.asarray(weight)))
+
+
+def _spent_and_got(
+    run: Bool[Array, "K L B"],
+    answer: Int[Array, "L B"],
+    quality: Float[Array, "K B"],
+    cost: Float[Array, "K B"],
+) -> tuple[Float[Array, "L B"], Float[Array, "L B"]]:
+    """Cost and quality of each query."""
+
+    def spend(total: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
+        index, run, quality, cost = model
+        got = jnp.where(answer == index, quality, total[1])
+        return (total[0] + jnp.where(run, cost, 0), got), None
+
+    zero = jnp.zeros(answer.shape)
+    return over_models(spend, (zero, zero), run, quality, cost)[0]
+
+
+@jax.jit
+def _block_mixed(
+    mix: Float[np.ndarray, "P L"] | Float[Array, "P L"],
+    run: Bool[Array, "K L B"],
+    answer: Int[Array, "L B"],
+    block: _Block,
+) -> Float[Array, "P+P B"]:
+    """What each query costs and gives in expectation over these settings, for each mix of them."""
+    both = _spent_and_got(run, answer, jnp.asarray(block.quality), jnp.asarray(block.cost))
+    exact = jax.lax.Precision.HIGHEST
+    return jnp.concatenate([jnp.matmul(mix, each, precision=exact) for each in both])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _block_resamples(
+    resamples: int,
+    key: UInt32[Array, "2"] | UInt32[np.ndarray, "2"],
+    mixed: Float[Array, "M B"],
+    block: _Block,
+) -> Float[Array, "R S"]:
+    """Weighted sums of the mixes, of each model's cost and quality, and of the weights alone."""
+    one = jnp.asarray(block.real, jnp.float32)
+    singles = (jnp.asarray(block.cost), jnp.asarray(block.quality))
+    values = jnp.concatenate([mixed, *singles, jnp.ones((1, len(one)))])
+    return weighted_sums(resamples, key, block.row, values * one)

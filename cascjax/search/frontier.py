@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -12,11 +12,13 @@ from jaxtyping import Float, Int
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import Estimator, noise_level, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
-from cascjax.metrics import area
+from cascjax.metrics import area, check_scores
 from cascjax.metrics import budgets as default_budgets
+from cascjax.metrics.bootstrap import areas, check_bootstrap, differences, interval
 from cascjax.search.budget import fit_budgets, simulate_settings
-from cascjax.simulate import Sums
-from cascjax.strategies import STRATEGIES, CascadeRouting, Strategy, strategy
+from cascjax.search.scoring import scores_of
+from cascjax.simulate import Sums, resampled
+from cascjax.strategies import STRATEGIES, CascadeRouting, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows
 
 
@@ -41,6 +43,13 @@ class Frontier:
         reachable: lowest and highest mean cost it reaches on the fit split.
         area: area under (cost, quality), divided by its width, see `cascjax.metrics.area`.
         seconds: wall time to fit and evaluate.
+        scores: the scores asked for, by name, see `cascjax.metrics.SCORES`; nan where one does
+            not exist.
+        cost_interval: `[P, 2]` interval of the mean cost, or None where nothing was resampled.
+        quality_interval: `[P, 2]` interval of the mean quality, or None.
+        area_interval: interval of the area, or None.
+        area_samples: `[R]` area in each resample, or None. Those of two strategies on the same
+            rows are pairs: the resamples are the same.
     """
 
     strategy: str
@@ -58,6 +67,11 @@ class Frontier:
     reachable: tuple[float, float]
     area: float
     seconds: float
+    scores: dict[str, float] = field(default_factory=dict)
+    cost_interval: Float[np.ndarray, "P 2"] | None = None
+    quality_interval: Float[np.ndarray, "P 2"] | None = None
+    area_interval: tuple[float, float] | None = None
+    area_samples: Float[np.ndarray, " R"] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,10 @@ class Study:
         n_fit: rows the parameters were found on.
         n_evaluate: rows the scores were taken on.
         settings: what was asked for, name to value, for the record.
+        resamples: of the evaluation queries, that the intervals come from; 0 where there are none.
+        confidence: of the intervals.
+        difference: `[S, S]` area of the first strategy above that of the second, or None.
+        difference_interval: `[S, S, 2]` its interval, from the same resamples of both, or None.
     """
 
     frontiers: tuple[Frontier, ...]
@@ -83,6 +101,10 @@ class Study:
     n_fit: int
     n_evaluate: int
     settings: dict[str, Any] = field(default_factory=dict)
+    resamples: int = 0
+    confidence: float = 0.95
+    difference: Float[np.ndarray, "S S"] | None = None
+    difference_interval: Float[np.ndarray, "S S 2"] | None = None
 
 
 def frontier(
@@ -93,11 +115,16 @@ def frontier(
     evaluate_rows: Int[np.ndarray, " m"],
     budgets: Float[np.ndarray, " P"],
     progress: Callable[[int], None] = lambda queries: None,
+    *,
+    resamples: int = 0,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Frontier:
     """Fits a strategy to every budget on one part of a table and scores it on the other.
 
     Mixed settings are scored by their expectation: (1 - gamma) of the cheap neighbour's mean and
-    gamma of the dear one's.
+    gamma of the dear one's. So they are resampled too, with the parameters as fitted: an interval
+    says what other queries to evaluate on would change, not what others to fit on would.
 
     Args:
         strategy: what to draw.
@@ -107,7 +134,15 @@ def frontier(
         evaluate_rows: rows the scores are taken on.
         budgets: mean costs allowed, in the table's cost unit.
         progress: called with the number of queries of each chunk simulated.
+        resamples: of the rows to evaluate, for intervals of cost, quality and area; 0 for none.
+        confidence: of those intervals.
+        seed: of the resamples.
+
+    Raises:
+        CascjaxError: see `check_bootstrap` in `cascjax.metrics.bootstrap`.
     """
+    if resamples:
+        check_bootstrap(resamples, confidence, len(evaluate_rows))
     start = time.perf_counter()
     beliefs = truth(table) if strategy.sees_truth else estimator
     strategy = strategy.sized_for(beliefs)
@@ -125,7 +160,7 @@ def frontier(
 
     cost, quality = mixed(means.cost), mixed(means.quality)
     single_cost, single_quality = _single_models(table, evaluate_rows)
-    return Frontier(
+    drawn = Frontier(
         strategy=strategy.name,
         budget=budgets,
         cost=cost,
@@ -142,6 +177,21 @@ def frontier(
         area=area(cost, quality, single_cost, single_quality),
         seconds=time.perf_counter() - start,
     )
+    if not resamples:
+        return drawn
+    others = resampled(
+        strategy, fit.parameters, fit.gamma, beliefs, table.quality, table.cost,
+        resamples=resamples, seed=seed, rows=evaluate_rows, progress=progress,
+    )  # fmt: skip
+    samples = areas(others.cost, others.quality, others.single_cost, others.single_quality)
+    low, high = interval(samples, confidence).tolist()
+    return replace(
+        drawn,
+        cost_interval=interval(others.cost, confidence),
+        quality_interval=interval(others.quality, confidence),
+        area_interval=(low, high),
+        area_samples=samples,
+    )
 
 
 def study(
@@ -154,6 +204,10 @@ def study(
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     settings: dict[str, Any] | None = None,
     progress: Callable[[str, int, bool], None] = lambda strategy, queries, done: None,
+    scores: Sequence[str] = (),
+    resamples: int = 0,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Study:
     """Draws the frontier of every strategy over the same budgets.
 
@@ -169,14 +223,22 @@ def study(
         settings: what was asked for, for the record.
         progress: called with a strategy's name, the number of queries just simulated, and
             whether that was its last.
+        scores: names of scores to work out for every frontier, see `cascjax.metrics.SCORES`.
+        resamples: of the rows to evaluate, for intervals of every point, area and difference of
+            areas; 0 for none. See `frontier`.
+        confidence: of those intervals.
+        seed: of the resamples.
 
     Raises:
         CascjaxError: no strategy, a sigma or covariance that is none, every model costs the same,
-            there are too many models for a strategy, or a budget asked for lies beyond the reach
-            of every strategy.
+            there are too many models for a strategy, an unknown score, a budget asked for lies
+            beyond the reach of every strategy, or what `check_bootstrap` refuses.
     """
     if not strategies:
         raise CascjaxError("no strategy to draw: name at least one")
+    if resamples:
+        check_bootstrap(resamples, confidence, len(evaluate_rows))
+    wanted = check_scores(scores)
     check_estimator(estimator, table)
     single_cost, single_quality = _single_models(table, evaluate_rows)
     # What cannot succeed fails now, not once the strategies before it have been drawn.
@@ -194,11 +256,21 @@ def study(
             frontier(
                 kind, table, estimator, fit_rows, evaluate_rows, at,
                 lambda queries, name=name: progress(name, queries, False),
+                resamples=resamples, confidence=confidence, seed=seed,
             )
         )  # fmt: skip
         progress(name, 0, True)
     if not (budgets is None or isinstance(budgets, int)):
         _check_reach(frontiers, at, table.cost_unit)
+    if wanted:
+        oracle = next((f for f in frontiers if f.strategy == Oracle.name), None)
+        if oracle is None and "oracle-gap" in wanted:
+            oracle = frontier(Oracle(), table, estimator, fit_rows, evaluate_rows, at)
+        found = scores_of(
+            wanted, frontiers, strategies, table, estimator, evaluate_rows,
+            oracle=np.nan if oracle is None else oracle.area,
+        )  # fmt: skip
+        frontiers = [replace(f, scores=each) for f, each in zip(frontiers, found, strict=True)]
     return Study(
         frontiers=tuple(frontiers),
         models=table.models,
@@ -208,6 +280,9 @@ def study(
         n_fit=len(fit_rows),
         n_evaluate=len(evaluate_rows),
         settings=settings or {},
+        resamples=resamples,
+        confidence=confidence,
+        **_differences(frontiers, confidence),
     )
 
 
@@ -223,6 +298,9 @@ def compare(
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     max_depth: int = 5,
     seed: int = 0,
+    resamples: int = 0,
+    confidence: float = 0.95,
+    scores: Sequence[str] = (),
     progress: Callable[[str, int, bool], None] = lambda strategy, queries, done: None,
 ) -> Study:
     """Draws the frontiers of several strategies over one table: the whole job in one call.
@@ -235,7 +313,10 @@ def compare(
         noise: level of noisy estimates.
         budgets: see `study`.
         max_depth: models cascade routing runs on one query at most.
-        seed: of the noise, and of the split where the table has none.
+        seed: of the noise, of the resamples, and of the split where the table has none.
+        resamples: of the evaluation queries, for intervals; see `study`.
+        confidence: of those intervals.
+        scores: see `study`.
         progress: see `study`.
 
     Raises:
@@ -266,13 +347,25 @@ def compare(
     settings |= {"max_depth": max_depth, "seed": seed}
     return study(
         chosen, table, estimator, fit, evaluate,
-        budgets=budgets, settings=settings, progress=progress,
+        budgets=budgets, settings=settings, progress=progress, scores=scores,
+        resamples=resamples, confidence=confidence, seed=seed,
     )  # fmt: skip
 
 
 def _named(name: str, max_depth: int) -> Strategy:
     """The strategy of that name, with the depth where it has one."""
     return strategy(name, **({"max_depth": max_depth} if name == CascadeRouting.name else {}))
+
+
+def _differences(frontiers: Sequence[Frontier], confidence: float) -> dict[str, np.ndarray]:
+    samples = [f.area_samples for f in frontiers if f.area_samples is not None]
+    if not samples:
+        return {}
+    area = np.array([f.area for f in frontiers])
+    return {
+        "difference": area[:, None] - area,
+        "difference_interval": differences(np.stack(samples), confidence),
+    }
 
 
 def _check_reach(
