@@ -16,6 +16,7 @@ from cascjax.table import Table
 from cascjax.worlds import (
     ANSWER_EFFORT,
     ANSWER_SPREAD,
+    FIRST_TOKEN_SPREAD,
     PROMPT_TOKENS,
     QUALITIES,
     SIGNAL_NAMES,
@@ -55,14 +56,19 @@ def assert_centred(
 
 
 @settings(max_examples=25, deadline=None)
-@given(n=st.integers(1, 50_000), batch=st.integers(500, 60_000), features=st.booleans())
-def test_batch_size_does_not_change_rows(n: int, batch: int, features: bool) -> None:
+@given(
+    n=st.integers(1, 50_000),
+    batch=st.integers(500, 60_000),
+    features=st.booleans(),
+    seconds=st.booleans(),
+)
+def test_batch_size_does_not_change_rows(n: int, batch: int, features: bool, seconds: bool) -> None:
     world = make_world(n_models=3)
-    tables = list(batches(world, n, 5, batch, features=features))
+    tables = list(batches(world, n, 5, batch, features=features, seconds=seconds))
     sizes = [table.n_queries for table in tables]
     assert sizes == [min(batch, n - start) for start in range(0, n, batch)]
     joined = jax.tree.map(lambda *columns: np.concatenate(columns), *tables)
-    assert_same(joined, sample(world, 5, n, features=features))
+    assert_same(joined, sample(world, 5, n, features=features, seconds=seconds))
 
 
 def test_one_row_batches() -> None:
@@ -133,6 +139,55 @@ def test_features_change_nothing_else() -> None:
     assert plain.signals is None
     bare = dataclasses.replace(full, features=None, signals=None, feature_names=(), signal_names=())
     assert_same(plain, bare)
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_seconds_change_nothing_else(features: bool) -> None:
+    world = make_world()
+    plain, timed = (sample(world, 0, 100, features=features, seconds=s) for s in (False, True))
+    assert not plain.more_costs
+    assert list(timed.more_costs) == ["seconds"]
+    assert timed.more_cost_units == (("seconds", "s"),)
+    assert_same(plain, dataclasses.replace(timed, more_costs={}, more_cost_units=()))
+
+
+def test_a_world_is_what_it_was_before_it_had_seconds() -> None:
+    # Written down from the version before; other numbers are another world under the same seed.
+    weights = [0.2004588, 0.1607495, 0.3181662, 0.3206255]
+    tokens = [221.6051, 281.7527, 286.0066, 352.8476, 319.9550]
+    cost = [1.422595e-05, 8.075620e-05, 3.132865e-04, 4.822760e-04, 4.368044e-03]
+    world = make_world()
+    np.testing.assert_allclose(world.domain_weights, weights, rtol=1e-5)
+    np.testing.assert_allclose(world.answer_tokens, tokens, rtol=1e-5)
+    np.testing.assert_allclose(sample(world, 0, 1, seconds=True).cost[0], cost, rtol=1e-5)
+
+
+def test_seconds_are_first_token_and_tokens_by_speed() -> None:
+    world = make_world(n_models=4, seed=2)
+    table = sample(world, 0, N, features=True, seconds=True)
+    seconds = table.more_costs["seconds"]
+    assert seconds.dtype == np.float32
+    assert table.signals is not None
+    tokens = np.exp(table.signals.reshape(N, 4, -1)[:, :, 1].astype(np.float64))
+    first = seconds - tokens / world.speed
+    # What the tokens leave is lognormal, of the stated mean and spread, and knows no tokens.
+    log = np.log(first[(first > 1e-3).all(axis=1)])
+    assert len(log) > 0.999 * N
+    assert_centred(first / world.first_token - 1)
+    np.testing.assert_allclose(log.std(0), FIRST_TOKEN_SPREAD, rtol=0.02)
+    assert_centred((first / world.first_token - 1) * (tokens / world.answer_tokens - 1))
+    assert_centred(seconds / (world.first_token + world.answer_tokens / world.speed) - 1)
+
+
+def test_dear_models_are_slower_on_the_whole_but_not_one_by_one() -> None:
+    worlds = [make_world(seed=seed) for seed in range(100)]
+    seconds = np.array([w.first_token + w.answer_tokens / w.speed for w in worlds])
+    rising = np.diff(seconds, axis=1) >= 0
+    assert rising.mean() > 0.6
+    assert rising.all(axis=1).mean() < 0.4
+    assert not rising[0].all()  # nor in the world of every default
+    assert (np.median(seconds, axis=0)[[0, -1]] > 0.5).all()
+    assert np.median(seconds[:, -1] / seconds[:, 0]) > 3
 
 
 def test_quality_kinds() -> None:
