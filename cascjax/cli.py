@@ -199,6 +199,11 @@ def inspect(table: Path) -> None:
     show_default=True,
     help="How cascade-routing looks for sets of models.",
 )
+@click.option(
+    "--scores",
+    metavar="LIST|all",
+    help="Comma-separated names of the field's scores to print, such as aiq,qnc,apgr.",
+)
 @click.option("--seed", help="Of split and noise.", **_SEED)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.pass_obj
@@ -223,6 +228,7 @@ def _frontier(
     models: str | None = None,
     max_depth: int = 5,
     search: str = "exact",
+    scores: str | None = None,
     seed: int = 0,
 ) -> None:
     with uninterrupted():
@@ -231,6 +237,7 @@ def _frontier(
 
         from cascjax import estimators
         from cascjax.io import read_table
+        from cascjax.metrics import SCORES, check_scores
         from cascjax.report.console import print_study, study_progress
         from cascjax.report.write import write_study
         from cascjax.search.frontier import study
@@ -241,6 +248,8 @@ def _frontier(
     static = {"cascade-routing": {"max_depth": max_depth, "search": search}}
     chosen = [strategy(name, **static.get(name, {})) for name in named]
     level = arguments.noise(noise or "low")
+    wanted = [] if scores is None else arguments.names("--scores", scores)
+    wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
     table = read_table(path)
     with _naming(path):
         if models is not None:
@@ -268,7 +277,7 @@ def _frontier(
                 chosen, table, estimator, fit, evaluate,
                 budgets=np.array(costs) if costs else n_budgets,
                 settings=settings | {"max_depth": max_depth, "search": search, "seed": seed},
-                progress=progress,
+                progress=progress, scores=wanted,
             )  # fmt: skip
     report = write_study(result, out, command)
     print_study(result, make_console())

@@ -25,6 +25,7 @@ from cascjax import arguments
 from cascjax.cli import main
 from cascjax.errors import CascjaxError
 from cascjax.io import read_table
+from cascjax.metrics import SCORES
 from cascjax.report import facts
 from cascjax.strategies import STRATEGIES
 from cascjax.terminal import keep_compiled, uninterrupted
@@ -237,6 +238,32 @@ class TestOptions:
         assert len(found) == 2
         assert json.loads(Path("out/summary.json").read_text())["settings"]["search"] == "greedy"
 
+    def test_scores(self, here: Path) -> None:
+        drawn("--scores", "qnc, area,cpt80", "--strategies", "mixing,routing")
+        found = json.loads(Path("out/summary.json").read_text())["strategies"]
+        for score in found.values():
+            assert list(score["scores"]) == ["qnc", "area", "cpt80"]
+            assert score["scores"]["area"] == score["auc"]
+        # Nobody asked to see the oracle that one of the scores is held against.
+        drawn("--scores", "all", "--strategies", "mixing,routing")
+        found = json.loads(Path("out/summary.json").read_text())["strategies"]
+        assert list(found) == ["mixing", "routing"]
+        assert list(found["routing"]["scores"]) == list(SCORES)
+        assert isinstance(found["routing"]["scores"]["oracle-gap"], float)
+
+    def test_a_score_that_does_not_exist(self, here: Path) -> None:
+        table = read_table("world.arrow")
+        low, middle, _ = np.sort(table.cost.mean(0, dtype=np.float64))
+        text = succeeds(
+            "frontier", "world.arrow", "--strategies", "mixing", "--scores", "peak,qnc",
+            "--budgets", f"{(low + middle) / 2:f}", "--out", "out",
+        )  # fmt: skip
+        assert re.search(r"mixing +0\.\d{4} +n/a", text)
+        assert "note: no qnc for mixing: no point is as good as the best single model" in text
+        scores = json.loads(Path("out/summary.json").read_text())["strategies"]["mixing"]["scores"]
+        assert scores["qnc"] is None
+        assert 0 < scores["peak"] < 1
+
     def test_noise_by_name_and_by_numbers(self, here: Path) -> None:
         low = drawn("--estimates", "noisy")
         assert drawn("--noise", "low") == low
@@ -266,6 +293,22 @@ class TestOptions:
         assert a == b == first
         assert a != c
 
+    @pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
+    def test_a_world_with_seconds(self, here: Path, suffix: str) -> None:
+        words = ["--queries", "200", "--models", "3", "--seed", "1", "--seconds"]
+        succeeds("world", f"timed{suffix}", *words)
+        timed, plain = read_table(f"timed{suffix}"), read_table("world.arrow")
+        np.testing.assert_array_equal(timed.cost, plain.cost)
+        np.testing.assert_array_equal(timed.quality, plain.quality)
+        assert timed.unit_of("seconds") == "s"
+        assert not plain.more_costs
+        text = succeeds("inspect", f"timed{suffix}")
+        assert "mean seconds (s)" in text
+        assert "cost.seconds [200, 3]" in text
+        for model, mean in zip(timed.models, timed.more_costs["seconds"].mean(0), strict=True):
+            line = next(line for line in text.splitlines() if model in line)
+            assert line.split()[-1] == f"{mean:.2f}"
+
 
 MODELS = ("small", "middle", "large")
 
@@ -294,7 +337,24 @@ def long_csv(path: str, n: int = 30, extra: str = "") -> None:
     Path(path).write_text("query,model,score,price,topic\n" + "\n".join(lines) + "\n" + extra)
 
 
+def table_of_runs(n: int = 30) -> pa.Table:
+    """A long log with the seconds and calls of each run."""
+    rng = np.random.default_rng(0)
+    K = len(MODELS)
+    return pa.table(
+        {
+            "query": np.repeat([f"q{i}" for i in range(n)], K),
+            "model": np.tile(MODELS, n),
+            "score": rng.random(n * K),
+            "price": np.tile([1.0, 10, 100], n) * (1 + rng.random(n * K)),
+            "latency = s": np.tile([3.0, 1, 9], n) * (1 + rng.random(n * K)),
+            "calls": rng.integers(1, 4, n * K),
+        }
+    )
+
+
 LONG = ["--query", "query", "--model", "model", "--quality", "score", "--cost", "price"]
+TO_LONG = ["long", "log.csv", "t.arrow", *LONG, "--more-cost"]
 
 
 class TestImport:
@@ -320,6 +380,22 @@ class TestImport:
         assert read_table("t.arrow").groups == ("g0", "g1")
         text = succeeds("frontier", "t.arrow", "--strategies", "mixing", "--out", "out")
         assert "15 to fit, 15 to evaluate; noisy estimates." in text
+
+    def test_further_costs_of_a_long_log(self, here: Path) -> None:
+        log = table_of_runs()
+        pq.write_table(log, "log.parquet")
+        more = ["--more-cost", "seconds=latency = s", "--more-cost", "calls=calls"]
+        succeeds("import", "long", "log.parquet", "t.arrow", *LONG, *more)
+        found = read_table("t.arrow").more_costs
+        assert list(found) == ["calls", "seconds"]
+        for name, column in (("calls", "calls"), ("seconds", "latency = s")):
+            expected = log[column].to_numpy().reshape(-1, len(MODELS))
+            np.testing.assert_allclose(found[name], expected, rtol=1e-6)
+        lines = [line.split() for line in succeeds("inspect", "t.arrow").splitlines()]
+        seconds = log["latency = s"].to_numpy().reshape(-1, len(MODELS)).mean(0)
+        for k, model in enumerate(MODELS):
+            row = next(line for line in lines if line[:1] == [model])
+            assert row[-1] == f"{seconds[k]:.2f}"
 
     def test_bad_rows_of_routerbench(self, here: Path) -> None:
         scores: list[float | None] = [0.5] * 40
@@ -358,6 +434,12 @@ class TestImport:
             (["long", "log.csv", "t.arrow", *LONG[:-1], "prize"], ["'prize'", "'price'"]),
             (["long", "log.csv", "t.arrow", *LONG[:-2]], ["--cost", "import long --help"]),
             (["long", "log.csv", "t.arrow", *LONG[:-1], "model"], ["column", "two things"]),
+            ([*TO_LONG, "seconds=price"], ["column", "two things"]),
+            ([*TO_LONG, "seconds=latency"], ["log.csv", "unknown column 'latency'"]),
+            ([*TO_LONG, "seconds"], ["--more-cost 'seconds'", "such as seconds=latency_s"]),
+            ([*TO_LONG, "=topic"], ["--more-cost '=topic'", "a name and a column"]),
+            ([*TO_LONG, "cost=topic"], ["--more-cost 'cost=topic'", "'cost'", "--cost"]),
+            ([*TO_LONG, "s=topic", "--more-cost", "s=score"], ["--more-cost", "'s' stands twice"]),
             (["routerbench", "log.csv", "t.arrow"], ["log.csv", "cascjax import long"]),
             (["routerbench", "none.csv", "t.arrow"], ["none.csv", "No such file"]),
             (["routerbench", "log.csv", "t.txt"], ["t.txt", "'.txt'", ".parquet"]),
@@ -409,6 +491,14 @@ BAD_TABLES: dict[str, tuple[Callable[[], pa.Table], list[str]]] = {
     "negative cost": (
         lambda: table(cost=values((5, 2), -1.0)),
         ["'cost'", "row 5", "-1", "'model 3'", "at least 0"],
+    ),
+    "negative further cost": (
+        lambda: table(**{"cost.seconds": values((5, 2), -1.0)}),
+        ["'cost.seconds'", "row 5", "-1", "'model 3'", "at least 0"],
+    ),
+    "further cost of no name": (
+        lambda: table(**{"cost.": np.ones((20, 3))}),
+        ["'cost.'", "empty", "'cost.seconds'"],
     ),
     "repeated ids": (
         lambda: table(query_id=["a", "b"] * 10),
@@ -483,6 +573,10 @@ class TestBadInput:
             (["--budgets", "0.1," * 999], ["--budgets '0.1,"]),
             (["--noise", "loud"], ["'loud'", "low, medium, high"]),
             (["--noise", "hihg"], ["did you mean 'high'?"]),
+            (["--scores", "qcn"], ["unknown score 'qcn'", "did you mean 'qnc'?"]),
+            (["--scores", "all,qnc"], ["unknown score 'all'", "oracle-gap"]),
+            (["--scores", "qnc,qnc"], ["--scores", "'qnc' stands twice"]),
+            (["--scores", ","], ["--scores", "at least one"]),
             (["--noise", "1,2,3"], ["--noise '1,2,3'", "four numbers"]),
             (["--noise", "1,2,3,nan"], ["--noise '1,2,3,nan'", "four numbers"]),
             (["--noise", "1,2,3,-4"], ["--noise '1,2,3,-4'", "at least 0"]),

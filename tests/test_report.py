@@ -15,9 +15,15 @@ import pytest
 from rich.console import Console
 
 from cascjax.errors import CascjaxError
-from cascjax.metrics import upper_hull
+from cascjax.metrics import SCORES, upper_hull
 from cascjax.report import facts, pictures
-from cascjax.report.console import areas_table, inspect_table, print_study, print_table
+from cascjax.report.console import (
+    areas_table,
+    inspect_table,
+    print_study,
+    print_table,
+    scores_tables,
+)
 from cascjax.report.html import render, write_report
 from cascjax.report.write import write_study
 from cascjax.search.frontier import Frontier, Study
@@ -517,6 +523,27 @@ class TestConsole:
             gain = facts.gain_text(f.area - study.frontiers[0].area)
             assert [f.strategy, f"{f.area:.4f}", gain, f"{f.seconds:.2f}"] in lines
 
+    def test_scores(self, study: Study) -> None:
+        assert scores_tables(study) == []
+        rng = np.random.default_rng(0)
+        scored = [
+            replace(f, scores=dict(zip(SCORES, rng.random(len(SCORES)), strict=True)))
+            for f in study.frontiers
+        ]
+        scored[0].scores["qnc"] = np.nan
+        text = printed(*scores_tables(replace(study, frontiers=tuple(scored))))
+        self.legible(text)
+        rows = [line.split() for line in text.splitlines()]
+        for f in scored:
+            numbers = [word for row in rows if row[:1] == [f.strategy] for word in row[1:]]
+            values = f.scores.values()
+            assert numbers == [f"{v:.4f}" if np.isfinite(v) else "n/a" for v in values]
+        said = " ".join(text.split())
+        for name, score in SCORES.items():
+            better = "higher" if score.higher else "lower"
+            assert f"{name}: {score.meaning}; {better} is better" in said
+        assert f"note: no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in said
+
     def table(self, names: tuple[str, ...]) -> Table:
         rng, K = np.random.default_rng(0), len(names)
         return Table(
@@ -553,6 +580,23 @@ class TestConsole:
     def test_inspect_lists_models_cheapest_first(self) -> None:
         text = printed(*inspect_table(self.table(("dear", "middle", "cheap")), "t"))
         assert text.index("cheap") < text.index("middle") < text.index("dear")
+
+    def test_inspect_further_costs(self) -> None:
+        rng, table = np.random.default_rng(1), self.table(("dear", "middle", "cheap"))
+        names = ("seconds", "[red]energy", "calls to other services")
+        more = {name: rng.random((90, 3)) + 1 for name in names}
+        units = (("[red]energy", "kWh"), ("seconds", "[bold]s"))
+        text = printed(*inspect_table(replace(table, more_costs=more, more_cost_units=units), "t"))
+        self.legible(text)
+        # Headings break into lines, and lose no word.
+        head = text[: text.index("cheap")]
+        for word in ("seconds", "([bold]s)", "[red]energy", "(kWh)", "services"):
+            assert word in head
+        assert "cost.[red]energy [90, 3]" in " ".join(text.split())
+        for k, model in enumerate(table.models):
+            row = next(line for line in text.splitlines() if line.split()[:1] == [model])
+            means = [f"{more[name][:, k].mean():.2f}" for name in sorted(more)]
+            assert row.split()[-3:] == means
 
     def test_inspect_a_bare_table(self) -> None:
         table = replace(self.table(("a", "b")), split=None, group=None, groups=(), features=None)

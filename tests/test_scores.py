@@ -1,13 +1,21 @@
 """The field's scores: on numbers worked by hand, by plain loops, and what must not matter."""
 
+import functools
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cascjax import simulate
 from cascjax.errors import CascjaxError
+from cascjax.estimators import Independent, truth
 from cascjax.metrics import SCORES, Evidence, area, check_scores
 from cascjax.metrics.scores import aiq, apgr, cpt, gain, nauc, oracle_gap, peak, qnc, rci, sound
+from cascjax.search.frontier import Study, compare, study
+from cascjax.search.scoring import extremes
+from cascjax.strategies import Oracle, Pandora, Routing, Strategy
+from cascjax.table import Table
 
 # Three models: cheap and poor, of middling cost and best, dear and second best.
 COST, QUALITY = np.array([1.0, 3.0, 5.0]), np.array([0.2, 0.8, 0.7])
@@ -257,3 +265,103 @@ def test_names_are_checked() -> None:
         check_scores(["oracle_gap"])
     with pytest.raises(CascjaxError, match="'qnc' stands twice"):
         check_scores(["qnc", "area", "qnc"])
+
+
+# Of whole studies.
+
+N, FIT = 200, np.arange(80)
+EVALUATE = np.arange(80, N)
+
+
+@functools.cache
+def world() -> tuple[Table, Independent]:
+    """A table of answers right or wrong, and estimates of it; models in rising mean cost."""
+    rng = np.random.default_rng(5)
+    quality = (rng.random((N, 3)) < [0.4, 0.6, 0.7]).astype(np.float32)
+    cost = (array(1, 3, 9) * rng.lognormal(0, 0.5, (N, 3))).astype(np.float32)
+    post = quality + rng.normal(0, 0.2, (N, 3))
+    ante = post + rng.normal(0, 0.5, (N, 3))
+    sigma = np.full((1, 3), 0.5, np.float32)
+    beliefs = Independent(
+        ante.astype(np.float32), post.astype(np.float32), sigma, cost.mean(0) + 0 * cost, cost
+    )
+    return Table(quality, cost, models=("a", "b", "c"), cost_unit="USD"), beliefs
+
+
+@functools.cache
+def scored(strategies: tuple[Strategy, ...] = (Routing(), Pandora())) -> Study:
+    table, beliefs = world()
+    return study(strategies, table, beliefs, FIT, EVALUATE, budgets=4, scores=tuple(SCORES))
+
+
+def test_extremes_are_those_of_a_loop() -> None:
+    table, _ = world()
+    rows = EVALUATE[::-2]
+    cheapest = [min(range(3), key=lambda k, n=n: table.cost[n, k]) for n in rows]
+    (low, quality), high = extremes(table, rows)
+    taken = list(zip(rows.tolist(), cheapest, strict=True))
+    assert low == pytest.approx(np.mean([table.cost[n, k] for n, k in taken]))
+    assert quality == pytest.approx(np.mean([table.quality[n, k] for n, k in taken]))
+    assert high == pytest.approx(np.mean([max(table.cost[n]) for n in rows]))
+
+
+def test_extremes_add_up_blocks() -> None:
+    # More rows than are looked at together: one table over and over has its own means.
+    table, _ = world()
+    once, often = extremes(table, EVALUATE), extremes(table, np.tile(EVALUATE, 70))
+    assert often[0] == pytest.approx(once[0])
+    assert often[1] == pytest.approx(once[1])
+
+
+@pytest.mark.parametrize("strategy", [Routing(), Pandora(), Oracle()], ids=lambda s: s.name)
+def test_collapse_is_that_of_the_answers_step_by_step(strategy: Strategy) -> None:
+    table, beliefs = world()
+    drawn = next(
+        f for f in scored((Routing(), Pandora(), Oracle())).frontiers if f.strategy == strategy.name
+    )
+    seen = (truth(table) if strategy.sees_truth else beliefs).take(EVALUATE)
+    nothing = jnp.zeros((len(EVALUATE), 3), bool)
+    at, single_cost = int(drawn.budget.argmax()), table.cost[EVALUATE].mean(0, dtype=np.float64)
+    cheap, dear = (
+        rci(
+            np.asarray(simulate.rollout(strategy, jnp.float32(p), seen, nothing).answer),
+            table.quality[EVALUATE],
+            single_cost,
+        )
+        for p in drawn.parameters[at]
+    )
+    gamma = drawn.gamma[at]
+    assert drawn.scores["rci"] == pytest.approx((1 - gamma) * cheap + gamma * dear, abs=1e-6)
+    assert 0 < drawn.scores["rci"] < 1
+
+
+def test_scores_of_a_study() -> None:
+    table, _ = world()
+    found = scored()
+    for drawn in found.frontiers:
+        assert list(drawn.scores) == list(SCORES)
+        assert drawn.scores["area"] == drawn.area
+        assert drawn.scores["peak"] >= drawn.quality.max()
+        args = drawn.quality, drawn.ran, found.single_cost, found.single_quality
+        assert drawn.scores["cpt50"] == cpt(*args, 0.5)
+        assert drawn.scores["cpt80"] == cpt(*args, 0.8)
+        floor, ceiling = extremes(table, EVALUATE)
+        assert drawn.scores["nauc"] == nauc(drawn.cost, drawn.quality, floor, ceiling)
+
+
+def test_the_oracle_is_drawn_where_a_score_needs_it() -> None:
+    alone, beside = scored(), scored((Routing(), Pandora(), Oracle()))
+    assert [f.strategy for f in alone.frontiers] == ["routing", "pandora"]
+    for a, b in zip(alone.frontiers, beside.frontiers, strict=False):
+        assert a.scores == b.scores
+    assert beside.frontiers[2].scores["oracle-gap"] == pytest.approx(1)
+
+
+def test_no_scores_where_none_is_asked_for_and_unknown_ones_refused() -> None:
+    table, beliefs = world()
+    plain = study([Routing()], table, beliefs, FIT, EVALUATE, budgets=4)
+    assert plain.frontiers[0].scores == {}
+    with pytest.raises(CascjaxError, match=r"unknown score 'qcn' \(did you mean 'qnc'\?\)"):
+        study([Routing()], table, beliefs, FIT, EVALUATE, budgets=4, scores=["qcn"])
+    asked = compare(table, "routing", budgets=4, scores=["qnc", "peak"])
+    assert list(asked.frontiers[0].scores) == ["qnc", "peak"]

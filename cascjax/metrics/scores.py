@@ -215,8 +215,8 @@ def apgr(
     APGR = integral of PGR over that share from 0 to 1, see `cpt` (Ong et al. 2024, who sum over
     ten shares; their code takes the trapezoids of the points it has, as is done here). Where no
     point has share 0 or 1, the curve ends at weak alone, PGR 0, and at strong alone, PGR 1: with
-    two models these are its ends. Mixing the two at random scores 1/2. nan where all models are
-    equally good.
+    two models these are its ends. Mixing the two at random scores 1/2, and more than 1 is reached
+    where strategies do better than the strong model. nan where all models are equally good.
     """
     curve = _recovered(quality, ran, single_cost, single_quality)
     if curve is None:
@@ -233,8 +233,9 @@ def oracle_gap(strategy: float, mixing: float, oracle: float) -> float:
     (A - A_mixing) / (A_oracle - A_mixing) of areas, see `area`; A_mixing is that of the single
     models' upper hull. 0 is what is had without looking at the query, 1 is the best any router
     can do; strategies that run several models may pass it. The papers that speak of a gap closed
-    compare qualities whatever they cost; over all budgets, the areas are our reading. nan where
-    the oracle gains nothing.
+    compare qualities whatever they cost; over all budgets, the areas are our reading. With a few
+    budgets the strategy's and the oracle's areas are coarse, and so is this. nan where the oracle
+    gains nothing.
     """
     gap = oracle - mixing
     return float((strategy - mixing) / gap) if gap > _SLACK * abs(oracle) else np.nan
@@ -331,7 +332,7 @@ SCORES: dict[str, Score] = {
     ),
     "qnc": Score(
         lambda e: qnc(e.cost, e.quality, e.single_cost, e.single_quality, e.floor),
-        "share of the best single model's cost that buys its quality (ORBIT)",
+        "least cost of a point as good as the best single model, over that model's (ORBIT)",
         False,
         "no point is as good as the best single model, or that model is free",
     ),

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.metrics import upper_hull
+from cascjax.metrics import SCORES, upper_hull
 from cascjax.report.facts import (
     REFERENCES,
     cost_texts,
@@ -36,6 +36,9 @@ from cascjax.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 GROUPS_SHOWN = 12
 """Groups listed by name; the rest are counted together."""
 
+SCORES_SHOWN = 6
+"""Scores side by side, as many as 80 columns hold beside a strategy's name."""
+
 
 def areas_table(study: Study) -> Grid:
     """One row a strategy in falling order of area: area, gain over mixing, seconds."""
@@ -52,9 +55,40 @@ def areas_table(study: Study) -> Grid:
     return grid
 
 
+def scores_tables(study: Study) -> list[RenderableType]:
+    """The scores asked for, a row a strategy in falling order of area; then what each one says.
+
+    A few scores to a table. One that does not exist stands as "n/a", and why is said below.
+    """
+    ranked = [score.frontier for score in scores(study)]
+    names = list(ranked[0].scores) if ranked else []
+    parts: list[RenderableType] = []
+    for start in range(0, len(names), SCORES_SHOWN):
+        shown = names[start : start + SCORES_SHOWN]
+        grid = _grid("strategy", *shown)
+        for f in ranked:
+            grid.add_row(
+                Text(f.strategy),
+                *(quality_text(f.scores[n]) if np.isfinite(f.scores[n]) else "n/a" for n in shown),
+                style="dim" if f.strategy in REFERENCES else None,
+            )
+        parts.append(grid)
+    for name in names:
+        better = "higher" if SCORES[name].higher else "lower"
+        parts.append(Text(f"{name}: {SCORES[name].meaning}; {better} is better"))
+    for name in names:
+        without = [f.strategy for f in ranked if not np.isfinite(f.scores[name])]
+        if without:
+            note = f"note: no {name} for {', '.join(without)}: {SCORES[name].undefined}"
+            parts.append(Text(note, style="yellow"))
+    return parts
+
+
 def print_study(study: Study, console: Console) -> None:
-    """Prints the areas, the finding in words, and the budgets that were out of reach."""
+    """Prints the areas, any scores, the finding in words, and the budgets out of reach."""
     console.print(areas_table(study))
+    for part in scores_tables(study):
+        console.print(part)
     console.print(Text(" ".join(summary(study))))
     for note in reach_notes(study):
         console.print(Text(f"note: {note}", style="yellow"))

@@ -63,10 +63,16 @@ def summary(study: Study) -> dict[str, object]:
         "n_evaluate": study.n_evaluate,
         "strategies": {
             f.strategy: {
-                "auc": f.area if math.isfinite(f.area) else None,  # JSON has no NaN
+                "auc": _finite(f.area),
                 "seconds": round(f.seconds, 3),
             }
+            | ({"scores": {name: _finite(x) for name, x in f.scores.items()}} if f.scores else {})
             for f in study.frontiers
         },
         "settings": study.settings,
     }
+
+
+def _finite(value: float) -> float | None:
+    # JSON has no NaN.
+    return value if math.isfinite(value) else None
