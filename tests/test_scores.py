@@ -14,7 +14,7 @@ from cascjax.metrics import SCORES, Evidence, area, check_scores
 from cascjax.metrics.scores import aiq, apgr, cpt, gain, nauc, oracle_gap, peak, qnc, rci, sound
 from cascjax.search.frontier import Study, compare, study
 from cascjax.search.scoring import extremes
-from cascjax.strategies import Oracle, Pandora, Routing, Strategy
+from cascjax.strategies import Mixing, Oracle, Pandora, Routing, Strategy
 from cascjax.table import Table
 
 # Three models: cheap and poor, of middling cost and best, dear and second best.
@@ -355,6 +355,15 @@ def test_the_oracle_is_drawn_where_a_score_needs_it() -> None:
     for a, b in zip(alone.frontiers, beside.frontiers, strict=False):
         assert a.scores == b.scores
     assert beside.frontiers[2].scores["oracle-gap"] == pytest.approx(1)
+
+
+def test_two_models_at_random_score_as_routellms_random_router() -> None:
+    table, _ = world()
+    table = table.select_models(["a", "c"])
+    names = ["cpt50", "cpt80", "apgr"]
+    args = [Mixing()], table, truth(table), FIT, EVALUATE
+    found = study(*args, budgets=7, scores=names).frontiers[0].scores
+    assert [found[name] for name in names] == pytest.approx([0.5, 0.8, 0.5], abs=1e-6)
 
 
 def test_no_scores_where_none_is_asked_for_and_unknown_ones_refused() -> None:
