@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cascjax.errors import CascjaxError
+    from cascjax.evaluation import Evaluation, evaluate
     from cascjax.expected_max import expected_max
     from cascjax.io import import_long, import_routerbench, read_table, write_table
+    from cascjax.policy import Policy, load_policy
+    from cascjax.search.fit import fit
     from cascjax.search.frontier import Frontier, Study, compare
     from cascjax.strategies import STRATEGIES, strategy
     from cascjax.table import Table
@@ -15,11 +18,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CascjaxError": "cascjax.errors",
+    "Evaluation": "cascjax.evaluation",
+    "evaluate": "cascjax.evaluation",
     "expected_max": "cascjax.expected_max",
     "import_long": "cascjax.io",
     "import_routerbench": "cascjax.io",
     "read_table": "cascjax.io",
     "write_table": "cascjax.io",
+    "Policy": "cascjax.policy",
+    "load_policy": "cascjax.policy",
+    "fit": "cascjax.search.fit",
     "Frontier": "cascjax.search.frontier",
     "Study": "cascjax.search.frontier",
     "compare": "cascjax.search.frontier",
@@ -31,13 +39,18 @@ _HOMES = {
 __all__ = [
     "STRATEGIES",
     "CascjaxError",
+    "Evaluation",
     "Frontier",
+    "Policy",
     "Study",
     "Table",
     "compare",
+    "evaluate",
     "expected_max",
+    "fit",
     "import_long",
     "import_routerbench",
+    "load_policy",
     "read_table",
     "strategy",
     "write_table",

@@ -1,0 +1,273 @@
+"""What a policy does on a table: mean quality and costs with intervals, and whose answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cascjax.errors import CascjaxError
+from cascjax.metrics import upper_hull
+from cascjax.metrics.bootstrap import (
+    check_bootstrap,
+    check_confidence,
+    interval,
+    queries_needed,
+    resampled_means,
+)
+from cascjax.policy import COST, Policy, fingerprint, spent
+from cascjax.table import EVALUATE, Table, mean_rows, split_rows
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over queries and the interval it would lie in on other queries of the kind.
+
+    Attributes:
+        value: the mean.
+        low: lower end of the interval, None where there is none.
+        high: upper end.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What came of some of the queries, in expectation over the settings a rule mixes.
+
+    Attributes:
+        n: queries.
+        quality: mean quality.
+        cost: R mean costs, as `Evaluation.costs`.
+        rule: the group whose rule decided, "" for the default.
+        budget: R budgets of that rule, None where there is none.
+    """
+
+    n: int
+    quality: Mean
+    cost: tuple[Mean, ...]
+    rule: str
+    budget: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a policy does on n queries; models in the policy's order, R costs.
+
+    Attributes:
+        strategy: its name.
+        models: K names.
+        costs: R names, those of the policy that the table has.
+        cost_units: R units.
+        total: all queries.
+        rules: the queries under each rule of the policy, by the name of its group, "" for the
+            default; rules without a query are left out.
+        groups: the queries of each group of the table, by name.
+        ran: `[K]` share of queries each model ran on.
+        answered: `[K]` share of queries each model's answer was returned for.
+        depth: `[K]` share of queries on which 1, 2, ..., K models ran.
+        single_cost: `[R, K]` mean costs of each model alone.
+        single_quality: `[K]` mean quality of each model alone.
+        hull_quality: what mixing single models reaches at the same first cost; None where that
+            lies below the cheapest model.
+        confidence: of the intervals.
+        rows: `[n]` the rows of the table.
+        quality: `[n]` expected quality of each query.
+        cost: `[R, n]` expected costs of each query.
+        steps: `[n]` expected number of models run.
+        answer: `[n]` the model whose answer is most likely returned.
+    """
+
+    strategy: str
+    models: tuple[str, ...]
+    costs: tuple[str, ...]
+    cost_units: tuple[str, ...]
+    total: Part
+    rules: dict[str, Part]
+    groups: dict[str, Part]
+    ran: Float[np.ndarray, " K"]
+    answered: Float[np.ndarray, " K"]
+    depth: Float[np.ndarray, " K"]
+    single_cost: Float[np.ndarray, "R K"]
+    single_quality: Float[np.ndarray, " K"]
+    hull_quality: float | None
+    confidence: float
+    rows: Int[np.ndarray, " n"]
+    quality: Float[np.ndarray, " n"]
+    cost: Float[np.ndarray, "R n"]
+    steps: Float[np.ndarray, " n"]
+    answer: Int[np.ndarray, " n"]
+
+    def verdicts(self) -> list[str]:
+        """Each budget in words: met, or by how much not, and whether other queries may differ."""
+        found = []
+        for name, part in self.rules.items():
+            where = f"group {name!r}: " if name else ""
+            for cost, unit, mean, budget in zip(
+                self.costs, self.cost_units, part.cost, part.budget, strict=True
+            ):
+                if budget is None:
+                    continue
+                of = f"{where}mean {cost} {mean.value:.6g}{unit and ' ' + unit}"
+                over = mean.value / budget - 1
+                if over > _SLACK:
+                    text = f"{of} is {over:.2%} above the budget of {budget:g}"
+                    if mean.low is not None and mean.low <= budget:
+                        text += "; the interval reaches down to it, so this may be chance"
+                else:
+                    text = f"{of} is within the budget of {budget:g}"
+                    if mean.high is not None and mean.high > budget * (1 + _SLACK):
+                        text += "; other queries may exceed it, for the interval does"
+                found.append(text)
+        return found
+
+    def met(self) -> bool:
+        """Whether every budget is."""
+        return all(
+            budget is None or mean.value <= budget * (1 + _SLACK)
+            for part in self.rules.values()
+            for mean, budget in zip(part.cost, part.budget, strict=True)
+        )
+
+
+_SLACK = 1e-5
+"""What sums of float32 costs and printed digits may miss a budget by."""
+
+
+def evaluate(
+    policy: Policy,
+    table: Table,
+    *,
+    rows: Int[np.ndarray, " n"] | None = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Evaluation:
+    """Replays a policy on a table; what it mixes at random counts in expectation.
+
+    Args:
+        policy: what to replay; models and groups are matched by name.
+        table: the truth, and the estimates where the policy was fitted on such.
+        rows: the queries to look at; by default those the table's split, or that of the policy's
+            fit on this very table, leaves to evaluate on, else all.
+        resamples: of the bootstrap behind the intervals; 0 for none. A group of too few queries has
+            none.
+        confidence: of the intervals.
+        seed: of the resamples.
+        progress: called with the number of queries of each block simulated.
+
+    Raises:
+        CascjaxError: the table lacks a model or the estimates the policy needs, there is no row to
+            evaluate on, or no interval to be had of so few queries or resamples.
+    """
+    table = policy.matched(table)
+    rows = _default_rows(policy, table) if rows is None else np.asarray(rows)
+    if not len(rows):
+        raise CascjaxError(
+            "there are no rows to evaluate on: name some, or mend the column 'split'"
+        )
+    check_confidence(confidence)
+    if resamples:
+        check_bootstrap(resamples, confidence, len(rows))
+    shown = policy.beliefs(table)
+    present = [i for i, name in enumerate(policy.costs) if i == 0 or name in table.more_costs]
+    costs = tuple(policy.costs[i] for i in present)
+    k, n = len(policy.models), len(rows)
+    rule_of = np.zeros(n, np.int32)
+    if table.group is not None and policy.groups:
+        rule_of = policy.rule_of(table.groups)[table.group[rows]]
+    quality, cost, steps = np.empty(n), np.empty((len(costs), n)), np.empty(n)
+    answer, ran, answered, depth = np.empty(n, np.int32), np.zeros(k), np.zeros(k), np.zeros(k)
+    for place, rule in enumerate(policy.rules):
+        of = np.flatnonzero(rule_of == place)
+        if not len(of):
+            continue
+        found = spent(policy.strategy, rule, shown, table, rows[of], costs, progress)
+        weights, deep = found.weights, found.run.sum(-1)
+        quality[of], cost[:, of] = weights @ found.quality, weights @ found.cost
+        steps[of] = weights @ deep
+        ran += weights @ found.run.sum(1)
+        shares = np.zeros((len(of), k))
+        for share, one, went in zip(weights, found.answer, deep, strict=True):
+            shares[np.arange(len(of)), one] += share
+            depth += share * np.bincount(went, minlength=k + 1)[1:]
+        answered += shares.sum(0)
+        answer[of] = shares.argmax(1)
+    measured = np.concatenate([quality[None], cost]).T
+
+    def part(of: Int[np.ndarray, " m"], place: int) -> Part:
+        means = _means(measured[of], rows[of], resamples, confidence, seed)
+        fitted = policy.rules[place].fitted
+        budget = (None,) * len(costs) if fitted is None else [fitted.budget[i] for i in present]
+        return Part(len(of), means[0], tuple(means[1:]), ("", *policy.groups)[place], tuple(budget))
+
+    by_rule = {place: np.flatnonzero(rule_of == place) for place in range(len(policy.rules))}
+    groups = {}
+    if table.group is not None:
+        for index, name in enumerate(table.groups):
+            of = np.flatnonzero(table.group[rows] == index)
+            if len(of):
+                groups[name] = part(of, int(rule_of[of[0]]))
+    truths = [table.cost if name == COST else table.more_costs[name] for name in costs]
+    single_cost = np.stack([mean_rows(of, rows) for of in truths])
+    single_quality = mean_rows(table.quality, rows)
+    return Evaluation(
+        strategy=policy.strategy.name,
+        models=policy.models,
+        costs=costs,
+        cost_units=tuple(policy.cost_units[i] for i in present),
+        total=part(np.arange(n), 0),
+        rules={("", *policy.groups)[p]: part(of, p) for p, of in by_rule.items() if len(of)},
+        groups=groups,
+        ran=ran / n,
+        answered=answered / n,
+        depth=depth / n,
+        single_cost=single_cost,
+        single_quality=single_quality,
+        hull_quality=_on_hull(single_cost[0], single_quality, float(cost[0].mean())),
+        confidence=confidence,
+        rows=rows,
+        quality=quality,
+        cost=cost,
+        steps=steps,
+        answer=answer,
+    )
+
+
+def _default_rows(policy: Policy, table: Table) -> Int[np.ndarray, " n"]:
+    if table.split is not None:
+        return np.flatnonzero(table.split == EVALUATE)
+    if policy.fingerprint and fingerprint(table) == policy.fingerprint:
+        return split_rows(table, policy.source.seed)[1]
+    return np.arange(table.n_queries)
+
+
+def _means(
+    values: Float[np.ndarray, "n M"],
+    rows: Int[np.ndarray, " n"],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> list[Mean]:
+    means = values.mean(0).tolist()
+    if not resamples or len(values) < queries_needed(confidence):
+        return [Mean(value) for value in means]
+    # In float32 below: a cost per query may be too small for it as it is.
+    size = np.abs(values).max(0)
+    size[size == 0] = 1
+    found = resampled_means((values / size).astype(np.float32), resamples, seed, rows=rows) * size
+    ends = interval(found, confidence).tolist()
+    return [Mean(value, low, high) for value, (low, high) in zip(means, ends, strict=True)]
+
+
+def _on_hull(
+    cost: Float[np.ndarray, " K"], quality: Float[np.ndarray, " K"], at: float
+) -> float | None:
+    hull = upper_hull(cost, quality)
+    if at < cost[hull[0]]:
+        return None
+    return float(np.interp(at, cost[hull], quality[hull]))
