@@ -159,7 +159,7 @@ def rci(
     is as good (ORBIT, methods/base.py, `cal_rci`). ORBIT takes it where no budget holds the
     router back; a study takes it at its largest budget. Of a strategy that runs several models,
     the one whose answer it returns counts. The index comes from Lai and Ye 2026 (arXiv
-    2602.03478), whose own text was not at hand: what holds here is the code they share.
+    2602.03478), whose own text was not at hand: what holds here is ORBIT's code, of the same group.
 
     Args:
         answer: the model whose answer each query got.
