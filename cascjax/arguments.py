@@ -110,3 +110,50 @@ def budgets(text: str | None) -> tuple[int | None, list[float] | None]:
     raise CascjaxError(
         f"--budgets {shown!r}: give how many (2 to {MAX_BUDGETS:,}), or costs such as 0.001,0.002"
     )
+
+
+def number(option: str, text: str) -> float:
+    """A finite number.
+
+    Raises:
+        CascjaxError: it is none.
+    """
+    try:
+        if math.isfinite(value := float(text)):
+            return value
+    except ValueError:
+        pass
+    raise CascjaxError(f"{option} {text[:40]!r}: give a number")
+
+
+def named_numbers(option: str, texts: Sequence[str], default: str | None) -> dict[str, float]:
+    """NAME=NUMBER, each name once; a number alone is that of the default name, if there is one.
+
+    Raises:
+        CascjaxError: a name is missing or stands twice, or a number is none.
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        # The last sign: names come from a table, and may hold one.
+        name, sign, value = text.rpartition("=")
+        if not sign and default is not None:
+            name = default
+        if not name:
+            raise CascjaxError(f"{option} {text[:40]!r}: give it as NAME=NUMBER")
+        if name in found:
+            raise CascjaxError(f"{option}: {name!r} stands twice; name it once")
+        found[name] = number(option, value)
+    return found
+
+
+def count(option: str, text: str) -> float:
+    """A whole number of at least 1, or "inf".
+
+    Raises:
+        CascjaxError: it is neither.
+    """
+    if text == "inf":
+        return math.inf
+    if text.isdecimal() and len(text) <= 15 and int(text) >= 1:
+        return int(text)
+    raise CascjaxError(f"{option} {text[:40]!r}: give a whole number of at least 1, or inf")

@@ -1,22 +1,22 @@
-"""The command line: cascjax demo, import, world, inspect, frontier."""
+"""The command line: cascjax demo, import, world, inspect, frontier, fit, evaluate."""
 
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cascjax import __version__, arguments
+from cascjax import __version__, arguments, options, policy_commands
 from cascjax.errors import CascjaxError
 from cascjax.terminal import (
     OneLineErrors,
     keep_compiled,
     make_console,
+    naming,
     output_folder,
     uninterrupted,
 )
@@ -42,10 +42,7 @@ def main() -> None:
     """
 
 
-_TABLE = click.argument("table", type=click.Path(path_type=Path))
-_FILE = click.argument("file", type=click.Path(path_type=Path))
 _MODELS = click.option("--models", type=click.IntRange(2, 1000), default=5, show_default=True)
-_SEED: Any = {"type": click.IntRange(0, 2**32 - 1), "default": 0, "show_default": True}
 
 
 @main.command()
@@ -55,7 +52,7 @@ _SEED: Any = {"type": click.IntRange(0, 2**32 - 1), "default": 0, "show_default"
 @click.option(
     "--budgets", type=click.IntRange(2, arguments.MAX_BUDGETS), default=20, show_default=True
 )
-@click.option("--seed", **_SEED)
+@click.option("--seed", **options.SEED_TYPE)
 @click.pass_obj
 def demo(command: str, out: Path, queries: int, models: int, budgets: int, seed: int) -> None:
     """The whole way on a synthetic workload: a table, its frontier, a report to open."""
@@ -82,8 +79,8 @@ _ON_BAD = click.option(
 
 
 @import_.command()
-@_FILE
-@_TABLE
+@options.FILE
+@options.TABLE
 @_ON_BAD
 def routerbench(file: Path, table: Path, on_bad: str) -> None:
     """RouterBench's wide table: parquet, csv or pickle."""
@@ -91,8 +88,8 @@ def routerbench(file: Path, table: Path, on_bad: str) -> None:
 
 
 @import_.command()
-@_FILE
-@_TABLE
+@options.FILE
+@options.TABLE
 @click.option("--query", required=True, metavar="COL", help="Column of the query's id.")
 @click.option("--model", required=True, metavar="COL", help="Column of the model's name.")
 @click.option("--quality", required=True, metavar="COL", help="Column of the answer's quality.")
@@ -129,12 +126,12 @@ def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> N
 
 
 @main.command()
-@_TABLE
+@options.TABLE
 @click.option("--queries", type=click.IntRange(min=1), default=100_000, show_default=True)
 @_MODELS
 @click.option("--quality", type=click.Choice(["binary", "graded"]), default="binary")
 @click.option("--seconds", is_flag=True, help="Add a further cost: how long an answer takes.")
-@click.option("--seed", **_SEED)
+@click.option("--seed", **options.SEED_TYPE)
 def world(table: Path, queries: int, models: int, quality: str, seconds: bool, seed: int) -> None:
     """Write a synthetic workload of any size, in batches."""
     _write_world(table, queries, models, seed, quality, seconds)
@@ -161,7 +158,7 @@ def _write_world(
 
 
 @main.command()
-@_TABLE
+@options.TABLE
 def inspect(table: Path) -> None:
     """Show a table's models, rows, splits, mean quality and cost, and the single-model hull."""
     with uninterrupted():
@@ -172,47 +169,32 @@ def inspect(table: Path) -> None:
 
 
 @main.command()
-@_TABLE
+@options.TABLE
 @click.option("--strategies", metavar="LIST", help="Comma-separated; default: all of them.")
 @click.option(
     "--budgets",
     metavar="N|COSTS",
     help="How many, or comma-separated mean costs; default: ten between neighbours on the hull.",
 )
-@click.option(
-    "--estimates",
-    type=click.Choice(["supplied", "noisy"]),
-    help="Default: supplied where the table has them and no --noise is given, else noisy.",
-)
-@click.option(
-    "--noise",
-    metavar="LEVEL|QA,QP,CA,CP",
-    help="low (0.6,0.3,0.0002,0.00005), medium, high, or the four sigmas of quality ante, post and"
-    " cost ante, post, in the table's own units; default: low.",
-)
-@click.option("--models", metavar="LIST", help="Comma-separated names, or column numbers from 0.")
-@click.option("--max-depth", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option(
-    "--search",
-    type=click.Choice(["exact", "beam", "greedy"]),
-    default="exact",
-    show_default=True,
-    help="How cascade-routing looks for sets of models.",
-)
+@options.ESTIMATES
+@options.NOISE
+@options.MODELS
+@options.MAX_DEPTH
+@options.SEARCH
 @click.option(
     "--scores",
     metavar="LIST|all",
     help="Comma-separated names of the field's scores to print, such as aiq,qnc,apgr.",
 )
-@click.option("--seed", help="Of split and noise.", **_SEED)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@options.SEED
+@options.OUT_FOLDER
 @click.pass_obj
-def frontier(command: str, table: Path, out: Path, budgets: str | None, **options: Any) -> None:
+def frontier(command: str, table: Path, out: Path, budgets: str | None, **asked: Any) -> None:
     """Draw the cost-quality frontier of every strategy, and write a report."""
     n_budgets, costs = arguments.budgets(budgets)
     click.echo(f"Reading {table}")
     with output_folder(out):
-        _frontier(table, out, command, n_budgets=n_budgets, costs=costs, **options)
+        _frontier(table, out, command, n_budgets=n_budgets, costs=costs, **asked)
 
 
 def _frontier(
@@ -251,7 +233,7 @@ def _frontier(
     wanted = [] if scores is None else arguments.names("--scores", scores)
     wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
     table = read_table(path)
-    with _naming(path):
+    with naming(path):
         if models is not None:
             table = table.select_models(arguments.models(models, table.models))
         _check_feasible(chosen, table)
@@ -284,13 +266,8 @@ def _frontier(
     click.echo(f"Report: {report}")
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Puts the table's name before what is wrong with it."""
-    try:
-        yield
-    except CascjaxError as error:
-        raise CascjaxError(f"{path}: {error}") from error
+main.add_command(policy_commands.fit)
+main.add_command(policy_commands.evaluate)
 
 
 def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:

@@ -201,7 +201,9 @@ def evaluate(
 
     def part(of: Int[np.ndarray, " m"], place: int) -> Part:
         means = _means(measured[of], rows[of], resamples, confidence, seed)
-        fitted = policy.rules[place].fitted
+        # Queries under several rules have no budget in common.
+        alike = not len(of) or bool((rule_of[of] == place).all())
+        fitted = policy.rules[place].fitted if alike else None
         budget = (None,) * len(costs) if fitted is None else [fitted.budget[i] for i in present]
         return Part(len(of), means[0], tuple(means[1:]), ("", *policy.groups)[place], tuple(budget))
 

@@ -404,11 +404,14 @@ class Policy:
         Raises:
             CascjaxError: the file cannot be written.
         """
+        with atomic_write(path) as temporary:
+            temporary.write_text(self.text(), encoding="utf-8")
+
+    def text(self) -> str:
+        """What stands in the file."""
         content = _to_json(self)
         content["checksum"] = _checksum(content)
-        text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-        with atomic_write(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
@@ -475,6 +478,10 @@ class Spent:
     answer: Int[np.ndarray, "M n"]
     quality: Float[np.ndarray, "M n"]
     cost: Float[np.ndarray, "R M n"]
+
+    def mean_cost(self) -> Float[np.ndarray, " R"]:
+        """Mean costs, in expectation over the settings."""
+        return self.cost.mean(2) @ self.weights
 
 
 def spent(

@@ -83,6 +83,15 @@ def uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts a file's name before what is wrong with what it holds."""
+    try:
+        yield
+    except CascjaxError as error:
+        raise CascjaxError(f"{path}: {error}") from error
+
+
 def make_console() -> "Console":
     """The terminal; a pipe or a file is given more width than rich would guess."""
     from rich.console import Console

@@ -66,6 +66,17 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         return _from_arrow(FileColumns(os.fspath(path), kind), os.fspath(path))
 
 
+def read_ids(path: str | os.PathLike[str]) -> pa.ChunkedArray:
+    """The column query_id of a file that `read_table` reads.
+
+    Raises:
+        CascjaxError: the file cannot be read.
+    """
+    with one_line(f"cannot read {path}"):
+        columns = FileColumns(os.fspath(path), sniff(path))
+        return columns.column(checks.find_column(columns.schema, "query_id", os.fspath(path)))
+
+
 class FileColumns:
     """The columns of a file, each read when asked for: what one is copied from is let go of.
 

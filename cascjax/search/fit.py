@@ -1,7 +1,7 @@
 """Policies for a budget, a target of quality, or parameters given."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,9 @@ _ROUNDS = 4
 
 _SLACK = 1e-5
 """What sums of float32 costs and printed digits may miss a budget or target by."""
+
+_BINDING = 1e-4
+"""A budget of which a smaller share is left is used up."""
 
 Budget = float | Mapping[str, float]
 Progress = Callable[[int], None]
@@ -137,7 +140,7 @@ def fit(
     *,
     budget: Budget | None = None,
     quality: float | None = None,
-    parameter: float | Float[np.ndarray, " D"] | None = None,
+    parameter: float | Sequence[float] | Float[np.ndarray, "*D"] | None = None,
     group_budgets: Mapping[str, Budget] | None = None,
     confidence: float | None = None,
     new_queries: float | None = None,
@@ -312,6 +315,15 @@ class _Search:
                 ready.strategy, ready.beliefs, ready.table, ready.costs, budgets, rows,
                 self.progress,
             )  # fmt: skip
+            # A cost whose budget does not bind has no price, unless it is what keeps it so.
+            cost = self._spent(rule, rows).mean_cost()
+            binds = limited[cost[limited] >= budgets[limited] * (1 - _BINDING)]
+            if 0 < len(binds) < len(limited):
+                alone = np.full(len(budgets), np.inf)
+                alone[binds] = budgets[binds]
+                found = self._within(alone, rows)
+                if (self._spent(found[0], rows).mean_cost() <= budgets * (1 + _SLACK)).all():
+                    return found
             return rule, None, None
         found = fit_budgets(
             ready.strategy, ready.beliefs.priced(None), ready.table, budgets[:1], self.progress,
@@ -400,7 +412,7 @@ class _Search:
         if means is None or len(self.ready.costs) > 1:
             found = self._spent(rule, rows)
             quality = float(found.weights @ found.quality.mean(1))
-            cost = tuple((found.cost.mean(2) @ found.weights).tolist())
+            cost = tuple(found.mean_cost().tolist())
         else:
             quality, cost = means[0], (means[1],)
         return replace(

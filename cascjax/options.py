@@ -1,0 +1,38 @@
+"""Arguments and options that several commands have."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+TABLE = click.argument("table", type=click.Path(path_type=Path))
+FILE = click.argument("file", type=click.Path(path_type=Path))
+POLICY = click.argument("policy", type=click.Path(path_type=Path))
+
+ESTIMATES = click.option(
+    "--estimates",
+    type=click.Choice(["supplied", "noisy"]),
+    help="Default: supplied where the table has them and no --noise is given, else noisy.",
+)
+NOISE = click.option(
+    "--noise",
+    metavar="LEVEL|QA,QP,CA,CP",
+    help="low (0.6,0.3,0.0002,0.00005), medium, high, or the four sigmas of quality ante, post and"
+    " cost ante, post, in the table's own units; default: low.",
+)
+MODELS = click.option(
+    "--models", metavar="LIST", help="Comma-separated names, or column numbers from 0."
+)
+MAX_DEPTH = click.option("--max-depth", type=click.IntRange(min=1), default=5, show_default=True)
+SEARCH = click.option(
+    "--search",
+    type=click.Choice(["exact", "beam", "greedy"]),
+    default="exact",
+    show_default=True,
+    help="How cascade-routing looks for sets of models.",
+)
+SEED_TYPE: Any = {"type": click.IntRange(0, 2**32 - 1), "default": 0, "show_default": True}
+SEED = click.option("--seed", help="Of split and noise.", **SEED_TYPE)
+OUT_FOLDER = click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder to write."
+)

@@ -1,0 +1,189 @@
+"""Commands that make and use policies: cascjax fit, evaluate."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from cascjax import arguments, options
+from cascjax.errors import CascjaxError, unknown_name
+from cascjax.terminal import keep_compiled, make_console, naming, output_folder, uninterrupted
+
+# Everything that needs JAX is imported inside the commands: the first words come at once.
+
+
+@click.command()
+@options.TABLE
+@click.option("--strategy", required=True, metavar="NAME", help="What to fit.")
+@click.option(
+    "--budget",
+    multiple=True,
+    metavar="B|COST=B",
+    help="Mean cost allowed; of several costs one each, as in cost=0.001 and seconds=2.",
+)
+@click.option("--quality", type=float, metavar="Q", help="Mean quality wanted, for the least cost.")
+@click.option(
+    "--parameter", metavar="X|X,X,...", help="Lambda, or tau for thresholding, or one a step."
+)
+@click.option(
+    "--group-budget",
+    multiple=True,
+    metavar="GROUP=B|GROUP:COST=B",
+    help="Mean cost allowed to the queries of a group, which get parameters of their own.",
+)
+@click.option(
+    "--confidence", type=float, metavar="P", help="Of new queries keeping within every budget."
+)
+@click.option(
+    "--new-queries",
+    metavar="M|inf",
+    help="How many new queries that is; default: as many as are fitted on.",
+)
+@options.ESTIMATES
+@options.NOISE
+@options.MODELS
+@options.MAX_DEPTH
+@options.SEARCH
+@options.SEED
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+def fit(
+    table: Path,
+    strategy: str,
+    budget: tuple[str, ...],
+    quality: float | None,
+    parameter: str | None,
+    group_budget: tuple[str, ...],
+    confidence: float | None,
+    new_queries: str | None,
+    estimates: str | None,
+    noise: str | None,
+    models: str | None,
+    max_depth: int,
+    search: str,
+    seed: int,
+    out: Path,
+) -> None:
+    """Find a strategy's parameters for a budget or a quality, and write them as a policy."""
+    asked = [
+        name
+        for name, given in (
+            ("--budget", budget),
+            ("--quality", quality is not None),
+            ("--parameter", parameter is not None),
+        )
+        if given
+    ]
+    if len(asked) != 1:
+        raise CascjaxError(
+            f"give one of --budget, --quality and --parameter, not {' and '.join(asked) or 'none'}"
+        )
+    budgets = arguments.named_numbers("--budget", budget, "cost")
+    of_groups = arguments.named_numbers("--group-budget", group_budget, None)
+    steps = None
+    if parameter is not None:
+        steps = [arguments.number("--parameter", step) for step in parameter.split(",")]
+    m = None if new_queries is None else arguments.count("--new-queries", new_queries)
+    level = arguments.noise(noise or "low")
+    if out.resolve() == table.resolve():
+        raise CascjaxError(f"{out} is the table itself: name another file for the policy")
+    click.echo(f"Reading {table}")
+    with uninterrupted():
+        from cascjax import strategies
+        from cascjax.io import read_table
+        from cascjax.io.files import atomic_write
+        from cascjax.report.policies import print_policy
+        from cascjax.search.fit import fit as fit_policy
+        from cascjax.table import ESTIMATE_COLUMNS, mean_rows, split_rows
+
+    named = {"max_depth": max_depth, "search": search} if strategy == "cascade-routing" else {}
+    kind = strategies.strategy(strategy, **named)
+    # The file is there before anything is computed for it: what cannot be written fails now.
+    with atomic_write(out) as temporary:
+        data = read_table(table)
+        with naming(table):
+            if models is not None:
+                data = data.select_models(arguments.models(models, data.models))
+            if estimates is None:
+                estimates = "noisy" if noise or data.quality_ante is None else "supplied"
+            if estimates == "noisy":
+                # What the table supplies is not asked for: the room is for what the noise makes.
+                data = replace(data, **dict.fromkeys(ESTIMATE_COLUMNS))
+            rows, _ = split_rows(data, seed)
+            data = data.sort_models(mean_rows(data.cost, rows), reuse=True)
+            keep_compiled()
+            click.echo(
+                f"{data.n_queries:,} queries x {data.n_models} models, {len(rows):,} to fit;"
+                f" {estimates} estimates."
+            )
+            policy = fit_policy(
+                data,
+                kind,
+                budget=budgets or None,
+                quality=quality,
+                parameter=None if steps is None else steps[0] if len(steps) == 1 else steps,
+                group_budgets=_by_group(of_groups, data.groups) or None,
+                confidence=confidence,
+                new_queries=m,
+                estimates=estimates,
+                noise=level,
+                seed=seed,
+            )
+        temporary.write_text(policy.text(), encoding="utf-8")
+    print_policy(policy, make_console())
+    paths = f"{shlex.quote(str(out))} {shlex.quote(str(table))}"
+    click.echo(f"Wrote {out}; try: cascjax evaluate {paths} --out evaluation")
+
+
+def _by_group(found: dict[str, float], groups: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """Budgets by group and cost, of GROUP or GROUP:COST; a name may hold a colon itself."""
+    budgets: dict[str, dict[str, float]] = {}
+    for name, budget in found.items():
+        group, cost = name, "cost"
+        if name not in groups:
+            group, sign, cost = name.rpartition(":")
+            if not sign or group not in groups:
+                raise unknown_name("group", group or name, groups)
+        if cost in budgets.setdefault(group, {}):
+            raise CascjaxError(f"--group-budget: {name!r} stands twice; name it once")
+        budgets[group][cost] = budget
+    return budgets
+
+
+@click.command()
+@options.POLICY
+@options.TABLE
+@click.option(
+    "--resamples",
+    type=click.IntRange(0, 100_000),
+    default=1000,
+    show_default=True,
+    help="Of the bootstrap behind the intervals; 0 for none.",
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
+@click.option("--seed", help="Of the resamples.", **options.SEED_TYPE)
+@options.OUT_FOLDER
+def evaluate(
+    policy: Path, table: Path, resamples: int, confidence: float, seed: int, out: Path
+) -> None:
+    """Replay a policy on a table: quality and costs with intervals, and whether budgets hold."""
+    click.echo(f"Reading {policy} and {table}")
+    with output_folder(out):
+        with uninterrupted():
+            from cascjax.evaluation import evaluate as evaluate_policy
+            from cascjax.io import read_table
+            from cascjax.io.arrow import read_ids
+            from cascjax.policy import load_policy
+            from cascjax.report.policies import print_evaluation, write_evaluation
+
+        loaded = load_policy(policy)
+        data = read_table(table)
+        keep_compiled()
+        with naming(table):
+            found = evaluate_policy(
+                loaded, data, resamples=resamples, confidence=confidence, seed=seed
+            )
+        settings = {"policy": str(policy), "table": str(table), "seed": seed}
+        write_evaluation(found, read_ids(table), out, settings | {"resamples": resamples})
+    print_evaluation(found, make_console())
+    click.echo(f"Wrote {out / 'evaluation.parquet'} and {out / 'summary.json'}")
