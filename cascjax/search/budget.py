@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from cascjax.estimators import Estimator
 from cascjax.simulate import Totals, has_stages, totals
 from cascjax.strategies import Sketch, Strategy
-from cascjax.table import Table
+from cascjax.table import Table, upper_hull
 
 SETTINGS = 64
 """Settings simulated at once; one number, so that each strategy compiles once."""
@@ -35,7 +35,7 @@ class Fit:
     """Parameters of one strategy for P budgets, or P targets of quality.
 
     Attributes:
-        parameters: `[P, 2]` two neighbouring settings, cheap then dear.
+        parameters: `[P, 2]` or `[P, 2, D]` two neighbouring settings, cheap then dear.
         gamma: `[P]` share of queries that take the dear one, so that expected cost is the budget,
             or expected quality the target.
         cost: `[P]` mean cost on the queries fitted on.
@@ -49,7 +49,7 @@ class Fit:
         best: highest mean quality the strategy reaches.
     """
 
-    parameters: Float[np.ndarray, "P 2"]
+    parameters: Float[np.ndarray, "P 2 *D"]
     gamma: Float[np.ndarray, " P"]
     cost: Float[np.ndarray, " P"]
     quality: Float[np.ndarray, " P"]
@@ -109,7 +109,7 @@ def fit_budgets(
         rows: the queries to fit on; by default all.
     """
     pool = _searched(strategy, estimator, table, budgets, progress, rows, targets=False)
-    return _mix(pool, budgets)
+    return mix(pool, budgets)
 
 
 def fit_targets(
@@ -134,7 +134,7 @@ def fit_targets(
         rows: the queries to fit on; by default all.
     """
     pool = _searched(strategy, estimator, table, targets, progress, rows, targets=True)
-    turned = _mix(pool, -targets)
+    turned = mix(pool, -targets)
     fit = replace(
         turned,
         parameters=turned.parameters[:, ::-1], gamma=1 - turned.gamma,
@@ -154,6 +154,32 @@ def fit_targets(
         quality=np.where(less, quality[best], fit.quality),
         reach=np.where(less & (quality[best] > targets), 1, np.minimum(fit.reach, 0)),
     )
+
+
+def fit_settings(
+    strategy: Strategy,
+    settings: Float[np.ndarray, "M D"],
+    estimator: Estimator,
+    table: Table,
+    budgets: Float[np.ndarray, " P"],
+    *,
+    rows: Int[np.ndarray, " n"] | None = None,
+) -> Fit:
+    """Finds, among settings given, the two whose mix costs each budget and is best.
+
+    Args:
+        strategy: what to fit.
+        settings: a setting a row, one number a step.
+        estimator: estimates of the table's queries.
+        table: their true quality and cost.
+        budgets: mean costs wanted, in the table's cost unit.
+        rows: the queries to fit on; by default all.
+    """
+    means = simulate_settings(strategy, settings, estimator, table, rows=rows, usage=False)
+    cost, quality = np.asarray(means.cost), np.asarray(means.quality)
+    hull = upper_hull(cost, quality)
+    found = mix(np.stack([hull, cost[hull], quality[hull]]).astype(np.float64), budgets)
+    return replace(found, parameters=np.asarray(settings)[found.parameters.astype(int)])
 
 
 def _searched(
@@ -254,7 +280,7 @@ def _neighbours(
     return np.where(met, left, nearest), np.where(met, left + 1, nearest)
 
 
-def _mix(pool: Float[np.ndarray, "3 L"], budgets: Float[np.ndarray, " P"]) -> Fit:
+def mix(pool: Float[np.ndarray, "3 L"], budgets: Float[np.ndarray, " P"]) -> Fit:
     parameter, cost, quality = pool
     left, right = _neighbours(pool, budgets)
     swap = cost[left] > cost[right]

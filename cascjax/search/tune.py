@@ -1,0 +1,667 @@
+"""Better parameters than one price for all steps, and whether they hold on other queries.
+
+At the optimum of a budget B a strategy maximises quality - mu cost, where mu, the multiplier of
+the budget, is the slope of its frontier there. So each budget is tuned at its mu, all budgets as
+one batch, in whichever way a strategy allows:
+
+- pandora, whose outcome is smooth once its maxima are softened, by gradients (Adam) as the
+  temperature falls: a scale on every model's sigma and an offset on its quality, the same for all
+  budgets, pulled towards none;
+- thresholding and cascading, where a query goes on after step s while theta_s is below a limit
+  of its own, by exact line searches along one step after the other: sort the limits, add up
+  what going on is worth, and take the best of all thresholds there are;
+- the rest, a price a step, by antithetic evolution strategies (Salimans et al. 2017, arXiv
+  1703.03864) with Adam.
+
+Every fold of a cross-validation is one more row of the same batch. What was tuned replaces the
+plain parameters only where it does better on the queries that the fold left out.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from cascjax.errors import CascjaxError
+from cascjax.estimators import Independent
+from cascjax.search.budget import SETTINGS, Fit, fit_budgets, fit_settings, mix
+from cascjax.search.journal import Journal
+from cascjax.simulate import outcomes, query_spends
+from cascjax.strategies import InOrder, Mixing, Pandora, Routing, Strategy
+from cascjax.table import Table, mean_rows, upper_hull
+
+SAMPLE = 1 << 13
+"""Queries at most that parameters are tuned on and cross-validated with."""
+
+_BATCH = 512
+"""Queries of one gradient."""
+
+_MULTIPLIERS = 32
+"""Budgets at most that are tuned at; others are met by mixing their neighbours."""
+
+_RATE = 0.05
+"""Of Adam, falling to 0 along a cosine; parameters are logarithms, or in units of sigma."""
+
+_PULL = 1e-2
+"""Weight of the squared corrections, in standard deviations of quality."""
+
+_HOT, _COLD = 0.3, 0.02
+"""First and last temperature, in standard deviations of the quality estimates."""
+
+_SPREAD = 0.2
+"""Standard deviation of what an evolution strategy tries, in the logarithm of the price."""
+
+_PAIRS = 4
+"""Antithetic pairs that it tries at once."""
+
+_SWEEPS = 3
+"""Times that line searches go through all steps; one finds most of the gain, three all."""
+
+_TINY, _HUGE = 1e-30, 1e30
+"""Ends of the prices whose logarithm is taken."""
+
+Settings: TypeAlias = Float[np.ndarray, "P D"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to set the parameters, and what cross-validation says of it.
+
+    Attributes:
+        name: how it was made.
+        gain: quality at equal cost above that of the plain parameters, mean over budgets and
+            over queries left out when it was tuned.
+        error: standard error of the gain.
+    """
+
+    name: str
+    gain: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Tuned parameters of one strategy for P budgets.
+
+    Attributes:
+        strategy: what was tuned.
+        models: the K names.
+        budget: `[P]` mean costs tuned for, in the table's cost unit.
+        multiplier: `[P]` what the last unit of each budget buys, in units of quality.
+        settings: `[M, D]` a setting a row, one number a step, to be mixed for a budget; None
+            where the corrections are what was tuned.
+        scale: `[K]` sigma is multiplied by it.
+        offset: `[K]` added to quality estimates before a model has run.
+        candidates: what was tried, the plain parameters first.
+        chosen: which of them stands here: 0 where none did better than the plain parameters.
+        n_queries: queries it was tuned on.
+        seconds: wall time.
+    """
+
+    strategy: Strategy
+    models: tuple[str, ...]
+    budget: Float[np.ndarray, " P"]
+    multiplier: Float[np.ndarray, " P"]
+    settings: Float[np.ndarray, "M D"] | None
+    scale: Float[np.ndarray, " K"]
+    offset: Float[np.ndarray, " K"]
+    candidates: tuple[Candidate, ...]
+    chosen: int
+    n_queries: int
+    seconds: float
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the tuned parameters did better than the plain ones out of sample."""
+        return self.chosen > 0
+
+    def estimator(self, estimator: Independent) -> Independent:
+        """Estimates with the corrections."""
+        if np.all(self.scale == 1) and np.all(self.offset == 0):
+            return estimator
+        return estimator.corrected(self.scale, self.offset)
+
+    def fit(
+        self,
+        estimator: Independent,
+        table: Table,
+        budgets: Float[np.ndarray, " P"],
+        *,
+        rows: Int[np.ndarray, " n"] | None = None,
+    ) -> Fit:
+        """The two settings whose mix meets each budget on some queries, by default all.
+
+        Args:
+            estimator: estimates of the table's queries, without the corrections.
+            table: their true quality and cost.
+            budgets: mean costs wanted, in the table's cost unit.
+            rows: the queries to fit on.
+        """
+        if self.settings is None:
+            return fit_budgets(self.strategy, self.estimator(estimator), table, budgets, rows=rows)
+        return fit_settings(self.strategy, self.settings, estimator, table, budgets, rows=rows)
+
+
+def tune(
+    strategy: Strategy,
+    table: Table,
+    estimator: Independent,
+    budgets: Float[np.ndarray, " P"],
+    *,
+    rows: Int[np.ndarray, " n"] | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    journal: Journal | None = None,
+    descend: bool = True,
+    progress: Callable[[int, int], None] = lambda step, steps: None,
+) -> Tuned:
+    """Tunes a strategy for all budgets at once, and cross-validates what it found.
+
+    Args:
+        strategy: thresholding, cascading, cascade routing or pandora.
+        table: the truth, models in rising mean cost.
+        estimator: estimates of all its queries.
+        budgets: mean costs to tune for, in the table's cost unit.
+        rows: the queries to tune on, by default all; of more than `SAMPLE` a sample is taken.
+        folds: parts of the cross-validation.
+        seed: of sample, folds and search.
+        journal: where to keep what is found on the way, and go on from.
+        descend: False to judge what the journal holds and search no further.
+        progress: called with the steps done and the steps there are.
+
+    Raises:
+        CascjaxError: there is nothing to tune in the strategy, the estimates are not
+            independent, there are too few queries for the folds, or the journal is of another
+            search.
+    """
+    start = time.perf_counter()
+    if isinstance(strategy, (Mixing, Routing)):
+        raise CascjaxError(
+            f"strategy {strategy.name!r} has one price and nothing to tune beside it; choose"
+            " thresholding, cascading, cascade-routing or pandora, or fit it as it is"
+        )
+    if not isinstance(estimator, Independent):
+        raise CascjaxError("tuning needs independent estimates, supplied or noisy ones")
+    rows = np.arange(table.n_queries) if rows is None else rows
+    if folds < 2 or len(rows) < 4 * folds:
+        raise CascjaxError(
+            f"{len(rows)} queries are too few to tune on with {folds} folds: give at least 2 folds"
+            f" and 4 queries a fold, {4 * max(folds, 2)}"
+        )
+    if not len(budgets) or not np.all(np.isfinite(budgets)):
+        raise CascjaxError("tuning needs at least one budget, and all of them finite")
+    problem = _Problem.of(strategy, table, estimator, np.unique(budgets), rows, folds, seed)
+    if journal is not None:
+        journal.open(problem.fingerprint(seed))
+    search = functools.partial(_descended, journal=journal, descend=descend, progress=progress)
+    if isinstance(strategy, Pandora):
+        found = _corrections(problem, search, seed)
+    elif isinstance(strategy, InOrder):
+        found = _line_searches(problem)
+    else:
+        found = _evolved(problem, search, seed)
+    guesses: list[_Guess] = [_Plain(), *found]
+    worth = [_held_out(problem, guess) for guess in guesses]
+    candidates = []
+    for guess, of in zip(guesses, worth, strict=True):
+        gain = of - worth[0]
+        error = float(gain.std() / np.sqrt(len(gain)))
+        candidates.append(Candidate(guess.name, float(gain.mean()), error))
+    chosen = int(np.argmax([c.gain for c in candidates]))
+    best, settings = guesses[chosen], None
+    scale, offset = np.ones(table.n_models), np.zeros(table.n_models)
+    if isinstance(best, _Corrections):
+        scale, offset = best.scale[-1], best.offset[-1]
+    elif isinstance(best, _Settings):
+        settings = np.concatenate([problem.settings(best.theta[-1]), problem.ends])
+    return Tuned(
+        strategy=strategy,
+        models=table.models,
+        budget=problem.budgets,
+        multiplier=problem.multiplier,
+        settings=settings,
+        scale=scale,
+        offset=offset,
+        candidates=tuple(candidates),
+        chosen=chosen,
+        n_queries=len(problem.fold),
+        seconds=time.perf_counter() - start,
+    )
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What all ways to tune share: n queries, P multipliers, and G problems, one a fold and all.
+
+    Attributes:
+        strategy: sized for the estimates.
+        estimator: of the n queries.
+        quality: `[n, K]` true qualities.
+        cost: `[n, K]` true costs.
+        fold: `[n]` the fold each query is left out in.
+        budgets: `[P]` mean costs.
+        multiplier: `[P]` slope of the plain frontier at each.
+        family: `[L]` plain parameters.
+        spent: `[L, n]` cost of each on every query.
+        got: `[L, n]` quality of each.
+        plain: `[G, P, J]` the plain parameter of each problem that is nearest to the budget, the same at all steps, on
+            the line that searches go along.
+        ends: `[2, D]` the settings of least and of most mean cost.
+    """
+
+    strategy: Strategy
+    estimator: Independent
+    quality: Float[np.ndarray, "n K"]
+    cost: Float[np.ndarray, "n K"]
+    fold: Int[np.ndarray, " n"]
+    budgets: Float[np.ndarray, " P"]
+    multiplier: Float[np.ndarray, " P"]
+    family: Float[np.ndarray, " L"]
+    spent: Float[np.ndarray, "L n"]
+    got: Float[np.ndarray, "L n"]
+    plain: Float[np.ndarray, "G P J"]
+    ends: Float[np.ndarray, "2 D"]
+
+    @classmethod
+    def of(
+        cls,
+        strategy: Strategy,
+        table: Table,
+        estimator: Independent,
+        budgets: Float[np.ndarray, " P"],
+        rows: Int[np.ndarray, " n"],
+        folds: int,
+        seed: int,
+    ) -> "_Problem":
+        rng = np.random.default_rng(seed)
+        some = np.sort(rng.permutation(rows)[:SAMPLE])
+        if len(budgets) > _MULTIPLIERS:
+            budgets = budgets[np.linspace(0, len(budgets) - 1, _MULTIPLIERS).round().astype(int)]
+        part, beliefs = table.take(some), estimator.take(some)
+        strategy = strategy.sized_for(beliefs)
+        low, high = mean_rows(part.cost).min(), mean_rows(part.cost).max()
+        at = np.union1d(budgets, np.linspace(low, high, SETTINGS // 2))
+        fit = fit_budgets(strategy, beliefs, part, at)
+        slope = _slopes(fit, budgets)
+        family = np.unique(fit.parameters)
+        family = family[np.linspace(0, len(family) - 1, 2 * SETTINGS).round().astype(int)]
+        spent, got = query_spends(strategy, family, beliefs, part.quality, part.cost)
+        fold = rng.permutation(len(some)) % folds
+        folds_out = [np.flatnonzero(fold != f) for f in range(folds)] + [np.arange(len(some))]
+        mixes = (_mixes(spent, got, rows, budgets) for rows in folds_out)
+        best = family[[np.where(gamma < 0.5, cheap, dear) for cheap, dear, gamma in mixes]]
+        steps = strategy.max_steps(table.n_models)
+        if isinstance(strategy, InOrder):
+            steps = table.n_models - 1
+        line = _to_line(strategy, best)
+        ends = family[[spent.mean(1).argmin(), spent.mean(1).argmax()]]
+        ends = _to_line(strategy, ends)
+        return cls(
+            strategy, beliefs, part.quality, part.cost, fold, budgets, slope, family, spent, got,
+            plain=np.repeat(line[..., None], steps, axis=-1),
+            ends=_from_line(strategy, np.repeat(ends[:, None], steps, axis=-1)),
+        )  # fmt: skip
+
+    def settings(self, theta: Float[np.ndarray, "P J"]) -> Settings:
+        """Parameters of points on the line that searches go along."""
+        return _from_line(self.strategy, theta)
+
+    def trained_on(self) -> list[Int[np.ndarray, " m"]]:
+        """The queries of each problem: all but those of a fold, and at last all."""
+        folds = range(self.fold.max() + 1)
+        return [np.flatnonzero(self.fold != f) for f in folds] + [np.arange(len(self.fold))]
+
+    def fingerprint(self, seed: int) -> str:
+        """What a search on this problem can be told by."""
+        sums = [of.astype(np.float64).sum() for of in (self.quality, self.cost, self.budgets)]
+        beliefs = [np.asarray(leaf, np.float64).sum() for leaf in jax.tree.leaves(self.estimator)]
+        shape = (*self.plain.shape, len(self.fold), seed)
+        return repr((self.strategy, shape, *map(float, sums + beliefs)))
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """The parameters as they are found without tuning."""
+
+    name: str = "plain"
+    pooled: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """A setting for every problem and multiplier.
+
+    Attributes:
+        name: how they were made.
+        theta: `[G, P, J]` on the line that searches go along.
+    """
+
+    name: str
+    theta: Float[np.ndarray, "G P J"]
+    pooled: ClassVar[bool] = True
+    """Whether settings are mixed along their hull: they are not in order."""
+
+
+@dataclass(frozen=True)
+class _Corrections:
+    """Corrections of the estimates for every problem; the plain parameters are found anew.
+
+    Attributes:
+        name: how they were made.
+        scale: `[G, K]` of sigma.
+        offset: `[G, K]` of quality before a model has run.
+    """
+
+    name: str
+    scale: Float[np.ndarray, "G K"]
+    offset: Float[np.ndarray, "G K"]
+    pooled: ClassVar[bool] = False
+
+
+_Guess: TypeAlias = _Plain | _Settings | _Corrections
+
+
+def _held_out(problem: _Problem, guess: _Guess) -> Float[np.ndarray, " n"]:
+    """Quality - mu cost of every query as fitted to the budgets without it, mean over budgets.
+
+    What is fitted is what a policy would be: mixes of two settings that meet each budget. To
+    take the best setting for mu instead would be to select among noise.
+    """
+    worth = np.empty(len(problem.fold))
+    for f, rows in enumerate(problem.trained_on()[:-1]):
+        spent, got = _spends(problem, guess, f)
+        cheap, dear, gamma = _mixes(spent, got, rows, problem.budgets, hull=guess.pooled)
+        out = np.flatnonzero(problem.fold == f)
+        of = got[:, out] - problem.multiplier[:, None, None] * spent[:, out]
+        at, share = np.arange(len(gamma)), gamma[:, None]
+        worth[out] = ((1 - share) * of[at, cheap] + share * of[at, dear]).mean(0)
+    return worth
+
+
+def _spends(
+    problem: _Problem, guess: _Guess, f: int
+) -> tuple[Float[np.ndarray, "L n"], Float[np.ndarray, "L n"]]:
+    """Cost and quality of every query under each setting that problem `f` may mix."""
+    if isinstance(guess, _Plain):
+        return problem.spent, problem.got
+    settings, estimator = problem.family, problem.estimator
+    if isinstance(guess, _Corrections):
+        estimator = estimator.corrected(guess.scale[f], guess.offset[f])
+    else:
+        settings = problem.settings(guess.theta[f])
+    return query_spends(problem.strategy, settings, estimator, problem.quality, problem.cost)
+
+
+def _mixes(
+    spent: Float[np.ndarray, "L n"],
+    got: Float[np.ndarray, "L n"],
+    rows: Int[np.ndarray, " m"],
+    budgets: Float[np.ndarray, " P"],
+    hull: bool = False,
+) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+    """The cheap and the dear setting that meet each budget on some queries, and the dear's share.
+
+    They are neighbours among the settings, or along the hull of what settings give.
+    """
+    cost, quality = (of[:, rows].mean(1, dtype=np.float64) for of in (spent, got))
+    some = upper_hull(cost, quality) if hull else np.arange(len(cost))
+    fit = mix(np.stack([some, cost[some], quality[some]]), budgets)
+    cheap, dear = fit.parameters.astype(int).T
+    return cheap, dear, fit.gamma
+
+
+def _slopes(fit: Fit, budgets: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]:
+    """What the last unit of each budget buys along the hull of a frontier."""
+    hull = upper_hull(fit.cost, fit.quality)
+    cost, quality = fit.cost[hull], fit.quality[hull]
+    if len(hull) == 1:
+        return np.zeros(len(budgets))
+    slope = np.diff(quality) / np.diff(cost)
+    return slope[np.clip(np.searchsorted(cost, budgets) - 1, 0, len(slope) - 1)]
+
+
+def _to_line(strategy: Strategy, parameter: np.ndarray) -> np.ndarray:
+    """Where a parameter lies on the line searched along: its logarithm where it is a price.
+
+    The lower, the more is run.
+    """
+    if isinstance(strategy, InOrder) and strategy.rising:
+        return -parameter
+    return np.log(np.clip(parameter, _TINY, _HUGE))
+
+
+def _from_line(strategy: Strategy, theta: Float[np.ndarray, "P J"]) -> Settings:
+    """Settings at points on the line; steps whose parameter decides nothing get the next one's."""
+    if isinstance(strategy, InOrder):
+        theta = np.concatenate([theta[:, : strategy.idle], theta], axis=1)
+        if strategy.rising:
+            return -theta
+    return np.exp(theta)
+
+
+# Gradients, exact or by evolution.
+
+Theta: TypeAlias = Any
+"""A pytree of arrays with one row a problem."""
+
+
+def _descended(
+    gradient: Callable[[Theta, Array, Array], Theta],
+    theta: Theta,
+    stops: Sequence[int],
+    seed: int,
+    *,
+    journal: Journal | None,
+    descend: bool,
+    progress: Callable[[int, int], None],
+) -> Iterator[tuple[int, Theta]]:
+    """Adam from `theta` against a gradient; what it holds after so many steps.
+
+    Args:
+        gradient: from theta, the step and a key to the gradient of the loss.
+        theta: where to start.
+        stops: steps after which to look, rising; the last is the end.
+        seed: of the keys.
+        journal: keeps every look, and gives back those of an earlier search.
+        descend: whether to go on where the journal ends.
+        progress: see `tune`.
+    """
+    steps = stops[-1]
+    optimizer = optax.adam(optax.cosine_decay_schedule(_RATE, steps))
+    key = jax.random.key(seed)
+
+    @jax.jit
+    def advance(state: Any, begin: Array, end: Array) -> Any:
+        def one_step(step: Array, state: Any) -> Any:
+            theta, moments = state
+            slope = gradient(theta, step, jax.random.fold_in(key, step))
+            update, moments = optimizer.update(slope, moments)
+            return optax.apply_updates(theta, update), moments
+
+        return jax.lax.fori_loop(begin, end, one_step, state)
+
+    state, done = (theta, optimizer.init(theta)), 0
+    for stop in stops:
+        kept = None if journal is None else journal.load(stop, state)
+        if kept is not None:
+            state = kept
+        elif not descend:
+            return
+        else:
+            state = jax.block_until_ready(advance(state, done, stop))
+            if journal is not None:
+                journal.save(stop, state)
+        done = stop
+        progress(stop, steps)
+        yield stop, jax.tree.map(np.asarray, state[0])
+
+
+def _batches(problem: _Problem) -> Callable[[Array], Int[Array, "G B"]]:
+    """From a key to some queries of every problem, as many of each."""
+    trained = problem.trained_on()
+    room = max(map(len, trained))
+    padded = np.stack([np.resize(rows, room) for rows in trained])
+    count = np.array([len(rows) for rows in trained])
+    size = min(_BATCH, min(count))
+
+    def draw(key: Array) -> Int[Array, "G B"]:
+        at = jax.random.randint(key, (len(count), size), 0, count[:, None])
+        return jnp.take_along_axis(jnp.asarray(padded), at, axis=1)
+
+    return draw
+
+
+def _taken(problem: _Problem, rows: Int[Array, " B"]) -> tuple[Independent, Array, Array]:
+    """Estimates and truth of some queries, as arrays of the device."""
+    beliefs = problem.estimator
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(beliefs)]
+    some = [leaf if len(leaf) == 1 else leaf[rows] for leaf in leaves]
+    quality, cost = (jnp.asarray(of)[rows] for of in (problem.quality, problem.cost))
+    return jax.tree.unflatten(jax.tree.structure(beliefs), some), quality, cost
+
+
+def _corrections(problem: _Problem, search: Any, seed: int) -> list[_Corrections]:
+    """Pandora's sigma and quality corrected model by model, by gradients of the softened rule."""
+    kind, multiplier = cast(Pandora, problem.strategy), jnp.asarray(problem.multiplier, jnp.float32)
+    problems, _, _ = problem.plain.shape
+    k = problem.quality.shape[1]
+    sigma = np.sqrt(np.mean(np.square(np.asarray(problem.estimator.sigma)), axis=0))
+    unit = float(problem.quality.std()) or 1.0
+    warm = float(np.asarray(problem.estimator.quality_ante).std()) or unit
+    stops, draw = (5, 10, 20, 40, 80), _batches(problem)
+
+    def loss(theta: Theta, rows: Array, temperature: Array) -> Array:
+        log_scale, shift, log_price = theta
+        beliefs, quality, cost = _taken(problem, rows)
+        beliefs = Independent(
+            beliefs.quality_ante + shift * sigma, beliefs.quality_post,
+            beliefs.sigma * jnp.exp(log_scale), beliefs.cost_ante, beliefs.cost_post,
+        )  # fmt: skip
+        soft = kind.relaxed(jnp.exp(log_price), beliefs, temperature)
+        got = jnp.mean(jnp.sum(soft.answer * quality.T[:, None], axis=0), axis=-1)
+        spent = jnp.mean(jnp.sum(soft.run * cost.T[:, None], axis=0), axis=-1)
+        pull = _PULL * (jnp.sum(log_scale**2) + jnp.sum(shift**2))
+        return pull - jnp.mean(got - multiplier * spent) / unit
+
+    def gradient(theta: Theta, step: Array, key: Array) -> Theta:
+        temperature = warm * _HOT * (_COLD / _HOT) ** (step / stops[-1])
+        return jax.vmap(jax.grad(loss), (0, 0, None))(theta, draw(key), temperature)
+
+    none = jnp.zeros((problems, k))
+    start = (none, none, jnp.asarray(problem.plain[..., 0], jnp.float32))
+    return [
+        _Corrections(f"{stop} steps", scale=np.exp(log_scale), offset=shift * sigma)
+        for stop, (log_scale, shift, _) in search(gradient, start, stops, seed)
+    ]
+
+
+def _evolved(problem: _Problem, search: Any, seed: int) -> list[_Settings]:
+    """A price a step, by the slope seen between antithetic pairs of guesses."""
+    multiplier = jnp.asarray(problem.multiplier, jnp.float32)
+    problems, budgets, steps = problem.plain.shape
+    unit, draw = float(problem.quality.std()) or 1.0, _batches(problem)
+
+    def worth(theta: Float[Array, "L P J"], rows: Array) -> Float[Array, "L P"]:
+        beliefs, quality, cost = _taken(problem, rows)
+        settings = jnp.exp(theta.reshape(-1, steps))
+        nothing = jnp.zeros(quality.shape, bool)
+        outcome = outcomes(problem.strategy, settings, beliefs, nothing)
+        got = jnp.mean(jnp.take_along_axis(quality.T, outcome.answer, axis=0), axis=-1)
+        spent = jnp.mean(jnp.einsum("lbk,bk->lb", outcome.run.astype(cost.dtype), cost), axis=-1)
+        got, spent = got.reshape(-1, budgets), spent.reshape(-1, budgets)
+        return (got - multiplier * spent) / unit
+
+    def gradient(theta: Theta, step: Array, key: Array) -> Theta:
+        of_rows, of_tries = jax.random.split(key)
+        tries = jax.random.normal(of_tries, (problems, _PAIRS, budgets, steps))
+
+        def one(problem: tuple[Array, Array, Array]) -> Array:
+            theta, tries, rows = problem
+            both = jnp.concatenate([theta + _SPREAD * tries, theta - _SPREAD * tries])
+            up, down = jnp.split(worth(both, rows), 2)
+            return jnp.mean(((down - up) / (2 * _SPREAD))[..., None] * tries, axis=0)
+
+        # One problem after the other: a table of every supermodel takes its room.
+        return jax.lax.map(one, (theta, tries, draw(of_rows)))
+
+    start = jnp.asarray(problem.plain, jnp.float32)
+    return [
+        _Settings(f"{stop} generations", np.asarray(theta, np.float64))
+        for stop, theta in search(gradient, start, (5, 10, 20), seed)
+    ]
+
+
+# Line searches.
+
+
+def _line_searches(problem: _Problem) -> list[_Settings]:
+    """A parameter a step, each the best there is given the others, and part of the way there."""
+    kind = cast(InOrder, problem.strategy)
+    limit, answer = (np.asarray(of) for of in jax.jit(_in_order, static_argnums=0)(
+        kind, problem.estimator
+    ))  # fmt: skip
+    limit = np.asarray(limit if kind.rising else _to_line(kind, limit), np.float64)
+    got = np.take_along_axis(problem.quality.T, answer, axis=0).astype(np.float64)
+    spent = np.cumsum(problem.cost.T, axis=0, dtype=np.float64)
+    found = np.stack([
+        _searched(limit[:, rows], got[:, rows], spent[:, rows], problem.multiplier, theta)
+        for rows, theta in zip(problem.trained_on(), problem.plain, strict=True)
+    ])  # fmt: skip
+    return [
+        _Settings(f"{share:.0%} of the way", problem.plain + share * (found - problem.plain))
+        for share in (0.25, 0.5, 1.0)
+    ]
+
+
+def _in_order(kind: InOrder, estimator: Independent) -> tuple[Array, Array]:
+    return kind.limits(estimator), kind.answers(estimator)
+
+
+def _searched(
+    limit: Float[np.ndarray, "J n"],
+    got: Float[np.ndarray, "K n"],
+    spent: Float[np.ndarray, "K n"],
+    multiplier: Float[np.ndarray, " P"],
+    theta: Float[np.ndarray, "P J"],
+) -> Float[np.ndarray, "P J"]:
+    """Theta after line searches along each step: the sum over queries never falls.
+
+    A query goes on after step j while theta_j < limit_j. From the last step back, what going on
+    is worth is known; the queries that get that far, sorted by their limit, are cut where the sum
+    of it over those before the cut is highest.
+
+    Args:
+        limit: of each query after each step.
+        got: quality of each query at each depth.
+        spent: its cost.
+        multiplier: of the budgets.
+        theta: where to start.
+    """
+    theta, steps = theta.copy(), range(len(limit))
+    order = np.argsort(-limit, axis=1, kind="stable")
+    falling = np.take_along_axis(limit, order, axis=1)
+    # A cut lies between two limits, or beyond either end; never among equals.
+    between = np.column_stack([falling[:, 0] + 1, (falling[:, 1:] + falling[:, :-1]) / 2,
+                               falling[:, -1] - 1])  # fmt: skip
+    apart = np.column_stack([np.ones(len(limit), bool), falling[:, 1:] < falling[:, :-1],
+                             np.ones(len(limit), bool)])  # fmt: skip
+    for _ in range(_SWEEPS):
+        reached = [np.ones((len(theta), limit.shape[1]), bool)]
+        for j in steps:
+            reached.append(reached[-1] & (theta[:, j, None] < limit[j]))
+        on = got[-1] - multiplier[:, None] * spent[-1]
+        for j in reversed(steps):
+            stop = got[j] - multiplier[:, None] * spent[j]
+            gain = np.where(reached[j], on - stop, 0)[:, order[j]]
+            total = np.concatenate([np.zeros((len(theta), 1)), np.cumsum(gain, axis=1)], axis=1)
+            cut = np.where(apart[j], total, -np.inf).argmax(1)
+            theta[:, j] = between[j][cut]
+            on = np.where(theta[:, j, None] < limit[j], on, stop)
+    return theta
