@@ -186,7 +186,18 @@ def inspect(table: Path) -> None:
     metavar="LIST|all",
     help="Comma-separated names of the field's scores to print, such as aiq,qnc,apgr.",
 )
-@options.SEED
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=0),
+    help="Bootstrap resamples of the evaluate queries for intervals, 0 for none; default: 1,000"
+    " for up to 100,000 queries, else 0.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Of the intervals; default: 0.95.",
+)
+@click.option("--seed", help="Of split, noise and resamples.", **options.SEED_TYPE)
 @options.OUT_FOLDER
 @click.pass_obj
 def frontier(command: str, table: Path, out: Path, budgets: str | None, **asked: Any) -> None:
@@ -211,6 +222,8 @@ def _frontier(
     max_depth: int = 5,
     search: str = "exact",
     scores: str | None = None,
+    resamples: int | None = None,
+    confidence: float | None = None,
     seed: int = 0,
 ) -> None:
     with uninterrupted():
@@ -259,11 +272,23 @@ def _frontier(
                 chosen, table, estimator, fit, evaluate,
                 budgets=np.array(costs) if costs else n_budgets,
                 settings=settings | {"max_depth": max_depth, "search": search, "seed": seed},
-                progress=progress, scores=wanted,
+                progress=progress, scores=wanted, seed=seed,
+                **_resampling(resamples, confidence, len(evaluate)),
             )  # fmt: skip
     report = write_study(result, out, command)
     print_study(result, make_console())
     click.echo(f"Report: {report}")
+
+
+def _resampling(resamples: int | None, confidence: float | None, n_evaluate: int) -> dict[str, Any]:
+    """What was asked for; else 1,000 resamples where that takes seconds and the queries suffice."""
+    from cascjax.metrics.bootstrap import queries_needed
+
+    at = 0.95 if confidence is None else confidence
+    if resamples is None:
+        enough = queries_needed(at) <= n_evaluate <= 100_000
+        resamples = 1000 if enough or confidence is not None else 0
+    return {"resamples": resamples, "confidence": at}
 
 
 main.add_command(policy_commands.fit)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from cascjax import arguments
+from cascjax import arguments, cli
 from cascjax.cli import main
 from cascjax.errors import CascjaxError
 from cascjax.io import read_table
@@ -32,6 +32,7 @@ from cascjax.terminal import keep_compiled, uninterrupted
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "cascjax"
 COLUMNS = ["strategy", "budget", "cost", "quality", "fit_cost", "fit_quality", "gamma"]
+ENDS = ["cost_low", "cost_high", "quality_low", "quality_high"]
 OUTPUTS = ["frontier.parquet", "report.html", "summary.json"]
 
 
@@ -137,12 +138,12 @@ class TestWorldToFrontier:
 
     def test_parquet(self, whole: tuple[Path, str]) -> None:
         table = pq.read_table(whole[0] / "frontier.parquet")
-        assert table.column_names == [*COLUMNS, "parameters"]
+        assert table.column_names == [*COLUMNS, "parameters", *ENDS]
         names = table["strategy"].to_pylist()
         assert list(dict.fromkeys(names)) == list(STRATEGIES)
         assert len(set(map(names.count, STRATEGIES))) == 1
         assert all(len(p) == 2 for p in table["parameters"].to_pylist())
-        for name in COLUMNS[1:]:
+        for name in COLUMNS[1:] + ENDS:
             assert np.isfinite(table[name].to_numpy()).all()
         gamma = table["gamma"].to_numpy()
         assert gamma.min() >= 0
@@ -150,13 +151,15 @@ class TestWorldToFrontier:
 
     def test_summary(self, whole: tuple[Path, str], made: Path) -> None:
         found = json.loads((whole[0] / "summary.json").read_text())
-        assert set(found) == {"models", "n_fit", "n_evaluate", "strategies", "settings"}
+        trust = {"resamples", "confidence", "differences"}
+        assert set(found) == {"models", "n_fit", "n_evaluate", "strategies", "settings"} | trust
         assert set(found["models"]) == set(read_table(made).models)
         assert (found["n_fit"], found["n_evaluate"]) == (100, 100)
         assert list(found["strategies"]) == list(STRATEGIES)
         for score in found["strategies"].values():
-            assert set(score) == {"auc", "seconds"}
-            assert 0 < score["auc"] < 1
+            assert set(score) == {"auc", "seconds", "auc_interval"}
+            low, high = score["auc_interval"]
+            assert 0 < low < score["auc"] < high < 1
         assert found["strategies"]["oracle"]["auc"] == max(
             score["auc"] for score in found["strategies"].values()
         )
@@ -237,6 +240,62 @@ class TestOptions:
         found = drawn("--strategies", "cascade-routing", "--search", "greedy", "--budgets", "2")
         assert len(found) == 2
         assert json.loads(Path("out/summary.json").read_text())["settings"]["search"] == "greedy"
+
+    def test_resamples(self, here: Path) -> None:
+        words = ["frontier", "world.arrow", "--strategies", "mixing,routing,pandora"]
+        text = succeeds(*words, "--resamples", "40", "--confidence", "0.9", "--out", "out")
+        assert "90% interval" in text
+        assert "Intervals hold 90% of 40 resamples of the 100 held-out queries" in text
+        found = json.loads(Path("out/summary.json").read_text())
+        assert (found["resamples"], found["confidence"]) == (40, 0.9)
+        pairs = [one["strategies"] for one in found["differences"]]
+        assert pairs == [["mixing", "routing"], ["mixing", "pandora"], ["routing", "pandora"]]
+        auc = [found["strategies"][name]["auc"] for name in ("mixing", "pandora")]
+        low, high = found["differences"][1]["auc_interval"]
+        assert low < auc[0] - auc[1] == found["differences"][1]["auc"] < high
+        for row in rows("out"):
+            assert row["cost_low"] < row["cost"] < row["cost_high"]
+            assert row["quality_low"] < row["quality"] < row["quality_high"]
+
+    def test_no_resamples(self, here: Path) -> None:
+        text = succeeds(
+            "frontier", "world.arrow", "--strategies", "mixing", "--resamples", "0", "--out", "out"
+        )
+        assert "interval" not in text
+        assert "differences" not in json.loads(Path("out/summary.json").read_text())
+        assert {row[name] for row in rows("out") for name in ENDS} == {None}
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            ("--resamples 1", "the number of resamples must be from 2 to 100,000, not 1"),
+            ("--resamples 30", "30 resamples are too few .* confidence 0.95: it needs at least 40"),
+            ("--confidence 0.99", "100 queries are too few .* it needs at least 200"),
+        ],
+    )
+    def test_resamples_that_will_not_do(self, here: Path, words: str, said: str) -> None:
+        text = refused("frontier", "world.arrow", *words.split(), "--out", "out")
+        assert re.fullmatch(rf"cascjax: world.arrow: {said}.*", text)
+
+    @pytest.mark.parametrize(
+        ("asked", "queries", "found"),
+        [
+            ((None, None), 39, (0, 0.95)),
+            ((None, None), 40, (1000, 0.95)),
+            ((None, None), 100_000, (1000, 0.95)),
+            ((None, None), 100_001, (0, 0.95)),
+            # Who asks for a confidence hears of what is missing for it.
+            ((None, 0.9), 10, (1000, 0.9)),
+            ((50, None), 10**6, (50, 0.95)),
+            ((0, 0.9), 1000, (0, 0.9)),
+        ],
+    )
+    def test_resamples_by_default(
+        self, asked: tuple, queries: int, found: tuple[int, float]
+    ) -> None:
+        resamples, confidence = found
+        expected = {"resamples": resamples, "confidence": confidence}
+        assert cli._resampling(asked[0], asked[1], queries) == expected
 
     def test_scores(self, here: Path) -> None:
         drawn("--scores", "qnc, area,cpt80", "--strategies", "mixing,routing")
@@ -470,6 +529,10 @@ def column(value: object) -> object:
     return pa.FixedSizeListArray.from_arrays(pa.array(value.reshape(-1)), value.shape[1])
 
 
+def further(name: str, cost: np.ndarray) -> pa.Table:
+    return table().append_column(name, [column(cost)])
+
+
 def values(at: tuple[int, int], value: float) -> np.ndarray:
     changed = np.ones((20, 3))
     changed[at] = value
@@ -493,11 +556,11 @@ BAD_TABLES: dict[str, tuple[Callable[[], pa.Table], list[str]]] = {
         ["'cost'", "row 5", "-1", "'model 3'", "at least 0"],
     ),
     "negative further cost": (
-        lambda: table(**{"cost.seconds": values((5, 2), -1.0)}),
+        lambda: further("cost.seconds", values((5, 2), -1.0)),
         ["'cost.seconds'", "row 5", "-1", "'model 3'", "at least 0"],
     ),
     "further cost of no name": (
-        lambda: table(**{"cost.": np.ones((20, 3))}),
+        lambda: further("cost.", np.ones((20, 3))),
         ["'cost.'", "empty", "'cost.seconds'"],
     ),
     "repeated ids": (

@@ -25,7 +25,7 @@ from cascjax.report.console import (
     scores_tables,
 )
 from cascjax.report.html import render, write_report
-from cascjax.report.write import write_study
+from cascjax.report.write import to_arrow, write_study
 from cascjax.search.frontier import Frontier, Study
 from cascjax.table import Table
 
@@ -107,6 +107,29 @@ def make_study(names: tuple[str, ...], points: int = 12, seed: int = 0) -> Study
         n_fit=1000,
         n_evaluate=2345,
         settings={"estimates": "noisy", "seed": 7},
+    )
+
+
+def with_intervals(study: Study) -> Study:
+    """The same with intervals of 0.01 to either side; differences of 0.03 and less are noise."""
+    side = np.array([-0.01, 0.01])
+    area = np.array([f.area for f in study.frontiers])
+    difference = area[:, None] - area
+    return replace(
+        study,
+        frontiers=tuple(
+            replace(
+                f,
+                cost_interval=f.cost[:, None] * (1 + side),
+                quality_interval=f.quality[:, None] + side,
+                area_interval=(f.area - 0.01, f.area + 0.01),
+            )
+            for f in study.frontiers
+        ),
+        resamples=1000,
+        confidence=0.9,
+        difference=difference,
+        difference_interval=difference[..., None] + 3 * side,
     )
 
 
@@ -374,6 +397,21 @@ class TestWriting:
         found = json.loads((tmp_path / "summary.json").read_text())
         assert found["strategies"] == {"routing": {"auc": None, "seconds": 1.5}}
 
+    def test_intervals_are_written_or_null(self, tmp_path: Path) -> None:
+        plain = make_study(SETS["3"])
+        for made, null in ((with_intervals(plain), False), (plain, True)):
+            table = to_arrow(made)
+            ends = ["cost_low", "cost_high", "quality_low", "quality_high"]
+            assert table.column_names[-4:] == ends
+            assert all((table[name].null_count == len(table)) == null for name in ends)
+        made = with_intervals(plain)
+        write_study(made, tmp_path, "")
+        found = json.loads((tmp_path / "summary.json").read_text())
+        ends = found["strategies"]["routing"]["auc_interval"]
+        assert ends == pytest.approx(made.frontiers[1].area_interval)
+        ends = found["differences"][0]["auc_interval"]
+        assert ends == pytest.approx(np.asarray(made.difference_interval)[0, 1].tolist())
+
     def test_missing_folder_is_one_line(self, tmp_path: Path) -> None:
         with pytest.raises(CascjaxError, match="no folder"):
             write_report(
@@ -483,6 +521,11 @@ def printed(*renderables: object) -> str:
 
 
 class TestConsole:
+    def said(self, study: Study) -> str:
+        console = Console(width=80, file=io.StringIO())
+        print_study(study, console)
+        return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+
     def legible(self, text: str) -> None:
         from rich.cells import cell_len
 
@@ -522,6 +565,38 @@ class TestConsole:
         for f in study.frontiers:
             gain = facts.gain_text(f.area - study.frontiers[0].area)
             assert [f.strategy, f"{f.area:.4f}", gain, f"{f.seconds:.2f}"] in lines
+
+    def test_areas_with_intervals(self, study: Study) -> None:
+        sure = with_intervals(study)
+        text = printed(areas_table(sure))
+        self.legible(text)
+        lines = [line.split() for line in text.splitlines()]
+        assert [
+            "strategy",
+            "area",
+            "90%",
+            "interval",
+            "to",
+            "the",
+            "best",
+            "gain",
+            "seconds",
+        ] in lines
+        # The oracle and mixing are not there to be chosen.
+        choices = [f for f in sure.frontiers if f.strategy not in ("oracle", "mixing")]
+        best = max(choices, key=lambda f: f.area)
+        for f in sure.frontiers:
+            gain = facts.gain_text(f.area - study.frontiers[0].area)
+            apart = [facts.gain_text(f.area - best.area)] if f is not best else ["–"]
+            apart += ["(noise)"] if f is not best and abs(f.area - best.area) < 0.03 else []
+            ends = f"{f.area - 0.01:.4f}–{f.area + 0.01:.4f}"
+            row = [f.strategy, f"{f.area:.4f}", ends, *apart, gain, f"{f.seconds:.2f}"]
+            assert row in lines
+        note = "Intervals hold 90% of 1,000 resamples of the 2,345 held-out queries"
+        assert note in self.said(sure)
+        assert "resamples" not in self.said(study)
+        assert "does best of 6 strategies, within noise of pandora: its" in self.said(sure)
+        assert note in " ".join(render(sure, "").split())
 
     def test_scores(self, study: Study) -> None:
         assert scores_tables(study) == []
@@ -583,20 +658,23 @@ class TestConsole:
 
     def test_inspect_further_costs(self) -> None:
         rng, table = np.random.default_rng(1), self.table(("dear", "middle", "cheap"))
-        names = ("seconds", "[red]energy", "calls to other services")
+        names = ("seconds", "[red]energy", "calls to other services", "grams of CO2")
         more = {name: rng.random((90, 3)) + 1 for name in names}
         units = (("[red]energy", "kWh"), ("seconds", "[bold]s"))
         text = printed(*inspect_table(replace(table, more_costs=more, more_cost_units=units), "t"))
         self.legible(text)
-        # Headings break into lines, and lose no word.
-        head = text[: text.index("cheap")]
-        for word in ("seconds", "([bold]s)", "[red]energy", "(kWh)", "services"):
-            assert word in head
+        for heading in ("mean seconds ([bold]s)", "mean [red]energy (kWh)", "mean grams of CO2 "):
+            assert all(word in text for word in heading.split())
         assert "cost.[red]energy [90, 3]" in " ".join(text.split())
-        for k, model in enumerate(table.models):
-            row = next(line for line in text.splitlines() if line.split()[:1] == [model])
-            means = [f"{more[name][:, k].mean():.2f}" for name in sorted(more)]
-            assert row.split()[-3:] == means
+        # Three to a grid, by name; the models in the order of the table's first cost.
+        lines = [line.split() for line in text.splitlines()]
+        for shown in (sorted(names)[:3], sorted(names)[3:]):
+            rows = [
+                [model, *(f"{more[name][:, k].mean():.2f}" for name in shown)]
+                for k, model in enumerate(table.models)
+            ]
+            first = lines.index(rows[-1])
+            assert lines[first : first + 3] == rows[::-1]
 
     def test_inspect_a_bare_table(self) -> None:
         table = replace(self.table(("a", "b")), split=None, group=None, groups=(), features=None)

@@ -22,7 +22,10 @@ from cascjax.metrics import SCORES, upper_hull
 from cascjax.report.facts import (
     REFERENCES,
     cost_texts,
+    difference_text,
     gain_text,
+    interval_text,
+    intervals_note,
     plain,
     quality_text,
     reach_notes,
@@ -41,13 +44,18 @@ SCORES_SHOWN = 6
 
 
 def areas_table(study: Study) -> Grid:
-    """One row a strategy in falling order of area: area, gain over mixing, seconds."""
-    grid = _grid("strategy", "area", "gain over mixing", "seconds")
+    """One row a strategy in falling order of area: area, gain over mixing, seconds.
+
+    And where the queries were resampled the area's interval, and the difference to the best.
+    """
+    sure = [f"{100 * study.confidence:.4g}% interval", "to the best"] if study.resamples else []
+    grid = _grid("strategy", "area", *sure, "gain" if sure else "gain over mixing", "seconds")
     for score in scores(study):
         f = score.frontier
         grid.add_row(
             Text(f.strategy),
             quality_text(f.area),
+            *((interval_text(f.area_interval, "–"), difference_text(score)) if sure else ()),
             gain_text(score.gain),
             f"{f.seconds:.2f}",
             style="dim" if f.strategy in REFERENCES else None,
@@ -87,6 +95,8 @@ def scores_tables(study: Study) -> list[RenderableType]:
 def print_study(study: Study, console: Console) -> None:
     """Prints the areas, any scores, the finding in words, and the budgets out of reach."""
     console.print(areas_table(study))
+    if study.resamples:
+        console.print(Text(f"{intervals_note(study)} Gain: over mixing."))
     for part in scores_tables(study):
         console.print(part)
     console.print(Text(" ".join(summary(study))))

@@ -39,10 +39,20 @@ class Score:
     Attributes:
         frontier: whose score it is.
         gain: area above that of mixing single models at random; NaN where it has none.
+        difference: area above that of the best strategy to choose; NaN for that one, and where
+            nothing was resampled.
+        ends: the interval of that difference.
     """
 
     frontier: Frontier
     gain: float
+    difference: float = np.nan
+    ends: tuple[float, float] = (np.nan, np.nan)
+
+    @property
+    def in_noise(self) -> bool:
+        """Whether the interval of the difference holds 0: other queries may turn the order."""
+        return self.ends[0] <= 0 <= self.ends[1]
 
 
 def plain(text: object) -> str:
@@ -108,6 +118,28 @@ def gain_text(value: float) -> str:
     return f"+{text}" if value > 0 and text.strip("0.") else text
 
 
+def interval_text(ends: tuple[float, float] | None, between: str = " to ") -> str:
+    """An interval of qualities or areas; a dash for none."""
+    return "–" if ends is None else between.join(quality_text(end) for end in ends)
+
+
+def difference_text(score: Score) -> str:
+    """How far a strategy is from the best one, and whether that may be chance; a dash for that."""
+    text = gain_text(score.difference)
+    return f"{text} (noise)" if score.in_noise else text
+
+
+def intervals_note(study: Study) -> str:
+    """What the intervals are, in a sentence or two; nothing where there are none."""
+    if not study.resamples:
+        return ""
+    return (
+        f"Intervals hold {100 * study.confidence:.4g}% of {study.resamples:,} resamples of the"
+        f" {study.n_evaluate:,} held-out queries, with the parameters as fitted; (noise): the"
+        " interval of the difference to the best, taken on the same resamples, holds 0."
+    )
+
+
 def share_text(value: float) -> str:
     """A share of queries in whole percent; a dash for none."""
     if value <= 0:
@@ -137,8 +169,21 @@ def scores(study: Study) -> list[Score]:
             mixing = area(cost[hull], quality[hull], cost, quality)
         except CascjaxError:  # one model, or all at one cost: nothing to mix between
             mixing = np.nan
-    ranked = sorted(study.frontiers, key=lambda f: -f.area if np.isfinite(f.area) else np.inf)
-    return [Score(f, f.area - mixing) for f in ranked]
+    areas = [f.area if np.isfinite(f.area) else -np.inf for f in study.frontiers]
+    ranked = sorted(range(len(areas)), key=lambda i: -areas[i])
+    choices = [i for i in ranked if study.frontiers[i].strategy not in REFERENCES] or ranked
+    found = []
+    for i in ranked:
+        f, apart = study.frontiers[i], {}
+        if (
+            study.difference is not None
+            and study.difference_interval is not None
+            and i != choices[0]
+        ):
+            low, high = study.difference_interval[i, choices[0]].tolist()
+            apart = {"difference": float(study.difference[i, choices[0]]), "ends": (low, high)}
+        found.append(Score(f, f.area - mixing, **apart))
+    return found
 
 
 def out_of_reach(study: Study) -> list[str]:
@@ -202,6 +247,10 @@ def summary(study: Study) -> list[str]:
         lead = f"{name} does best of {len(contenders)} strategies"
         if quality_text(others[0].frontier.area) == area_text:
             lead += f", level with {others[0].frontier.strategy} to the digits shown"
+        close = [s.frontier.strategy for s in others if s.in_noise]
+        if close:
+            listed = filter(None, [", ".join(close[:-1]), close[-1]])
+            lead += f", within noise of {' and '.join(listed)}"
         lead += ": its"
     sentences = [f"On {queries}, {lead} frontier has an area of {area_text}"]
     if np.isfinite(best.gain):

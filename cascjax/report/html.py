@@ -15,7 +15,10 @@ from cascjax.report.facts import (
     DESCRIPTIONS,
     REFERENCES,
     cost_texts,
+    difference_text,
     gain_text,
+    interval_text,
+    intervals_note,
     out_of_reach,
     plain,
     quality_text,
@@ -98,6 +101,8 @@ def render(study: Study, command: str) -> str:
                 "description": DESCRIPTIONS.get(s.frontier.strategy, ""),
                 "color": f"var({css_variable(styles[s.frontier.strategy][0])})",
                 "area": quality_text(s.frontier.area),
+                "interval": interval_text(s.frontier.area_interval),
+                "difference": difference_text(s),
                 "gain": gain_text(s.gain),
                 "bar": _bar(s.gain, widest),
                 "seconds": f"{s.frontier.seconds:.2f}",
@@ -105,6 +110,8 @@ def render(study: Study, command: str) -> str:
             }
             for s in ranked
         ],
+        confidence=f"{100 * study.confidence:.4g}%" if study.resamples else None,
+        intervals=intervals_note(study),
         runs=[_runs(study, f, i, Markup) for i, f in enumerate(choices + references)],
         best=(choices + references)[0].strategy if ranked else None,
         singles=_singles(study),

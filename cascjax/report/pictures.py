@@ -278,6 +278,10 @@ def _frontier(
         line.set_gid(f"tip-curve-{i}")
         tips[f"tip-curve-{i}"] = f"{f.strategy}: area {quality_text(f.area)}"
         handles.append(line)
+        if f.quality_interval is not None:
+            order = np.lexsort((f.quality, f.cost))
+            ends = [_joined(f.cost[order], end[order], log)[1] for end in f.quality_interval.T]
+            top.fill_between(x, *ends, color=color, alpha=0.15, linewidth=0, zorder=1.2)
         if f.strategy not in ("oracle", "mixing"):
             gain = single_gain(study, x, y)
             gains.append(gain)

@@ -1,12 +1,15 @@
 """What a frontier run leaves in its folder."""
 
+import itertools
 import json
 import math
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Float
 
 from cascjax.io.files import atomic_write
 from cascjax.report.html import render
@@ -42,17 +45,28 @@ def write_study(study: Study, directory: Path, command: str) -> Path:
 
 
 def to_arrow(study: Study) -> pa.Table:
-    """A row a strategy and budget; parameters are the cheap neighbour, then the dear one."""
+    """A row a strategy and budget; parameters are the cheap neighbour, then the dear one.
+
+    The ends of the intervals are null where nothing was resampled.
+    """
     names = ("budget", "cost", "quality", "fit_cost", "fit_quality", "gamma")
     parts = [
         pa.table(
             {"strategy": [f.strategy] * len(f.budget)}
             | {name: getattr(f, name) for name in names}
             | {"parameters": pa.array(f.parameters.tolist(), pa.list_(pa.float64()))}
+            | _ends("cost", f.cost_interval, len(f.budget))
+            | _ends("quality", f.quality_interval, len(f.budget))
         )
         for f in study.frontiers
     ]
     return pa.concat_tables(parts)
+
+
+def _ends(name: str, ends: Float[np.ndarray, "P 2"] | None, count: int) -> dict[str, pa.Array]:
+    low, high = [[None] * count] * 2 if ends is None else ends.T
+    parts = {f"{name}_low": low, f"{name}_high": high}
+    return {column: pa.array(part, pa.float64()) for column, part in parts.items()}
 
 
 def summary(study: Study) -> dict[str, object]:
@@ -66,10 +80,30 @@ def summary(study: Study) -> dict[str, object]:
                 "auc": _finite(f.area),
                 "seconds": round(f.seconds, 3),
             }
+            | ({"auc_interval": [_finite(x) for x in f.area_interval]} if f.area_interval else {})
             | ({"scores": {name: _finite(x) for name, x in f.scores.items()}} if f.scores else {})
             for f in study.frontiers
         },
         "settings": study.settings,
+    } | _trust(study)
+
+
+def _trust(study: Study) -> dict[str, object]:
+    """The intervals' making, and by how much each area is above each one that comes after."""
+    if study.difference is None or study.difference_interval is None:
+        return {}
+    names = [f.strategy for f in study.frontiers]
+    return {
+        "resamples": study.resamples,
+        "confidence": study.confidence,
+        "differences": [
+            {
+                "strategies": [names[i], names[j]],
+                "auc": _finite(float(study.difference[i, j])),
+                "auc_interval": [_finite(x) for x in study.difference_interval[i, j].tolist()],
+            }
+            for i, j in itertools.combinations(range(len(names)), 2)
+        ],
     }
 
 
