@@ -220,7 +220,7 @@ def tune(
     if isinstance(best, _Corrections):
         scale, offset = best.scale[-1], best.offset[-1]
     elif isinstance(best, _Settings):
-        settings = np.concatenate([problem.settings(best.theta[-1]), problem.ends])
+        settings = problem.settings(best.theta[-1])
     return Tuned(
         strategy=strategy,
         models=table.models,
@@ -251,8 +251,8 @@ class _Problem:
         family: `[L]` plain parameters.
         spent: `[L, n]` cost of each on every query.
         got: `[L, n]` quality of each.
-        plain: `[G, P, J]` the plain parameter of each problem that is nearest to the budget, the same at all steps, on
-            the line that searches go along.
+        plain: `[G, P, J]` the plain parameter of each problem that is nearest to the budget, the
+            same at all steps, on the line that searches go along.
         ends: `[2, D]` the settings of least and of most mean cost.
     """
 
@@ -309,9 +309,9 @@ class _Problem:
             ends=_from_line(strategy, np.repeat(ends[:, None], steps, axis=-1)),
         )  # fmt: skip
 
-    def settings(self, theta: Float[np.ndarray, "P J"]) -> Settings:
-        """Parameters of points on the line that searches go along."""
-        return _from_line(self.strategy, theta)
+    def settings(self, theta: Float[np.ndarray, "P J"]) -> Float[np.ndarray, "M D"]:
+        """What may be mixed: points on the line that searches go along, and both ends."""
+        return np.concatenate([_from_line(self.strategy, theta), self.ends])
 
     def trained_on(self) -> list[Int[np.ndarray, " m"]]:
         """The queries of each problem: all but those of a fold, and at last all."""
@@ -418,12 +418,10 @@ def _mixes(
 
 
 def _slopes(fit: Fit, budgets: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]:
-    """What the last unit of each budget buys along the hull of a frontier."""
+    """What the last unit of each budget buys along the hull of a frontier, 0 beyond its top."""
     hull = upper_hull(fit.cost, fit.quality)
     cost, quality = fit.cost[hull], fit.quality[hull]
-    if len(hull) == 1:
-        return np.zeros(len(budgets))
-    slope = np.diff(quality) / np.diff(cost)
+    slope = np.append(np.diff(quality) / np.diff(cost), 0)
     return slope[np.clip(np.searchsorted(cost, budgets) - 1, 0, len(slope) - 1)]
 
 
