@@ -39,6 +39,9 @@ from cascjax.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 GROUPS_SHOWN = 12
 """Groups listed by name; the rest are counted together."""
 
+COSTS_SHOWN = 3
+"""Further costs in a grid, so that it keeps within 80 columns."""
+
 SCORES_SHOWN = 6
 """Scores side by side, as many as 80 columns hold beside a strategy's name."""
 
@@ -158,7 +161,7 @@ def inspect_table(table: Table, source: str) -> list[RenderableType]:
     heading = Text(f"{plain(source)}\n", style="bold")
     counts = f"{table.n_queries:,} rows, {table.n_models} models, cost in "
     heading.append(counts + (plain(table.cost_unit) or "an unnamed unit"), style="not bold")
-    parts: list[RenderableType] = [heading, _models(table)]
+    parts: list[RenderableType] = [heading, _models(table), *_more_costs(table)]
     parts.append(Group(_line("split", _split(table)), _line("columns", _columns(table))))
     if table.group is not None:
         parts.append(_groups(table))
@@ -185,16 +188,28 @@ def _models(table: Table) -> Grid:
     quality, cost = (c.mean(axis=0, dtype=np.float64) for c in (table.quality, table.cost))
     hull, order = upper_hull(cost, quality), np.argsort(cost, kind="stable")
     grid = _grid("model", "mean quality", _mean("cost", table.cost_unit), "on hull")
-    texts = [cost_texts(cost[order])]
-    for name in sorted(table.more_costs):
-        # Their number is anyone's guess: a heading breaks into lines rather than be cut.
-        heading = Text(_mean(plain(name), table.unit_of(name)))
-        grid.add_column(heading, justify="right", overflow="fold")
-        texts.append(cost_texts(table.more_costs[name].mean(axis=0, dtype=np.float64)[order]))
-    for i, cost_text, *more in zip(order, *texts, strict=True):
-        name, on_hull = Text(plain(table.models[i])), "yes" if i in hull else ""
-        grid.add_row(name, quality_text(quality[i]), cost_text, on_hull, *more)
+    for i, text in zip(order, cost_texts(cost[order]), strict=True):
+        name = Text(plain(table.models[i]))
+        grid.add_row(name, quality_text(quality[i]), text, "yes" if i in hull else "")
     return grid
+
+
+def _more_costs(table: Table) -> list[Grid]:
+    """The means of the further costs, some to a grid, the models in the order of the first cost."""
+    order = np.argsort(table.cost.mean(axis=0, dtype=np.float64), kind="stable")
+    names, grids = sorted(table.more_costs), []
+    for start in range(0, len(names), COSTS_SHOWN):
+        grid, texts = _grid("model"), []
+        for name in names[start : start + COSTS_SHOWN]:
+            # A heading of any length breaks into lines rather than be cut.
+            heading = Text(_mean(plain(name), table.unit_of(name)))
+            grid.add_column(heading, justify="right", overflow="fold")
+            mean = table.more_costs[name].mean(axis=0, dtype=np.float64)
+            texts.append(cost_texts(mean[order]))
+        for i, *row in zip(order, *texts, strict=True):
+            grid.add_row(Text(plain(table.models[i])), *row)
+        grids.append(grid)
+    return grids
 
 
 def _mean(cost: str, unit: str) -> str:
