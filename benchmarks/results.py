@@ -111,6 +111,10 @@ def asked(one: dict[str, Any]) -> str:
             f"{number(pandora['s'] / grid['s'])}x ({pandora['s']:.2f} s, grid {grid['s']:.2f} s)"
         )
         rows.append(["pandora, 64 lambdas, 1M x 11, against routing's grid", "4x", "2x", ratio])
+    for name in ("with pandora", "with cascade-routing"):
+        if row := suite.get(("bootstrap", name, 5, 36_000)):
+            job = f"1,000 resamples of 36,000 x 5, 40 budgets, 5 strategies {name}"
+            rows.append([job, "5 s", "", f"{row['s']:.2f} s"])
     bars = {5: ("2,000x", "5,000x"), 11: ("500x", "5,000x")}
     for row in one.get("reference", {}).get("rows", []):
         if row["strategy"] == "cascade-routing" and row["n_models"] in bars:

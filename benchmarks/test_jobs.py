@@ -3,12 +3,24 @@
 from typing import Any
 
 import conftest
+import numpy as np
 import pytest
 import test_kernels
 
 from cascjax.metrics import budgets
+from cascjax.metrics.bootstrap import areas, differences, interval
+from cascjax.search.budget import Fit, fit_budgets
 from cascjax.search.frontier import Frontier, frontier
-from cascjax.strategies import CascadeRouting, Pandora, Routing, Strategy
+from cascjax.simulate import resampled
+from cascjax.strategies import (
+    CascadeRouting,
+    Cascading,
+    Mixing,
+    Pandora,
+    Routing,
+    Strategy,
+    Thresholding,
+)
 from cascjax.table import mean_rows, split_rows
 
 CELLS = [
@@ -60,4 +72,36 @@ def test_search_loss(benchmark: Any, name: str, kind: Strategy, n_models: int) -
     benchmark.extra_info |= {
         "job": "search", "strategy": name, "queries": 2_000, "models": n_models,
         "area": found.area, "fitted": float(found.fit_quality.mean()),
+    }  # fmt: skip
+
+
+FIVE: list[tuple[str, list[Strategy]]] = [
+    ("with pandora", [Mixing(), Routing(), Thresholding(), Cascading(), Pandora()]),
+    ("with cascade-routing", [Mixing(), Routing(), Thresholding(), Cascading(), CascadeRouting()]),
+]
+
+
+@pytest.mark.parametrize(("name", "kinds"), FIVE, ids=[name for name, _ in FIVE])
+def test_bootstrap(benchmark: Any, name: str, kinds: list[Strategy]) -> None:
+    """1,000 resamples of 36,000 queries, 40 budgets: intervals of points, areas, differences."""
+    table, estimator = conftest.data(72_000, 5)
+    fit, evaluate = split_rows(table)
+    at = budgets(mean_rows(table.cost, fit), mean_rows(table.quality, fit), 40)
+    fits = [fit_budgets(kind, estimator, table, at, rows=fit) for kind in kinds]
+
+    def intervals() -> list[np.ndarray]:
+        def one(kind: Strategy, of: Fit) -> tuple[np.ndarray, ...]:
+            found = resampled(
+                kind, of.parameters, of.gamma, estimator, table.quality, table.cost,
+                resamples=1_000, rows=evaluate,
+            )  # fmt: skip
+            area = areas(found.cost, found.quality, found.single_cost, found.single_quality)
+            return area, *(interval(x, 0.95) for x in (found.cost, found.quality, area))
+
+        each = [one(kind, of) for kind, of in zip(kinds, fits, strict=True)]
+        return [differences(np.stack([area for area, *_ in each]), 0.95)]
+
+    benchmark.pedantic(intervals, rounds=5, warmup_rounds=1)
+    benchmark.extra_info |= {
+        "job": "bootstrap", "strategy": name, "queries": len(evaluate), "models": 5,
     }  # fmt: skip

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from cascjax.errors import CascjaxError
+from cascjax.expected_max import materialize
 
 MAX_RESAMPLES = 100_000
 """Resamples at most: their sums are held at once."""
@@ -83,7 +84,7 @@ def weights(
     word = jnp.broadcast_to(jnp.arange(words, dtype=jnp.uint32)[:, None], shape)
     bits = jnp.stack(threefry(jnp.asarray(key), row, word), axis=1)
     # In memory before it is cut in two: XLA would work the cipher out once for each half.
-    bits = _materialize(bits)
+    bits = materialize(bits)
     halves = jnp.stack([bits & np.uint32(0xFFFF), bits >> np.uint32(16)], axis=2)
     number = halves.reshape(-1, len(rows))[:resamples]
     weight = jnp.zeros(number.shape)
@@ -111,14 +112,6 @@ def threefry(
     return x, y
 
 
-def _materialize(bits: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
-    # As `expected_max.materialize`, of numbers any of which may stand: the condition always holds.
-    if jax.default_backend() != "cpu":
-        return bits
-    some = bits.reshape(-1)[0]
-    return jax.lax.cond((some | 1) > 0, lambda b: b, jnp.zeros_like, bits)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def weighted_sums(
     resamples: int,
@@ -140,7 +133,8 @@ def weighted_sums(
     def one_chunk(
         sums: Float[Array, "R M"], part: tuple[Array, Array]
     ) -> tuple[Float[Array, "R M"], None]:
-        rows, values = part
+        # Cut out first: a moving slice inside the cipher would keep XLA from vectorising it.
+        rows, values = materialize(part)
         # Accelerators would cut the values to fewer digits than float32 has.
         dot = jax.lax.dot_general(
             weights(key, rows, resamples), values, (((1,), (1,)), ((), ())),
