@@ -60,7 +60,7 @@ def check_bootstrap(resamples: int, confidence: float, n_queries: int) -> None:
 def _check_enough(count: int, what: str, needed: int, confidence: float) -> None:
     if count < needed:
         raise CascjaxError(
-            f"{count} {what} are too few for an interval of confidence {confidence:g}: it needs at"
+            f"{count:,} {what} are too few for an interval of confidence {confidence:g}: it needs at"
             f" least {needed:,}; bring more, or ask for less confidence"
         )
 
