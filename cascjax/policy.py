@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax import __version__
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import Estimates, Independent, noise_level, noisy, supplied, truth
+from cascjax.estimators import Estimates, Independent, noisy, supplied, truth
 from cascjax.io.files import atomic_write, one_line
 from cascjax.simulate import query_outcomes
 from cascjax.strategies import STRATEGIES, Strategy, strategy
@@ -696,7 +696,8 @@ def _from_json(found: dict[str, Any]) -> Policy:
     noise = source["noise"]
     if noise is not None:
         noise = tuple(_array(source, "noise", 1).tolist())
-        noise_level(noise)  # pyright: ignore[reportArgumentType]
+        if len(noise) != 4 or min(noise) < 0:
+            raise CascjaxError("the field 'noise' must be four numbers, none negative: fit again")
     seed = _typed(source, "seed", int)
     if not 0 <= seed < 2**32:
         raise CascjaxError(f"the field 'seed' is {seed}: it goes from 0 to 4294967295")
@@ -749,7 +750,10 @@ def _is_a(value: object, allowed: Any) -> bool:
 def _rule_of(found: dict[str, Any]) -> Rule:
     _known(found, "rule", [f.name for f in fields(Rule)])
     prices = None if found["prices"] is None else _array(found, "prices", 2)
-    rule = Rule(_array(found, "parameters", 1, 2), _array(found, "weights", 1), prices)
+    parameters, weights = _array(found, "parameters", 1, 2), _array(found, "weights", 1)
+    if len({len(parameters), len(weights), len(weights if prices is None else prices)}) > 1:
+        raise CascjaxError("parameters, weights and prices must be of as many settings")
+    rule = Rule(parameters, weights, prices)
     if found["fitted"] is None:
         return rule
     of = _typed(found, "fitted", dict)

@@ -1,0 +1,456 @@
+"""Policies: live decisions held to the simulation, files that come back the same or not at all."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cascjax import simulate
+from cascjax.errors import CascjaxError
+from cascjax.estimators import Estimates, Independent
+from cascjax.policy import Fitted, Policy, Rule, Source, fingerprint, load_policy
+from cascjax.strategies import (
+    STOP,
+    STRATEGIES,
+    CascadeRouting,
+    Mixing,
+    Pandora,
+    Routing,
+    Strategy,
+    Thresholding,
+)
+from cascjax.table import Table
+
+N, K = 96, 4
+MODELS = ("tiny", "small", "large", "huge")
+KINDS = [
+    *(kind() for kind in STRATEGIES.values()),
+    CascadeRouting(search="greedy"),
+    CascadeRouting(search="beam", beam_width=4),
+    CascadeRouting(max_depth=2),
+]
+NAMES = [f"{kind.name}-{i}" for i, kind in enumerate(KINDS)]
+
+
+def beliefs(seed: int = 0) -> Independent:
+    rng = np.random.default_rng(seed)
+    ante = 0.5 + 0.2 * rng.standard_normal((N, K)) + np.linspace(-0.1, 0.1, K)
+    sigma = rng.uniform(0.1, 0.3, (1, K))
+    post = ante + sigma * rng.standard_normal((N, K))
+    cost = np.geomspace(0.01, 0.2, K) * rng.lognormal(0, 0.3, (N, K))
+    ante, post, sigma, cost = (x.astype(np.float32) for x in (ante, post, sigma, cost))
+    return Independent(ante, post, sigma, cost, cost)
+
+
+def supplying(estimator: Independent) -> Table:
+    """A table that gives these estimates."""
+    ante, post, believed, cost = (
+        np.asarray(getattr(estimator, name))
+        for name in ("quality_ante", "quality_post", "cost_ante", "cost_post")
+    )
+    return Table(
+        post, cost, models=MODELS, quality_ante=ante, quality_post=post, cost_ante=believed
+    )
+
+
+def settings(kind: Strategy) -> tuple[float, float]:
+    return {"mixing": (1.0, 3.0), "thresholding": (0.7, 0.45)}.get(kind.name, (0.8, 0.3))
+
+
+def policy(kind: Strategy, **more: Any) -> Policy:
+    rule = Rule(np.array(settings(kind)), np.array([0.4, 0.6]))
+    given = {"rule": rule, "sigma": beliefs().sigma[0], "mean_costs": np.ones((1, K))}
+    return Policy(kind, MODELS, **(given | more))
+
+
+def stepped(of: Policy, estimator: Independent, **how: Any) -> tuple[np.ndarray, np.ndarray]:
+    """What a batch runs and answers, asked for step by step as a live system would."""
+    run = np.zeros((N, K), bool)
+    for _ in range(K + 1):
+        new = np.asarray(of.next_model(estimator(jnp.asarray(run)), run, jax.random.key(5), **how))
+        if (new == STOP).all():
+            break
+        run[np.flatnonzero(new != STOP), new[new != STOP]] = True
+    else:
+        raise AssertionError("it never stops")
+    return run, np.asarray(of.answer(estimator(jnp.asarray(run)), run))
+
+
+def simulated(
+    kind: Strategy, parameters: np.ndarray, estimator: Independent
+) -> tuple[np.ndarray, np.ndarray]:
+    outcome = simulate.outcomes(
+        kind.sized_for(estimator), jnp.asarray(parameters, jnp.float32), estimator,
+        jnp.zeros((N, K), bool),
+    )  # fmt: skip
+    return np.asarray(outcome.run), np.asarray(outcome.answer)
+
+
+def taken(share: float) -> np.ndarray:
+    """The setting each row draws: the second where its number is beyond the first's share."""
+    return np.asarray(jax.random.uniform(jax.random.key(5), (N,)) >= share).astype(int)
+
+
+# Deciding.
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_stepping_through_queries_is_the_simulation(kind: Strategy) -> None:
+    estimator = beliefs()
+    run, answer = stepped(policy(kind), estimator)
+    both_run, both_answer = simulated(kind, np.array(settings(kind)), estimator)
+    assert (both_run[0] != both_run[1]).any()  # else nothing would tell the settings apart
+    which, row = taken(0.4), np.arange(N)
+    np.testing.assert_array_equal(run, both_run[which, row])
+    np.testing.assert_array_equal(answer, both_answer[which, row])
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_one_query_is_decided_as_in_a_batch(kind: Strategy) -> None:
+    alone = policy(kind, rule=Rule(np.array(settings(kind)[:1]), np.ones(1)))
+    estimator, run = beliefs(), np.zeros((N, K), bool)
+    run[: N // 2, 0] = True
+    believed = estimator(jnp.asarray(run))
+    batch = np.asarray(alone.next_model(believed, run))
+    for i in (0, 1, N // 2, N - 1):
+        one = jax.tree.map(lambda x, i=i: x[i], believed)
+        found = alone.next_model(one, run[i])
+        assert isinstance(found, int)
+        assert found == batch[i]
+        if run[i].any():
+            answer = alone.answer(one, run[i])
+            assert isinstance(answer, int)
+
+
+def test_a_large_batch_is_decided_in_parts() -> None:
+    kind = CascadeRouting()
+    at_once = (1 << 20) // (8 * kind.footprint(K))
+    rows = np.arange(at_once + 7) % N
+    estimator = beliefs().take(rows)
+    run = np.zeros((len(rows), K), bool)
+    alone = policy(kind, rule=Rule(np.array([0.5]), np.ones(1)))
+    found = alone.next_model(estimator(jnp.asarray(run)), run)
+    some = alone.next_model(beliefs()(jnp.asarray(run[:N])), run[:N])
+    np.testing.assert_array_equal(found, np.asarray(some)[rows])
+
+
+def test_a_price_a_step_holds_at_its_step() -> None:
+    kind, estimator = Pandora(), beliefs()
+    steps = np.array([[0.2, 1.0, 3.0]])
+    run, answer = stepped(policy(kind, rule=Rule(steps, np.ones(1))), estimator)
+    want_run, want_answer = simulated(kind, steps, estimator)
+    np.testing.assert_array_equal(run, want_run[0])
+    np.testing.assert_array_equal(answer, want_answer[0])
+
+
+def test_a_group_has_its_own_rule() -> None:
+    kind, estimator = Routing(), beliefs()
+    rules = {"law": Rule(np.array([0.0]), np.ones(1)), "math": Rule(np.array([[9.0]]), np.ones(1))}
+    of = policy(kind, group_rules=rules)
+    groups = ["law", "chat", "math"] * (N // 3)
+    run, _ = stepped(of, estimator, group=groups)
+    own = {"law": 0.0, "math": 9.0}
+    for name in ("law", "chat", "math"):
+        rows = np.flatnonzero(np.array(groups) == name)
+        if name in own:
+            want, _ = simulated(kind, np.array([own[name]]), estimator)
+            np.testing.assert_array_equal(run[rows], want[0, rows])
+    default, _ = stepped(of, estimator)
+    chat = np.flatnonzero(np.array(groups) == "chat")
+    np.testing.assert_array_equal(run[chat], default[chat])
+    # By place, and one for all.
+    places = np.array([of.groups.index(g) if g in of.groups else -1 for g in groups])
+    np.testing.assert_array_equal(stepped(of, estimator, group=places)[0], run)
+    want, _ = simulated(kind, np.array([0.0]), estimator)
+    np.testing.assert_array_equal(stepped(of, estimator, group="law")[0], want[0])
+
+
+def test_corrections_are_of_models_that_have_not_run() -> None:
+    scale, offset = np.array([1, 2, 0.5, 1]), np.array([0, 0.1, -0.2, 0.05])
+    kind, estimator = Pandora(), beliefs()
+    rule = Rule(np.array([0.8]), np.ones(1))
+    of = policy(kind, rule=rule, scale=scale, offset=offset)
+    assert of.corrected
+    believed = replace(
+        estimator,
+        quality_ante=estimator.quality_ante + offset.astype(np.float32),
+        sigma=estimator.sigma * scale.astype(np.float32),
+    )
+    run, _ = stepped(of, estimator)
+    want, _ = simulated(kind, np.array([0.8]), believed)
+    np.testing.assert_array_equal(run, want[0])
+    plain, _ = simulated(kind, np.array([0.8]), estimator)
+    assert (want != plain).any()
+    # As matrices, the same.
+    some = estimator(jnp.asarray(run))
+    matrices = replace(some, covariance=jax.vmap(jnp.diag)(some.covariance))
+    found = of.next_model(matrices, run)
+    np.testing.assert_array_equal(found, np.full(N, STOP))
+    # What a simulation is shown is corrected too, once.
+    shown = of.beliefs(supplying(estimator)).estimator
+    np.testing.assert_array_equal(shown.quality_ante, believed.quality_ante)
+    np.testing.assert_allclose(shown.sigma, believed.sigma, rtol=1e-6)
+
+
+def test_several_costs_are_weighed_by_the_prices_of_each_setting() -> None:
+    rng = np.random.default_rng(1)
+    estimator = beliefs()
+    seconds = rng.lognormal(0, 0.5, (N, K)).astype(np.float32)
+    prices = np.array([[1.0, 0.05], [0.2, 0.3]])
+    rule = Rule(np.array([0.8, 1.5]), np.array([0.5, 0.5]), prices)
+    of = policy(
+        Routing(), rule=rule, costs=("cost", "seconds"), cost_units=("USD", "s"),
+        mean_costs=np.stack([np.ones(K), np.arange(1.0, K + 1)]),
+    )  # fmt: skip
+    ante, cost = np.asarray(estimator.quality_ante), np.asarray(estimator.cost_ante)
+    for given, of_seconds in (
+        ({"more_costs": {"seconds": seconds}}, seconds),
+        ({}, np.arange(1.0, K + 1)),
+    ):
+        run, _ = stepped(of, estimator, **given)
+        both = [
+            np.argmax(ante - lam * (p[0] * cost + p[1] * of_seconds), axis=1)
+            for lam, p in zip((0.8, 1.5), prices, strict=True)
+        ]
+        want = np.where(taken(0.5) == 0, both[0], both[1])
+        np.testing.assert_array_equal(run.argmax(1), want)
+        assert (run.sum(1) == 1).all()
+
+
+def test_a_key_is_a_number_or_a_key_and_draws_by_the_weights() -> None:
+    of = policy(Mixing())
+    quality, run = np.full((4096, K), 0.5), np.zeros((4096, K), bool)
+    believed = of.estimates(quality, run)
+    by_number = np.asarray(of.next_model(believed, run, 11))
+    np.testing.assert_array_equal(by_number, of.next_model(believed, run, jax.random.key(11)))
+    np.testing.assert_array_equal(by_number, of.next_model(believed, run, jax.random.PRNGKey(11)))
+    assert set(by_number.tolist()) == {1, 3}
+    # Within five standard deviations of a binomial share.
+    assert abs((by_number == 3).mean() - 0.6) < 5 * np.sqrt(0.24 / 4096)
+    assert (np.asarray(of.next_model(believed, run, 12)) != by_number).any()
+
+
+def test_estimates_of_a_live_system() -> None:
+    sigma, costs = np.array([0.1, 0.2, 0.3, 0.4]), np.array([[1.0, 2, 3, 4]])
+    of = policy(Pandora(), sigma=sigma, mean_costs=costs)
+    found = of.estimates([0.5, 0.6, 0.7, 0.8], np.array([True, False, False, True]))
+    np.testing.assert_allclose(found.quality, [0.5, 0.6, 0.7, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(found.variance, [0, 0.04, 0.09, 0], rtol=1e-6)
+    np.testing.assert_allclose(found.cost, [1, 2, 3, 4])
+    own = of.estimates(np.zeros((2, K)), np.zeros((2, K), bool), np.full((2, K), 7.0))
+    np.testing.assert_allclose(own.cost, 7)
+
+
+def bad(**change: Any) -> Estimates:
+    fine = {"quality": jnp.zeros(K), "covariance": jnp.ones(K), "cost": jnp.ones(K)}
+    return Estimates(**(fine | change))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda p: p.next_model(bad(), np.zeros(K, bool)), "give each query a key"),
+        (lambda p: p.next_model(bad(), np.zeros(3, bool), 0), r"run must be booleans \[4\]"),
+        (lambda p: p.next_model(bad(), np.zeros((2, K), bool), 0), "do not fit run of"),
+        (
+            lambda p: p.next_model(bad(quality=jnp.full(K, jnp.nan)), np.zeros(K, bool), 0),
+            "quality that is not finite",
+        ),
+        (
+            lambda p: p.next_model(bad(), np.zeros(K, bool), 0, more_costs={"x": np.ones(K)}),
+            "unknown cost 'x'",
+        ),
+        (lambda p: p.next_model(bad(), np.zeros(K, bool), 0, group=0), "from -1, none of them"),
+        (lambda p: p.answer(bad(), np.zeros(K, bool)), "has no answer"),
+    ],
+)
+def test_what_cannot_be_decided_is_refused(call: Callable[[Policy], Any], words: str) -> None:
+    with pytest.raises(CascjaxError, match=words):
+        call(policy(Routing()))
+
+
+# The file.
+
+
+def full() -> Policy:
+    """A policy in which every field holds something."""
+    rng = np.random.default_rng(2)
+    fitted = Fitted(70, 0.61, (0.1, 3.0), (0.125, None), (0.001, 0.0), (0.01, 0.4))
+    rule = Rule(rng.random((3, 2)), np.array([0.2, 0.3, 0.5]), rng.random((3, 2)), fitted)
+    return Policy(
+        CascadeRouting(max_depth=3, search="greedy"), MODELS, rule, rng.random(K),
+        rng.random((2, K)) / 3, ("cost", "seconds"), ("USD", "s"),
+        {"law: a=b": Rule(np.array([1 / 3]), np.ones(1))},
+        Source("noisy", (0.6, 0.3, 0.1, 0.05), 7), rng.random(K), rng.standard_normal(K),
+        "ab12", {"confidence": 0.95, "note": "é"},
+    )  # fmt: skip
+
+
+def test_a_file_comes_back_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    saved, path = full(), tmp_path / "policy.json"
+    saved.save(path)
+    found = load_policy(path)
+    for name in ("sigma", "mean_costs", "scale", "offset"):
+        one, other = getattr(saved, name), getattr(found, name)
+        assert one.dtype == other.dtype == np.float32
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(saved.rules, found.rules, strict=True):
+        np.testing.assert_array_equal(one.parameters, other.parameters)
+        np.testing.assert_array_equal(one.weights, other.weights)
+        assert one.fitted == other.fitted
+        assert (one.prices is None) == (other.prices is None)
+        if one.prices is not None:
+            np.testing.assert_array_equal(one.prices, other.prices)
+    same = ("strategy", "models", "costs", "cost_units", "groups", "source", "fingerprint",
+            "record", "version")  # fmt: skip
+    assert all(getattr(saved, name) == getattr(found, name) for name in same)
+    assert found.text() == saved.text()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_every_strategy_keeps_its_options(kind: Strategy, tmp_path: Path) -> None:
+    policy(kind.sized_for(beliefs())).save(tmp_path / "policy.json")
+    assert load_policy(tmp_path / "policy.json").strategy == kind
+
+
+def changed(path: Path, change: Callable[[dict[str, Any]], Any], sign: bool = True) -> None:
+    """Changes what stands in a file, and signs it anew."""
+    content = json.loads(path.read_text())
+    content.pop("checksum")
+    change(content)
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    content["checksum"] = hashlib.sha256(canonical.encode()).hexdigest() if sign else "0" * 64
+    path.write_text(json.dumps(content))
+
+
+def put(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(content: Any) -> None:
+        for key in place[:-1]:
+            content = content[key]
+        content[place[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("version", value=2), "version 2 of the policy format"),
+        (put("format", value="other"), "is no policy"),
+        (put("models", value=["a", "b"]), "sigma of a policy of 2 models must be"),
+        (put("models", value=["a", "a", "b", "c"]), "distinct names"),
+        (put("models", value=["a", 1, "b", "c"]), "no list of strings"),
+        (put("sigma", value=[0.1, 0.1, 0.1, -1]), "sigma of a policy must be finite and not"),
+        (put("sigma", value=[0.1, 0.1, 0.1, 1e39]), "sigma of a policy must be finite"),
+        (put("sigma", value=["0.1"] * 4), "'sigma' is no array of numbers"),
+        (put("sigma", value={"a": 1}), "'sigma' is no list"),
+        (put("mean_costs", value=[[1, 1, 1, 1], [1]]), "'mean_costs' is no array of numbers"),
+        (put("scale", value=None), "'scale' is no list"),
+        (put("offset", value=[True] * 4), "'offset' is no array of numbers"),
+        (put("rule", "weights", value=[0.2, 0.3, 0.6]), "sum to 1"),
+        (put("rule", "weights", value=[-0.2, 0.7, 0.5]), "must not be negative"),
+        (put("rule", "weights", value=[]), "of as many settings"),
+        (put("rule", "parameters", value=[1.0, 2.0]), "of as many settings"),
+        (put("rule", "parameters", value=[[[1.0]]] * 3), "1 or 2 axes"),
+        (put("rule", "prices", value=[[1.0, -1.0]] * 3), "prices must be finite and not"),
+        (put("rule", "prices", value=[[1.0]] * 3), "prices must be"),
+        (put("rule", "fitted", "cost", value=[1.0]), "must be of 2 costs"),
+        (put("rule", "fitted", "n_fit", value=1.5), "'n_fit' is no whole number"),
+        (put("rule", "fitted", "budget", value=["x", None]), "'budget' holds what is no number"),
+        (put("rule", "more", value=1), "unknown field of rule 'more'"),
+        (put("group_rules", "law: a=b", "weights", value=[2.0]), "rule 'law: a=b'"),
+        (put("group_rules", "law: a=b", value=3), "is no object"),
+        (put("strategy", "name", value="magic"), "unknown strategy 'magic'"),
+        (put("strategy", "options", "search", value="wide"), "has no search 'wide'"),
+        (put("strategy", "options", "max_depth", value=10**9), "beyond 4096"),
+        (put("strategy", "options", "max_depth", value=0), "at least 1"),
+        (put("strategy", "options", "max_depth", value=True), "has no max_depth"),
+        (put("strategy", "options", "depth", value=3), "strategy 'cascade-routing'"),
+        (put("source", "kind", value="learned"), "unknown kind of estimates"),
+        (put("source", "noise", value=[1.0]), "four numbers"),
+        (put("source", "seed", value=-1), "it goes from 0"),
+        (put("costs", value=["seconds", "cost"]), "first cost of a policy"),
+        (put("cost_units", value=["USD"]), "each has a unit"),
+        (put("record", value=[]), "'record' is no object"),
+        (put("library", value=None), "'library' is no string"),
+        (lambda c: c.pop("sigma"), "lacks the field 'sigma'"),
+        (put("extra", value=1), "unknown field of the policy 'extra'"),
+    ],
+)
+def test_a_file_that_no_policy_can_be_is_refused(
+    change: Callable[[dict[str, Any]], Any], words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "policy.json"
+    full().save(path)
+    changed(path, lambda content: None)
+    load_policy(path)  # the signature alone is not what is refused
+    changed(path, change)
+    with pytest.raises(CascjaxError, match=words) as error:
+        load_policy(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    full().save(path)
+    text = path.read_text()
+    for damaged in (text[:-40], "", "\x00" * 10, "[" * 100_000, text.replace("0.2", "NaN", 1)):
+        path.write_text(damaged)
+        with pytest.raises(CascjaxError, match="is damaged, or no policy"):
+            load_policy(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(CascjaxError, match="is damaged, or no policy"):
+        load_policy(path)
+    path.write_text("[1]")
+    with pytest.raises(CascjaxError, match="is no policy"):
+        load_policy(path)
+    # One digit.
+    path.write_text(text.replace('"n_fit": 70', '"n_fit": 71'))
+    with pytest.raises(CascjaxError, match="its checksum does not fit"):
+        load_policy(path)
+    with pytest.raises(CascjaxError, match="No such file"):
+        load_policy(tmp_path / "none.json")
+    with pytest.raises(CascjaxError, match="is a folder"):
+        load_policy(tmp_path)
+
+
+def test_a_mixing_policy_names_models_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    policy(Mixing()).save(path)
+    changed(path, put("rule", "parameters", value=[1.0, 4.0]))
+    with pytest.raises(CascjaxError, match="there is no model 4"):
+        load_policy(path)
+
+
+# Other tables.
+
+
+def test_models_are_matched_by_name() -> None:
+    estimator = beliefs()
+    table = replace(supplying(estimator), cost_ante=None)
+    of = policy(Thresholding(), mean_costs=np.array([[1.0, 2, 3, 4]]))
+    assert of.matched(table) is table
+    other = table.select_models(["large", "huge", "tiny", "small"])
+    found, want = of.estimator(other), of.estimator(table)
+    np.testing.assert_array_equal(found.quality_ante, want.quality_ante)
+    np.testing.assert_array_equal(found.sigma, of.sigma[None])
+    np.testing.assert_array_equal(found.cost_ante, np.broadcast_to([1.0, 2, 3, 4], (N, K)))
+    with pytest.raises(CascjaxError, match="the table lacks: small, huge"):
+        of.matched(table.select_models(["large", "tiny"]))
+    assert fingerprint(table) == fingerprint(replace(table))
+    assert fingerprint(table) != fingerprint(other)
+    assert fingerprint(table) != fingerprint(table.take(np.arange(N)[::-1]))
+
+
+def test_thresholding_answers_with_the_last_model_run() -> None:
+    of = policy(Thresholding())
+    run = np.array([[True, True, False, False]])
+    assert of.answer(of.estimates(np.array([[0.9, 0.1, 0.5, 0.5]]), run), run) == [1]
