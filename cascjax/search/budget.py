@@ -281,6 +281,12 @@ def _neighbours(
 
 
 def mix(pool: Float[np.ndarray, "3 L"], budgets: Float[np.ndarray, " P"]) -> Fit:
+    """The two neighbours in a pool of settings whose mix costs each budget; see `_neighbours`.
+
+    Args:
+        pool: parameters, mean costs and mean qualities, in the order in which they are neighbours.
+        budgets: mean costs wanted.
+    """
     parameter, cost, quality = pool
     left, right = _neighbours(pool, budgets)
     swap = cost[left] > cost[right]

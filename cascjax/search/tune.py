@@ -20,7 +20,7 @@ plain parameters only where it does better on the queries that the fold left out
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias, cast
 
 import jax
@@ -46,6 +46,9 @@ _BATCH = 512
 _MULTIPLIERS = 32
 """Budgets at most that are tuned at; others are met by mixing their neighbours."""
 
+_FEW = 8
+"""The same where each is dear to simulate."""
+
 _RATE = 0.05
 """Of Adam, falling to 0 along a cosine; parameters are logarithms, or in units of sigma."""
 
@@ -66,8 +69,6 @@ _SWEEPS = 3
 
 _TINY, _HUGE = 1e-30, 1e30
 """Ends of the prices whose logarithm is taken."""
-
-Settings: TypeAlias = Float[np.ndarray, "P D"]
 
 
 @dataclass(frozen=True)
@@ -197,17 +198,11 @@ def tune(
         )
     if not len(budgets) or not np.all(np.isfinite(budgets)):
         raise CascjaxError("tuning needs at least one budget, and all of them finite")
-    problem = _Problem.of(strategy, table, estimator, np.unique(budgets), rows, folds, seed)
-    if journal is not None:
-        journal.open(problem.fingerprint(seed))
-    search = functools.partial(_descended, journal=journal, descend=descend, progress=progress)
-    if isinstance(strategy, Pandora):
-        found = _corrections(problem, search, seed)
-    elif isinstance(strategy, InOrder):
-        found = _line_searches(problem)
-    else:
-        found = _evolved(problem, search, seed)
-    guesses: list[_Guess] = [_Plain(), *found]
+    problem = Problem.of(strategy, table, estimator, budgets, rows=rows, folds=folds, seed=seed)
+    guesses = [
+        Plain(),
+        *searched(problem, seed, journal=journal, descend=descend, progress=progress),
+    ]
     worth = [_held_out(problem, guess) for guess in guesses]
     candidates = []
     for guess, of in zip(guesses, worth, strict=True):
@@ -217,9 +212,9 @@ def tune(
     chosen = int(np.argmax([c.gain for c in candidates]))
     best, settings = guesses[chosen], None
     scale, offset = np.ones(table.n_models), np.zeros(table.n_models)
-    if isinstance(best, _Corrections):
+    if isinstance(best, Corrections):
         scale, offset = best.scale[-1], best.offset[-1]
-    elif isinstance(best, _Settings):
+    elif isinstance(best, Steps):
         settings = problem.settings(best.theta[-1])
     return Tuned(
         strategy=strategy,
@@ -236,8 +231,27 @@ def tune(
     )
 
 
+def searched(
+    problem: "Problem",
+    seed: int = 0,
+    *,
+    journal: Journal | None = None,
+    descend: bool = True,
+    progress: Callable[[int, int], None] = lambda step, steps: None,
+) -> "Sequence[Guess]":
+    """What the search that suits the strategy finds, from little done to all of it; see `tune`."""
+    if journal is not None:
+        journal.open(problem.fingerprint(seed))
+    search = functools.partial(_descended, journal=journal, descend=descend, progress=progress)
+    if isinstance(problem.strategy, Pandora):
+        return _corrections(problem, search, seed)
+    if isinstance(problem.strategy, InOrder):
+        return _line_searches(problem)
+    return _evolved(problem, search, seed)
+
+
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
     """What all ways to tune share: n queries, P multipliers, and G problems, one a fold and all.
 
     Attributes:
@@ -246,6 +260,7 @@ class _Problem:
         quality: `[n, K]` true qualities.
         cost: `[n, K]` true costs.
         fold: `[n]` the fold each query is left out in.
+        folds: how many there are; 0 where all queries are tuned on.
         budgets: `[P]` mean costs.
         multiplier: `[P]` slope of the plain frontier at each.
         family: `[L]` plain parameters.
@@ -261,6 +276,7 @@ class _Problem:
     quality: Float[np.ndarray, "n K"]
     cost: Float[np.ndarray, "n K"]
     fold: Int[np.ndarray, " n"]
+    folds: int
     budgets: Float[np.ndarray, " P"]
     multiplier: Float[np.ndarray, " P"]
     family: Float[np.ndarray, " L"]
@@ -276,37 +292,40 @@ class _Problem:
         table: Table,
         estimator: Independent,
         budgets: Float[np.ndarray, " P"],
+        *,
         rows: Int[np.ndarray, " n"],
-        folds: int,
-        seed: int,
-    ) -> "_Problem":
-        rng = np.random.default_rng(seed)
+        folds: int = 0,
+        seed: int = 0,
+    ) -> "Problem":
+        """The problem of some budgets and queries, or of a sample of them; see `tune`."""
+        rng, k = np.random.default_rng(seed), table.n_models
         some = np.sort(rng.permutation(rows)[:SAMPLE])
-        if len(budgets) > _MULTIPLIERS:
-            budgets = budgets[np.linspace(0, len(budgets) - 1, _MULTIPLIERS).round().astype(int)]
         part, beliefs = table.take(some), estimator.take(some)
         strategy = strategy.sized_for(beliefs)
-        low, high = mean_rows(part.cost).min(), mean_rows(part.cost).max()
-        at = np.union1d(budgets, np.linspace(low, high, SETTINGS // 2))
+        in_order = isinstance(strategy, InOrder)
+        budgets = np.unique(budgets)
+        most = _MULTIPLIERS if in_order or isinstance(strategy, Pandora) else _FEW
+        if len(budgets) > most:
+            budgets = budgets[np.linspace(0, len(budgets) - 1, most).round().astype(int)]
+        single = mean_rows(part.cost)
+        at = np.union1d(budgets, np.linspace(single.min(), single.max(), SETTINGS // 2))
         fit = fit_budgets(strategy, beliefs, part, at)
-        slope = _slopes(fit, budgets)
         family = np.unique(fit.parameters)
         family = family[np.linspace(0, len(family) - 1, 2 * SETTINGS).round().astype(int)]
         spent, got = query_spends(strategy, family, beliefs, part.quality, part.cost)
-        fold = rng.permutation(len(some)) % folds
-        folds_out = [np.flatnonzero(fold != f) for f in range(folds)] + [np.arange(len(some))]
-        mixes = (_mixes(spent, got, rows, budgets) for rows in folds_out)
-        best = family[[np.where(gamma < 0.5, cheap, dear) for cheap, dear, gamma in mixes]]
-        steps = strategy.max_steps(table.n_models)
-        if isinstance(strategy, InOrder):
-            steps = table.n_models - 1
-        line = _to_line(strategy, best)
-        ends = family[[spent.mean(1).argmin(), spent.mean(1).argmax()]]
-        ends = _to_line(strategy, ends)
+        fold = rng.permutation(len(some)) % max(folds, 1)
+        mixes = (_mixes(spent, got, rows, budgets) for rows in _trained_on(fold, folds))
+        nearest = [np.where(gamma < 0.5, cheap, dear) for cheap, dear, gamma in mixes]
+        steps, mean = k - 1 if in_order else strategy.max_steps(k), spent.mean(1)
+
+        def all_steps(parameter: np.ndarray) -> np.ndarray:
+            return np.repeat(_to_line(strategy, parameter)[..., None], steps, axis=-1)
+
         return cls(
-            strategy, beliefs, part.quality, part.cost, fold, budgets, slope, family, spent, got,
-            plain=np.repeat(line[..., None], steps, axis=-1),
-            ends=_from_line(strategy, np.repeat(ends[:, None], steps, axis=-1)),
+            strategy, beliefs, part.quality, part.cost, fold, folds, budgets,
+            multiplier=_slopes(fit, budgets), family=family, spent=spent, got=got,
+            plain=all_steps(family[np.array(nearest)]),
+            ends=_from_line(strategy, all_steps(family[[mean.argmin(), mean.argmax()]])),
         )  # fmt: skip
 
     def settings(self, theta: Float[np.ndarray, "P J"]) -> Float[np.ndarray, "M D"]:
@@ -315,8 +334,7 @@ class _Problem:
 
     def trained_on(self) -> list[Int[np.ndarray, " m"]]:
         """The queries of each problem: all but those of a fold, and at last all."""
-        folds = range(self.fold.max() + 1)
-        return [np.flatnonzero(self.fold != f) for f in folds] + [np.arange(len(self.fold))]
+        return _trained_on(self.fold, self.folds)
 
     def fingerprint(self, seed: int) -> str:
         """What a search on this problem can be told by."""
@@ -327,7 +345,7 @@ class _Problem:
 
 
 @dataclass(frozen=True)
-class _Plain:
+class Plain:
     """The parameters as they are found without tuning."""
 
     name: str = "plain"
@@ -335,7 +353,7 @@ class _Plain:
 
 
 @dataclass(frozen=True)
-class _Settings:
+class Steps:
     """A setting for every problem and multiplier.
 
     Attributes:
@@ -350,7 +368,7 @@ class _Settings:
 
 
 @dataclass(frozen=True)
-class _Corrections:
+class Corrections:
     """Corrections of the estimates for every problem; the plain parameters are found anew.
 
     Attributes:
@@ -365,19 +383,19 @@ class _Corrections:
     pooled: ClassVar[bool] = False
 
 
-_Guess: TypeAlias = _Plain | _Settings | _Corrections
+Guess: TypeAlias = Plain | Steps | Corrections
 
 
-def _held_out(problem: _Problem, guess: _Guess) -> Float[np.ndarray, " n"]:
+def _held_out(problem: Problem, guess: Guess) -> Float[np.ndarray, " n"]:
     """Quality - mu cost of every query as fitted to the budgets without it, mean over budgets.
 
     What is fitted is what a policy would be: mixes of two settings that meet each budget. To
     take the best setting for mu instead would be to select among noise.
     """
     worth = np.empty(len(problem.fold))
-    for f, rows in enumerate(problem.trained_on()[:-1]):
-        spent, got = _spends(problem, guess, f)
-        cheap, dear, gamma = _mixes(spent, got, rows, problem.budgets, hull=guess.pooled)
+    trained = problem.trained_on()[:-1]
+    for f, (spent, got) in enumerate(_spends(problem, guess)):
+        cheap, dear, gamma = _mixes(spent, got, trained[f], problem.budgets, hull=guess.pooled)
         out = np.flatnonzero(problem.fold == f)
         of = got[:, out] - problem.multiplier[:, None, None] * spent[:, out]
         at, share = np.arange(len(gamma)), gamma[:, None]
@@ -386,17 +404,25 @@ def _held_out(problem: _Problem, guess: _Guess) -> Float[np.ndarray, " n"]:
 
 
 def _spends(
-    problem: _Problem, guess: _Guess, f: int
-) -> tuple[Float[np.ndarray, "L n"], Float[np.ndarray, "L n"]]:
-    """Cost and quality of every query under each setting that problem `f` may mix."""
-    if isinstance(guess, _Plain):
-        return problem.spent, problem.got
-    settings, estimator = problem.family, problem.estimator
-    if isinstance(guess, _Corrections):
-        estimator = estimator.corrected(guess.scale[f], guess.offset[f])
+    problem: Problem, guess: Guess
+) -> Iterator[tuple[Float[np.ndarray, "L n"], Float[np.ndarray, "L n"]]]:
+    """For every fold, cost and quality of every query under each setting that may be mixed."""
+    truths, folds = (problem.quality, problem.cost), range(problem.folds)
+    if isinstance(guess, Plain):
+        yield from ((problem.spent, problem.got) for _ in folds)
+    elif isinstance(guess, Corrections):
+        for f in folds:
+            estimator = problem.estimator.corrected(guess.scale[f], guess.offset[f])
+            yield query_spends(problem.strategy, problem.family, estimator, *truths)
     else:
-        settings = problem.settings(guess.theta[f])
-    return query_spends(problem.strategy, settings, estimator, problem.quality, problem.cost)
+        # All at once: what a strategy tabulates of a query serves any number of settings.
+        settings = np.concatenate([problem.settings(guess.theta[f]) for f in folds])
+        both = query_spends(problem.strategy, settings, problem.estimator, *truths)
+        yield from zip(*(np.split(of, problem.folds) for of in both), strict=True)
+
+
+def _trained_on(fold: Int[np.ndarray, " n"], folds: int) -> list[Int[np.ndarray, " m"]]:
+    return [np.flatnonzero(fold != f) for f in range(folds)] + [np.arange(len(fold))]
 
 
 def _mixes(
@@ -435,7 +461,7 @@ def _to_line(strategy: Strategy, parameter: np.ndarray) -> np.ndarray:
     return np.log(np.clip(parameter, _TINY, _HUGE))
 
 
-def _from_line(strategy: Strategy, theta: Float[np.ndarray, "P J"]) -> Settings:
+def _from_line(strategy: Strategy, theta: Float[np.ndarray, "P J"]) -> Float[np.ndarray, "P D"]:
     """Settings at points on the line; steps whose parameter decides nothing get the next one's."""
     if isinstance(strategy, InOrder):
         theta = np.concatenate([theta[:, : strategy.idle], theta], axis=1)
@@ -450,8 +476,82 @@ Theta: TypeAlias = Any
 """A pytree of arrays with one row a problem."""
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Data:
+    """What a gradient is taken on.
+
+    Attributes:
+        estimator: of n queries.
+        quality: `[n, K]` true qualities.
+        cost: `[n, K]` true costs.
+        multiplier: `[P]` of the budgets.
+        rows: `[G, m]` queries of each problem, some of them twice to fill up.
+        unit: standard deviation of quality.
+        warm: standard deviation of the estimates of it.
+        size: queries of a batch.
+    """
+
+    estimator: Independent
+    quality: Float[Array, "n K"]
+    cost: Float[Array, "n K"]
+    multiplier: Float[Array, " P"]
+    rows: Int[Array, "G m"]
+    unit: Float[Array, ""]
+    warm: Float[Array, ""]
+    size: int = field(metadata={"static": True})
+
+    @classmethod
+    def of(cls, problem: Problem) -> "_Data":
+        trained = problem.trained_on()
+        room = max(map(len, trained))
+        unit = problem.quality.std() or np.float32(1)
+        arrays = (
+            problem.estimator, problem.quality, problem.cost,
+            problem.multiplier.astype(np.float32),
+            np.stack([np.resize(rows, room) for rows in trained]).astype(np.int32),
+            np.float32(unit), np.float32(np.std(problem.estimator.quality_ante) or unit),
+        )  # fmt: skip
+        return cls(*jax.tree.map(jnp.asarray, arrays), size=min(_BATCH, *map(len, trained)))
+
+    def draw(self, key: Array) -> Int[Array, "G B"]:
+        """Some queries of every problem."""
+        of_row = jax.random.randint(key, (len(self.rows), self.size), 0, self.rows.shape[1])
+        return jnp.take_along_axis(self.rows, of_row, axis=1)
+
+    def take(self, rows: Int[Array, " B"]) -> tuple[Independent, Array, Array]:
+        """Estimates, qualities and costs of some queries."""
+        some = jax.tree.map(lambda of: of if len(of) == 1 else of[rows], self.estimator)
+        return some, self.quality[rows], self.cost[rows]
+
+
+Gradient: TypeAlias = Callable[[Any, _Data, Theta, Array, Array], Theta]
+"""From strategy, data, theta, share of the steps done and a key to the gradient of the loss."""
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _advance(
+    gradient: Gradient, kind: Strategy, steps: int, data: _Data, state: Any, key: Array,
+    begin: Int[Array, ""] | int, end: Int[Array, ""] | int,
+) -> Any:  # fmt: skip
+    """Steps `begin` to `end`, of `steps` in all, of Adam against a gradient."""
+
+    def one_step(step: Array, state: Any) -> Any:
+        theta, moments = state
+        slope = gradient(kind, data, theta, step / steps, jax.random.fold_in(key, step))
+        update, moments = _adam(steps).update(slope, moments)
+        return optax.apply_updates(theta, update), moments
+
+    return jax.lax.fori_loop(begin, end, one_step, state)
+
+
+def _adam(steps: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(_RATE, steps))
+
+
 def _descended(
-    gradient: Callable[[Theta, Array, Array], Theta],
+    gradient: Gradient,
+    problem: Problem,
     theta: Theta,
     stops: Sequence[int],
     seed: int,
@@ -463,7 +563,8 @@ def _descended(
     """Adam from `theta` against a gradient; what it holds after so many steps.
 
     Args:
-        gradient: from theta, the step and a key to the gradient of the loss.
+        gradient: of the loss.
+        problem: what it is taken on.
         theta: where to start.
         stops: steps after which to look, rising; the last is the end.
         seed: of the keys.
@@ -471,21 +572,8 @@ def _descended(
         descend: whether to go on where the journal ends.
         progress: see `tune`.
     """
-    steps = stops[-1]
-    optimizer = optax.adam(optax.cosine_decay_schedule(_RATE, steps))
-    key = jax.random.key(seed)
-
-    @jax.jit
-    def advance(state: Any, begin: Array, end: Array) -> Any:
-        def one_step(step: Array, state: Any) -> Any:
-            theta, moments = state
-            slope = gradient(theta, step, jax.random.fold_in(key, step))
-            update, moments = optimizer.update(slope, moments)
-            return optax.apply_updates(theta, update), moments
-
-        return jax.lax.fori_loop(begin, end, one_step, state)
-
-    state, done = (theta, optimizer.init(theta)), 0
+    data, steps, key, done = _Data.of(problem), stops[-1], jax.random.key(seed), 0
+    state = (theta, _adam(steps).init(theta))
     for stop in stops:
         kept = None if journal is None else journal.load(stop, state)
         if kept is not None:
@@ -493,7 +581,8 @@ def _descended(
         elif not descend:
             return
         else:
-            state = jax.block_until_ready(advance(state, done, stop))
+            state = _advance(gradient, problem.strategy, steps, data, state, key, done, stop)
+            state = jax.block_until_ready(state)
             if journal is not None:
                 journal.save(stop, state)
         done = stop
@@ -501,43 +590,31 @@ def _descended(
         yield stop, jax.tree.map(np.asarray, state[0])
 
 
-def _batches(problem: _Problem) -> Callable[[Array], Int[Array, "G B"]]:
-    """From a key to some queries of every problem, as many of each."""
-    trained = problem.trained_on()
-    room = max(map(len, trained))
-    padded = np.stack([np.resize(rows, room) for rows in trained])
-    count = np.array([len(rows) for rows in trained])
-    size = min(_BATCH, min(count))
-
-    def draw(key: Array) -> Int[Array, "G B"]:
-        at = jax.random.randint(key, (len(count), size), 0, count[:, None])
-        return jnp.take_along_axis(jnp.asarray(padded), at, axis=1)
-
-    return draw
-
-
-def _taken(problem: _Problem, rows: Int[Array, " B"]) -> tuple[Independent, Array, Array]:
-    """Estimates and truth of some queries, as arrays of the device."""
-    beliefs = problem.estimator
-    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(beliefs)]
-    some = [leaf if len(leaf) == 1 else leaf[rows] for leaf in leaves]
-    quality, cost = (jnp.asarray(of)[rows] for of in (problem.quality, problem.cost))
-    return jax.tree.unflatten(jax.tree.structure(beliefs), some), quality, cost
-
-
-def _corrections(problem: _Problem, search: Any, seed: int) -> list[_Corrections]:
+def _corrections(problem: Problem, search: Any, seed: int) -> list[Corrections]:
     """Pandora's sigma and quality corrected model by model, by gradients of the softened rule."""
-    kind, multiplier = cast(Pandora, problem.strategy), jnp.asarray(problem.multiplier, jnp.float32)
-    problems, _, _ = problem.plain.shape
-    k = problem.quality.shape[1]
-    sigma = np.sqrt(np.mean(np.square(np.asarray(problem.estimator.sigma)), axis=0))
-    unit = float(problem.quality.std()) or 1.0
-    warm = float(np.asarray(problem.estimator.quality_ante).std()) or unit
-    stops, draw = (5, 10, 20, 40, 80), _batches(problem)
+    none = jnp.zeros((len(problem.plain), problem.quality.shape[1]))
+    start = (none, none, jnp.asarray(problem.plain[..., 0], jnp.float32))
+    sigma = np.asarray(_deviation(problem.estimator))
+    return [
+        Corrections(f"{stop} steps", scale=np.exp(log_scale), offset=shift * sigma)
+        for stop, (log_scale, shift, _) in search(
+            _softened, problem, start, (5, 10, 20, 40, 80), seed
+        )
+    ]
 
-    def loss(theta: Theta, rows: Array, temperature: Array) -> Array:
+
+def _deviation(estimator: Independent) -> Float[Array, " K"]:
+    """Each model's sigma, over all queries: the unit of its offset."""
+    return jnp.sqrt(jnp.mean(jnp.square(jnp.asarray(estimator.sigma)), axis=0))
+
+
+def _softened(kind: Pandora, data: _Data, theta: Theta, share: Array, key: Array) -> Theta:
+    """The exact gradient of the softened rule, at a temperature that falls with the steps."""
+    temperature, sigma = data.warm * _HOT * (_COLD / _HOT) ** share, _deviation(data.estimator)
+
+    def loss(theta: Theta, rows: Array) -> Array:
         log_scale, shift, log_price = theta
-        beliefs, quality, cost = _taken(problem, rows)
+        beliefs, quality, cost = data.take(rows)
         beliefs = Independent(
             beliefs.quality_ante + shift * sigma, beliefs.quality_post,
             beliefs.sigma * jnp.exp(log_scale), beliefs.cost_ante, beliefs.cost_post,
@@ -546,60 +623,49 @@ def _corrections(problem: _Problem, search: Any, seed: int) -> list[_Corrections
         got = jnp.mean(jnp.sum(soft.answer * quality.T[:, None], axis=0), axis=-1)
         spent = jnp.mean(jnp.sum(soft.run * cost.T[:, None], axis=0), axis=-1)
         pull = _PULL * (jnp.sum(log_scale**2) + jnp.sum(shift**2))
-        return pull - jnp.mean(got - multiplier * spent) / unit
+        return pull - jnp.mean(got - data.multiplier * spent) / data.unit
 
-    def gradient(theta: Theta, step: Array, key: Array) -> Theta:
-        temperature = warm * _HOT * (_COLD / _HOT) ** (step / stops[-1])
-        return jax.vmap(jax.grad(loss), (0, 0, None))(theta, draw(key), temperature)
+    return jax.vmap(jax.grad(loss))(theta, data.draw(key))
 
-    none = jnp.zeros((problems, k))
-    start = (none, none, jnp.asarray(problem.plain[..., 0], jnp.float32))
+
+def _evolved(problem: Problem, search: Any, seed: int) -> list[Steps]:
+    """A price a step, by the slope seen between antithetic pairs of guesses."""
+    start = jnp.asarray(problem.plain, jnp.float32)
     return [
-        _Corrections(f"{stop} steps", scale=np.exp(log_scale), offset=shift * sigma)
-        for stop, (log_scale, shift, _) in search(gradient, start, stops, seed)
+        Steps(f"{stop} generations", np.asarray(theta, np.float64))
+        for stop, theta in search(_antithetic, problem, start, (5, 10, 20), seed)
     ]
 
 
-def _evolved(problem: _Problem, search: Any, seed: int) -> list[_Settings]:
-    """A price a step, by the slope seen between antithetic pairs of guesses."""
-    multiplier = jnp.asarray(problem.multiplier, jnp.float32)
-    problems, budgets, steps = problem.plain.shape
-    unit, draw = float(problem.quality.std()) or 1.0, _batches(problem)
+def _antithetic(kind: Strategy, data: _Data, theta: Theta, share: Array, key: Array) -> Theta:
+    """The gradient of the mean outcome around theta, estimated from pairs on either side."""
+    of_rows, of_tries = jax.random.split(key)
+    _, budgets, steps = theta.shape
+    tries = jax.random.normal(of_tries, (len(theta), _PAIRS, budgets, steps))
 
     def worth(theta: Float[Array, "L P J"], rows: Array) -> Float[Array, "L P"]:
-        beliefs, quality, cost = _taken(problem, rows)
+        beliefs, quality, cost = data.take(rows)
         settings = jnp.exp(theta.reshape(-1, steps))
-        nothing = jnp.zeros(quality.shape, bool)
-        outcome = outcomes(problem.strategy, settings, beliefs, nothing)
+        outcome = outcomes(kind, settings, beliefs, jnp.zeros(quality.shape, bool))
         got = jnp.mean(jnp.take_along_axis(quality.T, outcome.answer, axis=0), axis=-1)
         spent = jnp.mean(jnp.einsum("lbk,bk->lb", outcome.run.astype(cost.dtype), cost), axis=-1)
         got, spent = got.reshape(-1, budgets), spent.reshape(-1, budgets)
-        return (got - multiplier * spent) / unit
+        return (got - data.multiplier * spent) / data.unit
 
-    def gradient(theta: Theta, step: Array, key: Array) -> Theta:
-        of_rows, of_tries = jax.random.split(key)
-        tries = jax.random.normal(of_tries, (problems, _PAIRS, budgets, steps))
+    def one(problem: tuple[Array, Array, Array]) -> Array:
+        theta, tries, rows = problem
+        both = jnp.concatenate([theta + _SPREAD * tries, theta - _SPREAD * tries])
+        up, down = jnp.split(worth(both, rows), 2)
+        return jnp.mean(((down - up) / (2 * _SPREAD))[..., None] * tries, axis=0)
 
-        def one(problem: tuple[Array, Array, Array]) -> Array:
-            theta, tries, rows = problem
-            both = jnp.concatenate([theta + _SPREAD * tries, theta - _SPREAD * tries])
-            up, down = jnp.split(worth(both, rows), 2)
-            return jnp.mean(((down - up) / (2 * _SPREAD))[..., None] * tries, axis=0)
-
-        # One problem after the other: a table of every supermodel takes its room.
-        return jax.lax.map(one, (theta, tries, draw(of_rows)))
-
-    start = jnp.asarray(problem.plain, jnp.float32)
-    return [
-        _Settings(f"{stop} generations", np.asarray(theta, np.float64))
-        for stop, theta in search(gradient, start, (5, 10, 20), seed)
-    ]
+    # One problem after the other: a table of every supermodel takes its room.
+    return jax.lax.map(one, (theta, tries, data.draw(of_rows)))
 
 
 # Line searches.
 
 
-def _line_searches(problem: _Problem) -> list[_Settings]:
+def _line_searches(problem: Problem) -> list[Steps]:
     """A parameter a step, each the best there is given the others, and part of the way there."""
     kind = cast(InOrder, problem.strategy)
     limit, answer = (np.asarray(of) for of in jax.jit(_in_order, static_argnums=0)(
@@ -613,7 +679,7 @@ def _line_searches(problem: _Problem) -> list[_Settings]:
         for rows, theta in zip(problem.trained_on(), problem.plain, strict=True)
     ])  # fmt: skip
     return [
-        _Settings(f"{share:.0%} of the way", problem.plain + share * (found - problem.plain))
+        Steps(f"{share:.0%} of the way", problem.plain + share * (found - problem.plain))
         for share in (0.25, 0.5, 1.0)
     ]
 
