@@ -282,16 +282,17 @@ def _frontier(
 
 def _resampling(resamples: int | None, confidence: float | None, n_evaluate: int) -> dict[str, Any]:
     """What was asked for; else 1,000 resamples where that takes seconds and the queries suffice."""
-    from cascjax.metrics.bootstrap import queries_needed
+    from cascjax.metrics.bootstrap import DEFAULT_RESAMPLES, default_resamples
 
     at = 0.95 if confidence is None else confidence
     if resamples is None:
-        enough = queries_needed(at) <= n_evaluate <= 100_000
-        resamples = 1000 if enough or confidence is not None else 0
+        asked = confidence is not None
+        resamples = DEFAULT_RESAMPLES if asked else default_resamples(n_evaluate, at)
     return {"resamples": resamples, "confidence": at}
 
 
 main.add_command(policy_commands.fit)
+main.add_command(policy_commands.tune)
 main.add_command(policy_commands.evaluate)
 
 

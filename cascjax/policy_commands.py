@@ -1,8 +1,10 @@
-"""Commands that make and use policies: cascjax fit, evaluate."""
+"""Commands that make and use policies: cascjax fit, tune, evaluate."""
 
+import functools
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +13,8 @@ from cascjax.errors import CascjaxError, unknown_name
 from cascjax.terminal import keep_compiled, make_console, naming, output_folder, uninterrupted
 
 # Everything that needs JAX is imported inside the commands: the first words come at once.
+if TYPE_CHECKING:
+    from cascjax.table import Table
 
 
 @click.command()
@@ -94,7 +98,6 @@ def fit(
         from cascjax.io.files import atomic_write
         from cascjax.report.policies import print_policy
         from cascjax.search.fit import fit as fit_policy
-        from cascjax.table import ESTIMATE_COLUMNS, mean_rows, split_rows
 
     named = {"max_depth": max_depth, "search": search} if strategy == "cascade-routing" else {}
     kind = strategies.strategy(strategy, **named)
@@ -102,20 +105,7 @@ def fit(
     with atomic_write(out) as temporary:
         data = read_table(table)
         with naming(table):
-            if models is not None:
-                data = data.select_models(arguments.models(models, data.models))
-            if estimates is None:
-                estimates = "noisy" if noise or data.quality_ante is None else "supplied"
-            if estimates == "noisy":
-                # What the table supplies is not asked for: the room is for what the noise makes.
-                data = replace(data, **dict.fromkeys(ESTIMATE_COLUMNS))
-            rows, _ = split_rows(data, seed)
-            data = data.sort_models(mean_rows(data.cost, rows), reuse=True)
-            keep_compiled()
-            click.echo(
-                f"{data.n_queries:,} queries x {data.n_models} models, {len(rows):,} to fit;"
-                f" {estimates} estimates."
-            )
+            data, estimates = _readied(data, models, estimates, noise, seed)
             policy = fit_policy(
                 data,
                 kind,
@@ -135,6 +125,29 @@ def fit(
     click.echo(f"Wrote {out}; try: cascjax evaluate {paths} --out evaluation")
 
 
+def _readied(
+    table: "Table", models: str | None, estimates: str | None, noise: str | None, seed: int
+) -> "tuple[Table, str]":
+    """A table as read, with the models asked for in order of cost, and the kind of estimates."""
+    from cascjax.table import ESTIMATE_COLUMNS, mean_rows, split_rows
+
+    if models is not None:
+        table = table.select_models(arguments.models(models, table.models))
+    if estimates is None:
+        estimates = "noisy" if noise or table.quality_ante is None else "supplied"
+    if estimates == "noisy":
+        # What the table supplies is not asked for: the room is for what the noise makes.
+        table = replace(table, **dict.fromkeys(ESTIMATE_COLUMNS))
+    rows, _ = split_rows(table, seed)
+    table = table.sort_models(mean_rows(table.cost, rows), reuse=True)
+    keep_compiled()
+    click.echo(
+        f"{table.n_queries:,} queries x {table.n_models} models, {len(rows):,} to fit;"
+        f" {estimates} estimates."
+    )
+    return table, estimates
+
+
 def _by_group(found: dict[str, float], groups: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Budgets by group and cost, of GROUP or GROUP:COST; a name may hold a colon itself."""
     budgets: dict[str, dict[str, float]] = {}
@@ -148,6 +161,110 @@ def _by_group(found: dict[str, float], groups: tuple[str, ...]) -> dict[str, dic
             raise CascjaxError(f"--group-budget: {name!r} stands twice; name it once")
         budgets[group][cost] = budget
     return budgets
+
+
+@click.command()
+@options.TABLE
+@click.option(
+    "--strategy",
+    required=True,
+    metavar="NAME",
+    help="thresholding, cascading, cascade-routing or pandora.",
+)
+@click.option(
+    "--budgets",
+    metavar="N|COSTS",
+    default="20",
+    show_default=True,
+    help="How many, or comma-separated mean costs: a policy each.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(2, 100),
+    default=5,
+    show_default=True,
+    help="Of the cross-validation that decides whether tuning pays.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(0, 100_000),
+    help="Of the queries to evaluate, for intervals; default: 1,000 where that takes seconds.",
+)
+@options.ESTIMATES
+@options.NOISE
+@options.MODELS
+@options.MAX_DEPTH
+@options.SEARCH
+@options.SEED
+@options.OUT_FOLDER
+@click.pass_context
+def tune(
+    context: click.Context,
+    table: Path,
+    strategy: str,
+    budgets: str,
+    folds: int,
+    resamples: int | None,
+    estimates: str | None,
+    noise: str | None,
+    models: str | None,
+    max_depth: int,
+    search: str,
+    seed: int,
+    out: Path,
+) -> None:
+    """Tune a strategy for all budgets at once: a policy for each, and the gain out of sample.
+
+    An interrupt keeps the best so far; the same command goes on from there.
+    """
+    n_budgets, costs = arguments.budgets(budgets)
+    level = arguments.noise(noise or "low")
+    click.echo(f"Reading {table}")
+    with uninterrupted():
+        from cascjax import strategies
+        from cascjax.io import read_table
+        from cascjax.metrics.bootstrap import default_resamples
+        from cascjax.report.console import print_study
+        from cascjax.report.tuning import print_tuning, step_progress, write_tuning
+        from cascjax.search.journal import Journal
+        from cascjax.search.tuned import tune as tune_policies
+        from cascjax.table import split_rows
+
+    named = {"max_depth": max_depth, "search": search} if strategy == "cascade-routing" else {}
+    kind, interrupted = strategies.strategy(strategy, **named), False
+    with output_folder(out):
+        journal = Journal(out / "journal.npz")
+        data = read_table(table)
+        with naming(table):
+            data, estimates = _readied(data, models, estimates, noise, seed)
+            if resamples is None:
+                resamples = default_resamples(len(split_rows(data, seed)[1]), 0.95)
+            job = functools.partial(
+                tune_policies, data, kind, budgets=costs or n_budgets, folds=folds,
+                estimates=estimates, noise=level, seed=seed, resamples=resamples, journal=journal,
+            )  # fmt: skip
+            try:
+                with step_progress() as progress:
+                    found = job(progress=progress)
+            except KeyboardInterrupt:
+                if not journal.steps:
+                    raise
+                interrupted = True
+                found = job(descend=False)
+        report = write_tuning(found, out, context.obj, {"table": str(table)})
+        if not interrupted:
+            journal.remove()
+    console = make_console()
+    print_study(found.study, console)
+    print_tuning(found, console)
+    click.echo(f"Report: {report}; policies: {out}/policy-*.json")
+    if interrupted:
+        click.echo(
+            f"cascjax: interrupted; the best after {journal.steps} steps is written, and the same"
+            " command goes on from there",
+            err=True,
+        )
+        context.exit(130)
 
 
 @click.command()

@@ -294,7 +294,7 @@ class Resampled:
 
 def resampled(
     strategy: Strategy,
-    parameters: Float[np.ndarray, "P 2"],
+    parameters: Float[np.ndarray, "P 2 *D"],
     gamma: Float[np.ndarray, " P"],
     estimator: Estimator,
     quality: Float[np.ndarray, "N K"],
@@ -314,7 +314,7 @@ def resampled(
 
     Args:
         strategy: what to simulate; static.
-        parameters: the two settings of each mix, one number each.
+        parameters: the two settings of each mix, a number each or one a step.
         gamma: share of queries that take the second one.
         estimator: the estimates of all N queries.
         quality: true qualities.
@@ -332,10 +332,11 @@ def resampled(
         raise CascjaxError("nothing to resample: there must be a mix of settings at least")
     check_resamples(resamples, n_rows)
     key, strategy = key_of(seed), strategy.sized_for(estimator)
-    settings, where = np.unique(np.asarray(parameters, np.float32), return_inverse=True)
+    pairs = np.asarray(parameters, np.float32).reshape(2 * points, *parameters.shape[2:])
+    settings, where = np.unique(pairs, axis=0, return_inverse=True)
     # Always as many settings at once: one program to compile.
     short = -len(settings) % _LANES
-    settings = np.append(settings, np.repeat(settings[-1:], short))
+    settings = np.concatenate([settings, np.repeat(settings[-1:], short, axis=0)])
     mix = np.zeros((points, len(settings)), np.float32)
     cheap, dear = where.reshape(-1, 2).T
     np.add.at(mix, (np.arange(points), cheap), 1 - gamma)

@@ -8,6 +8,11 @@ from jaxtyping import Float, Int
 from cascjax.errors import CascjaxError
 from cascjax.resampling import MIN_QUERIES, check_resamples, key_of, weighted_sums
 
+DEFAULT_RESAMPLES = 1000
+
+_QUICK = 100_000
+"""Queries up to which so many resamples take seconds."""
+
 _BLOCK = 1 << 12
 """Queries worked on at once: few enough for float32 sums."""
 
@@ -44,6 +49,12 @@ def queries_needed(confidence: float) -> int:
     return max(MIN_QUERIES, resamples_needed(confidence))
 
 
+def default_resamples(n_queries: int, confidence: float) -> int:
+    """`DEFAULT_RESAMPLES` where that takes seconds and the queries suffice for it, else 0."""
+    enough = queries_needed(confidence) <= n_queries <= _QUICK
+    return DEFAULT_RESAMPLES if enough else 0
+
+
 def check_bootstrap(resamples: int, confidence: float, n_queries: int) -> None:
     """Refuses, before any work, what gives no interval.
 
@@ -60,8 +71,8 @@ def check_bootstrap(resamples: int, confidence: float, n_queries: int) -> None:
 def _check_enough(count: int, what: str, needed: int, confidence: float) -> None:
     if count < needed:
         raise CascjaxError(
-            f"{count:,} {what} are too few for an interval of confidence {confidence:g}: it needs at"
-            f" least {needed:,}; bring more, or ask for less confidence"
+            f"{count:,} {what} are too few for an interval of confidence {confidence:g}: it needs"
+            f" at least {needed:,}; bring more, or ask for less confidence"
         )
 
 

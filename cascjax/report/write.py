@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,13 +17,21 @@ from cascjax.report.html import render
 from cascjax.search.frontier import Study
 
 
-def write_study(study: Study, directory: Path, command: str) -> Path:
+def write_study(
+    study: Study,
+    directory: Path,
+    command: str,
+    more: Mapping[str, object] | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> Path:
     """Writes frontier.parquet, summary.json and report.html; an error or interrupt leaves none.
 
     Args:
         study: what to write.
         directory: a folder that exists.
         command: the command line that made it.
+        more: what else to say in summary.json.
+        texts: further files, by name.
 
     Returns:
         The path of the report.
@@ -31,21 +40,24 @@ def write_study(study: Study, directory: Path, command: str) -> Path:
         CascjaxError: the folder cannot be written.
     """
     report = directory / "report.html"
-    # All three are finished before the first of them is moved into place.
+    # All are finished before the first of them is moved into place.
     with ExitStack() as files:
         frontier, numbers, page = (
             files.enter_context(atomic_write(path))
             for path in (directory / "frontier.parquet", directory / "summary.json", report)
         )
         pq.write_table(to_arrow(study), frontier)
-        text = json.dumps(summary(study), indent=2, allow_nan=False)
+        text = json.dumps(summary(study) | dict(more or {}), indent=2, allow_nan=False)
         numbers.write_text(text + "\n", encoding="utf-8")
         page.write_text(render(study, command), encoding="utf-8")
+        for name, content in (texts or {}).items():
+            file = files.enter_context(atomic_write(directory / name))
+            file.write_text(content, encoding="utf-8")
     return report
 
 
 def to_arrow(study: Study) -> pa.Table:
-    """A row a strategy and budget; parameters are the cheap neighbour, then the dear one.
+    """A row a strategy and budget; parameters are the cheap neighbour's, then the dear one's.
 
     The ends of the intervals are null where nothing was resampled.
     """
@@ -54,7 +66,11 @@ def to_arrow(study: Study) -> pa.Table:
         pa.table(
             {"strategy": [f.strategy] * len(f.budget)}
             | {name: getattr(f, name) for name in names}
-            | {"parameters": pa.array(f.parameters.tolist(), pa.list_(pa.float64()))}
+            | {
+                "parameters": pa.array(
+                    f.parameters.reshape(len(f.budget), -1).tolist(), pa.list_(pa.float64())
+                )
+            }
             | _ends("cost", f.cost_interval, len(f.budget))
             | _ends("quality", f.quality_interval, len(f.budget))
         )

@@ -56,7 +56,7 @@ def fit_costs(
     budgets: Float[np.ndarray, " R"],
     rows: Int[np.ndarray, " n"],
     progress: Callable[[int], None] = lambda queries: None,
-) -> Rule:
+) -> tuple[Rule, float, Float[np.ndarray, " R"]]:
     """The mixture of settings of highest mean quality within every budget.
 
     A strategy whose parameter is no price of cost cannot weigh costs against each other: of it the
@@ -70,6 +70,9 @@ def fit_costs(
         budgets: mean costs allowed, infinite where a cost is not limited.
         rows: the queries to fit on.
         progress: called with the number of queries of each block simulated.
+
+    Returns:
+        The mixture, its mean quality, and its mean costs, nan where they are not limited.
 
     Raises:
         UnreachableError: no mixture keeps within all budgets.
@@ -87,7 +90,10 @@ def fit_costs(
         raise _unreachable(strategy, costs, budgets, limited, pool, least)
     weights = pool.grown_to_best(bound)
     used = np.flatnonzero(weights > 1e-9)
-    return pool.rule(used, weights[used] / weights[used].sum())
+    shares = weights[used] / weights[used].sum()
+    cost = np.full(len(budgets), np.nan)
+    cost[limited] = pool.spent[:, used] @ shares * scale[limited]
+    return pool.rule(used, shares), float(pool.quality[used] @ shares), cost
 
 
 def _unreachable(

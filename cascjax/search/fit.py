@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import noise_level, noisy, supplied, truth
+from cascjax.estimators import Independent, noise_level, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
 from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, Spent, fingerprint, spent
-from cascjax.search.budget import fit_budgets, fit_targets
+from cascjax.search.budget import Fit, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import UnreachableError, fit_costs
 from cascjax.strategies import CascadeRouting, Strategy, strategy
@@ -30,6 +30,9 @@ _SLACK = 1e-5
 
 _BINDING = 1e-4
 """A budget of which a smaller share is left is used up."""
+
+_Means = tuple[float, Float[np.ndarray, " R"]]
+"""Mean quality and costs, nan where a cost is not known yet."""
 
 Budget = float | Mapping[str, float]
 Progress = Callable[[int], None]
@@ -140,7 +143,7 @@ def fit(
     *,
     budget: Budget | None = None,
     quality: float | None = None,
-    parameter: float | Sequence[float] | Float[np.ndarray, "*D"] | None = None,
+    parameter: float | int | Sequence[float] | Float[np.ndarray, "*D"] | None = None,
     group_budgets: Mapping[str, Budget] | None = None,
     confidence: float | None = None,
     new_queries: float | None = None,
@@ -285,11 +288,10 @@ class _Search:
                 f"quality {target:g} is out of reach of {ready.strategy.name}: the highest mean"
                 f" quality it reaches is {found.best:.6g}; choose no more than that"
             )
-        rule = _mixed(found.parameters[0], found.gamma[0])
+        rule = mixed(found.parameters[0], found.gamma[0])
         reachable = (found.cheapest, found.dearest)
-        means = float(found.quality[0]), float(found.cost[0])
         nothing = np.zeros(len(ready.costs))
-        return self._fitted(rule, means, reachable, rows, nothing + np.inf, nothing)
+        return self._fitted(rule, self._means(found), reachable, rows, nothing + np.inf, nothing)
 
     def given(self, parameter: Float[np.ndarray, "*D"]) -> Rule:
         """The rule of one setting."""
@@ -302,8 +304,8 @@ class _Search:
 
     def _within(
         self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"]
-    ) -> tuple[Rule, tuple[float, float] | None, tuple[float, float] | None]:
-        """A rule, its mean quality and cost, and the reachable costs.
+    ) -> tuple[Rule, _Means, tuple[float, float] | None]:
+        """A rule, its mean quality and costs, and the reachable costs.
 
         Raises:
             UnreachableError: there is none.
@@ -311,20 +313,20 @@ class _Search:
         ready = self.ready
         limited = np.flatnonzero(np.isfinite(budgets))
         if limited.tolist() != [0]:
-            rule = fit_costs(
+            rule, quality, cost = fit_costs(
                 ready.strategy, ready.beliefs, ready.table, ready.costs, budgets, rows,
                 self.progress,
             )  # fmt: skip
             # A cost whose budget does not bind has no price, unless it is what keeps it so.
-            cost = self._spent(rule, rows).mean_cost()
             binds = limited[cost[limited] >= budgets[limited] * (1 - _BINDING)]
             if 0 < len(binds) < len(limited):
                 alone = np.full(len(budgets), np.inf)
                 alone[binds] = budgets[binds]
                 found = self._within(alone, rows)
-                if (self._spent(found[0], rows).mean_cost() <= budgets * (1 + _SLACK)).all():
+                other = np.where(np.isfinite(alone), np.inf, budgets)
+                if (self._spent(found[0], rows).mean_cost() <= other * (1 + _SLACK)).all():
                     return found
-            return rule, None, None
+            return rule, (quality, cost), None
         found = fit_budgets(
             ready.strategy, ready.beliefs.priced(None), ready.table, budgets[:1], self.progress,
             rows=rows,
@@ -337,11 +339,15 @@ class _Search:
                 f" cost it reaches is {least}; choose no less than that",
                 f"the lowest mean cost within reach, {least}",
                 np.append(found.cheapest, np.full(len(budgets) - 1, np.inf)),
-                _mixed(found.parameters[0], 0.0),
+                mixed(found.parameters[0], 0.0),
             )
-        rule = _mixed(found.parameters[0], found.gamma[0])
-        means = float(found.quality[0]), float(found.cost[0])
-        return rule, means, (found.cheapest, found.dearest)
+        rule = mixed(found.parameters[0], found.gamma[0])
+        return rule, self._means(found), (found.cheapest, found.dearest)
+
+    def _means(self, found: Fit, p: int = 0) -> _Means:
+        cost = np.full(len(self.ready.costs), np.nan)
+        cost[0] = found.cost[p]
+        return float(found.quality[p]), cost
 
     def _margins(
         self,
@@ -402,25 +408,25 @@ class _Search:
     def _fitted(
         self,
         rule: Rule,
-        means: tuple[float, float] | None,
+        means: _Means | None,
         reachable: tuple[float, float] | None,
         rows: Int[np.ndarray, " n"],
         budgets: Float[np.ndarray, " R"],
         margin: Float[np.ndarray, " R"],
     ) -> Rule:
         """The rule with what it gave on its rows."""
-        if means is None or len(self.ready.costs) > 1:
+        quality, cost = means or (math.nan, np.full(len(budgets), np.nan))
+        if np.isnan(cost).any():
             found = self._spent(rule, rows)
-            quality = float(found.weights @ found.quality.mean(1))
-            cost = tuple(found.mean_cost().tolist())
-        else:
-            quality, cost = means[0], (means[1],)
+            # What the search found stands: rounding may tell a query at the brink another way.
+            quality = float(found.weights @ found.quality.mean(1)) if means is None else quality
+            cost = np.where(np.isnan(cost), found.mean_cost(), cost)
         return replace(
             rule,
             fitted=Fitted(
                 n_fit=len(rows),
                 quality=quality,
-                cost=cost,
+                cost=tuple(cost.tolist()),
                 budget=tuple(b if b < math.inf else None for b in budgets.tolist()),
                 margin=tuple(margin.tolist()),
                 reachable=reachable,
@@ -428,10 +434,46 @@ class _Search:
         )
 
 
-def _mixed(parameters: Float[np.ndarray, "2"], gamma: float) -> Rule:
+def policies(
+    ready: Prepared,
+    found: Fit,
+    budgets: Float[np.ndarray, " P"],
+    estimator: Independent,
+    **more: Any,
+) -> tuple[Policy, ...]:
+    """A policy for each of P budgets of the table's own cost, from settings found for them.
+
+    Args:
+        ready: the table they were found on.
+        found: the settings.
+        budgets: what they were found for.
+        estimator: the estimates they were found with, corrected where the policy corrects them.
+        more: further fields of `Policy`.
+    """
+    believed = replace(ready, beliefs=replace(ready.beliefs, estimator=estimator))
+    search = _Search(believed, None, None, lambda queries: None)
+    limits = np.full((len(budgets), len(ready.costs)), np.inf)
+    limits[:, 0] = budgets
+    reachable, rows = (found.cheapest, found.dearest), ready.fit_rows
+    others = np.full(len(ready.costs) - 1, np.nan)  # seen when the settings are simulated
+    rules = (
+        search._fitted(
+            mixed(found.parameters[p], found.gamma[p]),
+            (float(found.quality[p]), np.append(found.cost[p], others)),
+            reachable,
+            rows,
+            limits[p],
+            np.zeros(len(ready.costs)),
+        )
+        for p in range(len(budgets))
+    )
+    return tuple(ready.policy(rule, **more) for rule in rules)
+
+
+def mixed(parameters: Float[np.ndarray, "2 *D"], gamma: float) -> Rule:
     """The rule of a cheap and a dear neighbour; of one alone where it takes all queries."""
     weights = np.array([1 - gamma, gamma])
-    if parameters[0] == parameters[1]:
+    if np.array_equal(parameters[0], parameters[1]):
         weights = np.array([1.0, 0.0])
     used = weights > 0
     return Rule(parameters[used], weights[used])

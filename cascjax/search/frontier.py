@@ -15,7 +15,7 @@ from cascjax.estimators.independent import check_estimator
 from cascjax.metrics import area, check_scores
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import areas, check_bootstrap, differences, interval
-from cascjax.search.budget import fit_budgets, simulate_settings
+from cascjax.search.budget import Fit, fit_budgets, simulate_settings
 from cascjax.search.scoring import scores_of
 from cascjax.simulate import Sums, resampled
 from cascjax.strategies import STRATEGIES, CascadeRouting, Oracle, Strategy, strategy
@@ -34,7 +34,8 @@ class Frontier:
         fit_cost: `[P]` mean cost on the fit split; equals the budget where it is reachable.
         fit_quality: `[P]` mean quality on the fit split.
         gamma: `[P]` share of queries that take the dear one of the two neighbouring parameters.
-        parameters: `[P, 2]` the neighbours, cheap then dear (lambda, or tau for thresholding).
+        parameters: `[P, 2]` the neighbours, cheap then dear (lambda, or tau for thresholding);
+            `[P, 2, D]` where each has a number a step.
         reach: `[P]` 0 where the budget is met exactly on the fit split, -1 where it lies below
             the cheapest reachable cost, 1 where it lies above the dearest.
         ran: `[P, K]` share of evaluation queries on which each model ran.
@@ -59,7 +60,7 @@ class Frontier:
     fit_cost: Float[np.ndarray, " P"]
     fit_quality: Float[np.ndarray, " P"]
     gamma: Float[np.ndarray, " P"]
-    parameters: Float[np.ndarray, "P 2"]
+    parameters: Float[np.ndarray, "P 2 *D"]
     reach: Int[np.ndarray, " P"]
     ran: Float[np.ndarray, "P K"]
     answered: Float[np.ndarray, "P K"]
@@ -119,6 +120,7 @@ def frontier(
     resamples: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
+    fit: Fit | None = None,
 ) -> Frontier:
     """Fits a strategy to every budget on one part of a table and scores it on the other.
 
@@ -137,6 +139,7 @@ def frontier(
         resamples: of the rows to evaluate, for intervals of cost, quality and area; 0 for none.
         confidence: of those intervals.
         seed: of the resamples.
+        fit: settings already fitted to these budgets on these rows, to be scored as they are.
 
     Raises:
         CascjaxError: see `check_bootstrap` in `cascjax.metrics.bootstrap`.
@@ -146,8 +149,10 @@ def frontier(
     start = time.perf_counter()
     beliefs = truth(table) if strategy.sees_truth else estimator
     strategy = strategy.sized_for(beliefs)
-    fit = fit_budgets(strategy, beliefs, table, budgets, progress, rows=fit_rows)
-    settings, where = np.unique(fit.parameters, return_inverse=True)
+    if fit is None:
+        fit = fit_budgets(strategy, beliefs, table, budgets, progress, rows=fit_rows)
+    pairs = fit.parameters.reshape(2 * len(budgets), *fit.parameters.shape[2:])
+    settings, where = np.unique(pairs, axis=0, return_inverse=True)
     means = simulate_settings(
         strategy, settings, beliefs, table, rows=evaluate_rows, progress=progress
     )
@@ -282,7 +287,7 @@ def study(
         settings=settings or {},
         resamples=resamples,
         confidence=confidence,
-        **_differences(frontiers, confidence),
+        **differences_of(frontiers, confidence),
     )
 
 
@@ -357,7 +362,8 @@ def _named(name: str, max_depth: int) -> Strategy:
     return strategy(name, **({"max_depth": max_depth} if name == CascadeRouting.name else {}))
 
 
-def _differences(frontiers: Sequence[Frontier], confidence: float) -> dict[str, np.ndarray]:
+def differences_of(frontiers: Sequence[Frontier], confidence: float) -> dict[str, np.ndarray]:
+    """The fields of a `Study` on differences of areas; none where nothing was resampled."""
     samples = [f.area_samples for f in frontiers if f.area_samples is not None]
     if not samples:
         return {}
