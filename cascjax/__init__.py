@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cascjax.policy import Policy, load_policy
     from cascjax.search.fit import fit
     from cascjax.search.frontier import Frontier, Study, compare
+    from cascjax.search.tuned import Tuning, tune
     from cascjax.strategies import STRATEGIES, strategy
     from cascjax.table import Table
 
@@ -31,6 +32,8 @@ _HOMES = {
     "Frontier": "cascjax.search.frontier",
     "Study": "cascjax.search.frontier",
     "compare": "cascjax.search.frontier",
+    "Tuning": "cascjax.search.tuned",
+    "tune": "cascjax.search.tuned",
     "STRATEGIES": "cascjax.strategies",
     "strategy": "cascjax.strategies",
     "Table": "cascjax.table",
@@ -44,6 +47,7 @@ __all__ = [
     "Policy",
     "Study",
     "Table",
+    "Tuning",
     "compare",
     "evaluate",
     "expected_max",
@@ -53,6 +57,7 @@ __all__ = [
     "load_policy",
     "read_table",
     "strategy",
+    "tune",
     "write_table",
 ]
 

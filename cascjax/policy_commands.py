@@ -174,9 +174,8 @@ def _by_group(found: dict[str, float], groups: tuple[str, ...]) -> dict[str, dic
 @click.option(
     "--budgets",
     metavar="N|COSTS",
-    default="20",
-    show_default=True,
-    help="How many, or comma-separated mean costs: a policy each.",
+    help="How many, or comma-separated mean costs, a policy each; default: ten between neighbours"
+    " on the hull.",
 )
 @click.option(
     "--folds",
@@ -202,7 +201,7 @@ def tune(
     context: click.Context,
     table: Path,
     strategy: str,
-    budgets: str,
+    budgets: str | None,
     folds: int,
     resamples: int | None,
     estimates: str | None,

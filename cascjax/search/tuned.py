@@ -44,7 +44,7 @@ def tune(
     table: Table,
     strategy: str | Strategy,
     *,
-    budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = 20,
+    budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     folds: int = 5,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
@@ -64,7 +64,7 @@ def tune(
         table: the truth, and the estimates where it has them.
         strategy: thresholding, cascading, cascade-routing or pandora; or a strategy.
         budgets: mean costs wanted, in the table's cost unit, or how many, spread from the
-            cheapest to the dearest single model; None for ten between neighbours on their hull.
+            cheapest to the dearest single model; by default ten between neighbours on their hull.
         folds: parts of the cross-validation.
         estimates: "supplied" or "noisy"; by default what the table supplies, else noisy.
         noise: level of noisy estimates.
