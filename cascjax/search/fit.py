@@ -22,8 +22,11 @@ from cascjax.table import Table, mean_rows, split_rows
 ESTIMATES = ("supplied", "noisy")
 """Kinds of estimates that can be asked for."""
 
-_ROUNDS = 4
-"""Times a margin is read off the settings found with the one before."""
+_ROUNDS = 12
+"""Times at most that a margin is read off settings found; three as a rule."""
+
+_CLOSE = 1e-3
+"""Share of a margin that it may be off."""
 
 _SLACK = 1e-5
 """What sums of float32 costs and printed digits may miss a budget or target by."""
@@ -34,7 +37,10 @@ _BINDING = 1e-4
 _Means = tuple[float, Float[np.ndarray, " R"]]
 """Mean quality and costs, nan where a cost is not known yet."""
 
-Budget = float | Mapping[str, float]
+_Found = tuple[Rule, _Means, tuple[float, float] | None]
+"""A rule, what it gives, and the reachable costs where one cost was fitted."""
+
+Budget = float | int | Mapping[str, float | int]
 Progress = Callable[[int], None]
 
 
@@ -142,11 +148,11 @@ def fit(
     strategy: str | Strategy,
     *,
     budget: Budget | None = None,
-    quality: float | None = None,
+    quality: float | int | None = None,
     parameter: float | int | Sequence[float] | Float[np.ndarray, "*D"] | None = None,
     group_budgets: Mapping[str, Budget] | None = None,
     confidence: float | None = None,
-    new_queries: float | None = None,
+    new_queries: float | int | None = None,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
     max_depth: int = 5,
@@ -238,7 +244,7 @@ class _Search:
 
     ready: Prepared
     confidence: float | None
-    new_queries: float | None
+    new_queries: float | int | None
     progress: Progress
 
     def budgets(self, what: str, budget: Budget) -> Float[np.ndarray, " R"]:
@@ -262,17 +268,40 @@ class _Search:
         check_fit_confidence(self.confidence, len(rows))
         safe = 1 - (1 - self.confidence) / promises
         m = self._new_queries(len(rows))
-        rule, of, reachable = self._within(budgets, rows)
-        margin = nothing
+        limited = np.isfinite(budgets)
+
+        def margins(rule: Rule) -> Float[np.ndarray, " R"]:
+            spreads = self._spreads(rule, rows)
+            found = [spread.margin(len(rows), m, safe) for spread in spreads]
+            return np.where(limited, found, 0)
+
+        # The margin is that of the settings it leads to: a fixed point, looked for by going on from
+        # the last, and by halves once one that is safe and one that is not are known.
+        wanted, margin, kept, exceeded = budgets, np.zeros(len(budgets)), None, None
         for _ in range(_ROUNDS):
-            last, margin = margin, self._margins(rule, rows, budgets, len(rows), m, safe)
-            if (np.abs(margin - last) <= 1e-3 * margin).all():
-                break
             try:
-                rule, of, reachable = self._within(budgets - margin, rows)
+                found = self._within(wanted, rows)
+                margin = margins(found[0])
             except UnreachableError as error:
-                raise self._too_few(error, budgets, rows, safe) from error
-        return self._fitted(rule, of, reachable, rows, budgets, margin)
+                # A rule of little cost varies little: maybe its margin still fits.
+                margin, wanted = margins(error.rule), error.nearest * (1 + _SLACK)
+                if ((wanted + margin)[limited] > budgets[limited]).any():
+                    raise self._too_few(error, budgets, rows, safe) from error
+                found = self._within(wanted, rows)
+            room = np.where(limited, budgets - np.where(limited, wanted, 0), 0)
+            if (margin <= room * (1 + _CLOSE)).all():
+                kept = wanted, found, room
+                if (margin >= room * (1 - _CLOSE)).all():
+                    break
+            else:
+                exceeded = wanted
+            if kept is not None and exceeded is not None:
+                wanted = np.where(limited, (kept[0] + exceeded) / 2, np.inf)
+            else:
+                wanted = budgets - margin
+        if kept is None:  # every round came closer from above, the last to a hair
+            kept = wanted, self._within(wanted, rows), np.where(limited, margin, 0)
+        return self._fitted(*kept[1], rows, budgets, kept[2])
 
     def at_quality(self, target: float) -> Rule:
         """The rule of least mean cost that reaches the target."""
@@ -302,9 +331,7 @@ class _Search:
         self.ready.policy(rule)  # refuses what is no parameter of the strategy
         return self._fitted(rule, None, None, self.ready.fit_rows, nothing + np.inf, nothing)
 
-    def _within(
-        self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"]
-    ) -> tuple[Rule, _Means, tuple[float, float] | None]:
+    def _within(self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"]) -> _Found:
         """A rule, its mean quality and costs, and the reachable costs.
 
         Raises:
@@ -349,19 +376,6 @@ class _Search:
         cost[0] = found.cost[p]
         return float(found.quality[p]), cost
 
-    def _margins(
-        self,
-        rule: Rule,
-        rows: Int[np.ndarray, " n"],
-        budgets: Float[np.ndarray, " R"],
-        n: int,
-        m: float,
-        safe: float,
-    ) -> Float[np.ndarray, " R"]:
-        spreads = self._spreads(rule, rows)
-        margins = [spread.margin(n, m, safe) for spread in spreads]
-        return np.where(np.isfinite(budgets), margins, 0)
-
     def _spreads(self, rule: Rule, rows: Int[np.ndarray, " n"]) -> list[Spread]:
         found = self._spent(rule, rows)
         return [Spread.of(cost, found.weights) for cost in found.cost]
@@ -372,7 +386,7 @@ class _Search:
             ready.strategy, rule, ready.beliefs, ready.table, rows, ready.costs, self.progress
         )
 
-    def _new_queries(self, n: int) -> float:
+    def _new_queries(self, n: int) -> float | int:
         if self.new_queries is None:
             return n
         return self.new_queries * n / len(self.ready.fit_rows)
@@ -504,5 +518,5 @@ def _mean_costs(
     return np.stack([mean_rows(of, rows) for of in truths])
 
 
-def _json_number(value: float | None) -> float | str | None:
+def _json_number(value: float | int | None) -> float | int | str | None:
     return "infinite" if value is not None and math.isinf(value) else value

@@ -1,0 +1,490 @@
+"""Policies fitted: held to the frontier, to linear programs over queries, and to new queries."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from jaxtyping import Float
+from scipy.optimize import linprog
+
+from cascjax import worlds
+from cascjax.errors import CascjaxError
+from cascjax.policy import Policy, Rule, load_policy, spent
+from cascjax.search.budget import simulate_settings
+from cascjax.search.confidence import Spread
+from cascjax.search.fit import fit, prepare
+from cascjax.search.frontier import compare
+from cascjax.strategies import STRATEGIES
+from cascjax.table import EVALUATE, FIT, Table
+
+N, K = 2000, 3
+
+BRINK = 2 * 1.0 / (N // 2)
+"""What two queries of the dearest cost, or of quality 1, are to a mean over those fitted on. A fit
+comes to stand where one query is about to change its mind, and rounding decides for it: the live
+way and the fast one may differ there."""
+
+
+def world(seed: int = 0, n: int = N, k: int = K) -> Table:
+    """A table with estimates, a second cost, groups and a split by halves."""
+    rng = np.random.default_rng(seed)
+    quality = rng.beta(2, 2, (n, k)) * 0.5 + np.linspace(0.1, 0.5, k)
+    cost = np.geomspace(0.01, 0.3, k) * rng.lognormal(0, 0.4, (n, k))
+    seconds = (1.0 + np.arange(k) * 2 % k) * rng.lognormal(0, 0.5, (n, k))
+    post = quality + rng.normal(0, 0.05, (n, k))
+    ante = post + 0.2 * rng.standard_normal((n, k))
+    quality, cost, seconds, post, ante = (
+        x.astype(np.float32) for x in (quality, cost, seconds, post, ante)
+    )
+    return Table(
+        quality, cost, quality_ante=ante, quality_post=post,
+        more_costs={"seconds": seconds}, more_cost_units=(("seconds", "s"),),
+        split=np.where(np.arange(n) % 2, EVALUATE, FIT).astype(np.int8),
+        group=(np.arange(n) // 2 % 3).astype(np.int32), groups=("chat", "law", "math"),
+        models=tuple("abcdef"[:k]), cost_unit="USD",
+    )  # fmt: skip
+
+
+def halved(table: Table) -> Table:
+    return table.take(np.arange(table.n_queries)[::2])
+
+
+def simulated(of: Policy, table: Table) -> tuple[float, Float[np.ndarray, " R"]]:
+    """Mean quality and costs of a policy's own rule on the rows it was fitted on, told anew."""
+    table = of.matched(table)
+    assert table.split is not None
+    rows = np.flatnonzero(table.split == FIT)
+    found = spent(of.strategy, of.rule, of.beliefs(table), table, rows, of.costs)
+    return float(found.weights @ found.quality.mean(1)), found.mean_cost()
+
+
+# One cost.
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_fit_is_the_point_of_the_frontier(name: str) -> None:
+    table = world()
+    budget = 0.08
+    policy = fit(table, name, budget=budget)
+    point = compare(table, [name], budgets=[budget]).frontiers[0]
+    np.testing.assert_array_equal(policy.rule.parameters, np.float32(point.parameters[0]))
+    np.testing.assert_array_equal(policy.rule.weights, [1 - point.gamma[0], point.gamma[0]])
+    quality, cost = simulated(policy, table)
+    of = policy.rule.fitted
+    assert of is not None
+    np.testing.assert_allclose(of.cost[0], budget, rtol=1e-9)
+    assert of.quality == point.fit_quality[0]
+    np.testing.assert_allclose([quality, *cost], [of.quality, *of.cost], atol=BRINK)
+    assert of.budget == (budget, None)
+    assert of.n_fit == N // 2
+
+
+NOISE = (0.2, 0.1, 0.01, 0.0)
+
+
+def test_estimates_noisy_and_by_the_means_of_the_fit() -> None:
+    table = world()
+    policy = fit(table, "pandora", budget=0.08, estimates="noisy", noise=NOISE, seed=3)
+    point = compare(
+        table, ["pandora"], budgets=[0.08], estimates="noisy", noise=NOISE, seed=3
+    ).frontiers[0]
+    np.testing.assert_array_equal(policy.rule.parameters, np.float32(point.parameters[0]))
+    np.testing.assert_allclose(simulated(policy, table)[1][0], 0.08, atol=BRINK)
+    assert policy.source.noise == NOISE
+    fit_rows = halved(table)
+    np.testing.assert_allclose(
+        policy.mean_costs,
+        [fit_rows.cost.mean(0), fit_rows.more_costs["seconds"].mean(0)],
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_target_is_met_at_the_least_cost(name: str) -> None:
+    table = world()
+    budget = fit(table, name, budget=0.08).rule.fitted
+    assert budget is not None
+    policy = fit(table, name, quality=budget.quality)
+    of = policy.rule.fitted
+    assert of is not None
+    # At this cost that quality can be had, so it need not cost more; and it is had.
+    assert of.quality >= budget.quality - 1e-6
+    assert of.cost[0] <= 0.08 * (1 + 1e-4)
+    quality, cost = simulated(policy, table)
+    np.testing.assert_allclose([quality, cost[0]], [of.quality, of.cost[0]], atol=BRINK)
+    # Of settings side by side none that reaches the target is cheaper.
+    ready = prepare(table, name)
+    settings = np.unique(ready.strategy.family(_sketch(ready), 512).astype(np.float32))
+    means = simulate_settings(
+        ready.strategy, settings.astype(np.float64), ready.beliefs.priced(None), ready.table,
+        rows=ready.fit_rows, usage=False,
+    )  # fmt: skip
+    reach = np.asarray(means.cost)[np.asarray(means.quality) >= budget.quality]
+    assert of.cost[0] <= reach.min() * (1 + 1e-6)
+
+
+def _sketch(ready: Any) -> Any:
+    from cascjax.strategies import Sketch
+
+    return Sketch(ready.table, ready.beliefs.priced(None), ready.fit_rows)
+
+
+def test_a_target_below_the_cheapest_setting_is_met_by_it() -> None:
+    table = world()
+    least = table.cost[::2].mean(0, dtype=np.float64).min()
+    policy = fit(table, "mixing", quality=0.01)
+    assert policy.rule.parameters.tolist() == [0.0]
+    np.testing.assert_allclose(simulated(policy, table)[1][0], least, rtol=1e-6)
+
+
+def test_parameters_given_are_taken() -> None:
+    table = world()
+    policy = fit(table, "pandora", parameter=1.5)
+    assert policy.rule.parameters.tolist() == [1.5]
+    steps = fit(table, "cascading", parameter=[1.0, 2.0, 0.5])
+    assert steps.rule.parameters.tolist() == [[1.0, 2.0, 0.5]]
+    quality, cost = simulated(steps, table)
+    of = steps.rule.fitted
+    assert of is not None
+    np.testing.assert_allclose([of.quality, *of.cost], [quality, *cost], rtol=1e-12)
+    assert of.budget == (None, None)
+    with pytest.raises(CascjaxError, match="there is no model 7"):
+        fit(table, "mixing", parameter=7)
+
+
+def test_a_budget_beyond_the_dearest_setting_leaves_something() -> None:
+    policy = fit(world(), "routing", budget=100.0)
+    of = policy.rule.fitted
+    assert of is not None
+    assert of.reachable is not None
+    assert of.cost[0] == of.reachable[1] < 1
+    assert len(policy.rule.weights) == 1
+
+
+# Several costs.
+
+
+def programmed(table: Table, cost: float, seconds: float) -> float:
+    """Best mean quality of a router that may mix, within both budgets: a program over queries."""
+    n, k = table.quality.shape
+    spend = np.stack([table.cost, table.more_costs["seconds"]]).astype(np.float64)
+    found = linprog(
+        -table.quality.astype(np.float64).ravel() / n,
+        A_ub=spend.reshape(2, -1) / n, b_ub=[cost, seconds],
+        A_eq=np.kron(np.eye(n), np.ones(k)), b_eq=np.ones(n), bounds=(0, 1), method="highs",
+    )  # fmt: skip
+    return -found.fun if found.success else -math.inf
+
+
+@pytest.mark.parametrize(
+    ("cost", "seconds"), [(0.1, 1.5), (0.05, 1.3), (0.15, 1.4), (0.08, 1.2), (0.03, 100.0)]
+)
+def test_routing_within_two_budgets_is_the_program_over_queries(
+    cost: float, seconds: float
+) -> None:
+    table = world(n=400)
+    policy = fit(table, "oracle", budget={"cost": cost, "seconds": seconds})
+    of = policy.rule.fitted
+    assert of is not None
+    assert (np.array(of.cost) <= np.array([cost, seconds]) * (1 + 1e-6)).all()
+    # float32 sums of what settings give.
+    np.testing.assert_allclose(of.quality, programmed(halved(table), cost, seconds), atol=1e-5)
+    quality, found = simulated(policy, table)
+    np.testing.assert_allclose([quality, *found], [of.quality, *of.cost], atol=BRINK * N / 400 * 3)
+    assert len(policy.rule.weights) <= 3
+    if seconds == 100:  # does not bind: no price
+        assert policy.rule.prices is None
+    else:
+        assert of.quality < programmed(halved(table), cost, 100.0) - 1e-3
+        assert policy.rule.prices is not None
+        assert (policy.rule.prices[:, 1] > 0).any()
+
+
+@pytest.mark.parametrize("name", ["pandora", "cascading", "cascade-routing", "routing"])
+def test_several_budgets_are_kept(name: str) -> None:
+    table = world()
+    one = fit(table, name, budget=0.1).rule.fitted
+    assert one is not None
+    limit = one.cost[1] * 0.97
+    policy = fit(table, name, budget={"cost": 0.1, "seconds": limit})
+    of = policy.rule.fitted
+    assert of is not None
+    assert (np.array(of.cost) <= np.array([0.1, limit]) * (1 + 1e-6)).all()
+    assert 0.9 * one.quality < of.quality <= one.quality + 1e-3
+    quality, cost = simulated(policy, table)
+    np.testing.assert_allclose([quality, *cost], [of.quality, *of.cost], atol=10 * BRINK)
+    # A budget for one cost is the same by itself as by name.
+    named = fit(table, name, budget={"cost": 0.1})
+    plain = fit(table, name, budget=0.1)
+    assert named.text() == plain.text()
+
+
+@pytest.mark.parametrize("name", ["mixing", "thresholding"])
+def test_strategies_without_prices_mix_settings_as_they_are(name: str) -> None:
+    table = world()
+    policy = fit(table, name, budget={"cost": 0.1, "seconds": 2.5})
+    assert policy.rule.prices is None
+    assert policy.rule.fitted is not None
+    assert (np.array(policy.rule.fitted.cost) <= np.array([0.1, 2.5]) * (1 + 1e-6)).all()
+
+
+def test_mixing_within_two_budgets_is_the_program_over_models() -> None:
+    table = world()
+    some = halved(table)
+    means = [x.mean(0, dtype=np.float64) for x in (some.cost, some.more_costs["seconds"])]
+    found = linprog(
+        -some.quality.mean(0, dtype=np.float64), A_ub=np.stack(means), b_ub=[0.1, 1.6],
+        A_eq=np.ones((1, K)), b_eq=[1],
+    )  # fmt: skip
+    policy = fit(table, "mixing", budget={"cost": 0.1, "seconds": 1.6})
+    np.testing.assert_allclose(simulated(policy, table)[0], -found.fun, rtol=1e-6)
+
+
+def test_a_cost_other_than_the_first_alone() -> None:
+    table = world()
+    policy = fit(table, "routing", budget={"seconds": 1.4})
+    np.testing.assert_allclose(simulated(policy, table)[1][1], 1.4, atol=10 * BRINK)
+    # As if that cost were the table's own.
+    other = replace(table, cost=table.more_costs["seconds"], more_costs={}, more_cost_units=())
+    want = fit(other, "routing", budget=1.4).rule.fitted
+    assert policy.rule.fitted is not None
+    assert want is not None
+    # But that neighbours are mixed there, and here whichever two settings are best.
+    assert want.quality - 1e-4 <= policy.rule.fitted.quality <= want.quality + 0.01
+
+
+# Groups.
+
+
+def test_groups_with_budgets_are_fitted_by_themselves() -> None:
+    table = world()
+    policy = fit(table, "routing", budget=0.05, group_budgets={"law": 0.15, "math": {"cost": 0.02}})
+    assert policy.groups == ("law", "math")
+    own = {"law": 0.15, "math": 0.02, "chat": 0.05}
+    assert table.group is not None
+    for name, budget in own.items():
+        rule = policy.group_rules.get(name, policy.rule)
+        rows = np.arange(0, N, 2)
+        rows = rows[table.group[rows] == table.groups.index(name)]
+        found = spent(policy.strategy, rule, policy.beliefs(table), table, rows)
+        np.testing.assert_allclose(found.mean_cost()[0], budget, atol=3 * BRINK)
+        assert rule.fitted is not None
+        np.testing.assert_allclose(rule.fitted.cost[0], budget, rtol=1e-9)
+        assert rule.fitted.n_fit == len(rows)
+    # Where no row is left the default is fitted on all.
+    every = fit(table, "routing", budget=0.05, group_budgets=dict.fromkeys(table.groups, 0.1))
+    assert every.rule.fitted is not None
+    assert every.rule.fitted.n_fit == N // 2
+
+
+# Confidence.
+
+
+COSTS = (1.0, 3.0)
+"""Means of two lognormal models, but for the factor their spread makes."""
+
+
+def draws(rng: np.random.Generator, n: int) -> Float[np.ndarray, "2 n"]:
+    """Two costs of n queries, dependent and skewed, as of two settings."""
+    common = rng.lognormal(0, 0.5, n)
+    return np.stack([mean * common * rng.lognormal(0, 0.3, n) for mean in COSTS])
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "confidence"),
+    [(100, 100, 0.95), (400, 400, 0.95), (200, 1000, 0.9), (100, 30, 0.95), (400, math.inf, 0.95)],
+)
+def test_the_margin_covers_new_queries_as_often_as_promised(
+    n: int, m: float, confidence: float
+) -> None:
+    rng, weights, repetitions = np.random.default_rng(4), np.array([0.3, 0.7]), 4000
+    kept = plain = 0
+    for _ in range(repetitions):
+        fitted = draws(rng, n)
+        mean, spread = (weights @ fitted).mean(), Spread.of(fitted, weights)
+        if math.isinf(m):
+            new = weights @ COSTS * np.exp((0.5**2 + 0.3**2) / 2)
+        else:
+            drawn = draws(rng, int(m))
+            new = np.where(rng.random(int(m)) < weights[0], *drawn).mean()
+        kept += new <= mean + spread.margin(n, m, confidence)
+        plain += new <= mean
+    # Three deviations of a binomial share, and half a percent that a first correction leaves.
+    room = 3 * np.sqrt(confidence * (1 - confidence) / repetitions) + 0.005
+    assert abs(kept / repetitions - confidence) < room
+    assert plain / repetitions < 0.7  # without a margin the promise is not kept
+
+
+def test_moments_and_the_margin_of_costs_without_skewness() -> None:
+    # One setting, costs -1 and 1 in equal parts about 5: nothing but Student's quantile is left.
+    cost = 5 + np.tile([-1.0, 1.0], 50)[None]
+    found = Spread.of(cost, np.ones(1))
+    np.testing.assert_allclose(found.expected, 100 / 99)
+    np.testing.assert_allclose(found.drawn, 100 / 99)
+    t = 1.6603911559963895  # 95% of Student's with 99 degrees of freedom, from tables
+    np.testing.assert_allclose(found.margin(100, 100, 0.95), t * np.sqrt(2 / 99), rtol=1e-9)
+    np.testing.assert_allclose(found.margin(100, math.inf, 0.95), t * np.sqrt(1 / 99), rtol=1e-9)
+    # Two settings of costs 0 and 2, the same for all queries: only the draw varies.
+    fixed = Spread.of(np.tile([[0.0], [2.0]], (1, 100)), np.array([0.5, 0.5]))
+    assert fixed.expected == 0
+    np.testing.assert_allclose(fixed.drawn, 1)
+    np.testing.assert_allclose(fixed.margin(100, 25, 0.95), t / 5, rtol=1e-9)
+    assert fixed.margin(100, math.inf, 0.95) == 0
+
+
+def lognormal_world(rng: np.random.Generator, n: int, m: int) -> Table:
+    """n queries to fit on and m new ones, of two models that cost what `draws` does."""
+    cost = draws(rng, n + m).T.astype(np.float32)
+    quality = rng.random((n + m, 2)).astype(np.float32) + np.array([0, 0.3], np.float32)
+    split = np.where(np.arange(n + m) < n, FIT, EVALUATE).astype(np.int8)
+    return Table(
+        quality, cost, quality_ante=quality, quality_post=quality, split=split,
+        models=("cheap", "dear"),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_fitted_policies_keep_within_the_budget_as_often_as_promised() -> None:
+    rng, n, confidence, repetitions = np.random.default_rng(5), 256, 0.9, 200
+
+    def kept(table: Table, confidence: float | None) -> bool:
+        policy = fit(table, "routing", budget=2.2, confidence=confidence)
+        new = np.arange(n, 2 * n)
+        found = spent(policy.strategy, policy.rule, policy.beliefs(table), table, new)
+        takes = rng.choice(len(found.weights), n, p=found.weights)
+        return bool(found.cost[0, takes, np.arange(n)].mean() <= 2.2)
+
+    tables = [lognormal_world(rng, n, n) for _ in range(repetitions)]
+    # Three deviations of a binomial share; about half of the fits without a margin exceed.
+    share = np.mean([kept(table, confidence) for table in tables])
+    assert abs(share - confidence) < 3 * np.sqrt(0.09 / repetitions)
+    assert np.mean([kept(table, None) for table in tables[:60]]) < 0.75
+
+
+def test_a_margin_is_held_below_each_budget() -> None:
+    table = world(n=600)
+    one = fit(table, "routing", budget=0.08, confidence=0.95).rule.fitted
+    assert one is not None
+    np.testing.assert_allclose(one.cost[0], 0.08 - one.margin[0], rtol=1e-3)
+    again = fit(table, "routing", budget=one.cost[0]).rule.fitted
+    assert again is not None
+    np.testing.assert_allclose(one.quality, again.quality, rtol=1e-6)
+    # More new queries move less, more confidence takes more, and so do several promises.
+    wide = [
+        fit(table, "routing", budget=0.08, confidence=p, new_queries=m).rule.fitted
+        for p, m in ((0.95, math.inf), (0.95, 10_000), (0.95, 300), (0.99, 300), (0.99, 30))
+    ]
+    margins = [of.margin[0] for of in wide if of is not None]
+    assert margins == sorted(margins)
+    assert len(set(margins)) == 5
+    several = fit(table, "routing", budget={"cost": 0.08, "seconds": 1.6}, confidence=0.95)
+    assert several.rule.fitted is not None
+    safer, _ = several.rule.fitted.margin
+    assert safer > one.margin[0]
+    assert (np.array(several.rule.fitted.cost) <= [0.08 - safer * 0.99, 1.6]).all()
+
+
+def test_groups_share_what_new_queries_there_are() -> None:
+    table = world(n=600)
+    asked: dict[str, Any] = {"confidence": 0.9, "group_budgets": {"law": 0.1}}
+    same = fit(table, "routing", budget=0.08, **asked)
+    as_many = fit(table, "routing", budget=0.08, new_queries=300, **asked)
+    for one, other in zip(same.rules, as_many.rules, strict=True):
+        assert one.fitted is not None
+        assert one.fitted == other.fitted
+        assert one.fitted.margin[0] > 0
+    # Two promises at 0.9 are kept at once where each is at 0.95.
+    alone = fit(table, "routing", budget=0.08, confidence=0.95, group_budgets={})
+    assert alone.rule.fitted is not None
+
+
+def test_too_few_queries_say_how_many_are_needed() -> None:
+    table = world(n=120)
+    assert table.split is not None
+    some = table.take(np.concatenate([np.arange(0, 40), np.arange(41, 120, 2)]))
+    with pytest.raises(CascjaxError, match=r"20 queries are too few .* at least 30"):
+        fit(some, "routing", budget=0.08, confidence=0.95)
+    least = fit(table, "routing", parameter=1e6).rule.fitted
+    assert least is not None
+    tight = least.cost[0] * 1.05
+    with pytest.raises(CascjaxError, match=r"about ([0-9,]+) are needed") as error:
+        fit(table, "routing", budget=tight, confidence=0.95)
+    words = str(error.value)
+    needed = int(words.split("about ")[1].split(" ")[0].replace(",", ""))
+    assert needed > 60
+    # Many times as many of the same queries are enough; of half of what is said they are not.
+    for share, fits in ((1.3, True), (0.5, False)):
+        rows = np.resize(np.arange(0, 120, 2), int(share * needed))
+        more = table.take(np.concatenate([rows, [1]]))
+        if fits:
+            fit(more, "routing", budget=tight, confidence=0.95)
+        else:
+            with pytest.raises(CascjaxError, match="are too few"):
+                fit(more, "routing", budget=tight, confidence=0.95)
+    with pytest.raises(CascjaxError, match="for 5 new queries, but for about"):
+        fit(table, "routing", budget=tight, confidence=0.95, new_queries=5)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "exactly one of budget, quality and parameter, not none"),
+        ({"budget": 1.0, "quality": 0.5}, "not budget and quality"),
+        ({"budget": 0.001}, r"budget 0.001 is out of reach of routing: .* it reaches is 0.0"),
+        ({"budget": math.nan}, "finite and above 0"),
+        ({"budget": -1.0}, "finite and above 0"),
+        ({"budget": {}}, "finite and above 0"),
+        ({"budget": {"minutes": 1.0}}, "unknown cost 'minutes'.*known: cost, seconds"),
+        ({"budget": {"cost": 0.02, "seconds": 0.5}}, "nearest it reaches is cost .* and seconds"),
+        ({"quality": 2.0}, "quality 2 is out of reach of routing: the highest .* is 0.7"),
+        ({"quality": math.nan}, "must be a number"),
+        ({"parameter": math.inf}, "all finite"),
+        ({"parameter": []}, "all finite"),
+        ({"budget": 0.1, "group_budgets": {"medicine": 0.1}}, "unknown group 'medicine'"),
+        ({"budget": 0.1, "group_budgets": {"law": 1e-4}}, "group 'law': budget 0.0001 is out of"),
+        ({"quality": 0.5, "group_budgets": {"law": 0.1}}, "give a budget instead of quality"),
+        ({"parameter": 1.0, "confidence": 0.9}, "give a budget instead of parameter"),
+        ({"budget": 0.1, "confidence": 1.0}, "between 0.5 and 1"),
+        ({"budget": 0.1, "confidence": 0.0}, "between 0.5 and 1"),
+        ({"budget": 0.1, "new_queries": 10}, "goes with a confidence"),
+        ({"budget": 0.1, "confidence": 0.9, "new_queries": 0}, "at least 1"),
+        ({"budget": 0.1, "estimates": "guessed"}, "unknown kind of estimates"),
+        ({"budget": 0.1, "noise": "loud"}, "unknown noise level"),
+    ],
+)
+def test_nonsense_is_refused(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(CascjaxError, match=words) as error:
+        fit(world(), "routing", **asked)
+    assert "\n" not in str(error.value)
+
+
+def test_what_the_table_lacks_is_named() -> None:
+    table = world()
+    with pytest.raises(CascjaxError, match="no column 'group'"):
+        fit(replace(table, group=None), "routing", budget=0.1, group_budgets={"law": 0.1})
+    with pytest.raises(CascjaxError, match=r"unknown strategy 'rooting'.*did you mean 'routing'"):
+        fit(table, "rooting", budget=0.1)
+    with pytest.raises(CascjaxError, match="names 0 models and has 3"):
+        fit(replace(table, models=()), "routing", budget=0.1)
+    rows = np.flatnonzero((np.arange(N) % 2 == 1) | (np.asarray(table.group) != 1))
+    with pytest.raises(CascjaxError, match="group 'law' has no row to fit on"):
+        fit(table.take(rows), "routing", budget=0.1, group_budgets={"law": 0.1})
+
+
+def test_a_synthetic_world_end_to_end(tmp_path: Any) -> None:
+    table = worlds.sample(worlds.make_world(4, seed=1), 0, 2000, seconds=True)
+    policy = fit(
+        table, "pandora", budget={"cost": 0.0005, "seconds": 8}, group_budgets={"law": 0.002},
+        confidence=0.9, new_queries=math.inf,
+    )  # fmt: skip
+    policy.save(tmp_path / "policy.json")
+    found = load_policy(tmp_path / "policy.json")
+    assert found.text() == policy.text()
+    assert found.cost_units == ("USD", "s")
+    assert found.record["new_queries"] == "infinite"
+    assert isinstance(found.rule, Rule)
