@@ -37,8 +37,9 @@ class Journal:
         kept: dict[str, np.ndarray] = {}
         if self._path.exists():
             try:
-                with one_line(f"cannot read {self._path}"), np.load(self._path) as file:
-                    kept = {name: file[name] for name in file.files}
+                with one_line(f"cannot read {self._path}"), open(self._path, "rb") as file:
+                    arrays = np.load(file)
+                    kept = {name: arrays[name] for name in arrays.files}
             except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
                 if isinstance(error, CascjaxError):
                     raise

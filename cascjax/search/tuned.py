@@ -9,7 +9,9 @@ from jaxtyping import Float
 
 from cascjax.errors import CascjaxError
 from cascjax.metrics import budgets as default_budgets
+from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.policy import Policy
+from cascjax.search.budget import fit_budgets
 from cascjax.search.fit import policies, prepare
 from cascjax.search.frontier import Study, differences_of, frontier
 from cascjax.search.journal import Journal
@@ -17,6 +19,9 @@ from cascjax.search.tune import Tuned
 from cascjax.search.tune import tune as tune_strategy
 from cascjax.strategies import Mixing, Strategy
 from cascjax.table import Table, mean_rows
+
+_SLACK = 1e-5
+"""What sums of float32 costs and printed digits may miss a budget by."""
 
 TUNED = "tuned"
 """What stands before a strategy's name once it is tuned."""
@@ -91,19 +96,22 @@ def tune(
         at = np.unique(np.asarray(budgets, np.float64))
         if not len(at) or not (np.isfinite(at).all() and at[0] > 0):
             raise CascjaxError("budgets must be finite and above 0, and at least one")
+    # What cannot succeed fails now, not once the search is done.
+    if resamples:
+        check_bootstrap(resamples, confidence, len(ready.evaluate_rows))
+    reach = fit_budgets(kind, estimator, table, at[:1], rows=ready.fit_rows)
+    if at[0] < reach.cheapest * (1 - _SLACK):
+        raise CascjaxError(
+            f"budget {at[0]:g} is out of reach of {kind.name}: the lowest mean cost it reaches is"
+            f" {reach.cheapest:.6g} {table.cost_unit.removesuffix('/query') or 'units'} a query;"
+            " choose no less than that"
+        )
     found = tune_strategy(
         kind, table, estimator, at, rows=ready.fit_rows, folds=folds, seed=seed,
         journal=journal, descend=descend, progress=progress,
     )  # fmt: skip
     corrected = found.estimator(estimator)
     fit = found.fit(estimator, table, at, rows=ready.fit_rows)
-    low = fit.cheapest * (1 - 1e-5)
-    if at[0] < low:
-        raise CascjaxError(
-            f"budget {at[0]:g} is out of reach of {kind.name}: the lowest mean cost it reaches is"
-            f" {fit.cheapest:.6g} {table.cost_unit.removesuffix('/query') or 'units'} a query;"
-            " choose no less than that"
-        )
     rows = (ready.fit_rows, ready.evaluate_rows)
     sure: Any = {"resamples": resamples, "confidence": confidence, "seed": seed}
     drawn = [frontier(of, table, estimator, *rows, at, **sure) for of in (Mixing(), kind)]

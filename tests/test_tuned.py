@@ -1,0 +1,314 @@
+"""Tuning as one job, and cascjax tune: what it writes, what it says, interrupts and refusals."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+import cascjax
+from cascjax.cli import main
+from cascjax.errors import CascjaxError
+from cascjax.estimators import supplied
+from cascjax.metrics import area
+from cascjax.search import tuned as job
+from cascjax.search.frontier import frontier
+from cascjax.search.journal import Journal
+from cascjax.simulate import query_spends
+from cascjax.strategies import Pandora, Thresholding
+from cascjax.table import Table, mean_rows, split_rows
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder of the tests' own: the user's is left alone."""
+    before = jax.config.values["jax_compilation_cache_dir"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+        yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.fixture(scope="module")
+def misjudged() -> Table:
+    """Three models that cost about the same, of which the second, the worst, is flattered."""
+    rng, n = np.random.default_rng(0), 4_000
+    ante = np.array([0.5, 0.4, 0.6]) + 0.1 * rng.standard_normal((n, 3))
+    quality = ante + 0.2 * rng.standard_normal((n, 3))
+    cost = np.array([1.0, 1.2, 1.5]) * rng.lognormal(0, 0.1, (n, 3))
+    believed = ante + np.array([0.0, 0.35, 0.0])
+    quality, cost, ante = (x.astype(np.float32) for x in (quality, cost, believed))
+    return Table(quality, cost, ante, quality, models=("a", "b", "c"), cost_unit="USD")
+
+
+@pytest.fixture(scope="module")
+def found(misjudged: Table) -> cascjax.Tuning:
+    return cascjax.tune(misjudged, "pandora", budgets=6, resamples=200)
+
+
+def test_what_estimates_misjudge_is_corrected_out_of_sample(found: cascjax.Tuning) -> None:
+    plain, better = found.study.frontiers[1:]
+    assert (plain.strategy, better.strategy) == ("pandora", "tuned pandora")
+    assert found.tuned.replaces
+    # The flattered model is told off, relative to the others.
+    offset = found.tuned.offset
+    assert offset[1] < min(offset[0], offset[2]) - 0.05
+    assert found.study.difference_interval is not None
+    low, _ = found.study.difference_interval[-1, -2]
+    assert better.area > plain.area
+    assert low > 0
+
+
+def test_both_frontiers_are_what_frontier_draws(found: cascjax.Tuning, misjudged: Table) -> None:
+    fit, evaluate = split_rows(misjudged, 0)
+    table = misjudged.sort_models(mean_rows(misjudged.cost, fit))
+    plain = supplied(table, fit)
+    corrected = plain.corrected(found.tuned.scale, found.tuned.offset)
+    for drawn, estimator in zip(found.study.frontiers[1:], (plain, corrected), strict=True):
+        again = frontier(Pandora(), table, estimator, fit, evaluate, found.budgets)
+        np.testing.assert_allclose(drawn.cost, again.cost, rtol=1e-6)
+        np.testing.assert_allclose(drawn.quality, again.quality, rtol=1e-6)
+
+
+@pytest.mark.parametrize("strategy", ["pandora", "thresholding"])
+def test_a_policy_does_what_the_tuned_frontier_says(misjudged: Table, strategy: str) -> None:
+    if strategy == "thresholding":
+        # Each answer is judged on a scale of its own.
+        scales = np.array([1.0, 0.3, 1.0], np.float32)
+        misjudged = replace(misjudged, quality_post=misjudged.quality * scales)
+    found = cascjax.tune(misjudged, strategy, budgets=5)
+    assert found.tuned.replaces
+    drawn = found.study.frontiers[-1]
+    for p in (1, 2):
+        policy = found.policies[p]
+        replayed = cascjax.evaluate(policy, misjudged, resamples=0).total
+        np.testing.assert_allclose(replayed.quality.value, drawn.quality[p], rtol=1e-6)
+        np.testing.assert_allclose(replayed.cost[0].value, drawn.cost[p], rtol=1e-6)
+        assert policy.rule.fitted is not None
+        np.testing.assert_allclose(policy.rule.fitted.cost[0], found.budgets[p], rtol=1e-6)
+
+
+def test_a_tuned_policy_survives_its_file(found: cascjax.Tuning, tmp_path: Path) -> None:
+    found.policies[2].save(tmp_path / "policy.json")
+    loaded = cascjax.load_policy(tmp_path / "policy.json")
+    assert loaded.corrected
+    np.testing.assert_array_equal(loaded.scale, found.policies[2].scale)
+    np.testing.assert_array_equal(loaded.offset, found.policies[2].offset)
+
+
+def test_where_nothing_does_better_the_plain_parameters_stay() -> None:
+    # Models that are all alike and estimates that are pure noise: there is nothing to learn.
+    rng = np.random.default_rng(0)
+    quality = (rng.random((600, 3)) < 0.5).astype(np.float32)
+    cost = np.tile(np.arange(1, 4, dtype=np.float32), (600, 1))
+    ante = np.full_like(quality, 0.5)
+    table = Table(quality, cost, ante, ante.copy(), models=("a", "b", "c"))
+    found = cascjax.tune(table, "thresholding", budgets=4)
+    assert not found.tuned.replaces
+    assert [c.gain <= 0 for c in found.tuned.candidates] == [True] * 4
+    plain, same = found.study.frontiers[1:]
+    np.testing.assert_allclose(plain.quality, same.quality, rtol=1e-6)
+
+
+def test_per_step_settings_meet_budgets_by_a_plain_sum(misjudged: Table) -> None:
+    fit, _ = split_rows(misjudged, 0)
+    table = misjudged.sort_models(mean_rows(misjudged.cost, fit))
+    found = cascjax.tune(misjudged, "thresholding", budgets=5)
+    drawn, estimator = found.study.frontiers[-1], supplied(table, fit)
+    for p in range(5):
+        spent, got = query_spends(
+            Thresholding(), drawn.parameters[p], estimator, table.quality, table.cost, rows=fit
+        )
+        share = np.array([1 - drawn.gamma[p], drawn.gamma[p]])
+        assert share @ spent.mean(1, dtype=np.float64) <= found.budgets[p] * (1 + 1e-6)
+        np.testing.assert_allclose(
+            share @ got.mean(1, dtype=np.float64), drawn.fit_quality[p], rtol=1e-6
+        )
+
+
+def test_the_evaluation_split_is_not_looked_at_before_the_end(misjudged: Table) -> None:
+    _, evaluate = split_rows(misjudged, 0)
+    split = np.zeros(misjudged.n_queries, np.int8)
+    split[evaluate] = 1
+    quality = misjudged.quality.copy()
+    quality[evaluate] = 1 - quality[evaluate]
+    one, other = (
+        cascjax.tune(
+            Table(q, misjudged.cost, misjudged.quality_ante, misjudged.quality_post,
+                  misjudged.quality_sigma, split=split, models=misjudged.models),
+            "pandora", budgets=4,
+        )
+        for q in (misjudged.quality, quality)
+    )  # fmt: skip
+    np.testing.assert_array_equal(one.tuned.scale, other.tuned.scale)
+    np.testing.assert_array_equal(one.tuned.offset, other.tuned.offset)
+    assert one.tuned.candidates == other.tuned.candidates
+    assert one.policies[1].rule.parameters.tolist() == other.policies[1].rule.parameters.tolist()
+    assert one.study.frontiers[-1].area != other.study.frontiers[-1].area
+
+
+def test_areas_are_those_of_the_points(found: cascjax.Tuning) -> None:
+    for drawn in found.study.frontiers:
+        again = area(drawn.cost, drawn.quality, found.study.single_cost, found.study.single_quality)
+        assert drawn.area == again
+
+
+@pytest.mark.parametrize(
+    ("budgets", "says"),
+    [
+        ([1e-9, 0.001], "out of reach of pandora: the lowest mean cost it reaches is"),
+        ([np.nan], "finite and above 0"),
+        ([-1.0], "finite and above 0"),
+        ([], "finite and above 0"),
+    ],
+)
+def test_budgets_that_are_none(misjudged: Table, budgets: list[float], says: str) -> None:
+    with pytest.raises(CascjaxError, match=says):
+        cascjax.tune(misjudged, "pandora", budgets=budgets)
+
+
+# The command.
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tuned") / "world.arrow"
+    assert run("world", str(path), "--queries", "400", "--models", "3").exit_code == 0
+    return path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def tuned(world: Path, out: Path, *more: str) -> Result:
+    return run(
+        "tune", str(world), "--strategy", "pandora", "--budgets", "4", "--out", str(out), *more
+    )
+
+
+def test_the_folder_holds_policies_and_a_report(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = tuned(world, out)
+    assert result.exit_code == 0, result.output
+    names = sorted(os.listdir(out))
+    policies = [f"policy-0{i}.json" for i in range(1, 5)]
+    assert names == ["frontier.parquet", *policies, "report.html", "summary.json"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["strategies"]) == ["mixing", "pandora", "tuned pandora"]
+    assert list(summary["policies"]) == policies
+    assert next(c["name"] for c in summary["tuned"]["candidates"]) == "plain"
+    assert summary["tuned"]["verdict"] in " ".join(result.output.split())
+    assert "tuned pandora" in (out / "report.html").read_text()
+    rows = pq.read_table(out / "frontier.parquet").to_pandas()
+    assert rows.strategy.value_counts().to_dict() == {
+        "mixing": 4, "pandora": 4, "tuned pandora": 4,
+    }  # fmt: skip
+    for name, budget in summary["policies"].items():
+        policy = cascjax.load_policy(out / name)
+        assert policy.rule.fitted is not None
+        assert policy.rule.fitted.budget == (budget,)
+    replay = run("evaluate", str(out / "policy-02.json"), str(world), "--out", str(tmp_path / "e"))
+    assert replay.exit_code == 0, replay.output
+
+
+def test_fewer_budgets_leave_no_policy_of_more(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "policy-of-mine.json").write_text("{}")
+    assert tuned(world, tmp_path).exit_code == 0
+    assert tuned(world, tmp_path, "--budgets", "2").exit_code == 0
+    assert sorted(p.name for p in tmp_path.glob("policy-*")) == [
+        "policy-01.json", "policy-02.json", "policy-of-mine.json",
+    ]  # fmt: skip
+
+
+def test_per_step_parameters_are_written_out(world: Path, tmp_path: Path) -> None:
+    result = run(
+        "tune", str(world), "--strategy", "thresholding", "--budgets", "3", "--out", str(tmp_path)
+    )
+    assert result.exit_code == 0, result.output
+    rows = pq.read_table(tmp_path / "frontier.parquet").to_pandas()
+    widths = {name: set(map(len, of.parameters)) for name, of in rows.groupby("strategy")}
+    assert widths["thresholding"] == {2}
+    assert widths["tuned thresholding"] in ({2}, {4})
+
+
+def test_an_interrupt_keeps_the_best_so_far_and_goes_on(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert tuned(world, whole).exit_code == 0
+    save, saved = Journal.save, []
+
+    def interrupted(self: Journal, step: int, state: object) -> None:
+        save(self, step, state)
+        saved.append(step)
+        if step == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "save", interrupted)
+    result = tuned(world, out)
+    assert result.exit_code == 130, result.output
+    assert "interrupted; the best after 20 steps is written" in result.output
+    assert (out / "journal.npz").exists()
+    assert len(list(out.glob("policy-*.json"))) == 4
+    kept = json.loads((out / "summary.json").read_text())["tuned"]["candidates"]
+    assert [c["name"] for c in kept] == ["plain", "5 steps", "10 steps", "20 steps"]
+
+    monkeypatch.setattr(Journal, "save", save)
+    assert tuned(world, out).exit_code == 0
+    assert saved == [5, 10, 20]
+    assert not (out / "journal.npz").exists()
+    for name in sorted(os.listdir(whole)):
+        if name.endswith((".parquet", ".json")) and name != "summary.json":
+            assert (whole / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_an_interrupt_before_anything_is_found_leaves_nothing(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "tune_strategy", interrupted)
+    result = tuned(world, tmp_path / "out")
+    assert result.exit_code == 130
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--strategy", "routing"], "strategy 'routing' has one price and nothing to tune"),
+        (["--strategy", "oracle"], "nothing to tune"),
+        (["--strategy", "pandorra"], "did you mean 'pandora'?"),
+        (["--budgets", "1e-9,0.001"], "out of reach"),
+        (["--folds", "1"], "--folds"),
+        (["--folds", "100"], "too few to tune on with 100 folds"),
+        (["--noise", "loud"], "unknown noise level"),
+        (["--resamples", "3"], "resamples"),
+    ],
+)
+def test_what_is_refused(world: Path, tmp_path: Path, more: list[str], says: str) -> None:
+    result = tuned(world, tmp_path / "out", *more)
+    assert result.exit_code == 2, result.output
+    assert says in result.output
+    assert len(result.output.strip().splitlines()[-1]) < 400
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_journal_of_other_settings_or_damaged_is_refused(world: Path, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.npz")
+    journal.open("another search")
+    journal.save(5, [np.zeros(3)])
+    for says in ("is of a search on other data or with other settings", "is damaged"):
+        result = tuned(world, tmp_path)
+        assert result.exit_code == 2
+        assert says in result.output
+        (tmp_path / "journal.npz").write_bytes(b"PK\x03\x04 and no more")
