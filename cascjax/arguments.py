@@ -146,7 +146,7 @@ def named_numbers(option: str, texts: Sequence[str], default: str | None) -> dic
     return found
 
 
-def count(option: str, text: str) -> float:
+def count(option: str, text: str) -> float | int:
     """A whole number of at least 1, or "inf".
 
     Raises:
