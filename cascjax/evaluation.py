@@ -152,8 +152,8 @@ def evaluate(
     Args:
         policy: what to replay; models and groups are matched by name.
         table: the truth, and the estimates where the policy was fitted on such.
-        rows: the queries to look at; by default those the table's split, or that of the policy's
-            fit on this very table, leaves to evaluate on, else all.
+        rows: indices of the queries to look at, not a mask; by default those the table's split,
+            or that of the policy's fit on this very table, leaves to evaluate on, else all.
         resamples: of the bootstrap behind the intervals; 0 for none. A group of too few queries has
             none.
         confidence: of the intervals.

@@ -207,7 +207,8 @@ class Policy:
             quality: `[K]` or `[B, K]` quality as now believed: of the models that have run, as
                 seen of their answers; of the others, as expected.
             run: the models that have run.
-            cost: expected costs; by default the means of the queries fitted on.
+            cost: expected costs, in the first of `cost_units`; by default the means of the queries
+                fitted on.
         """
         quality = np.asarray(quality, np.float32)
         variance = np.where(run, np.float32(0), np.square(self.sigma))
@@ -226,7 +227,7 @@ class Policy:
         group: str | int | Sequence[str] | Int[np.ndarray, " B"] | None = None,
         more_costs: Mapping[str, Numbers] | None = None,
     ) -> int | Int[np.ndarray, " B"]:
-        """The model to run next, or `STOP`, -1; of one query, or of each in a batch.
+        """The model to run next, or `cascjax.strategies.STOP`, -1; of one query, or each of a batch.
 
         A rule that mixes settings draws one for each query, so a query must be given the same key
         at each of its steps, and a row of a batch the same place. Compiled once for each batch
