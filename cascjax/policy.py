@@ -227,7 +227,7 @@ class Policy:
         group: str | int | Sequence[str] | Int[np.ndarray, " B"] | None = None,
         more_costs: Mapping[str, Numbers] | None = None,
     ) -> int | Int[np.ndarray, " B"]:
-        """The model to run next, or `cascjax.strategies.STOP`, -1; of one query, or each of a batch.
+        """The model to run next, or `cascjax.strategies.STOP`, -1; of one query or of a batch.
 
         A rule that mixes settings draws one for each query, so a query must be given the same key
         at each of its steps, and a row of a batch the same place. Compiled once for each batch
