@@ -180,9 +180,8 @@ def _by_group(found: dict[str, float], groups: tuple[str, ...]) -> dict[str, dic
 @click.option(
     "--folds",
     type=click.IntRange(2, 100),
-    default=5,
-    show_default=True,
-    help="Of the cross-validation that decides whether tuning pays.",
+    help="Of the cross-validation that decides whether tuning pays; default: 20, or 5 for"
+    " cascade-routing.",
 )
 @click.option(
     "--resamples",
@@ -202,7 +201,7 @@ def tune(
     table: Path,
     strategy: str,
     budgets: str | None,
-    folds: int,
+    folds: int | None,
     resamples: int | None,
     estimates: str | None,
     noise: str | None,

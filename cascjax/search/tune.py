@@ -49,6 +49,9 @@ _MULTIPLIERS = 32
 _FEW = 8
 """The same where each is dear to simulate."""
 
+_FOLDS, _FEW_FOLDS = 20, 5
+"""Parts of a cross-validation, by default."""
+
 _RATE = 0.05
 """Of Adam, falling to 0 along a cosine; parameters are logarithms, or in units of sigma."""
 
@@ -102,6 +105,7 @@ class Tuned:
         offset: `[K]` added to quality estimates before a model has run.
         candidates: what was tried, the plain parameters first.
         chosen: which of them stands here: 0 where none did better than the plain parameters.
+        folds: parts of the cross-validation.
         n_queries: queries it was tuned on.
         seconds: wall time.
     """
@@ -115,6 +119,7 @@ class Tuned:
     offset: Float[np.ndarray, " K"]
     candidates: tuple[Candidate, ...]
     chosen: int
+    folds: int
     n_queries: int
     seconds: float
 
@@ -157,7 +162,7 @@ def tune(
     budgets: Float[np.ndarray, " P"],
     *,
     rows: Int[np.ndarray, " n"] | None = None,
-    folds: int = 5,
+    folds: int | None = None,
     seed: int = 0,
     journal: Journal | None = None,
     descend: bool = True,
@@ -171,7 +176,8 @@ def tune(
         estimator: estimates of all its queries.
         budgets: mean costs to tune for, in the table's cost unit.
         rows: the queries to tune on, by default all; of more than `SAMPLE` a sample is taken.
-        folds: parts of the cross-validation.
+        folds: parts of the cross-validation; by default 20, so that each part is judged by what
+            nearly all queries taught, or 5 where a strategy is dear to simulate.
         seed: of sample, folds and search.
         journal: where to keep what is found on the way, and go on from.
         descend: False to judge what the journal holds and search no further.
@@ -191,6 +197,8 @@ def tune(
     if not isinstance(estimator, Independent):
         raise CascjaxError("tuning needs independent estimates, supplied or noisy ones")
     rows = np.arange(table.n_queries) if rows is None else rows
+    if folds is None:
+        folds = _FEW_FOLDS if _is_dear(strategy) else min(_FOLDS, max(2, len(rows) // 8))
     if folds < 2 or len(rows) < 4 * folds:
         raise CascjaxError(
             f"{len(rows)} queries are too few to tune on with {folds} folds: give at least 2 folds"
@@ -226,6 +234,7 @@ def tune(
         offset=offset,
         candidates=tuple(candidates),
         chosen=chosen,
+        folds=folds,
         n_queries=len(problem.fold),
         seconds=time.perf_counter() - start,
     )
@@ -248,6 +257,11 @@ def searched(
     if isinstance(problem.strategy, InOrder):
         return _line_searches(problem)
     return _evolved(problem, search, seed)
+
+
+def _is_dear(strategy: Strategy) -> bool:
+    """Whether a strategy is tuned by simulating it over and over."""
+    return not isinstance(strategy, InOrder | Pandora)
 
 
 @dataclass(frozen=True)
@@ -304,7 +318,7 @@ class Problem:
         strategy = strategy.sized_for(beliefs)
         in_order = isinstance(strategy, InOrder)
         budgets = np.unique(budgets)
-        most = _MULTIPLIERS if in_order or isinstance(strategy, Pandora) else _FEW
+        most = _FEW if _is_dear(strategy) else _MULTIPLIERS
         if len(budgets) > most:
             budgets = budgets[np.linspace(0, len(budgets) - 1, most).round().astype(int)]
         single = mean_rows(part.cost)

@@ -50,7 +50,7 @@ def tune(
     strategy: str | Strategy,
     *,
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
-    folds: int = 5,
+    folds: int | None = None,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
     max_depth: int = 5,
@@ -70,7 +70,7 @@ def tune(
         strategy: thresholding, cascading, cascade-routing or pandora; or a strategy.
         budgets: mean costs wanted, in the table's cost unit, or how many, spread from the
             cheapest to the dearest single model; by default ten between neighbours on their hull.
-        folds: parts of the cross-validation.
+        folds: parts of the cross-validation, see `cascjax.search.tune.tune`.
         estimates: "supplied" or "noisy"; by default what the table supplies, else noisy.
         noise: level of noisy estimates.
         max_depth: models cascade routing runs on one query at most, where it is named.
@@ -128,7 +128,8 @@ def tune(
         n_fit=len(ready.fit_rows),
         n_evaluate=len(ready.evaluate_rows),
         settings={
-            "strategy": kind.name, "estimates": ready.source.kind, "folds": folds, "seed": seed,
+            "strategy": kind.name, "estimates": ready.source.kind, "folds": found.folds,
+            "seed": seed,
         } | ({"noise": noise} if ready.source.kind == "noisy" else {}),
         resamples=resamples,
         confidence=confidence,
@@ -136,7 +137,7 @@ def tune(
     )  # fmt: skip
     best = found.candidates[found.chosen]
     record = {
-        "n_fit": len(ready.fit_rows), "tuned": best.name, "folds": folds,
+        "n_fit": len(ready.fit_rows), "tuned": best.name, "folds": found.folds,
         "gain": best.gain, "error": best.error,
     }  # fmt: skip
     made = policies(
