@@ -270,3 +270,31 @@ def test_a_matrix_that_is_no_covariance_is_refused() -> None:
     matrix[5, 0, 2] = 0
     with pytest.raises(CascjaxError, match="of model 'a' and model 'c' of query 5 is 0 one way"):
         check_estimator(Correlated(matrix), table)
+
+
+# Corrected.
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one sigma for all", "one a query"])
+def test_corrections_touch_what_is_believed_before_a_model_has_run(shared: bool) -> None:
+    rng = np.random.default_rng(0)
+    ante, post, cost = rng.random((3, 6, K)).astype(np.float32)
+    sigma = rng.random((1 if shared else 6, K)).astype(np.float32)
+    estimator = Independent(ante, post, sigma, cost, cost + 1)
+    found = estimator.corrected(np.array([0.5, 1.0, 2.0]), np.array([0.25, 0.0, -1.0]))
+    run = np.zeros((6, K), bool)
+    run[::2, 1:] = True
+    before, after = (of(jax.numpy.asarray(run)) for of in (estimator, found))
+    wanted = np.where(run, post, ante + np.array([0.25, 0, -1], np.float32))
+    np.testing.assert_allclose(after.quality, wanted, rtol=1e-6)
+    wanted = np.where(run, 0, (sigma * np.array([0.5, 1, 2], np.float32)) ** 2)
+    np.testing.assert_allclose(after.covariance, wanted, rtol=1e-6)
+    np.testing.assert_array_equal(after.cost, before.cost)
+    assert found.sigma.shape == sigma.shape
+    for column in (found.quality_ante, found.sigma):
+        assert column.dtype == np.float32
+    # None are none, and the estimator given is as it was.
+    same = estimator.corrected(np.ones(K), np.zeros(K))
+    np.testing.assert_array_equal(same.quality_ante, ante)
+    np.testing.assert_array_equal(same.sigma, sigma)
+    np.testing.assert_array_equal(estimator.quality_ante, ante)

@@ -16,7 +16,7 @@ from cascjax import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, truth
 from cascjax.metrics import budgets, upper_hull
-from cascjax.search.budget import fit_budgets, simulate_settings
+from cascjax.search.budget import fit_budgets, fit_settings, mix, simulate_settings
 from cascjax.search.frontier import Frontier, compare, frontier, study
 from cascjax.strategies import (
     STRATEGIES,
@@ -24,6 +24,7 @@ from cascjax.strategies import (
     Mixing,
     Routing,
     Strategy,
+    Thresholding,
 )
 from cascjax.table import Table
 
@@ -369,3 +370,56 @@ def test_compare_refuses_what_it_does_not_know(arguments: dict[str, Any], says: 
     keywords: dict[str, Any] = {"strategies": ["mixing"]} | arguments
     with pytest.raises(CascjaxError, match=says):
         compare(table, **keywords)
+
+
+# Settings given.
+
+
+def test_neighbours_are_mixed_by_hand() -> None:
+    # Out of order in cost: 1, 4, 2, 6; the pairs 1-4, 4-2 and 2-6 are neighbours.
+    pool = np.array([[10.0, 11, 12, 13], [1, 4, 2, 6], [0.1, 0.4, 0.3, 0.9]])
+    fit = mix(pool, np.array([0.5, 1, 1.5, 3, 5, 6, 7]))
+    assert fit.reach.tolist() == [-1, 0, 0, 0, 0, 0, 1]
+    # At 3: 1-4 gives 0.3, 4-2 gives 0.35 and 2-6 gives 0.45.
+    np.testing.assert_allclose(fit.cost, [1, 1, 1.5, 3, 5, 6, 6])
+    np.testing.assert_allclose(fit.quality, [0.1, 0.1, 0.15, 0.45, 0.75, 0.9, 0.9])
+    np.testing.assert_allclose(fit.gamma[2:5], [1 / 6, 1 / 4, 3 / 4])
+    assert fit.parameters[2:5].tolist() == [[10, 11], [12, 13], [12, 13]]
+    assert fit.parameters[[0, -1]].tolist() == [[10, 10], [13, 13]]
+    assert (fit.cheapest, fit.dearest, fit.best) == (1, 6, 0.9)
+    # A dear neighbour that comes first is still the second of the two.
+    assert mix(pool[:, 1:3], np.array([3.5])).parameters.tolist() == [[12, 11]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_other_two_of_the_settings_given_mix_to_more(seed: int) -> None:
+    table, estimator = world(seed)
+    given = np.random.default_rng(seed).uniform(0.1, 1.0, (12, K - 1))
+    rows = np.arange(0, N, 2)
+    means = simulate_settings(Thresholding(), given, estimator, table, rows=rows)
+    cost, quality = np.asarray(means.cost), np.asarray(means.quality)
+    top = cost[quality.argmax()]
+    asked = np.linspace(cost.min(), top, 9)
+    fit = fit_settings(Thresholding(), given, estimator, table, asked, rows=rows)
+    for at, budget in enumerate(asked.tolist()):
+        best = -np.inf
+        for i in range(12):
+            for j in range(12):
+                if cost[i] <= budget <= cost[j]:
+                    share = (budget - cost[i]) / max(cost[j] - cost[i], 1e-12)
+                    best = max(best, (1 - share) * quality[i] + share * quality[j])
+        assert fit.quality[at] == pytest.approx(best, abs=1e-9)
+        assert fit.cost[at] == pytest.approx(budget, rel=1e-9)
+    assert (fit.reach == 0).all()
+    assert fit.parameters.shape == (9, 2, K - 1)
+    # Both are of those given, and mix to what is said.
+    place = [(fit.parameters[:, side, None] == given).all(-1).argmax(1) for side in (0, 1)]
+    np.testing.assert_array_equal(given[place[1]], fit.parameters[:, 1])
+    for of, said in ((cost, fit.cost), (quality, fit.quality)):
+        np.testing.assert_allclose(
+            (1 - fit.gamma) * of[place[0]] + fit.gamma * of[place[1]], said, rtol=1e-9
+        )
+    # What costs more than the best setting buys nothing: the best stands.
+    beyond = fit_settings(Thresholding(), given, estimator, table, np.array([9.0]), rows=rows)
+    assert beyond.reach.tolist() == [1]
+    assert beyond.quality[0] == pytest.approx(quality.max())

@@ -16,7 +16,7 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
 from cascjax.search import budget
 from cascjax.search.frontier import study
-from cascjax.simulate import Totals, totals
+from cascjax.simulate import Totals, query_spends, totals
 from cascjax.strategies import Pandora, Routing, Strategy, Thresholding
 from cascjax.table import Table
 
@@ -236,3 +236,31 @@ def test_sorting_in_place_leaves_shared_columns_right() -> None:
         np.testing.assert_allclose(found.quality, [[0.8, 0.2], [0.6, 0.4]], rtol=1e-6)
         np.testing.assert_array_equal(found.quality_post, found.quality)
         np.testing.assert_array_equal(found.cost, cost[:, ::-1])
+
+
+# Query by query.
+
+
+@pytest.mark.parametrize("rows", [None, np.array([5, 0, 5, MANY - 1])], ids=["all", "some"])
+@pytest.mark.parametrize("kind", [Thresholding(), Pandora()], ids=lambda kind: kind.name)
+def test_each_query_spends_what_was_run(
+    kind: Strategy, rows: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    ante, post, quality, cost = rng.random((4, MANY, K)).astype(np.float32)
+    estimator = Independent(ante, post, np.full((1, K), 0.3, np.float32), cost, cost)
+    settings = np.array([0.01, 0.3, 0.6, 2.0])
+    monkeypatch.setattr(simulate, "_block_floats", lambda: 64 * 32)  # blocks, and a part of one
+    spent, got = query_spends(kind, settings, estimator, quality, cost, rows=rows)
+    some = np.arange(MANY) if rows is None else rows
+    assert spent.shape == got.shape == (4, len(some))
+    step = jax.jit(simulate.rollout, static_argnums=0)
+    for at, setting in enumerate(settings):
+        went = step(kind, jnp.float32(setting), estimator, jnp.zeros((MANY, K), bool))
+        run, answer = np.asarray(went.run)[some], np.asarray(went.answer)[some]
+        np.testing.assert_allclose(spent[at], (run * cost[some]).sum(-1), rtol=1e-6)
+        np.testing.assert_array_equal(got[at], quality[some, answer])
+    sums = totals(kind, settings, estimator, quality, cost, rows=rows)
+    np.testing.assert_allclose(spent.sum(1, dtype=float), sums.cost, rtol=1e-5)
+    np.testing.assert_allclose(got.sum(1, dtype=float), sums.quality, rtol=1e-5)
+    assert len(np.unique(spent.mean(1))) > 1  # else any rows would do

@@ -4,6 +4,7 @@ Also journals: an interrupt loses nothing, and no file of another search is take
 """
 
 import functools
+import io
 import itertools
 import os
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from cascjax.metrics import budgets as default_budgets
 from cascjax.search import tune as tuning
 from cascjax.search.budget import Fit, fit_budgets
 from cascjax.search.journal import Journal
-from cascjax.search.tune import Problem, Steps, Tuned, searched, tune
+from cascjax.search.tune import Problem, Steps, Tuned, searched
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
@@ -43,10 +44,16 @@ World = tuple[Table, Independent]
 
 ROUTER = CascadeRouting(max_depth=2)
 
-KINDS = [Thresholding(), Cascading(), ROUTER, Pandora()]
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in (Cascading(), ROUTER)]
+"""What takes longest to compile, and differs little from what does not."""
+
+KINDS = [Thresholding(), Pandora(), SLOW[0], ROUTER]
 
 N = 120
 """Queries of most searches: the same, so that each compiles once."""
+
+tune = functools.partial(tuning.tune, folds=5)
+"""For the same reason always in as many folds."""
 
 BUDGETS = np.array([0.06, 0.12, 0.2])
 """Between the mean costs of the models below, 0.02 and 0.4 but for chance."""
@@ -206,6 +213,27 @@ def test_no_other_cut_of_one_step_is_better(kind: Strategy, world: World) -> Non
         assert (best < before + 1e-4).mean() < 1
 
 
+@pytest.mark.xfail(strict=True, reason="no price is below a limit of 0, but one is searched for")
+def test_what_never_goes_on_is_not_counted_on() -> None:
+    table, estimator = calibrated(24, 2, 4)
+    hopeless = np.asarray(estimator.quality_ante).copy()
+    hopeless[:12, 1] = -2  # before it has run: at no price do these queries go on
+    quality = table.quality + np.array([0, 2], np.float32)  # and would get the best
+    problem = Problem.of(
+        Cascading(),
+        replace(table, quality=quality),
+        replace(estimator, quality_ante=hopeless),
+        np.array([5.0]),  # beyond all costs: mu is 0
+        rows=np.arange(24),
+    )
+    limit = np.asarray(Cascading(panels=0).limits(problem.estimator))
+    assert (limit[0] == 0).sum() == 12
+    line = tuning._to_line(Cascading(), limit)
+    theta = vars(searched(problem)[-1])["theta"][-1]
+    # Where the search goes on a policy does.
+    np.testing.assert_array_equal(theta < line, np.exp(theta) < limit)
+
+
 def test_part_of_the_way_lies_between_the_plain_parameters_and_the_best() -> None:
     table, estimator = HARD
     problem = Problem.of(Thresholding(), table, estimator, BUDGETS, rows=np.arange(N), folds=5)
@@ -312,7 +340,7 @@ def bought(
     return chosen
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [Thresholding(), Pandora(), *SLOW], ids=lambda kind: kind.name)
 def test_gains_are_those_of_a_cross_validation_by_hand(kind: Strategy) -> None:
     n, folds, world = N, 5, HARD
     table, estimator = world
@@ -370,15 +398,7 @@ def beside(found: Tuned, world: World, fresh: World) -> np.ndarray:
     return of_tuned[1] - of_plain[1] - found.multiplier * (of_tuned[0] - of_plain[0])
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        Thresholding(),
-        Pandora(),
-        *(pytest.param(k, marks=pytest.mark.slow) for k in (Cascading(), ROUTER)),
-    ],
-    ids=lambda kind: kind.name,
-)
+@pytest.mark.parametrize("kind", [Thresholding(), Pandora(), *SLOW], ids=lambda kind: kind.name)
 def test_where_plain_parameters_are_good_nothing_much_worse_is_taken(kind: Strategy) -> None:
     lost = []
     for seed in range(4):
@@ -482,8 +502,11 @@ def assert_alike(found: Tuned, other: Tuned, tolerance: float, unit: float = 1) 
     close = functools.partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance)
     close(found.budget * unit, other.budget)
     close(found.multiplier / unit, other.multiplier)
-    close([c.gain for c in found.candidates], [c.gain for c in other.candidates])
-    close([c.error for c in found.candidates], [c.error for c in other.candidates])
+    # One query of 120 that falls the other way moves a mean of qualities by 0.003 or so.
+    flip = 3e-3 if tolerance else 0
+    for name in ("gain", "error"):
+        both = [[getattr(c, name) for c in of.candidates] for of in (found, other)]
+        np.testing.assert_allclose(*both, rtol=0, atol=flip)
     assert found.chosen == other.chosen
     close(found.scale, other.scale)
     close(found.offset, other.offset)
@@ -631,26 +654,27 @@ def test_a_finished_search_is_not_run_again(
     Journal(path).remove()  # none is there: as good
 
 
-OTHERS: list[tuple[str, Callable[[World], World], dict]] = [
-    ("seed", lambda world: world, {"seed": 1}),
-    ("folds", lambda world: world, {"folds": 4}),
-    ("budgets", lambda world: world, {"budgets": BUDGETS + 0.001}),
-    ("rows", lambda world: world, {"rows": np.arange(1, N)}),
-    ("strategy", lambda world: world, {"strategy": ROUTER}),
-    ("table", lambda world: (calibrated(N, 3, 10)[0], world[1]), {}),
-    ("estimates", lambda world: (world[0], calibrated(N, 3, 9)[1]), {}),
-    (
-        "one number",
-        lambda world: (
-            replace(world[0], quality=world[0].quality + np.eye(N, 3, dtype="f")),
-            world[1],
-        ),
-        {},
-    ),
-]  # fmt: skip
+def swapped(world: World) -> World:
+    """Two queries' qualities in each other's place: all sums stay."""
+    table, estimator = world
+    return replace(table, quality=table.quality[[1, 0, *range(2, N)]]), estimator
 
 
-@pytest.mark.parametrize(("other", "more"), [c[1:] for c in OTHERS], ids=[c[0] for c in OTHERS])
+UNSEEN = pytest.mark.xfail(strict=True, reason="a search is told by sums over its table")
+
+OTHERS = [
+    pytest.param(lambda world: world, {"seed": 1}, id="seed"),
+    pytest.param(lambda world: world, {"folds": 4}, id="folds"),
+    pytest.param(lambda world: world, {"budgets": BUDGETS + 0.001}, id="budgets"),
+    pytest.param(lambda world: world, {"rows": np.arange(1, N)}, id="rows"),
+    pytest.param(lambda world: world, {"strategy": ROUTER}, id="strategy"),
+    pytest.param(lambda world: (calibrated(N, 3, 10)[0], world[1]), {}, id="table"),
+    pytest.param(lambda world: (world[0], calibrated(N, 3, 9)[1]), {}, id="estimates"),
+    pytest.param(swapped, {}, id="two queries", marks=UNSEEN),
+]
+
+
+@pytest.mark.parametrize(("other", "more"), OTHERS)
 def test_a_journal_of_another_search_is_refused(
     other: Callable[[World], World], more: dict, tmp_path: Path
 ) -> None:
@@ -666,29 +690,42 @@ def test_a_journal_of_another_search_is_refused(
     assert path.read_bytes() == before
 
 
-def damages() -> dict[str, Callable[[bytes], bytes]]:
-    def flipped(at: float) -> Callable[[bytes], bytes]:
-        def one(whole: bytes) -> bytes:
-            place = int(at * len(whole))
-            return whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :]
-
-        return one
-
-    return {
-        "empty": lambda whole: b"",
-        "a byte": lambda whole: whole[:1],
-        "half": lambda whole: whole[: len(whole) // 2],
-        "but its end": lambda whole: whole[:-1],
-        "text": lambda whole: b"not a journal\n",
-        "a byte flipped": flipped(0.3),
-    }
+def flipped(whole: bytes, place: int) -> bytes:
+    return whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :]
 
 
-@pytest.mark.parametrize("damage", damages())
-def test_a_damaged_journal_is_refused_in_one_line(damage: str, tmp_path: Path) -> None:
+def array_file(_: bytes) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+NO_LINE = pytest.mark.xfail(strict=True, reason="NotImplementedError and TypeError pass through")
+
+DAMAGES = [
+    pytest.param(lambda whole: b"", id="empty"),
+    pytest.param(lambda whole: whole[:1], id="a byte"),
+    pytest.param(lambda whole: whole[: len(whole) // 2], id="half"),
+    pytest.param(lambda whole: whole[:-1], id="but its end"),
+    pytest.param(lambda whole: b"not a journal\n", id="text"),
+    pytest.param(
+        lambda whole: flipped(whole, whole.index(b"\x93NUMPY") + 130), id="a byte flipped"
+    ),
+    # In the directory at the end of the file: how its first member is compressed.
+    pytest.param(
+        lambda whole: flipped(whole, whole.index(b"PK\x01\x02") + 10), id="method", marks=NO_LINE
+    ),
+    pytest.param(array_file, id="one array", marks=NO_LINE),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_journal_is_refused_in_one_line(
+    damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     path = tmp_path / "journal"
     interrupted(Pandora(), path, 5)
-    path.write_bytes(damages()[damage](path.read_bytes()))
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(CascjaxError, match="damaged") as caught:
         tune(Pandora(), *HARD, BUDGETS, journal=Journal(path))
     assert str(caught.value) == f"{path} is damaged: remove it to begin the search anew"
@@ -735,8 +772,8 @@ REFUSED = [
     pytest.param({"strategy": Mixing()}, "nothing to tune", id="mixing"),
     pytest.param({"folds": 1}, "at least 2 folds", id="one fold"),
     pytest.param({"folds": 0}, "at least 2 folds", id="no folds"),
-    pytest.param({"rows": FEW, "folds": 2}, "7 queries are too few .* fold, 8$", id="few"),
-    pytest.param({"folds": 31}, "120 queries are too few .* 124$", id="many folds"),
+    pytest.param({"rows": FEW, "folds": 2}, r"^7 queries are too few .*\b8\b", id="few"),
+    pytest.param({"folds": 31}, r"^120 queries are too few .*\b124\b", id="many folds"),
     pytest.param({"budgets": np.zeros(0)}, "at least one budget", id="no budgets"),
     pytest.param({"budgets": np.array([0.1, np.nan])}, "all of them finite", id="nan"),
     pytest.param({"budgets": np.array([np.inf])}, "all of them finite", id="infinite"),
@@ -764,7 +801,7 @@ NO_STEP = pytest.mark.xfail(
     raises=TypeError, strict=True, reason="cascading has a price for no step, and no row of them"
 )
 
-ONE = [Thresholding(), Pandora(), pytest.param(Cascading(), marks=NO_STEP)]
+ONE = [Thresholding(), pytest.param(Cascading(), marks=NO_STEP)]
 
 
 @pytest.mark.parametrize("kind", ONE, ids=lambda kind: kind.name)
@@ -806,7 +843,7 @@ class Setting:
 
     def tuned(self, kind: Strategy) -> float:
         table, estimator = self.world
-        found = tune(kind, table, estimator, self.budgets(self.fit), rows=self.fit)
+        found = tuning.tune(kind, table, estimator, self.budgets(self.fit), rows=self.fit)
         fit = found.fit(estimator, table, self.budgets(self.evaluate), rows=self.fit)
         return self.area(kind, fit, found.estimator(estimator))
 
