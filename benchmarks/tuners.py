@@ -349,31 +349,25 @@ def ours(problem: Problem, box: Box) -> tuple[Float[np.ndarray, "P D"], float]:
     if isinstance(problem.strategy, InOrder):
         theta = cast(Steps, guesses[-1]).theta[-1]
         return theta, 0.0
-    truths = (problem.quality, problem.cost)
-    points, spends = [box.plain], []
+    truths, plain = (problem.quality, problem.cost), box.plain
     if isinstance(problem.strategy, Pandora):
         sigma = np.sqrt(np.mean(np.square(problem.estimator.sigma), axis=0))
-        candidates = [box.plain]
-        spends = [(problem.spent, problem.got)]
-        prices = log_price(problem.family)
-        shifts = [np.zeros(2 * len(sigma))]
+        shifts, spends = [np.zeros(2 * len(sigma))], [(problem.spent, problem.got)]
         for guess in cast(Sequence[Corrections], guesses):
             scale, offset = guess.scale[-1], guess.offset[-1]
             corrected = problem.estimator.corrected(scale, offset)
             spends.append(query_spends(problem.strategy, problem.family, corrected, *truths))
             shifts.append(np.concatenate([np.log(scale), offset / sigma]))
-        candidates = np.stack([np.column_stack([np.tile(s, (len(prices), 1)), prices])
-                               for s in shifts])  # fmt: skip
-        worth = np.stack([worths(problem, *of) for of in spends], axis=1)  # [P, C, L]
-        flat = worth.reshape(len(worth), -1).argmax(1)
-        found = candidates.reshape(-1, candidates.shape[-1])[flat]
-        return found, float(np.abs(np.stack(shifts)).max())
-    points += [cast(Steps, guess).theta[-1] for guess in guesses]
-    settings = np.exp(np.concatenate(points))
+        worth = np.concatenate([worths(problem, *of) for of in spends], axis=1)
+        which, price = np.divmod(worth.argmax(1), len(problem.family))
+        found = np.column_stack([np.stack(shifts)[which], log_price(problem.family[price])])
+        return found, float(np.abs(shifts).max())
+    points = np.stack([plain, *(cast(Steps, guess).theta[-1] for guess in guesses)])
+    settings = np.exp(points.reshape(-1, points.shape[-1]))
     spent, got = query_spends(problem.strategy, settings, problem.estimator, *truths)
-    worth = worths(problem, spent, got).reshape(len(box.plain), len(points), -1)
-    own = worth[np.arange(len(worth)), :, np.arange(len(worth))]
-    return np.stack(points)[own.argmax(1), np.arange(len(own))], 0.0
+    each = np.arange(len(plain))
+    own = worths(problem, spent, got).reshape(len(plain), len(points), -1)[each, :, each]
+    return points[own.argmax(1), each], 0.0
 
 
 def worths(problem: Problem, spent: np.ndarray, got: np.ndarray) -> Float[np.ndarray, "P L"]:
@@ -580,22 +574,30 @@ def facts(device: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def reached(rows: list[dict[str, Any]], peer: str) -> str:
     """In how many settings ours is as good as a peer, and in a hundredth of its time."""
-    head = ["strategy", "settings", "worth as high", "time 1/100", "both", "ratio, least",
-            "median", "most", "ratio of whole tune, median"]  # fmt: skip
+    head = ["strategy", "settings", "worth as high", "quality, fit", "quality, evaluate",
+            "time 1/100", "worth and time", "ratio, least", "median", "most",
+            "of whole tune, median"]  # fmt: skip
     body = []
     for name in dict.fromkeys(row["strategy"] for row in rows):
         mine = [row for row in rows if row["strategy"] == name and peer in row["tuners"]]
         if not mine:
             continue
-        good = np.array([r["tuners"]["ours"]["worth"] >= r["tuners"][peer]["worth"] - ALIKE
-                         for r in mine])  # fmt: skip
-        ratio = np.array([ratio_of(r, peer) for r in mine])
-        whole = [r["tuners"][peer]["seconds"] / r["tune"] for r in mine if r["tune"]]
+        worth, fit, evaluate = (
+            np.array([as_good(row, peer, value) for row in mine])
+            for value in ("worth", "quality_fit", "quality_evaluate")
+        )
+        ratio = np.array([ratio_of(row, peer) for row in mine])
+        whole = [row["tuners"][peer]["seconds"] / row["tune"] for row in mine if row["tune"]]
         fast = ratio >= 100
-        counts = [f"{int(of.sum())}" for of in (good, fast, good & fast)]
-        ratios = [number(float(of)) for of in (ratio.min(), np.median(ratio), ratio.max())]
-        body.append([name, str(len(mine)), *counts, *ratios, number(float(np.median(whole)))])
+        counts = [str(int(of.sum())) for of in (worth, fit, evaluate, fast, worth & fast)]
+        of_time = (ratio.min(), np.median(ratio), ratio.max(), np.median(whole))
+        body.append([name, str(len(mine)), *counts, *(number(float(of)) for of in of_time)])
     return table(head, body)
+
+
+def as_good(row: dict[str, Any], peer: str, value: str) -> bool:
+    """Whether ours is at least a peer's."""
+    return row["tuners"]["ours"][value] >= row["tuners"][peer][value] - ALIKE
 
 
 def ratio_of(row: dict[str, Any], peer: str) -> float:
