@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cascjax.search.fit import fit
     from cascjax.search.frontier import Frontier, Study, compare
     from cascjax.search.tuned import Tuning, tune
-    from cascjax.strategies import STRATEGIES, strategy
+    from cascjax.strategies import STOP, STRATEGIES, strategy
     from cascjax.table import Table
 
 __version__ = "0.1.0"
@@ -34,12 +34,14 @@ _HOMES = {
     "compare": "cascjax.search.frontier",
     "Tuning": "cascjax.search.tuned",
     "tune": "cascjax.search.tuned",
+    "STOP": "cascjax.strategies",
     "STRATEGIES": "cascjax.strategies",
     "strategy": "cascjax.strategies",
     "Table": "cascjax.table",
 }
 
 __all__ = [
+    "STOP",
     "STRATEGIES",
     "CascjaxError",
     "Evaluation",

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cascjax import __version__
 from cascjax.errors import CascjaxError, unknown_name
@@ -210,7 +210,12 @@ class Policy:
             cost: expected costs, in the first of `cost_units`; by default the means of the queries
                 fitted on.
         """
-        quality = np.asarray(quality, np.float32)
+        quality, k = np.asarray(quality, np.float32), len(self.models)
+        if quality.shape[-1:] != (k,) or quality.ndim > 2 or np.shape(run) != quality.shape:
+            raise CascjaxError(
+                f"quality of {_shape(quality)} and run of {_shape(run)} must both be [{k}], a"
+                f" number a model, or [B, {k}]"
+            )
         variance = np.where(run, np.float32(0), np.square(self.sigma))
         if cost is None:
             cost = np.broadcast_to(self.mean_costs[0], quality.shape)
@@ -222,7 +227,7 @@ class Policy:
         self,
         estimates: Estimates,
         run: Ran,
-        key: Array | int | None = None,
+        key: Array | int | Sequence[int] | Int[np.ndarray, " B"] | None = None,
         *,
         group: str | int | Sequence[str] | Int[np.ndarray, " B"] | None = None,
         more_costs: Mapping[str, Numbers] | None = None,
@@ -236,8 +241,9 @@ class Policy:
         Args:
             estimates: as `estimates` makes them, of one query or of B; not corrected.
             run: `[K]` or `[B, K]` the models that have run.
-            key: a JAX random key, or a whole number such as the query's own; a batch draws one
-                number a row from it. May be left out where no rule mixes settings.
+            key: a JAX random key, or a whole number such as the query's own. Of a batch one a
+                row, which draws what it would for that query alone; or one for all, from which
+                each row draws by its place. May be left out where no rule mixes settings.
             group: the query's group, or one a row: names, or places in `groups`, -1 for none.
                 Names without a rule of their own fall under the default.
             more_costs: expected further costs by name, shaped as the estimates; by default the
@@ -278,11 +284,19 @@ class Policy:
                     " of its steps"
                 )
             key = 0
+        chosen_by: Any = key
         if isinstance(key, int | np.integer):
-            key = np.uint32(int(key) & 0xFFFFFFFF)  # pyright: ignore[reportAssignmentType]
+            chosen_by = np.uint32(int(key) & 0xFFFFFFFF)
+        elif not isinstance(key, jax.Array):
+            chosen_by = _keys_of(np.asarray(key, np.int64).astype(np.uint32))
+        typed = jnp.issubdtype(chosen_by.dtype, jax.dtypes.prng_key)
+        if typed and chosen_by.shape not in ((), batch):
+            raise CascjaxError(
+                f"{chosen_by.shape[0]} keys do not fit run of {_shape(run)}: give one a row"
+            )
         which = None if group is None else self.rule_of(group, batch)
         chosen = _decided(
-            self.strategy, self._on_device, quality, covariance, cost, costs, run, key, which
+            self.strategy, self._on_device, quality, covariance, cost, costs, run, chosen_by, which
         )
         return np.asarray(chosen) if batch else int(chosen[0])
 
@@ -599,7 +613,8 @@ def _decided(
     place = jnp.zeros(n, jnp.int32) if which is None else which.reshape(n)
     draw = jnp.zeros(n)
     if rules.upto.shape[1] > 1:
-        draw = jax.random.uniform(key, (n,))
+        # A key a row draws what it would for its query alone.
+        draw = jax.vmap(_drawn)(key) if key.ndim else jax.random.uniform(key, (n,))
     setting = jnp.sum(draw[:, None] >= rules.upto[place], axis=-1)
     rows = {
         "parameters": rules.parameters[place, setting],
@@ -631,6 +646,15 @@ def _decided(
     if n <= at_once:
         return jax.vmap(one)(rows)
     return jax.lax.map(one, rows, batch_size=at_once)
+
+
+@jax.jit
+def _keys_of(numbers: UInt32[Array, " B"] | UInt32[np.ndarray, " B"]) -> Array:
+    return jax.vmap(jax.random.key)(numbers)
+
+
+def _drawn(key: Array) -> Float[Array, ""]:
+    return jax.random.uniform(key, (1,))[0]
 
 
 @functools.partial(jax.jit, static_argnums=0)

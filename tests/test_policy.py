@@ -454,3 +454,27 @@ def test_thresholding_answers_with_the_last_model_run() -> None:
     of = policy(Thresholding())
     run = np.array([[True, True, False, False]])
     assert of.answer(of.estimates(np.array([[0.9, 0.1, 0.5, 0.5]]), run), run) == [1]
+
+
+def test_a_key_a_row_draws_what_it_would_for_the_query_alone() -> None:
+    policy = Policy(
+        strategy=Routing(), models=("a", "b"), sigma=np.ones(2), mean_costs=np.ones((1, 2)),
+        rule=Rule(np.array([0.0, 100.0]), np.array([0.5, 0.5])),
+    )  # fmt: skip
+    quality = np.tile(np.array([0.1, 0.9], np.float32), (32, 1))
+    run = np.zeros(quality.shape, bool)
+    cost = np.tile(np.array([0.1, 1.0], np.float32), (32, 1))
+    batch = policy.next_model(policy.estimates(quality, run, cost), run, np.arange(32))
+    alone = [
+        policy.next_model(policy.estimates(quality[i], run[i], cost[i]), run[i], i)
+        for i in range(32)
+    ]
+    np.testing.assert_array_equal(batch, alone)
+    assert 4 < sum(alone) < 28
+    keys = jax.vmap(jax.random.key)(np.arange(32, dtype=np.uint32))
+    again = policy.next_model(policy.estimates(quality, run, cost), run, keys)
+    np.testing.assert_array_equal(again, alone)
+    with pytest.raises(CascjaxError, match="3 keys do not fit"):
+        policy.next_model(policy.estimates(quality, run, cost), run, np.arange(3))
+    with pytest.raises(CascjaxError, match="must both be"):
+        policy.estimates([0.1, 0.2, 0.3], np.zeros(2, bool))

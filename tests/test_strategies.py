@@ -605,7 +605,6 @@ def test_softened_choices_harden_as_they_cool() -> None:
     assert max(left[-1]) < 1e-4 < 0.02 < min(left[0])
 
 
-@pytest.mark.xfail(strict=True, reason="a model that answers with its z in hand is run by half")
 def test_the_softened_model_that_answers_has_run() -> None:
     estimator = drawn(QUERIES, K)
     hard = swept(Pandora(), float32(SOFT), estimator)

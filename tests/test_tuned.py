@@ -259,7 +259,12 @@ def test_an_interrupt_keeps_the_best_so_far_and_goes_on(
     assert (out / "journal.npz").exists()
     assert len(list(out.glob("policy-*.json"))) == 4
     kept = json.loads((out / "summary.json").read_text())["tuned"]["candidates"]
-    assert [c["name"] for c in kept] == ["plain", "5 steps", "10 steps", "20 steps"]
+    assert [c["name"] for c in kept] == [
+        "plain",
+        "5 gradient steps",
+        "10 gradient steps",
+        "20 gradient steps",
+    ]
 
     monkeypatch.setattr(Journal, "save", save)
     assert tuned(world, out).exit_code == 0
@@ -312,3 +317,11 @@ def test_a_journal_of_other_settings_or_damaged_is_refused(world: Path, tmp_path
         assert result.exit_code == 2
         assert says in result.output
         (tmp_path / "journal.npz").write_bytes(b"PK\x03\x04 and no more")
+
+
+def test_the_policy_of_a_budget(found: cascjax.Tuning) -> None:
+    low, high = found.budgets[1:3]
+    assert found.policy(low) is found.policies[1]
+    assert found.policy((low + high) / 2) is found.policies[1]
+    with pytest.raises(CascjaxError, match="no policy keeps within"):
+        found.policy(found.budgets[0] / 2)

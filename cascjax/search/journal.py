@@ -1,7 +1,9 @@
 """A search that survives an interrupt: what it held after so many steps, in one file."""
 
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,12 @@ import numpy as np
 
 from cascjax.errors import CascjaxError
 from cascjax.io.files import atomic_write, one_line
+
+_DAMAGE = (
+    ValueError, TypeError, AttributeError, KeyError, EOFError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""What NumPy and zipfile raise of bytes that are not what was written."""
 
 
 class Journal:
@@ -40,7 +48,7 @@ class Journal:
                 with one_line(f"cannot read {self._path}"), open(self._path, "rb") as file:
                     arrays = np.load(file)
                     kept = {name: arrays[name] for name in arrays.files}
-            except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+            except _DAMAGE as error:
                 if isinstance(error, CascjaxError):
                     raise
                 raise CascjaxError(

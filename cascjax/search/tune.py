@@ -18,6 +18,7 @@ plain parameters only where it does better on the queries that the fold left out
 """
 
 import functools
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -196,13 +197,17 @@ def tune(
         )
     if not isinstance(estimator, Independent):
         raise CascjaxError("tuning needs independent estimates, supplied or noisy ones")
+    if table.n_models < 2:
+        raise CascjaxError("a single model leaves nothing to tune: bring another")
     rows = np.arange(table.n_queries) if rows is None else rows
     if folds is None:
         folds = _FEW_FOLDS if _is_dear(strategy) else min(_FOLDS, max(2, len(rows) // 8))
-    if folds < 2 or len(rows) < 4 * folds:
+    if folds < 2:
+        raise CascjaxError(f"the cross-validation needs at least 2 folds, not {folds}")
+    if len(rows) < 4 * folds:
         raise CascjaxError(
-            f"{len(rows)} queries are too few to tune on with {folds} folds: give at least 2 folds"
-            f" and 4 queries a fold, {4 * max(folds, 2)}"
+            f"{len(rows)} queries are too few to tune on with {folds} folds: ask for fewer, or give"
+            f" at least 4 queries a fold, {4 * folds}"
         )
     if not len(budgets) or not np.all(np.isfinite(budgets)):
         raise CascjaxError("tuning needs at least one budget, and all of them finite")
@@ -352,10 +357,11 @@ class Problem:
 
     def fingerprint(self, seed: int) -> str:
         """What a search on this problem can be told by."""
-        sums = [of.astype(np.float64).sum() for of in (self.quality, self.cost, self.budgets)]
-        beliefs = [np.asarray(leaf, np.float64).sum() for leaf in jax.tree.leaves(self.estimator)]
+        digest = hashlib.sha256()
+        for of in (self.quality, self.cost, self.budgets, *jax.tree.leaves(self.estimator)):
+            digest.update(np.asarray(of).tobytes())
         shape = (*self.plain.shape, len(self.fold), seed)
-        return repr((self.strategy, shape, *map(float, sums + beliefs)))
+        return f"{self.strategy} {shape} {digest.hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -610,7 +616,7 @@ def _corrections(problem: Problem, search: Any, seed: int) -> list[Corrections]:
     start = (none, none, jnp.asarray(problem.plain[..., 0], jnp.float32))
     sigma = np.asarray(_deviation(problem.estimator))
     return [
-        Corrections(f"{stop} steps", scale=np.exp(log_scale), offset=shift * sigma)
+        Corrections(f"{stop} gradient steps", scale=np.exp(log_scale), offset=shift * sigma)
         for stop, (log_scale, shift, _) in search(
             _softened, problem, start, (5, 10, 20, 40, 80), seed
         )
@@ -685,7 +691,11 @@ def _line_searches(problem: Problem) -> list[Steps]:
     limit, answer = (np.asarray(of) for of in jax.jit(_in_order, static_argnums=0)(
         kind, problem.estimator
     ))  # fmt: skip
-    limit = np.asarray(limit if kind.rising else _to_line(kind, limit), np.float64)
+    limit = limit.astype(np.float64)
+    if not kind.rising:
+        # No price is below a limit of 0, and every one is below an infinite limit.
+        with np.errstate(divide="ignore"):
+            limit = np.log(limit)
     got = np.take_along_axis(problem.quality.T, answer, axis=0).astype(np.float64)
     spent = np.cumsum(problem.cost.T, axis=0, dtype=np.float64)
     found = np.stack([
@@ -725,11 +735,16 @@ def _searched(
     theta, steps = theta.copy(), range(len(limit))
     order = np.argsort(-limit, axis=1, kind="stable")
     falling = np.take_along_axis(limit, order, axis=1)
-    # A cut lies between two limits, or beyond either end; never among equals.
-    between = np.column_stack([falling[:, 0] + 1, (falling[:, 1:] + falling[:, :-1]) / 2,
-                               falling[:, -1] - 1])  # fmt: skip
-    apart = np.column_stack([np.ones(len(limit), bool), falling[:, 1:] < falling[:, :-1],
-                             np.ones(len(limit), bool)])  # fmt: skip
+    # A cut lies between two limits, or beyond either end; never among equals, nor where no
+    # number is: above an infinite limit or below one of minus infinity.
+    edge = np.full((len(limit), 1), np.inf)
+    upper = np.concatenate([edge, falling], axis=1)
+    lower = np.concatenate([falling, -edge], axis=1)
+    ends = np.isfinite(upper), np.isfinite(lower)
+    inside = np.where(ends[0], upper, 0) / 2 + np.where(ends[1], lower, 0) / 2
+    beside = np.where(ends[0], upper - 1, np.where(ends[1], lower + 1, 0))
+    between = np.where(ends[0] & ends[1], inside, beside)
+    apart = upper > lower
     for _ in range(_SWEEPS):
         reached = [np.ones((len(theta), limit.shape[1]), bool)]
         for j in steps:

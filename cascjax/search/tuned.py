@@ -44,6 +44,20 @@ class Tuning:
     budgets: Float[np.ndarray, " P"]
     policies: tuple[Policy, ...]
 
+    def policy(self, budget: float) -> Policy:
+        """The policy of the highest budget that is no more than this one.
+
+        Raises:
+            CascjaxError: every budget tuned for is more.
+        """
+        within = np.flatnonzero(self.budgets <= budget * (1 + _SLACK))
+        if not len(within):
+            raise CascjaxError(
+                f"no policy keeps within {budget:g}: the lowest budget tuned for is"
+                f" {self.budgets[0]:.6g}"
+            )
+        return self.policies[within[-1]]
+
 
 def tune(
     table: Table,

@@ -77,16 +77,24 @@ class Pandora(Priced, Strategy):
     def relaxed(
         self, parameters: Float[Array, " L"], estimator: Independent, temperature: float | Array
     ) -> Relaxed:
-        """Every price, with a softmax over kappa for its argmax and a sigmoid for z_i >= k*."""
+        """Every price: a softmax over kappa for its argmax, and z_i >= k* of the others softened.
+
+        Of the others, since the model that answers has its own z in hand.
+        """
         ante, post, sigma, cost = (of[:, None] for of in estimator.queries_last())
         z = reservation_value(ante, sigma, parameters[:, None] * cost)
         kappa = jnp.minimum(post, z) / temperature
-        top = jax.nn.logsumexp(kappa, axis=0)
-        return Relaxed(jax.nn.sigmoid(z / temperature - top), jax.nn.softmax(kappa, axis=0))
+        own = jnp.eye(len(kappa), dtype=bool)[..., None, None]
+        others = jax.nn.logsumexp(jnp.where(own, _LEAST, kappa), axis=1)
+        return Relaxed(jax.nn.sigmoid(z / temperature - others), jax.nn.softmax(kappa, axis=0))
 
     def footprint(self, n_models: int) -> int:
         """Z and kappa of every model, and what it takes to evaluate them."""
         return 4 * n_models
+
+
+_LEAST = -1e30
+"""What a model that is left out is worth: finite, so that gradients are."""
 
 
 def reservation_value(
