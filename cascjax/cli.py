@@ -1,4 +1,4 @@
-"""The command line: cascjax demo, import, world, inspect, frontier, fit, evaluate."""
+"""The command line: cascjax demo, import, world, inspect, frontier, fit, tune, evaluate."""
 
 import shlex
 import shutil

@@ -213,7 +213,8 @@ def tune(
 ) -> None:
     """Tune a strategy for all budgets at once: a policy for each, and the gain out of sample.
 
-    An interrupt keeps the best so far; the same command goes on from there.
+    An interrupt keeps the best so far, and the same command goes on from there; thresholding and
+    cascading are tuned in less than a second, and begin anew.
     """
     n_budgets, costs = arguments.budgets(budgets)
     level = arguments.noise(noise or "low")

@@ -488,3 +488,13 @@ def test_a_synthetic_world_end_to_end(tmp_path: Any) -> None:
     assert found.cost_units == ("USD", "s")
     assert found.record["new_queries"] == "infinite"
     assert isinstance(found.rule, Rule)
+
+
+@pytest.mark.parametrize("new_queries", [None, 3, np.inf])
+@pytest.mark.parametrize("budget", [1e-9, {"cost": 1e-9}])
+def test_a_budget_out_of_reach_is_not_a_matter_of_confidence(
+    budget: Any, new_queries: float | None
+) -> None:
+    table = worlds.sample(worlds.make_world(3, seed=0), 0, 400)
+    with pytest.raises(CascjaxError, match=r"out of reach of routing: the (nearest|lowest)"):
+        fit(table, "routing", budget=budget, confidence=0.95, new_queries=new_queries)

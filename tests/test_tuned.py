@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cascjax
+from cascjax import worlds
 from cascjax.cli import main
 from cascjax.errors import CascjaxError
 from cascjax.estimators import supplied
@@ -174,6 +175,17 @@ def test_budgets_that_are_none(misjudged: Table, budgets: list[float], says: str
         cascjax.tune(misjudged, "pandora", budgets=budgets)
 
 
+def test_budgets_it_chooses_itself_are_within_reach() -> None:
+    # Some noisy estimates of costs are negative: cascading cannot run the cheapest model alone.
+    table = worlds.sample(worlds.make_world(4, seed=1), 0, 600)
+    found = cascjax.tune(table, "cascading", budgets=3, estimates="noisy")
+    low, _ = found.study.frontiers[1].reachable
+    assert low > 1.5 * mean_rows(table.cost, split_rows(table, 0)[0]).min()
+    np.testing.assert_allclose(found.budgets[0], low, rtol=1e-6)
+    with pytest.raises(CascjaxError, match="out of reach of cascading"):
+        cascjax.tune(table, "cascading", budgets=[low / 1.5], estimates="noisy")
+
+
 # The command.
 
 
@@ -220,11 +232,12 @@ def test_the_folder_holds_policies_and_a_report(world: Path, tmp_path: Path) -> 
 
 
 def test_fewer_budgets_leave_no_policy_of_more(world: Path, tmp_path: Path) -> None:
-    (tmp_path / "policy-of-mine.json").write_text("{}")
+    for mine in ("policy-of-mine.json", "policy-7.json"):
+        (tmp_path / mine).write_text("{}")
     assert tuned(world, tmp_path).exit_code == 0
     assert tuned(world, tmp_path, "--budgets", "2").exit_code == 0
     assert sorted(p.name for p in tmp_path.glob("policy-*")) == [
-        "policy-01.json", "policy-02.json", "policy-of-mine.json",
+        "policy-01.json", "policy-02.json", "policy-7.json", "policy-of-mine.json",
     ]  # fmt: skip
 
 

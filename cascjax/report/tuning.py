@@ -1,5 +1,6 @@
 """What tuning found: for the terminal, and as files."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -89,6 +90,7 @@ def write_tuning(
     texts = {
         f"policy-{i:0{digits}}.json": policy.text() for i, policy in enumerate(tuning.policies, 1)
     }
+    earlier = _policies_of(directory)
     report = write_study(
         tuning.study, directory, command,
         more={
@@ -109,10 +111,18 @@ def write_tuning(
         },
         texts=texts,
     )  # fmt: skip
-    for old in directory.glob("policy-*.json"):
-        if re.fullmatch(r"policy-\d+\.json", old.name) and old.name not in texts:
-            old.unlink()
+    for name in earlier - set(texts):
+        (directory / name).unlink(missing_ok=True)
     return report
+
+
+def _policies_of(directory: Path) -> set[str]:
+    """The policies that an earlier run says it left there; a file of anyone else's is not."""
+    try:
+        found = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["policies"]
+        return {name for name in found if re.fullmatch(r"policy-\d+\.json", name)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _finite(value: float) -> float | None:

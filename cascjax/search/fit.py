@@ -251,6 +251,8 @@ class _Search:
         """A budget a cost, infinite where there is none."""
         costs = self.ready.costs
         named = budget if isinstance(budget, Mapping) else {COST: budget}
+        if not all(isinstance(of, int | float | np.number) for of in named.values()):
+            raise CascjaxError(f"{what} must be a number, or one for each cost it names")
         for name in named:
             if name not in costs:
                 raise unknown_name("cost", name, costs)
@@ -269,6 +271,8 @@ class _Search:
         safe = 1 - (1 - self.confidence) / promises
         m = self._new_queries(len(rows))
         limited = np.isfinite(budgets)
+        # Out of reach even without a margin: no number of queries is the way out of that.
+        self._within(budgets, rows)
 
         def margins(rule: Rule) -> Float[np.ndarray, " R"]:
             spreads = self._spreads(rule, rows)
@@ -412,6 +416,8 @@ class _Search:
             f"{n:,} queries are too few for confidence {self.confidence:g}: the budget less its"
             f" margin falls below {error.what}"
         )
+        if needed is None and (not new or self.new_queries is None):
+            return CascjaxError(f"{cause}; no number of them is enough: raise the budget")
         if needed is None:
             return CascjaxError(
                 f"{cause}; no number of them is enough for {self.new_queries:,.0f} new queries, but"
@@ -502,6 +508,8 @@ def _rows_of(ready: Prepared, groups: tuple[str, ...]) -> dict[str, Int[np.ndarr
         raise CascjaxError("the table has no column 'group', so groups have no budgets; bring it")
     found, rest = {}, np.ones(len(rows), bool)
     for name in groups:
+        if not name:
+            raise CascjaxError("a group without a name has no budget of its own; name the group")
         if name not in table.groups:
             raise unknown_name("group", name, table.groups)
         of = table.group[rows] == table.groups.index(name)

@@ -30,6 +30,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from cascjax import __version__
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
 from cascjax.search.budget import SETTINGS, Fit, fit_budgets, fit_settings, mix
@@ -361,7 +362,7 @@ class Problem:
         for of in (self.quality, self.cost, self.budgets, *jax.tree.leaves(self.estimator)):
             digest.update(np.asarray(of).tobytes())
         shape = (*self.plain.shape, len(self.fold), seed)
-        return f"{self.strategy} {shape} {digest.hexdigest()}"
+        return f"{__version__} {self.strategy} {shape} {digest.hexdigest()}"
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,9 @@ def tune(
     if resamples:
         check_bootstrap(resamples, confidence, len(ready.evaluate_rows))
     reach = fit_budgets(kind, estimator, table, at[:1], rows=ready.fit_rows)
+    if budgets is None or isinstance(budgets, int):
+        # The cheapest model alone may be out of reach of a strategy that cannot choose it.
+        at = np.unique(np.maximum(at, reach.cheapest))
     if at[0] < reach.cheapest * (1 - _SLACK):
         raise CascjaxError(
             f"budget {at[0]:g} is out of reach of {kind.name}: the lowest mean cost it reaches is"
