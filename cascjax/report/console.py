@@ -52,7 +52,7 @@ def areas_table(study: Study) -> Grid:
     And where the queries were resampled the area's interval, and the difference to the best.
     """
     sure = [f"{100 * study.confidence:.4g}% interval", "to the best"] if study.resamples else []
-    grid = _grid("strategy", "area", *sure, "gain" if sure else "gain over mixing", "seconds")
+    grid = grid_of("strategy", "area", *sure, "gain" if sure else "gain over mixing", "seconds")
     for score in scores(study):
         f = score.frontier
         grid.add_row(
@@ -76,7 +76,7 @@ def scores_tables(study: Study) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for start in range(0, len(names), SCORES_SHOWN):
         shown = names[start : start + SCORES_SHOWN]
-        grid = _grid("strategy", *shown)
+        grid = grid_of("strategy", *shown)
         for f in ranked:
             grid.add_row(
                 Text(f.strategy),
@@ -168,7 +168,8 @@ def inspect_table(table: Table, source: str) -> list[RenderableType]:
     return parts
 
 
-def _grid(first: str, *others: str) -> Grid:
+def grid_of(first: str, *others: str) -> Grid:
+    """An empty table of these columns, the first of names and the others of numbers."""
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     grid.add_column(Text(first), overflow="fold")
     for name in others:
@@ -187,7 +188,7 @@ def _line(name: str, value: str) -> RenderableType:
 def _models(table: Table) -> Grid:
     quality, cost = (c.mean(axis=0, dtype=np.float64) for c in (table.quality, table.cost))
     hull, order = upper_hull(cost, quality), np.argsort(cost, kind="stable")
-    grid = _grid("model", "mean quality", _mean("cost", table.cost_unit), "on hull")
+    grid = grid_of("model", "mean quality", _mean("cost", table.cost_unit), "on hull")
     for i, text in zip(order, cost_texts(cost[order]), strict=True):
         name = Text(plain(table.models[i]))
         grid.add_row(name, quality_text(quality[i]), text, "yes" if i in hull else "")
@@ -199,7 +200,7 @@ def _more_costs(table: Table) -> list[Grid]:
     order = np.argsort(table.cost.mean(axis=0, dtype=np.float64), kind="stable")
     names, grids = sorted(table.more_costs), []
     for start in range(0, len(names), COSTS_SHOWN):
-        grid, texts = _grid("model"), []
+        grid, texts = grid_of("model"), []
         for name in names[start : start + COSTS_SHOWN]:
             # A heading of any length breaks into lines rather than be cut.
             heading = Text(_mean(plain(name), table.unit_of(name)))
@@ -250,7 +251,7 @@ def _groups(table: Table) -> RenderableType:
     order = order[counts[order] > 0]
     # One group more than fits would take the line that says one was left out.
     shown = order if len(order) <= GROUPS_SHOWN + 1 else order[:GROUPS_SHOWN]
-    grid = _grid("group", "rows", "share", "best model's mean quality")
+    grid = grid_of("group", "rows", "share", "best model's mean quality")
     for g in shown:
         rows = table.group == g
         best = quality_text(table.quality[rows].mean(axis=0, dtype=np.float64).max())

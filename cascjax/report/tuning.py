@@ -1,7 +1,6 @@
 """What tuning found: for the terminal, and as files."""
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cascjax.report.console import _grid as grid_of
-from cascjax.report.write import write_study
+from cascjax.report.console import grid_of
+from cascjax.report.write import finite, write_study
 from cascjax.search.tuned import Tuning
 
 
@@ -55,7 +54,9 @@ def verdict(tuning: Tuning) -> str:
     plain, new = study.frontiers[-2:]
     text = (
         f"Cross-validated on the queries to fit, {best.name} gains {best.gain:.4f} of quality at"
-        f" equal cost (standard error {best.error:.4f}): the policies hold the tuned parameters."
+        f" equal cost (standard error {best.error:.4f}"
+        f"{', which may be chance' if best.gain < best.error else ''}): the policies hold the tuned"
+        " parameters."
         f" On the queries to evaluate the area changes by {new.area - plain.area:+.4f}"
     )
     if study.difference_interval is not None:
@@ -99,7 +100,7 @@ def write_tuning(
                 "replaces": tuned.replaces,
                 "verdict": verdict(tuning),
                 "candidates": [
-                    {"name": c.name, "gain": _finite(c.gain), "error": _finite(c.error)}
+                    {"name": c.name, "gain": finite(c.gain), "error": finite(c.error)}
                     for c in tuned.candidates
                 ],
                 "chosen": tuned.candidates[tuned.chosen].name,
@@ -123,7 +124,3 @@ def _policies_of(directory: Path) -> set[str]:
         return {name for name in found if re.fullmatch(r"policy-\d+\.json", name)}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -93,11 +93,11 @@ def summary(study: Study) -> dict[str, object]:
         "n_evaluate": study.n_evaluate,
         "strategies": {
             f.strategy: {
-                "auc": _finite(f.area),
+                "auc": finite(f.area),
                 "seconds": round(f.seconds, 3),
             }
-            | ({"auc_interval": [_finite(x) for x in f.area_interval]} if f.area_interval else {})
-            | ({"scores": {name: _finite(x) for name, x in f.scores.items()}} if f.scores else {})
+            | ({"auc_interval": [finite(x) for x in f.area_interval]} if f.area_interval else {})
+            | ({"scores": {name: finite(x) for name, x in f.scores.items()}} if f.scores else {})
             for f in study.frontiers
         },
         "settings": study.settings,
@@ -115,14 +115,14 @@ def _trust(study: Study) -> dict[str, object]:
         "differences": [
             {
                 "strategies": [names[i], names[j]],
-                "auc": _finite(float(study.difference[i, j])),
-                "auc_interval": [_finite(x) for x in study.difference_interval[i, j].tolist()],
+                "auc": finite(float(study.difference[i, j])),
+                "auc_interval": [finite(x) for x in study.difference_interval[i, j].tolist()],
             }
             for i, j in itertools.combinations(range(len(names)), 2)
         ],
     }
 
 
-def _finite(value: float) -> float | None:
-    # JSON has no NaN.
+def finite(value: float) -> float | None:
+    """The number, or None where JSON has none for it."""
     return value if math.isfinite(value) else None

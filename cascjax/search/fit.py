@@ -1,5 +1,6 @@
 """Policies for a budget, a target of quality, or parameters given."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,6 +67,11 @@ class Prepared:
     beliefs: Beliefs
     costs: tuple[str, ...]
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What the table is known by."""
+        return fingerprint(self.table)
+
     def policy(self, rule: Rule, **more: Any) -> Policy:
         """The policy of a rule found here; `more` are fields of `Policy`."""
         table, estimator = self.table, self.beliefs.estimator
@@ -82,7 +88,7 @@ class Prepared:
             costs=self.costs,
             cost_units=(table.cost_unit, *(units.get(name, "") for name in self.costs[1:])),
             source=self.source,
-            fingerprint=fingerprint(table),
+            fingerprint=self.fingerprint,
             **more,
         )
 
