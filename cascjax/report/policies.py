@@ -16,8 +16,7 @@ from cascjax.evaluation import Evaluation, Mean, Part
 from cascjax.io.arrow import MORE_COST
 from cascjax.io.files import atomic_write
 from cascjax.policy import COST, Policy, Rule
-from cascjax.report.console import GROUPS_SHOWN
-from cascjax.report.console import _grid as grid_of
+from cascjax.report.console import GROUPS_SHOWN, grid_of
 from cascjax.report.facts import cost_texts, plain, quality_text, share_text
 
 
