@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError
+from cascjax.io.arrow import MORE_COST
 from cascjax.metrics import upper_hull
 from cascjax.metrics.bootstrap import (
     check_bootstrap,
@@ -79,6 +80,7 @@ class Evaluation:
         cost: `[R, n]` expected costs of each query.
         steps: `[n]` expected number of models run.
         answer: `[n]` the model whose answer is most likely returned.
+        unchecked: budgets and rules, in words, that the table lacks a column to hold to.
     """
 
     strategy: str
@@ -100,6 +102,7 @@ class Evaluation:
     cost: Float[np.ndarray, "R n"]
     steps: Float[np.ndarray, " n"]
     answer: Int[np.ndarray, " n"]
+    unchecked: tuple[str, ...] = ()
 
     def verdicts(self) -> list[str]:
         """Each budget in words: met, or by how much not, and whether other queries may differ."""
@@ -122,11 +125,11 @@ class Evaluation:
                     if mean.high is not None and mean.high > budget * (1 + _SLACK):
                         text += "; other queries may exceed it, for the interval does"
                 found.append(text)
-        return found
+        return [*found, *self.unchecked]
 
     def met(self) -> bool:
-        """Whether every budget is."""
-        return all(
+        """Whether every budget is; one that could not be checked is not."""
+        return not self.unchecked and all(
             budget is None or mean.value <= budget * (1 + _SLACK)
             for part in self.rules.values()
             for mean, budget in zip(part.cost, part.budget, strict=True)
@@ -237,7 +240,28 @@ def evaluate(
         cost=cost,
         steps=steps,
         answer=answer,
+        unchecked=_unchecked(policy, table, [place for place, of in by_rule.items() if len(of)]),
     )
+
+
+def _unchecked(policy: Policy, table: Table, places: list[int]) -> tuple[str, ...]:
+    """What the rules at these places ask for and the table has no column to check."""
+    found = []
+    for place in places:
+        name, fitted = ("", *policy.groups)[place], policy.rules[place].fitted
+        where = f"group {name!r}: " if name else ""
+        for cost, budget in zip(policy.costs, fitted.budget if fitted else (), strict=False):
+            if budget is not None and cost != COST and cost not in table.more_costs:
+                found.append(
+                    f"{where}budget of {cost}: the table lacks the column"
+                    f" {MORE_COST + cost!r}, not checked"
+                )
+    if policy.groups and table.group is None:
+        found.append(
+            "rules of groups: the table lacks the column 'group', not checked; all queries fell"
+            " under the default rule"
+        )
+    return tuple(found)
 
 
 def _default_rows(policy: Policy, table: Table) -> Int[np.ndarray, " n"]:

@@ -10,6 +10,7 @@ import pytest
 from cascjax.errors import CascjaxError
 from cascjax.evaluation import Evaluation, Mean, evaluate
 from cascjax.policy import Fitted, Policy, Rule
+from cascjax.report.policies import summary
 from cascjax.search.fit import fit
 from cascjax.strategies import Pandora, Routing
 from cascjax.table import EVALUATE, FIT, Table, split_rows
@@ -205,3 +206,29 @@ def test_a_policy_that_learned_nothing_of_budgets() -> None:
     assert found.verdicts() == []
     assert found.met()
     assert found.models == ("a", "b")
+
+
+def test_a_budget_the_table_has_no_column_for_is_not_met() -> None:
+    fitted = Fitted(60, 0.5, (0.1, 2.0), (9.0, 9.0), (0.0, 0.0))
+    rule = Rule(np.array([1.5]), np.ones(1), None, fitted)
+    of = replace(policy(), rule=rule, group_rules={})
+    assert evaluate(of, world(), resamples=0).met()
+    found = evaluate(of, replace(world(), more_costs={}), resamples=0)
+    words = "budget of seconds: the table lacks the column 'cost.seconds', not checked"
+    assert found.verdicts()[1:] == [words]
+    assert not found.met()
+
+
+def test_rules_of_groups_on_a_table_without_groups_are_not_passed_over() -> None:
+    table = replace(world(), group=None, groups=())
+    found = evaluate(policy(), table, resamples=0)
+    assert "the table lacks the column 'group', not checked" in found.verdicts()[-1]
+    assert not found.met()
+
+
+def test_a_group_named_default_is_kept_apart_from_the_default_rule() -> None:
+    table = replace(world(), groups=("chat", "default"))
+    of = policy(group_rules={"default": Rule(np.array([3.0]), np.ones(1))})
+    found = summary(evaluate(of, table, resamples=0))
+    assert found["rule"]["budget"] == {"cost": 0.1}
+    assert found["group_rules"]["default"]["budget"] == {}

@@ -133,8 +133,8 @@ def test_evaluate_writes_a_row_a_query_and_a_summary(here: Path) -> None:
     summary = json.loads(Path("new/folder/summary.json").read_text())
     assert summary["total"]["n"] == 200
     assert summary["total"]["quality"]["mean"] == want.total.quality.value
-    assert summary["rules"]["law"]["budget"] == {"cost": 0.0005}
-    assert summary["rules"]["default"]["budget"] == {"cost": 0.0003, "seconds": 2.5}
+    assert summary["group_rules"]["law"]["budget"] == {"cost": 0.0005}
+    assert summary["rule"]["budget"] == {"cost": 0.0003, "seconds": 2.5}
     assert summary["groups"]["math"]["cost"]["seconds"]["high"] == want.groups["math"].cost[1].high
     assert summary["verdicts"] == want.verdicts()
     assert summary["budgets_met"] is want.met()

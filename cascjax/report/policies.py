@@ -80,7 +80,7 @@ def print_evaluation(found: Evaluation, console: Console) -> None:
     if len(found.groups) > len(shown):
         console.print(Text(f"and {len(found.groups) - len(shown)} more groups"))
     for line in found.verdicts():
-        met = "above the budget" not in line
+        met = "above the budget" not in line and "not checked" not in line
         console.print(Text(plain(line) + ".", style=None if met else "yellow"))  # pyright: ignore
     if found.hull_quality is not None:
         gain = found.total.quality.value - found.hull_quality
@@ -170,7 +170,9 @@ def summary(found: Evaluation) -> dict[str, Any]:
         "cost_units": dict(zip(found.costs, found.cost_units, strict=True)),
         "confidence": found.confidence,
         "total": part(found.total),
-        "rules": {name or "default": part(of) for name, of in found.rules.items()},
+        # A group may have any name: the default rule is kept apart, as in a policy's file.
+        "rule": part(found.rules[""]) if "" in found.rules else None,
+        "group_rules": {name: part(of) for name, of in found.rules.items() if name},
         "groups": {name: part(of) for name, of in found.groups.items()},
         "budgets_met": found.met(),
         "verdicts": found.verdicts(),
