@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -449,7 +450,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         ) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise CascjaxError(f"{path} is no policy: bring a file that 'cascjax fit' wrote")
-    if found.get("version") != VERSION:
+    if type(found.get("version")) is not int or found["version"] != VERSION:
         raise CascjaxError(
             f"{path} has version {str(found.get('version'))[:20]} of the policy format, and cascjax"
             f" {__version__} reads version {VERSION}: fit again, or use the cascjax it was made"
@@ -723,6 +724,8 @@ def _from_json(found: dict[str, Any]) -> Policy:
         noise = tuple(_array(source, "noise", 1).tolist())
         if len(noise) != 4 or min(noise) < 0:
             raise CascjaxError("the field 'noise' must be four numbers, none negative: fit again")
+        if not math.isfinite(sum(noise)):
+            raise CascjaxError("the field 'noise' must be four finite numbers: fit again")
     seed = _typed(source, "seed", int)
     if not 0 <= seed < 2**32:
         raise CascjaxError(f"the field 'seed' is {seed}: it goes from 0 to 4294967295")
@@ -785,9 +788,13 @@ def _rule_of(found: dict[str, Any]) -> Rule:
     _known(of, "fitted", [f.name for f in fields(Fitted)])
     reachable = of["reachable"]
     if reachable is not None:
-        low, high = _array(of, "reachable", 1).reshape(-1)[[0, -1]].tolist()
-        reachable = (low, high)
+        ends = [_number(end, "reachable") for end in _typed(of, "reachable", list)]
+        if len(ends) != 2:
+            raise CascjaxError("the field 'reachable' must be two numbers: fit again")
+        reachable = (ends[0], ends[1])
     budget = [_number(b, "budget") if b is not None else None for b in _typed(of, "budget", list)]
+    if any(b is not None and b <= 0 for b in budget):
+        raise CascjaxError("the field 'budget' must be above 0, or null: fit again")
     return replace(
         rule,
         fitted=Fitted(
@@ -827,9 +834,14 @@ def _names(found: dict[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _number(value: object, name: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    # A whole number of JSON may be beyond any float.
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain or not -_BIGGEST <= value <= _BIGGEST:
         raise CascjaxError(f"the field {name!r} holds what is no number: fit again")
     return float(value)
+
+
+_BIGGEST = sys.float_info.max
 
 
 def _array(found: dict[str, Any], name: str, *axes: int) -> np.ndarray:

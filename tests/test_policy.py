@@ -327,7 +327,8 @@ def changed(path: Path, change: Callable[[dict[str, Any]], Any], sign: bool = Tr
     change(content)
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     content["checksum"] = hashlib.sha256(canonical.encode()).hexdigest() if sign else "0" * 64
-    path.write_text(json.dumps(content))
+    # What is infinite stands in a file as a number beyond all floats.
+    path.write_text(json.dumps(content).replace("Infinity", "1e999"))
 
 
 def put(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -364,6 +365,11 @@ def put(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (put("rule", "fitted", "cost", value=[1.0]), "must be of 2 costs"),
         (put("rule", "fitted", "n_fit", value=1.5), "'n_fit' is no whole number"),
         (put("rule", "fitted", "budget", value=["x", None]), "'budget' holds what is no number"),
+        (put("rule", "fitted", "budget", value=[0, None]), "'budget' must be above 0"),
+        (put("rule", "fitted", "reachable", value=[]), "'reachable' must be two numbers"),
+        (put("rule", "fitted", "quality", value=10**400), "'quality' holds what is no number"),
+        (put("source", "noise", value=[1e308 * 10, 0, 0, 0]), "four finite numbers"),
+        (put("version", value=True), "version True of the policy format"),
         (put("rule", "more", value=1), "unknown field of rule 'more'"),
         (put("group_rules", "law: a=b", "weights", value=[2.0]), "rule 'law: a=b'"),
         (put("group_rules", "law: a=b", value=3), "is no object"),
