@@ -835,9 +835,10 @@ def _names(found: dict[str, Any], name: str) -> tuple[str, ...]:
 
 def _number(value: object, name: str) -> float:
     # A whole number of JSON may be beyond any float.
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if not plain or not -_BIGGEST <= value <= _BIGGEST:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise CascjaxError(f"the field {name!r} holds what is no number: fit again")
+    if not -_BIGGEST <= value <= _BIGGEST:
+        raise CascjaxError(f"the field {name!r} holds what is no number of float64: fit again")
     return float(value)
 
 

@@ -145,6 +145,8 @@ def _readied(
         f"{table.n_queries:,} queries x {table.n_models} models, {len(rows):,} to fit;"
         f" {estimates} estimates."
     )
+    if estimates == "noisy":
+        click.echo("Noisy estimates are the truth under simulated noise, not what one would have.")
     return table, estimates
 
 

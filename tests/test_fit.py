@@ -17,7 +17,7 @@ from cascjax.search.confidence import Spread
 from cascjax.search.fit import fit, prepare
 from cascjax.search.frontier import compare
 from cascjax.strategies import STRATEGIES
-from cascjax.table import EVALUATE, FIT, Table
+from cascjax.table import EVALUATE, FIT, Table, split_rows
 
 N, K = 2000, 3
 
@@ -498,3 +498,22 @@ def test_a_budget_out_of_reach_is_not_a_matter_of_confidence(
     table = worlds.sample(worlds.make_world(3, seed=0), 0, 400)
     with pytest.raises(CascjaxError, match=r"out of reach of routing: the (nearest|lowest)"):
         fit(table, "routing", budget=budget, confidence=0.95, new_queries=new_queries)
+
+
+def test_money_that_buys_less_is_not_spent() -> None:
+    # The second model costs more and is worse; thresholding high enough always ends with it.
+    rng = np.random.default_rng(0)
+    quality = (rng.random((400, 2)) < [0.8, 0.4]).astype(np.float32)
+    cost = np.tile(np.array([1, 3], np.float32), (400, 1))
+    table = Table(quality, cost, quality, quality, models=("good", "bad"))
+    rows, _ = split_rows(table, 0)
+    policy = fit(table, "thresholding", budget=3.9)
+    fitted = policy.rule.fitted
+    assert fitted is not None
+    # To try the second only where the first is wrong is the best there is, by its own definition.
+    right = quality[rows].max(1).mean()
+    np.testing.assert_allclose(fitted.quality, right, rtol=1e-6)
+    np.testing.assert_allclose(fitted.cost[0], 1 + 3 * (1 - quality[rows, 0].mean()), rtol=1e-6)
+    # All of the money would have bought less.
+    spent_all = compare(table, "thresholding", budgets=[3.9]).frontiers[0]
+    assert spent_all.fit_quality[0] < fitted.quality - 0.2

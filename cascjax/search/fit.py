@@ -167,8 +167,9 @@ def fit(
 ) -> Policy:
     """Finds the parameters of a strategy on the fit split of a table, ready to deploy.
 
-    Exactly one of `budget`, `quality` and `parameter` says what is wanted. A budget above the
-    dearest mean cost the strategy reaches is met with something left.
+    Exactly one of `budget`, `quality` and `parameter` says what is wanted. A budget is met with
+    something left where it is above the dearest mean cost the strategy reaches, or where a cheaper
+    setting gives clearly more: quality need not rise with cost.
 
     Args:
         table: the truth, and the estimates where it has them.
@@ -366,7 +367,7 @@ class _Search:
             return rule, (quality, cost), None
         found = fit_budgets(
             ready.strategy, ready.beliefs.priced(None), ready.table, budgets[:1], self.progress,
-            rows=rows,
+            rows=rows, spare=True,
         )  # fmt: skip
         if budgets[0] < found.cheapest * (1 - _SLACK):
             unit = ready.table.cost_unit.removesuffix("/query") or "units"
