@@ -705,25 +705,29 @@ def _normal_points(dimension: int, samples: int) -> Float[np.ndarray, "S K"]:
 
 
 def semidefinite_root(covariance: Float[Array, "*B K K"]) -> Float[Array, "*B K K"]:
-    """Lower triangular L with L L^T = covariance, also where it is singular.
+    """R with R R^T = covariance, also where it is singular: Cholesky's algorithm with pivoting.
 
-    Cholesky's algorithm with a zero column wherever the pivot vanishes: a model already run has
-    no variance left, and jitter on the diagonal would give it some.
+    Always the model of which most is left unexplained goes next, so that no small pivot magnifies
+    rounding; a column is zero once nothing is left of any: a model already run has no variance,
+    and jitter on the diagonal would give it some.
     """
     k = covariance.shape[-1]
     diagonal = jnp.diagonal(covariance, axis1=-2, axis2=-1)
-    # Relative to the model's own variance: float32 leaves about this much of a vanished pivot.
-    least = 1e-6 * diagonal
+    known = diagonal <= 0
 
     def column(j: Int[Array, ""], root: Array) -> Array:
-        row = jnp.take(root, j, axis=-2)
-        rest = jnp.take(covariance, j, axis=-1) - jnp.einsum("...ij,...j->...i", root, row)
-        pivot = jnp.take(rest, j, axis=-1)[..., None]
-        alive = pivot > jnp.take(least, j, axis=-1)[..., None]
-        new = jnp.where(alive, rest / jnp.sqrt(jnp.where(alive, pivot, 1)), 0)
-        # No entry can explain more than the variance left: a small pivot only magnifies rounding.
-        most = _deviation(diagonal - jnp.sum(jnp.square(root), axis=-1))
-        new = jnp.where(jnp.arange(k) >= j, jnp.clip(new, -most, most), 0)
-        return root.at[..., j].set(new)
+        left = diagonal - jnp.sum(jnp.square(root), axis=-1)
+        # Relative to the model's own variance: float32 leaves about 1e-6 of a vanished pivot.
+        share = jnp.where(known, 0, left / jnp.where(known, 1, diagonal))
+        pivot = jnp.argmax(share, axis=-1)[..., None]
+        chosen = jnp.take_along_axis(root, pivot[..., None], axis=-2)
+        row = jnp.take_along_axis(covariance, pivot[..., None], axis=-2)[..., 0, :]
+        rest = row - jnp.sum(root * chosen, axis=-1)
+        alive = jnp.take_along_axis(share, pivot, axis=-1) > 1e-6
+        variance = jnp.where(alive, jnp.take_along_axis(left, pivot, axis=-1), 1)
+        new = jnp.where(alive & ~known, rest / jnp.sqrt(variance), 0)
+        # No entry can explain more than the variance left, and what float32 rounds off it.
+        most = _deviation(left + 1e-6 * diagonal)
+        return root.at[..., j].set(jnp.clip(new, -most, most))
 
     return jax.lax.fori_loop(0, k, column, jnp.zeros_like(covariance))

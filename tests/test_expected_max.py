@@ -414,13 +414,12 @@ def test_semidefinite_root(k: int, rank: int) -> None:
     covariance[::3, 0], covariance[::3, :, 0] = 0, 0
     root = np.asarray(jax.jit(semidefinite_root)(covariance), np.float64)
     assert np.isfinite(root).all()
-    np.testing.assert_array_equal(root, np.tril(root))
     assert (root[::3, 0] == 0).all()
     sigma = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     error = abs(root @ root.swapaxes(1, 2) - covariance)
-    # A pivot of 1e-6 of a variance may be dropped, and what is left beside it is by
-    # Cauchy-Schwarz at most 1e-3 of the two sigmas' product: doubled for float32.
-    assert (error <= 2e-3 * sigma[:, :, None] * sigma[:, None, :]).all()
+    # A pivot of 1e-6 of a variance may be dropped, when no more than that is left of any other:
+    # so what is left is as small a share of the two sigmas' product. Ten times that for float32.
+    assert (error <= 1e-5 * sigma[:, :, None] * sigma[:, None, :]).all()
 
 
 # Gradients: one compiled function, [ROWS, 5], serves them all.
