@@ -121,8 +121,12 @@ def import_routerbench(
         gathered.signal_names.append(name)
         gathered.signals.append(_signal(log, models, column, source)[keep, :, None])
     columns |= gathered.columns(source)
-    names = {"features": gathered.feature_names, "signals": gathered.signal_names}
-    metadata = Metadata(tuple(models), "USD", **{key: tuple(of) for key, of in names.items()})
+    metadata = Metadata(
+        tuple(models),
+        "USD",
+        features=tuple(gathered.feature_names),
+        signals=tuple(gathered.signal_names),
+    )
     arrow = with_metadata(pa.table(columns), metadata)
     from_arrow(arrow, source)
     if model is not None and text_model is not None:
@@ -201,15 +205,11 @@ def _signal(
 
 
 def _unwrapped(printed: str) -> str:
-    """What RouterBench keeps as Python prints a list of strings, its lines joined; else as it is."""
+    """What RouterBench keeps as Python prints a list of strings, its lines joined; else as is."""
     if not _LIST.fullmatch(printed):
         return printed
-    return "\n".join(
-        _ESCAPE.sub(_unescaped, single or double)
-        if "\\" in (single or double)
-        else single or double
-        for single, double in re.findall(_ITEM, printed, re.DOTALL)
-    )
+    items = (single or double for single, double in re.findall(_ITEM, printed, re.DOTALL))
+    return "\n".join(_ESCAPE.sub(_unescaped, item) if "\\" in item else item for item in items)
 
 
 def _unescaped(found: re.Match[str]) -> str:

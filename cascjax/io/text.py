@@ -8,7 +8,6 @@ another log or a live system gets the same features.
 import json
 import os
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,18 +76,19 @@ def fit_text_model(prompts: Sequence[str], n_components: int = COMPONENTS) -> Te
     Raises:
         CascjaxError: `n_components` is not in 1 to 1,024, or no prompt has a word.
     """
-    from sklearn.utils.extmath import randomized_svd  # takes long to import
+    from sklearn.utils import extmath  # takes long to import
 
     if not 1 <= n_components <= 1024:
         raise CascjaxError(f"{n_components} components are asked for; take 1 to 1,024 of them")
-    counts = _counts(prompts)
-    seen_in = np.bincount(counts.indices, minlength=counts.shape[1])
-    if not counts.nnz:
+    counts = _counts(prompts) if len(prompts) else None
+    if counts is None or not counts.nnz:
         raise CascjaxError("no prompt has a word; name the column the prompts are in")
+    seen_in = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = (np.log((1 + len(prompts)) / (1 + seen_in)) + 1).astype(np.float32)
     weights = _weights(counts, idf)
-    # The smaller side bounds the rank; n_iter settles the leading directions to 1e-3 or better.
+    # The smaller side bounds the rank.
     size = min(n_components, *weights.shape)
+    randomized_svd: Any = extmath.randomized_svd  # its defaults are of types narrower than it takes
     _, _, directions = randomized_svd(weights, size, n_iter=4, random_state=0)
     return TextModel(idf, np.ascontiguousarray(directions.T.astype(np.float32)))
 
@@ -159,24 +159,20 @@ def read_text_model(path: str | os.PathLike[str]) -> TextModel:
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 head = json.loads(arrays["head"].tobytes())
-                if head["format"] != "cascjax text model":
-                    raise damaged
-                if head["version"] != VERSION or head["hash"] != _HASH:
-                    raise CascjaxError(
-                        f"{source}: the text model is of version {head['version']!r} and this"
-                        f" cascjax reads {VERSION}; use the cascjax that wrote it, or name another"
-                        " file to fit one anew"
-                    )
+                kind, version, hashing = head["format"], head["version"], head["hash"]
                 idf, directions = arrays["idf"], arrays["directions"]
-        # What numpy and zipfile raise on bytes that are no npz.
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError) as error:
-            raise damaged from error
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
-            raise damaged from error
-        except Exception as error:
-            if type(error).__module__ == "zlib":  # zlib.error is no subclass of any of these
-                raise damaged from error
+        except OSError:
             raise
+        # numpy, zipfile and zlib raise a dozen kinds of errors on bytes that are no such file.
+        except Exception as error:
+            raise damaged from error
+    if kind != "cascjax text model":
+        raise damaged
+    if version != VERSION or hashing != _HASH:
+        raise CascjaxError(
+            f"{source}: the text model is of version {str(version)[:20]} and this cascjax reads"
+            f" {VERSION}; use the cascjax that wrote it, or name another file to fit one anew"
+        )
     shaped = idf.shape == (1 << _BITS,) and directions.ndim == 2 and len(directions) == 1 << _BITS
     if not shaped or idf.dtype != np.float32 or directions.dtype != np.float32:
         raise damaged
@@ -217,10 +213,11 @@ def _no_features(model: TextModel) -> Float32[np.ndarray, "0 F"]:
 
 def _counts(prompts: Sequence[str]) -> Any:
     """`[N, H]` sparse: how often each hashed word or word pair stands in each prompt's question."""
-    from sklearn.feature_extraction.text import HashingVectorizer  # takes long to import
+    from sklearn.feature_extraction import text  # takes long to import
 
     # Counts alone: signs would not let a hash have a document frequency.
-    vectorizer = HashingVectorizer(
+    make: Any = text.HashingVectorizer  # its defaults are of types narrower than what it takes
+    vectorizer = make(
         n_features=1 << _BITS,
         ngram_range=tuple(_HASH["ngrams"]),
         alternate_sign=False,
@@ -249,7 +246,7 @@ def _facts(prompt: str) -> list[float]:
         float(np.log1p(len(prompt.split()))),
         float(np.log1p(prompt.count("\n") + 1)),
         float(np.log1p(len(asked.split()))),
-        len(options(prompt)),
+        float(len(options(prompt))),
         sum(map(str.isdecimal, asked)) / n,
         len(_CODE.findall(asked)) / n,
         float(asked.endswith("?")),
