@@ -22,7 +22,7 @@ from cascjax.io import (
 from cascjax.io.answers import SIGNALS, ResponseReader
 from cascjax.io.text import COMPONENTS, FACTS, VERSION, options, question, text_model_of
 
-WORDS = "sun moon tide river stone iron copper light heat cold wind rain leaf root seed".split()
+WORDS = ("sun", "moon", "tide", "river", "stone", "iron", "light", "heat", "cold", "wind", "rain")
 CHOICE = "Which is a metal?\nA) stone\nB) iron, a metal\nC) rain\nAnswer:"
 
 
@@ -313,9 +313,17 @@ def test_code_that_does_not_parse_agrees_by_its_words() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["(" * 5000, "x = " + "-" * 15000 + "1", "def f():\n" + " return [" * 900, "def f(): \0", "a" * 10**6,
-     "def f(x):\n  return x is 'a' or '\\d'", "def f():\n  return 9**9**9", "\ud800"],
-)  # fmt: skip
+    [
+        "(" * 5000,
+        "def f():\n return " + "-" * 15000 + "1",
+        "def f():\n" + " return [" * 900,
+        "def f(): \0",
+        "a" * 10**6,
+        "def f(x):\n  return x is 'a' or '\\d'",
+        "def f():\n  return 9**9**9",
+        "\ud800",
+    ],
+)
 def test_no_code_crashes_or_warns(code: str) -> None:
     assert response_answers(["Write it."], [f"```\n{code}\n```"])[0] is not None
 

@@ -82,7 +82,9 @@ def fit_text_model(prompts: Sequence[str], n_components: int = COMPONENTS) -> Te
         raise CascjaxError(f"{n_components} components are asked for; take 1 to 1,024 of them")
     counts = _counts(prompts) if len(prompts) else None
     if counts is None or not counts.nnz:
-        raise CascjaxError("no prompt has a word; name the column the prompts are in")
+        raise CascjaxError(
+            "no prompt has a word of two letters or more; name the column the prompts are in"
+        )
     seen_in = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = (np.log((1 + len(prompts)) / (1 + seen_in)) + 1).astype(np.float32)
     weights = _weights(counts, idf)
