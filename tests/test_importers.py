@@ -491,13 +491,21 @@ def test_wrapped_text_is_what_python_printed() -> None:
         assert _unwrapped(plain) == plain
 
 
+def test_the_real_prompts_are_unwrapped(shared_data: Path) -> None:
+    columns = ["prompt", "claude-v1|model_response", "mistralai/mixtral-8x7b-chat|model_response"]
+    frame = pd.read_parquet(shared_data / "routerbench-sample.parquet", columns=columns)
+    for column in columns:
+        for text in frame[column].dropna()[::31]:
+            assert _unwrapped(text) == "\n".join(ast.literal_eval(text))
+
+
 TOLD = LONG | {
     "ask": ["Write it.", OPTIONS, OPTIONS, "Write it.", "two", "two"],
     "said": ["I do", "A", "A. As so", "I do", None, "x"],
     "sure": [0.5, None, 1, 2, 3, float("nan")],
     "hour": [7.0, None, None, 7, 9, 9],
 }
-TEXT = {"prompt": "ask", "response": "said", "features": "text"}
+TEXT: dict[str, Any] = {"prompt": "ask", "response": "said", "features": "text"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -513,8 +521,8 @@ def test_long_text(tmp_path: Path, kind: str) -> None:
     assert table.signals is not None
     assert table.answer is not None
     words = text_features(prompts, read_text_model(saved))
-    hours = [[7], [np.nan], [9]]
-    np.testing.assert_array_equal(table.features, np.hstack([words, np.float32(hours)]))
+    hours = np.array([[7], [np.nan], [9]], np.float32)
+    np.testing.assert_array_equal(table.features, np.hstack([words, hours]))
     assert table.feature_names == (*FACTS, "text_0", "hour")
     assert table.signal_names == (*SIGNALS, "sureness")
     signals = table.signals.reshape(3, 2, -1)
