@@ -4,6 +4,7 @@ A query's rows come from fixed blocks, each with its own stream of the seed: row
 the world, the seed and r alone, so a small table is the head of a large one.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
@@ -73,7 +74,8 @@ def make_world(
 
 def _settings(make: Callable[..., Any]) -> list[str]:
     """The keyword-only arguments of a function."""
-    return list(make.__kwdefaults__ or {})
+    parameters = inspect.signature(make).parameters.values()
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 __all__ = [

@@ -290,64 +290,62 @@ class AnswerWorld:
         Margin, prompt, label, certainty and length are jointly Gaussian, so this is one small
         regression a group and model, known in closed form; `certainty` and `length` are centred.
         """
-        n, K, G = len(beforehand), self.n_models, len(self.groups)
-        weights = np.zeros((4, G, K, n + 2))  # of the margin ante and post, of length, spreads
-        for g in range(G):
-            for k in range(K):
-                cov = self._covariance(g, k)  # prompt, label, certainty, length, margin
-                early = list(range(n))
-                late = early + [n] * self.has_certainty + [n + 1] * bool(cov[n + 1, n + 1] > 0)
-                scale = ndtri(self.rate[k, g, 0])
-                for row, seen in enumerate((early, late)):
-                    beta = np.linalg.solve(cov[np.ix_(seen, seen)], cov[seen, n + 2])
-                    root = np.sqrt(1 - beta @ cov[seen, n + 2])
-                    weights[row, g, k, seen] = beta / root
-                    weights[3, g, k, row] = scale / root
-                beta = np.linalg.solve(cov[np.ix_(early, early)], cov[early, n + 1])
-                weights[2, g, k, early] = beta
-                weights[3, g, k, 2] = (cov[n + 1, n + 1] - beta @ cov[early, n + 1]) / 2
-        chosen = weights.astype(np.float32)
+        cov = self._covariance()
+        n = len(beforehand)
+        late = np.arange(n + 2)[[True] * n + [self.has_certainty, bool(self.own_spread.any())]]
         seen = [*beforehand, certainty, length]
 
-        def regress(row: int, columns: int) -> np.ndarray:
-            total = np.zeros((len(group), K), np.float32)
-            for c in range(columns):
-                if chosen[row, ..., c].any():
-                    total += chosen[row, ..., c][group] * seen[c]
+        def regress(of: int, on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """The slopes `[G, K, n]` on what is seen, and the variance `[G, K]` that is left."""
+            shared = cov[..., on, of]
+            # A group whose answers have one length has no slope on it.
+            slopes = np.linalg.pinv(cov[..., on[:, None], on], hermitian=True) @ shared[..., None]
+            return slopes[..., 0], cov[..., of, of] - (slopes[..., 0] * shared).sum(-1)
+
+        def weigh(weights: np.ndarray, start: np.ndarray, on: np.ndarray) -> np.ndarray:
+            total = start.astype(np.float32)[group]
+            for c, column in enumerate(on):
+                if weights[..., c].any():
+                    total += weights[..., c].astype(np.float32)[group] * seen[column]
             return total
 
-        answers = (1 - self.refusal.T.astype(np.float32))[group]
-        ante = answers * ndtr(chosen[3, ..., 0][group] + regress(0, n))
-        post = ndtr(chosen[3, ..., 1][group] + regress(1, n + 2))
-        spread = (self.length_spread.T.astype(np.float32) ** 2 / 2)[group]
-        tokens = self.answer_tokens.T.astype(np.float32)[group]
-        return ante, post, tokens * np.exp(regress(2, n) + chosen[3, ..., 2][group] - spread)
+        def quality(on: np.ndarray) -> np.ndarray:
+            slopes, left = regress(n + 2, on)
+            root = np.sqrt(left)
+            return ndtr(weigh(slopes / root[..., None], self.threshold[..., 0].T / root, on))
 
-    def _covariance(self, g: int, k: int) -> Float[np.ndarray, "M M"]:
-        """Of prompt, label (if there is one), certainty, length and margin of a group and model."""
-        F, shared = self.loading.shape[-1], self.shared_spread[g]
-        rho, phi = self.prompt_ease[g], self.prompt_length[g]
+        early = np.arange(n)
+        ante = (1 - self.refusal.T.astype(np.float32))[group] * quality(early)
+        slopes, left = regress(n + 1, early)
+        log_tokens = np.log(self.answer_tokens.T) + (left - self.length_spread.T**2) / 2
+        return ante, quality(late), np.exp(weigh(slopes, log_tokens, early))
+
+    def _covariance(self) -> Float[np.ndarray, "G K M M"]:
+        """Of prompt, label (if there is one), certainty, length and margin."""
+        K, G, F = self.loading.shape
+        rho, phi = self.prompt_ease[:, None], self.prompt_length[:, None]
         # Rows: what each is made of; columns: prompt, rest of the factors, rest of the shared
         # length, and the errors of label, margin, certainty and length.
-        made = np.zeros((5, 1 + F + 1 + 4))
-        ease = np.zeros((F, made.shape[1]))
-        ease[:, 1 : 1 + F] = np.eye(F)
-        ease[0] *= np.sqrt(1 - rho**2)
-        ease[0, 0] = rho
-        made[0, 0] = 1
-        made[1] = -ease[0]
-        made[1, F + 2] = self.label_noise if self.labelled else 0
-        made[4] = self.loading[k, g] @ ease
-        made[4, F + 3] = np.sqrt(1 - (self.loading[k, g] ** 2).sum())
-        made[2] = made[4]
-        made[2, F + 4] = self.certainty_noise[k]
-        made[3] = -self.effort[g] * ease[0]
-        made[3, 0] += shared * phi
-        made[3, F + 1] = shared * np.sqrt(1 - phi**2)
-        made[3, F + 5] = self.own_spread[k, g]
+        made = np.zeros((G, K, 5, F + 6))
+        ease = np.zeros((G, 1, F, F + 6))
+        ease[..., 1 : 1 + F] = np.eye(F)
+        ease[..., 0, 0] = rho
+        ease[..., 0, 1] = np.sqrt(1 - rho**2)
+        loading = self.loading.transpose(1, 0, 2)
+        made[..., 0, 0] = 1
+        made[..., 1, :] = -ease[..., 0, :]
+        made[..., 1, F + 2] = self.label_noise if self.labelled else 0
+        made[..., 4, :] = (loading[..., None] * ease).sum(-2)
+        made[..., 4, F + 3] = np.sqrt(1 - (loading**2).sum(-1))
+        made[..., 2, :] = made[..., 4, :]
+        made[..., 2, F + 4] = self.certainty_noise
+        made[..., 3, :] = -self.effort[:, None, None] * ease[..., 0, :]
+        made[..., 3, 0] += self.shared_spread[:, None] * phi
+        made[..., 3, F + 1] = self.shared_spread[:, None] * np.sqrt(1 - phi**2)
+        made[..., 3, F + 5] = self.own_spread.T
         if not self.labelled:
-            made = np.delete(made, 1, axis=0)
-        return made @ made.T
+            made = np.delete(made, 1, axis=-2)
+        return made @ made.mT
 
 
 def seen_certainty(

@@ -200,6 +200,7 @@ def _lengths(
         # Each length less its mean given prompt and ease 0; ease adds `effort * first` to it.
         rest = signal(world, table, "log_answer_tokens") - log_mean - shared * phi * prompt[:, None]
         seen = np.where(run & (own > 0), 1 / np.where(own > 0, own, 1) ** 2, 0)  # [N, K]
+        rest = np.where(run, rest, 0)
         count, plain = seen.sum(1)[:, None], (seen * rest).sum(1)[:, None]
         square = (seen * rest**2).sum(1)[:, None]
         pulled = plain + effort * count * first
@@ -294,7 +295,8 @@ def _judged(world: World, table: Table, run: Bool[np.ndarray, "N K"]) -> Posteri
     assert table.group is not None
     features = table.features.astype(np.float64)
     signals = table.signals.astype(np.float64).reshape(*run.shape, -1)
-    judged, log_tokens = signals[..., 0], signals[..., 1]
+    # What models that have not run would show is never looked at.
+    judged, log_tokens = np.where(run, signals[..., 0], 0), np.where(run, signals[..., 1], 0)
     a, ability = world.discrimination, world.ability.T.astype(np.float64)[table.group]
     drawn = 1.0 if world.quality == "binary" else 0.0
     own = world.interaction**2 + drawn
