@@ -178,7 +178,7 @@ def _write_world(
 ) -> None:
     features = features or kind != "judged"
     free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else sys.maxsize
-    columns = 6 + seconds + 4 * features  # of float32 by model; up to three signals and an answer
+    columns = 6 + seconds + 5 * features  # of float32 by model; of features: signals, answer, sigma
     if (size := 4 * columns * queries * models) > free:
         raise CascjaxError(
             f"cannot write {path}: {queries:,} queries x {models} models take about"

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import expit, logit, ndtr, ndtri
+from scipy.special import expit, logit, ndtr, ndtri, owens_t
 
 from cascjax.table import Table
 from cascjax.worlds.base import BLOCK, FIRST_TOKEN_SPREAD, lognormal
@@ -66,7 +66,8 @@ class AnswerWorld:
         signal_names: what is seen of an answer; out of "passed", "top_probability", "entropy",
             "margin", "mean_logprob", "min_logprob" and "log_answer_tokens".
         supplied: whether its tables have estimates: exact means given what is known beforehand,
-            and given a model's own answer besides. They need R = 1.
+            and given a model's own answer besides; and, exact given what is known beforehand, the
+            standard deviation of one less the other. They need R = 1.
         kind: the name of the kind of world.
         models: the K model names.
         groups: the G group names.
@@ -205,12 +206,13 @@ class AnswerWorld:
         if self.supplied:
             beforehand = [prompt] if label is None else [prompt, label]
             estimates = self._estimates(group, beforehand, certainty - threshold, length)
-            quality_ante, quality_post, expected_tokens = estimates
+            quality_ante, quality_post, quality_sigma, expected_tokens = estimates
             tested = by_group(self.tested) > 0
             quality_post = np.where(tested, quality, np.where(refused, 0, quality_post))
             table = {
                 "quality_ante": quality_ante,
                 "quality_post": quality_post.astype(np.float32),
+                "quality_sigma": quality_sigma,
                 "cost_ante": prompt_cost + self.price_answer.astype(np.float32) * expected_tokens,
                 "cost_post": cost,
             }
@@ -284,8 +286,13 @@ class AnswerWorld:
         beforehand: list[Float[np.ndarray, "B 1"]],
         certainty: Float[np.ndarray, "B K"],
         length: Float[np.ndarray, "B K"],
-    ) -> tuple[Float[np.ndarray, "B K"], Float[np.ndarray, "B K"], Float[np.ndarray, "B K"]]:
-        """Exact means of quality beforehand and given a model's own answer, and of its tokens.
+    ) -> tuple[
+        Float[np.ndarray, "B K"],
+        Float[np.ndarray, "B K"],
+        Float[np.ndarray, "B K"],
+        Float[np.ndarray, "B K"],
+    ]:
+        """Exact means of quality before and after its own answer, their gap's spread, and tokens.
 
         Margin, prompt, label, certainty and length are jointly Gaussian, so this is one small
         regression a group and model, known in closed form; `certainty` and `length` are centred.
@@ -309,16 +316,26 @@ class AnswerWorld:
                     total += weights[..., c].astype(np.float32)[group] * seen[column]
             return total
 
-        def quality(on: np.ndarray) -> np.ndarray:
+        def standard(on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """The margin expected in units of what is left of it, and what variance is left."""
             slopes, left = regress(n + 2, on)
             root = np.sqrt(left)
-            return ndtr(weigh(slopes / root[..., None], self.threshold[..., 0].T / root, on))
+            return weigh(slopes / root[..., None], self.threshold[..., 0].T / root, on), left
 
         early = np.arange(n)
-        ante = (1 - self.refusal.T.astype(np.float32))[group] * quality(early)
+        (before, left), (after, left_after) = standard(early), standard(late)
+        ante = ndtr(before)
+        # The second moment of `after`'s chance is the chance that two margins are above 0 which
+        # share what is yet to be seen: a bivariate normal of equal bounds, by Owen's T.
+        ratio = np.where(self.tested[:, None] > 0, 0, left_after / left)
+        skew = np.sqrt(ratio / (2 - ratio)).astype(np.float32)[group]
+        answers = 1 - self.refusal.T.astype(np.float32)[group]
+        square = answers * (ante - 2 * owens_t(before, skew))
+        ante = answers * ante
+        sigma = np.sqrt(np.maximum(square - ante**2, 0))
         slopes, left = regress(n + 1, early)
         log_tokens = np.log(self.answer_tokens.T) + (left - self.length_spread.T**2) / 2
-        return ante, quality(late), np.exp(weigh(slopes, log_tokens, early))
+        return ante, ndtr(after), sigma, np.exp(weigh(slopes, log_tokens, early))
 
     def _covariance(self) -> Float[np.ndarray, "G K M M"]:
         """Of prompt, label (if there is one), certainty, length and margin."""
