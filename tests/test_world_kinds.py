@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -156,7 +157,7 @@ def test_rates_and_correlations_are_as_stated(drawn: tuple[AnswerWorld, Table]) 
         both = np.empty(len(pairs))
         for p, (i, j) in enumerate(pairs):
             tetrachoric = float(world.loading[i, g] @ world.loading[j, g])
-            cov = np.array([[1, tetrachoric], [tetrachoric, 1]])
+            cov: Any = [[1, tetrachoric], [tetrachoric, 1]]  # its stub says a number
             places = [
                 multivariate_normal.cdf(world.threshold[[i, j], g, r], cov=cov)
                 for r in range(world.rate.shape[-1])
