@@ -42,6 +42,15 @@ def main() -> None:
     """
 
 
+_KINDS = {
+    "judged": "a judge scores answers",
+    "routerbench": "a twin of RouterBench, by numbers measured there",
+    "swebench": "tests tell what is right, once a model has run",
+    "code-math": "tests for code, agreement for mathematics",
+    "classification": "class probabilities",
+    "open-form": "log-probabilities and lengths",
+}
+
 _MODELS = click.option("--models", type=click.IntRange(2, 1000), default=5, show_default=True)
 
 
@@ -59,7 +68,7 @@ def demo(command: str, out: Path, queries: int, models: int, budgets: int, seed:
     click.echo(f"A synthetic workload: {queries:,} queries x {models} models (seed {seed}).")
     with output_folder(out):
         table = out / "table.arrow"
-        _write_world(table, queries, models, seed, "binary")
+        _write_world(table, queries, models, seed)
         click.echo(f"Wrote {table}; try: cascjax inspect {shlex.quote(str(table))}")
         _frontier(table, out, command, n_budgets=budgets, seed=seed)
 
@@ -226,20 +235,48 @@ def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> N
 @options.TABLE
 @click.option("--queries", type=click.IntRange(min=1), default=100_000, show_default=True)
 @_MODELS
-@click.option("--quality", type=click.Choice(["binary", "graded"]), default="binary")
+@click.option(
+    "--kind",
+    type=click.Choice(tuple(_KINDS)),
+    default="judged",
+    show_default=True,
+    help="; ".join(f"{name}: {what}" for name, what in _KINDS.items()) + ".",
+)
+@click.option("--quality", type=click.Choice(["binary", "graded"]), help="Of judged; binary.")
+@click.option("--features", is_flag=True, help="Add features and signals; other kinds have them.")
 @click.option("--seconds", is_flag=True, help="Add a further cost: how long an answer takes.")
 @click.option("--seed", **options.SEED_TYPE)
-def world(table: Path, queries: int, models: int, quality: str, seconds: bool, seed: int) -> None:
+def world(
+    table: Path,
+    queries: int,
+    models: int,
+    kind: str,
+    quality: str | None,
+    features: bool,
+    seconds: bool,
+    seed: int,
+) -> None:
     """Write a synthetic workload of any size, in batches."""
-    _write_world(table, queries, models, seed, quality, seconds)
+    if quality is not None and kind != "judged":
+        raise CascjaxError(f"--quality is of judged worlds: leave it out with --kind {kind}")
+    _write_world(table, queries, models, seed, kind, quality, features, seconds)
     click.echo(f"Wrote {table}: {queries:,} queries x {models} models")
 
 
 def _write_world(
-    path: Path, queries: int, models: int, seed: int, quality: str, seconds: bool = False
+    path: Path,
+    queries: int,
+    models: int,
+    seed: int,
+    kind: str = "judged",
+    quality: str | None = None,
+    features: bool = False,
+    seconds: bool = False,
 ) -> None:
+    features = features or kind != "judged"
     free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else sys.maxsize
-    if (size := 4 * (6 + seconds) * queries * models) > free:  # columns of float32
+    columns = 6 + seconds + 5 * features  # of float32 by model; of features: signals, answer, sigma
+    if (size := 4 * columns * queries * models) > free:
         raise CascjaxError(
             f"cannot write {path}: {queries:,} queries x {models} models take about"
             f" {size / 1e9:,.0f} GB and {free / 1e9:,.0f} GB are free; ask for fewer --queries"
@@ -248,9 +285,10 @@ def _write_world(
         from cascjax import worlds
         from cascjax.io import TableWriter
 
-    made = worlds.make_world(models, seed, quality=quality)
+    settings = {} if quality is None else {"quality": quality}
+    made = worlds.make_world(models, seed, kind=kind, **settings)
     with TableWriter(path) as writer:
-        for batch in worlds.batches(made, queries, seed, seconds=seconds):
+        for batch in worlds.batches(made, queries, seed, features=features, seconds=seconds):
             writer.write(batch)
 
 
