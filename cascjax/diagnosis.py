@@ -301,6 +301,7 @@ def diagnose(
     seed: int = 0,
     resamples: int | None = None,
     confidence: float = 0.95,
+    settings: dict[str, Any] | None = None,
     progress: Callable[[str, int, int], None] = lambda what, step, steps: None,
 ) -> Diagnosis:
     """Tells whether a table's estimates are good enough, and what better ones would be worth.
@@ -317,6 +318,7 @@ def diagnose(
         seed: of the noise, the resamples, and of the split where the table has none.
         resamples: see `diagnose_estimator`.
         confidence: of the intervals.
+        settings: what else to keep for the record.
         progress: called with what is done next, the steps done and the steps there are.
 
     Raises:
@@ -327,12 +329,13 @@ def diagnose(
     )
     kinds = named(CHOICES if strategies is None else strategies, max_depth=max_depth)
     source = ready.source
-    settings = {"estimates": source.kind} | ({"noise": noise} if source.kind == "noisy" else {})
+    record = (settings or {}) | {"estimates": source.kind}
+    record |= {"noise": noise} if source.kind == "noisy" else {}
     return diagnose_estimator(
         ready.table, ready.beliefs.estimator, ready.fit_rows, ready.evaluate_rows,
         strategies=kinds, budgets=budgets, target=target, bins=bins, seed=seed,
         resamples=resamples, confidence=confidence, progress=progress,
-        settings=settings | {"max_depth": max_depth, "seed": seed},
+        settings=record | {"max_depth": max_depth, "seed": seed},
     )  # fmt: skip
 
 
@@ -436,7 +439,7 @@ def diagnose_estimator(
         (PERFECT_ANTE, perfect_ante(believed, table)),
     ]
     searched = [of for of in kinds if _cheap(of, table.n_models)] if target else []
-    asked = [(of, side) for of in searched for side in sides(of)]
+    asked: list[tuple[Strategy, Side]] = [(of, side) for of in searched for side in sides(of)]
     steps = 2 + len(ladder) * len(kinds) + len(asked)
     done = iter(range(steps))
 
