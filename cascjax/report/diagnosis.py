@@ -166,7 +166,7 @@ def _both(found: Diagnosis) -> list[str]:
             f" cascading{_chance(apart)}."
         )
     if (apart := found.pandora_above) is not None:
-        lines[-1] += f" Pandora lies {_signed(apart)} from cascade routing{_chance(apart)}."
+        lines.append(f"Pandora lies {_signed(apart)} from cascade routing{_chance(apart)}.")
     return lines
 
 
@@ -189,7 +189,7 @@ def _prize(found: Diagnosis) -> str:
 def _refit(found: Diagnosis) -> list[str]:
     rung = found.rung(REFITTED)
     assert rung is not None
-    best = max(rung.area, key=lambda of: rung.area[of].value)
+    best = max(rung.area, key=rung.area.__getitem__)
     apart = rung.above[best]
     if not _clear(apart):
         return []
@@ -264,8 +264,8 @@ def _warnings(found: Diagnosis) -> list[str]:
         ]
         if off:
             lines.append(
-                f"Not calibrated {SIDES[side]}, by expected calibration error: {_listed(off)}. Where"
-                " the diagrams bend, refit with a curve, such as isotonic regression."
+                f"Not calibrated {SIDES[side]}, by expected calibration error: {_listed(off)}."
+                " Where the diagrams bend, refit with a curve, such as isotonic regression."
             )
     ratio = found.moves.ratio
     odd = [
