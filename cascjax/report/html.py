@@ -1,5 +1,7 @@
 """The report: one HTML file that explains a study and opens anywhere, offline."""
 
+import base64
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,11 +34,12 @@ from cascjax.report.pictures import (
     INK,
     css_variable,
     depth_colors,
-    frontier_svg,
+    frontier_pictures,
     model_colors,
     runs_svgs,
     strategy_styles,
 )
+from cascjax.report.points import points_data, script_json
 from cascjax.search.frontier import Frontier, Study
 
 
@@ -83,12 +86,18 @@ def render(study: Study, command: str) -> str:
     choices = [s.frontier for s in ranked if s.frontier.strategy not in REFERENCES]
     gains = [s.gain for s in ranked if np.isfinite(s.gain)]
     widest = max(gains, default=0.0)
+    drawn = frontier_pictures(study)
+    script = resources.files("cascjax.report").joinpath("frontier.js").read_text("utf-8")
     return template("report.html").render(
         title=f"Routing and cascading over {len(study.models)} models",
         summary=summary(study),
         # The pictures are built by an XML writer, which has escaped every name in them.
-        picture=Markup(frontier_svg(study)),
-        narrow=Markup(frontier_svg(study, narrow=True)),
+        pictures=[{"svg": Markup(p.svg), "narrow": p.narrow, "log": p.log} for p in drawn],
+        first_is_log=drawn[0].log,
+        points=Markup(script_json(points_data(study, drawn))),
+        script=Markup(script),
+        # The one script that may run, by what it says.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         palette=palette(strategy_styles(study).values()),
         scores=[
             {
