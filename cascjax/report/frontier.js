@@ -120,18 +120,18 @@
       tip.append(grid);
       if (rest) tip.append(make("span", { class: "soft" }, `and ${rest} more`));
     }
-    place(picture.circles[series][i]);
+    place(picture.circles[series][i], picture.svg.getBoundingClientRect().top);
   }
 
-  function place(circle) {
+  function place(circle, top) {
     const at = circle.getBoundingClientRect();
     const around = figure.getBoundingClientRect();
     const x = (at.left + at.right) / 2 - around.left;
     const y = (at.top + at.bottom) / 2 - around.top;
-    // Beside the point, on the side with room, and within what the window shows of the figure.
+    // Beside the point, on the side with room, below the switches and within the window.
     const right = x + 18 + tip.offsetWidth <= around.width;
     const left = right ? x + 18 : Math.max(0, x - 18 - tip.offsetWidth);
-    const first = Math.max(0, -around.top);
+    const first = Math.max(top, 0) - around.top;
     const last = Math.min(around.height, window.innerHeight - around.top) - tip.offsetHeight - 4;
     tip.style.left = `${left}px`;
     tip.style.top = `${Math.max(first, Math.min(last, y - tip.offsetHeight / 2))}px`;

@@ -114,7 +114,7 @@ class Picture:
     log: bool
     legend: float
     panels: tuple[float, float]
-    points: tuple[Float[np.ndarray, "P 3"], ...]
+    points: tuple[Float[np.ndarray, "_ 3"], ...]
 
 
 def frontier_pictures(study: Study) -> list[Picture]:
@@ -272,9 +272,7 @@ def _is_log(costs: Float[np.ndarray, " P"]) -> bool:
     return bool(len(positive) == len(costs) > 0 and positive.max() > LOG_SPAN * positive.min())
 
 
-def _cost_axis(
-    axes: "Axes", log: bool, label: str, ticks: int = 6, even: bool = False
-) -> None:
+def _cost_axis(axes: "Axes", log: bool, label: str, ticks: int = 6, even: bool = False) -> None:
     """Scale, ticks and label; `even` steps also on a logarithmic axis, for less than a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 

@@ -57,7 +57,7 @@ def points_data(study: Study, drawn: Sequence[Picture]) -> dict[str, Any]:
         "models": [
             [name, color]
             for name, color in zip(
-                short_names(study.models, 32), model_colors(len(study.models)), strict=True
+                short_names(study.models), model_colors(len(study.models)), strict=True
             )
         ],
         "series": series,
