@@ -250,7 +250,7 @@ def _costs(found: Diagnosis) -> str:
         f"{ratio}On {share_text(found.cheapest_suffices)} of the queries no model does better than"
         f" the cheapest, on {share_text(found.all_alike)} all do equally well; an oracle would gain"
         f" {gain_text(found.oracle.value - found.mixing.value)} over the hull, and no estimates"
-        " can give more."
+        " can give more, but by chance."
     )
 
 
