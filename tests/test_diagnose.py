@@ -340,9 +340,10 @@ class TestVerdict:
         assert headline(found).startswith("Yes")
         assert any(line.startswith("Routing pays") for line in reasons(found))
         ladder = {rung.name: rung.area for rung in found.rungs}
-        for name in SHORT:
+        # Thresholding is no optimal rule: of estimates of 0 and 1 it makes less than of these.
+        for name in ("routing", "pandora"):
             areas = [ladder[rung][name].value for rung in ("now", "perfect ex-ante")]
-            assert found.mixing.value < areas[0] < areas[1] + 1e-3
+            assert found.mixing.value < areas[0] < areas[1]
             assert areas[1] < found.oracle.value + 2 / 600  # see TestBetter
 
     def test_noise_does_not(self) -> None:
@@ -458,7 +459,8 @@ class Page(HTMLParser):
 
 def test_the_command_writes_what_it_says(here: Path) -> None:
     words = ["diagnose", "world.arrow", "--strategies", "routing,pandora", "--budgets", "5"]
-    result = CliRunner().invoke(main, [*words, "--resamples", "100", "--out", "out"])
+    words += ["--target", "0", "--resamples", "100", "--out", "out"]
+    result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     assert sorted(p.name for p in (here / "out").iterdir()) == [
         "diagnosis.json", "reliability.parquet", "report.html",
@@ -474,7 +476,7 @@ def test_the_command_writes_what_it_says(here: Path) -> None:
     assert page.links == []
     again = diagnose(
         cascjax.read_table("world.arrow"), strategies=["routing", "pandora"], budgets=5,
-        resamples=100,
+        target=0, resamples=100,
     )  # fmt: skip
     area = found["rungs"][0]["area"]["pandora"]["value"]
     assert again.rungs[0].area["pandora"].value == pytest.approx(area, abs=1e-9)

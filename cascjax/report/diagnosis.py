@@ -161,9 +161,11 @@ def _both(found: Diagnosis) -> list[str]:
     if (apart := found.both_at_once) is not None:
         names = [n for n in ("cascade-routing", "pandora") if _gain(found, n)]
         best = max(names, key=lambda n: _area(found, n))
+        others = [n for n in ("routing", "thresholding", "cascading") if _gain(found, n)]
+        below = max(others, key=lambda n: _area(found, n))
         lines.append(
-            f"Both at once, by {best}, lies {_signed(apart)} from the better of routing and"
-            f" cascading{_chance(apart)}."
+            f"Both at once, by {best}, lies {_signed(apart)} from one of the two alone, at best"
+            f" {below}{_chance(apart)}."
         )
     if (apart := found.pandora_above) is not None:
         lines.append(f"Pandora lies {_signed(apart)} from cascade routing{_chance(apart)}.")
