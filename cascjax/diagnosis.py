@@ -264,7 +264,7 @@ class Diagnosis:
     both_at_once: Span | None
     pandora_above: Span | None
     needs: tuple[Need, ...]
-    target: float
+    target: float | int
     unsearched: tuple[str, ...] = ()
     resamples: int = 0
     confidence: float = 0.95
@@ -297,7 +297,7 @@ def diagnose(
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
     budgets: int | None = None,
-    target: float = TARGET,
+    target: float | int = TARGET,
     bins: int | None = None,
     max_depth: int = 5,
     seed: int = 0,
@@ -386,7 +386,7 @@ def diagnose_estimator(
     *,
     strategies: Sequence[Strategy],
     budgets: int | None = None,
-    target: float = TARGET,
+    target: float | int = TARGET,
     bins: int | None = None,
     seed: int = 0,
     resamples: int | None = None,
@@ -590,7 +590,7 @@ class Improvement:
             kind, self.table, estimator, self.fit_rows, self.evaluate_rows, self.budgets
         ).area
 
-    def need(self, kind: Strategy, side: Side, target: float) -> Need:
+    def need(self, kind: Strategy, side: Side, target: float | int) -> Need:
         """Looks for the smallest share tried at which the area has risen by the target."""
         start = self.area(kind, self.estimator)
         wanted, low, high, most = start + target, (0.0, -np.inf), None, start
