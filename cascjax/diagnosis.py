@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimator, Independent
+from cascjax.errors import CascjaxError, unknown_name
+from cascjax.estimators import Estimator, Independent, noise_level, noisy, supplied
 from cascjax.estimators.better import (
     Side,
     improved,
@@ -45,10 +45,12 @@ from cascjax.metrics.calibration import (
     pooled_differences_r2,
     reliability,
 )
-from cascjax.search.fit import prepare
 from cascjax.search.frontier import Frontier, frontier
 from cascjax.strategies import CascadeRouting, Mixing, Oracle, Strategy, strategy
-from cascjax.table import Table, mean_rows, take_rows
+from cascjax.table import Table, mean_rows, split_rows, take_rows
+
+ESTIMATES = ("supplied", "noisy")
+"""Kinds of estimates that can be asked for."""
 
 CHOICES = ("routing", "thresholding", "cascading", "cascade-routing", "pandora")
 """Strategies diagnosed by default: those that estimates decide on."""
@@ -262,7 +264,7 @@ class Diagnosis:
     both_at_once: Span | None
     pandora_above: Span | None
     needs: tuple[Need, ...]
-    target: float
+    target: float | int
     unsearched: tuple[str, ...] = ()
     resamples: int = 0
     confidence: float = 0.95
@@ -295,7 +297,7 @@ def diagnose(
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
     budgets: int | None = None,
-    target: float = TARGET,
+    target: float | int = TARGET,
     bins: int | None = None,
     max_depth: int = 5,
     seed: int = 0,
@@ -309,8 +311,9 @@ def diagnose(
     Args:
         table: the truth, and the estimates where it has them.
         strategies: what to look at; by default `CHOICES`.
-        estimates: see `cascjax.search.fit.prepare`.
-        noise: see `cascjax.search.fit.prepare`.
+        estimates: "supplied" or "noisy", see `cascjax.estimators`; by default what the table
+            supplies, else the truth under simulated noise.
+        noise: level of noisy estimates.
         budgets: see `diagnose_estimator`.
         target: see `diagnose_estimator`.
         bins: see `diagnose_estimator`.
@@ -322,19 +325,31 @@ def diagnose(
         progress: called with what is done next, the steps done and the steps there are.
 
     Raises:
-        CascjaxError: what `prepare` or `diagnose_estimator` refuses.
+        CascjaxError: an unknown name, a table without model names, missing estimates, an empty
+            split, or what `diagnose_estimator` refuses.
     """
-    ready = prepare(
-        table, "routing", estimates=estimates, noise=noise, max_depth=max_depth, seed=seed
-    )
+    if len(table.models) != table.n_models:
+        raise CascjaxError(
+            f"the table names {len(table.models)} models and has {table.n_models}; give it"
+            " `models`, a name for each"
+        )
+    if estimates not in (None, *ESTIMATES):
+        raise unknown_name("kind of estimates", estimates, ESTIMATES)
+    noise_level(noise)
     kinds = named(CHOICES if strategies is None else strategies, max_depth=max_depth)
-    source = ready.source
-    record = (settings or {}) | {"estimates": source.kind}
-    record |= {"noise": noise} if source.kind == "noisy" else {}
+    fit, evaluate = split_rows(table, seed)
+    table = table.sort_models(mean_rows(table.cost, fit))
+    kind = estimates or ("noisy" if table.quality_ante is None else "supplied")
+    record, notes = {**(settings or {}), "estimates": kind}, ()
+    if kind == "supplied":
+        estimator = supplied(table, fit)
+    else:
+        estimator = noisy(table, jax.random.key(seed), noise)
+        record["noise"] = noise
     return diagnose_estimator(
-        ready.table, ready.beliefs.estimator, ready.fit_rows, ready.evaluate_rows,
+        table, estimator, fit, evaluate,
         strategies=kinds, budgets=budgets, target=target, bins=bins, seed=seed,
-        resamples=resamples, confidence=confidence, progress=progress,
+        resamples=resamples, confidence=confidence, notes=notes, progress=progress,
         settings=record | {"max_depth": max_depth, "seed": seed},
     )  # fmt: skip
 
@@ -371,7 +386,7 @@ def diagnose_estimator(
     *,
     strategies: Sequence[Strategy],
     budgets: int | None = None,
-    target: float = TARGET,
+    target: float | int = TARGET,
     bins: int | None = None,
     seed: int = 0,
     resamples: int | None = None,
@@ -575,7 +590,7 @@ class Improvement:
             kind, self.table, estimator, self.fit_rows, self.evaluate_rows, self.budgets
         ).area
 
-    def need(self, kind: Strategy, side: Side, target: float) -> Need:
+    def need(self, kind: Strategy, side: Side, target: float | int) -> Need:
         """Looks for the smallest share tried at which the area has risen by the target."""
         start = self.area(kind, self.estimator)
         wanted, low, high, most = start + target, (0.0, -np.inf), None, start

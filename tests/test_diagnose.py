@@ -53,7 +53,7 @@ from cascjax.search.frontier import frontier
 from cascjax.strategies import Oracle
 from cascjax.table import EVALUATE, FIT, Table, mean_rows
 
-SHORT = ("routing", "cascading", "pandora")
+SHORT = ("routing", "thresholding", "pandora")
 """Strategies that are cheap to compile."""
 
 
@@ -75,7 +75,7 @@ def rows_of(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 def believed(table: Table, ante: float, post: float, seed: int = 1) -> Independent:
     """Noisy estimates whose costs are nearly right."""
-    return noisy(table, jax.random.key(seed), (ante, post, 0.1, 0.01))
+    return noisy(table, jax.random.key(seed), (float(ante), float(post), 0.1, 0.01))
 
 
 def diagnosed(ante: float, post: float, **more: Any) -> Diagnosis:
@@ -123,7 +123,7 @@ class TestAccuracy:
         rng = np.random.default_rng(0)
         e = rng.random((500, 3)).astype(np.float32)
         q = (rng.random((500, 3)) < e**2).astype(np.float32)
-        found = accuracy(e, q, q.mean(0))
+        found, e, q = accuracy(e, q, q.mean(0)), e.astype(np.float64), q.astype(np.float64)
         for k in range(3):
             assert found.r2.value[k] == pytest.approx(r2_score(q[:, k], e[:, k]), abs=1e-12)
             brier = brier_score_loss(q[:, k], e[:, k])
@@ -240,9 +240,7 @@ class TestBetter:
         np.testing.assert_allclose(then.r2.value, expected, atol=0.01)
         np.testing.assert_allclose(then.slope.value, 1, atol=1e-4)
         np.testing.assert_allclose(then.bias.value, 0, atol=1e-5)
-        assert of.quality_post is start.quality_post or np.array_equal(
-            of.quality_post, start.quality_post
-        )
+        assert np.array_equal(of.quality_post, start.quality_post)
         move = np.asarray(of.quality_ante, np.float64) - of.quality_post
         np.testing.assert_allclose(of.sigma[0], move.std(0), rtol=1e-4)
 
@@ -268,9 +266,9 @@ class TestBetter:
         of = replace(perfect_ante(believed(table, 1, 1), table), cost_ante=table.cost)
         rows, at = rows_of(table), grid(table)
         best = frontier(Oracle(), table, of, *rows, at).area
-        for kind in named(["routing", "pandora", "cascade-routing"]):
-            # Of equals in quality and price one or another: rounding, and mixing near ties.
-            assert frontier(kind, table, of, *rows, at).area == pytest.approx(best, abs=5e-4)
+        for kind in named(["routing", "pandora"]):
+            # A price low enough for all queries fitted on is too high for one or two of the 600.
+            assert frontier(kind, table, of, *rows, at).area == pytest.approx(best, abs=2 / 600)
 
     def test_perfect_post_hoc_sigma_is_the_spread_of_the_error(self) -> None:
         table = world()
@@ -298,7 +296,7 @@ class Joint:
 
 
 def test_another_estimator_is_reduced_to_what_one_answer_shows() -> None:
-    table = world(300)
+    table = world()
     start = believed(table, 0.5, 0.3)
     of, every = reduced(Joint(start), table)
     for name in ("quality_ante", "quality_post", "cost_ante", "cost_post"):
@@ -342,9 +340,11 @@ class TestVerdict:
         assert headline(found).startswith("Yes")
         assert any(line.startswith("Routing pays") for line in reasons(found))
         ladder = {rung.name: rung.area for rung in found.rungs}
-        for name in SHORT:
+        # Thresholding is no optimal rule: of estimates of 0 and 1 it makes less than of these.
+        for name in ("routing", "pandora"):
             areas = [ladder[rung][name].value for rung in ("now", "perfect ex-ante")]
-            assert found.mixing.value < areas[0] < areas[1] <= found.oracle.value + 1e-3
+            assert found.mixing.value < areas[0] < areas[1]
+            assert areas[1] < found.oracle.value + 2 / 600  # see TestBetter
 
     def test_noise_does_not(self) -> None:
         found = useless()
@@ -383,10 +383,10 @@ class TestVerdict:
 class TestNeed:
     def test_what_is_needed_gives_what_was_wanted(self) -> None:
         """Measured again on all queries, under noise of its own, copy after copy."""
-        table = world(3000)
+        table = world()
         start, (fit, evaluate), at = believed(table, 1.5, 0.8), rows_of(table), grid(table)
         search = Improvement.of(start, table, fit, evaluate, at, 0)
-        for kind, side in zip(named(["routing", "cascading"]), ("ante", "post"), strict=True):
+        for kind, side in zip(named(["routing", "thresholding"]), ("ante", "post"), strict=True):
             need = search.need(kind, side, 0.01)
             assert need.share is not None
             assert need.share > 0
@@ -399,7 +399,7 @@ class TestNeed:
                 ).area
                 for seed in range(100, 106)
             ]  # fmt: skip
-            # Each area moves by about 0.003 with its noise; so does, by half of that, the search.
+            # Each moves by about 0.006 with its noise; so does, by a third of that, the search.
             assert np.mean(after) - before == pytest.approx(0.01, abs=0.006)
             assert need.r2_now < need.r2_needed < need.r2_now + 0.3
             assert f"{need.r2_needed:.2f}" in need_text(need)
@@ -459,7 +459,8 @@ class Page(HTMLParser):
 
 def test_the_command_writes_what_it_says(here: Path) -> None:
     words = ["diagnose", "world.arrow", "--strategies", "routing,pandora", "--budgets", "5"]
-    result = CliRunner().invoke(main, [*words, "--resamples", "100", "--out", "out"])
+    words += ["--target", "0", "--resamples", "100", "--out", "out"]
+    result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     assert sorted(p.name for p in (here / "out").iterdir()) == [
         "diagnosis.json", "reliability.parquet", "report.html",
@@ -475,7 +476,7 @@ def test_the_command_writes_what_it_says(here: Path) -> None:
     assert page.links == []
     again = diagnose(
         cascjax.read_table("world.arrow"), strategies=["routing", "pandora"], budgets=5,
-        resamples=100,
+        target=0, resamples=100,
     )  # fmt: skip
     area = found["rungs"][0]["area"]["pandora"]["value"]
     assert again.rungs[0].area["pandora"].value == pytest.approx(area, abs=1e-9)

@@ -203,6 +203,7 @@ def pooled_differences_r2(
         A score of K = 1; nan where the differences never vary.
     """
     e, q = estimate.astype(np.float64), quality.astype(np.float64)
+    rounding = _TINY * float(np.square(q).sum(1).mean())
     e, q = e - e.mean(1, keepdims=True), q - q.mean(1, keepdims=True)
     q, e = q - (middle := q.mean(0)), e - middle
     moments = np.concatenate(
@@ -212,7 +213,7 @@ def pooled_differences_r2(
     def r2(means: Float[np.ndarray, "R M"]) -> Float[np.ndarray, "R 1"]:
         spread = means[:, -2] - np.square(means[:, :-2]).sum(1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.where(spread > _TINY * means[:, -2], 1 - means[:, -1] / spread, np.nan)
+            found = np.where(spread > rounding, 1 - means[:, -1] / spread, np.nan)
         return found[:, None]
 
     value, ends = r2(moments.mean(0)[None])[0], None

@@ -161,9 +161,11 @@ def _both(found: Diagnosis) -> list[str]:
     if (apart := found.both_at_once) is not None:
         names = [n for n in ("cascade-routing", "pandora") if _gain(found, n)]
         best = max(names, key=lambda n: _area(found, n))
+        others = [n for n in ("routing", "thresholding", "cascading") if _gain(found, n)]
+        below = max(others, key=lambda n: _area(found, n))
         lines.append(
-            f"Both at once, by {best}, lies {_signed(apart)} from the better of routing and"
-            f" cascading{_chance(apart)}."
+            f"Both at once, by {best}, lies {_signed(apart)} from one of the two alone, at best"
+            f" {below}{_chance(apart)}."
         )
     if (apart := found.pandora_above) is not None:
         lines.append(f"Pandora lies {_signed(apart)} from cascade routing{_chance(apart)}.")
@@ -250,7 +252,7 @@ def _costs(found: Diagnosis) -> str:
         f"{ratio}On {share_text(found.cheapest_suffices)} of the queries no model does better than"
         f" the cheapest, on {share_text(found.all_alike)} all do equally well; an oracle would gain"
         f" {gain_text(found.oracle.value - found.mixing.value)} over the hull, and no estimates"
-        " can give more."
+        " can give more, but by chance."
     )
 
 
