@@ -267,8 +267,9 @@ def target_of(policy: Policy) -> float | None:
     """The mean quality a policy was fitted for, None where it was for something else."""
     target = policy.record.get("quality")
     # What stands in a record was not checked when it was read.
-    is_number = isinstance(target, int | float) and not isinstance(target, bool)
-    return float(target) if is_number and abs(target) < 1e30 else None
+    if not isinstance(target, int | float) or isinstance(target, bool) or abs(target) > 1e30:
+        return None
+    return float(target)
 
 
 def _unchecked(policy: Policy, table: Table, places: list[int]) -> tuple[str, ...]:
