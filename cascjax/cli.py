@@ -1,4 +1,4 @@
-"""The command line: cascjax demo, import, world, inspect, frontier, fit, tune, evaluate."""
+"""The command line: cascjax demo, import, world, inspect, frontier, diagnose, and policies'."""
 
 import shlex
 import shutil
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cascjax import __version__, arguments, options, policy_commands
+from cascjax import __version__, arguments, diagnose_command, options, policy_commands
 from cascjax.errors import CascjaxError
 from cascjax.terminal import (
     OneLineErrors,
@@ -426,6 +426,7 @@ def _resampling(resamples: int | None, confidence: float | None, n_evaluate: int
     return {"resamples": resamples, "confidence": at}
 
 
+main.add_command(diagnose_command.diagnose)
 main.add_command(policy_commands.fit)
 main.add_command(policy_commands.tune)
 main.add_command(policy_commands.evaluate)

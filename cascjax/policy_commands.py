@@ -105,7 +105,7 @@ def fit(
     with atomic_write(out) as temporary:
         data = read_table(table)
         with naming(table):
-            data, estimates = _readied(data, models, estimates, noise, seed)
+            data, estimates = readied(data, models, estimates, noise, seed)
             policy = fit_policy(
                 data,
                 kind,
@@ -125,7 +125,7 @@ def fit(
     click.echo(f"Wrote {out}; try: cascjax evaluate {paths} --out evaluation")
 
 
-def _readied(
+def readied(
     table: "Table", models: str | None, estimates: str | None, noise: str | None, seed: int
 ) -> "tuple[Table, str]":
     """A table as read, with the models asked for in order of cost, and the kind of estimates."""
@@ -237,7 +237,7 @@ def tune(
         journal = Journal(out / "journal.npz")
         data = read_table(table)
         with naming(table):
-            data, estimates = _readied(data, models, estimates, noise, seed)
+            data, estimates = readied(data, models, estimates, noise, seed)
             if resamples is None:
                 resamples = default_resamples(len(split_rows(data, seed)[1]), 0.95)
             job = functools.partial(

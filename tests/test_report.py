@@ -250,7 +250,7 @@ class TestPictures:
         import matplotlib
 
         before = matplotlib.rcParams.copy()
-        with pictures._style():
+        with pictures.picture_style():
             assert matplotlib.rcParams.copy() != before
         assert matplotlib.rcParams.copy() == before
 

@@ -1,5 +1,6 @@
 """The report: one HTML file that explains a study and opens anywhere, offline."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata, resources
@@ -74,27 +75,21 @@ def write_report(study: Study, path: str | Path, command: str) -> None:
 
 def render(study: Study, command: str) -> str:
     """The report as a string of HTML."""
-    # Jinja is wanted only here, and `cascjax` should start fast.
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = resources.files("cascjax.report").joinpath("report.html").read_text("utf-8")
     ranked = scores(study)
     styles = strategy_styles(study)
     references = [s.frontier for s in ranked if s.frontier.strategy in REFERENCES]
     choices = [s.frontier for s in ranked if s.frontier.strategy not in REFERENCES]
     gains = [s.gain for s in ranked if np.isfinite(s.gain)]
     widest = max(gains, default=0.0)
-    return environment.from_string(template).render(
+    return template("report.html").render(
         title=f"Routing and cascading over {len(study.models)} models",
         summary=summary(study),
         # The pictures are built by an XML writer, which has escaped every name in them.
         picture=Markup(frontier_svg(study)),
         narrow=Markup(frontier_svg(study, narrow=True)),
-        palette=_palette(study),
+        palette=palette(strategy_styles(study).values()),
         scores=[
             {
                 "strategy": s.frontier.strategy,
@@ -121,19 +116,41 @@ def render(study: Study, command: str) -> str:
         n_evaluate=f"{study.n_evaluate:,}",
         settings={plain(k): plain(v) for k, v in study.settings.items()},
         command=plain(command),
-        versions={"cascjax": __version__, "jax": metadata.version("jax")},
-        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions=versions(),
+        date=now(),
     )
 
 
-def _palette(study: Study) -> dict[str, dict[str, str]]:
-    """The page's CSS variables for each theme: those that the pictures refer to."""
-    styles = strategy_styles(study).values()
-    themes = {}
+def template(name: str) -> Any:
+    """A page of this folder, ready to be filled in."""
+    # Jinja is wanted only here, and `cascjax` should start fast.
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = resources.files("cascjax.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
+    )  # fmt: skip
+    return environment.get_template(name)
+
+
+def palette(styles: Iterable[tuple[str, str, Any, str]]) -> dict[str, dict[str, str]]:
+    """The page's CSS variables for each theme: those that pictures of these styles refer to."""
+    listed, themes = list(styles), {}
     for theme, column in (("light", 0), ("dark", 1)):
         themes[theme] = {name: pair[column] for name, pair in INK.items()}
-        themes[theme] |= {css_variable(style[0])[2:]: style[column] for style in styles}
+        themes[theme] |= {css_variable(style[0])[2:]: style[column] for style in listed}
     return themes
+
+
+def versions() -> dict[str, str]:
+    """What made the page."""
+    return {"cascjax": __version__, "jax": metadata.version("jax")}
+
+
+def now() -> str:
+    """The date and time a page bears."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _bar(gain: float, widest: float) -> float:

@@ -91,14 +91,14 @@ def css_variable(light: str) -> str:
 
 def frontier_svg(study: Study, narrow: bool = False) -> str:
     """The frontier picture as an SVG element for embedding, `narrow` for phones: see `save_png`."""
-    with _style():
+    with picture_style():
         figure, tips = _frontier(study, narrow=narrow)
         names = ", ".join(f.strategy for f in study.frontiers)
         title = (
             "Mean quality against mean cost per query: one curve each for "
             f"{names}; a labelled point for each of {len(study.models)} single models"
         )
-        return _svg(figure, "narrow" if narrow else "frontier", title, tips)
+        return to_svg(figure, "narrow" if narrow else "frontier", title, tips)
 
 
 def save_png(study: Study, path: str | Path, dpi: int = 150) -> None:
@@ -112,7 +112,7 @@ def save_png(study: Study, path: str | Path, dpi: int = 150) -> None:
         path: where to write.
         dpi: pixels per inch; the picture is 11 inches wide.
     """
-    with _style(), atomic_write(path) as temporary:
+    with picture_style(), atomic_write(path) as temporary:
         figure, _ = _frontier(study, halo=True)
         with _no_glyph_warnings():
             figure.savefig(temporary, format="png", dpi=dpi, facecolor=INK["paper"][0])
@@ -144,7 +144,7 @@ def runs_svgs(study: Study, frontier: Frontier, prefix: str) -> dict[str, str]:
             ),
             "Which models run": (frontier.ran, "models run per query", *models),
         } | panels
-    with _style():
+    with picture_style():
         return {
             caption: _stack(study, frontier, caption, f"{prefix}-{i}", *panel)
             for i, (caption, panel) in enumerate(panels.items())
@@ -152,7 +152,8 @@ def runs_svgs(study: Study, frontier: Frontier, prefix: str) -> dict[str, str]:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def picture_style() -> Iterator[None]:
+    """Matplotlib's settings for every picture of a report."""
     import matplotlib
 
     soft, ink, grid = INK["soft"][0], INK["ink"][0], INK["grid"][0]
@@ -191,7 +192,8 @@ def _no_glyph_warnings() -> Iterator[None]:
         yield
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, its size in units of 72 points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -249,7 +251,7 @@ def _frontier(
     log = _is_log(np.concatenate([study.single_cost, *(cost for cost, _ in curves)]))
     tips: dict[str, str] = {}
 
-    figure = _figure(5.4, 7.4) if narrow else _figure(11.0, 8.2)
+    figure = new_figure(5.4, 7.4) if narrow else new_figure(11.0, 8.2)
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.5, 1))
     columns = 2 if narrow else 5
     legend = 0.03 * -(-(len(study.frontiers) + 2) // columns) + 0.035
@@ -482,7 +484,7 @@ def _stack(
     """One stacked picture over the budgets, a layer for each column of `shares`."""
     order = np.argsort(frontier.budget, kind="stable")
     budget, shares = frontier.budget[order], shares[order]
-    figure = _figure(3.9, 2.9)
+    figure = new_figure(3.9, 2.9)
     axes = figure.subplots()
     figure.subplots_adjust(left=0.16, right=0.97, top=0.96, bottom=0.18)
     low = np.zeros(len(budget))
@@ -507,10 +509,10 @@ def _stack(
     title = f"{frontier.strategy}: {caption.lower()}, over {len(frontier.budget)} budgets"
     if len(frontier.budget):
         title += f" from {cost_text(budget[0])} to {cost_text(budget[-1])}{_unit(study)}"
-    return _svg(figure, prefix, title, tips)
+    return to_svg(figure, prefix, title, tips)
 
 
-def _svg(figure: "Figure", prefix: str, title: str, tips: dict[str, str]) -> str:
+def to_svg(figure: "Figure", prefix: str, title: str, tips: dict[str, str]) -> str:
     """The figure as an SVG element that carries its own title, tooltips and theme.
 
     Colours become CSS variables of the page with the light colour to fall back on, ids get the
