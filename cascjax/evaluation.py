@@ -81,6 +81,7 @@ class Evaluation:
         steps: `[n]` expected number of models run.
         answer: `[n]` the model whose answer is most likely returned.
         unchecked: budgets and rules, in words, that the table lacks a column to hold to.
+        target: mean quality the policy was fitted for, if it was.
     """
 
     strategy: str
@@ -103,10 +104,11 @@ class Evaluation:
     steps: Float[np.ndarray, " n"]
     answer: Int[np.ndarray, " n"]
     unchecked: tuple[str, ...] = ()
+    target: float | None = None
 
     def verdicts(self) -> list[str]:
-        """Each budget in words: met, or by how much not, and whether other queries may differ."""
-        found = []
+        """Each budget or target in words: met, or by how much not, and whether that is chance."""
+        found = [] if self.target is None else [self._on_target(self.target)]
         for name, part in self.rules.items():
             where = f"group {name!r}: " if name else ""
             for cost, unit, mean, budget in zip(
@@ -127,13 +129,29 @@ class Evaluation:
                 found.append(text)
         return [*found, *self.unchecked]
 
+    def _on_target(self, target: float) -> str:
+        mean = self.total.quality
+        of, slack = f"mean quality {mean.value:.6g}", _SLACK * abs(target)
+        if mean.value < target - slack:
+            text = f"{of} is {target - mean.value:.4f} below the target of {target:g}"
+            if mean.high is not None and mean.high >= target:
+                text += "; the interval reaches up to it, so this may be chance"
+            return text
+        text = f"{of} reaches the target of {target:g}"
+        if mean.low is not None and mean.low < target - slack:
+            text += "; other queries may fall below it, for the interval does"
+        return text
+
     def met(self) -> bool:
-        """Whether every budget is; one that could not be checked is not."""
-        return not self.unchecked and all(
+        """Whether every budget and target is; one that could not be checked is not."""
+        target, quality = self.target, self.total.quality.value
+        reached = target is None or quality >= target - _SLACK * abs(target)
+        kept = all(
             budget is None or mean.value <= budget * (1 + _SLACK)
             for part in self.rules.values()
             for mean, budget in zip(part.cost, part.budget, strict=True)
         )
+        return reached and kept and not self.unchecked
 
 
 _SLACK = 1e-5
@@ -241,7 +259,17 @@ def evaluate(
         steps=steps,
         answer=answer,
         unchecked=_unchecked(policy, table, [place for place, of in by_rule.items() if len(of)]),
+        target=target_of(policy),
     )
+
+
+def target_of(policy: Policy) -> float | None:
+    """The mean quality a policy was fitted for, None where it was for something else."""
+    target = policy.record.get("quality")
+    # What stands in a record was not checked when it was read.
+    if not isinstance(target, int | float) or isinstance(target, bool) or abs(target) > 1e30:
+        return None
+    return float(target)
 
 
 def _unchecked(policy: Policy, table: Table, places: list[int]) -> tuple[str, ...]:

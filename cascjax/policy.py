@@ -452,7 +452,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         raise CascjaxError(f"{path} is no policy: bring a file that 'cascjax fit' wrote")
     if type(found.get("version")) is not int or found["version"] != VERSION:
         raise CascjaxError(
-            f"{path} has version {str(found.get('version'))[:20]} of the policy format, and cascjax"
+            f"{path} has version {found.get('version')!r:.20} of the policy format, and cascjax"
             f" {__version__} reads version {VERSION}: fit again, or use the cascjax it was made"
             f" with, {str(found.get('library'))[:20]}"
         )
@@ -759,8 +759,9 @@ def _strategy_of(kind: dict[str, Any]) -> Strategy:
         raise unknown_name("strategy", name, STRATEGIES)
     hints = typing.get_type_hints(STRATEGIES[name])
     for option, value in options.items():
-        allowed = hints.get(option)
-        if allowed is not None and not _is_a(value, allowed):
+        if option not in hints:
+            raise CascjaxError(f"strategy {name!r} has no option {option[:40]!r}: fit again")
+        if not _is_a(value, hints[option]):
             raise CascjaxError(f"strategy {name!r} has no {option} {str(value)[:40]!r}")
         if isinstance(value, int) and value > _LARGEST:
             raise CascjaxError(f"strategy {name!r}: {option} is {value}, beyond {_LARGEST}")
@@ -896,7 +897,7 @@ def _check_policy(policy: Policy) -> None:
         value = getattr(policy, name)
         if value.shape != shape:
             raise CascjaxError(
-                f"{name} of a policy of {k} models must be {shape}, not {_shape(value)}"
+                f"{name} of a policy of {k} models must be {list(shape)}, not {_shape(value)}"
             )
         if not np.isfinite(value).all() or (name in ("sigma", "scale") and value.min() < 0):
             bound = "" if name in ("mean_costs", "offset") else " and not negative"

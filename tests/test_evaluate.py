@@ -187,6 +187,27 @@ def test_budgets_in_words(mean: Mean, words: str, met: bool) -> None:
     assert said.met() is met
 
 
+@pytest.mark.parametrize(
+    ("mean", "words", "met"),
+    [
+        (Mean(0.7, 0.6, 0.8), "mean quality 0.7 reaches the target of 0.6", True),
+        (Mean(0.6, None, None), "mean quality 0.6 reaches the target of 0.6", True),
+        (Mean(0.61, 0.55, 0.65), "reaches the target of 0.6; other queries may fall below", True),
+        (Mean(0.55, 0.5, 0.65), "0.0500 below the target of 0.6; the interval reaches up", False),
+        (Mean(0.5, 0.45, 0.55), "mean quality 0.5 is 0.1000 below the target of 0.6", False),
+    ],
+)
+def test_a_target_in_words(mean: Mean, words: str, met: bool) -> None:
+    found = evaluate(policy(group_rules={}, record={"quality": 0.6}), world(), resamples=0)
+    said: Evaluation = replace(found, total=replace(found.total, quality=mean), rules={})
+    (line,) = said.verdicts()
+    assert words in line
+    assert said.met() is met
+    # A record is free: what is no number is no target.
+    other = policy(group_rules={}, record={"quality": "high"})
+    assert evaluate(other, world(), resamples=0).target is None
+
+
 def test_what_gives_no_interval_is_refused() -> None:
     with pytest.raises(CascjaxError, match="confidence must lie between 0 and 1"):
         evaluate(policy(), world(), confidence=1.0)

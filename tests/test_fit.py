@@ -445,6 +445,7 @@ def test_too_few_queries_say_how_many_are_needed() -> None:
         ({"quality": math.nan}, "must be a number"),
         ({"parameter": math.inf}, "all finite"),
         ({"parameter": []}, "all finite"),
+        ({"parameter": [1.0, -1.0, 1.0]}, "of routing must not be negative, as -1 is: .* choose 0"),
         ({"budget": 0.1, "group_budgets": {"medicine": 0.1}}, "unknown group 'medicine'"),
         ({"budget": 0.1, "group_budgets": {"law": 1e-4}}, "group 'law': budget 0.0001 is out of"),
         ({"quality": 0.5, "group_budgets": {"law": 0.1}}, "give a budget instead of quality"),

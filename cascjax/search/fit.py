@@ -18,6 +18,7 @@ from cascjax.search.budget import Fit, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import UnreachableError, fit_costs
 from cascjax.strategies import CascadeRouting, Strategy, strategy
+from cascjax.strategies.base import Priced
 from cascjax.table import Table, mean_rows, split_rows
 
 ESTIMATES = ("supplied", "noisy")
@@ -337,6 +338,12 @@ class _Search:
         """The rule of one setting."""
         if parameter.ndim > 1 or not parameter.size or not np.isfinite(parameter).all():
             raise CascjaxError("parameter must be a number, or one a step, all finite")
+        if isinstance(self.ready.strategy, Priced) and parameter.min() < 0:
+            name = self.ready.strategy.name
+            raise CascjaxError(
+                f"parameter of {name} must not be negative, as {parameter.min():g} is: it is the"
+                " price of cost; choose 0 where cost is no object"
+            )
         rule = Rule(parameter[None], np.ones(1))
         nothing = np.zeros(len(self.ready.costs))
         self.ready.policy(rule)  # refuses what is no parameter of the strategy
