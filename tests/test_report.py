@@ -213,6 +213,14 @@ class TestPictures:
             texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
             assert {*facts.short_names(study.models), *STRATEGIES} <= set(texts)
 
+    def test_of_very_many_models_some_are_labelled(self) -> None:
+        study = make_study(tuple(f"model-{i}" for i in range(60)), points=3)
+        figure = pictures._frontier(replace(study, frontiers=study.frontiers[:1])).figure
+        texts = {text.get_text() for text in figure.axes[0].texts}
+        assert len(texts) == 40
+        hull = upper_hull(study.single_cost, study.single_quality)
+        assert {f"model-{i}" for i in hull} <= texts
+
     def test_same_picture_twice(self) -> None:
         study = make_study(SETS["5"])
         assert pictures.frontier_picture(study).svg == pictures.frontier_picture(study).svg
@@ -385,8 +393,8 @@ class TestPage:
             assert sum(share > least for share in f.ran[p]) == len(models) - 1 == 7
             for k, percent, ran, answered in models:
                 assert percent == pytest.approx(100 * f.ran[p, k], abs=0.05)
-                assert ran == facts.share_text(f.ran[p, k])
-                assert answered == facts.share_text(f.answered[p, k])
+                assert ran == facts.share_text(float(f.ran[p, k]))
+                assert answered == facts.share_text(float(f.answered[p, k]))
         said = [dict(zip(rows, points[i][0], strict=True))["price λ"] for i in range(4)]
         by_budget = dict(zip(order[:4].tolist(), said, strict=True))
         assert by_budget == {0: "1", 1: "2", 2: "1 (75%), 2 (25%)", 3: "3"}

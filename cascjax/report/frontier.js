@@ -131,10 +131,10 @@
     // Beside the point, on the side with room, below the switches and within the window.
     const right = x + 18 + tip.offsetWidth <= around.width;
     const left = right ? x + 18 : Math.max(0, x - 18 - tip.offsetWidth);
-    const first = Math.max(top, 0) - around.top;
-    const last = Math.min(around.height, window.innerHeight - around.top) - tip.offsetHeight - 4;
+    const lowest = Math.min(around.height, window.innerHeight - around.top) - tip.offsetHeight - 4;
+    const beside = Math.max(top - around.top, y - tip.offsetHeight / 2);
     tip.style.left = `${left}px`;
-    tip.style.top = `${Math.max(first, Math.min(last, y - tip.offsetHeight / 2))}px`;
+    tip.style.top = `${Math.max(-around.top, Math.min(lowest, beside))}px`;
     // On a phone it is docked, away from the point.
     tip.classList.toggle("high", (at.top + at.bottom) / 2 > window.innerHeight / 2);
   }
@@ -181,7 +181,7 @@
   }
 
   function listen(picture) {
-    const { svg } = picture;
+    const { svg, holder } = picture;
     svg.addEventListener("pointermove", (event) => show(nearest(picture, event) ?? pinned));
     svg.addEventListener("pointerleave", () => show(pinned));
     // A click or tap keeps the numbers until the focus goes elsewhere.
@@ -190,17 +190,18 @@
       if (found) focus(found, { preventScroll: true });
       else document.activeElement?.blur();
     });
+    // An SVG element that listens to focus can itself be tabbed to, so what holds it listens.
     const point = ({ dataset, parentNode }) =>
       ({ picture, series: Number(parentNode.dataset.series), i: Number(dataset.point) });
-    svg.addEventListener("focusin", ({ target }) => {
+    holder.addEventListener("focusin", ({ target }) => {
       pinned = point(target);
       show(pinned);
     });
-    svg.addEventListener("focusout", () => {
+    holder.addEventListener("focusout", () => {
       pinned = null;
       show(null);
     });
-    svg.addEventListener("keydown", (event) => {
+    holder.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const next = step(event.key, point(event.target));
       if (next === undefined) return;

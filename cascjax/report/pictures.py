@@ -66,6 +66,9 @@ Place = tuple[float, float, Literal["left", "center", "right"]]
 LOG_SPAN = 30
 """Costs that span more than this factor are drawn on a logarithmic axis."""
 
+LABELS_SHOWN = 40
+"""Single models labelled by name, the hull's and then the best; more could not be read."""
+
 
 def strategy_styles(study: Study) -> dict[str, tuple[str, str, Any, str]]:
     """Strategy to (light colour, dark colour, line style, marker), the same in every report."""
@@ -488,7 +491,8 @@ def _label_points(
     ink = np.concatenate([_along(axes, line) for line in axes.lines] + [points])
     taken: list[Bbox] = []
     # Labels on the hull matter most, so they choose first.
-    for i in sorted(range(len(labels)), key=lambda i: (i not in hull, x[i])):
+    shown = sorted(range(len(labels)), key=lambda i: (i not in hull, -y[i]))[:LABELS_SHOWN]
+    for i in sorted(shown, key=lambda i: (i not in hull, x[i])):
         text = axes.annotate(
             labels[i],
             (float(x[i]), float(y[i])),

@@ -130,9 +130,9 @@ def _points(study: Study, f: Frontier, at: Int[np.ndarray, " Q"]) -> list[list[A
         numbers = [
             budgets[p],
             costs[p],
-            quality_text(f.quality[p]),
+            quality_text(float(f.quality[p])),
             *sure,
-            gain_text(gains[p]),
+            gain_text(float(gains[p])),
             _parameters(f, p, names),
             f"{depth[p]:.2f}",
         ]
@@ -143,8 +143,8 @@ def _points(study: Study, f: Frontier, at: Int[np.ndarray, " Q"]) -> list[list[A
             [
                 k,
                 round(100 * float(f.ran[p, k]), 1),
-                share_text(f.ran[p, k]),
-                *([share_text(f.answered[p, k])] if deep else []),
+                share_text(float(f.ran[p, k])),
+                *([share_text(float(f.answered[p, k]))] if deep else []),
             ]
             for k in most.tolist()
         ]
@@ -154,8 +154,8 @@ def _points(study: Study, f: Frontier, at: Int[np.ndarray, " Q"]) -> list[list[A
 
 def _parameters(f: Frontier, p: int, names: Sequence[str]) -> str:
     """The parameters that meet a budget: one, or two and the shares of queries that take them."""
-    gamma = float(f.gamma[p])
-    cheap, dear = (_parameter(f, f.parameters[p, side], names) for side in (0, 1))
+    gamma, sides = float(f.gamma[p]), f.parameters.reshape(len(f.budget), 2, -1)[p]
+    cheap, dear = (_parameter(f, side, names) for side in sides)
     if cheap == dear or gamma <= 0:
         return cheap
     if gamma >= 1:
@@ -163,11 +163,10 @@ def _parameters(f: Frontier, p: int, names: Sequence[str]) -> str:
     return f"{cheap} ({share_text(1 - gamma)}), {dear} ({share_text(gamma)})"
 
 
-def _parameter(f: Frontier, value: Float[np.ndarray, "*D"], names: Sequence[str]) -> str:
-    values = [float(v) for v in np.ravel(value)]
+def _parameter(f: Frontier, value: Float[np.ndarray, " D"], names: Sequence[str]) -> str:
     if f.strategy == "mixing":
-        return names[min(max(round(values[0]), 0), len(names) - 1)]
-    return ", ".join(f"{v:.4g}" for v in values)
+        return names[int(np.clip(np.rint(value[0]), 0, len(names) - 1))]
+    return ", ".join(f"{float(v):.4g}" for v in value)
 
 
 def _singles(study: Study) -> dict[str, Any]:
