@@ -146,7 +146,7 @@ def frontier_picture(study: Study, narrow: bool = False, log: bool | None = None
         names = ", ".join(f.strategy for f in study.frontiers)
         title = (
             "Mean quality against mean cost per query: one curve each for "
-            f"{names}; a labelled point for each of {len(study.models)} single models"
+            f"{names}; a point for each of {len(study.models)} single models"
         )
         prefix = ("narrow" if narrow else "frontier") + ("-log" if log else "")
         svg = to_svg(drawn.figure, prefix, title, drawn.tips, drawn.marks)
