@@ -3,8 +3,7 @@
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -126,14 +125,6 @@ def pixels(page: Chrome, path: Path, color: np.ndarray) -> int:
     return int(np.sum(np.abs(imread(path)[..., :3] - color).max(axis=-1) < 2 / 255))
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for what the browser does in its own time."""
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "nothing happened for 10 seconds"
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("i", [0, 5, 11])
 def test_a_point_says_what_the_parquet_says(
     page: Chrome, folder: Path, study: Study, i: int
@@ -188,7 +179,6 @@ def test_a_strategy_goes_and_comes_back(page: Chrome, tmp_path: Path) -> None:
 
 def test_the_cost_axis_switches(page: Chrome, study: Study, tmp_path: Path) -> None:
     """Points stand evenly in log cost on the one axis, in cost on the other."""
-    cost = np.sort(study.frontiers[ROUTING].cost)
     toggle(page, "routing")
     for scale in (np.log, np.asarray, np.log):
         x = [float(point(page, CASCADE_ROUTING, i).get_attribute("cx") or 0) for i in range(12)]
@@ -201,7 +191,6 @@ def test_the_cost_axis_switches(page: Chrome, study: Study, tmp_path: Path) -> N
         routing = page.find_elements(By.CSS_SELECTOR, f"svg [data-series='{ROUTING}']")
         assert not any(e.is_displayed() for e in routing)
         toggle(page, "logarithmic cost axis")
-    assert cost[0] > 0
     path = tmp_path / "page.png"
     assert page.save_screenshot(str(path))
     assert path.read_bytes()[:4] == b"\x89PNG"
