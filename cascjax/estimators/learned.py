@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -123,12 +124,13 @@ class Learned:
     explained_run: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     cost_explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
 
-    def settings(self) -> dict[str, str | int]:
-        """What was learned with, for the record."""
+    def settings(self) -> dict[str, Any]:
+        """What was learned with, and the notes, for the record."""
         return {
             "learner": self.learner,
             "folds": self.folds.n_folds,
             "cost_model": self.cost_model,
+            "notes": list(self.notes),
         }
 
 
