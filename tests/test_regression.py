@@ -106,7 +106,9 @@ def test_linear_is_scikit_learns() -> None:
         rows = fold != f
         for s, k in np.ndindex(2**K, K):
             columns = np.flatnonzero(shown[s])[1:]
-            model = Ridge(alpha=1.0).fit(seen[rows][:, columns].astype(np.float64), quality[rows, k])
+            model = Ridge(alpha=1.0).fit(
+                seen[rows][:, columns].astype(np.float64), quality[rows, k]
+            )
             # Both are closed forms in float64.
             np.testing.assert_allclose(got.weights[f, s, k, columns], model.coef_, atol=1e-9)
             assert got.weights[f, s, k, 0] == pytest.approx(model.intercept_, abs=1e-9)

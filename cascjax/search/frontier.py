@@ -354,9 +354,7 @@ def compare(
     if kind == "supplied":
         estimator = supplied(table, fit)
     elif kind == "learned":
-        found = learned(
-            table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model
-        )
+        found = learned(table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model)
         estimator = found.estimator
         settings |= found.settings()
     else:
