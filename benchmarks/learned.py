@@ -16,14 +16,16 @@ import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, cast
 
 import jax
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from cascjax.estimators.regression import Blocks, fit_logistic
+from cascjax.estimators.regression import Blocks, Regressions, fit_logistic
 
+T = TypeVar("T")
 K, FEATURES = 5, 10
 
 
@@ -86,14 +88,14 @@ def papers(folder: Path, seen: np.ndarray, quality: np.ndarray, answer: np.ndarr
     CodeMathQualityComputer().fit(asked, answers, quality)
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """The least of several times."""
-    found = []
+def seconds(work: Callable[[], T], repeats: int) -> tuple[float, T]:
+    """The least of several times, and what came of it."""
+    found, result = [], None
     for _ in range(repeats):
         start = time.perf_counter()
-        work()
+        result = work()
         found.append(time.perf_counter() - start)
-    return min(found)
+    return min(found), cast(T, result)
 
 
 def main() -> None:
@@ -107,33 +109,37 @@ def main() -> None:
     fold = np.random.default_rng(0).permutation(n) % f
     print(f"{n:,} queries, {K} models, {2**K} run sets; {jax.devices()[0].device_kind}")
     for signals in (0, 2):
-        seen, shown, quality, answer = queries(n, signals)
+        compare(n, signals, fold, given.repeats, given.paper)
+
+
+def compare(n: int, signals: int, fold: np.ndarray, repeats: int, paper: Path | None) -> None:
+    """Prints the times of one design, and how far coefficients are apart."""
+    seen, shown, quality, answer = queries(n, signals)
+
+    def at_once() -> Regressions:
         blocks = Blocks.of(seen, quality, fold, n_sets=len(shown))
+        return fit_logistic(blocks, shown, folds=False)
 
-        def at_once(cut: bool, seen=seen, shown=shown, quality=quality, blocks=blocks) -> object:
-            cut_up = Blocks.of(seen, quality, fold, n_sets=len(shown)) if cut else blocks
-            return fit_logistic(cut_up, shown, folds=False)
-
-        start = time.perf_counter()
-        found = fit_logistic(Blocks.of(seen, quality, fold, n_sets=len(shown)), shown, folds=False)
-        first = time.perf_counter() - start
-        ours = seconds(lambda: at_once(True), given.repeats)
-        crossed = seconds(lambda: fit_logistic(blocks, shown), 3)
-        with threadpool_limits(1):  # on small matrices threads only wait for each other
-            single = seconds(lambda: one_at_a_time(seen, shown, quality), 2)
-        loop = seconds(lambda: one_at_a_time(seen, shown, quality), 2)
-        apart = np.abs(one_at_a_time(seen, shown, quality) - found.weights[0]).max()
-        best = min(single, loop)
-        print(
-            f"{seen.shape[1]} columns ({signals} signals a model): at once {ours * 1e3:.1f} ms"
-            f" ({found.passes} passes, {found.unfinished} unfinished; the first time"
-            f" {first:.2f} s); with {f} folds left out in turn {crossed * 1e3:.0f} ms\n"
-            f"  scikit-learn's {len(shown) * K} fits: {loop:.2f} s, on one thread {single:.2f} s:"
-            f" {best / ours:.0f} times as long; coefficients apart by up to {apart:.1e}"
-        )
-        if given.paper and not signals:
-            took = seconds(lambda: papers(given.paper, seen, quality, answer), 1)
-            print(f"  the paper's own fit: {took:.1f} s, {took / ours:,.0f} times as long")
+    first, _ = seconds(at_once, 1)
+    ours, found = seconds(at_once, repeats)
+    blocks = Blocks.of(seen, quality, fold, n_sets=len(shown))
+    fit_logistic(blocks, shown)
+    crossed, _ = seconds(lambda: fit_logistic(blocks, shown), 3)
+    threads, theirs = seconds(lambda: one_at_a_time(seen, shown, quality), 1)
+    with threadpool_limits(1):  # on small matrices threads only wait for each other
+        single, _ = seconds(lambda: one_at_a_time(seen, shown, quality), 2)
+    print(
+        f"{seen.shape[1]} columns ({signals} signals a model): at once {ours * 1e3:.1f} ms"
+        f" ({found.passes} passes, {found.unfinished} unfinished; the first time {first:.2f} s);"
+        f" with {fold.max() + 1} folds left out in turn too {crossed * 1e3:.0f} ms\n"
+        f"  scikit-learn's {len(shown) * K} fits: {threads:.2f} s, on one thread {single:.2f} s:"
+        f" {min(single, threads) / ours:.0f} times as long; coefficients apart by up to"
+        f" {np.abs(theirs - found.weights[0]).max():.1e}",
+        flush=True,
+    )
+    if paper is not None and not signals:
+        took, _ = seconds(lambda: papers(paper, seen, quality, answer), 1)
+        print(f"  the paper's own fit: {took:.1f} s, {took / ours:,.0f} times as long", flush=True)
 
 
 if __name__ == "__main__":

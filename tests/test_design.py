@@ -66,7 +66,9 @@ def test_columns_and_what_they_need() -> None:
 
 def test_values() -> None:
     table = made()
-    assert table.features is not None and table.signals is not None and table.answer is not None
+    assert table.features is not None
+    assert table.signals is not None
+    assert table.answer is not None
     # float32 of a float64 result.
     close = {"rtol": 1e-6, "atol": 1e-6}
     np.testing.assert_array_equal(column(table, "1"), 1)
@@ -90,7 +92,8 @@ def test_standardised_on_the_fit_rows_alone() -> None:
     other[1::2] *= 100  # rows to evaluate
     changed = design(replace(table, features=other), FIT)
     np.testing.assert_array_equal(changed.seen[FIT], got.seen[FIT])
-    assert got.centre is not None and got.spread is not None
+    assert got.centre is not None
+    assert got.spread is not None
     back = got.seen[:, 1] * got.spread[1] + got.centre[1]
     np.testing.assert_allclose(back, table.features[:, 0], rtol=1e-5, atol=1e-5)
 
@@ -119,7 +122,8 @@ def test_no_answer_agrees_with_none() -> None:
 
 def test_constant_and_missing_columns() -> None:
     table = made()
-    assert table.features is not None and table.signals is not None
+    assert table.features is not None
+    assert table.signals is not None
     features, signals = table.features.copy(), table.signals.copy()
     features[:, 0] = 7
     features[:20, 1] = np.nan
@@ -132,7 +136,8 @@ def test_constant_and_missing_columns() -> None:
         "feature length is the same in all rows to fit on",
     ]
     filled = got.seen[:, got.names.index("feature digits")]
-    assert not filled[:20].any() and np.isfinite(got.seen).all()
+    assert not filled[:20].any()
+    assert np.isfinite(got.seen).all()
     there = FIT[FIT >= 20]
     assert filled[there].astype(np.float64).mean() == pytest.approx(0, abs=1e-6)
 
@@ -167,7 +172,8 @@ def test_small_groups_share_a_column() -> None:
 def test_nothing_to_see() -> None:
     bare = made(features=None, signals=None, answer=None, group=None)
     got = design(bare, FIT, costs=False)
-    assert got.names == ("1",) and "every estimate is a mean" in got.notes[0]
+    assert got.names == ("1",)
+    assert "every estimate is a mean" in got.notes[0]
 
 
 def test_free_models_cost_nothing_to_take_the_logarithm_of() -> None:

@@ -70,7 +70,8 @@ def test_estimates_explain_quality_and_more_so_once_a_model_ran(learner: str) ->
     before, after = told(found)["quality"], told(found, (1,) * K)["quality"]
     for rows in (FIT_ROWS, OTHERS):
         ante, post = (skill(table.quality[rows], x[rows]) for x in (before, after))
-        assert (ante > 0.1).all() and (post > ante + 0.1).all()
+        assert (ante > 0.1).all()
+        assert (post > ante + 0.1).all()
     # The facts are those of the rows fitted on.
     fit = table.quality[FIT_ROWS]
     np.testing.assert_allclose(found.explained, skill(fit, before[FIT_ROWS]), atol=1e-4)
@@ -134,11 +135,13 @@ def test_same_seed_same_folds_and_other_seed_others() -> None:
 
 def test_folds() -> None:
     folds = Folds.drawn(N, FIT_ROWS, 5, 0)
-    assert (folds.fold[OTHERS] == 5).all() and (folds.fold[FIT_ROWS] < 5).all()
+    assert (folds.fold[OTHERS] == 5).all()
+    assert (folds.fold[FIT_ROWS] < 5).all()
     assert np.ptp(np.bincount(folds.fold[FIT_ROWS])) <= 1
     for f in range(5):
         teach = folds.teach(f)
-        assert not (folds.fold[teach] == f).any() and np.isin(teach, FIT_ROWS).all()
+        assert not (folds.fold[teach] == f).any()
+        assert np.isin(teach, FIT_ROWS).all()
     np.testing.assert_array_equal(folds.teach(5), FIT_ROWS)
 
 
@@ -196,13 +199,15 @@ def test_models_that_cannot_be_learned_have_their_mean() -> None:
     quality[FIT_ROWS[: LEAST_OF_CLASS - 1], 1] = 1
     found = learned(replace(table, quality=quality), FIT_ROWS)
     assert [note.split(":")[0] for note in found.notes[:2]] == list(table.models[:2])
-    assert "is 1 in all 800 rows" in found.notes[0] and "9 good answers" in found.notes[1]
+    assert "is 1 in all 800 rows" in found.notes[0]
+    assert "9 good answers" in found.notes[1]
     for run in ((0, 0, 0), (1, 1, 1)):
         got = told(found, run)["quality"][OTHERS]
         assert np.ptp(got[:, :2]) == pytest.approx(np.ptp(got[0, :2]), abs=1e-6)
         np.testing.assert_allclose(got[:, 0], 1, atol=1e-3)  # half an answer of 800
         np.testing.assert_allclose(got[:, 1], 9 / 800, atol=1e-3)
-    assert np.isnan(found.explained[0]) and found.explained[2] > 0.1
+    assert np.isnan(found.explained[0])
+    assert found.explained[2] > 0.1
     assert (np.diagonal(told(found)["covariance"][0])[:2] < 1e-6).all()
 
 
@@ -211,14 +216,15 @@ def test_all_models_constant_and_free() -> None:
     found = learned(table, FIT_ROWS)
     assert any("costs 0 on all rows" in note for note in found.notes)
     got = told(found)
-    assert np.isfinite(got["quality"]).all() and not got["cost"].any()
+    assert np.isfinite(got["quality"]).all()
+    assert not got["cost"].any()
 
 
 def test_graded_quality_and_quality_beyond_one() -> None:
     graded = replace(world(), quality=np.random.default_rng(0).random((N, K), np.float32))
     assert np.isfinite(told(learned(graded, FIT_ROWS))["quality"]).all()
     stars = replace(graded, quality=1 + 4 * graded.quality)
-    with pytest.raises(CascjaxError, match="not between 0 and 1.*--learner linear"):
+    with pytest.raises(CascjaxError, match=r"not between 0 and 1.*--learner linear"):
         learned(stars, FIT_ROWS)
     got = told(learned(stars, FIT_ROWS, learner="linear"))["quality"]
     assert got.mean() == pytest.approx(3, abs=0.1)  # uniform in 1 to 5, 1,200 rows
@@ -236,7 +242,7 @@ def test_refusals() -> None:
         with pytest.raises(CascjaxError, match=words):
             learned(table, FIT_ROWS, **more)
     wide = Table(quality=np.ones((100, 9), np.float32), cost=np.ones((100, 9), np.float32))
-    with pytest.raises(CascjaxError, match="at most 8 models, not 9.*--learner joint"):
+    with pytest.raises(CascjaxError, match=r"at most 8 models, not 9.*--learner joint"):
         learned(wide, np.arange(100))
 
 
@@ -260,14 +266,17 @@ def test_the_command_line(tmp_path: Path) -> None:
     words += ["--out", str(tmp_path / "out")]
     done = CliRunner().invoke(main, [*words, "--learner", "linear", "--folds", "4"])
     assert done.exit_code == 0, done.output
-    assert "learned estimates" in done.output and "Note: costs are told from" in done.output
+    assert "learned estimates" in done.output
+    assert "Note: costs are told from" in done.output
     settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
     assert (settings["learner"], settings["folds"]) == ("linear", 4)
-    assert settings["cost_model"] in COST_MODELS and len(settings["notes"]) >= 1
+    assert settings["cost_model"] in COST_MODELS
+    assert len(settings["notes"]) >= 1
     for more, part in (
         (["--learner", "tree"], "'tree'"),
         (["--estimates", "noisy", "--folds", "4"], "--folds is of learned estimates"),
         (["--estimates", "learned", "--noise", "low"], "--noise is of noisy estimates"),
     ):
         done = CliRunner().invoke(main, [*words, *more])
-        assert done.exit_code == 2 and part in done.output
+        assert done.exit_code == 2
+        assert part in done.output

@@ -52,7 +52,8 @@ def test_logistic_is_scikit_learns(sharp: float) -> None:
     seen, shown, quality, fold = drawn(sharp)
     got = fit_logistic(Blocks.of(seen, quality, fold, n_sets=len(shown)), shown)
     assert got.weights.shape == (F + 1, 2**K, K, seen.shape[1])
-    assert got.unfinished == 0 and got.remaining <= 1e-4
+    assert got.unfinished == 0
+    assert got.remaining <= 1e-4
     for f in (0, F):
         rows = fold != f
         for s, k in itertools.product((0, 0b010, 0b011, 0b111), range(K)):
@@ -75,18 +76,19 @@ def test_nearly_separable_quality_is_fitted_too() -> None:
 
 def test_a_column_of_three_rows() -> None:
     """Rows drawn evenly would miss it; those drawn by leverage do not."""
-    seen, shown, quality, fold = drawn(n=20_000)
+    seen, shown, quality, _fold = drawn(n=20_000)
     seen[:, 2] = 0
     seen[:3, 2] = 80
     got = fit_logistic(Blocks.of(seen, quality), shown[:1], folds=False)
-    assert got.unfinished == 0 and got.passes <= 12
+    assert got.unfinished == 0
+    assert got.passes <= 12
     expected = scikit_learn(seen, quality[:, 1], shown[0])
     np.testing.assert_allclose(got.weights[0, 0, 1], expected, atol=1e-3)
 
 
 def test_graded_quality_is_a_fractional_response() -> None:
     """A share y is as much as weights y and 1 - y on a good and a bad answer."""
-    seen, shown, quality, fold = drawn()
+    seen, shown, quality, _fold = drawn()
     graded = np.random.default_rng(1).beta(2, 2, quality.shape) * 0.5 + quality * 0.5
     got = fit_logistic(Blocks.of(seen, graded), shown, folds=False)
     twice = np.concatenate([seen, seen]).astype(np.float64)
@@ -133,7 +135,8 @@ def test_what_has_not_settled_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cascjax.estimators.regression._NEWTON_STEPS", 1)
     seen, shown, quality, _ = drawn(n=4000)
     got = fit_logistic(Blocks.of(seen, quality), shown, folds=False)
-    assert got.unfinished > 0 and got.remaining > 1e-4
+    assert got.unfinished > 0
+    assert got.remaining > 1e-4
 
 
 @pytest.mark.parametrize("logistic", [False, True])

@@ -222,8 +222,8 @@ def learned(
             and takes the one of least error out of fold: many columns and few rows want more.
 
     Raises:
-        CascjaxError: an unknown learner or cost model, a ridge that is none, too few rows for the folds, or what the
-            learner refuses.
+        CascjaxError: an unknown learner or cost model, a ridge that is none, too few rows for the
+            folds, or what the learner refuses.
     """
     if learner not in LEARNERS:
         raise unknown_name("learner", learner, LEARNERS)
