@@ -1,6 +1,7 @@
 """The design matrix: which columns a table makes, what each needs, and what is left out."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ N, K = 400, 3
 FIT = np.arange(0, N, 2)
 
 
-def made(**columns: object) -> Table:
+def made(**columns: Any) -> Table:
     rng = np.random.default_rng(0)
     table = Table(
         quality=(rng.random((N, K)) < 0.5).astype(np.float32),
@@ -70,7 +71,7 @@ def test_values() -> None:
     assert table.signals is not None
     assert table.answer is not None
     # float32 of a float64 result.
-    close = {"rtol": 1e-6, "atol": 1e-6}
+    close: Any = {"rtol": 1e-6, "atol": 1e-6}
     np.testing.assert_array_equal(column(table, "1"), 1)
     of = standardised(table.features[:, 1])
     np.testing.assert_allclose(column(table, "feature digits"), of, **close)

@@ -14,18 +14,20 @@ N, K, F = 1500, 3, 3
 RUNS = (np.arange(2**K)[:, None] >> np.arange(K)) & 1 == 1
 
 
-def drawn(sharp: float = 1.0, seed: int = 0, n: int = N):
+def drawn(
+    sharp: float = 1.0, seed: int = 0, n: int = N
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Features, two signals a model, agreement; what each run set shows; quality; folds."""
     rng = np.random.default_rng(seed)
     difficulty, own = rng.normal(size=n), rng.normal(size=(n, K))
-    margin = sharp * ([0.0, 0.5, 1.0] - difficulty[:, None] + own)
+    margin = sharp * (np.array([0.0, 0.5, 1.0]) - difficulty[:, None] + own)
     quality = (margin + rng.logistic(size=(n, K)) > 0).astype(np.float32)
     columns = [np.ones(n), difficulty + rng.normal(size=n), rng.normal(size=n)]
     needs = [np.zeros(K, bool)] * 3
     for i in range(K):
         columns += [margin[:, i] + rng.normal(size=n), own[:, i] ** 2]
         needs += [np.arange(K) == i] * 2
-    columns.append(quality[:, 0] == (rng.random(n) < 0.7))
+    columns.append((quality[:, 0] == (rng.random(n) < 0.7)).astype(float))
     needs.append(np.array([True, True, False]))
     seen = np.stack(columns, 1)
     seen[:, 1:] = (seen[:, 1:] - seen[:, 1:].mean(0)) / seen[:, 1:].std(0)
