@@ -62,7 +62,7 @@ def one_at_a_time(seen: np.ndarray, shown: np.ndarray, quality: np.ndarray) -> n
         x = columns64[:, columns]
         for k in range(K):
             model = LogisticRegression().fit(x, quality[:, k])
-            weights[s, k, 0], weights[s, k, columns] = model.intercept_[0], model.coef_[0]
+            weights[s, k, 0], weights[s, k, columns] = np.ravel(model.intercept_)[0], model.coef_[0]
     return weights
 
 

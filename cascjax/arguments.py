@@ -95,6 +95,7 @@ def learning(
     learner: str | None,
     folds: int | None,
     cost_model: str | None,
+    ridge: str | None = None,
 ) -> tuple[str | None, dict[str, Any]]:
     """The kind of estimates, "learned" where one of its options is given, and those options.
 
@@ -106,6 +107,8 @@ def learning(
     for name, value in (("learner", learner), ("folds", folds), ("cost_model", cost_model)):
         if value is not None:
             given[name] = value
+    if ridge is not None:
+        given["ridge"] = None if ridge == "auto" else number("--ridge", ridge)
     first = "--" + next(iter(given), "estimates learned").replace("_", "-")
     if given and estimates not in (None, "learned"):
         raise CascjaxError(f"{first} is of learned estimates: leave out --estimates {estimates}")

@@ -278,7 +278,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     write_table(path, world())
     words = ["frontier", str(path), "--strategies", "routing", "--budgets", "3", "--resamples", "0"]
     words += ["--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(main, [*words, "--learner", "linear", "--folds", "4"])
+    done = CliRunner().invoke(
+        main, [*words, "--learner", "linear", "--folds", "4", "--ridge", "auto"]
+    )
     assert done.exit_code == 0, done.output
     assert "learned estimates" in done.output
     assert "Note: costs are told from" in done.output

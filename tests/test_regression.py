@@ -44,7 +44,7 @@ def scikit_learn(seen: np.ndarray, quality: np.ndarray, shown: np.ndarray) -> np
         return weights
     model = LogisticRegression(tol=1e-10, max_iter=10_000)
     model.fit(seen[:, columns].astype(np.float64), quality)
-    weights[0], weights[columns] = model.intercept_[0], model.coef_[0]
+    weights[0], weights[columns] = np.ravel(model.intercept_)[0], model.coef_[0]
     return weights
 
 
