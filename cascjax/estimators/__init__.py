@@ -9,12 +9,17 @@ from cascjax.estimators.independent import (
     supplied,
     truth,
 )
+from cascjax.estimators.run_sets import Grouped, RunSets, Tabulable, Tabulated
 
 __all__ = [
     "NOISE_LEVELS",
     "Estimates",
     "Estimator",
+    "Grouped",
     "Independent",
+    "RunSets",
+    "Tabulable",
+    "Tabulated",
     "noise_level",
     "noisy",
     "supplied",
