@@ -31,7 +31,7 @@ from cascjax.expected_max import (
 )
 from cascjax.strategies.base import over_rows
 
-SAMPLES = 256
+SAMPLES = 128
 """Points of a mean over correlated qualities: it errs by 0.0035 of sigma in the root mean square
 for five models, at worst by 0.02 (benchmarks/LEARNED.md)."""
 
@@ -62,11 +62,15 @@ class Additions:
     added: Bool[np.ndarray, "C A K"]
     first: Int[np.ndarray, "C A"]
 
+    @property
+    def slice(self) -> slice:
+        """Where these run sets stand in `run_sets_up_to`: one after the other."""
+        return slice(int(self.place[0]), int(self.place[-1]) + 1)
+
     def part(self, table: Tabulated) -> Tabulated:
         """The part of a table of `run_sets_up_to` that is of these run sets."""
-        part = slice(int(self.place[0]), int(self.place[-1]) + 1)
-        cost = table.cost[part] if len(table.cost) > 1 else table.cost
-        return Tabulated(table.quality[part], table.covariance[part], cost)
+        cost = table.cost[self.slice] if len(table.cost) > 1 else table.cost
+        return Tabulated(table.quality[self.slice], table.covariance[self.slice], cost)
 
 
 @functools.lru_cache(maxsize=16)
@@ -139,7 +143,7 @@ def best_answer(ran: Int[Array, "L B"], table: Tabulated, most: int) -> Int[Arra
 def select(
     ran: Int[Array, "L B"],
     run_sets: Int[np.ndarray, " C"],
-    rows: Sequence[Float[Array, "C #B"] | Int[Array, "C #B"]],
+    rows: Sequence[Float[Array, "C _"] | Int[Array, "C _"]],
     otherwise: Sequence[Array] | None = None,
 ) -> list[Array]:
     """Of each of some arrays with run sets first, the row of what has run.
@@ -165,7 +169,10 @@ def rows_of(of: Float[Array, "C K B"], model: Int[np.ndarray, " C"]) -> Float[Ar
 
 
 def gains_over(
-    table: Tabulated, of: Additions, floor: Float[Array, "C B"] | None, *, certain: bool = False
+    table: Tabulated,
+    of: Additions,
+    floor: Float[Array, "C B"] | None,
+    points: Float[Array, "C K n"] | None,
 ) -> Float[Array, "C A B"]:
     """What each addition adds to the floor, 0 of nothing; without a floor what it is worth, -inf.
 
@@ -173,29 +180,29 @@ def gains_over(
         table: of the run sets of `of`.
         of: what may be added.
         floor: the best of what has run, None where nothing has.
-        certain: whether to take every estimate for certain.
+        points: `joint_points` of the table's covariance; None to take every estimate for certain.
     """
     n_sets, k, n_queries = table.quality.shape
     mean = table.quality if floor is None else table.quality - floor[:, None]
-    points = joint_points(table.covariance)
     sigma = jnp.sqrt(jnp.maximum(jnp.diagonal(table.covariance, axis1=1, axis2=2), 0))
-    nothing = 0.0 if floor is not None else -jnp.inf
-    found = [jnp.full((n_sets, 1, n_queries), nothing)]
-    for positions in of.sizes:
-        # [n_j, j] positions become rows [C * n_j] of each of the j models.
-        models = of.rest[:, positions]
-        rows = (np.arange(n_sets)[:, None, None] * k + models).reshape(-1, models.shape[-1])
-        means = [_take(mean, row) for row in rows.T]
-        if certain or (len(means) == 1 and floor is None):
-            value = functools.reduce(jnp.maximum, means)
-            value = value if floor is None else jnp.maximum(value, 0)
-        elif len(means) == 1:
-            spread = _take(sigma[..., None], rows[:, 0])
-            value = single_gain(jnp.zeros_like(spread), means[0], spread)
-        else:
-            value = mean_of_maxima(means, [_take(points, row) for row in rows.T], floor is not None)
-        found.append(value.reshape(n_sets, -1, n_queries))
-    gain = jnp.concatenate(found, axis=1)
+    # Of each size [n_j, j] positions become rows [C * n_j] of each of the j models.
+    models = (of.rest[:, positions] for positions in of.sizes)
+    starts = np.arange(n_sets)[:, None, None] * k
+    rows = [(starts + each).reshape(-1, each.shape[-1]).T for each in models]
+    means = [[_take(mean, row) for row in each] for each in rows]
+    if points is None:
+        values = [functools.reduce(jnp.maximum, each) for each in means]
+        values = values if floor is None else [jnp.maximum(value, 0) for value in values]
+    else:
+        alone = means[0][0]
+        if floor is not None:
+            spread = _take(sigma[..., None], rows[0][0])
+            alone = single_gain(jnp.zeros_like(spread), alone, spread)
+        moves = [[_take(points, row) for row in each] for each in rows[1:]]
+        values = [alone, *means_of_maxima(means[1:], moves, floored=floor is not None)]
+    nothing = jnp.full((n_sets, 1, n_queries), -jnp.inf if floor is None else 0)
+    gain = [nothing, *(value.reshape(n_sets, -1, n_queries) for value in values)]
+    gain = jnp.concatenate(gain, axis=1)
     return gain if floor is None else real(gain, sigma)
 
 
@@ -212,25 +219,41 @@ def joint_points(covariance: Float[Array, "C K K"]) -> Float[Array, "C K n"]:
     return jnp.einsum("cij,nj->cin", semidefinite_root(covariance), normal, precision=exact)
 
 
-def mean_of_maxima(
-    means: Sequence[Float[Array, "P B"]], points: Sequence[Float[Array, "P n"]], floored: bool
-) -> Float[Array, "P B"]:
-    """Mean over n points of the highest of j qualities, or of 0 if that is higher and `floored`."""
-    n_points = points[0].shape[-1]
+def means_of_maxima(
+    means: Sequence[Sequence[Float[Array, "_ B"]]],
+    points: Sequence[Sequence[Float[Array, "_ n"]]],
+    *,
+    floored: bool,
+) -> list[Float[Array, "_ B"]]:
+    """Mean over n points of the highest of some qualities, or of 0 if that is higher and `floored`.
 
-    def line(index: Array, total: Float[Array, "P B"]) -> Float[Array, "P B"]:
+    Args:
+        means: for each table wanted, the means of the qualities of which the highest counts.
+        points: how far from its mean each of them is at each point.
+        floored: whether there is something of worth 0 in hand.
+    """
+    if not means:
+        return []
+    n_points = points[0][0].shape[-1]
+
+    def line(index: Array, totals: list[Float[Array, "_ B"]]) -> list[Float[Array, "_ B"]]:
         # Cut out first: a moving slice inside the arithmetic would keep XLA from vectorising.
         cut = materialize(
-            [jax.lax.dynamic_slice_in_dim(z, index * _LINE, _LINE, axis=1) for z in points]
+            jax.tree.map(
+                lambda z: jax.lax.dynamic_slice_in_dim(z, index * _LINE, _LINE, axis=1), points
+            )
         )
-        for p in range(_LINE):
-            each = [mean + z[:, p, None] for mean, z in zip(means, cut, strict=True)]
-            best = functools.reduce(jnp.maximum, each)
-            total = total + (jnp.maximum(best, 0) if floored else best)
-        return total
+        found = []
+        for total, each, moves in zip(totals, means, cut, strict=True):
+            for p in range(_LINE):
+                at = [mean + z[:, p, None] for mean, z in zip(each, moves, strict=True)]
+                best = functools.reduce(jnp.maximum, at)
+                total = total + (jnp.maximum(best, 0) if floored else best)
+            found.append(total)
+        return found
 
-    total = jax.lax.fori_loop(0, n_points // _LINE, line, jnp.zeros_like(means[0]))
-    return total / n_points
+    zero = [jnp.zeros_like(each[0]) for each in means]
+    return [total / n_points for total in jax.lax.fori_loop(0, n_points // _LINE, line, zero)]
 
 
 def over_floor(estimates: Estimates, run: Bool[Array, "B K"]) -> Estimates:

@@ -27,6 +27,7 @@ from cascjax.strategies.additions import (
     best_of,
     exact_for_one,
     gains_over,
+    joint_points,
     over_floor,
     run_sets_up_to,
 )
@@ -88,6 +89,9 @@ class CascadeRouting(Priced, Strategy):
         cost = jnp.where(run, 0, estimates.cost)
         if self.search != "exact":
             levels = 1 if self.search == "greedy" else self.max_depth
+            if self.search == "greedy" and self.uncertainty:
+                # How models move together is nothing to a single one.
+                covariance = estimates.variance
             return best_addition(
                 price, estimates.quality, covariance, cost, run,
                 width=self.beam_width, levels=levels, max_depth=self.max_depth,
@@ -255,12 +259,14 @@ class CascadeRouting(Priced, Strategy):
         _, k, n_queries = table.quality.shape
         depth = self.max_steps(k)
         price = per_step(parameters, depth)
+        points = materialize(joint_points(table.covariance)) if self.uncertainty else None
         ran = jnp.zeros((len(parameters), n_queries), jnp.int32)
         for step in range(depth):
             of = additions(k, step, step + 1 if self.search == "greedy" else depth)
             here = of.part(table)
             floor = materialize(best_of(here.quality, of.ran)[0]) if step else None
-            worth = materialize((gains_over(here, of, floor, certain=not self.uncertainty), _costs(here, of)))
+            there = None if points is None else points[of.slice]
+            worth = materialize((gains_over(here, of, floor, there), _costs(here, of)))
             ran = _moved(ran, price[step], worth, of)
         ran = materialize(ran)
         return Outcome((ran[..., None] >> jnp.arange(k)) & 1 == 1, best_answer(ran, table, depth))

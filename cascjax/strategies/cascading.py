@@ -22,7 +22,7 @@ from cascjax.strategies.additions import (
     best_of,
     exact_for_one,
     joint_points,
-    mean_of_maxima,
+    means_of_maxima,
     over_floor,
     real,
 )
@@ -185,6 +185,8 @@ def _rates(gain: Float[Array, "*J B"], extra: Float[Array, "*J B"]) -> Float[Arr
 def _table_limits(table: Tabulated) -> Float[Array, "J B"]:
     """`Cascading.limits` of the estimates under every prefix."""
     k, _, n_queries = table.quality.shape
+    if k == 1:
+        return jnp.zeros((0, n_queries))
     best = [best_of(of[None], np.arange(s + 1)[None])[0] for s, of in enumerate(table.quality)]
     floor = materialize(jnp.concatenate(best)[:-1])
     mean = table.quality[:-1] - floor[:, None]
@@ -193,25 +195,23 @@ def _table_limits(table: Tabulated) -> Float[Array, "J B"]:
     variance = jnp.diagonal(covariance, axis1=1, axis2=2)
     sigma = jnp.sqrt(jnp.maximum(variance, 0))
     cost = jnp.broadcast_to(table.cost, table.quality.shape)
-    limits, extra = jnp.full((k - 1, n_queries), -jnp.inf), jnp.zeros((k - 1, n_queries))
+
+    def rows(of: Array, more: int) -> Array:
+        """Of what the first 1, 2, ... models leave, the model so many places on."""
+        return jnp.stack([of[s, s + more] for s in range(k - more)])
+
+    # Prefixes longer by one model, by two, and so on.
+    means = [[rows(mean, i)[: k - more] for i in range(1, more + 1)] for more in range(1, k)]
+    moves = [[rows(points, i)[: k - more] for i in range(1, more + 1)] for more in range(1, k)]
+    spread = rows(sigma, 1)[:, None]
+    gain = [single_gain(jnp.zeros_like(spread), means[0][0], spread)]
+    gain += means_of_maxima(means[1:], moves[1:], floored=True)
+    extra = jnp.zeros((k - 1, n_queries))
+    limits = jnp.full(extra.shape, -jnp.inf)
     for more in range(1, k):
-        # Prefixes longer by so many models, over what the first 1, ..., K - more have left.
-        floors = k - more
-        last = np.arange(floors) + more
-        extra = extra[:floors] + jnp.stack([cost[s, s + more] for s in range(floors)])
-        if more == 1:
-            here = jnp.stack([mean[s, s + 1] for s in range(floors)])
-            spread = sigma[np.arange(floors), last][:, None]
-            gain = single_gain(jnp.zeros_like(spread), here, spread)
-        else:
-            each = [np.arange(floors) + i for i in range(1, more + 1)]
-            gain = mean_of_maxima(
-                [jnp.stack([mean[s, of[s]] for s in range(floors)]) for of in each],
-                [points[np.arange(floors), of] for of in each],
-                floored=True,
-            )
-        rate = _rates(real(gain[:, None], sigma[:floors])[:, 0], extra)
-        limits = limits.at[:floors].max(rate)
+        extra = extra[: k - more] + rows(cost, more)
+        rate = _rates(real(gain[more - 1][:, None], sigma[: k - more])[:, 0], extra)
+        limits = limits.at[: k - more].max(rate)
     return materialize(limits)
 
 
