@@ -610,9 +610,7 @@ def _block_histogram(
     else:
         # A table of E[max] takes more room a query than its stages do.
         beliefs = [jnp.broadcast_to(leaf, (*leaf.shape[:-1], size)) for leaf in beliefs]
-        cut = [
-            jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], -1, chunk), -2, 0) for leaf in beliefs
-        ]
+        cut = [jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], -1, chunk), -2, 0) for leaf in beliefs]
         parts = jax.lax.map(stages, cut)
         below, model, answer = (
             jnp.moveaxis(rows, 0, 1).reshape(-1, size)

@@ -85,7 +85,9 @@ def drawn(
 
 def as_run_sets(of: Independent) -> RunSets:
     """Independent estimates written as regressions: each picks one column of what is seen."""
-    ante, post, cost_ante = (np.asarray(x) for x in (of.quality_ante, of.quality_post, of.cost_ante))
+    ante, post, cost_ante = (
+        np.asarray(x) for x in (of.quality_ante, of.quality_post, of.cost_ante)
+    )
     n, k = ante.shape
     seen = np.concatenate([np.ones((n, 1), np.float32), ante, post, cost_ante], axis=1)
     runs, models = runs_of(k), np.arange(k)
@@ -102,7 +104,11 @@ def as_run_sets(of: Independent) -> RunSets:
 
 @functools.partial(jax.jit, static_argnums=0)
 def swept(strategy: Strategy, parameters: jax.Array, estimator: Estimator) -> Outcome:
-    k = estimator.covariance.shape[-1] if isinstance(estimator, RunSets) else estimator.sigma.shape[-1]
+    k = (
+        estimator.covariance.shape[-1]
+        if isinstance(estimator, RunSets)
+        else estimator.sigma.shape[-1]
+    )
     n = len(estimator.seen) if isinstance(estimator, RunSets) else len(estimator.quality_ante)
     return simulate.outcomes(strategy, parameters, estimator, jnp.zeros((n, k), bool))
 
@@ -124,7 +130,9 @@ def test_the_table_is_what_each_run_set_says(
     asked = np.array([2, 0, 2**k - 1])
     for run_sets in (np.arange(2**k), asked):
         # Without an argument, all of them.
-        table = jax.jit(lambda e, of=run_sets: e.tabulate(None if len(of) == 2**k else of))(estimator)
+        table = jax.jit(lambda e, of=run_sets: e.tabulate(None if len(of) == 2**k else of))(
+            estimator
+        )
         assert table.cost.shape[0] == (len(run_sets) if cost_moves else 1)
         for row, run_set in enumerate(run_sets.tolist()):
             run = np.broadcast_to(runs_of(k)[run_set], (50, k))
@@ -284,7 +292,7 @@ def test_gains_are_those_of_many_points_and_of_clark(run_models: int) -> None:
             samples=1 << 14,
         )
         exact = np.asarray(many, np.float64) - (0 if floor is None else np.asarray(floor[c]))
-        if len(added) == 1 or (floor is not None and len(added) == 1):
+        if len(added) == 1:
             # In closed form: Clark's, with what is in hand as a normal of no variance.
             pair = [mean[q] if floor is not None else np.repeat(mean[q], 2) for q in range(n)]
             both = cov if floor is not None else np.full((2, 2), cov[0, 0])
@@ -361,7 +369,10 @@ def test_independent_estimates_written_as_regressions_choose_alike(kind: Strateg
     columns = (x.astype(np.float32) for x in (ante, post, sigma, cost, cost))
     supplied = Independent(*columns)
     settings = np.array([0, 1, 2]) if isinstance(kind, Mixing) else PRICES[1:]
-    both = [swept(kind, jnp.asarray(settings, jnp.float32), e) for e in (supplied, as_run_sets(supplied))]
+    both = [
+        swept(kind, jnp.asarray(settings, jnp.float32), e)
+        for e in (supplied, as_run_sets(supplied))
+    ]
     alike = np.asarray((both[0].run == both[1].run).all(-1))
     # Two or more models at once are worth what 128 points say: within 0.01 of sigma.
     exact = not isinstance(kind, Cascading) and kind != CascadeRouting(max_depth=2)
@@ -414,4 +425,4 @@ def test_what_is_no_estimate_is_refused() -> None:
     refused(changed("fold", (4,), 2), "query 4 is of fold 2")
     refused(changed("covariance", (1, 0, 0), 0.1), "once 'a' has run is 0.1")
     refused(changed("covariance", (0, 0, 1), 5.0), "give symmetric matrices")
-    refused(changed("covariance", (2, 0, 0), -0.1), "once 'b' has run is -0.1")
+    refused(changed("covariance", (2, 0, 0), -0.1), "model 'a' is -0.1 once 'b' has run")

@@ -195,10 +195,12 @@ class RunSets:
             )
         for run_set, matrix in enumerate(covariance):
             try:
-                check_normal(np.zeros(len(matrix)), matrix, models)
+                check_normal(jnp.zeros(len(matrix)), jnp.asarray(matrix), models)
             except CascjaxError as error:
                 said = str(error).split(";")
-                raise CascjaxError(";".join([said[0] + _once(run_set, models), *said[1:]])) from error
+                raise CascjaxError(
+                    ";".join([said[0] + _once(run_set, models), *said[1:]])
+                ) from error
 
 
 def _named(model: int, models: tuple[str, ...]) -> str:
