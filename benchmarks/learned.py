@@ -98,7 +98,7 @@ def job(
 
 def main() -> None:
     """Prints a line a strategy."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--queries", type=int, default=1_000_000)
     parser.add_argument("--models", type=int, default=5)
     parser.add_argument("--points", type=int, default=100, help="budgets of a frontier")
@@ -113,7 +113,7 @@ def main() -> None:
         seconds, area, first = np.zeros(2), np.zeros(2), np.zeros(2)
         for i in range(given.learned_alone, 2):
             start = time.perf_counter()
-            job(kind, few[0], few[1 + i], given.points)()
+            job(kind, few[0], few[1:][i], given.points)()
             first[i] = time.perf_counter() - start
             start = time.perf_counter()
             area[i] = job(kind, table, (supplied, learned)[i], given.points)()

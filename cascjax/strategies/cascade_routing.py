@@ -32,11 +32,11 @@ from cascjax.strategies.additions import (
     run_sets_up_to,
 )
 from cascjax.strategies.base import (
+    ROWS,
     STOP,
     Outcome,
     Priced,
     Strategy,
-    ROWS,
     at_step,
     over_models,
     over_rows,
