@@ -439,7 +439,7 @@ class _Queries:
         ]
 
     def in_order(self, parts: list[np.ndarray]) -> np.ndarray:
-        """What `in_blocks` joined of arrays `[L, n, ...]` of its blocks, in the order of the rows."""
+        """Arrays `[L, n, ...]` of blocks, as `in_blocks` joins them, in the order of the rows."""
         joined = np.concatenate(parts, axis=1)
         places = [of for _, of in self.groups if of is not None]
         return joined[:, np.argsort(np.concatenate(places))] if places else joined

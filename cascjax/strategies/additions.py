@@ -1,7 +1,7 @@
 """What models add to those that have run, where estimates depend on all that has run.
 
 Given the models that have run, S, the qualities of the rest are jointly normal with a covariance
-that is the same for all queries (`Tabulated`), and what has run is known: the best of it is a floor.
+that is the same for all queries (`Tabulated`), and what has run is known: its best is a floor.
 Adding the models A is worth E[(max_{i in A} Q_i - floor)+]. For one model that is a closed form,
 for more a mean over quasi-random normal points, the same points for every query. The arithmetic of
 all pairs (S, A) of one size is one straight line of code, with queries in the vector lanes: the
