@@ -11,7 +11,7 @@ from cascjax.estimators.independent import (
     truth,
 )
 from cascjax.estimators.learned import COST_MODELS, LEARNERS, Learned, learned
-from cascjax.estimators.run_sets import RunSets, Tabulable, Tabulated
+from cascjax.estimators.run_sets import Grouped, RunSets, Tabulable, Tabulated
 
 __all__ = [
     "COST_MODELS",
@@ -20,6 +20,7 @@ __all__ = [
     "Design",
     "Estimates",
     "Estimator",
+    "Grouped",
     "Independent",
     "Learned",
     "RunSets",
