@@ -3,9 +3,9 @@
 from typing import Any
 
 import conftest
-import learned
 import numpy as np
 import pytest
+import run_sets
 import test_kernels
 
 from cascjax.metrics import budgets
@@ -108,8 +108,8 @@ def test_bootstrap(benchmark: Any, name: str, kinds: list[Strategy]) -> None:
     }  # fmt: skip
 
 
-LEARNED = [(kind, 5, 100_000) for kind in learned.KINDS[:-1]]
-LEARNED += [(learned.KINDS[-1], 5, 20_000), *((kind, 8, 2_000) for kind in learned.KINDS[-2:])]
+LEARNED = [(kind, 5, 100_000) for kind in run_sets.KINDS[:-1]]
+LEARNED += [(run_sets.KINDS[-1], 5, 20_000), *((kind, 8, 2_000) for kind in run_sets.KINDS[-2:])]
 
 
 @pytest.mark.parametrize("way", ["supplied", "learned"])
@@ -118,8 +118,8 @@ LEARNED += [(learned.KINDS[-1], 5, 20_000), *((kind, 8, 2_000) for kind in learn
 )
 def test_learned(benchmark: Any, kind: Strategy, n_models: int, n_queries: int, way: str) -> None:
     """100 budgets, estimates under every run set beside those of each model by itself."""
-    table, supplied, of_all = learned.world(n_queries, n_models)
-    run = learned.job(kind, table, supplied if way == "supplied" else of_all)
+    table, supplied, of_all = run_sets.world(n_queries, n_models)
+    run = run_sets.job(kind, table, supplied if way == "supplied" else of_all)
     area = benchmark.pedantic(run, rounds=3, warmup_rounds=1)
     benchmark.extra_info |= {
         "job": "learned", "strategy": f"{kind.name}, {way}", "queries": n_queries,

@@ -36,7 +36,7 @@ FEATURES, SIGNALS = 3, 1
 
 def runs_of(k: int) -> np.ndarray:
     """`[2**K, K]` what has run under each run set."""
-    bits: np.ndarray = (np.arange(2**k)[:, None] >> np.arange(k)) & 1
+    bits: np.ndarray = np.right_shift(np.arange(2**k)[:, None], np.arange(k)) & 1
     return bits.astype(bool)
 
 
@@ -68,8 +68,8 @@ def drawn(
     else:
         cost[..., 1 + FEATURES :] = 0
     covariance = np.zeros((2**k, k, k))
-    for run_set, run in enumerate(runs):
-        left = np.flatnonzero(~run)
+    for run_set in range(2**k):
+        left = np.flatnonzero(~runs[run_set])
         root = 0.3 * rng.standard_normal((len(left), len(left))) / np.sqrt(max(len(left), 1))
         covariance[run_set][np.ix_(left, left)] = root @ root.T + 0.01 * np.eye(len(left))
     scale = 0.2 if logistic else 1.0
