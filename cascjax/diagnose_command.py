@@ -41,12 +41,15 @@ from cascjax.terminal import make_console, naming, output_folder, uninterrupted
     " 100,000 queries.",
 )
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
-@options.ESTIMATES
+@options.ANY_ESTIMATES
+@options.LEARNER
+@options.LEARNER_FOLDS
+@options.COST_MODEL
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
 @options.SEARCH
-@click.option("--seed", help="Of split, noise and resamples.", **options.SEED_TYPE)
+@click.option("--seed", help="Of split, folds, noise and resamples.", **options.SEED_TYPE)
 @options.OUT_FOLDER
 @click.pass_obj
 def diagnose(
@@ -59,6 +62,9 @@ def diagnose(
     resamples: int | None,
     confidence: float,
     estimates: str | None,
+    learner: str | None,
+    folds: int | None,
+    cost_model: str | None,
     noise: str | None,
     models: str | None,
     max_depth: int,
@@ -76,6 +82,7 @@ def diagnose(
     if costs:
         raise CascjaxError(f"--budgets {budgets!r}: give how many, such as 20")
     level = arguments.noise(noise or "low")
+    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model)
     named = None if strategies is None else arguments.names("--strategies", strategies)
     click.echo(f"Reading {table}")
     with output_folder(out):
@@ -99,6 +106,7 @@ def diagnose(
                     data, strategies=kinds, estimates=estimates, noise=level, budgets=n_budgets,
                     target=target, bins=bins, max_depth=max_depth, seed=seed, resamples=resamples,
                     confidence=confidence, progress=progress, settings={"table": str(table)},
+                    **learning,
                 )  # fmt: skip
         report = write_diagnosis(found, out, command)
     print_diagnosis(found, make_console())

@@ -14,7 +14,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import Estimator, Independent, noise_level, noisy, supplied
+from cascjax.estimators import (
+    Estimator,
+    Independent,
+    learned,
+    noise_level,
+    noisy,
+    supplied,
+)
 from cascjax.estimators.better import (
     Side,
     improved,
@@ -49,7 +56,7 @@ from cascjax.search.frontier import Frontier, frontier
 from cascjax.strategies import CascadeRouting, Mixing, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows, take_rows
 
-ESTIMATES = ("supplied", "noisy")
+ESTIMATES = ("supplied", "noisy", "learned")
 """Kinds of estimates that can be asked for."""
 
 CHOICES = ("routing", "thresholding", "cascading", "cascade-routing", "pandora")
@@ -296,6 +303,9 @@ def diagnose(
     strategies: Sequence[str | Strategy] | None = None,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
+    learner: str = "logistic",
+    folds: int = 5,
+    cost_model: str | None = None,
     budgets: int | None = None,
     target: float | int = TARGET,
     bins: int | None = None,
@@ -311,9 +321,12 @@ def diagnose(
     Args:
         table: the truth, and the estimates where it has them.
         strategies: what to look at; by default `CHOICES`.
-        estimates: "supplied" or "noisy", see `cascjax.estimators`; by default what the table
-            supplies, else the truth under simulated noise.
+        estimates: "supplied", "noisy" or "learned", see `cascjax.estimators`; by default what the
+            table supplies, else the truth under simulated noise.
         noise: level of noisy estimates.
+        learner: of learned estimates, see `cascjax.estimators.LEARNERS`.
+        folds: of the cross-fitting of learned estimates.
+        cost_model: of learned estimates, see `cascjax.estimators.learned`.
         budgets: see `diagnose_estimator`.
         target: see `diagnose_estimator`.
         bins: see `diagnose_estimator`.
@@ -343,6 +356,10 @@ def diagnose(
     record, notes = {**(settings or {}), "estimates": kind}, ()
     if kind == "supplied":
         estimator = supplied(table, fit)
+    elif kind == "learned":
+        found = learned(table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model)
+        estimator, notes = found.estimator, found.notes
+        record |= found.settings()
     else:
         estimator = noisy(table, jax.random.key(seed), noise)
         record["noise"] = noise

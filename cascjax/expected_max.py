@@ -687,7 +687,7 @@ def _points(
     mean: Float[Array, "*B K"], covariance: Covariance, samples: int
 ) -> Float[Array, "*B S K"]:
     """Quasi-random draws of Normal(mean, covariance), common to the whole batch."""
-    normal = jnp.asarray(_normal_points(mean.shape[-1], samples), mean.dtype)
+    normal = jnp.asarray(normal_points(mean.shape[-1], samples), mean.dtype)
     if _is_diagonal(mean, covariance):
         return mean[..., None, :] + normal * _deviation(covariance)[..., None, :]
     root = semidefinite_root(covariance)
@@ -695,7 +695,7 @@ def _points(
 
 
 @functools.lru_cache(maxsize=16)
-def _normal_points(dimension: int, samples: int) -> Float[np.ndarray, "S K"]:
+def normal_points(dimension: int, samples: int) -> Float[np.ndarray, "S K"]:
     """Scrambled Sobol points made normal, each axis with mean 0 and variance 1 exactly."""
     # A scrambled point may be 0 exactly, which is no normal number.
     uniform = np.clip(qmc.Sobol(dimension, rng=0).random(samples), 2.0**-31, None)

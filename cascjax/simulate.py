@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimator, Independent
+from cascjax.estimators import Estimator, Grouped, Independent, Tabulable, Tabulated
+from cascjax.expected_max import materialize
 from cascjax.resampling import check_resamples, key_of, weighted_sums
 from cascjax.staircase import Histogram, Ladder, stage_changes
 from cascjax.strategies import Outcome, Stages, Strategy
@@ -100,8 +101,11 @@ def outcomes(
     nothing_run: Bool[Array, "B K"],
 ) -> Outcome:
     """Every setting of a strategy: its own sweep where it has one, else a rollout each."""
-    if isinstance(estimator, Independent):
-        swept = strategy.sweep(parameters, estimator)
+    beliefs = estimator if isinstance(estimator, Independent) else None
+    if takes_table(strategy, estimator, nothing_run.shape[-1]):
+        beliefs = _table(strategy, cast(Tabulable, estimator), nothing_run.shape[-1])
+    if beliefs is not None:
+        swept = strategy.sweep(parameters, beliefs)
         if swept is not None:
             return swept
     return jax.lax.map(lambda p: rollout(strategy, p, estimator, nothing_run), parameters)
@@ -109,7 +113,24 @@ def outcomes(
 
 def has_stages(strategy: Strategy, estimator: Estimator) -> bool:
     """Whether a single pass over the queries serves any number of settings of one parameter."""
-    return strategy.staged and isinstance(estimator, Independent)
+    return strategy.staged and isinstance(estimator, Independent | Tabulable)
+
+
+def takes_table(strategy: Strategy, estimator: Estimator, n_models: int) -> bool:
+    """Whether a strategy is simulated from a table of the estimates under every run set."""
+    return isinstance(estimator, Tabulable) and strategy.run_sets(n_models) is not None
+
+
+def _table(strategy: Strategy, estimator: Tabulable, n_models: int) -> Tabulated:
+    # In memory: what is read of it again and again is not to be worked out again.
+    return materialize(estimator.tabulate(strategy.run_sets(n_models)))
+
+
+def _held(strategy: Strategy, estimator: Estimator, n_models: int) -> int:
+    """Numbers held a query, beside the settings."""
+    if takes_table(strategy, estimator, n_models):
+        return strategy.table_footprint(n_models)
+    return strategy.footprint(n_models)
 
 
 def totals(
@@ -163,7 +184,7 @@ def totals(
             lanes = _block_spend(strategy, settings, block)
         return jax.tree.map(lambda part: np.asarray(part, np.float64).sum(-1), lanes)
 
-    held = strategy.footprint(quality.shape[1]) + len(settings)
+    held = _held(strategy, estimator, quality.shape[1]) + len(settings)
     return queries.in_blocks(one_block, _block_floats() // held, progress)
 
 
@@ -204,9 +225,9 @@ def query_outcomes(
         count = int(np.count_nonzero(block.real))
         return [(np.moveaxis(np.asarray(run), 0, -1)[:, :count], np.asarray(answer)[:, :count])]
 
-    held = strategy.footprint(shape[1]) + len(settings)
+    held = _held(strategy, estimator, shape[1]) + len(settings)
     parts = queries.in_blocks(one_block, _block_floats() // held, progress, operator.add)
-    ran, answered = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    ran, answered = (queries.in_order(list(part)) for part in zip(*parts, strict=True))
     return ran, answered
 
 
@@ -240,11 +261,11 @@ def query_spends(
         count = int(np.count_nonzero(block.real))
         return [(np.asarray(spent)[:, :count], np.asarray(got)[:, :count])]
 
-    held = strategy.footprint(quality.shape[1]) + len(settings)
+    held = _held(strategy, estimator, quality.shape[1]) + len(settings)
     parts = queries.in_blocks(
         one_block, _block_floats() // held, lambda queries: None, operator.add
     )
-    spent, got = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    spent, got = (queries.in_order(list(part)) for part in zip(*parts, strict=True))
     return spent, got
 
 
@@ -260,7 +281,7 @@ def _staged_totals(
     rungs, rung = np.unique(-settings if strategy.rising else settings, return_inverse=True)
     ladder = Ladder.of(rungs, _power_of_two(max(_LANES, len(rungs))))
     k = queries.quality.shape[1]
-    chunk = _power_of_two(_block_floats() // strategy.footprint(k))
+    chunk = _power_of_two(_block_floats() // _held(strategy, queries.estimator, k))
 
     def one_block(block: _Block) -> tuple[np.ndarray, ...]:
         return _block_histogram(strategy, usage, chunk, ladder, block).in_float64()
@@ -355,7 +376,7 @@ def resampled(
         sums = _block_resamples(resamples, key, functools.reduce(operator.add, parts), block)
         return np.asarray(sums, np.float64)
 
-    held = strategy.footprint(k) + _LANES
+    held = _held(strategy, estimator, k) + _LANES
     sums = queries.in_blocks(one_block, _block_floats() // held, progress)
     means = sums[:, :-1] / sums[:, -1:]
     ends = np.cumsum([points, points, k])
@@ -404,6 +425,25 @@ class _Queries:
     cost: Float[np.ndarray, "N K"]
     rows: Rows
 
+    @functools.cached_property
+    def groups(self) -> list[tuple["_Queries", Int[np.ndarray, " m"] | None]]:
+        """Those that are worked on together, and which of the rows they are; None for all."""
+        found = self.estimator.groups(self.rows) if isinstance(self.estimator, Grouped) else []
+        if len(found) <= 1:
+            alone = [replace(self, estimator=estimator) for estimator, _ in found]
+            return [(alone[0] if alone else self, None)]
+        rows = np.asarray(self.rows)
+        return [
+            (replace(self, estimator=estimator, rows=rows[places]), places)
+            for estimator, places in found
+        ]
+
+    def in_order(self, parts: list[np.ndarray]) -> np.ndarray:
+        """Arrays `[L, n, ...]` of blocks, as `in_blocks` joins them, in the order of the rows."""
+        joined = np.concatenate(parts, axis=1)
+        places = [of for _, of in self.groups if of is not None]
+        return joined[:, np.argsort(np.concatenate(places))] if places else joined
+
     def block(self, rows: Rows, size: int) -> _Block:
         """Those rows and, to fill the block up, their first again and again."""
         short = size - len(rows)
@@ -433,18 +473,20 @@ class _Queries:
             kernel: from a block to float64 arrays on the host.
             room: queries a block may hold, if there are as many.
             progress: called with the number of queries of each block as it ends.
-            join: how to add up, in the order of the queries.
+            join: how to add up, in the order of the queries of each group in turn.
         """
-        size = _power_of_two(min(len(self.rows), max(_LANES, room)))
+        most = max(len(queries.rows) for queries, _ in self.groups)
+        size = _power_of_two(min(most, max(_LANES, room)))
 
-        def sums(rows: Rows) -> Any:
+        def sums(some: tuple[_Queries, Rows]) -> Any:
             nonlocal size
+            queries, rows = some
             fits = size
             if len(rows) > fits:
-                parts = (sums(rows[start : start + fits]) for start in range(0, len(rows), fits))
-                return functools.reduce(join, parts)
+                cuts = (rows[start : start + fits] for start in range(0, len(rows), fits))
+                return functools.reduce(join, (sums((queries, cut)) for cut in cuts))
             try:
-                part = kernel(self.block(rows, fits))
+                part = kernel(queries.block(rows, fits))
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 if not _is_memory(error):
                     raise
@@ -463,11 +505,15 @@ class _Queries:
                         RuntimeWarning,
                         stacklevel=2,
                     )
-                return sums(rows)
+                return sums(some)
             progress(len(rows))
             return part
 
-        blocks = [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
+        blocks = [
+            (queries, queries.rows[start : start + size])
+            for queries, _ in self.groups
+            for start in range(0, len(queries.rows), size)
+        ]
         with ThreadPoolExecutor(_workers()) as pool:
             # In order, so that the sum is the same whichever thread is faster.
             return functools.reduce(join, _mapped_ahead(pool, sums, blocks))
@@ -545,16 +591,26 @@ def _block_histogram(
     chunk = min(chunk, size)
     least = ladder.rungs[0]
 
+    if block.turned:
+        beliefs, common = block.beliefs, None
+    else:
+        table = _table(strategy, cast(Tabulable, block.estimator()), k)
+        beliefs, common = [table.quality, table.cost], table.covariance
+
     def stages(beliefs: list[Array]) -> Stages:
-        estimator = jax.tree.unflatten(block.tree, [leaf.T for leaf in beliefs])
+        if common is None:
+            estimator = jax.tree.unflatten(block.tree, [leaf.T for leaf in beliefs])
+        else:
+            quality, cost = beliefs
+            estimator = Tabulated(quality, common, cost)
         return cast(Stages, strategy.stages(estimator, least))
 
     if chunk == size:
-        went = stages(block.beliefs)
+        went = stages(beliefs)
     else:
         # A table of E[max] takes more room a query than its stages do.
-        beliefs = [jnp.broadcast_to(leaf, (k, size)) for leaf in block.beliefs]
-        cut = [jnp.moveaxis(leaf.reshape(k, -1, chunk), 1, 0) for leaf in beliefs]
+        beliefs = [jnp.broadcast_to(leaf, (*leaf.shape[:-1], size)) for leaf in beliefs]
+        cut = [jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], -1, chunk), -2, 0) for leaf in beliefs]
         parts = jax.lax.map(stages, cut)
         below, model, answer = (
             jnp.moveaxis(rows, 0, 1).reshape(-1, size)
