@@ -88,6 +88,31 @@ def noise(text: str) -> NoiseLevel:
     )
 
 
+def learning(
+    estimates: str | None,
+    noise: str | None,
+    learner: str | None,
+    folds: int | None,
+    cost_model: str | None,
+) -> tuple[str | None, dict[str, str | int]]:
+    """The kind of estimates, "learned" where one of its options is given, and those options.
+
+    Raises:
+        CascjaxError: an option of learned estimates is given beside another kind of them, or the
+            noise of noisy ones beside learned ones.
+    """
+    given: dict[str, str | int] = {}
+    for name, value in (("learner", learner), ("folds", folds), ("cost_model", cost_model)):
+        if value is not None:
+            given[name] = value
+    first = "--" + next(iter(given), "estimates learned").replace("_", "-")
+    if given and estimates not in (None, "learned"):
+        raise CascjaxError(f"{first} is of learned estimates: leave out --estimates {estimates}")
+    if noise is not None and (given or estimates == "learned"):
+        raise CascjaxError(f"--noise is of noisy estimates: leave out it or {first}")
+    return ("learned" if given else estimates), given
+
+
 def budgets(text: str | None) -> tuple[int | None, list[float] | None]:
     """How many budgets, or the mean costs themselves; neither where nothing is given.
 
