@@ -49,6 +49,25 @@ def more_costs(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def named_columns(option: str, pairs: Sequence[str]) -> dict[str, str]:
+    """Columns by the name they are to have, from words such as logprob=mean_logprob.
+
+    Raises:
+        CascjaxError: a word is no such pair, or a name stands twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, _, column = (part.strip() for part in pair.partition("="))
+        if not name or not column:
+            raise CascjaxError(
+                f"{option} {pair[:80]!r}: give a name and a column, such as logprob=mean_logprob"
+            )
+        if name in found:
+            raise CascjaxError(f"{option}: {name!r} stands twice; name it once")
+        found[name] = column
+    return found
+
+
 def models(text: str, known: tuple[str, ...]) -> list[str]:
     """Models by name, or by column number, from 0; at least two.
 

@@ -78,13 +78,56 @@ _ON_BAD = click.option(
 )
 
 
+_FEATURES = click.option(
+    "--features",
+    type=click.Choice(["text"]),
+    help="Add features of the prompts and signals of the responses, for learned estimates.",
+)
+_TEXT_MODEL = click.option(
+    "--text-model",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What words become, so that other logs get the same features: read where it exists, else"
+    " fitted on this log's prompts and written.",
+)
+_COMPONENTS = click.option(
+    "--components",
+    type=click.IntRange(1, 1024),
+    help="How many features the words become; default: 32, or as in --text-model.",
+)
+
+
 @import_.command()
 @options.FILE
 @options.TABLE
 @_ON_BAD
-def routerbench(file: Path, table: Path, on_bad: str) -> None:
+@_FEATURES
+@_TEXT_MODEL
+@_COMPONENTS
+@click.option(
+    "--signal",
+    multiple=True,
+    metavar="NAME=COL",
+    help="A number seen once a model has run, and what its columns '<model>|COL' have after the"
+    " bar; can be given several times.",
+)
+def routerbench(
+    file: Path,
+    table: Path,
+    on_bad: str,
+    features: str | None,
+    text_model: Path | None,
+    components: int | None,
+    signal: tuple[str, ...],
+) -> None:
     """RouterBench's wide table: parquet, csv or pickle."""
-    _import(file, table, lambda io: io.import_routerbench(file, on_bad))
+    signals = arguments.named_columns("--signal", signal)
+    _check_outputs(file, table, text_model)
+    _import(
+        file,
+        table,
+        lambda io: io.import_routerbench(file, on_bad, features, text_model, components, signals),
+    )
 
 
 @import_.command()
@@ -102,11 +145,62 @@ def routerbench(file: Path, table: Path, on_bad: str) -> None:
     metavar="NAME=COL",
     help="A further cost and its column, such as seconds=latency_s; can be given several times.",
 )
+@click.option("--prompt", metavar="COL", help="Column of the query's prompt, for --features.")
+@click.option("--response", metavar="COL", help="Column of the model's response, for --features.")
+@_FEATURES
+@_TEXT_MODEL
+@_COMPONENTS
+@click.option(
+    "--feature",
+    multiple=True,
+    metavar="NAME=COL",
+    help="A number known of a query before any model runs, and its column; several times.",
+)
+@click.option(
+    "--signal",
+    multiple=True,
+    metavar="NAME=COL",
+    help="A number seen once a model has run, and its column, such as logprob=mean_logprob;"
+    " several times.",
+)
 @_ON_BAD
-def long(file: Path, table: Path, more_cost: tuple[str, ...], **columns: Any) -> None:
+def long(
+    file: Path,
+    table: Path,
+    more_cost: tuple[str, ...],
+    text_model: Path | None,
+    components: int | None,
+    feature: tuple[str, ...],
+    signal: tuple[str, ...],
+    **columns: Any,
+) -> None:
     """A row per query and model: csv, parquet or Arrow."""
-    more_costs = arguments.more_costs(more_cost)
-    _import(file, table, lambda io: io.import_long(file, **columns, more_costs=more_costs))
+    more: dict[str, Any] = {
+        "more_costs": arguments.more_costs(more_cost),
+        "more_features": arguments.named_columns("--feature", feature),
+        "more_signals": arguments.named_columns("--signal", signal),
+        "text_model": text_model,
+        "n_components": components,
+    }
+    _check_outputs(file, table, text_model)
+    _import(file, table, lambda io: io.import_long(file, **columns, **more))
+
+
+def _check_outputs(file: Path, table: Path, text_model: Path | None) -> None:
+    """Refuse a text model that is the log or the table: it would be read, or written over."""
+    if text_model is None:
+        return
+    for other, what in ((file, "log"), (table, "table")):
+        if text_model.resolve() == other.resolve():
+            raise CascjaxError(f"{text_model} is the {what}: name another file for --text-model")
+
+
+_AS_OPTIONS = (
+    ("on_bad 'drop'", "--on-bad drop"),
+    ("ask for features 'text'", "give --features text"),
+    ("name the column of the prompt", "name their column with --prompt"),
+)
+"""What a library's user is told to do, and how it is done here."""
 
 
 def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> None:
@@ -121,8 +215,11 @@ def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> N
             result = read(io)
             writer.write(result.arrow)
     except CascjaxError as error:
-        raise CascjaxError(str(error).replace("on_bad 'drop'", "--on-bad drop")) from error
-    click.echo(f"{result.summary}\nWrote {table}")
+        said = str(error)
+        for word, option in _AS_OPTIONS:
+            said = said.replace(word, option)
+        raise CascjaxError(said) from error
+    click.echo("\n".join((result.summary, *result.notes, f"Wrote {table}")))
 
 
 @main.command()

@@ -38,8 +38,9 @@ class Table:
         cost_ante: `[N, K]` cost as estimated before the model runs, in `cost_unit`, or None.
         cost_post: `[N, K]` cost as estimated once the answer is seen, in `cost_unit`, or None.
         more_costs: further costs by name, each `[N, K]`: "seconds", for instance.
-        features: `[N, F]` what is known of a query before any model runs, or None.
-        signals: `[N, K * P]` what is seen once a model has run, model-major, or None.
+        features: `[N, F]` what is known of a query before any model runs, or None; NaN is missing.
+        signals: `[N, K * P]` what is seen once a model has run, model-major, or None; NaN is
+            missing.
         answer: `[N, K]` the identity of each answer, -1 where there is none, or None.
         split: `[N]` `FIT` or `EVALUATE`, or None.
         group: `[N]` index into `groups`, or None.

@@ -10,7 +10,9 @@ import pyarrow.csv as pacsv
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from cascjax.cli import main
 from cascjax.errors import CascjaxError
 from cascjax.io import (
     ImportResult,
@@ -18,8 +20,14 @@ from cascjax.io import (
     import_long,
     import_routerbench,
     read_table,
+    read_text_model,
+    response_signals,
+    text_features,
     write_table,
 )
+from cascjax.io.answers import SIGNALS
+from cascjax.io.routerbench import _unwrapped
+from cascjax.io.text import FACTS
 from cascjax.table import EVALUATE, FIT
 
 KINDS = ("parquet", "arrow", "csv", "pkl")
@@ -363,3 +371,245 @@ def test_long_refusals(tmp_path: Path) -> None:
     empty = pa.table({name: pa.array([], pa.string()) for name in LONG})
     pacsv.write_csv(empty, tmp_path / "empty.csv")
     assert "no query is left" in refusal(import_long, tmp_path / "empty.csv", *NAMES)
+
+
+# Text
+
+OPTIONS = "Which?\nA) stone\nB) iron\nPrint a letter."
+
+
+def told(**replaced: Any) -> dict[str, Any]:
+    """The wide log with prompts and responses as RouterBench prints them."""
+    return wide(
+        **{
+            "prompt": [f"[{OPTIONS!r}]", "['Write\\nit.']", '["It\'s", "two"]', OPTIONS],
+            "acme/z-1.5|model_response": ["['A\\n']", "['I do']", "['It\\'s x']", "['B, no']"],
+            "acme/a|model_response": ["['A. As so']", "I do", '["It\'s x"]', None],
+        }
+        | replaced
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_and_signals_of_text(tmp_path: Path, kind: str) -> None:
+    path, saved = save(tmp_path, told(), kind), tmp_path / "words.npz"
+    result = import_routerbench(path, features="text", text_model=saved, n_components=2)
+    table = from_arrow(result.arrow, "result")
+    model = read_text_model(saved)
+    prompts = [OPTIONS, "Write\nit.", "It's\ntwo", OPTIONS]
+    np.testing.assert_array_equal(table.features, text_features(prompts, model))  # pyright: ignore
+    assert table.feature_names == (*FACTS, "text_0", "text_1")
+    assert table.signals is not None
+    assert table.signal_names == SIGNALS
+    one = response_signals(prompts, ["A", "I do", "It's x", "B, no"])
+    other = response_signals(prompts, ["A. As so", "I do", "It's x", None])
+    np.testing.assert_array_equal(table.signals, np.hstack([one, other]))
+    assert table.answer is not None
+    assert (table.answer[:, 0] == table.answer[:, 1]).tolist() == [True, True, True, False]
+    assert table.answer[3].tolist()[1] == -1
+    assert result.summary == "4 queries of 2 models, 10 features, 19 signals a model"
+    assert result.notes == (f"Text model: fitted on the 4 prompts of the file, written to {saved}",)
+
+
+def test_a_text_model_gives_another_log_the_same_features(tmp_path: Path) -> None:
+    saved = tmp_path / "words.npz"
+    path = save(tmp_path, told(), "parquet")
+    first = import_routerbench(path, features="text", text_model=saved)
+    before = saved.read_bytes()
+    rows = {name: values[1:2] for name, values in told().items()}
+    second = import_routerbench(
+        save(tmp_path, rows, "parquet"), features="text", text_model=saved, n_components=None
+    )
+    assert saved.read_bytes() == before
+    assert second.arrow["features"].to_pylist() == first.arrow["features"].to_pylist()[1:2]
+    assert second.notes == (f"Text model: read from {saved}",)
+
+
+def test_no_score_and_no_cost_changes_a_feature_or_signal(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scores = {name: rng.random(4).tolist() for name in ("acme/a", "acme/z-1.5")}
+    costs = {f"{name}|total_cost": rng.random(4).tolist() for name in scores}
+    one = import_routerbench(save(tmp_path, told(), "parquet"), features="text").arrow
+    scrambled = told(**scores, **costs, oracle_model_to_route_to=["x"] * 4)
+    other = import_routerbench(save(tmp_path, scrambled, "parquet"), features="text").arrow
+    assert not one["quality"].equals(other["quality"])
+    for name in ("features", "signals", "answer"):
+        assert one[name].equals(other[name])
+    # Rows that lack a score are left out, but the words of all rows are reduced as before.
+    fewer = told(**{"acme/a": [None, 1.0, 1.0, 1.0]})
+    path = save(tmp_path, fewer, "parquet")
+    left = import_routerbench(path, on_bad="drop", features="text").arrow
+    assert left["features"].to_pylist() == one["features"].to_pylist()[1:]
+
+
+def test_wide_signals_from_numbers(tmp_path: Path) -> None:
+    more = told(**{"acme/a|sure": [0.5, None, float("nan"), 2]})
+    result = import_routerbench(save(tmp_path, more, "parquet"), signals={"margin": "sure"})
+    write_table(tmp_path / "table.parquet", result.arrow)
+    table = read_table(tmp_path / "table.parquet")
+    assert table.signal_names == ("margin",)
+    expected = [[np.nan, 0.5], [np.nan, np.nan], [np.nan, np.nan], [np.nan, 2]]
+    np.testing.assert_array_equal(table.signals, expected)  # pyright: ignore
+    assert table.features is None
+
+
+def test_refusals_of_text(tmp_path: Path) -> None:
+    def message(replaced: dict[str, Any], features: str | None = "text", **options: Any) -> str:
+        path = save(tmp_path, told(**replaced), "parquet")
+        return refusal(import_routerbench, path, features=features, **options)
+
+    assert "column 'prompt' is missing" in message({"prompt": None})
+    assert "'acme/a|model_response' is missing" in message({"acme/a|model_response": None})
+    blank = {"prompt": ["[' \\n']", "one", None, "two"]}
+    lacking = "2 rows with a score, a cost, the id or the prompt missing (first: 'w.1', 'w.3')"
+    assert lacking in message(blank)
+    result = import_routerbench(
+        save(tmp_path, told(**blank), "parquet"), on_bad="drop", features="text"
+    )
+    assert result.arrow["query_id"].to_pylist() == ["w.2", "w.4"]
+    assert "no query is left" in message({"prompt": [""] * 4}, on_bad="drop")
+    assert "log.parquet: no prompt has a word" in message({"prompt": ["?"] * 4})
+    assert "unknown features 'txt'" in message({}, features="txt")
+    assert "ask for features 'text'" in message({}, features=None, n_components=3)
+    assert "is damaged, or no text model" in message({}, text_model=tmp_path / "log.parquet")
+    assert "there is no folder" in message({}, text_model=tmp_path / "none" / "words.npz")
+    assert "no column is named '<model>|sure'" in message({}, signals={"s": "sure"})
+    assert "is a cost or a response" in message({}, signals={"s": "total_cost"})
+    infinite = {"acme/a|sure": [0, np.inf, 0, 0]}
+    assert "'acme/a|sure', row 1: infinite" in message(infinite, signals={"s": "sure"})
+    sure = {"acme/a|sure": [0, 1, 0, 0]}
+    assert "two signals are named 'empty'" in message(sure, signals={"empty": "sure"})
+
+
+def test_wrapped_text_is_what_python_printed() -> None:
+    texts = ["", "a", "it's", '"', "'\"", "a\nb\r\t\\n", "\\", "é\x00\x1b\u2028\U0001f600", "[']"]
+    for text in texts:
+        for other in texts:
+            assert _unwrapped(str([text])) == text
+            assert _unwrapped(str([text, other])) == f"{text}\n{other}"
+    for plain in ("[A]", "A", "['a'", "['a' 'b']", "[1, 2]", "['a']x"):
+        assert _unwrapped(plain) == plain
+
+
+def test_the_real_prompts_are_unwrapped(shared_data: Path) -> None:
+    columns = ["prompt", "claude-v1|model_response", "mistralai/mixtral-8x7b-chat|model_response"]
+    frame = pd.read_parquet(shared_data / "routerbench-sample.parquet", columns=columns)
+    for column in columns:
+        for text in frame[column].dropna()[::31]:
+            assert _unwrapped(text) == "\n".join(ast.literal_eval(text))
+
+
+TOLD = LONG | {
+    "ask": ["Write it.", OPTIONS, OPTIONS, "Write it.", "two", "two"],
+    "said": ["I do", "A", "A. As so", "I do", None, "x"],
+    "sure": [0.5, None, 1, 2, 3, float("nan")],
+    "hour": [7.0, None, None, 7, 9, 9],
+}
+TEXT: dict[str, Any] = {"prompt": "ask", "response": "said", "features": "text"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_long_text(tmp_path: Path, kind: str) -> None:
+    path, saved = save(tmp_path, TOLD, kind), tmp_path / "words.npz"
+    result = import_long(
+        path, *NAMES, **TEXT, text_model=saved, n_components=1,
+        more_features={"hour": "hour"}, more_signals={"sureness": "sure"},
+    )  # fmt: skip
+    table = from_arrow(result.arrow, "result")
+    prompts = ["Write it.", OPTIONS, "two"]
+    assert table.features is not None
+    assert table.signals is not None
+    assert table.answer is not None
+    words = text_features(prompts, read_text_model(saved))
+    hours = np.array([[7], [np.nan], [9]], np.float32)
+    np.testing.assert_array_equal(table.features, np.hstack([words, hours]))
+    assert table.feature_names == (*FACTS, "text_0", "hour")
+    assert table.signal_names == (*SIGNALS, "sureness")
+    signals = table.signals.reshape(3, 2, -1)
+    said = {"big": ["I do", "A", "x"], "small": ["I do", "A. As so", None]}
+    for k, model in enumerate(table.models):
+        np.testing.assert_array_equal(signals[:, k, :-1], response_signals(prompts, said[model]))
+    np.testing.assert_array_equal(signals[:, :, -1], [[0.5, 2], [np.nan, 1], [np.nan, 3]])
+    assert (table.answer[:, 0] == table.answer[:, 1]).tolist() == [True, True, False]
+    assert table.answer[2, 1] == -1
+
+
+def test_long_prompts_alone_and_numbers_alone(tmp_path: Path) -> None:
+    path = save(tmp_path, TOLD, "parquet")
+    table = from_arrow(import_long(path, *NAMES, prompt="ask", features="text").arrow, "result")
+    assert table.features is not None
+    assert table.signals is table.answer is None
+    result = import_long(path, *NAMES, more_signals={"sure": "sure"})
+    assert result.arrow["signals"].to_pylist()[0] == [0.5, 2]
+    assert result.summary == "3 queries of 2 models, 0 features, 1 signals a model"
+
+
+def test_refusals_of_long_text(tmp_path: Path) -> None:
+    def message(options: dict[str, Any], **replaced: Any) -> str:
+        path = save(tmp_path, TOLD | replaced, "parquet")
+        return refusal(import_long, path, *NAMES, **options)
+
+    assert "name the column of the prompt" in message({"features": "text"})
+    assert "ask for features 'text' too" in message({"prompt": "ask"})
+    assert "unknown column 'aks' (did you mean 'ask'?)" in message(TEXT | {"prompt": "aks"})
+    assert "named for two things" in message(TEXT | {"response": "ask"})
+    assert "named for two things" in message({"more_signals": {"s": "score"}})
+    assert "'ask', row 1: query 'q1' has several values" in message(
+        TEXT, ask=["a", "b", "c", "a", "d", "d"]
+    )
+    assert "'hour', row 0: query 'q2' has several values" in message(
+        {"more_features": {"hour": "hour"}}, hour=[1.0, 2, 2, None, 3, 3]
+    )
+    assert "'sure', row 4: infinite" in message(
+        {"more_signals": {"s": "sure"}}, sure=[0, 0, 0, 0, -np.inf, 0]
+    )
+    assert "or a prompt (first: 'q3')" in message(TEXT, ask=["one", "two", "two", "one", None, ""])
+    assert "two features are named 'asks'" in message(TEXT | {"more_features": {"asks": "hour"}})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--text-model", "words.npz"], "give --features text too"),
+        (["--features", "text", "--text-model", "log.parquet"], "is the log"),
+        (["--features", "text", "--text-model", "table.arrow"], "is the table"),
+        (["--signal", "sure"], "--signal 'sure': give a name and a column"),
+        (["--features", "text"], "column 'prompt' is missing"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path, wide(prompt=None), "parquet")
+    found = CliRunner().invoke(
+        main, ["import", "routerbench", "log.parquet", "table.arrow", *options]
+    )
+    assert found.exit_code == 2
+    assert said in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
+
+
+def test_the_commands_write_tables_that_inspect_describes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path, TOLD, "parquet")
+    names = [f"--{name}={column}" for name, column in zip(
+        ("query", "model", "quality", "cost"), NAMES, strict=True
+    )]  # fmt: skip
+    found = CliRunner().invoke(
+        main,
+        ["import", "long", "log.parquet", "table.arrow", *names, "--prompt=ask", "--response=said",
+         "--features=text", "--text-model=words.npz", "--components=1", "--signal=sureness=sure"],
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    assert "Text model: fitted on the 3 prompts of the file, written to words.npz" in found.output
+    shown = CliRunner().invoke(main, ["inspect", "table.arrow"])
+    assert shown.exit_code == 0, shown.output
+    assert "missing values: sureness 33%" in shown.output
+    assert "9: log_chars" in shown.output
+    assert "of 83% of responses; two models agree on 67% of queries" in " ".join(
+        shown.output.split()
+    )

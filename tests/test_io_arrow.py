@@ -565,3 +565,20 @@ def test_a_batch_of_other_columns_is_refused(tmp_path: Path, suffix: str) -> Non
         with pytest.raises(CascjaxError, match="the batch at row 5 has other columns"):
             writer.write(other)
     assert read_table(tmp_path / f"table{suffix}").n_queries == 5
+
+
+def test_features_and_signals_may_be_missing_but_not_infinite(tmp_path: Path) -> None:
+    table = tagged(
+        small(features=lists([[1.0, None]] * 3), signals=lists([[np.nan, 1.0]] * 3)),
+        models=["a", "b"],
+    )
+    found = from_arrow(table, "it")
+    np.testing.assert_array_equal(found.features, [[1, np.nan]] * 3)  # pyright: ignore
+    np.testing.assert_array_equal(found.signals, [[np.nan, 1]] * 3)  # pyright: ignore
+    write_table(tmp_path / "table.arrow", found)
+    again = read_table(tmp_path / "table.arrow")
+    np.testing.assert_array_equal(again.signals, found.signals)  # pyright: ignore
+    for name in ("features", "signals"):
+        bad = small(**{name: lists([[1.0, 1.0], [np.nan, -np.inf], [1.0, 1.0]])})
+        with pytest.raises(CascjaxError, match="row 1: -inf as a 32-bit number; every value must"):
+            from_arrow(bad, "it")

@@ -11,7 +11,8 @@ One row a query, in either format the same columns:
     cost.<name>               fixed_size_list<float>[K]: a further cost of each model, such as
                               cost.seconds; any number of them
     features                  fixed_size_list<float>[F]: known before any model runs
-    signals                   fixed_size_list<float>[K*P]: seen once a model has run, model-major
+    signals                   fixed_size_list<float>[K*P]: seen once a model has run, model-major;
+                              in both a value may be missing, as NaN or null, but not infinite
     answer                    fixed_size_list<int32>[K]: the answer's identity, -1 for none
 
 The schema's metadata has a key "cascjax", JSON with version (1), models (names in column order),
@@ -178,7 +179,7 @@ def _from_arrow(arrow: pa.Table | FileColumns, source: str) -> Table:
     for name, names, per in (("features", metadata.features, 1), ("signals", metadata.signals, K)):
         if name in present:
             columns[name] = checks.matrix(
-                column(name), source, name, len(names) * per if names else None
+                column(name), source, name, len(names) * per if names else None, missing=True
             )
             if columns[name].shape[1] % per:
                 raise CascjaxError(

@@ -22,6 +22,9 @@ class ImportResult:
         n_repeated: rows left out because an earlier one has the same id (in long logs: the same
             query and model).
         n_dropped: rows of the file left out, for either reason.
+        n_features: features of each query.
+        n_signals: signals of each model.
+        notes: what else there is to know, a line each.
     """
 
     arrow: pa.Table
@@ -30,11 +33,16 @@ class ImportResult:
     n_missing: int
     n_repeated: int
     n_dropped: int
+    n_features: int = 0
+    n_signals: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
         """One line: the size of the table, and what was left out and why."""
         size = f"{self.n_rows:,} queries of {self.n_models} models"
+        if self.n_features or self.n_signals:
+            size += f", {self.n_features} features, {self.n_signals} signals a model"
         if not self.n_dropped:
             return size
         return (

@@ -62,13 +62,19 @@ def text(column: pa.ChunkedArray, source: str, name: str) -> pa.ChunkedArray:
 
 
 def matrix(
-    column: pa.ChunkedArray, source: str, name: str, width: int | None = None
+    column: pa.ChunkedArray,
+    source: str,
+    name: str,
+    width: int | None = None,
+    missing: bool = False,
 ) -> Float32[np.ndarray, "N W"]:
     """A column of lists of W finite numbers as float32, without a copy where that can be.
 
+    With `missing` a value may be absent: null and NaN are both NaN then.
+
     Raises:
-        CascjaxError: another type, lists of unequal length or not of `width`, or a value that is
-            null, NaN or infinite.
+        CascjaxError: another type, lists of unequal length or not of `width`, a value that is
+            infinite, or one that is null or NaN without `missing`.
     """
     lists = _fixed_lists(column, source, name, width)
     refuse(source, name, _is_null(lists), "null", "give every row a list of numbers")
@@ -76,7 +82,7 @@ def matrix(
     parts = []
     for chunk in lists.chunks:
         values = chunk.flatten()
-        if values.null_count:
+        if values.null_count and not missing:
             bad = np.zeros(len(lists), bool)
             start = sum(len(part) for part in parts)
             nulls = np.asarray(values.is_null()).reshape(-1, size).any(axis=1)
@@ -85,12 +91,12 @@ def matrix(
         values = values.cast(pa.float32(), safe=False)
         parts.append(values.to_numpy(zero_copy_only=False).reshape(-1, size))
     whole = _join(parts)
-    finite = np.isfinite(whole)
-    if not finite.all():
-        bad = np.any(~finite, axis=1)
-        value = whole[np.argmax(bad)]
-        what = f"{value[~np.isfinite(value)][0]} as a 32-bit number"
-        refuse(source, name, bad, what, "every value must be finite")
+    wrong = np.isinf(whole) if missing else ~np.isfinite(whole)
+    if wrong.any():
+        row, at = np.unravel_index(np.argmax(wrong), wrong.shape)
+        what = f"{whole[row, at]} as a 32-bit number"
+        way_out = "every value must be finite" + (", or NaN where it is missing" * missing)
+        refuse(source, name, np.any(wrong, axis=1), what, way_out)
     return whole
 
 

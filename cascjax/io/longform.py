@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int32
+from jaxtyping import Float, Int32
 
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.io import checks
 from cascjax.io.arrow import Metadata, from_arrow, list_column, more_cost_column, with_metadata
 from cascjax.io.bad_rows import ImportResult, check_policy, settle
 from cascjax.io.logs import ColumnKind, numbers, read_log
+from cascjax.io.text import write_text_model
+from cascjax.io.text_columns import Gathered, TextOptions, gather_text, text_of
 
 _MOST_CELLS = 1 << 31
 
@@ -26,6 +28,13 @@ def import_long(
     group: str | None = None,
     split: str | None = None,
     more_costs: Mapping[str, str] | None = None,
+    prompt: str | None = None,
+    response: str | None = None,
+    features: str | None = None,
+    text_model: str | os.PathLike[str] | None = None,
+    n_components: int | None = None,
+    more_features: Mapping[str, str] | None = None,
+    more_signals: Mapping[str, str] | None = None,
 ) -> ImportResult:
     """Import a log with a row a query and model from parquet, Arrow, CSV or pickle.
 
@@ -44,19 +53,40 @@ def import_long(
         split: name of the column with "fit" or "evaluate", if any.
         more_costs: names of the columns with further costs of the answer, by the name of the cost:
             {"seconds": "latency_s"}, for instance.
+        prompt: name of the column with the prompt of the query, for text features. A query without
+            one counts as absent.
+        response: name of the column with the response of the model, for text features: what the
+            signals and the column `answer` are made of.
+        features: "text" adds features of the prompts and signals of the responses, as of
+            `cascjax.io.text` and `cascjax.io.answers`. Scores are in none of them.
+        text_model: the file of the text model: read where it exists, else fitted on the prompts of
+            all queries and written.
+        n_components: directions the words are reduced to; by default 32, or as in `text_model`.
+        more_features: names of columns with numbers known of a query before any model runs, by the
+            name of the feature; missing numbers stay missing.
+        more_signals: names of columns with numbers seen once a model has run, by the name of the
+            signal: {"logprob": "mean_logprob"}, for instance; missing numbers stay missing.
 
     Raises:
         CascjaxError: the file cannot be read, a name is unknown or given twice, a value is wrong,
-            or there are bad rows.
+            or there are bad rows; or the text model cannot be read, fitted or written.
     """
     check_policy(on_bad)
+    options = TextOptions(features, text_model, n_components)
+    if features is not None and prompt is None:
+        raise CascjaxError("text features are of prompts: name the column of the prompt")
+    if features is None and (prompt or response) is not None:
+        raise CascjaxError("a prompt or response is for text features: ask for features 'text' too")
+    features_of, signals_of = dict(more_features or {}), dict(more_signals or {})
     source = os.fspath(path)
     costs = [cost, *(more_costs or {}).values()]
     cost_columns = ["cost", *(more_cost_column(name, source) for name in more_costs or {})]
-    texts = [query, model, *(name for name in (group, split) if name is not None)]
+    optional = (group, split, prompt, response)
+    texts = [query, model, *(name for name in optional if name is not None)]
+    measured = [quality, *costs, *features_of.values(), *signals_of.values()]
     kinds: dict[str, ColumnKind] = dict.fromkeys(texts, "text")
-    kinds |= dict.fromkeys([quality, *costs], "number")
-    if len(kinds) != len(texts) + 1 + len(costs):
+    kinds |= dict.fromkeys(measured, "number")
+    if len(kinds) != len(texts) + len(measured):
         raise CascjaxError("a column is named for two things; name one column for each")
 
     def choose(names: Sequence[str]) -> dict[str, ColumnKind]:
@@ -87,6 +117,13 @@ def import_long(
         to[pairs[used]] = of[used]
     wide = wide.reshape(len(values), N, K)
     complete = ~np.isnan(wide[0]).any(axis=1)
+    prompts: list[str] = []
+    if prompt is not None:
+        column = log[prompt].fill_null("")
+        codes, texts_of = checks.encode(column)
+        of_query = _of_query(codes, query_codes, queries, source, prompt)
+        prompts = [texts_of[code] for code in of_query]
+        complete &= np.array([bool(text.strip()) for text in prompts], bool)
     keep = np.flatnonzero(complete)
     missing = np.flatnonzero(~complete)
     settle(
@@ -99,7 +136,8 @@ def import_long(
         ],
         n_left=len(keep),
         missing_means=f"queries lacking one of the {K} models, its quality or"
-        + (" one of its costs" if more_costs else " its cost"),
+        + (" one of its costs" if more_costs else " its cost")
+        + (", or a prompt" if prompt is not None else ""),
         repeated_means="rows repeating a query and model",
     )
 
@@ -118,8 +156,43 @@ def import_long(
     columns["quality"] = list_column(wide[0, keep].astype(np.float32))
     for name, of in zip(cost_columns, wide[1:], strict=True):
         columns[name] = list_column(of[keep].astype(np.float32))
-    arrow = with_metadata(pa.table(columns), Metadata(models))
+    gathered, text_fitted = Gathered(), None
+    if features is not None:
+        responses = []
+        if response is not None:
+            # Row of the file for each query and model; kept queries have one for every model.
+            rows = np.zeros(N * K, np.int64)
+            rows[pairs[used]] = used
+            rows = rows.reshape(N, K)[keep]
+            responses = [text_of(log[response].take(pa.array(of))) for of in rows.T]
+        text_fitted = gather_text(
+            gathered,
+            [prompts[row] for row in keep],
+            responses,
+            [text for text in prompts if text.strip()],
+            options,
+            source,
+        )
+    for name, column in features_of.items():
+        gathered.feature_names.append(name)
+        of_rows = _optional_numbers(log[column], source, column)
+        of_query = _number_of_query(of_rows, query_codes, queries, source, column)
+        gathered.features.append(of_query[keep, None])
+    for name, column in signals_of.items():
+        gathered.signal_names.append(name)
+        of_pairs = np.full(N * K, np.nan)
+        of_pairs[pairs[used]] = _optional_numbers(log[column], source, column)[used]
+        gathered.signals.append(of_pairs.reshape(N, K)[keep, :, None])
+    columns |= gathered.columns(source)
+    metadata = Metadata(
+        models,
+        features=tuple(gathered.feature_names),
+        signals=tuple(gathered.signal_names),
+    )
+    arrow = with_metadata(pa.table(columns), metadata)
     from_arrow(arrow, source)
+    if text_fitted is not None and text_model is not None:
+        write_text_model(text_model, text_fitted)
     return ImportResult(
         arrow,
         n_rows=len(keep),
@@ -127,7 +200,33 @@ def import_long(
         n_missing=len(missing),
         n_repeated=int(repeated.sum()),
         n_dropped=log.num_rows - len(keep) * K,
+        n_features=len(gathered.feature_names),
+        n_signals=len(gathered.signal_names),
+        notes=tuple(gathered.notes),
     )
+
+
+def _optional_numbers(column: pa.ChunkedArray, source: str, name: str) -> Float[np.ndarray, " R"]:
+    """The numbers of a column, NaN where they are missing.
+
+    Raises:
+        CascjaxError: one is infinite.
+    """
+    values = numbers(column)
+    checks.refuse(source, name, np.isinf(values), "infinite", "leave it empty or mend it")
+    return values
+
+
+def _number_of_query(
+    values: Float[np.ndarray, " R"],
+    query_codes: Int32[np.ndarray, " R"],
+    queries: Sequence[str],
+    source: str,
+    name: str,
+) -> Float[np.ndarray, " N"]:
+    """The number every query has in all of its rows, as `_of_query`; missing is one of them."""
+    distinct, codes = np.unique(values, return_inverse=True)  # NaN is equal to NaN here
+    return distinct[_of_query(codes.astype(np.int32), query_codes, queries, source, name)]
 
 
 def _of_query(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+from jaxtyping import Float
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -38,6 +39,9 @@ from cascjax.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 
 GROUPS_SHOWN = 12
 """Groups listed by name; the rest are counted together."""
+
+NAMES_SHOWN = 24
+"""Features or signals listed by name."""
 
 COSTS_SHOWN = 3
 """Further costs in a grid, so that it keeps within 80 columns."""
@@ -162,7 +166,9 @@ def inspect_table(table: Table, source: str) -> list[RenderableType]:
     counts = f"{table.n_queries:,} rows, {table.n_models} models, cost in "
     heading.append(counts + (plain(table.cost_unit) or "an unnamed unit"), style="not bold")
     parts: list[RenderableType] = [heading, _models(table), *_more_costs(table)]
-    parts.append(Group(_line("split", _split(table)), _line("columns", _columns(table))))
+    lines = [_line("split", _split(table)), _line("columns", _columns(table))]
+    lines += [_line(name, text) for name, text in _seen(table)]
+    parts.append(Group(*lines))
     if table.group is not None:
         parts.append(_groups(table))
     return parts
@@ -238,6 +244,47 @@ def _columns(table: Table) -> str:
     absent = [name for name in names if getattr(table, name) is None]
     text = ", ".join(present) or "none but quality and cost"
     return text + (f"\nabsent: {', '.join(absent)}" if absent else "")
+
+
+def _seen(table: Table) -> list[tuple[str, str]]:
+    """What the features, signals and answers are, a line each."""
+    found = []
+    if table.features is not None:
+        found.append(("features", _named(table.feature_names, table.features[:, None])))
+    if table.signals is not None:
+        by_model = table.signals.reshape(table.n_queries, table.n_models, -1)
+        found.append(("signals", _named(table.signal_names, by_model)))
+    if table.answer is not None:
+        given = table.answer >= 0
+        pairs = [
+            (given[:, i] & (table.answer[:, i] == table.answer[:, j])).mean()
+            for i in range(table.n_models)
+            for j in range(i)
+        ]
+        found.append(
+            (
+                "answers",
+                f"of {share_text(float(given.mean()))} of responses;"
+                f" two models agree on {share_text(float(np.mean(pairs)))} of queries on average",
+            )
+        )
+    return found
+
+
+def _named(names: Sequence[str], values: Float[np.ndarray, "N M P"]) -> str:
+    """How many columns there are, their names, and which of them lack how many values."""
+    names = names or [f"number {p + 1}" for p in range(values.shape[-1])]
+    listed = [plain(name) for name in names[:NAMES_SHOWN]]
+    if len(names) > NAMES_SHOWN:
+        listed.append(f"and {len(names) - NAMES_SHOWN} more")
+    lacking = np.isnan(values).mean(axis=(0, 1))
+    missing = [
+        f"{plain(names[p])} {share_text(lacking[p])}" for p in np.flatnonzero(lacking).tolist()
+    ]
+    if len(missing) > NAMES_SHOWN:
+        missing[NAMES_SHOWN:] = [f"and {len(missing) - NAMES_SHOWN} more"]
+    text = f"{len(names)}: {', '.join(listed)}"
+    return text + f"\nmissing values: {', '.join(missing) or 'none'}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
