@@ -22,7 +22,7 @@ from cascjax.estimators.predictors import Prediction, Predictor, Ridge
 from cascjax.estimators.run_sets import RunSets
 from cascjax.table import mean_rows, take_rows
 
-SHRINKAGES = ("held-out", "ledoit-wolf", "oas", "none")
+SHRINKAGES = ("held-out", "ledoit-wolf", "none")
 """Ways to choose how far correlations are shrunk towards 0."""
 
 _SHARES = (0.0, *np.geomspace(0.005, 1.0, 16).round(4))
@@ -151,9 +151,9 @@ class Joint:
         weights = np.zeros((g, 2**k, k, columns), np.float32)
         weights[..., 1 : 1 + k] = np.eye(k)
         covariance = np.zeros((2**k, k, k), np.float32)
-        size = max(1, _CHUNK // max(1, m * m))
-        for start in range(0, 2**k, size):
-            part = slice(start, start + size)
+        # Of run sets that show about as many signals, systems of that size.
+        order = np.argsort(shown.sum(1), kind="stable")
+        for part in np.array_split(order, max(1, 2**k * m * m // _CHUNK)):
             for fold in range(g):
                 gains = _gains(normal[fold], shown[part], k)
                 weights[fold, part, :, 1 + 2 * k :] = gains
@@ -244,8 +244,8 @@ def fit_joint(
         key: a JAX random key, for predictors that draw.
         predictor: of the means; ridge regression by default.
         shrinkage: how far correlations are shrunk towards 0: the share by "ledoit-wolf" (Journal of
-            Multivariate Analysis 2004), "oas" (Chen, Wiesel, Eldar and Hero, 2010), "none", or
-            the one under which "held-out" rows' qualities are estimated best.
+            Multivariate Analysis 2004), "none", or the one under which "held-out" rows' qualities
+            are estimated best.
 
     Raises:
         CascjaxError: fewer than two folds, an empty one, or an unknown shrinkage.
@@ -271,9 +271,12 @@ def fit_joint(
     missed = heads[rows] - _expected(predictions, features[rows], fold[rows])
     missed = missed[:, : m + k].astype(np.float64)
     normals = [_normal(missed[fold[rows] != f], m, shrinkage) for f in range(n_folds + 1)]
+    spread, covariance, share = (
+        np.stack(of).astype(np.float32) for of in zip(*normals, strict=True)
+    )
     return JointFit(
         predictions=predictions,
-        normal=jax.tree.map(lambda *each: np.stack(each).astype(np.float32), *normals),
+        normal=Normal(spread, covariance, share),
         needs=design.needs[design.needs.any(1)],
         least_cost=(_LEAST_COST * mean_rows(cost, rows)).astype(np.float32),
     )
@@ -304,15 +307,17 @@ def _expected(
     return expected
 
 
-def _normal(missed: Float[np.ndarray, "n P"], m: int, shrinkage: str) -> Normal:
-    """The covariance of what was missed: M signals, then the qualities."""
+def _normal(
+    missed: Float[np.ndarray, "n P"], m: int, shrinkage: str
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "P P"], float]:
+    """Of `Normal`, what belongs to one fold: of M signals, then the qualities."""
     spread = np.sqrt(np.square(missed).mean(0))
     divisor = np.where(spread > 0, spread, 1)
     standard = missed / divisor
     share = shrinkage_of(standard, m, shrinkage)
     unit = np.concatenate([np.ones(m), spread[m:]])
     covariance = _correlation(standard, share) * unit * unit[:, None]
-    return Normal(divisor[:m], covariance, np.float64(share))
+    return divisor[:m], covariance, share
 
 
 def _correlation(standard: Float[np.ndarray, "n P"], share: float) -> Float[np.ndarray, "P P"]:
@@ -339,9 +344,6 @@ def shrinkage_of(standard: Float[np.ndarray, "n P"], m: int, method: str) -> flo
         return _held_out_share(standard, m)
     squared, trace = np.square(products).sum(), np.trace(products)
     away = squared - trace**2 / p
-    if method == "oas":
-        over = (n + 1 - 2 / p) * away
-        return float(np.clip(((1 - 2 / p) * squared + trace**2) / over, 0, 1)) if over > 0 else 1.0
     # Ledoit and Wolf: the variance of the products over their distance from the target.
     noise = (np.square(np.square(standard).sum(1)).sum() / n - squared) / n
     return float(np.clip(noise / away, 0, 1)) if away > 0 else 1.0
@@ -349,16 +351,21 @@ def shrinkage_of(standard: Float[np.ndarray, "n P"], m: int, method: str) -> flo
 
 def _held_out_share(standard: Float[np.ndarray, "n P"], m: int, folds: int = 5) -> float:
     """The share with which the signals of held-out rows estimate their qualities best."""
-    n, k = len(standard), standard.shape[1] - m
+    n = len(standard)
     if m == 0 or n < 2 * folds:
         return 1.0
-    held, all_shown = np.arange(n) % folds, np.ones((1, m), bool)
+    held = np.arange(n) % folds
+    shares = np.array(_SHARES)[:, None]
     errors = np.zeros(len(_SHARES))
     for f in range(folds):
         fitted, tried = standard[held != f], standard[held == f]
-        for at, share in enumerate(_SHARES):
-            gains = _gains(_correlation(fitted, share), all_shown, k)[0]
-            errors[at] += np.square(tried[:, m:] - tried[:, :m] @ gains.T).sum()
+        products = fitted.T @ fitted / len(fitted)
+        # In the basis of the correlations' own axes every share is a division.
+        squares, axes = np.linalg.eigh(products[:m, :m])
+        along, of_quality = tried[:, :m] @ axes, axes.T @ products[:m, m:]
+        factors = (1 - shares) / ((1 - shares) * squares.clip(0) + shares + _JITTER)
+        for at, factor in enumerate(factors):
+            errors[at] += np.square(tried[:, m:] - along @ (factor[:, None] * of_quality)).sum()
     return float(_SHARES[int(np.argmin(errors))])
 
 
@@ -370,7 +377,9 @@ def _shown(
     return ~(needs[None] & ~run[:, None]).any(-1)
 
 
-def _ran(run: Bool[Array, "S K"] | Bool[np.ndarray, "S K"]) -> Bool[Array, "S K K"]:
+def _ran(
+    run: Bool[Array, "S K"] | Bool[np.ndarray, "S K"],
+) -> Bool[Array, "S K K"] | Bool[np.ndarray, "S K K"]:
     """The pairs of models of which one has run, whose covariance is 0."""
     return run[:, :, None] | run[:, None, :]
 
@@ -388,12 +397,17 @@ def _gains(
     covariance: Float[np.ndarray, "P P"], shown: Bool[np.ndarray, "S M"], k: int
 ) -> Float[np.ndarray, "S K M"]:
     """By how much each signal that is shown moves each estimate; 0 for those that are not."""
-    m = len(covariance) - k
-    both = shown[:, :, None] & shown[:, None, :]
-    # Where a signal is not shown, the identity: its row of the system decides nothing else.
+    m, most = len(covariance) - k, int(shown.sum(1).max(initial=0))
     signals = covariance[:m, :m] + _JITTER * np.eye(m)
-    system = np.where(both, signals, np.eye(m))
-    return np.swapaxes(np.linalg.solve(system, covariance[:m, m:] * shown[:, :, None]), 1, 2)
+    # The shown ones first; where a run set shows fewer than most do, the identity fills up.
+    at = np.argsort(~shown, axis=1, kind="stable")[:, :most]
+    real = np.take_along_axis(shown, at, 1)
+    both = real[:, :, None] & real[:, None, :]
+    system = np.where(both, signals[at[:, :, None], at[:, None, :]], np.eye(most))
+    solved = np.linalg.solve(system, covariance[:m, m:][at] * real[:, :, None])
+    gains = np.zeros((len(shown), k, m))
+    np.put_along_axis(gains, at[:, None, :], np.swapaxes(solved, 1, 2), 2)
+    return gains
 
 
 def _conditioned(
@@ -406,6 +420,8 @@ def _conditioned(
     run at a time.
     """
     m, p = shown.shape[1], covariance.shape[-1]
+    if m == 0:
+        return jnp.zeros((len(shown), k, 0)), covariance
     covariance = covariance + jnp.diag((jnp.arange(p) < m) * jnp.float32(_JITTER))
     order, count = jnp.argsort(~shown, axis=1), shown.sum(1)
     columns = jnp.arange(p)

@@ -183,7 +183,7 @@ class Nearest:
             return jnp.broadcast_to(self.mean, (len(x), len(self.mean)))
         return _nearest_means(self, jnp.asarray(x, jnp.float32))
 
-    def _each(self, x: Float[Array, " F"], own: Int[Array, ""] | None) -> Float[Array, "C+1 M"]:
+    def _each(self, x: Float[Array, " F"], own: Int[Array, ""] | None) -> Float[Array, "C M"]:
         """The predictions of one query with each of `neighbours`, then the mean of all rows.
 
         `own` is the row that the query itself is, left out.
@@ -222,7 +222,7 @@ def _nearest_means(fitted: Nearest, x: Float[Array, "n F"]) -> Float[Array, "n M
 def _best_of(fitted: Nearest, rows: Int[Array, " r"]) -> Int[Array, " M"]:
     """Which number of neighbours has the least squared error on `rows`, each left out."""
 
-    def errors(row: Int[Array, ""]) -> Float[Array, "C+1 M"]:
+    def errors(row: Int[Array, ""]) -> Float[Array, "C M"]:
         return jnp.square(fitted._each(fitted.x[row], row) - fitted.y[row])
 
     total = jax.lax.map(errors, rows, batch_size=_BLOCK).sum(0)
