@@ -28,6 +28,10 @@ SHRINKAGES = ("held-out", "ledoit-wolf", "none")
 _SHARES = (0.0, *np.geomspace(0.005, 1.0, 16).round(4))
 """Shares of shrinkage that held-out rows choose among."""
 
+_DISTRUSTS = (1.0, 8.0, 64.0)
+"""How much more than agreements signals of one model may be shrunk: they are many, and often of the
+text alone. Held-out rows choose."""
+
 _JITTER = 1e-4
 """Added to a signal's variance of 1, so that two signals that say the same stay solvable."""
 
@@ -52,11 +56,13 @@ class Normal:
         spread: `[G, M]` standard deviation of each signal, 1 where it never misses.
         covariance: `[G, M + K, M + K]` of the M signals, in spreads, and the K qualities.
         shrinkage: `[G]` the share by which correlations were shrunk.
+        distrust: `[G]` how much more than agreements signals of one model were.
     """
 
     spread: Float[np.ndarray, "G M"]
     covariance: Float[np.ndarray, "G P P"]
     shrinkage: Float[np.ndarray, " G"]
+    distrust: Float[np.ndarray, " G"]
 
 
 @jax.tree_util.register_dataclass
@@ -270,14 +276,13 @@ def fit_joint(
     )
     missed = heads[rows] - _expected(predictions, features[rows], fold[rows])
     missed = missed[:, : m + k].astype(np.float64)
-    normals = [_normal(missed[fold[rows] != f], m, shrinkage) for f in range(n_folds + 1)]
-    spread, covariance, share = (
-        np.stack(of).astype(np.float32) for of in zip(*normals, strict=True)
-    )
+    needs = design.needs[design.needs.any(1)]
+    single = needs.sum(1) == 1
+    normals = [_normal(missed[fold[rows] != f], single, shrinkage) for f in range(n_folds + 1)]
     return JointFit(
         predictions=predictions,
-        normal=Normal(spread, covariance, share),
-        needs=design.needs[design.needs.any(1)],
+        normal=Normal(*(np.stack(of).astype(np.float32) for of in zip(*normals, strict=True))),
+        needs=needs,
         least_cost=(_LEAST_COST * mean_rows(cost, rows)).astype(np.float32),
     )
 
@@ -308,65 +313,75 @@ def _expected(
 
 
 def _normal(
-    missed: Float[np.ndarray, "n P"], m: int, shrinkage: str
-) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "P P"], float]:
+    missed: Float[np.ndarray, "n P"], single: Bool[np.ndarray, " M"], method: str
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "P P"], float, float]:
     """Of `Normal`, what belongs to one fold: of M signals, then the qualities."""
+    m = len(single)
     spread = np.sqrt(np.square(missed).mean(0))
     divisor = np.where(spread > 0, spread, 1)
     standard = missed / divisor
-    share = shrinkage_of(standard, m, shrinkage)
-    unit = np.concatenate([np.ones(m), spread[m:]])
-    covariance = _correlation(standard, share) * unit * unit[:, None]
-    return divisor[:m], covariance, share
-
-
-def _correlation(standard: Float[np.ndarray, "n P"], share: float) -> Float[np.ndarray, "P P"]:
-    """Correlations shrunk towards 0 by a share; no column's own variance is."""
+    share, distrust = shrinkage_of(standard, single, method)
+    target = np.ones(missed.shape[1])
+    target[:m][single] = distrust
     correlation = (1 - share) * (standard.T @ standard) / max(len(standard), 1)
-    # Also of what never varies, whose correlations are 0.
-    np.fill_diagonal(correlation, 1)
-    return correlation
+    # Less is believed of a signal as of one with noise added to it: still a normal.
+    correlation += np.diag(share * target + (np.diagonal(correlation) <= 0))
+    unit = np.concatenate([np.ones(m), spread[m:]])
+    return divisor[:m], correlation * unit * unit[:, None], share, distrust
 
 
-def shrinkage_of(standard: Float[np.ndarray, "n P"], m: int, method: str) -> float:
-    """The share by which correlations are shrunk, of columns with mean square 1.
+def shrinkage_of(
+    standard: Float[np.ndarray, "n P"], single: Bool[np.ndarray, " M"], method: str
+) -> tuple[float, float]:
+    """The share by which correlations are shrunk, and how much more those of single models.
 
     Args:
-        standard: `[n, P]` M signals, then the qualities.
-        m: M.
+        standard: `[n, P]` M signals, then the qualities, with mean square 1.
+        single: `[M]` signals that need one model alone.
         method: one of `SHRINKAGES`.
     """
     n, p = standard.shape
-    if method == "none" or n == 0:
-        return 0.0 if method == "none" else 1.0
-    products = standard.T @ standard / n
+    if method == "none":
+        return 0.0, 1.0
     if method == "held-out":
-        return _held_out_share(standard, m)
-    squared, trace = np.square(products).sum(), np.trace(products)
-    away = squared - trace**2 / p
+        return _held_out_shares(standard, single)
     # Ledoit and Wolf: the variance of the products over their distance from the target.
+    products = standard.T @ standard / n
+    squared = np.square(products).sum()
+    away = squared - np.trace(products) ** 2 / p
     noise = (np.square(np.square(standard).sum(1)).sum() / n - squared) / n
-    return float(np.clip(noise / away, 0, 1)) if away > 0 else 1.0
+    return (float(np.clip(noise / away, 0, 1)) if away > 0 else 1.0), 1.0
 
 
-def _held_out_share(standard: Float[np.ndarray, "n P"], m: int, folds: int = 5) -> float:
-    """The share with which the signals of held-out rows estimate their qualities best."""
-    n = len(standard)
+def _held_out_shares(
+    standard: Float[np.ndarray, "n P"], single: Bool[np.ndarray, " M"], folds: int = 5
+) -> tuple[float, float]:
+    """The shrinkage with which all signals of held-out rows estimate their qualities best."""
+    n, m = len(standard), len(single)
     if m == 0 or n < 2 * folds:
-        return 1.0
-    held = np.arange(n) % folds
-    shares = np.array(_SHARES)[:, None]
-    errors = np.zeros(len(_SHARES))
+        return 1.0, 1.0
+    held, shares = np.arange(n) % folds, np.array(_SHARES)[:, None]
+    # Where all signals are of one kind, more for that kind is a share of its own.
+    distrusts = _DISTRUSTS if single.any() and not single.all() else (1.0,)
+    errors = np.zeros((len(distrusts), len(_SHARES)))
     for f in range(folds):
-        fitted, tried = standard[held != f], standard[held == f]
-        products = fitted.T @ fitted / len(fitted)
-        # In the basis of the correlations' own axes every share is a division.
-        squares, axes = np.linalg.eigh(products[:m, :m])
-        along, of_quality = tried[:, :m] @ axes, axes.T @ products[:m, m:]
-        factors = (1 - shares) / ((1 - shares) * squares.clip(0) + shares + _JITTER)
-        for at, factor in enumerate(factors):
-            errors[at] += np.square(tried[:, m:] - along @ (factor[:, None] * of_quality)).sum()
-    return float(_SHARES[int(np.argmin(errors))])
+        products = standard[held != f].T @ standard[held != f] / np.count_nonzero(held != f)
+        tried = standard[held == f]
+        for of, distrust in enumerate(distrusts):
+            # In units in which every signal is shrunk alike, and in the basis of the axes of
+            # their covariance, each share is a division.
+            unit = np.where(single, distrust**-0.5, 1)
+            squares, axes = np.linalg.eigh(products[:m, :m] * unit * unit[:, None])
+            along, of_quality = (
+                tried[:, :m] * unit @ axes,
+                axes.T @ (unit[:, None] * products[:m, m:]),
+            )
+            factors = (1 - shares) / ((1 - shares) * squares.clip(0) + shares + _JITTER)
+            for at, factor in enumerate(factors):
+                told = along @ (factor[:, None] * of_quality)
+                errors[of, at] += np.square(tried[:, m:] - told).sum()
+    of, at = np.unravel_index(int(np.argmin(errors)), errors.shape)
+    return float(_SHARES[at]), float(distrusts[of])
 
 
 def _shown(
