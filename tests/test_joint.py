@@ -37,7 +37,7 @@ KEY = jax.random.key(0)
 
 
 @jax.jit
-def estimates(estimator: Estimator, run: np.ndarray) -> Estimates:
+def estimates(estimator: Estimator, run: jax.Array) -> Estimates:
     return estimator(run)
 
 
@@ -190,7 +190,9 @@ def test_more_signals_never_raise_a_variance():
     shown = np.tril(np.ones((15, 14), bool), -1)
     covariance = np.broadcast_to(np.asarray(joint.covariance[-1]), (15, 19, 19))
     gains, rest = jax.jit(_conditioned, static_argnums=2)(covariance, shown, 5)
-    np.testing.assert_allclose(gains, _gains(np.float64(covariance[0]), shown, 5), atol=1e-4)
+    np.testing.assert_allclose(
+        gains, _gains(np.asarray(joint.covariance[-1], np.float64), shown, 5), atol=1e-4
+    )
     rest = np.asarray(rest)
     # Loewner order: each difference of covariances has no negative eigenvalue but rounding.
     assert np.linalg.eigvalsh(rest[:-1] - rest[1:]).min() > -1e-5
@@ -323,7 +325,7 @@ def test_shrinkage_in_closed_form_is_scikit_learns():
 def test_without_signals_nothing_moves():
     world = Gaussian(seed=10)
     design, quality, _ = world.sample(200, seed=11)
-    bare = design.columns(~design.needs.any(1))
+    bare = design.columns(np.asarray(~design.needs.any(1)))
     _, joint = fitted(bare, quality, folds(200, 150))
     found = estimates(joint, random_runs(200))
     np.testing.assert_allclose(found.quality, joint.quality, atol=1e-6)

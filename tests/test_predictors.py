@@ -54,7 +54,7 @@ def test_ridge_is_scikit_learns_with_the_penalty_that_leaving_one_out_finds(n: i
         chosen = RidgeCV(alphas=[p * n for p in penalties]).fit(x.astype(float), y[:, head])
         penalty = np.asarray(ours.penalty)[head]
         assert penalty * n == pytest.approx(chosen.alpha_, rel=1e-5)
-        theirs = SklearnRidge(alpha=chosen.alpha_).fit(x.astype(float), y[:, head])
+        theirs = SklearnRidge(alpha=float(penalty * n)).fit(x.astype(float), y[:, head])
         # Ours are float32 sums of numbers up to a few hundred.
         np.testing.assert_allclose(told[:, head], theirs.predict(new), rtol=1e-4, atol=1e-3)
 

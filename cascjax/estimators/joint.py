@@ -107,7 +107,7 @@ class Joint:
             at: Int[Array, ""], found: tuple[Array, Array]
         ) -> tuple[Float[Array, "B1 K M"], Float[Array, "B1 K K"]]:
             these = jax.lax.dynamic_slice(first, (at * block,), (block,))
-            shown = _shown(needs, run[these])
+            shown = jnp.asarray(_shown(needs, run[these]))
             gains, _ = _conditioned(covariance[fold[these]], shown, k)
             # How far estimates may move is one matrix a run set: that of all rows.
             whole = jnp.broadcast_to(covariance[-1], (block, p, p))
@@ -161,8 +161,8 @@ class Joint:
         order = np.argsort(shown.sum(1), kind="stable")
         for part in np.array_split(order, max(1, 2**k * m * m // _CHUNK)):
             for fold in range(g):
-                gains = _gains(normal[fold], shown[part], k)
-                weights[fold, part, :, 1 + 2 * k :] = gains
+                weights[fold, part, :, 1 + 2 * k :] = _gains(normal[fold], shown[part], k)
+            gains = weights[-1, part, :, 1 + 2 * k :].astype(np.float64)
             rest = normal[-1, m:, m:] - gains @ normal[-1, :m, m:] - self.remaining
             covariance[part] = np.where(_ran(runs[part]), 0, rest)
         of_cost = np.zeros((g, 1, k, columns), np.float32)
@@ -290,9 +290,8 @@ def fit_joint(
 def _parts(design: Design) -> tuple[Float[np.ndarray, "N F"], Float[np.ndarray, "N M"]]:
     """The features, without the constant, and the signals."""
     signal = design.needs.any(1)
-    feature = ~signal
-    feature[0] = False
-    return design.seen[:, feature], design.seen[:, signal]
+    constant = np.arange(design.needs.shape[0]) == 0
+    return design.seen[:, ~signal & ~constant], design.seen[:, signal]
 
 
 def _expected(
@@ -389,7 +388,7 @@ def _shown(
     run: Bool[Array, "S K"] | Bool[np.ndarray, "S K"],
 ) -> Bool[Array, "S M"] | Bool[np.ndarray, "S M"]:
     """Which signals each run set shows."""
-    return ~(needs[None] & ~run[:, None]).any(-1)
+    return (~needs[None] | run[:, None]).all(-1)  # pyright: ignore[reportReturnType]
 
 
 def _ran(
