@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from cascjax.errors import CascjaxError
 
@@ -113,17 +114,20 @@ def learning(
     learner: str | None,
     folds: int | None,
     cost_model: str | None,
-) -> tuple[str | None, dict[str, str | int]]:
+    ridge: str | None = None,
+) -> tuple[str | None, dict[str, Any]]:
     """The kind of estimates, "learned" where one of its options is given, and those options.
 
     Raises:
         CascjaxError: an option of learned estimates is given beside another kind of them, or the
             noise of noisy ones beside learned ones.
     """
-    given: dict[str, str | int] = {}
+    given: dict[str, Any] = {}
     for name, value in (("learner", learner), ("folds", folds), ("cost_model", cost_model)):
         if value is not None:
             given[name] = value
+    if ridge is not None:
+        given["ridge"] = None if ridge == "auto" else number("--ridge", ridge)
     first = "--" + next(iter(given), "estimates learned").replace("_", "-")
     if given and estimates not in (None, "learned"):
         raise CascjaxError(f"{first} is of learned estimates: leave out --estimates {estimates}")

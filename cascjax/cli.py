@@ -277,6 +277,7 @@ def inspect(table: Path) -> None:
 @options.LEARNER
 @options.LEARNER_FOLDS
 @options.COST_MODEL
+@options.RIDGE
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
@@ -320,6 +321,7 @@ def _frontier(
     learner: str | None = None,
     folds: int | None = None,
     cost_model: str | None = None,
+    ridge: str | None = None,
     noise: str | None = None,
     models: str | None = None,
     max_depth: int = 5,
@@ -346,7 +348,7 @@ def _frontier(
     static = {"cascade-routing": {"max_depth": max_depth, "search": search}}
     chosen = [strategy(name, **static.get(name, {})) for name in named]
     level = arguments.noise(noise or "low")
-    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model)
+    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
     wanted = [] if scores is None else arguments.names("--scores", scores)
     wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
     table = read_table(path)
@@ -364,7 +366,7 @@ def _frontier(
         if estimates == "learned":
             found = estimators.learned(table, fit, seed=seed, **learning)
             estimator, notes = found.estimator, found.notes
-            settings |= found.settings()
+            settings |= found.settings() | {"ridge": learning.get("ridge", 1.0)}
         elif estimates == "noisy":
             # What the table supplies is not asked for: the room is for what the noise makes.
             table = replace(table, **dict.fromkeys(ESTIMATE_COLUMNS))

@@ -28,6 +28,12 @@ LEARNER_FOLDS = click.option(
     type=click.IntRange(2, 100),
     help="Of the cross-fitting of learned estimates; default: 5.",
 )
+RIDGE = click.option(
+    "--ridge",
+    metavar="X|auto",
+    help="Of learned estimates: what squared weights cost, or auto for the one of 1, 10, 100 and"
+    " 1000 of least error out of fold; default: 1, the paper's.",
+)
 COST_MODEL = click.option(
     "--cost-model",
     metavar="constant|features|seen",

@@ -49,9 +49,7 @@ class Design:
         """The design of some of the columns alone; the first must be among them."""
         names = tuple(name for name, one in zip(self.names, chosen, strict=True) if one)
         centre, spread = (None if of is None else of[chosen] for of in (self.centre, self.spread))
-        return Design(
-            self.seen[:, chosen], self.needs[chosen], names, self.notes, centre, spread
-        )
+        return Design(self.seen[:, chosen], self.needs[chosen], names, self.notes, centre, spread)
 
 
 def design(table: Table, fit_rows: Int[np.ndarray, " n"], *, costs: bool = True) -> Design:

@@ -14,7 +14,7 @@ from cascjax.estimators.base import Estimator
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.joint import fit_joint
 from cascjax.estimators.predictors import PREDICTORS, Predictor
-from cascjax.estimators.regression import Blocks, fit_linear, fit_logistic, moments
+from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
 from cascjax.estimators.run_sets import RunSets
 from cascjax.table import Table
 
@@ -30,6 +30,9 @@ LEAST_OF_CLASS = 10
 COST_MODELS = ("constant", "features", "seen")
 """What the cost of a model that has not run is told from, the simplest first: nothing, what is
 known beforehand, and also what models that have run showed and cost."""
+
+RIDGES = (1.0, 10.0, 100.0, 1000.0)
+"""Ridges tried where none is given; the paper's, that of scikit-learn, is 1."""
 
 _SIMPLER = 0.01
 """Share of a model's cost variance that a less simple cost model must explain more."""
@@ -92,6 +95,8 @@ class Lesson:
         folds: which rows teach which.
         models: the K names.
         cost_model: one of `COST_MODELS`, or None for the one of least error out of fold.
+        ridge: what the squares of weights of quality cost, see `cascjax.estimators.regression`;
+            None for the one of `RIDGES` of least error out of fold.
         seed: of what a learner draws.
     """
 
@@ -102,6 +107,7 @@ class Lesson:
     folds: Folds
     models: tuple[str, ...]
     cost_model: str | None = None
+    ridge: float | None = 1.0
     seed: int = 0
 
 
@@ -254,6 +260,7 @@ def learned(
     folds: int = 5,
     seed: int = 0,
     cost_model: str | None = None,
+    ridge: float | None = 1.0,
 ) -> Learned:
     """Learns estimates from the features, signals and answers of a table.
 
@@ -268,15 +275,19 @@ def learned(
         folds: at least 2.
         seed: of the folds, and of what the learner draws.
         cost_model: one of `COST_MODELS`; by default the one of least error out of fold.
+        ridge: of the regressions of quality, above 0; by default the paper's. None tries `RIDGES`
+            and takes the one of least error out of fold: many columns and few rows want more.
 
     Raises:
-        CascjaxError: an unknown learner or cost model, too few rows for the folds, or what the
-            learner refuses.
+        CascjaxError: an unknown learner or cost model, a ridge that is none, too few rows for the
+            folds, or what the learner refuses.
     """
     if learner not in LEARNERS:
         raise unknown_name("learner", learner, LEARNERS)
     if cost_model not in (None, *COST_MODELS):
         raise unknown_name("cost model", cost_model, COST_MODELS)
+    if ridge is not None and not 0 < ridge < np.inf:
+        raise CascjaxError(f"ridge must be finite and above 0, not {ridge}; or None to choose it")
     rows = np.unique(np.asarray(fit_rows))
     drawn = Folds.drawn(table.n_queries, rows, folds, seed)
     seen = design(table, rows)
@@ -290,6 +301,7 @@ def learned(
             folds=drawn,
             models=table.models or tuple(f"model {i}" for i in range(table.n_models)),
             cost_model=cost_model,
+            ridge=ridge,
             seed=seed,
         )
     )
@@ -325,18 +337,25 @@ def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
     if not lesson.cost[rows].any():
         notes.append("every model costs 0 on all rows to fit on: there is no cost to save")
     seen = lesson.design.seen[rows]
-    if len(taught):
-        blocks = Blocks.of(seen, quality[:, taught], fold, n_sets=len(shown))
-        found = (fit_logistic if logistic else fit_linear)(blocks, shown)
-        weights[:, :, taught] = found.weights
-        if found.unfinished:
-            notes.append(
-                f"{found.unfinished:,} of {found.weights[..., 0].size:,} regressions had not"
-                f" settled after {found.passes} passes: a coefficient still moved by"
-                f" {found.remaining:.1g}"
-            )
     blocks = Blocks.of(seen, quality, fold, n_sets=len(shown))
-    moved = moments(blocks, weights, logistic=logistic)
+    moved, some = moments(blocks, weights, logistic=logistic), blocks
+    if len(taught):
+        if few.any():
+            some = Blocks.of(seen, quality[:, taught], fold, n_sets=len(shown))
+        tried = RIDGES if lesson.ridge is None else (lesson.ridge,)
+        least, unsettled, chosen = np.inf, "", tried[0]
+        for ridge in tried:
+            found = (fit_logistic if logistic else fit_linear)(some, shown, ridge=ridge)
+            guess = weights.copy()
+            guess[:, :, taught] = found.weights
+            off = moments(blocks, guess, logistic=logistic)
+            if not off.error.mean() < least and least < np.inf:
+                break
+            least, weights, moved, chosen = off.error.mean(), guess, off, ridge
+            unsettled = _unsettled(found)
+        if lesson.ridge is None:
+            notes.append(f"of the ridges tried, {chosen:g} errs least out of fold")
+        notes += [unsettled] if unsettled else []
     runs = (np.arange(len(shown))[:, None] >> np.arange(k)) & 1 == 1
     covariance = np.where(runs[:, :, None] | runs[:, None, :], 0, moved.covariance)
     costs = _costs(lesson)
@@ -360,6 +379,16 @@ def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
     )
 
 
+def _unsettled(found: Regressions) -> str:
+    """What is to be said of regressions that did not converge; nothing if all did."""
+    if not found.unfinished:
+        return ""
+    return (
+        f"{found.unfinished:,} of {found.weights[..., 0].size:,} regressions had not settled after"
+        f" {found.passes} passes: a coefficient still moved by {found.remaining:.1g}"
+    )
+
+
 def _explained(
     error: Float[np.ndarray, " K"], variance: Float[np.ndarray, " K"]
 ) -> Float[np.ndarray, " K"]:
@@ -378,7 +407,11 @@ def _too_few(
 
 
 def _prior(
-    lesson: Lesson, quality: Float[np.ndarray, "n K"], few: Bool[np.ndarray, " K"], *, logistic: bool
+    lesson: Lesson,
+    quality: Float[np.ndarray, "n K"],
+    few: Bool[np.ndarray, " K"],
+    *,
+    logistic: bool,
 ) -> Float[np.ndarray, "F1 few"]:
     """The first weight of models whose estimate is their mean, of each fold's other rows."""
     fold = lesson.folds.fold[lesson.folds.fit_rows]
@@ -460,9 +493,7 @@ def _costs(lesson: Lesson) -> _Costs:
         what = "what is known beforehand"
         what = what if best == "features" else f"{what} and from models that have run"
         notes.append(f"costs are told from {what}: that explains {1 - least:.0%} of their variance")
-    return _Costs(
-        weights * scale[:, None], best, tuple(notes), _explained(error[0], variance)
-    )
+    return _Costs(weights * scale[:, None], best, tuple(notes), _explained(error[0], variance))
 
 
 def _kept_positive(

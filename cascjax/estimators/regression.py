@@ -507,9 +507,7 @@ class Moments:
     error: Float[np.ndarray, "S K"]
 
 
-def moments(
-    blocks: Blocks, weights: Float[np.ndarray, "G S K D"], *, logistic: bool
-) -> Moments:
+def moments(blocks: Blocks, weights: Float[np.ndarray, "G S K D"], *, logistic: bool) -> Moments:
     """Errors of estimates that were not fitted on the rows they are held to, and how they move.
 
     Args:
@@ -519,9 +517,7 @@ def moments(
         logistic: see `RunSets`.
     """
     of_fold = [jnp.asarray(w, jnp.float32) for w in weights]
-    off, product, squared = blocks.summed(
-        lambda f, x, y: _moved(logistic, x, y, of_fold[f])
-    )
+    off, product, squared = blocks.summed(lambda f, x, y: _moved(logistic, x, y, of_fold[f]))
     n = blocks.n_rows
     mean = off / n
     covariance = (product - n * mean[:, :, None] * mean[:, None, :]) / max(n - 1, 1)

@@ -303,6 +303,7 @@ def compare(
     learner: str = "logistic",
     folds: int = 5,
     cost_model: str | None = None,
+    ridge: float | None = 1.0,
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     max_depth: int = 5,
     seed: int = 0,
@@ -322,6 +323,7 @@ def compare(
         learner: of learned estimates, see `cascjax.estimators.LEARNERS`.
         folds: of the cross-fitting of learned estimates.
         cost_model: of learned estimates, see `cascjax.estimators.learned`.
+        ridge: of learned estimates, see `cascjax.estimators.learned`.
         budgets: see `study`.
         max_depth: models cascade routing runs on one query at most.
         seed: of the noise, the folds, the resamples, and of the split where the table has none.
@@ -355,10 +357,10 @@ def compare(
         estimator = supplied(table, fit)
     elif kind == "learned":
         found = learned(
-            table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model
+            table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge
         )
         estimator = found.estimator
-        settings |= found.settings()
+        settings |= found.settings() | {"ridge": ridge}
     else:
         estimator = noisy(table, jax.random.key(seed), noise)
         settings["noise"] = noise
