@@ -37,7 +37,7 @@ mean square and by 0.03 at worst, which moves quality less cost by less than 2e-
 (benchmarks/LEARNED.md)."""
 
 _LINE = 16
-"""Points in one straight line of code."""
+"""Points, or run sets of which a row is selected, in one straight line of code."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ def select(
         here = ran == run_set
         return [jnp.where(here, n, f) for n, f in zip(new, found, strict=True)], None
 
-    return over_rows(one, list(otherwise), len(run_sets), jnp.asarray(run_sets, jnp.int32), *rows)
+    numbers = jnp.asarray(run_sets, jnp.int32)
+    return over_rows(one, list(otherwise), len(run_sets), numbers, *rows, straight=_LINE)
 
 
 def rows_of(of: Float[Array, "C K B"], model: Int[np.ndarray, " C"]) -> Float[Array, "C B"]:

@@ -282,10 +282,13 @@ ROWS = 64
 """Rows up to which the loop over them is one straight line of code."""
 
 
-def over_rows(step: Any, carry: Any, count: int | Array, *rows: Array) -> Any:
-    """Folds `step` over the first `count` rows, a few at a time in a straight line of code."""
-    if len(rows[0]) <= ROWS:
-        return jax.lax.scan(step, carry, tuple(row[:count] for row in rows), unroll=ROWS)[0]
+def over_rows(step: Any, carry: Any, count: int | Array, *rows: Array, straight: int = ROWS) -> Any:
+    """Folds `step` over the first `count` rows, a few at a time in a straight line of code.
+
+    Up to `straight` rows in all are one such line.
+    """
+    if len(rows[0]) <= straight:
+        return jax.lax.scan(step, carry, tuple(row[:count] for row in rows), unroll=straight)[0]
     line = 8
     short = -len(rows[0]) % line
     # Rows beyond the count repeat the first, which must change nothing when it comes again.
