@@ -94,6 +94,7 @@ def summary(study: Study) -> dict[str, object]:
         "strategies": {
             f.strategy: {
                 "auc": finite(f.area),
+                **({"trust": f.trust} if f.trust != 1 else {}),
                 "seconds": round(f.seconds, 3),
             }
             | ({"auc_interval": [finite(x) for x in f.area_interval]} if f.area_interval else {})
