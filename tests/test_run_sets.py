@@ -54,7 +54,7 @@ def drawn(
     columns = 1 + FEATURES + k * SIGNALS
     needs = np.concatenate([np.zeros((1 + FEATURES, k), bool), np.eye(k, dtype=bool)])
     runs = runs_of(k)
-    shown = ~(needs & ~runs[:, None]).any(-1)
+    shown = np.logical_not((needs & ~runs[:, None]).any(-1))
     seen = rng.standard_normal((n, columns))
     seen[:, 0] = 1
     quality = 0.3 * rng.standard_normal((folds, 1, k, columns))
