@@ -5,8 +5,8 @@ that is the same for all queries (`Tabulated`), and what has run is known: its b
 Adding the models A is worth E[(max_{i in A} Q_i - floor)+]. For one model that is a closed form,
 for more a mean over quasi-random normal points, the same points for every query. The arithmetic of
 all pairs (S, A) of one size is one straight line of code, with queries in the vector lanes: the
-maximum over A at a point is worked out anew for every A, out of registers, not fetched from memory by way
-of a smaller A.
+maximum over A at a point is worked out anew for every A, out of registers, not fetched from memory
+by way of a smaller A.
 """
 
 import functools
