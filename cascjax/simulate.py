@@ -172,7 +172,9 @@ def totals(
     staged = has_stages(strategy, estimator) and settings.size == len(settings)
     if staged and isinstance(estimator, Independent):
         estimator = estimator.only(strategy.reads)
-    queries = _Queries(estimator, quality, cost, range(len(quality)) if rows is None else rows)
+    # The few run sets stages are made of cost less than rows that lie far from each other.
+    rows_in = range(len(quality)) if rows is None else rows
+    queries = _Queries(estimator, quality, cost, rows_in, apart=not staged)
     if staged:
         return _staged_totals(strategy, settings.reshape(-1), queries, usage, progress)
 
@@ -418,17 +420,28 @@ def _added(total: Y, part: Y) -> Y:
 
 @dataclass(frozen=True)
 class _Queries:
-    """Some rows of a table with what is believed of them, to be worked on in blocks."""
+    """Some rows of a table with what is believed of them, to be worked on in blocks.
+
+    Attributes:
+        estimator: the estimates of all queries.
+        quality: true qualities.
+        cost: true costs.
+        rows: those that count.
+        apart: whether queries that share what is costly are worked on apart from others.
+    """
 
     estimator: Estimator
     quality: Float[np.ndarray, "N K"]
     cost: Float[np.ndarray, "N K"]
     rows: Rows
+    apart: bool = True
 
     @functools.cached_property
     def groups(self) -> list[tuple["_Queries", Int[np.ndarray, " m"] | None]]:
         """Those that are worked on together, and which of the rows they are; None for all."""
-        found = self.estimator.groups(self.rows) if isinstance(self.estimator, Grouped) else []
+        found = []
+        if isinstance(self.estimator, Grouped):
+            found = self.estimator.groups(self.rows, apart=self.apart)
         if len(found) <= 1:
             alone = [replace(self, estimator=estimator) for estimator, _ in found]
             return [(alone[0] if alone else self, None)]

@@ -49,12 +49,13 @@ class Grouped(Estimator, Protocol):
     """An estimator whose queries share what is costly to hold, not all of them the same."""
 
     def groups(
-        self, rows: range | Int[np.ndarray, " n"]
+        self, rows: range | Int[np.ndarray, " n"], *, apart: bool
     ) -> list[tuple[Estimator, Int[np.ndarray, " m"]]]:
         """Those rows in groups: an estimator good for the group, and which of the rows are its own.
 
         What a group shares is on the device once, however often its estimator is cut by `take`,
-        which still counts all queries.
+        which still counts all queries. With `apart` a query is worked on among its like alone, at
+        the price of rows that lie farther from each other; else there is one group.
         """
         ...
 
@@ -141,21 +142,23 @@ class RunSets:
         return replace(self, seen=seen, fold=fold, cost_run=cost_run)
 
     def groups(
-        self, rows: range | Int[np.ndarray, " n"]
+        self, rows: range | Int[np.ndarray, " n"], *, apart: bool
     ) -> list[tuple["RunSets", Int[np.ndarray, " m"]]]:
-        """The queries of each fold, and its weights alone."""
-        fold = np.asarray(self.fold)
+        """The queries of each fold with its weights alone, or all of them with all weights."""
+        fold, covariance = np.asarray(self.fold), jnp.asarray(self.covariance)
+
+        def shared(of: slice) -> "RunSets":
+            quality, cost = (jnp.asarray(x[of]) for x in (self.quality_weights, self.cost_weights))
+            return replace(self, quality_weights=quality, cost_weights=cost, covariance=covariance)
+
+        if not apart:
+            return [(shared(slice(None)), np.arange(len(rows)))]
         of = fold[rows.start : rows.stop] if isinstance(rows, range) else fold[rows]
         none = np.broadcast_to(np.int32(0), fold.shape)
-        covariance, found = jnp.asarray(self.covariance), []
-        for f in np.unique(of).tolist():
-            weights = (self.quality_weights[f : f + 1], self.cost_weights[f : f + 1])
-            quality, cost = (jnp.asarray(x) for x in weights)
-            only = replace(
-                self, fold=none, quality_weights=quality, cost_weights=cost, covariance=covariance
-            )
-            found.append((only, np.flatnonzero(of == f)))
-        return found
+        return [
+            (replace(shared(slice(f, f + 1)), fold=none), np.flatnonzero(of == f))
+            for f in np.flatnonzero(np.bincount(of)).tolist()
+        ]
 
     def check(self, models: tuple[str, ...] = ()) -> None:
         """Refuse what is no estimate, naming the first: on the host, and once before a job.

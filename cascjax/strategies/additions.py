@@ -5,8 +5,8 @@ that is the same for all queries (`Tabulated`), and what has run is known: its b
 Adding the models A is worth E[(max_{i in A} Q_i - floor)+]. For one model that is a closed form,
 for more a mean over quasi-random normal points, the same points for every query. The arithmetic of
 all pairs (S, A) of one size is one straight line of code, with queries in the vector lanes: the
-maximum over A at a point is worked out anew for every A, out of registers, which is faster than to
-fetch the maximum over a smaller A from memory.
+maximum over A at a point is worked out anew for every A, out of registers, not fetched from memory
+by way of a smaller A.
 """
 
 import functools
@@ -33,8 +33,8 @@ from cascjax.strategies.base import over_rows
 
 SAMPLES = 128
 """Points of a mean over correlated qualities: of five models it errs by 0.0065 of sigma in the root
-mean square and by 0.03 at worst, which moves quality less cost by less than 2e-4 of sigma
-(benchmarks/LEARNED.md)."""
+mean square and by 0.03 at worst; more points change quality less cost by less than 2e-4 where sigma
+is 0.4 (benchmarks/LEARNED.md)."""
 
 _LINE = 16
 """Points, or run sets of which a row is selected, in one straight line of code."""
