@@ -1,6 +1,6 @@
 """How much of the spread that learned estimates state is to be believed.
 
-The covariance of a run set says how far estimates move until every model has run (DESIGN, the
+The covariance of a run set says how far estimates move until every model has run (the
 paper's section 6). A strategy that stops after a few sees less of it: agreement, for instance,
 tells nothing until a second answer is there. So one number, a scale on every sigma, is found on
 the rows to fit on, whose estimates are out of fold: 1 believes all of it, 0 none.
