@@ -12,8 +12,10 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TaskProgressColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table as Grid
@@ -145,6 +147,26 @@ def study_progress(
             bar.update(task, description=name, completed=len(ended) + part)
 
         yield advance
+
+
+@contextmanager
+def query_progress(doing: str) -> Iterator[Callable[[int], None]]:
+    """A count of queries simulated on a terminal's stderr, and what moves it.
+
+    How many there will be is not known: a search ends where nothing more is to be had.
+    """
+    console = Console(stderr=True)
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.completed:,} queries simulated"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda queries: bar.advance(task, queries)
 
 
 def print_table(table: Table, source: str, console: Console) -> None:

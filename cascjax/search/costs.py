@@ -34,8 +34,8 @@ from cascjax.table import Table, mean_rows
 _ROUNDS = 24
 """Rounds of new settings at most."""
 
-_NEAR = 1
-"""Halvings of that width from which the search goes on where it has been before, or a sample."""
+_AGAIN, _SAMPLED = 1, 3
+"""Halvings of that width where the search goes on from other budgets, and from a sample."""
 
 _SAME = 1e-6
 """Prices that differ by a smaller share are the same."""

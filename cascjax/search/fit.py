@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, too_few, unknown_name
 from cascjax.estimators import Independent, noise_level, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
 from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, fingerprint, spent
@@ -471,7 +471,7 @@ class _Search:
                 needed = None if more is None or needed is None else max(needed, more)
                 new = max(new, of_new or 0)
         cause = (
-            f"{n:,} queries are too few for confidence {self.confidence:g}: the budget less its"
+            f"{too_few(n)} for confidence {self.confidence:g}: the budget less its"
             f" margin falls below {error.what}"
         )
         if needed is None and (not new or self.new_queries is None):
