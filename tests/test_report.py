@@ -1,5 +1,6 @@
 """The page, its pictures and the terminal's tables: whole, safe, and true to the study."""
 
+import html
 import io
 import json
 import re
@@ -618,6 +619,15 @@ class TestConsole:
             better = "higher" if score.higher else "lower"
             assert f"{name}: {score.meaning}; {better} is better" in said
         assert f"note: no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in said
+        # The page has the same table, and none where no scores were asked for.
+        assert 'id="scores"' not in render(study, "cascjax frontier")
+        page = html.unescape(render(replace(study, frontiers=tuple(scored)), "cascjax frontier"))
+        table = page[page.index('id="scores"') :].split("</section>")[0]
+        for f in scored:
+            row = table[table.index(f'row">{f.strategy}<') :].split("</tr>")[0]
+            values = [f"{v:.4f}" if np.isfinite(v) else "n/a" for v in f.scores.values()]
+            assert re.findall("<td>(.*?)</td>", row) == values
+        assert f"no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in table
 
     def table(self, names: tuple[str, ...]) -> Table:
         rng, K = np.random.default_rng(0), len(names)

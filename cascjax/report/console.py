@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.metrics import SCORES, upper_hull
+from cascjax.metrics import upper_hull
 from cascjax.report.facts import (
     REFERENCES,
     cost_texts,
@@ -86,18 +86,12 @@ def scores_tables(study: Study) -> list[RenderableType]:
         for f in ranked:
             grid.add_row(
                 Text(f.strategy),
-                *(quality_text(f.scores[n]) if np.isfinite(f.scores[n]) else "n/a" for n in shown),
+                *(score_text(f.scores[n]) for n in shown),
                 style="dim" if f.strategy in REFERENCES else None,
             )
         parts.append(grid)
-    for name in names:
-        better = "higher" if SCORES[name].higher else "lower"
-        parts.append(Text(f"{name}: {SCORES[name].meaning}; {better} is better"))
-    for name in names:
-        without = [f.strategy for f in ranked if not np.isfinite(f.scores[name])]
-        if without:
-            note = f"note: no {name} for {', '.join(without)}: {SCORES[name].undefined}"
-            parts.append(Text(note, style="yellow"))
+    for note in score_notes(ranked):
+        parts.append(Text(note, style="yellow" if note.startswith("note: ") else ""))
     return parts
 
 

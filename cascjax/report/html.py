@@ -1,5 +1,6 @@
 """The report: one HTML file that explains a study and opens anywhere, offline."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata, resources
@@ -22,6 +23,8 @@ from cascjax.report.facts import (
     out_of_reach,
     plain,
     quality_text,
+    score_notes,
+    score_text,
     scores,
     share_text,
     short_names,
@@ -72,8 +75,15 @@ def write_report(study: Study, path: str | Path, command: str) -> None:
         Path(temporary).write_text(html, encoding="utf-8")
 
 
-def render(study: Study, command: str) -> str:
-    """The report as a string of HTML."""
+def render(study: Study, command: str, tuning: Mapping[str, Any] | None = None) -> str:
+    """The report as a string of HTML.
+
+    Args:
+        study: what to show.
+        command: the command line that made the study, for the record.
+        tuning: what a cross-validation found, if there was one: its `candidates`, a row of texts
+            each, and its `verdict`.
+    """
     # Jinja is wanted only here, and `cascjax` should start fast.
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -112,6 +122,8 @@ def render(study: Study, command: str) -> str:
         ],
         confidence=f"{100 * study.confidence:.4g}%" if study.resamples else None,
         intervals=intervals_note(study),
+        asked=_asked_scores(study),
+        tuning=tuning,
         runs=[_runs(study, f, i, Markup) for i, f in enumerate(choices + references)],
         best=(choices + references)[0].strategy if ranked else None,
         singles=_singles(study),
@@ -139,6 +151,19 @@ def _palette(study: Study) -> dict[str, dict[str, str]]:
 def _bar(gain: float, widest: float) -> float:
     """Width in percent of a gain's bar; the oracle's may run off the scale and is cut."""
     return round(100 * min(max(gain / widest, 0.0), 1.0), 1) if widest > 0 < gain else 0.0
+
+
+def _asked_scores(study: Study) -> dict[str, Any] | None:
+    """The scores asked for: a row a strategy in falling order of area, and what each one says."""
+    ranked = [s.frontier for s in scores(study)]
+    names = list(ranked[0].scores) if ranked else []
+    if not names:
+        return None
+    rows = [
+        (f.strategy, f.strategy in REFERENCES, [score_text(f.scores[n]) for n in names])
+        for f in ranked
+    ]
+    return {"names": names, "rows": rows, "notes": score_notes(ranked)}
 
 
 def _singles(study: Study) -> list[dict[str, Any]]:
