@@ -1,6 +1,5 @@
 """The page, its pictures and the terminal's tables: whole, safe, and true to the study."""
 
-import html
 import io
 import json
 import re
@@ -8,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -621,7 +621,7 @@ class TestConsole:
         assert f"note: no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in said
         # The page has the same table, and none where no scores were asked for.
         assert 'id="scores"' not in render(study, "cascjax frontier")
-        page = html.unescape(render(replace(study, frontiers=tuple(scored)), "cascjax frontier"))
+        page = unescape(render(replace(study, frontiers=tuple(scored)), "cascjax frontier"))
         table = page[page.index('id="scores"') :].split("</section>")[0]
         for f in scored:
             row = table[table.index(f'row">{f.strategy}<') :].split("</tr>")[0]

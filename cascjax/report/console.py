@@ -32,6 +32,8 @@ from cascjax.report.facts import (
     plain,
     quality_text,
     reach_notes,
+    score_notes,
+    score_text,
     scores,
     share_text,
     summary,

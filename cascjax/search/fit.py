@@ -532,14 +532,14 @@ def policies(
     search = _Search(believed, None, None, lambda queries: None)
     limits = np.full((len(budgets), len(ready.costs)), np.inf)
     limits[:, 0] = budgets
-    reachable, rows = (found.cheapest, found.dearest), ready.fit_rows
+    reachable, asked = (found.cheapest, found.dearest), _Asked(ready.fit_rows)
     others = np.full(len(ready.costs) - 1, np.nan)  # seen when the settings are simulated
     rules = (
         search._fitted(
             mixed(found.parameters[p], found.gamma[p]),
             (float(found.quality[p]), np.append(found.cost[p], others)),
             reachable,
-            rows,
+            asked,
             limits[p],
             np.zeros(len(ready.costs)),
         )
