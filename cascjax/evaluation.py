@@ -61,7 +61,7 @@ class Evaluation:
     Attributes:
         strategy: its name.
         models: K names.
-        costs: R names, those of the policy that the table has.
+        costs: R names, those of the policy that the table has, then others that it has.
         cost_units: R units.
         total: all queries.
         rules: the queries under each rule of the policy, by the name of its group, "" for the
@@ -82,6 +82,7 @@ class Evaluation:
         answer: `[n]` the model whose answer is most likely returned.
         unchecked: budgets and rules, in words, that the table lacks a column to hold to.
         target: mean quality the policy was fitted for, if it was.
+        foreign: costs of the table that the policy does not know, and so does not limit.
     """
 
     strategy: str
@@ -105,6 +106,7 @@ class Evaluation:
     answer: Int[np.ndarray, " n"]
     unchecked: tuple[str, ...] = ()
     target: float | None = None
+    foreign: tuple[str, ...] = ()
 
     def verdicts(self) -> list[str]:
         """Each budget or target in words: met, or by how much not, and whether that is chance."""
@@ -127,6 +129,13 @@ class Evaluation:
                     if mean.high is not None and mean.high > budget * (1 + _SLACK):
                         text += "; other queries may exceed it, for the interval does"
                 found.append(text)
+        for cost in self.foreign:
+            at = self.costs.index(cost)
+            unit, mean = self.cost_units[at], self.total.cost[at].value
+            found.append(
+                f"mean {cost} {mean:.6g}{unit and ' ' + unit} is not limited: the policy was fitted"
+                " without this cost"
+            )
         return [*found, *self.unchecked]
 
     def _on_target(self, target: float) -> str:
@@ -196,7 +205,8 @@ def evaluate(
         check_bootstrap(resamples, confidence, len(rows))
     shown = policy.beliefs(table)
     present = [i for i, name in enumerate(policy.costs) if i == 0 or name in table.more_costs]
-    costs = tuple(policy.costs[i] for i in present)
+    foreign = tuple(sorted(set(table.more_costs) - set(policy.costs)))
+    costs = (*(policy.costs[i] for i in present), *foreign)
     k, n = len(policy.models), len(rows)
     rule_of = np.zeros(n, np.int32)
     if table.group is not None and policy.groups:
@@ -225,7 +235,8 @@ def evaluate(
         # Queries under several rules have no budget in common.
         alike = not len(of) or bool((rule_of[of] == place).all())
         fitted = policy.rules[place].fitted if alike else None
-        budget = (None,) * len(costs) if fitted is None else [fitted.budget[i] for i in present]
+        budget = [None if fitted is None else fitted.budget[i] for i in present]
+        budget += [None] * len(foreign)
         return Part(len(of), means[0], tuple(means[1:]), ("", *policy.groups)[place], tuple(budget))
 
     by_rule = {place: np.flatnonzero(rule_of == place) for place in range(len(policy.rules))}
@@ -242,7 +253,10 @@ def evaluate(
         strategy=policy.strategy.name,
         models=policy.models,
         costs=costs,
-        cost_units=tuple(policy.cost_units[i] for i in present),
+        cost_units=(
+            *(policy.cost_units[i] for i in present),
+            *(dict(table.more_cost_units).get(name, "") for name in foreign),
+        ),
         total=part(np.arange(n), 0),
         rules={("", *policy.groups)[p]: part(of, p) for p, of in by_rule.items() if len(of)},
         groups=groups,
@@ -260,6 +274,7 @@ def evaluate(
         answer=answer,
         unchecked=_unchecked(policy, table, [place for place, of in by_rule.items() if len(of)]),
         target=target_of(policy),
+        foreign=foreign,
     )
 
 

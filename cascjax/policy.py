@@ -220,9 +220,8 @@ class Policy:
         variance = np.where(run, np.float32(0), np.square(self.sigma))
         if cost is None:
             cost = np.broadcast_to(self.mean_costs[0], quality.shape)
-        return Estimates(
-            jnp.asarray(quality), jnp.asarray(variance), jnp.asarray(cost, jnp.float32)
-        )
+        # Of the host, as `next_model` wants them: on a device they would only go back and forth.
+        return Estimates(quality, variance, np.asarray(cost, np.float32))  # pyright: ignore[reportArgumentType]
 
     def next_model(
         self,
@@ -643,6 +642,9 @@ def _decided(
         believed = Estimates(quality[None], covariance[None], cost[None])
         return strategy.next_model(row["parameters"], believed, run[None])[0]
 
+    if n == 1:
+        # Not mapped over: conditions that keep work from being done twice would be dropped.
+        return one({name: of[0] for name, of in rows.items()})[None]
     at_once = max(1, _BLOCK // (8 * strategy.footprint(k)))
     if n <= at_once:
         return jax.vmap(one)(rows)

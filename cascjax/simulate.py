@@ -6,7 +6,7 @@ import operator
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar, cast
@@ -53,7 +53,7 @@ class Totals:
     """Sums over queries of what L settings of a strategy did.
 
     Attributes:
-        cost: `[L]` true cost of all models run.
+        cost: `[L]` true cost of all models run, or of several costs `[L, C]`.
         quality: `[L]` true quality of the answers returned.
         ran: `[L, K]` queries each model ran on.
         answered: `[L, K]` queries each model's answer was returned for.
@@ -146,6 +146,7 @@ def totals(
     rows: Int[np.ndarray, " n"] | None = None,
     usage: bool = True,
     progress: Callable[[int], None] = lambda queries: None,
+    more_costs: Sequence[Float[np.ndarray, "N K"]] = (),
 ) -> Totals:
     """Sums over queries of what each setting does, held to the true quality and cost.
 
@@ -163,6 +164,9 @@ def totals(
         usage: whether to count what ran; without it `ran`, `answered` and `depth` are empty.
         progress: called with the number of queries of each block as it ends, from any of the
             threads that work on blocks.
+        more_costs: further true costs to add up in the same pass; the sums of all costs are then
+            `[L, 1 + len(more_costs)]`. Not where one pass serves any number of settings, see
+            `has_stages`.
 
     Raises:
         CascjaxError: no query, no setting, or not even one query fits in memory. A larger block
@@ -175,9 +179,11 @@ def totals(
     staged = has_stages(strategy, estimator) and settings.size == len(settings)
     if staged and isinstance(estimator, Independent):
         estimator = estimator.only(strategy.reads)
+    every = range(len(quality)) if rows is None else rows
+    if more_costs and not staged:
+        cost = (cost, *more_costs)  # pyright: ignore[reportAssignmentType]
     # The few run sets stages are made of cost less than rows that lie far from each other.
-    rows_in = range(len(quality)) if rows is None else rows
-    queries = _Queries(estimator, quality, cost, rows_in, apart=not staged)
+    queries = _Queries(estimator, quality, cost, every, apart=not staged)
     if staged:
         return _staged_totals(strategy, settings.reshape(-1), queries, usage, progress)
 
@@ -187,7 +193,8 @@ def totals(
             lanes = _block_sums(usage, *_block_outcomes(strategy, settings, block), block)
         else:
             lanes = _block_spend(strategy, settings, block)
-        return jax.tree.map(lambda part: np.asarray(part, np.float64).sum(-1), lanes)
+        sums = jax.tree.map(lambda part: np.asarray(part, np.float64).sum(-1), lanes)
+        return replace(sums, cost=np.moveaxis(sums.cost, 0, -1)) if more_costs else sums
 
     held = _held(strategy, estimator, quality.shape[1]) + len(settings)
     return queries.in_blocks(one_block, _block_floats() // held, progress)
@@ -396,7 +403,7 @@ class _Block:
     Attributes:
         beliefs: leaves of the estimator; independent ones are turned, queries last.
         quality: `[K, B]` true qualities.
-        cost: `[K, B]` true costs.
+        cost: `[K, B]` true costs; of several costs `[K, C, B]`.
         real: `[B]` False for queries that only fill the block up.
         row: `[B]` each query's row in the table.
         tree: the estimator's structure.
@@ -405,7 +412,7 @@ class _Block:
 
     beliefs: list[Any]
     quality: Matrix
-    cost: Matrix
+    cost: Matrix | Float[Array, "K C B"] | Float[np.ndarray, "K C B"]
     real: Bool[Array, " B"] | Bool[np.ndarray, " B"]
     row: UInt32[Array, " B"] | UInt32[np.ndarray, " B"]
     tree: Any = field(metadata={"static": True})
@@ -447,7 +454,7 @@ class _Queries:
 
     estimator: Estimator
     quality: Float[np.ndarray, "N K"]
-    cost: Float[np.ndarray, "N K"]
+    cost: Float[np.ndarray, "N K"] | tuple[Float[np.ndarray, "N K"], ...]
     rows: Rows
     apart: bool = True
 
@@ -482,7 +489,11 @@ class _Queries:
         leaves, tree = jax.tree.flatten(self.estimator.take(cut))
         # Independent estimates are matrices, which turn; what others hold is theirs to cut.
         turned = isinstance(self.estimator, Independent)
-        quality, cost = (_turned(take_rows(truth, cut)) for truth in (self.quality, self.cost))
+        quality = _turned(take_rows(self.quality, cut))
+        if isinstance(self.cost, tuple):
+            cost = np.stack([take_rows(one, cut).T for one in self.cost], axis=1)
+        else:
+            cost = _turned(take_rows(self.cost, cut))
         beliefs = [_turned(leaf) for leaf in leaves] if turned else leaves
         real, row = np.arange(size) < len(rows), np.zeros(size, np.uint32)
         row[: len(rows)] = rows
@@ -684,17 +695,18 @@ def _spent_and_got(
     run: Bool[Array, "K L B"],
     answer: Int[Array, "L B"],
     quality: Float[Array, "K B"],
-    cost: Float[Array, "K B"],
-) -> tuple[Float[Array, "L B"], Float[Array, "L B"]]:
-    """Cost and quality of each query."""
+    cost: Float[Array, "K *C B"],
+) -> tuple[Float[Array, "*C L B"], Float[Array, "L B"]]:
+    """Cost, or several costs, and quality of each query."""
 
     def spend(total: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
         index, run, quality, cost = model
         got = jnp.where(answer == index, quality, total[1])
-        return (total[0] + jnp.where(run, cost, 0), got), None
+        return (total[0] + jnp.where(run, cost[..., None, :], 0), got), None
 
     zero = jnp.zeros(answer.shape)
-    return over_models(spend, (zero, zero), run, quality, cost)[0]
+    nothing = jnp.zeros((*cost.shape[1:-1], *answer.shape))
+    return over_models(spend, (nothing, zero), run, quality, cost)[0]
 
 
 @jax.jit

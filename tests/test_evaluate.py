@@ -149,6 +149,23 @@ def test_models_and_groups_are_matched_by_name() -> None:
         evaluate(of, table.select_models(["a", "b"]))
 
 
+def test_a_cost_that_the_policy_does_not_know_is_said_not_to_be_limited() -> None:
+    table = world()
+    rows = split_rows(table, 0)[1]
+    without = fit(replace(table, more_costs={}, more_cost_units=()), "routing", budget=0.08)
+    found = evaluate(without, table, rows=rows)
+    assert found.costs == ("cost", "seconds")
+    assert found.foreign == ("seconds",)
+    assert found.total.budget == (0.08, None)
+    # As a policy that knows it would have it.
+    known = evaluate(fit(table, "routing", budget=0.08), table, rows=rows)
+    assert known.foreign == ()
+    assert found.total.cost[1] == known.total.cost[1]
+    (line,) = (line for line in found.verdicts() if "seconds" in line)
+    assert line.endswith("is not limited: the policy was fitted without this cost")
+    assert found.met() == known.met()
+
+
 def test_which_rows_are_looked_at() -> None:
     table = world()
     fitted = fit(table, "routing", budget=0.08, seed=3)

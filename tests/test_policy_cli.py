@@ -3,7 +3,8 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from cascjax import evaluate, fit, load_policy, read_table
 from cascjax.cli import main
 from cascjax.policy import Policy, Rule
+from cascjax.report import console as report
 from cascjax.report.policies import print_policy
 from cascjax.search import fit as search
 from cascjax.strategies import strategy
@@ -234,6 +236,29 @@ def test_files_that_are_wrong_are_refused(here: Path) -> None:
     said = refused("evaluate", "policy.json", "two.arrow", "--out", "out")
     assert "two.arrow: the policy chooses among models the table lacks: model-3" in said
     assert not Path("out").exists()
+
+
+def test_progress_is_shown(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: dict[str, int] = {}
+
+    @contextmanager
+    def counted(doing: str) -> Iterator[Callable[[int], None]]:
+        def advance(queries: int) -> None:
+            moved[doing] = moved.get(doing, 0) + queries
+
+        yield advance
+
+    monkeypatch.setattr(report, "query_progress", counted)
+    fitted("--budget", "0.0003")
+    words = ["policy.json", "world.arrow", "--out", "out"]
+    assert CliRunner().invoke(main, ["evaluate", *words]).exit_code == 0
+    assert moved["fitting"] > moved["evaluating"] > 0
+
+
+def test_the_bar_stands_on_a_terminal_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with report.query_progress("fitting") as advance:
+        advance(1000)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_an_interrupt_leaves_the_policy_there_was(

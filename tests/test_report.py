@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -740,6 +741,15 @@ class TestConsole:
             better = "higher" if score.higher else "lower"
             assert f"{name}: {score.meaning}; {better} is better" in said
         assert f"note: no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in said
+        # The page has the same table, and none where no scores were asked for.
+        assert 'id="scores"' not in render(study, "cascjax frontier")
+        page = unescape(render(replace(study, frontiers=tuple(scored)), "cascjax frontier"))
+        table = page[page.index('id="scores"') :].split("</section>")[0]
+        for f in scored:
+            row = table[table.index(f'row">{f.strategy}<') :].split("</tr>")[0]
+            values = [f"{v:.4f}" if np.isfinite(v) else "n/a" for v in f.scores.values()]
+            assert re.findall("<td>(.*?)</td>", row) == values
+        assert f"no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in table
 
     def table(self, names: tuple[str, ...]) -> Table:
         rng, K = np.random.default_rng(0), len(names)

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata, resources
@@ -25,6 +25,8 @@ from cascjax.report.facts import (
     out_of_reach,
     plain,
     quality_text,
+    score_notes,
+    score_text,
     scores,
     share_text,
     short_names,
@@ -76,8 +78,15 @@ def write_report(study: Study, path: str | Path, command: str) -> None:
         Path(temporary).write_text(html, encoding="utf-8")
 
 
-def render(study: Study, command: str) -> str:
-    """The report as a string of HTML."""
+def render(study: Study, command: str, tuning: Mapping[str, Any] | None = None) -> str:
+    """The report as a string of HTML.
+
+    Args:
+        study: what to show.
+        command: the command line that made the study, for the record.
+        tuning: what a cross-validation found, if there was one: its `candidates`, a row of texts
+            each, and its `verdict`.
+    """
     from markupsafe import Markup
 
     ranked = scores(study)
@@ -116,6 +125,8 @@ def render(study: Study, command: str) -> str:
         ],
         confidence=f"{100 * study.confidence:.4g}%" if study.resamples else None,
         intervals=intervals_note(study),
+        asked=_asked_scores(study),
+        tuning=tuning,
         runs=[_runs(study, f, i, Markup) for i, f in enumerate(choices + references)],
         best=(choices + references)[0].strategy if ranked else None,
         singles=_singles(study),
@@ -165,6 +176,19 @@ def now() -> str:
 def _bar(gain: float, widest: float) -> float:
     """Width in percent of a gain's bar; the oracle's may run off the scale and is cut."""
     return round(100 * min(max(gain / widest, 0.0), 1.0), 1) if widest > 0 < gain else 0.0
+
+
+def _asked_scores(study: Study) -> dict[str, Any] | None:
+    """The scores asked for: a row a strategy in falling order of area, and what each one says."""
+    ranked = [s.frontier for s in scores(study)]
+    names = list(ranked[0].scores) if ranked else []
+    if not names:
+        return None
+    rows = [
+        (f.strategy, f.strategy in REFERENCES, [score_text(f.scores[n]) for n in names])
+        for f in ranked
+    ]
+    return {"names": names, "rows": rows, "notes": score_notes(ranked)}
 
 
 def _singles(study: Study) -> list[dict[str, Any]]:

@@ -3,20 +3,20 @@
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, too_few, unknown_name
 from cascjax.estimators import Independent, noise_level, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
-from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, Spent, fingerprint, spent
-from cascjax.search.budget import Fit, fit_budgets, fit_targets
+from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, fingerprint, spent
+from cascjax.search.budget import Fit, Seen, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
-from cascjax.search.costs import UnreachableError, fit_costs
+from cascjax.search.costs import Pool, UnreachableError, fit_costs
 from cascjax.strategies import CascadeRouting, Strategy, strategy
 from cascjax.strategies.base import Priced
 from cascjax.table import Table, mean_rows, split_rows
@@ -246,6 +246,24 @@ def fit(
     return ready.policy(rules.pop(""), group_rules=rules, record=record)
 
 
+@dataclass
+class _Asked:
+    """What was simulated of some queries: budgets a margin apart ask for nearly the same again.
+
+    Attributes:
+        rows: the queries.
+        alone: settings, where the first cost alone is limited.
+        pools: settings by which other costs are limited.
+        outcomes: quality `[n]` and costs `[R, n]` of each query under the settings of the last rule
+            looked at, by the bytes of a setting and of its prices.
+    """
+
+    rows: Int[np.ndarray, " n"]
+    alone: Seen = field(default_factory=Seen)
+    pools: dict[tuple[int, ...], Pool] = field(default_factory=dict)
+    outcomes: dict[tuple[bytes, bytes], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class _Search:
     """Rules for what was asked for."""
@@ -272,18 +290,18 @@ class _Search:
         self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"], promises: int
     ) -> Rule:
         """The rule of highest quality within all budgets, or within as much less as is safe."""
-        nothing = np.zeros(len(budgets))
+        nothing, asked = np.zeros(len(budgets)), _Asked(rows)
         if self.confidence is None:
-            return self._fitted(*self._within(budgets, rows), rows, budgets, nothing)
+            return self._fitted(*self._within(budgets, asked), asked, budgets, nothing)
         check_fit_confidence(self.confidence, len(rows))
         safe = 1 - (1 - self.confidence) / promises
         m = self._new_queries(len(rows))
         limited = np.isfinite(budgets)
         # Out of reach even without a margin: no number of queries is the way out of that.
-        self._within(budgets, rows)
+        self._within(budgets, asked)
 
         def margins(rule: Rule) -> Float[np.ndarray, " R"]:
-            spreads = self._spreads(rule, rows)
+            spreads = self._spreads(rule, asked)
             found = [spread.margin(len(rows), m, safe) for spread in spreads]
             return np.where(limited, found, 0)
 
@@ -292,14 +310,14 @@ class _Search:
         wanted, margin, kept, exceeded = budgets, np.zeros(len(budgets)), None, None
         for _ in range(_ROUNDS):
             try:
-                found = self._within(wanted, rows)
+                found = self._within(wanted, asked)
                 margin = margins(found[0])
             except UnreachableError as error:
                 # A rule of little cost varies little: maybe its margin still fits.
                 margin, wanted = margins(error.rule), error.nearest * (1 + _SLACK)
                 if ((wanted + margin)[limited] > budgets[limited]).any():
-                    raise self._too_few(error, budgets, rows, safe) from error
-                found = self._within(wanted, rows)
+                    raise self._too_few(error, budgets, asked, safe) from error
+                found = self._within(wanted, asked)
             room = np.where(limited, budgets - np.where(limited, wanted, 0), 0)
             if (margin <= room * (1 + _CLOSE)).all():
                 kept = wanted, found, room
@@ -312,8 +330,8 @@ class _Search:
             else:
                 wanted = budgets - margin
         if kept is None:  # every round came closer from above, the last to a hair
-            kept = wanted, self._within(wanted, rows), np.where(limited, margin, 0)
-        return self._fitted(*kept[1], rows, budgets, kept[2])
+            kept = wanted, self._within(wanted, asked), np.where(limited, margin, 0)
+        return self._fitted(*kept[1], asked, budgets, kept[2])
 
     def at_quality(self, target: float) -> Rule:
         """The rule of least mean cost that reaches the target."""
@@ -332,7 +350,9 @@ class _Search:
         rule = mixed(found.parameters[0], found.gamma[0])
         reachable = (found.cheapest, found.dearest)
         nothing = np.zeros(len(ready.costs))
-        return self._fitted(rule, self._means(found), reachable, rows, nothing + np.inf, nothing)
+        return self._fitted(
+            rule, self._means(found), reachable, _Asked(rows), nothing + np.inf, nothing
+        )
 
     def given(self, parameter: Float[np.ndarray, "*D"]) -> Rule:
         """The rule of one setting."""
@@ -347,9 +367,11 @@ class _Search:
         rule = Rule(parameter[None], np.ones(1))
         nothing = np.zeros(len(self.ready.costs))
         self.ready.policy(rule)  # refuses what is no parameter of the strategy
-        return self._fitted(rule, None, None, self.ready.fit_rows, nothing + np.inf, nothing)
+        return self._fitted(
+            rule, None, None, _Asked(self.ready.fit_rows), nothing + np.inf, nothing
+        )
 
-    def _within(self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"]) -> _Found:
+    def _within(self, budgets: Float[np.ndarray, " R"], asked: _Asked) -> _Found:
         """A rule, its mean quality and costs, and the reachable costs.
 
         Raises:
@@ -358,23 +380,27 @@ class _Search:
         ready = self.ready
         limited = np.flatnonzero(np.isfinite(budgets))
         if limited.tolist() != [0]:
-            rule, quality, cost = fit_costs(
-                ready.strategy, ready.beliefs, ready.table, ready.costs, budgets, rows,
-                self.progress,
-            )  # fmt: skip
+            key = tuple(limited.tolist())
+            if key not in asked.pools:
+                asked.pools[key] = Pool(
+                    ready.strategy, ready.beliefs, ready.table, ready.costs, asked.rows, limited,
+                    self.progress,
+                )  # fmt: skip
+            rule, quality, cost = fit_costs(asked.pools[key], budgets)
             # A cost whose budget does not bind has no price, unless it is what keeps it so.
             binds = limited[cost[limited] >= budgets[limited] * (1 - _BINDING)]
             if 0 < len(binds) < len(limited):
                 alone = np.full(len(budgets), np.inf)
                 alone[binds] = budgets[binds]
-                found = self._within(alone, rows)
+                found = self._within(alone, asked)
                 other = np.where(np.isfinite(alone), np.inf, budgets)
-                if (self._spent(found[0], rows).mean_cost() <= other * (1 + _SLACK)).all():
+                _, costs = self._outcomes(found[0], asked)
+                if (costs.mean(2) @ found[0].weights <= other * (1 + _SLACK)).all():
                     return found
             return rule, (quality, cost), None
         found = fit_budgets(
             ready.strategy, ready.beliefs.priced(None), ready.table, budgets[:1], self.progress,
-            rows=rows, spare=True,
+            rows=asked.rows, spare=True, seen=asked.alone,
         )  # fmt: skip
         if budgets[0] < found.cheapest * (1 - _SLACK):
             unit = ready.table.cost_unit.removesuffix("/query") or "units"
@@ -394,15 +420,33 @@ class _Search:
         cost[0] = found.cost[p]
         return float(found.quality[p]), cost
 
-    def _spreads(self, rule: Rule, rows: Int[np.ndarray, " n"]) -> list[Spread]:
-        found = self._spent(rule, rows)
-        return [Spread.of(cost, found.weights) for cost in found.cost]
+    def _spreads(self, rule: Rule, asked: _Asked) -> list[Spread]:
+        return [Spread.of(cost, rule.weights) for cost in self._outcomes(rule, asked)[1]]
 
-    def _spent(self, rule: Rule, rows: Int[np.ndarray, " n"]) -> Spent:
-        ready = self.ready
-        return spent(
-            ready.strategy, rule, ready.beliefs, ready.table, rows, ready.costs, self.progress
-        )
+    def _outcomes(
+        self, rule: Rule, asked: _Asked
+    ) -> tuple[Float[np.ndarray, "M n"], Float[np.ndarray, "R M n"]]:
+        """Quality and costs of each query under each setting of a rule."""
+        ready, prices = self.ready, rule.prices
+        keys = [
+            (of.tobytes(), b"" if prices is None else prices[m].tobytes())
+            for m, of in enumerate(rule.parameters)
+        ]
+        new = [m for m, key in enumerate(keys) if key not in asked.outcomes]
+        if new:
+            some = Rule(
+                rule.parameters[new], rule.weights[new], None if prices is None else prices[new]
+            )
+            found = spent(
+                ready.strategy, some, ready.beliefs, ready.table, asked.rows, ready.costs,
+                self.progress,
+            )  # fmt: skip
+            for i, m in enumerate(new):
+                asked.outcomes[keys[m]] = found.quality[i], found.cost[:, i]
+        # Those of the last rule alone: they take room.
+        asked.outcomes = {key: asked.outcomes[key] for key in keys}
+        quality, cost = zip(*(asked.outcomes[key] for key in keys), strict=True)
+        return np.stack(quality), np.stack(cost, axis=1)
 
     def _new_queries(self, n: int) -> float | int:
         if self.new_queries is None:
@@ -413,21 +457,21 @@ class _Search:
         self,
         error: UnreachableError,
         budgets: Float[np.ndarray, " R"],
-        rows: Int[np.ndarray, " n"],
+        asked: _Asked,
         safe: float,
     ) -> CascjaxError:
         """What to say where a budget can be met, but not safely."""
-        rule, n = error.rule, len(rows)
+        rule, n = error.rule, len(asked.rows)
         m = None if self.new_queries is None else self._new_queries(n)
         needed, new = 0, 0
-        for r, spread in enumerate(self._spreads(rule, rows)):
+        for r, spread in enumerate(self._spreads(rule, asked)):
             if np.isfinite(budgets[r]):
                 room = float(budgets[r] - error.nearest[r])
                 more, of_new = spread.queries_needed(n, m, safe, room)
                 needed = None if more is None or needed is None else max(needed, more)
                 new = max(new, of_new or 0)
         cause = (
-            f"{n:,} queries are too few for confidence {self.confidence:g}: the budget less its"
+            f"{too_few(n)} for confidence {self.confidence:g}: the budget less its"
             f" margin falls below {error.what}"
         )
         if needed is None and (not new or self.new_queries is None):
@@ -444,21 +488,21 @@ class _Search:
         rule: Rule,
         means: _Means | None,
         reachable: tuple[float, float] | None,
-        rows: Int[np.ndarray, " n"],
+        asked: _Asked,
         budgets: Float[np.ndarray, " R"],
         margin: Float[np.ndarray, " R"],
     ) -> Rule:
         """The rule with what it gave on its rows."""
         quality, cost = means or (math.nan, np.full(len(budgets), np.nan))
         if np.isnan(cost).any():
-            found = self._spent(rule, rows)
+            got, costs = self._outcomes(rule, asked)
             # What the search found stands: rounding may tell a query at the brink another way.
-            quality = float(found.weights @ found.quality.mean(1)) if means is None else quality
-            cost = np.where(np.isnan(cost), found.mean_cost(), cost)
+            quality = float(rule.weights @ got.mean(1)) if means is None else quality
+            cost = np.where(np.isnan(cost), costs.mean(2) @ rule.weights, cost)
         return replace(
             rule,
             fitted=Fitted(
-                n_fit=len(rows),
+                n_fit=len(asked.rows),
                 quality=quality,
                 cost=tuple(cost.tolist()),
                 budget=tuple(b if b < math.inf else None for b in budgets.tolist()),
@@ -488,14 +532,14 @@ def policies(
     search = _Search(believed, None, None, lambda queries: None)
     limits = np.full((len(budgets), len(ready.costs)), np.inf)
     limits[:, 0] = budgets
-    reachable, rows = (found.cheapest, found.dearest), ready.fit_rows
+    reachable, asked = (found.cheapest, found.dearest), _Asked(ready.fit_rows)
     others = np.full(len(ready.costs) - 1, np.nan)  # seen when the settings are simulated
     rules = (
         search._fitted(
             mixed(found.parameters[p], found.gamma[p]),
             (float(found.quality[p]), np.append(found.cost[p], others)),
             reachable,
-            rows,
+            asked,
             limits[p],
             np.zeros(len(ready.costs)),
         )
