@@ -1,5 +1,6 @@
 """Estimates learned from a user's own log: what it shows of a query, and how well models did."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimator
 from cascjax.estimators.design import Design, design
+from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
 from cascjax.estimators.run_sets import RunSets
 from cascjax.table import Table
@@ -130,6 +132,22 @@ class Learned:
     explained_run: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     cost_explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
 
+    @functools.cached_property
+    def model(self) -> LearnedModel:
+        """The weights fitted on all rows to fit on, to take along to other queries.
+
+        Raises:
+            CascjaxError: the learner's estimates are no regressions on the columns of the design.
+        """
+        of, recipe = self.estimator, self.design.recipe
+        if not isinstance(of, RunSets) or of.seen is not self.design.seen or recipe is None:
+            raise CascjaxError(
+                f"estimates of learner {self.learner!r} cannot be kept in a policy yet; those of"
+                f" {' and '.join(repr(name) for name in KEPT)} can: take one of these (--learner)"
+            )
+        quality, cost = (np.asarray(x)[-1] for x in (of.quality_weights, of.cost_weights))
+        return LearnedModel(quality, cost, np.asarray(of.covariance), of.logistic, recipe)
+
     def settings(self) -> dict[str, Any]:
         """What was learned with, and the notes, for the record."""
         return {
@@ -193,6 +211,9 @@ def linear(lesson: Lesson) -> Taught:
 
 LEARNERS: dict[str, Learner] = {"logistic": logistic, "linear": linear}
 """Learners by name; a new one is a function from `Lesson` to `Taught`, added here."""
+
+KEPT = ("logistic", "linear")
+"""Those whose estimates a policy can keep: their columns are those of the design."""
 
 
 def learned(

@@ -263,7 +263,9 @@ class Recipe:
                         f" not {_sizes(part.shape)}"
                     )
                 parts[name] = part
-        batches = [part.shape[: part.ndim - 1 - (name == "signals")] for name, part in parts.items()]
+        batches = [
+            part.shape[: part.ndim - 1 - (name == "signals")] for name, part in parts.items()
+        ]
         if group is not None and not isinstance(group, str):
             batches.append((len(group),))
         if len(set(batches)) > 1:
