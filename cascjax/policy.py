@@ -128,6 +128,12 @@ class Beliefs:
     estimator: Estimator
     more: tuple[Float[np.ndarray, "N K"], ...] = ()
 
+    @typing.overload
+    def priced(self, prices: None) -> Estimator: ...
+    @typing.overload
+    def priced(self, prices: Float[np.ndarray, " R"]) -> Independent | RunSets: ...
+    @typing.overload
+    def priced(self, prices: Float[np.ndarray, " R"] | None) -> Estimator: ...
     def priced(self, prices: Float[np.ndarray, " R"] | None) -> Estimator:
         """The estimates with all costs weighed into one; without prices the first as it is.
 

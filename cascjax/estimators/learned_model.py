@@ -1,4 +1,4 @@
-"""Learned estimates to take along: the weights fitted on all rows, for other tables and live use."""
+"""Learned estimates to take along: weights fitted on all rows, for other tables and live use."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,8 @@ from cascjax.estimators.base import Estimates
 from cascjax.estimators.recipe import Recipe
 from cascjax.estimators.run_sets import RunSets
 from cascjax.table import Table
+
+_ARRAYS = ("quality_weights", "cost_weights", "covariance")
 
 _ROUNDED = 1e-5
 """Share of the largest variance that a covariance in float32 may be off by."""
@@ -95,21 +97,8 @@ class LearnedModel:
             CascjaxError: a shape is wrong, a number is not finite, a weight is of a column that its
                 run set does not show, or a matrix is no covariance.
         """
-        k, d = len(self.recipe.models), len(self.recipe.columns)
-        shapes = {
-            "quality_weights": [(2**k, k, d)],
-            "cost_weights": [(1, k, d), (2**k, k, d)],
-            "covariance": [(2**k, k, k)],
-        }
-        for name, allowed in shapes.items():
-            of = np.asarray(getattr(self, name))
-            if of.shape not in allowed:
-                raise CascjaxError(
-                    f"{name} of learned estimates of {k} models and {d} columns must be"
-                    f" {' or '.join(str(list(one)) for one in allowed)}, not {list(of.shape)}"
-                )
-            if not np.isfinite(of).all():
-                raise CascjaxError(f"{name} of learned estimates must be finite: fit again")
+        _check_arrays(self.recipe, {name: np.asarray(getattr(self, name)) for name in _ARRAYS})
+        k = len(self.recipe.models)
         hidden = ~self.recipe.shown()[:, None]
         for name in ("quality_weights", "cost_weights"):
             of = np.asarray(getattr(self, name))
@@ -127,8 +116,7 @@ class LearnedModel:
 
     def to_json(self) -> dict[str, Any]:
         """What stands in a policy's file: numbers with all the digits of float32."""
-        named = ("quality_weights", "cost_weights", "covariance")
-        arrays = {name: _listed(np.asarray(getattr(self, name))) for name in named}
+        arrays = {name: _listed(np.asarray(getattr(self, name))) for name in _ARRAYS}
         return {"logistic": self.logistic, "recipe": self.recipe.to_json()} | arrays
 
     @classmethod
@@ -138,17 +126,33 @@ class LearnedModel:
         Raises:
             CascjaxError: it holds what no such model can.
         """
-        named = ("quality_weights", "cost_weights", "covariance")
-        fields.known(found, "learned", ("logistic", "recipe", *named))
-        with np.errstate(over="ignore"):  # what overflows is found not to be finite
-            quality, cost, covariance = (
-                fields.array(found, name, 3).astype(np.float32) for name in named
-            )
+        fields.known(found, "learned", ("logistic", "recipe", *_ARRAYS))
         logistic = fields.typed(found, "logistic", bool)
         recipe = Recipe.from_json(fields.typed(found, "recipe", dict))
-        model = cls(quality, cost, covariance, logistic, recipe)
+        with np.errstate(over="ignore"):  # what overflows is found not to be finite
+            arrays = {name: fields.array(found, name, 3).astype(np.float32) for name in _ARRAYS}
+        _check_arrays(recipe, arrays)
+        model = cls(**arrays, logistic=logistic, recipe=recipe)
         model.check()
         return model
+
+
+def _check_arrays(recipe: Recipe, arrays: dict[str, np.ndarray]) -> None:
+    """Refuse arrays that are not of these models and columns, or not finite."""
+    k, d = len(recipe.models), len(recipe.columns)
+    shapes = {
+        "quality_weights": [(2**k, k, d)],
+        "cost_weights": [(1, k, d), (2**k, k, d)],
+        "covariance": [(2**k, k, k)],
+    }
+    for name, of in arrays.items():
+        if of.shape not in shapes[name]:
+            raise CascjaxError(
+                f"{name} of learned estimates of {k} models and {d} columns must be"
+                f" {' or '.join(str(list(one)) for one in shapes[name])}, not {list(of.shape)}"
+            )
+        if not np.isfinite(of).all():
+            raise CascjaxError(f"{name} of learned estimates must be finite: fit again")
 
 
 def _sums(

@@ -123,7 +123,8 @@ class Places:
         if column.kind in ("group", "small groups"):
             code = _given(table.group, "group", column)
             named = [name in column.of for name in table.groups]
-            return np.isin(code, np.flatnonzero(np.array(named) == (column.kind == "group")))
+            wanted = np.flatnonzero(np.array(named) == (column.kind == "group"))
+            return np.isin(code, wanted).astype(np.float32)
         if column.kind == "signal":
             given = _given(table.signals, "signals", column)
             place = self._found("signal", column.of[0], self.signals)
@@ -132,15 +133,15 @@ class Places:
             return _log_cost(table.cost[:, at[0]], column.least)
         answer = _given(table.answer, "answer", column)
         if column.kind == "answers":
-            return answer[:, at[0]] >= 0
-        return _agree(answer[:, at[0]], answer[:, at[1]])
+            return (answer[:, at[0]] >= 0).astype(np.float32)
+        return _agree(answer[:, at[0]], answer[:, at[1]]).astype(np.float32)
 
     @staticmethod
     def _found(what: str, name: str, places: dict[str, int]) -> int:
         if name not in places:
             raise CascjaxError(
-                f"the table lacks the {what} {name!r}, which the estimates are made of; bring it, as"
-                " the table fitted on had it"
+                f"the table lacks the {what} {name!r}, which the estimates are made of; bring it,"
+                " as the table fitted on had it"
             )
         return places[name]
 
@@ -380,18 +381,18 @@ class Recipe:
 class _Plan:
     """Of each kind the columns there are, and which of what is seen they are of."""
 
-    feature: Int[np.ndarray, " C"]
-    of_feature: Int[np.ndarray, " C"]
-    group: Int[np.ndarray, " G"]
-    signal: Int[np.ndarray, " C"]
-    of_signal: Int[np.ndarray, " C"]
-    cost: Int[np.ndarray, " C"]
-    of_cost: Int[np.ndarray, " C"]
-    least: Float[np.ndarray, " C"]
-    answers: Int[np.ndarray, " C"]
-    of_answers: Int[np.ndarray, " C"]
-    agreement: Int[np.ndarray, " C"]
-    of_agreement: tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]
+    feature: Int[np.ndarray, " f"]
+    of_feature: Int[np.ndarray, " f"]
+    group: Int[np.ndarray, " g"]
+    signal: Int[np.ndarray, " s"]
+    of_signal: Int[np.ndarray, " s"]
+    cost: Int[np.ndarray, " c"]
+    of_cost: Int[np.ndarray, " c"]
+    least: Float[np.ndarray, " c"]
+    answers: Int[np.ndarray, " a"]
+    of_answers: Int[np.ndarray, " a"]
+    agreement: Int[np.ndarray, " p"]
+    of_agreement: tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]
     centre: Float[np.ndarray, " D"]
     spread: Float[np.ndarray, " D"]
 

@@ -97,8 +97,8 @@ def tune(
         progress: called with the steps done and the steps there are.
 
     Raises:
-        CascjaxError: a budget is out of reach, estimates are learned ones, or what `prepare`, `cascjax.search.tune.tune` and
-            `cascjax.search.frontier.frontier` refuse.
+        CascjaxError: a budget is out of reach, estimates are learned ones, or what `prepare`,
+            `cascjax.search.tune.tune` and `cascjax.search.frontier.frontier` refuse.
     """
     if estimates == "learned":
         raise CascjaxError(
