@@ -11,8 +11,9 @@ POLICY = click.argument("policy", type=click.Path(path_type=Path))
 
 ESTIMATES = click.option(
     "--estimates",
-    type=click.Choice(["supplied", "noisy"]),
-    help="Default: supplied where the table has them and no --noise is given, else noisy.",
+    type=click.Choice(["supplied", "noisy", "learned"]),
+    help="Default: supplied where the table has them and no --noise is given, else noisy; learned"
+    " ones cannot be tuned.",
 )
 ANY_ESTIMATES = click.option(
     "--estimates",

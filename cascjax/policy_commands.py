@@ -46,12 +46,16 @@ if TYPE_CHECKING:
     metavar="M|inf",
     help="How many new queries that is; default: as many as are fitted on.",
 )
-@options.ESTIMATES
+@options.ANY_ESTIMATES
+@options.LEARNER
+@options.LEARNER_FOLDS
+@options.COST_MODEL
+@options.RIDGE
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
 @options.SEARCH
-@options.SEED
+@click.option("--seed", help="Of split, folds and noise.", **options.SEED_TYPE)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
 def fit(
     table: Path,
@@ -63,6 +67,10 @@ def fit(
     confidence: float | None,
     new_queries: str | None,
     estimates: str | None,
+    learner: str | None,
+    folds: int | None,
+    cost_model: str | None,
+    ridge: str | None,
     noise: str | None,
     models: str | None,
     max_depth: int,
@@ -91,6 +99,7 @@ def fit(
         steps = [arguments.number("--parameter", step) for step in parameter.split(",")]
     m = None if new_queries is None else arguments.count("--new-queries", new_queries)
     level = arguments.noise(noise or "low")
+    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
     if out.resolve() == table.resolve():
         raise CascjaxError(f"{out} is the table itself: name another file for the policy")
     click.echo(f"Reading {table}")
@@ -123,8 +132,11 @@ def fit(
                     noise=level,
                     seed=seed,
                     progress=progress,
+                    **learning,
                 )
         temporary.write_text(policy.text(), encoding="utf-8")
+    for note in policy.record.get("notes", ()):
+        click.echo(f"Note: {note}.")
     print_policy(policy, make_console())
     paths = f"{shlex.quote(str(out))} {shlex.quote(str(table))}"
     click.echo(f"Wrote {out}; try: cascjax evaluate {paths} --out evaluation")

@@ -11,6 +11,8 @@ from cascjax.estimators.independent import (
     truth,
 )
 from cascjax.estimators.learned import COST_MODELS, LEARNERS, Learned, learned
+from cascjax.estimators.learned_model import LearnedModel
+from cascjax.estimators.recipe import Recipe
 from cascjax.estimators.run_sets import Grouped, RunSets, Tabulable, Tabulated
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "Grouped",
     "Independent",
     "Learned",
+    "LearnedModel",
+    "Recipe",
     "RunSets",
     "Tabulable",
     "Tabulated",

@@ -13,6 +13,7 @@ from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimator
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.joint import fit_joint
+from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.predictors import PREDICTORS, Predictor
 from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
 from cascjax.estimators.run_sets import RunSets
@@ -139,6 +140,22 @@ class Learned:
     explained_run: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     cost_explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
 
+    @functools.cached_property
+    def model(self) -> LearnedModel:
+        """The weights fitted on all rows to fit on, to take along to other queries.
+
+        Raises:
+            CascjaxError: the learner's estimates are no regressions on the columns of the design.
+        """
+        of, recipe = self.estimator, self.design.recipe
+        if not isinstance(of, RunSets) or of.seen is not self.design.seen or recipe is None:
+            raise CascjaxError(
+                f"estimates of learner {self.learner!r} cannot be kept in a policy yet; those of"
+                f" {' and '.join(repr(name) for name in KEPT)} can: take one of these (--learner)"
+            )
+        quality, cost = (np.asarray(x)[-1] for x in (of.quality_weights, of.cost_weights))
+        return LearnedModel(quality, cost, np.asarray(of.covariance), of.logistic, recipe)
+
     def settings(self) -> dict[str, Any]:
         """What was learned with, and the notes, for the record."""
         return {
@@ -250,6 +267,9 @@ LEARNERS: dict[str, Learner] = {
     "joint-mlp": functools.partial(joint, predictor=PREDICTORS["mlp"]),
 }
 """Learners by name; a new one is a function from `Lesson` to `Taught`, added here."""
+
+KEPT = ("logistic", "linear")
+"""Those whose estimates a policy can keep: their columns are those of the design."""
 
 
 def learned(

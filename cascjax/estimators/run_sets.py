@@ -136,6 +136,22 @@ class RunSets:
         sums = jax.lax.fori_loop(1, n_folds, one_more, under(flat[0]))
         return sums.reshape(*rows, len(seen))
 
+    @property
+    def cost_ante(self) -> Float[np.ndarray, "B K"]:
+        """Cost as estimated before any model runs, in the table's cost unit; on the host."""
+        seen, fold, weights = (np.asarray(x) for x in (self.seen, self.fold, self.cost_weights))
+        cost = np.empty((len(seen), weights.shape[2]), np.float32)
+        for f in np.unique(fold):
+            rows = np.flatnonzero(fold == f)
+            cost[rows] = seen[rows] @ weights[f, 0].T
+        return cost
+
+    def priced(self, price: float, more: Float[np.ndarray, " K"]) -> "RunSets":
+        """The same with the cost of what has not run times a price, and a number a model more."""
+        weights = np.float32(price) * np.asarray(self.cost_weights)
+        weights[..., 0] += more  # the first column is 1
+        return replace(self, cost_weights=weights)
+
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "RunSets":
         """The estimator of some of its queries alone."""
         seen, fold, cost_run = (take_rows(x, rows) for x in (self.seen, self.fold, self.cost_run))

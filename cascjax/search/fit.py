@@ -11,7 +11,16 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError, too_few, unknown_name
-from cascjax.estimators import Independent, noise_level, noisy, supplied, truth
+from cascjax.estimators import (
+    Independent,
+    Learned,
+    RunSets,
+    learned,
+    noise_level,
+    noisy,
+    supplied,
+    truth,
+)
 from cascjax.estimators.independent import check_estimator
 from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, fingerprint, spent
 from cascjax.search.budget import Fit, Seen, fit_budgets, fit_targets
@@ -21,7 +30,7 @@ from cascjax.strategies import CascadeRouting, Strategy, strategy
 from cascjax.strategies.base import Priced
 from cascjax.table import Table, mean_rows, split_rows
 
-ESTIMATES = ("supplied", "noisy")
+ESTIMATES = ("supplied", "noisy", "learned")
 """Kinds of estimates that can be asked for."""
 
 _ROUNDS = 12
@@ -58,6 +67,8 @@ class Prepared:
         source: where the estimates come from.
         beliefs: what the strategy is shown.
         costs: R names, the table's own cost first.
+        learned: where estimates are learned, all there is to them: rows to fit on are shown those
+            of weights not fitted on them, and the policy keeps the weights fitted on all of them.
     """
 
     strategy: Strategy
@@ -67,6 +78,7 @@ class Prepared:
     source: Source
     beliefs: Beliefs
     costs: tuple[str, ...]
+    learned: Learned | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -77,9 +89,13 @@ class Prepared:
         """The policy of a rule found here; `more` are fields of `Policy`."""
         table, estimator = self.table, self.beliefs.estimator
         units = dict(table.more_cost_units)
-        sigma = np.asarray(estimator.sigma, np.float64)
-        if len(sigma) > 1:
-            sigma = np.sqrt(mean_rows(sigma, self.fit_rows, of=np.square))
+        if isinstance(estimator, RunSets):
+            sigma = np.sqrt(np.diagonal(np.asarray(estimator.covariance, np.float64)[0]).clip(0))
+        else:
+            assert isinstance(estimator, Independent)
+            sigma = np.asarray(estimator.sigma, np.float64)
+            if len(sigma) > 1:
+                sigma = np.sqrt(mean_rows(sigma, self.fit_rows, of=np.square))
         return Policy(
             strategy=self.strategy,
             models=table.models,
@@ -90,6 +106,7 @@ class Prepared:
             cost_units=(table.cost_unit, *(units.get(name, "") for name in self.costs[1:])),
             source=self.source,
             fingerprint=self.fingerprint,
+            learned=None if self.learned is None else self.learned.model,
             **more,
         )
 
@@ -100,6 +117,10 @@ def prepare(
     *,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
+    learner: str = "logistic",
+    folds: int = 5,
+    cost_model: str | None = None,
+    ridge: float | None = 1.0,
     max_depth: int = 5,
     seed: int = 0,
 ) -> Prepared:
@@ -108,14 +129,19 @@ def prepare(
     Args:
         table: the truth, and the estimates where it has them.
         kind: the strategy, or its name.
-        estimates: "supplied" or "noisy"; by default what the table supplies, else noisy.
+        estimates: "supplied", "noisy" or "learned"; by default what the table supplies, else noisy.
         noise: level of noisy estimates.
+        learner: of learned estimates, see `cascjax.estimators.learned`; so are `folds`,
+            `cost_model` and `ridge`.
+        folds: of their cross-fitting.
+        cost_model: what their costs are told from.
+        ridge: what their squared weights cost.
         max_depth: models cascade routing runs on one query at most, where it is named.
-        seed: of the noise, and of the split where the table has none.
+        seed: of the noise, the folds, and of the split where the table has none.
 
     Raises:
-        CascjaxError: an unknown name, a table without model names, missing estimates, or an empty
-            split.
+        CascjaxError: an unknown name, a table without model names, missing estimates, an empty
+            split, or a learner that refuses the table or whose estimates cannot be kept.
     """
     if len(table.models) != table.n_models:
         raise CascjaxError(
@@ -139,7 +165,15 @@ def prepare(
         return Prepared(
             kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs
         )
-    if estimates == "supplied":
+    found = None
+    if estimates == "learned":
+        found = learned(
+            table, fit_rows,
+            learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge,
+        )  # fmt: skip
+        found.model  # noqa: B018  (refuses what cannot be kept, before the work)
+        source, estimator = Source("learned", None, seed), found.estimator
+    elif estimates == "supplied":
         source, estimator = Source("supplied", None, seed), supplied(table, fit_rows)
     else:
         source = Source("noisy", level, seed)
@@ -147,7 +181,9 @@ def prepare(
     check_estimator(estimator, table)
     means = _mean_costs(table, costs, fit_rows).astype(np.float32)
     more = tuple(np.broadcast_to(mean, table.cost.shape) for mean in means[1:])
-    return Prepared(kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs)
+    return Prepared(
+        kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs, found
+    )
 
 
 def fit(
@@ -162,6 +198,10 @@ def fit(
     new_queries: float | int | None = None,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
+    learner: str = "logistic",
+    folds: int = 5,
+    cost_model: str | None = None,
+    ridge: float | None = 1.0,
     max_depth: int = 5,
     seed: int = 0,
     progress: Progress = lambda queries: None,
@@ -187,6 +227,10 @@ def fit(
             May be `math.inf`. Of these a group has its share.
         estimates: see `prepare`.
         noise: see `prepare`.
+        learner: see `prepare`.
+        folds: see `prepare`.
+        cost_model: see `prepare`.
+        ridge: see `prepare`.
         max_depth: see `prepare`.
         seed: see `prepare`.
         progress: called with the number of queries of each block simulated.
@@ -211,13 +255,16 @@ def fit(
     if new_queries is not None and (confidence is None or not new_queries >= 1):
         raise CascjaxError("new_queries must be at least 1, and goes with a confidence")
     ready = prepare(
-        table, strategy, estimates=estimates, noise=noise, max_depth=max_depth, seed=seed
-    )
+        table, strategy, estimates=estimates, noise=noise, learner=learner, folds=folds,
+        cost_model=cost_model, ridge=ridge, max_depth=max_depth, seed=seed,
+    )  # fmt: skip
     search = _Search(ready, confidence, new_queries, progress)
     record: dict[str, Any] = {
         "n_fit": len(ready.fit_rows),
         "split": "drawn by seed" if table.split is None else "of the table",
     }
+    if ready.learned is not None:
+        record |= ready.learned.settings() | {"ridge": ridge}
     if quality is not None:
         rule, record["quality"] = search.at_quality(float(quality)), float(quality)
         return ready.policy(rule, record=record)
