@@ -1,4 +1,5 @@
-"""The command line: cascjax demo, import, world, inspect, frontier, fit, tune, evaluate."""
+"""The command line: cascjax demo, import, world, inspect, frontier, fit, tune, evaluate,
+reproduce."""
 
 import shlex
 import shutil
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cascjax import __version__, arguments, options, policy_commands
+from cascjax import __version__, arguments, experiment_commands, options, policy_commands
 from cascjax.errors import CascjaxError
 from cascjax.terminal import (
     OneLineErrors,
@@ -429,6 +430,7 @@ def _resampling(resamples: int | None, confidence: float | None, n_evaluate: int
 main.add_command(policy_commands.fit)
 main.add_command(policy_commands.tune)
 main.add_command(policy_commands.evaluate)
+main.add_command(experiment_commands.reproduce)
 
 
 def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:
