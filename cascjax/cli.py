@@ -1,5 +1,4 @@
-"""The command line: cascjax demo, import, world, inspect, frontier, fit, tune, evaluate,
-reproduce."""
+"""The command line: cascjax demo, import, world, inspect, frontier, fit, tune, and so on."""
 
 import shlex
 import shutil
