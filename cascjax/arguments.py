@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from cascjax.errors import CascjaxError
 
@@ -105,6 +106,34 @@ def noise(text: str) -> NoiseLevel:
     raise CascjaxError(
         f"--noise {text!r}: give low, medium, high, or four numbers of at least 0, QA,QP,CA,CP"
     )
+
+
+def learning(
+    estimates: str | None,
+    noise: str | None,
+    learner: str | None,
+    folds: int | None,
+    cost_model: str | None,
+    ridge: str | None = None,
+) -> tuple[str | None, dict[str, Any]]:
+    """The kind of estimates, "learned" where one of its options is given, and those options.
+
+    Raises:
+        CascjaxError: an option of learned estimates is given beside another kind of them, or the
+            noise of noisy ones beside learned ones.
+    """
+    given: dict[str, Any] = {}
+    for name, value in (("learner", learner), ("folds", folds), ("cost_model", cost_model)):
+        if value is not None:
+            given[name] = value
+    if ridge is not None:
+        given["ridge"] = None if ridge == "auto" else number("--ridge", ridge)
+    first = "--" + next(iter(given), "estimates learned").replace("_", "-")
+    if given and estimates not in (None, "learned"):
+        raise CascjaxError(f"{first} is of learned estimates: leave out --estimates {estimates}")
+    if noise is not None and (given or estimates == "learned"):
+        raise CascjaxError(f"--noise is of noisy estimates: leave out it or {first}")
+    return ("learned" if given else estimates), given
 
 
 def budgets(text: str | None) -> tuple[int | None, list[float] | None]:

@@ -311,7 +311,11 @@ def inspect(table: Path) -> None:
     metavar="N|COSTS",
     help="How many, or comma-separated mean costs; default: ten between neighbours on the hull.",
 )
-@options.ESTIMATES
+@options.ANY_ESTIMATES
+@options.LEARNER
+@options.LEARNER_FOLDS
+@options.COST_MODEL
+@options.RIDGE
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
@@ -332,7 +336,7 @@ def inspect(table: Path) -> None:
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Of the intervals; default: 0.95.",
 )
-@click.option("--seed", help="Of split, noise and resamples.", **options.SEED_TYPE)
+@click.option("--seed", help="Of split, folds, noise and resamples.", **options.SEED_TYPE)
 @options.OUT_FOLDER
 @click.pass_obj
 def frontier(command: str, table: Path, out: Path, budgets: str | None, **asked: Any) -> None:
@@ -352,6 +356,10 @@ def _frontier(
     n_budgets: int | None = None,
     costs: list[float] | None = None,
     estimates: str | None = None,
+    learner: str | None = None,
+    folds: int | None = None,
+    cost_model: str | None = None,
+    ridge: str | None = None,
     noise: str | None = None,
     models: str | None = None,
     max_depth: int = 5,
@@ -378,6 +386,7 @@ def _frontier(
     static = {"cascade-routing": {"max_depth": max_depth, "search": search}}
     chosen = [strategy(name, **static.get(name, {})) for name in named]
     level = arguments.noise(noise or "low")
+    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
     wanted = [] if scores is None else arguments.names("--scores", scores)
     wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
     table = read_table(path)
@@ -390,7 +399,13 @@ def _frontier(
         if estimates is None:
             estimates = "noisy" if noise or table.quality_ante is None else "supplied"
         keep_compiled()
-        if estimates == "noisy":
+        settings: dict[str, Any] = {"table": str(path), "estimates": estimates}
+        notes: tuple[str, ...] = ()
+        if estimates == "learned":
+            found = estimators.learned(table, fit, seed=seed, **learning)
+            estimator, notes = found.estimator, found.notes
+            settings |= found.settings() | {"ridge": learning.get("ridge", 1.0)}
+        elif estimates == "noisy":
             # What the table supplies is not asked for: the room is for what the noise makes.
             table = replace(table, **dict.fromkeys(ESTIMATE_COLUMNS))
             estimator = estimators.noisy(table, jax.random.key(seed), level)
@@ -400,7 +415,8 @@ def _frontier(
             f"{table.n_queries:,} queries x {table.n_models} models, {len(fit):,} to fit,"
             f" {len(evaluate):,} to evaluate; {estimates} estimates."
         )
-        settings = {"table": str(path), "estimates": estimates}
+        for note in notes:
+            click.echo(f"Note: {note}.")
         settings |= {"noise": noise or "low"} if estimates == "noisy" else {}
         with study_progress([s.name for s in chosen], len(fit), len(evaluate)) as progress:
             result = study(

@@ -14,6 +14,31 @@ ESTIMATES = click.option(
     type=click.Choice(["supplied", "noisy"]),
     help="Default: supplied where the table has them and no --noise is given, else noisy.",
 )
+ANY_ESTIMATES = click.option(
+    "--estimates",
+    type=click.Choice(["supplied", "noisy", "learned"]),
+    help="Default: supplied where the table has them and no --noise is given, else noisy; learned"
+    " where --learner, --folds or --cost-model is given.",
+)
+LEARNER = click.option(
+    "--learner", metavar="NAME", help="What learned estimates are made with; default: logistic."
+)
+LEARNER_FOLDS = click.option(
+    "--folds",
+    type=click.IntRange(2, 100),
+    help="Of the cross-fitting of learned estimates; default: 5.",
+)
+RIDGE = click.option(
+    "--ridge",
+    metavar="X|auto",
+    help="Of learned estimates: what squared weights cost, or auto for the one of 1, 10, 100 and"
+    " 1000 of least error out of fold; default: 1, the paper's.",
+)
+COST_MODEL = click.option(
+    "--cost-model",
+    metavar="constant|features|seen",
+    help="What learned costs are told from; default: the one of least error out of fold.",
+)
 NOISE = click.option(
     "--noise",
     metavar="LEVEL|QA,QP,CA,CP",

@@ -1,6 +1,7 @@
 """What is believed before and after a model runs."""
 
 from cascjax.estimators.base import Estimates, Estimator
+from cascjax.estimators.design import Design, design
 from cascjax.estimators.independent import (
     NOISE_LEVELS,
     Independent,
@@ -9,12 +10,23 @@ from cascjax.estimators.independent import (
     supplied,
     truth,
 )
+from cascjax.estimators.learned import COST_MODELS, LEARNERS, Learned, learned
+from cascjax.estimators.run_sets import RunSets, Tabulable, Tabulated
 
 __all__ = [
+    "COST_MODELS",
+    "LEARNERS",
     "NOISE_LEVELS",
+    "Design",
     "Estimates",
     "Estimator",
     "Independent",
+    "Learned",
+    "RunSets",
+    "Tabulable",
+    "Tabulated",
+    "design",
+    "learned",
     "noise_level",
     "noisy",
     "supplied",

@@ -1,9 +1,20 @@
 """What can be seen of a query, as columns of numbers, and what must have run to see each."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+
+from cascjax.errors import CascjaxError
+from cascjax.table import Table, take_rows
+
+LEAST_OF_GROUP = 10
+"""Rows to fit on that a group needs for a column of its own."""
+
+_LEAST_SPREAD = 1e-6
+"""Spread below which a column is constant, relative to its size: float32 tells no more apart."""
 
 
 @dataclass(frozen=True)
@@ -17,15 +28,159 @@ class Design:
             feature, one for a signal, two for the agreement of two answers.
         names: D names, for messages.
         notes: what was left out or filled in, and why, a line each.
+        centre: `[D]` what was taken off each column, and stands in where it is missing; or None.
+        spread: `[D]` what each column was then divided by, or None.
     """
 
     seen: Float[np.ndarray, "N D"]
     needs: Bool[np.ndarray, "D K"]
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    centre: Float[np.ndarray, " D"] | None = None
+    spread: Float[np.ndarray, " D"] | None = None
 
     def shown(self) -> Bool[np.ndarray, "S D"]:
         """Which columns each of the 2**K run sets shows; bit i of a run set is model i."""
         k = self.needs.shape[1]
         runs = (np.arange(2**k)[:, None] >> np.arange(k)) & 1 == 1
         return ~(self.needs[None] & ~runs[:, None]).any(-1)
+
+    def columns(self, chosen: Bool[np.ndarray, " D"]) -> "Design":
+        """The design of some of the columns alone; the first must be among them."""
+        names = tuple(name for name, one in zip(self.names, chosen, strict=True) if one)
+        centre, spread = (None if of is None else of[chosen] for of in (self.centre, self.spread))
+        return Design(self.seen[:, chosen], self.needs[chosen], names, self.notes, centre, spread)
+
+
+def design(table: Table, fit_rows: Int[np.ndarray, " n"], *, costs: bool = True) -> Design:
+    """Every column that can be made of a table, told apart by what must have run to see it.
+
+    Beforehand: the features, and a column a group but the most frequent. Once a model has run: its
+    signals, whether it gave an answer where some are missing, and the logarithm of its cost, as a
+    longer answer tells something. Once two have run: whether their answers agree; what has no
+    answer agrees with none (paper, section 6).
+
+    Args:
+        table: what is known of its queries; neither quality nor, without `costs`, cost is read.
+        fit_rows: the rows whose means and spreads the columns are brought to 0 and 1 with.
+        costs: whether to add what the models that have run cost.
+
+    Raises:
+        CascjaxError: there is no row to fit on, or `signals` are not a whole number a model.
+    """
+    if not len(fit_rows):
+        raise CascjaxError("no rows to fit on: the split must leave at least one")
+    n, k = table.quality.shape
+    if table.signals is not None and table.signals.shape[1] % k:
+        raise CascjaxError(
+            f"column 'signals' has {table.signals.shape[1]} values a row, which {k} models cannot"
+            " share evenly; give each model as many"
+        )
+    notes: list[str] = []
+    kept: list[tuple[np.ndarray, np.ndarray, str, float, float]] = [
+        (np.ones(n, np.float32), np.zeros(k, bool), "1", 0.0, 1.0)
+    ]
+    constant: list[str] = []
+    for name, values, models in _raw(table, fit_rows, costs, notes):
+        missing = ~np.isfinite(values)
+        of_fit = values[fit_rows].astype(np.float64)
+        of_fit = of_fit[~missing[fit_rows]]
+        if not len(of_fit):
+            notes.append(f"{name} is missing in every row to fit on: left out")
+            continue
+        centre, spread = float(of_fit.mean()), float(of_fit.std())
+        if spread <= _LEAST_SPREAD * max(float(np.abs(of_fit).max()), 1e-30):
+            constant.append(name)
+            continue
+        if count := int(np.count_nonzero(missing)):
+            notes.append(f"{name} is missing in {count:,} of {n:,} rows: taken as its mean there")
+        scaled = np.where(missing, 0, (values.astype(np.float64) - centre) / spread)
+        needs = np.zeros(k, bool)
+        needs[list(models)] = True
+        kept.append((scaled.astype(np.float32), needs, name, centre, spread))
+    if constant:
+        which = ", ".join(constant[:4]) + (f" and {len(constant) - 4} more" * (len(constant) > 4))
+        verb = "is" if len(constant) == 1 else "are"
+        notes.append(f"{which} {verb} the same in all rows to fit on: left out")
+    if len(kept) == 1:
+        notes.append(
+            "the table shows nothing that tells queries apart (no features, groups, signals or"
+            " answers that vary): every estimate is a mean"
+        )
+    columns, needs, names, centre, spread = zip(*kept, strict=True)
+    return Design(
+        np.stack(columns, 1),
+        np.stack(needs),
+        names,
+        tuple(notes),
+        np.array(centre),
+        np.array(spread),
+    )
+
+
+def _raw(
+    table: Table, fit_rows: Int[np.ndarray, " n"], costs: bool, notes: list[str]
+) -> Iterator[tuple[str, np.ndarray, tuple[int, ...]]]:
+    """Each column's name, values as they are, and the models that must have run."""
+    k = table.n_models
+    models = table.models or tuple(f"model {i}" for i in range(k))
+    if table.features is not None:
+        width = table.features.shape[1]
+        named = table.feature_names if len(table.feature_names) == width else range(width)
+        for f, name in enumerate(named):
+            yield f"feature {name}", table.features[:, f], ()
+    if table.group is not None:
+        for name, member in _groups(table, fit_rows, notes):
+            yield name, member.astype(np.float32), ()
+    if table.signals is not None:
+        per = table.signals.shape[1] // k
+        named = table.signal_names if len(table.signal_names) == per else range(per)
+        for i, (p, name) in itertools.product(range(k), enumerate(named)):
+            yield f"signal {name} of {models[i]}", table.signals[:, i * per + p], (i,)
+    if costs:
+        for i in range(k):
+            cost = table.cost[:, i]
+            paid = take_rows(cost, fit_rows)
+            paid = paid[paid > 0]
+            # What cost nothing is taken to have cost half the least that was ever paid.
+            least = float(paid.min()) / 2 if len(paid) else 1.0
+            yield f"log cost of {models[i]}", np.log(np.maximum(cost, least)), (i,)
+    if table.answer is not None:
+        given = table.answer >= 0
+        for i in range(k):
+            if not given[fit_rows, i].all():
+                yield f"whether {models[i]} answers", given[:, i].astype(np.float32), (i,)
+        for i, j in itertools.combinations(range(k), 2):
+            agree = (table.answer[:, i] == table.answer[:, j]) & given[:, i]
+            yield f"agreement of {models[i]} and {models[j]}", agree.astype(np.float32), (i, j)
+
+
+def _groups(
+    table: Table, fit_rows: Int[np.ndarray, " n"], notes: list[str]
+) -> Iterator[tuple[str, Bool[np.ndarray, " N"]]]:
+    """A column a group but the most frequent, which all others are measured against."""
+    assert table.group is not None
+    count = np.bincount(table.group[fit_rows], minlength=len(table.groups))
+    usual = int(np.argmax(count))
+    large = np.flatnonzero(count >= LEAST_OF_GROUP)
+    for g in large[large != usual]:
+        yield f"group {table.groups[g]}", table.group == g
+    small = np.flatnonzero(count < LEAST_OF_GROUP)
+    small = small[small != usual]
+    if len(small) and count[small].sum() < LEAST_OF_GROUP:
+        notes.append(
+            f"{_some_groups(table, small)} fewer than {LEAST_OF_GROUP} rows to fit on: no column"
+            " tells them from the rest"
+        )
+    elif len(small):
+        notes.append(
+            f"{_some_groups(table, small)} fewer than {LEAST_OF_GROUP} rows to fit on each: they"
+            " share a column"
+        )
+        yield "small groups", np.isin(table.group, small)
+
+
+def _some_groups(table: Table, groups: Int[np.ndarray, " G"]) -> str:
+    named = ", ".join(table.groups[g] for g in groups[:3])
+    more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
+    return f"group {named} has" if len(groups) == 1 else f"groups {named}{more} have"

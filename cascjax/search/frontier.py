@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import Estimator, noise_level, noisy, supplied, truth
+from cascjax.estimators import Estimator, learned, noise_level, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
 from cascjax.metrics import area, check_scores
 from cascjax.metrics import budgets as default_budgets
@@ -291,7 +291,7 @@ def study(
     )
 
 
-_ESTIMATES = ("supplied", "noisy")
+_ESTIMATES = ("supplied", "noisy", "learned")
 
 
 def compare(
@@ -300,6 +300,10 @@ def compare(
     *,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
+    learner: str = "logistic",
+    folds: int = 5,
+    cost_model: str | None = None,
+    ridge: float | None = 1.0,
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     max_depth: int = 5,
     seed: int = 0,
@@ -313,12 +317,16 @@ def compare(
     Args:
         table: the truth, and the estimates where it has them.
         strategies: names or strategies, or one name; by default every one there is.
-        estimates: "supplied" or "noisy", see `cascjax.estimators`; by default what the table
-            supplies, else the truth under simulated noise.
+        estimates: "supplied", "noisy" or "learned", see `cascjax.estimators`; by default what the
+            table supplies, else the truth under simulated noise.
         noise: level of noisy estimates.
+        learner: of learned estimates, see `cascjax.estimators.LEARNERS`.
+        folds: of the cross-fitting of learned estimates.
+        cost_model: of learned estimates, see `cascjax.estimators.learned`.
+        ridge: of learned estimates, see `cascjax.estimators.learned`.
         budgets: see `study`.
         max_depth: models cascade routing runs on one query at most.
-        seed: of the noise, of the resamples, and of the split where the table has none.
+        seed: of the noise, the folds, the resamples, and of the split where the table has none.
         resamples: of the evaluation queries, for intervals; see `study`.
         confidence: of those intervals.
         scores: see `study`.
@@ -344,11 +352,18 @@ def compare(
     fit, evaluate = split_rows(table, seed)
     table = table.sort_models(mean_rows(table.cost, fit))
     kind = estimates or ("noisy" if table.quality_ante is None else "supplied")
+    settings: dict[str, Any] = {"estimates": kind}
     if kind == "supplied":
         estimator = supplied(table, fit)
+    elif kind == "learned":
+        found = learned(
+            table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge
+        )
+        estimator = found.estimator
+        settings |= found.settings() | {"ridge": ridge}
     else:
         estimator = noisy(table, jax.random.key(seed), noise)
-    settings = {"estimates": kind} | ({"noise": noise} if kind == "noisy" else {})
+        settings["noise"] = noise
     settings |= {"max_depth": max_depth, "seed": seed}
     return study(
         chosen, table, estimator, fit, evaluate,

@@ -1,0 +1,466 @@
+"""Estimates learned from a user's own log: what it shows of a query, and how well models did."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from cascjax.errors import CascjaxError, unknown_name
+from cascjax.estimators.base import Estimator
+from cascjax.estimators.design import Design, design
+from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
+from cascjax.estimators.run_sets import RunSets
+from cascjax.table import Table
+
+MAX_RUN_SETS_OF = 8
+"""Models at most whose every run set is fitted: 256 run sets."""
+
+LEAST_OF_CLASS = 10
+"""Answers of the rarer kind, good or bad, that a model's regression needs."""
+
+COST_MODELS = ("constant", "features", "seen")
+"""What the cost of a model that has not run is told from, the simplest first: nothing, what is
+known beforehand, and also what models that have run showed and cost."""
+
+RIDGES = (1.0, 10.0, 100.0, 1000.0)
+"""Ridges tried where none is given; the paper's, that of scikit-learn, is 1."""
+
+_SIMPLER = 0.01
+"""Share of a model's cost variance that a less simple cost model must explain more."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Which rows teach the estimates of which.
+
+    Attributes:
+        fold: `[N]` the fold of each row to fit on, F for every other row.
+        n_folds: F.
+    """
+
+    fold: Int[np.ndarray, " N"]
+    n_folds: int
+
+    @classmethod
+    def drawn(
+        cls, n_rows: int, fit_rows: Int[np.ndarray, " n"], n_folds: int, seed: int
+    ) -> "Folds":
+        """Folds of even size, by a permutation of the rows to fit on.
+
+        Raises:
+            CascjaxError: fewer than two folds or rows a fold, or a negative seed.
+        """
+        if n_folds < 2:
+            raise CascjaxError(f"folds must be at least 2, not {n_folds}")
+        if len(fit_rows) < 2 * n_folds:
+            raise CascjaxError(
+                f"{len(fit_rows)} rows to fit on are too few for {n_folds} folds: at least"
+                f" {2 * n_folds} are needed; bring more rows or ask for fewer folds"
+            )
+        if seed < 0:
+            raise CascjaxError(f"the seed of the folds must not be negative, but is {seed}")
+        fold = np.full(n_rows, n_folds, np.int32)
+        shuffled = np.random.default_rng(seed).permutation(fit_rows)
+        fold[shuffled] = np.arange(len(fit_rows)) % n_folds
+        return cls(fold, n_folds)
+
+    @property
+    def fit_rows(self) -> Int[np.ndarray, " n"]:
+        """All rows to fit on."""
+        return np.flatnonzero(self.fold < self.n_folds)
+
+    def teach(self, fold: int) -> Int[np.ndarray, " n"]:
+        """The rows that the estimates of a fold are fitted on; fold F is that of other rows."""
+        return np.flatnonzero((self.fold < self.n_folds) & (self.fold != fold))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a learner is given: of rows not to be fitted on neither quality nor cost.
+
+    Attributes:
+        design: what is seen of all N queries.
+        quality: `[N, K]` true qualities; nan where they must not be known.
+        cost: `[N, K]` true costs, in the table's unit; nan where they must not be known.
+        cost_run: `[N, K]` cost of each model, which is seen once it has run and not before.
+        folds: which rows teach which.
+        models: the K names.
+        cost_model: one of `COST_MODELS`, or None for the one of least error out of fold.
+        ridge: what the squares of weights of quality cost, see `cascjax.estimators.regression`;
+            None for the one of `RIDGES` of least error out of fold.
+    """
+
+    design: Design
+    quality: Float[np.ndarray, "N K"]
+    cost: Float[np.ndarray, "N K"]
+    cost_run: Float[np.ndarray, "N K"]
+    folds: Folds
+    models: tuple[str, ...]
+    cost_model: str | None = None
+    ridge: float | None = 1.0
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Estimates learned from a table, and what is to be said of them.
+
+    Attributes:
+        estimator: the estimates of all N queries: of rows fitted on those of weights that were
+            not fitted on them, of all others those of weights fitted on the whole fit split.
+        design: what they are made of.
+        learner: its name.
+        cost_model: what costs are told from, see `COST_MODELS`; a learner may have its own.
+        folds: of the cross-fitting.
+        notes: what was left out, filled in or fallen back on, a line each.
+        explained: `[K]` share of the variance of each model's quality that estimates explain
+            before anything has run, out of fold; nan where quality does not vary.
+        explained_run: `[K]` the same once every model has run.
+        cost_explained: `[K]` that of cost before anything has run; nan where it does not vary.
+    """
+
+    estimator: Estimator
+    design: Design
+    learner: str
+    cost_model: str
+    folds: Folds
+    notes: tuple[str, ...] = ()
+    explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+    explained_run: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+    cost_explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+
+    def settings(self) -> dict[str, Any]:
+        """What was learned with, and the notes, for the record."""
+        return {
+            "learner": self.learner,
+            "folds": self.folds.n_folds,
+            "cost_model": self.cost_model,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a learner returns.
+
+    Attributes:
+        estimator: as in `Learned`.
+        cost_model: what its costs are told from.
+        notes: what was fallen back on, a line each.
+        explained: as in `Learned`.
+        explained_run: as in `Learned`.
+        cost_explained: as in `Learned`.
+    """
+
+    estimator: Estimator
+    cost_model: str
+    notes: tuple[str, ...]
+    explained: Float[np.ndarray, " K"]
+    explained_run: Float[np.ndarray, " K"]
+    cost_explained: Float[np.ndarray, " K"]
+
+
+Learner = Callable[[Lesson], Taught]
+
+
+def logistic(lesson: Lesson) -> Taught:
+    """A logistic regression a run set and model, the paper's choice for right or wrong answers.
+
+    Raises:
+        CascjaxError: a quality outside 0 to 1, or more than `MAX_RUN_SETS_OF` models.
+    """
+    quality = lesson.quality[lesson.folds.fit_rows]
+    beyond = (quality < 0) | (quality > 1)
+    if beyond.any():
+        row, model = np.argwhere(beyond)[0]
+        raise CascjaxError(
+            f"quality {quality[row, model]:g} of model {lesson.models[model]!r} in row"
+            f" {lesson.folds.fit_rows[row]} is not between 0 and 1, as learner 'logistic' needs;"
+            " use learner 'linear' (--learner linear), or bring quality to that range"
+        )
+    return _regressions(lesson, logistic=True)
+
+
+def linear(lesson: Lesson) -> Taught:
+    """A linear regression a run set and model, with a ridge.
+
+    Raises:
+        CascjaxError: more than `MAX_RUN_SETS_OF` models.
+    """
+    return _regressions(lesson, logistic=False)
+
+
+LEARNERS: dict[str, Learner] = {"logistic": logistic, "linear": linear}
+"""Learners by name; a new one is a function from `Lesson` to `Taught`, added here."""
+
+
+def learned(
+    table: Table,
+    fit_rows: Int[np.ndarray, " n"],
+    *,
+    learner: str = "logistic",
+    folds: int = 5,
+    seed: int = 0,
+    cost_model: str | None = None,
+    ridge: float | None = 1.0,
+) -> Learned:
+    """Learns estimates from the features, signals and answers of a table.
+
+    Cross-fitted: parameters searched on the rows to fit on would trust estimates too much that were
+    fitted on the same rows, so each of these gets estimates fitted on the others' folds. Nothing
+    that is fitted sees quality or cost of any other row.
+
+    Args:
+        table: the truth, and what is seen of each query.
+        fit_rows: rows to fit on.
+        learner: a name in `LEARNERS`.
+        folds: at least 2.
+        seed: of the folds.
+        cost_model: one of `COST_MODELS`; by default the one of least error out of fold.
+        ridge: of the regressions of quality, above 0; by default the paper's. None tries `RIDGES`
+            and takes the one of least error out of fold: many columns and few rows want more.
+
+    Raises:
+        CascjaxError: an unknown learner or cost model, a ridge that is none, too few rows for the
+            folds, or what the learner refuses.
+    """
+    if learner not in LEARNERS:
+        raise unknown_name("learner", learner, LEARNERS)
+    if cost_model not in (None, *COST_MODELS):
+        raise unknown_name("cost model", cost_model, COST_MODELS)
+    if ridge is not None and not 0 < ridge < np.inf:
+        raise CascjaxError(f"ridge must be finite and above 0, not {ridge}; or None to choose it")
+    rows = np.unique(np.asarray(fit_rows))
+    drawn = Folds.drawn(table.n_queries, rows, folds, seed)
+    seen = design(table, rows)
+    known = (drawn.fold < folds)[:, None]
+    taught = LEARNERS[learner](
+        Lesson(
+            design=seen,
+            quality=np.where(known, table.quality, np.float32(np.nan)),
+            cost=np.where(known, table.cost, np.float32(np.nan)),
+            cost_run=table.cost,
+            folds=drawn,
+            models=table.models or tuple(f"model {i}" for i in range(table.n_models)),
+            cost_model=cost_model,
+            ridge=ridge,
+        )
+    )
+    return Learned(
+        estimator=taught.estimator,
+        design=seen,
+        learner=learner,
+        cost_model=taught.cost_model,
+        folds=drawn,
+        notes=(*seen.notes, *taught.notes),
+        explained=taught.explained,
+        explained_run=taught.explained_run,
+        cost_explained=taught.cost_explained,
+    )
+
+
+def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
+    """A regression for every run set and model."""
+    k, rows = len(lesson.models), lesson.folds.fit_rows
+    if k > MAX_RUN_SETS_OF:
+        raise CascjaxError(
+            f"learners of one regression a run set take at most {MAX_RUN_SETS_OF} models, not {k}:"
+            " take learner 'joint' (--learner joint), or fewer models (--models)"
+        )
+    shown, quality = lesson.design.shown(), lesson.quality[rows].astype(np.float64)
+    fold, notes = lesson.folds.fold[rows], []
+    few = _too_few(quality, lesson.folds, fold) if logistic else np.ptp(quality, axis=0) == 0
+    taught = np.flatnonzero(~few)
+    weights = np.zeros((lesson.folds.n_folds + 1, len(shown), k, shown.shape[1]))
+    weights[:, :, few, 0] = _prior(lesson, quality, few, logistic=logistic)[:, None]
+    for i in np.flatnonzero(few):
+        notes.append(_few_note(lesson.models[i], quality[:, i]))
+    if not lesson.cost[rows].any():
+        notes.append("every model costs 0 on all rows to fit on: there is no cost to save")
+    seen = lesson.design.seen[rows]
+    blocks = Blocks.of(seen, quality, fold, n_sets=len(shown))
+    moved, some = moments(blocks, weights, logistic=logistic), blocks
+    if len(taught):
+        if few.any():
+            some = Blocks.of(seen, quality[:, taught], fold, n_sets=len(shown))
+        tried = RIDGES if lesson.ridge is None else (lesson.ridge,)
+        least, unsettled, chosen = np.inf, "", tried[0]
+        for ridge in tried:
+            found = (fit_logistic if logistic else fit_linear)(some, shown, ridge=ridge)
+            guess = weights.copy()
+            guess[:, :, taught] = found.weights
+            off = moments(blocks, guess, logistic=logistic)
+            if not off.error.mean() < least and least < np.inf:
+                break
+            least, weights, moved, chosen = off.error.mean(), guess, off, ridge
+            unsettled = _unsettled(found)
+        if lesson.ridge is None:
+            notes.append(f"of the ridges tried, {chosen:g} errs least out of fold")
+        notes += [unsettled] if unsettled else []
+    runs = (np.arange(len(shown))[:, None] >> np.arange(k)) & 1 == 1
+    covariance = np.where(runs[:, :, None] | runs[:, None, :], 0, moved.covariance)
+    costs = _costs(lesson)
+    estimator = RunSets(
+        seen=lesson.design.seen,
+        fold=lesson.folds.fold.astype(np.int32),
+        quality_weights=weights.astype(np.float32),
+        cost_weights=costs.weights.astype(np.float32),
+        covariance=covariance.astype(np.float32),
+        cost_run=np.asarray(lesson.cost_run, np.float32),
+        logistic=logistic,
+    )
+    variance = quality.var(0)
+    return Taught(
+        estimator,
+        costs.name,
+        (*notes, *costs.notes),
+        _explained(moved.error[0], variance),
+        _explained(moved.error[-1], variance),
+        costs.explained,
+    )
+
+
+def _unsettled(found: Regressions) -> str:
+    """What is to be said of regressions that did not converge; nothing if all did."""
+    if not found.unfinished:
+        return ""
+    return (
+        f"{found.unfinished:,} of {found.weights[..., 0].size:,} regressions had not settled after"
+        f" {found.passes} passes: a coefficient still moved by {found.remaining:.1g}"
+    )
+
+
+def _explained(
+    error: Float[np.ndarray, " K"], variance: Float[np.ndarray, " K"]
+) -> Float[np.ndarray, " K"]:
+    return np.where(variance > 0, 1 - error / np.where(variance > 0, variance, 1), np.nan)
+
+
+def _too_few(
+    quality: Float[np.ndarray, "n K"], folds: Folds, fold: Int[np.ndarray, " n"]
+) -> Bool[np.ndarray, " K"]:
+    """Models with too few good or too few bad answers, over all or with a fold left out."""
+    good = np.stack([quality[fold != f].sum(0) for f in range(folds.n_folds)])
+    count = np.stack([np.count_nonzero(fold != f) for f in range(folds.n_folds)])[:, None]
+    rarer = np.minimum(good, count - good)
+    overall = np.minimum(quality.sum(0), (1 - quality).sum(0))
+    return (overall < LEAST_OF_CLASS) | (rarer.min(0) <= 0)
+
+
+def _prior(
+    lesson: Lesson,
+    quality: Float[np.ndarray, "n K"],
+    few: Bool[np.ndarray, " K"],
+    *,
+    logistic: bool,
+) -> Float[np.ndarray, "F1 few"]:
+    """The first weight of models whose estimate is their mean, of each fold's other rows."""
+    fold = lesson.folds.fold[lesson.folds.fit_rows]
+    means = []
+    for f in range(lesson.folds.n_folds + 1):
+        rest = quality[fold != f][:, few]
+        # Half an answer of each kind more, so that nothing is certain.
+        means.append((rest.sum(0) + 0.5) / (len(rest) + 1) if logistic else rest.mean(0))
+    mean = np.stack(means)
+    return np.log(mean / (1 - mean)) if logistic else mean
+
+
+def _few_note(model: str, quality: Float[np.ndarray, " n"]) -> str:
+    if np.ptp(quality) == 0:
+        return (
+            f"{model}: quality is {quality[0]:g} in all {len(quality):,} rows to fit on; that is"
+            " its estimate everywhere, whatever a query shows"
+        )
+    good = quality.sum()
+    count, kind = (good, "good") if 2 * good < len(quality) else (len(quality) - good, "bad")
+    return (
+        f"{model}: {count:.3g} {kind} answers in {len(quality):,} rows to fit on are too few to"
+        f" learn from (fewer than {LEAST_OF_CLASS}); its mean quality, {quality.mean():.3g}, is its"
+        " estimate everywhere"
+    )
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Weights of the costs of models that have not run, and how far they are off.
+
+    Attributes:
+        weights: `[F + 1, S or 1, K, D]`.
+        name: of the cost model.
+        notes: what is to be said of them.
+        explained: `[K]` share of the variance of cost explained before anything has run.
+    """
+
+    weights: Float[np.ndarray, "G S K D"]
+    name: str
+    notes: tuple[str, ...]
+    explained: Float[np.ndarray, " K"]
+
+
+def _costs(lesson: Lesson) -> _Costs:
+    """The cost model asked for, or that of least error on rows it was not fitted on."""
+    rows, k = lesson.folds.fit_rows, len(lesson.models)
+    cost = lesson.cost[rows].astype(np.float64)
+    # In units of its mean, so that a ridge on weights and float32 do the same for all models.
+    mean = cost.mean(0)
+    scale = np.where(mean > 0, mean, 1)
+    shown = lesson.design.shown()
+    before = np.arange(len(lesson.design.names)) > 0
+    blocks = Blocks.of(
+        lesson.design.seen[rows],
+        (cost / scale).astype(np.float32),
+        lesson.folds.fold[rows],
+        n_sets=len(shown),
+    )
+    runs = (np.arange(len(shown))[:, None] >> np.arange(k)) & 1 == 1
+    # Of run sets in which a model has not run all count the same.
+    counts = ~runs / np.maximum((~runs).sum(0), 1)
+    variance = (cost / scale).var(0)
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name in COST_MODELS if lesson.cost_model is None else (lesson.cost_model,):
+        of = {"constant": shown[:1] & ~before, "features": shown[:1], "seen": shown}[name]
+        weights = _kept_positive(fit_linear(blocks, of).weights, blocks)
+        found[name] = weights, moments(blocks, weights, logistic=False).error
+    varies = variance > 1e-12
+    best, least = "", np.inf
+    for name, (_, error) in found.items():
+        each = np.sum(error * counts, 0) if len(error) > 1 else error[0]
+        share = float(np.mean(each[varies] / variance[varies])) if varies.any() else 0.0
+        if share < least - (_SIMPLER if best else 0):
+            best, least = name, share
+    weights, error = found[best]
+    notes = []
+    if lesson.cost_model is None and best != "constant":
+        what = "what is known beforehand"
+        what = what if best == "features" else f"{what} and from models that have run"
+        notes.append(f"costs are told from {what}: that explains {1 - least:.0%} of their variance")
+    return _Costs(weights * scale[:, None], best, tuple(notes), _explained(error[0], variance))
+
+
+def _kept_positive(
+    weights: Float[np.ndarray, "G S K D"], blocks: Blocks
+) -> Float[np.ndarray, "G S K D"]:
+    """The weights, all but the first made smaller until no row fitted on is told a cost below 0.
+
+    A regression's line crosses 0 where costs are skewed. All slopes of a model, run set and fold
+    are shrunk by one factor towards the mean cost, so that the mean stays as it is.
+    """
+    lowest = np.full(weights.shape[:3], np.inf)
+    middle = np.zeros(weights.shape[:3])
+    for x in blocks.seen:
+        x64 = np.asarray(x, np.float64)[:, np.asarray(x[0]) > 0]
+        told = weights @ x64
+        lowest = np.minimum(lowest, told.min(-1))
+        middle += told.sum(-1) / blocks.n_rows
+    least = _LEAST_COST * middle
+    factor = np.where(lowest < least, (middle - least) / np.maximum(middle - lowest, 1e-300), 1)
+    centre = sum(np.asarray(x, np.float64).sum(1) for x in blocks.seen) / blocks.n_rows
+    shrunk = weights * factor[..., None]
+    shrunk[..., 0] = 0
+    shrunk[..., 0] = middle - shrunk @ centre
+    return shrunk
+
+
+_LEAST_COST = 0.01
+"""Share of a model's mean cost that estimates of it stay above on rows fitted on."""
