@@ -331,7 +331,7 @@ def test_the_order_of_strategies_is_compared_column_by_column(small: list[tuple[
     said, notes = table1.order_row(areas)
     assert said[1:] == ["no", "yes"]
     assert "in 1 of 2 columns; 19 of 20 pairs" in notes[0]
-    assert "3 low: routing above thresholding (by 0.10)" in notes[0]
+    assert "3 low: routing above thresholding by 0.10 (published: below by 1.13)" in notes[0]
 
 
 # Many levels of noise at once.
