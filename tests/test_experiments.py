@@ -139,7 +139,7 @@ def cells_of(done: list[str], stop: str | None = None) -> list[Cell]:
 
     return [
         Cell(key, f"cell {key}", work(key), weight)
-        for key, weight in zip("abcd", [1, 1, 2, 4], strict=True)
+        for key, weight in zip("abcd", [1.0, 1.0, 2.0, 4.0], strict=True)
     ]
 
 
