@@ -95,11 +95,9 @@ def test_models_stand_in_the_order_of_routerbenchs_file(shared_data: Path) -> No
 def test_budgets_are_ten_between_neighbours_on_the_hull(three: Setup) -> None:
     cost, quality = three.single
     assert np.all(np.diff(cost) > 0)
-    # Three models of rising quality, all on their hull: ten and ten, one of them shared.
-    slopes = np.diff(quality) / np.diff(cost)
-    assert np.all(np.diff(quality) > 0)
-    assert slopes[0] > slopes[1]
-    expected = np.union1d(np.linspace(*cost[:2], 10), np.linspace(*cost[1:], 10))
+    # The second model is worse than mixing the first and the third: two are on the hull.
+    assert quality[1] < np.interp(cost[1], cost[[0, 2]], quality[[0, 2]])
+    expected = np.linspace(cost[0], cost[2], 10)
     np.testing.assert_allclose(three.budgets, expected, rtol=1e-12)
 
 

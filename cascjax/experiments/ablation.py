@@ -168,7 +168,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
         + (f" Otherwise here: {'; '.join(notes)}." if notes else "")
     ]
     clock = times([("all", rows, "")])
-    return Findings([grid, clock], lines, lambda f: _draw(f, by_key, of), (11, 4.5))
+    return Findings([grid, clock], lines, lambda f: _draw(f, by_key, of), (11.0, 4.5))
 
 
 def _ms(seconds: float) -> str:

@@ -109,7 +109,7 @@ def areas(
     """
     cost, quality = np.empty((2, len(levels), len(given.budgets)))
     single = given.single
-    groups = _by_panels(strategy, [stack.level(g) for g in levels])
+    groups = _by_panels(strategy, [stack.level(g) for g in levels.tolist()])
     for sized, members in groups:
         places = levels[members]
         cheap, dear, gamma = _fitted(sized, given, stack, places, progress)
@@ -148,7 +148,7 @@ def _fitted(
     The search of `fit_budgets`, its rounds taken by all levels together.
     """
     rows, table = given.fit_rows, given.table
-    sketches = [Sketch(table, stack.level(g), rows) for g in levels]
+    sketches = [Sketch(table, stack.level(g), rows) for g in levels.tolist()]
     new = [_rising(strategy.family(sketch, SETTINGS)) for sketch in sketches]
     spread = float(np.ptp(sketches[0].cost))
     pools = [np.empty((3, 0))] * len(levels)

@@ -164,7 +164,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
         ],
         "Goals are for 36,497 queries on two free cores.",
     )  # fmt: skip
-    return Findings([grid, corners, clock], [], lambda figure: _draw(figure, found), (11, 9.5))
+    return Findings([grid, corners, clock], [], lambda figure: _draw(figure, found), (11.0, 9.5))
 
 
 def _draw(figure: "Figure", found: dict[str, Float[np.ndarray, "A A"]]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cascjax.estimators import Independent
@@ -83,7 +84,7 @@ def _work(k: int, name: str, seed: int) -> Callable[[Callable[[float], None]], l
             progress(0.7 * (i + 1) / _PRICES)
         live = np.concatenate(found)
         prices = np.asarray(rng.random(1), np.float32)
-        nothing_run = np.zeros((_BATCH, k), bool)
+        nothing_run = jnp.zeros((_BATCH, k), bool)
         together = jax.jit(lambda p, of: outcomes(kind, p, of, nothing_run))
         took = []
         for _ in range(3):

@@ -142,7 +142,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
     clock = times(
         [("all", rows, ""), *((k, [r for r in rows if r["setting"] == k], "") for k in SETTINGS)]
     )
-    return Findings([grid, clock], lines, lambda f: _draw(f, rows), (11, 6.5))
+    return Findings([grid, clock], lines, lambda f: _draw(f, rows), (11.0, 6.5))
 
 
 def _draw(figure: "Figure", rows: Sequence[Row]) -> None:

@@ -164,7 +164,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
             f" noise of seed {job.seed}. {CAVEAT}",
         ),
     )
-    return Findings([grid, clock(rows)], notes, lambda figure: _draw(figure, rows), (11, 9))
+    return Findings([grid, clock(rows)], notes, lambda figure: _draw(figure, rows), (11.0, 9.0))
 
 
 def clock(rows: Sequence[Row]) -> Grid:

@@ -70,7 +70,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
         for k, level in COLUMNS
     )
     lines = [line, f"Highest area: {best}."]
-    return Findings([grid, clock(rows)], lines, lambda f: _draw(f, found, names), (11, 7))
+    return Findings([grid, clock(rows)], lines, lambda f: _draw(f, found, names), (11.0, 7.0))
 
 
 def _signs(
