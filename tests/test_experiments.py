@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from cascjax import experiment_commands, worlds
 from cascjax.cli import main
 from cascjax.errors import CascjaxError
-from cascjax.estimators import NOISE_LEVELS, noisy
+from cascjax.estimators import NOISE_LEVELS, learned, noisy
 from cascjax.experiments import (
     EXPERIMENTS,
     Experiment,
@@ -26,6 +27,7 @@ from cascjax.experiments import (
     base,
     noise_grid,
     runtime,
+    settings,
     table1,
     table4,
 )
@@ -36,11 +38,12 @@ from cascjax.experiments.protocol import Setup, setup, setup_of, split
 from cascjax.experiments.published import AREAS, CHOICES, COLUMNS, MODELS, STRATEGIES
 from cascjax.experiments.tables import Entry, Grid, latex, markdown, signed, turned
 from cascjax.io import write_table
+from cascjax.metrics import budgets
 from cascjax.metrics.bootstrap import interval
 from cascjax.search.frontier import frontier, study
 from cascjax.simulate import query_outcomes
 from cascjax.strategies import STOP, CascadeRouting, Cascading, Pandora, Routing, Thresholding
-from cascjax.table import Table
+from cascjax.table import Table, mean_rows, split_rows
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -627,6 +630,33 @@ def test_ablation_puts_slow_beside_the_rule(
         given.fit_rows, given.evaluate_rows, given.budgets,
     )  # fmt: skip
     assert by_variant["no-uncertainty"]["area"] == expected.area
+
+
+def test_settings_learn_from_half_of_a_world(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(settings, "SETTINGS", {"classification": 3})
+    monkeypatch.setattr(settings, "PLAIN", ("mixing", "routing", "cascade-routing"))
+    monkeypatch.setitem(settings._WEIGHTS, "mixing", 1.0)
+    job = Job(None, "", 0, {"queries": 200})
+    cells = [c for c in EXPERIMENTS["settings"].cells(job) if "learned-casc" not in c.key]
+    parts = Parts(tmp_path / "cells", {})
+    parts.open()
+    rows = run_cells(cells, parts)
+    found = {(row["estimates"], row["strategy"]): row for row in rows}
+    # Mixing knows nothing of a query, however it is estimated.
+    assert found["learned", "mixing"]["area"] == found["known", "mixing"]["area"]
+    assert found["learned", "routing"]["fit"] == found["learned", "routing"]["evaluate"] == 100
+    table = settings.world("classification", 200, 0)
+    fit, evaluate = split_rows(table, 0)
+    taught = learned(replace(table, quality_ante=None, quality_post=None), fit)
+    cost, quality = (mean_rows(of, evaluate) for of in (table.cost, table.quality))
+    expected = frontier(
+        Routing(), table, taught.estimator, fit, evaluate, budgets(cost, quality)
+    ).area
+    assert found["learned", "routing"]["area"] == expected
+    with pytest.raises(CascjaxError, match="199 queries are too few to learn estimates from"):
+        EXPERIMENTS["settings"].cells(Job(None, "", 0, {"queries": 199}))
 
 
 def test_any_models_can_be_set_up(twin: Table) -> None:

@@ -80,7 +80,7 @@ def _work(
             estimator = taught.estimator
         else:
             estimator = supplied(table, rows[0])
-        single = [mean_rows(of, rows[1]) for of in (table.cost, table.quality)]
+        cost, quality = (mean_rows(of, rows[1]) for of in (table.cost, table.quality))
         work, spent = 5 * len(rows[0]) + len(rows[1]), 0
 
         def advance(done: int) -> None:
@@ -88,7 +88,7 @@ def _work(
             spent += done
             progress(min(0.95, spent / work))
 
-        drawn = frontier(named(name), table, estimator, *rows, budgets(*single), advance)
+        drawn = frontier(named(name), table, estimator, *rows, budgets(cost, quality), advance)
         return [
             {
                 "setting": kind,
