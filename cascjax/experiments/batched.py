@@ -9,7 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from cascjax.experiments.protocol import Setup
 from cascjax.metrics import area
 from cascjax.search.budget import ROUNDS, SETTINGS, closer, mix
 from cascjax.simulate import outcomes
-from cascjax.strategies import Sketch, Strategy
+from cascjax.strategies import CascadeRouting, Sketch, Strategy
 from cascjax.strategies.base import over_models
 from cascjax.table import take_rows
 
@@ -127,13 +127,20 @@ def _by_panels(
     strategy: Strategy, beliefs: Sequence[Independent]
 ) -> list[tuple[Strategy, Int[np.ndarray, " g"]]]:
     """The strategy sized for all levels together, apart from those it takes the plain way for."""
-    sized = [strategy.sized_for(of) for of in beliefs]
+    sized = [_certain(strategy, of).sized_for(of) for of in beliefs]
     panels = np.array([getattr(of, "panels", None) or 0 for of in sized])
     groups = []
     for members in (np.flatnonzero(panels == 0), np.flatnonzero(panels > 0)):
         if len(members):
             groups.append((sized[members[panels[members].argmax()]], members))
     return groups
+
+
+def _certain(strategy: Strategy, believed: Independent) -> Strategy:
+    """Cascade routing without uncertainty where there is none: no program with a quadrature."""
+    if isinstance(strategy, CascadeRouting) and not np.any(believed.sigma):
+        return replace(strategy, uncertainty=False)
+    return strategy
 
 
 def _fitted(
