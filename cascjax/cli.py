@@ -1,4 +1,4 @@
-"""The command line: cascjax demo, import, world, inspect, frontier, diagnose, and policies'."""
+"""The command line: cascjax demo, import, world, inspect, frontier, diagnose, and so on."""
 
 import shlex
 import shutil
@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cascjax import __version__, arguments, diagnose_command, options, policy_commands
+from cascjax import (
+    __version__,
+    arguments,
+    diagnose_command,
+    experiment_commands,
+    options,
+    policy_commands,
+)
 from cascjax.errors import CascjaxError
 from cascjax.terminal import (
     OneLineErrors,
@@ -449,6 +456,7 @@ main.add_command(diagnose_command.diagnose)
 main.add_command(policy_commands.fit)
 main.add_command(policy_commands.tune)
 main.add_command(policy_commands.evaluate)
+main.add_command(experiment_commands.reproduce)
 
 
 def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:

@@ -282,6 +282,23 @@ def supermodel_tables(
     return values.at[0].set(-jnp.inf), real_gains(gains, sigma).at[0].set(0)
 
 
+def certain_tables(
+    floor: Float[Array, "J B"], mean: Float[Array, "K B"], max_size: int
+) -> tuple[Float[Array, "M B"], Float[Array, "M J B"]]:
+    """`supermodel_tables` where every sigma is 0: a supermodel is worth its highest mean.
+
+    Args:
+        floor: J qualities in hand.
+        mean: qualities.
+        max_size: size of the largest supermodel.
+    """
+    supermodels, values = members(len(mean), max_size), jnp.full((1, mean.shape[1]), -jnp.inf)
+    values = jnp.repeat(values, len(supermodels), axis=0)
+    for k in range(len(mean)):
+        values = jnp.where(supermodels[:, k, None], jnp.maximum(values, mean[k]), values)
+    return values, jnp.maximum(values[:, None] - floor, 0)
+
+
 def real_gains(gains: Float[Array, "*M B"], sigma: Float[Array, "K B"]) -> Float[Array, "*M B"]:
     """Gains, or 0 where they are only rounding."""
     return jnp.where(gains > LEAST_GAIN * jnp.max(sigma, axis=0), gains, 0)

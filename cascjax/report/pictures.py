@@ -4,7 +4,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -698,3 +698,27 @@ def _tidy(element: ET.Element, prefix: str, themed: dict[str, str]) -> None:
             value = re.sub(r"-?\d+\.\d+", lambda m: f"{float(m[0]):.2f}", value)
             value = " ".join(value.split())
         element.set(key, value)
+
+
+def save_drawing(
+    draw: "Callable[[Figure], None]",
+    size: tuple[float, float],
+    png: str | Path,
+    svg: str | Path,
+    dpi: int = 150,
+) -> None:
+    """Writes a picture of any kind in the style of the report, as PNG and as SVG.
+
+    Args:
+        draw: draws it on an empty figure.
+        size: width and height in inches.
+        png: where to write the one.
+        svg: where to write the other.
+        dpi: pixels per inch of the PNG.
+    """
+    with _style(), _no_glyph_warnings():
+        figure = _figure(*size)
+        draw(figure)
+        paper = INK["paper"][0]
+        figure.savefig(png, format="png", dpi=dpi, facecolor=paper)
+        figure.savefig(svg, format="svg", facecolor=paper, metadata={"Date": None})

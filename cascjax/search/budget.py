@@ -27,7 +27,7 @@ SAMPLE = 1 << 15
 _FEW_BUDGETS = 4
 """Budgets up to which a sample shows where to spend as few settings as `SETTINGS`."""
 
-_ROUNDS = 16
+ROUNDS = 16
 """Rounds of refinement at most; they end earlier where no budget is left to bracket closely."""
 
 _CLOSE = 1e-3
@@ -270,13 +270,8 @@ def _searched(
             return np.stack([parameters, means.cost, means.quality])
 
         pool = simulate(start) if start.ndim == 1 else start
-        for _ in range(_ROUNDS):
-            left, right = _neighbours(pool, wanted)
-            gap = np.abs(pool[1, left] - pool[1, right])
-            wide = np.flatnonzero((left != right) & (gap > _CLOSE * spread))
-            pairs = np.unique(np.stack([left[wide], right[wide]], axis=1), axis=0)[:most]
-            new = _between(strategy, pool[0, pairs], most)
-            new = np.setdiff1d(new, pool[0])
+        for _ in range(ROUNDS):
+            new = closer(strategy, pool, wanted, spread, most)
             if not len(new):
                 break
             pool = np.concatenate([pool, simulate(new)], axis=1)
@@ -297,6 +292,30 @@ def _searched(
         coarse = np.union1d(family[:: max(most // SETTINGS, 4)], pool[0, [0, -1]])
         family = np.union1d(coarse, _between(strategy, near, most - len(coarse)))
     return refined(family, rows)
+
+
+def closer(
+    strategy: Strategy,
+    pool: Float[np.ndarray, "3 L"],
+    wanted: Float[np.ndarray, " P"],
+    spread: float | np.floating,
+    most: int,
+) -> Float[np.ndarray, " M"]:
+    """Settings to simulate next: between the neighbours of all that is not bracketed closely yet.
+
+    Args:
+        strategy: whose parameters they are.
+        pool: parameters in rising order, mean costs and mean qualities.
+        wanted: mean costs.
+        spread: of the costs, on whose scale neighbours are close.
+        most: settings at most; none where nothing is left to be found.
+    """
+    left, right = _neighbours(pool, wanted)
+    gap = np.abs(pool[1, left] - pool[1, right])
+    wide = np.flatnonzero((left != right) & (gap > _CLOSE * spread))
+    pairs = np.unique(np.stack([left[wide], right[wide]], axis=1), axis=0)[:most]
+    new = _between(strategy, pool[0, pairs], most)
+    return np.setdiff1d(new, pool[0])
 
 
 def _between(

@@ -13,6 +13,7 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
 from cascjax.expected_max import (
     LEAST_GAIN,
+    certain_tables,
     materialize,
     members,
     single_gain,
@@ -144,12 +145,13 @@ class CascadeRouting(Priced, Strategy):
         if self.search != "exact":
             return None
         ante, post, sigma, cost = estimator.queries_last()
-        sigma = sigma * self.uncertainty
         k, n_queries = ante.shape
         depth = self.max_steps(k)
         price = per_step(parameters, depth)
         values, gains = materialize(
             supermodel_tables(post, ante, sigma, depth, self.panels or None)
+            if self.uncertainty
+            else certain_tables(post, ante, depth)
         )
         masks = members(k, depth)
         size, total = masks.sum(1), materialize(jnp.asarray(masks, cost.dtype) @ cost)

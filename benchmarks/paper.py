@@ -1,0 +1,32 @@
+"""Puts what cascjax reproduce wrote into PAPER.md, below its mark.
+
+    python benchmarks/paper.py FOLDER...
+
+Of every folder all experiments that it holds, in the order of the command's own list.
+"""
+
+import sys
+from pathlib import Path
+
+from cascjax.experiments import EXPERIMENTS
+
+PAGE = Path(__file__).with_name("PAPER.md")
+MARK = "<!-- pages: made by cascjax reproduce, put here by paper.py -->"
+
+
+def main(folders: list[str]) -> None:
+    """Writes the page anew: what stands above the mark stays."""
+    head, mark, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
+    if not mark:
+        raise SystemExit(f"{PAGE} has no line {MARK!r}: put one where the pages are to begin")
+    found = [
+        path.read_text(encoding="utf-8").rstrip("\n")
+        for name in EXPERIMENTS
+        for folder in folders
+        if (path := Path(folder) / f"{name}.md").exists()
+    ]
+    PAGE.write_text("\n\n".join([head + MARK, *found]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

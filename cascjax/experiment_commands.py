@@ -1,0 +1,166 @@
+"""The command that runs the paper's experiments: cascjax reproduce."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cascjax import options
+from cascjax.errors import CascjaxError
+from cascjax.terminal import keep_compiled, make_console, naming, output_folder, uninterrupted
+
+# Everything that needs JAX is imported inside the command: the first words come at once.
+if TYPE_CHECKING:
+    from cascjax.experiments import Experiment, Findings
+    from cascjax.table import Table
+
+EXPERIMENTS = {
+    "table1": "areas of all strategies for 3, 5 and 11 models at three noise levels",
+    "table4": "the same as differences to cascade-routing, with bootstrap intervals",
+    "noise-grid": "what cascade-routing gains at 136 levels of noise",
+    "ablation": "cascade-routing without one thing or another: area and time",
+    "runtime": "time of a decision for 2 to 100 models",
+    "settings": "worlds in kind of the paper's other data, with learned estimates",
+}
+
+_TABLELESS = ("runtime", "settings")
+"""What is not run on a table: it draws its own data."""
+
+QUERIES = 36_497
+"""Of a synthetic table: RouterBench's own number."""
+
+
+@click.command()
+@click.argument("name", type=click.Choice(tuple(EXPERIMENTS)))
+@click.argument("table", type=click.Path(path_type=Path), required=False)
+@click.option("--synthetic", is_flag=True, help="Instead of TABLE, a world shaped like it.")
+@click.option(
+    "--queries",
+    type=click.IntRange(min=1),
+    help=f"Of the synthetic table; default: RouterBench's own {QUERIES:,}.",
+)
+@click.option(
+    "--tuned",
+    type=click.Choice(["none", "cheap", "all"]),
+    help="Of table1 and table4: also tune none; thresholding, cascading and pandora (cheap); or"
+    " cascade-routing too. Default: cheap for table1, none for table4.",
+)
+@click.option("--resamples", type=click.IntRange(40, 100_000), help="Of table4; default: 1,000.")
+@click.option("--seed", help="Of noise, resamples and worlds.", **options.SEED_TYPE)
+@click.option("--force", is_flag=True, help="Begin anew where --out holds another run.")
+@options.OUT_FOLDER
+@click.pass_context
+def reproduce(
+    context: click.Context,
+    name: str,
+    table: Path | None,
+    synthetic: bool,
+    queries: int | None,
+    tuned: str | None,
+    resamples: int | None,
+    seed: int,
+    force: bool,
+    out: Path,
+) -> None:
+    """Run an experiment of the paper, and set what comes out beside what was published.
+
+    TABLE is RouterBench, zero-shot or five-shot, as cascjax import routerbench makes it. Finished
+    parts are kept in OUT, so that the same command goes on after an interrupt.
+    """
+    if name in _TABLELESS:
+        if table is not None or synthetic:
+            given = "--synthetic" if table is None else str(table)
+            raise CascjaxError(f"{name} draws its own data and needs no table: leave out {given}")
+    elif (table is None) == (not synthetic):
+        raise CascjaxError(f"{name} needs a TABLE or --synthetic, one of them")
+    if queries is not None and not synthetic and name != "settings":
+        raise CascjaxError("--queries is of a synthetic table: give --synthetic, or leave it out")
+    with output_folder(out):
+        with uninterrupted():
+            from cascjax import experiments
+            from cascjax.experiments.cells import cell_progress
+            from cascjax.io import read_table
+
+        experiment = experiments.EXPERIMENTS[name]
+        asked = {"tuned": tuned, "resamples": resamples}
+        if name == "settings":
+            asked["queries"] = queries
+        settings = _settings(experiment, asked)
+        keep_compiled()
+        data, source = None, ""
+        if table is not None:
+            click.echo(f"Reading {table}")
+            data, source = read_table(table), table.name
+        elif synthetic:
+            data = _world(queries or QUERIES, seed)
+            source = f"a synthetic twin of RouterBench (seed {seed})"
+        job = experiments.Job(data, source, seed, settings)
+        kept = total = 0
+
+        def counted(cells: int, found: int) -> None:
+            nonlocal kept, total
+            kept, total = found, cells
+            if found:
+                click.echo(f"{found} of {cells} parts were done before, and are kept.")
+
+        def moved(label: str, share: float, done: int) -> None:
+            nonlocal kept
+            kept = max(kept, done)
+            bar(label, share, done)
+
+        try:
+            with cell_progress(lambda: total) as bar, naming(table or Path(name)):
+                found = experiments.reproduce(
+                    experiment, job, out, context.obj, force=force, progress=moved,
+                    counted=counted,
+                )  # fmt: skip
+        except KeyboardInterrupt:
+            click.echo(
+                f"cascjax: interrupted; {kept} of {total} parts are kept in {out}, and the same"
+                " command goes on from there",
+                err=True,
+            )
+            context.exit(130)
+    _print(found)
+    click.echo(f"Wrote {out / name}.md, .tex, .parquet, .png and .svg")
+
+
+def _settings(experiment: "Experiment", asked: dict[str, Any]) -> dict[str, Any]:
+    """The experiment's settings, with what was asked for; refuses what it does not take."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    for name in given:
+        if name not in experiment.defaults:
+            raise CascjaxError(f"{experiment.name} has no --{name}: leave it out")
+    return dict(experiment.defaults) | given
+
+
+def _world(queries: int, seed: int) -> "Table":
+    from cascjax import worlds
+
+    return worlds.sample(worlds.make_world(11, kind="routerbench"), seed, queries)
+
+
+def _print(found: "Findings") -> None:
+    from rich.text import Text
+
+    from cascjax.experiments.tables import Entry
+    from cascjax.report.console import grid_of
+
+    console = make_console()
+    for grid in found.grids:
+        console.print(Text(grid.title, style="bold"))
+        shown = grid_of(*grid.head)
+        for row in grid.rows:
+            entries = [of if isinstance(of, Entry) else Entry(of) for of in row]
+            shown.add_row(
+                *(
+                    Text(e.ours + (f" ({e.published})" if e.published else ""),
+                         style="bold" if e.best else "")
+                    for e in entries
+                )
+            )  # fmt: skip
+        console.print(shown)
+        for note in grid.notes:
+            console.print(Text(note))
+    for line in found.lines:
+        console.print(Text(line))

@@ -1,0 +1,210 @@
+"""Cascade routing without one thing or another: what area that costs, and what time it saves."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from cascjax.estimators import Independent
+from cascjax.experiments.base import Experiment, Findings, Job
+from cascjax.experiments.cells import Cell, Row
+from cascjax.experiments.live import decision_seconds
+from cascjax.experiments.protocol import MAX_DEPTH, Setup, setup
+from cascjax.experiments.published import ABLATION, CAVEAT, LEVELS
+from cascjax.experiments.tables import Entry, Grid, percent, times, turned
+from cascjax.report.pictures import INK
+from cascjax.search.budget import SETTINGS, simulate_settings
+from cascjax.search.frontier import frontier
+from cascjax.simulate import query_outcomes
+from cascjax.strategies import CascadeRouting, Outcome, Pandora, Strategy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+N_MODELS = 11
+"""Of the paper's ablation."""
+
+_LIVE = 50
+"""Queries decided one at a time."""
+
+_BATCH = 1 << 10
+"""Queries decided together, to be timed."""
+
+_SLOW = 1 << 7
+"""The same of what is slow."""
+
+
+@dataclass(frozen=True)
+class Slow(CascadeRouting):
+    """Cascade routing by its rule alone: every superset valued anew at every step and price."""
+
+    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome | None:
+        """None: each setting is rolled out step by step."""
+        del parameters, estimator
+        return None
+
+
+VARIANTS: dict[str, Strategy] = {
+    "cascade-routing": CascadeRouting(max_depth=MAX_DEPTH),
+    "slow": Slow(max_depth=MAX_DEPTH),
+    "greedy": CascadeRouting(max_depth=MAX_DEPTH, search="greedy"),
+    "no-uncertainty": CascadeRouting(max_depth=MAX_DEPTH, uncertainty=False),
+    "max depth 1": CascadeRouting(max_depth=1),
+    "max depth 2": CascadeRouting(max_depth=2),
+    "max depth 3": CascadeRouting(max_depth=3),
+    "pandora": Pandora(),
+}
+"""What is compared; slow comes after cascade-routing, whose settings it is given."""
+
+_WEIGHTS = {"cascade-routing": 4.0, "no-uncertainty": 4.0}
+"""How long cells take beside others."""
+
+
+def _cells(job: Job) -> list[Cell]:
+    given = setup(job.data, N_MODELS)
+    return [
+        Cell(
+            f"{level}-{name.replace(' ', '-')}",
+            f"{level}: {name}",
+            _work(given, level, name, job.seed),
+            _WEIGHTS.get(name, 1.0),
+        )
+        for level in LEVELS
+        for name in VARIANTS
+    ]
+
+
+def _work(
+    given: Setup, level: str, name: str, seed: int
+) -> Callable[[Callable[[float], None]], list[Row]]:
+    def work(progress: Callable[[float], None]) -> list[Row]:
+        estimator, table, rows = given.noisy(level, seed), given.table, given.evaluate_rows
+        kind, budgets = VARIANTS[name], given.budgets
+        row: Row = {"noise": level, "variant": name, "area": np.nan, "alike": np.nan}
+        slow = isinstance(kind, Slow)
+        drawn_as = VARIANTS["cascade-routing"] if slow else kind
+        middle = np.sort(budgets)[len(budgets) // 2 :][:1] if slow else budgets
+        drawn = frontier(drawn_as, table, estimator, given.fit_rows, rows, middle)
+        progress(0.7)
+        at = drawn.parameters[len(middle) // 2]
+        batch = rows[: _SLOW if slow else _BATCH]
+        if slow:
+            # The same settings of the same queries, by both ways.
+            ways = [
+                query_outcomes(way, at, estimator, table.quality.shape, rows=batch)
+                for way in (kind, drawn_as)
+            ]
+            (one, answer), (other, other_answer) = ways
+            same = (one == other).all(-1) & (answer == other_answer)
+            row["alike"] = float(same.mean())
+        else:
+            row["area"] = drawn.area
+        settings = np.asarray(at if slow else np.resize(np.unique(drawn.parameters), SETTINGS))
+        sized = kind.sized_for(estimator)
+        took = []
+        for _ in range(2):  # the first compiles
+            start = time.perf_counter()
+            simulate_settings(sized, settings, estimator, table, rows=batch, usage=False)
+            took.append(time.perf_counter() - start)
+        row["batch"] = took[-1] / (len(batch) * len(settings))
+        progress(0.9)
+        live = decision_seconds(kind, table.models, estimator, float(at[0]), rows[:_LIVE])
+        row |= {"live": float(live.mean()), "live_median": float(np.median(live))}
+        return [row]
+
+    return work
+
+
+def _findings(job: Job, rows: Sequence[Row]) -> Findings:
+    by_key = {(row["variant"], row["noise"]): row for row in rows}
+    best = {
+        level: max(by_key[v, level]["area"] for v in VARIANTS if v != "slow") for level in LEVELS
+    }
+
+    def of(variant: str, level: str, field: str) -> float:
+        exact = field == "area" and variant == "slow"
+        return by_key["cascade-routing" if exact else variant, level][field]
+
+    def entries(variant: str, level: str) -> list[Entry]:
+        theirs = ABLATION.get((variant, level))
+        area, row = of(variant, level, "area"), by_key[variant, level]
+        shown = ("", "") if theirs is None else (f"{theirs[0]:.2f}", f"{theirs[1]:g}")
+        return [
+            Entry(percent(area), shown[0], area == best[level]),
+            Entry(_ms(row["live"]), shown[1]),
+            Entry(_ms(row["batch"])),
+        ]
+
+    head = [f"{level} {what}" for level in LEVELS for what in ("area", "ms, one", "ms, batch")]
+    said, notes = ["order as published"], []
+    known = [v for v in VARIANTS if (v, "low") in ABLATION and v != "slow"]
+    for level in LEVELS:
+        pairs = turned(
+            {v: of(v, level, "area") for v in known}, {v: ABLATION[v, level][0] for v in known}
+        )
+        said += ["no" if pairs else "yes", "", ""]
+        notes += [f"{level}: {b} at or above {a}" for a, b in pairs]
+    alike = [by_key["slow", level]["alike"] for level in LEVELS]
+    grid = Grid(
+        f"Area in percent and milliseconds a decision, {N_MODELS} models, and in brackets as"
+        " published",
+        ["variant", *head],
+        [*([v, *(e for level in LEVELS for e in entries(v, level))] for v in VARIANTS), said],
+        (
+            "One: a policy asked about one query after another, mean over decisions, as the"
+            " published times are. Batch: many queries and prices together, a query's whole way"
+            " at one price. Slow: the published one does without pruning. Ours prunes nothing:"
+            " every set of models is valued, once for all prices and steps; slow values them anew"
+            f" at each. Its outcomes were alike on {_shares(alike)} of queries and prices tried,"
+            f" and its area is that of cascade-routing. {CAVEAT}",
+        ),
+    )
+    lines = [
+        "Order as published (slow left out, which is the same rule):"
+        f" {said.count('yes')} of {len(LEVELS)} columns."
+        + (f" Otherwise here: {'; '.join(notes)}." if notes else "")
+    ]
+    clock = times([("all", rows, "")])
+    return Findings([grid, clock], lines, lambda f: _draw(f, by_key, of), (11.0, 4.5))
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.2g}" if seconds < 1e-3 else f"{1000 * seconds:.2f}"
+
+
+def _shares(shares: Sequence[float]) -> str:
+    texts = list(dict.fromkeys(f"{100 * share:.1f}%" for share in shares))
+    return " and ".join(texts)
+
+
+def _draw(
+    figure: "Figure",
+    by_key: dict[tuple[str, str], Row],
+    of: Callable[[str, str, str], float],
+) -> None:
+    """Area against time of a decision, a panel a level of noise; ours and the published."""
+    panels = figure.subplots(1, len(LEVELS), squeeze=False)[0]
+    for level, axes in zip(LEVELS, panels, strict=True):
+        for v in VARIANTS:
+            x, y = 1000 * by_key[v, level]["live"], 100 * of(v, level, "area")
+            axes.plot(x, y, "o", color="#0072b2", markersize=6)
+            axes.annotate(v, (x, y), (5, 4), textcoords="offset points", fontsize=9)
+            if (v, level) in ABLATION:
+                axes.plot(*ABLATION[v, level][::-1], "x", color=INK["soft"][0], markersize=7)
+        axes.set_xscale("log")
+        axes.set_title(f"{level} noise", fontsize=11)
+        axes.set_xlabel("ms a decision, one at a time")
+    panels[0].set_ylabel("area in percent")
+    figure.suptitle("ours (dots) and as published (x, on other data)", fontsize=12)
+    figure.tight_layout()
+
+
+ABLATION_EXPERIMENT = Experiment(
+    "ablation",
+    "cascade routing without one thing or another, area and time",
+    _cells,
+    _findings,
+)

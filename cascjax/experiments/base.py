@@ -1,0 +1,173 @@
+"""What an experiment is, and the job of running one: cells, tables, a picture, files."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cascjax import __version__
+from cascjax.errors import CascjaxError
+from cascjax.experiments.cells import Cell, Parts, Row, run_cells
+from cascjax.experiments.tables import Grid, latex, markdown
+from cascjax.io.files import atomic_write
+from cascjax.policy import fingerprint
+from cascjax.report.pictures import save_drawing
+from cascjax.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an experiment is run on and with.
+
+    Attributes:
+        table: RouterBench or what is shaped like it; None where an experiment needs none.
+        source: where the table came from, in words.
+        seed: of noise, resamples and worlds.
+        settings: what else was asked for, by name; see each experiment's `defaults`.
+    """
+
+    table: Table | None
+    source: str
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Table:
+        """The table, of an experiment that needs one."""
+        assert self.table is not None
+        return self.table
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an experiment found, to be written.
+
+    Attributes:
+        grids: tables, the one that answers its question first.
+        lines: sentences that stand after the tables.
+        draw: draws the picture on an empty figure.
+        size: of the picture, in inches.
+    """
+
+    grids: Sequence[Grid]
+    lines: Sequence[str]
+    draw: "Callable[[Figure], None]"
+    size: tuple[float, float] = (8.0, 4.5)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One table or figure of the paper.
+
+    Attributes:
+        name: what the command calls it.
+        about: one line.
+        cells: the work, in pieces.
+        findings: tables and picture from all rows.
+        defaults: settings it takes, with what they are where nothing is asked for.
+        needs_table: whether it runs on a table.
+    """
+
+    name: str
+    about: str
+    cells: Callable[[Job], Sequence[Cell]]
+    findings: Callable[[Job, Sequence[Row]], Findings]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    needs_table: bool = True
+
+
+SUFFIXES = (".parquet", ".png", ".svg", ".md", ".tex")
+"""Of the files that an experiment leaves, each named after it."""
+
+
+def reproduce(
+    experiment: Experiment,
+    job: Job,
+    out: Path,
+    command: str,
+    *,
+    force: bool = False,
+    progress: Callable[[str, float, int], None] = lambda label, share, done: None,
+    counted: Callable[[int, int], None] = lambda cells, kept: None,
+) -> Findings:
+    """Runs an experiment, keeping every finished cell, and writes what it found.
+
+    Args:
+        experiment: what to run.
+        job: on what.
+        out: a folder that exists. Cells are kept in its folder NAME.cells.
+        command: the command line, for the record.
+        force: begin anew where the folder holds another run.
+        progress: see `run_cells`.
+        counted: called once with the number of cells and of those that an earlier run kept.
+
+    Raises:
+        CascjaxError: the folder holds another run or files of none, the table does not suit the
+            experiment, or what the work itself refuses.
+    """
+    cells = experiment.cells(job)
+    run = {
+        "experiment": experiment.name,
+        "version": __version__,
+        "table": None if job.table is None else fingerprint(job.table),
+        "seed": job.seed,
+    } | dict(job.settings)
+    folder = out / f"{experiment.name}.cells"
+    foreign = [out / f"{experiment.name}{suffix}" for suffix in SUFFIXES]
+    foreign = [path for path in foreign if path.exists() and not folder.exists()]
+    if foreign and not force:
+        raise CascjaxError(
+            f"{foreign[0]} is there, and not the cells it came from: choose another --out, or"
+            " write over it with --force"
+        )
+    parts = Parts(folder, run)
+    parts.open(force=force)
+    counted(len(cells), sum(parts.read(cell.key) is not None for cell in cells))
+    rows = run_cells(cells, parts, progress)
+    findings = experiment.findings(job, rows)
+    _write(experiment, job, rows, findings, out, command)
+    return findings
+
+
+def page(experiment: Experiment, job: Job, findings: Findings, command: str) -> str:
+    """What an experiment found, as Markdown."""
+    parts = [f"## {experiment.name}: {experiment.about}", f"    {command}"]
+    if job.table is not None:
+        parts.append(f"On {job.source}: {job.table.n_queries:,} queries.")
+    parts += [markdown(grid).rstrip("\n") for grid in findings.grids]
+    parts += findings.lines
+    return "\n\n".join(parts) + "\n"
+
+
+def _write(
+    experiment: Experiment,
+    job: Job,
+    rows: Sequence[Row],
+    findings: Findings,
+    out: Path,
+    command: str,
+) -> None:
+    """All files are finished before the first of them is moved into place."""
+    with ExitStack() as files:
+        results, png, svg, md, tex = (
+            files.enter_context(atomic_write(out / f"{experiment.name}{suffix}"))
+            for suffix in SUFFIXES
+        )
+        pq.write_table(pa.Table.from_pylist(_filled(rows)), results)
+        save_drawing(findings.draw, findings.size, png, svg)
+        md.write_text(page(experiment, job, findings, command), encoding="utf-8")
+        text = "\n".join([f"% {command}", *map(latex, findings.grids)])
+        tex.write_text(text, encoding="utf-8")
+
+
+def _filled(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one set of columns: those of all rows, with None where a row has none."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]

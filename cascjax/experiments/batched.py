@@ -1,0 +1,266 @@
+"""Frontiers under many levels of noise at once: the level is an axis of every program.
+
+The estimates of a level are one of a few noisy copies of the truth beforehand and one of a few
+afterwards: a stack of either holds them all. A block of queries goes through every level and
+setting in one call, and the search for parameters takes its rounds for all levels together.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from cascjax.estimators import Independent, noisy
+from cascjax.experiments.protocol import Setup
+from cascjax.metrics import area
+from cascjax.search.budget import ROUNDS, SETTINGS, closer, mix
+from cascjax.simulate import outcomes
+from cascjax.strategies import CascadeRouting, Sketch, Strategy
+from cascjax.strategies.base import over_models
+from cascjax.table import take_rows
+
+_BLOCK_FLOATS = 1 << 18
+"""Numbers a block of queries may take on a CPU: what stays in a core's cache."""
+
+_ACCELERATOR_FLOATS = 1 << 25
+"""The same on an accelerator, of each level of a few that go together."""
+
+_LANES = 64
+"""Queries that float32 sums over at most; the host adds up their sums in float64."""
+
+
+@dataclass(frozen=True)
+class NoiseStack:
+    """Estimates under G levels of noise of N queries.
+
+    Attributes:
+        ante: `[A, N, K]` quality as estimated beforehand, for each of A levels.
+        post: `[A, N, K]` quality as estimated afterwards.
+        cost_ante: `[N, K]` cost as estimated beforehand.
+        cost_post: `[N, K]` cost as estimated afterwards.
+        which: `[G, 2]` the levels beforehand and afterwards of each of the G.
+        sigma: `[G, K]` standard deviation of ante minus post.
+    """
+
+    ante: Float[np.ndarray, "A N K"]
+    post: Float[np.ndarray, "A N K"]
+    cost_ante: Float[np.ndarray, "N K"]
+    cost_post: Float[np.ndarray, "N K"]
+    which: Int[np.ndarray, "G 2"]
+    sigma: Float[np.ndarray, "G K"]
+
+    @classmethod
+    def of(
+        cls,
+        given: Setup,
+        levels: Sequence[float],
+        which: Int[np.ndarray, "G 2"],
+        cost_noise: tuple[float, float],
+        seed: int,
+    ) -> "NoiseStack":
+        """What `cascjax.estimators.noisy` makes of every level, with the same draws for all.
+
+        Args:
+            given: the truth.
+            levels: A standard deviations of noise on quality.
+            which: places in them, beforehand and afterwards.
+            cost_noise: standard deviations of noise on cost, beforehand and afterwards.
+            seed: of the noise.
+        """
+        key = jax.random.key(seed)
+        made = [noisy(given.table, key, (s, s, *cost_noise)) for s in levels]
+        ante = np.stack([np.asarray(of.quality_ante) for of in made])
+        post = np.stack([np.asarray(of.quality_post) for of in made])
+        sigma = [np.std(ante[a].astype(np.float64) - post[p], axis=0) for a, p in which]
+        costs = np.asarray(made[0].cost_ante), np.asarray(made[0].cost_post)
+        return cls(ante, post, *costs, which, np.stack(sigma).astype(np.float32))
+
+    def level(self, g: int) -> Independent:
+        """The estimates of one level."""
+        a, p = self.which[g]
+        sigma = self.sigma[g][None]
+        return Independent(self.ante[a], self.post[p], sigma, self.cost_ante, self.cost_post)
+
+
+def areas(
+    strategy: Strategy,
+    given: Setup,
+    stack: NoiseStack,
+    levels: Int[np.ndarray, " G"],
+    progress: Callable[[float], None] = lambda share: None,
+) -> Float[np.ndarray, " G"]:
+    """The area under the strategy's frontier at each of some levels of noise.
+
+    As `cascjax.search.frontier.frontier` fits and scores it, in one sweep for all levels; where
+    that takes thousands of settings at once for a strategy of stages, this takes more rounds.
+
+    Args:
+        strategy: what to draw.
+        given: the truth, the rows and the budgets.
+        stack: estimates.
+        levels: places in `stack.which`; always as many compile one program.
+        progress: called with the share done.
+    """
+    cost, quality = np.empty((2, len(levels), len(given.budgets)))
+    single = given.single
+    groups = _by_panels(strategy, [stack.level(g) for g in levels.tolist()])
+    for sized, members in groups:
+        places = levels[members]
+        cheap, dear, gamma = _fitted(sized, given, stack, places, progress)
+        settings = np.concatenate([cheap, dear], axis=1)
+        means = _means(
+            sized, settings, stack, places, given, given.evaluate_rows,
+            lambda share: progress(0.3 + 0.7 * share),
+        )  # fmt: skip
+        first, second = np.split(means, 2, axis=2)
+        cost[members], quality[members] = (1 - gamma) * first + gamma * second
+    return np.array([area(c, q, *single) for c, q in zip(cost, quality, strict=True)])
+
+
+def _by_panels(
+    strategy: Strategy, beliefs: Sequence[Independent]
+) -> list[tuple[Strategy, Int[np.ndarray, " g"]]]:
+    """The strategy sized for all levels together, apart from those it takes the plain way for."""
+    sized = [_certain(strategy, of).sized_for(of) for of in beliefs]
+    panels = np.array([getattr(of, "panels", None) or 0 for of in sized])
+    groups = []
+    for members in (np.flatnonzero(panels == 0), np.flatnonzero(panels > 0)):
+        if len(members):
+            groups.append((sized[members[panels[members].argmax()]], members))
+    return groups
+
+
+def _certain(strategy: Strategy, believed: Independent) -> Strategy:
+    """Cascade routing without uncertainty where there is none: no program with a quadrature."""
+    if isinstance(strategy, CascadeRouting) and not np.any(believed.sigma):
+        return replace(strategy, uncertainty=False)
+    return strategy
+
+
+def _fitted(
+    strategy: Strategy,
+    given: Setup,
+    stack: NoiseStack,
+    levels: Int[np.ndarray, " G"],
+    progress: Callable[[float], None],
+) -> tuple[Float[np.ndarray, "G P"], Float[np.ndarray, "G P"], Float[np.ndarray, "G P"]]:
+    """Two settings and their mixing probability, for every level and budget.
+
+    The search of `fit_budgets`, its rounds taken by all levels together.
+    """
+    rows, table = given.fit_rows, given.table
+    sketches = [Sketch(table, stack.level(g), rows) for g in levels.tolist()]
+    new = [_rising(strategy.family(sketch, SETTINGS)) for sketch in sketches]
+    spread = float(np.ptp(sketches[0].cost))
+    pools = [np.empty((3, 0))] * len(levels)
+    for round_ in range(ROUNDS):
+        open_ = np.array([g for g, found in enumerate(new) if len(found)])
+        if not len(open_):
+            break
+        # Every level tries as many: those with fewer repeat their last.
+        tried = np.stack([np.pad(new[g], (0, SETTINGS - len(new[g])), mode="edge") for g in open_])
+        means = _means(strategy, tried, stack, levels[open_], given, rows)
+        for i, g in enumerate(open_):
+            count = len(new[g])
+            more = np.stack([new[g], means[0, i, :count], means[1, i, :count]])
+            pool = np.concatenate([pools[g], more], axis=1)
+            pools[g] = pool[:, np.argsort(pool[0])]
+            new[g] = closer(strategy, pools[g], given.budgets, spread, SETTINGS)
+        progress(0.3 * (1 - 0.5 ** (round_ + 1)))
+    fits = [mix(pool, given.budgets) for pool in pools]
+    cheap, dear = (np.stack([fit.parameters[:, side] for fit in fits]) for side in (0, 1))
+    return cheap, dear, np.stack([fit.gamma for fit in fits])
+
+
+def _rising(values: Float[np.ndarray, " L"]) -> Float[np.ndarray, " M"]:
+    """As float32 holds them, so that what is returned is what was simulated."""
+    return np.unique(np.asarray(values, np.float32)).astype(np.float64)
+
+
+def _means(
+    strategy: Strategy,
+    settings: Float[np.ndarray, "G L"],
+    stack: NoiseStack,
+    levels: Int[np.ndarray, " G"],
+    given: Setup,
+    rows: Int[np.ndarray, " n"],
+    progress: Callable[[float], None] = lambda share: None,
+) -> Float[np.ndarray, "2 G L"]:
+    """Mean cost and mean quality of each level's own settings, over some rows."""
+    on_cpu = jax.default_backend() == "cpu"
+    room = _BLOCK_FLOATS if on_cpu else _ACCELERATOR_FLOATS
+    k, (count, n_settings) = given.table.n_models, settings.shape
+    size = room // (strategy.footprint(k) + n_settings)
+    size = min(max(_LANES, 1 << size.bit_length() - 1), 1 << (len(rows) - 1).bit_length())
+    # A quarter of the levels more or less is one program: few are compiled as levels are done.
+    short = -count % max(1, -(-count // 4))
+    at = np.concatenate([np.arange(count), np.zeros(short, int)])
+    prices = np.asarray(settings[at], np.float32)
+    chosen = levels[at]
+    which, sigma = stack.which[chosen].astype(np.int32), stack.sigma[chosen]
+    starts = range(0, len(rows), size)
+
+    def one_block(start: int) -> Float[np.ndarray, "2 G L"]:
+        part = rows[start : start + size]
+        cut = np.concatenate([part, np.repeat(part[:1], size - len(part))])
+        ante, post = (of[:, cut].transpose(0, 2, 1) for of in (stack.ante, stack.post))
+        columns = (stack.cost_ante, given.table.quality, given.table.cost)
+        cost_ante, quality, cost = (take_rows(of, cut).T for of in columns)
+        sums = _sums(
+            strategy, 1 if on_cpu else 8, prices, which, sigma, ante, post, cost_ante, quality,
+            cost, np.arange(size) < len(part),
+        )  # fmt: skip
+        return np.asarray(sums, np.float64).sum(-1).transpose(1, 0, 2)
+
+    total = np.zeros((2, len(at), n_settings))
+    # XLA works on a block on one core.
+    with ThreadPoolExecutor((os.cpu_count() or 1) if on_cpu else 2) as pool:
+        for done, sums in enumerate(pool.map(one_block, starts)):
+            total += sums
+            progress((done + 1) / len(starts))
+    return total[:, :count] / len(rows)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sums(
+    strategy: Strategy,
+    together: int,
+    prices: Float[Array, "G L"],
+    which: Int[Array, "G 2"],
+    sigma: Float[Array, "G K"],
+    ante: Float[Array, "A K B"],
+    post: Float[Array, "A K B"],
+    cost_ante: Float[Array, "K B"],
+    quality: Float[Array, "K B"],
+    cost: Float[Array, "K B"],
+    real: Array,
+) -> Float[Array, "G 2 L S"]:
+    """Cost and quality of every level's settings, summed over a few dozen queries each."""
+    size = quality.shape[1]
+    weight = real.astype(jnp.float32)
+    nothing_run = jnp.zeros(quality.shape[::-1], bool)
+
+    def one_level(level: tuple[Array, Array, Array]) -> Float[Array, "2 L S"]:
+        price, (a, p), spread = level
+        # What a model costs once it has run is asked by no strategy.
+        beliefs = Independent(ante[a].T, post[p].T, spread[None], cost_ante.T, cost_ante.T)
+        went = outcomes(strategy, price, beliefs, nothing_run)
+
+        def add(total: tuple[Array, Array], model: tuple[Array, ...]):
+            index, run, quality, cost = model
+            got = jnp.where(went.answer == index, quality, total[1])
+            return (total[0] + jnp.where(run, cost, 0), got), None
+
+        zero = jnp.zeros(went.answer.shape)
+        run = jnp.moveaxis(went.run, -1, 0)
+        both, _ = over_models(add, (zero, zero), run, quality, cost)
+        lanes = (jnp.stack(both) * weight).reshape(2, len(price), -1, min(_LANES, size))
+        return jnp.sum(lanes, axis=-1)
+
+    return jax.lax.map(one_level, (prices, which, sigma), batch_size=together)

@@ -1,0 +1,180 @@
+"""Worlds in kind of the paper's other data, with estimates learned from a part of each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cascjax import worlds
+from cascjax.errors import CascjaxError
+from cascjax.estimators import learned, supplied
+from cascjax.experiments.base import Experiment, Findings, Job
+from cascjax.experiments.cells import Cell, Row
+from cascjax.experiments.table1 import PLAIN, named
+from cascjax.experiments.tables import Entry, Grid, percent, times
+from cascjax.metrics import budgets
+from cascjax.report.pictures import INK
+from cascjax.report.pictures import STRATEGIES as STYLES
+from cascjax.search.frontier import frontier
+from cascjax.table import Table, mean_rows, split_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SETTINGS: dict[str, int] = {"swebench": 5, "code-math": 4, "classification": 3, "open-form": 3}
+"""Kinds of world, and the models of each: as many as the paper has in that setting."""
+
+ESTIMATES = ("learned", "known")
+"""Learned from the half to fit on, and what is to be believed in that world, known exactly."""
+
+LEAST = 200
+"""Queries of a world at least: half of them teach the estimates."""
+
+_QUERIES = 1000
+"""About as many as the paper's data sets have."""
+
+_WEIGHTS = {"cascade-routing": 8.0, "cascading": 3.0, "pandora": 2.0}
+"""How long cells take beside others of 3 models; four times that for one model more."""
+
+
+def world(kind: str, queries: int, seed: int) -> Table:
+    """The first queries of a world, its models in rising mean cost on the half to fit on."""
+    made = worlds.make_world(SETTINGS[kind], seed, kind=kind)
+    table = worlds.sample(made, seed, queries, features=True)
+    fit, _ = split_rows(table, seed)
+    return table.sort_models(mean_rows(table.cost, fit))
+
+
+def _cells(job: Job) -> list[Cell]:
+    queries = job.settings["queries"]
+    if queries < LEAST:
+        raise CascjaxError(
+            f"{queries} queries are too few to learn estimates from: take at least {LEAST}"
+        )
+    return [
+        Cell(
+            f"{kind}-{estimates}-{name}",
+            f"{kind}, {estimates}: {name}",
+            _work(kind, estimates, name, queries, job.seed),
+            _WEIGHTS.get(name, 1.0) * 4.0 ** (SETTINGS[kind] - 3),
+        )
+        for kind in SETTINGS
+        for estimates in ESTIMATES
+        for name in PLAIN
+    ]
+
+
+def _work(
+    kind: str, estimates: str, name: str, queries: int, seed: int
+) -> Callable[[Callable[[float], None]], list[Row]]:
+    def work(progress: Callable[[float], None]) -> list[Row]:
+        table = world(kind, queries, seed)
+        rows = split_rows(table, seed)
+        if estimates == "learned":
+            binary = np.isin(table.quality, (0, 1)).all()
+            taught = learned(
+                replace(table, quality_ante=None, quality_post=None, quality_sigma=None),
+                rows[0], learner="logistic" if binary else "linear", seed=seed,
+            )  # fmt: skip
+            estimator = taught.estimator
+        else:
+            estimator = supplied(table, rows[0])
+        cost, quality = (mean_rows(of, rows[1]) for of in (table.cost, table.quality))
+        work, spent = 5 * len(rows[0]) + len(rows[1]), 0
+
+        def advance(done: int) -> None:
+            nonlocal spent
+            spent += done
+            progress(min(0.95, spent / work))
+
+        drawn = frontier(named(name), table, estimator, *rows, budgets(cost, quality), advance)
+        return [
+            {
+                "setting": kind,
+                "models": table.n_models,
+                "estimates": estimates,
+                "strategy": name,
+                "area": drawn.area,
+                "fit": len(rows[0]),
+                "evaluate": len(rows[1]),
+                "cost": drawn.cost.tolist(),
+                "quality": drawn.quality.tolist(),
+            }
+        ]
+
+    return work
+
+
+def _findings(job: Job, rows: Sequence[Row]) -> Findings:
+    area = {(row["strategy"], row["setting"], row["estimates"]): row["area"] for row in rows}
+    columns = [(kind, estimates) for kind in SETTINGS for estimates in ESTIMATES]
+    best = {c: max(percent(area[(name, *c)]) for name in PLAIN) for c in columns}
+    body = []
+    for name in PLAIN:
+        entries = []
+        for column in columns:
+            text = percent(area[(name, *column)])
+            entries.append(Entry(text, best=text == best[column]))
+        body.append([name, *entries])
+
+    def above(other: str) -> str:
+        ours = {c: area[("cascade-routing", *c)] for c in columns}
+        return str(sum(ours[c] >= area[(other, *c)] for c in columns))
+
+    grid = Grid(
+        "Area in percent, by world and estimates",
+        ["strategy", *(f"{kind} ({SETTINGS[kind]}), {estimates}" for kind, estimates in columns)],
+        body,
+        (
+            f"Synthetic worlds of {rows[0]['fit'] + rows[0]['evaluate']:,} queries, seed"
+            f" {job.seed}, half to fit on; the number of models in brackets. Learned: regressions"
+            " of every run set, of features and signals, fitted on that half. Known: what is to be"
+            " believed there of each model by itself. Nothing published stands beside them: the"
+            " paper's data for these settings are others, so only what beats what is to be"
+            " compared.",
+        ),
+    )
+    lines = [
+        f"Cascade routing is at or above routing in {above('routing')}, thresholding in"
+        f" {above('thresholding')} and cascading in {above('cascading')} of {len(columns)} columns."
+    ]
+    clock = times(
+        [("all", rows, ""), *((k, [r for r in rows if r["setting"] == k], "") for k in SETTINGS)]
+    )
+    return Findings([grid, clock], lines, lambda f: _draw(f, rows), (11.0, 6.5))
+
+
+def _draw(figure: "Figure", rows: Sequence[Row]) -> None:
+    """A panel for each world and kind of estimates."""
+    panels = figure.subplots(len(ESTIMATES), len(SETTINGS), sharey="col", squeeze=False)
+    for i, estimates in enumerate(ESTIMATES):
+        for j, kind in enumerate(SETTINGS):
+            axes = panels[i, j]
+            for row in rows:
+                if (row["setting"], row["estimates"]) != (kind, estimates):
+                    continue
+                color, _, line, marker = STYLES[row["strategy"]]
+                axes.plot(
+                    row["cost"], row["quality"], color=color, linestyle=line, marker=marker,
+                    markersize=3, linewidth=1.3, label=row["strategy"],
+                )  # fmt: skip
+            axes.set_title(f"{kind}, {estimates}", fontsize=11)
+    for axes in panels[-1]:
+        axes.set_xlabel("mean cost")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("mean quality")
+    lines, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="lower center", ncols=len(labels), frameon=False,
+                  labelcolor=INK["ink"][0])  # fmt: skip
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+
+
+SETTINGS_EXPERIMENT = Experiment(
+    "settings",
+    "worlds in kind of the paper's other data, with learned estimates",
+    _cells,
+    _findings,
+    {"queries": _QUERIES},
+    needs_table=False,
+)
