@@ -342,7 +342,7 @@ def random_search(
 def ours(problem: Problem, box: Box) -> tuple[Float[np.ndarray, "P D"], float]:
     """What `searched` finds, as points of the box; and how far from plain corrections go.
 
-    Where a search looks at what it has on the way, the best of those looks and of the plain
+    Where a search takes all its guesses by chance, the best of its looks and of the plain
     parameters is taken for each budget, by an exact simulation of all.
     """
     guesses = searched(problem, 0)
@@ -352,16 +352,12 @@ def ours(problem: Problem, box: Box) -> tuple[Float[np.ndarray, "P D"], float]:
     truths, plain = (problem.quality, problem.cost), box.plain
     if isinstance(problem.strategy, Pandora):
         sigma = np.sqrt(np.mean(np.square(problem.estimator.sigma), axis=0))
-        shifts, spends = [np.zeros(2 * len(sigma))], [(problem.spent, problem.got)]
-        for guess in cast(Sequence[Corrections], guesses):
-            scale, offset = guess.scale[-1], guess.offset[-1]
-            corrected = problem.estimator.corrected(scale, offset)
-            spends.append(query_spends(problem.strategy, problem.family, corrected, *truths))
-            shifts.append(np.concatenate([np.log(scale), offset / sigma]))
-        worth = np.concatenate([worths(problem, *of) for of in spends], axis=1)
-        which, price = np.divmod(worth.argmax(1), len(problem.family))
-        found = np.column_stack([np.stack(shifts)[which], log_price(problem.family[price])])
-        return found, float(np.abs(shifts).max())
+        # Line searches look at exact outcomes, and what they hold is the best they have seen.
+        last = cast(Corrections, guesses[-1])
+        shared = np.concatenate([np.log(last.scale[-1]), last.offset[-1] / sigma])
+        price = cast(np.ndarray, last.log_price)[-1]
+        found = np.column_stack([np.tile(shared, (len(price), 1)), price])
+        return found, float(np.abs(shared).max())
     points = np.stack([plain, *(cast(Steps, guess).theta[-1] for guess in guesses)])
     settings = np.exp(points.reshape(-1, points.shape[-1]))
     spent, got = query_spends(problem.strategy, settings, problem.estimator, *truths)
