@@ -69,7 +69,7 @@ class Seen:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Corrected:
-    """Corrections that all budgets share, and a price for each; of one problem or of G.
+    """Corrections that all budgets share, and a price for each.
 
     Attributes:
         log_scale: `[K]` of sigma.
@@ -77,9 +77,9 @@ class Corrected:
         log_price: `[P]` the price at each budget.
     """
 
-    log_scale: Float[Array, "*G K"]
-    shift: Float[Array, "*G K"]
-    log_price: Float[Array, "*G P"]
+    log_scale: Float[Array, " K"]
+    shift: Float[Array, " K"]
+    log_price: Float[Array, " P"]
 
 
 def deviation(estimator: Independent) -> Float[Array, " K"]:

@@ -565,29 +565,30 @@ def _corrections(problem: Problem, looks: Any) -> list[Corrections]:
         prices.append(_to_line(problem.strategy, problem.family[best]))
         weights.append(np.bincount(rows, minlength=len(problem.fold)) / len(rows))
     none = np.zeros((len(trained), k), np.float32)
-    start = jax.tree.map(jnp.asarray, (none, none, np.array(prices, np.float32)))
+    start = (none, none, np.array(prices, np.float32))
 
-    def advance(state: Corrected, begin: int, end: int) -> Corrected:
-        def of_problem(g: int) -> Corrected:
-            own = jax.tree.map(lambda of: jnp.asarray(of[g]), state)
+    def advance(state: tuple[np.ndarray, ...], begin: int, end: int) -> tuple[np.ndarray, ...]:
+        def of_problem(g: int) -> tuple[np.ndarray, ...]:
+            own = Corrected(*(jnp.asarray(of[g]) for of in state))
             weight = jnp.asarray(weights[g], jnp.float32)
             for width in _WIDTHS[begin:end]:
                 own = improved(seen, weight, multiplier, pull, jnp.float32(width), own)
-            return jax.device_get(own)
+            return jax.device_get((own.log_scale, own.shift, own.log_price))
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             found = list(pool.map(of_problem, range(len(trained))))
-        return jax.tree.map(lambda *of: np.stack(of), *found)
+        log_scale, shift, log_price = (np.stack(of) for of in zip(*found, strict=True))
+        return log_scale, shift, log_price
 
     alike = [Corrections(f"every sigma x {s:g}", np.full(none.shape, s), none) for s in _SCALES]
     return alike + [
         Corrections(
             f"{stop} round{'s' * (stop > 1)} of line searches",
-            scale=np.exp(np.asarray(found.log_scale, np.float64)),
-            offset=found.shift * np.asarray(seen.unit),
-            log_price=np.asarray(found.log_price, np.float64),
+            scale=np.exp(log_scale, dtype=np.float64),
+            offset=shift * np.asarray(seen.unit),
+            log_price=np.asarray(log_price, np.float64),
         )
-        for stop, found in looks(advance, Corrected(*start), _ROUNDS)
+        for stop, (log_scale, shift, log_price) in looks(advance, start, _ROUNDS)
     ]
 
 
