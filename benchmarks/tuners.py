@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -383,12 +383,13 @@ class Score:
     quality_fit: float
     quality_evaluate: float
     seconds: float
+    cpu: float
     trials: int
 
 
 def score(
-    setting: Setting, problem: Problem, at: Sequence[int], points: np.ndarray, seconds: float,
-    trials: int,
+    setting: Setting, problem: Problem, at: Sequence[int], points: np.ndarray,
+    seconds: "Seconds", trials: int,
 ) -> Score:  # fmt: skip
     """Exactly, by one simulation for all tuners.
 
@@ -429,18 +430,29 @@ def score(
     other = got[:, setting.evaluate].mean(1, dtype=np.float64)
     mixed = (1 - fit.gamma) * other[cheap] + fit.gamma * other[dear]
     return Score(
-        float(worth.mean()), float(fit.quality.mean()), float(mixed.mean()), seconds, trials
+        float(worth.mean()), float(fit.quality.mean()), float(mixed.mean()), *seconds, trials
     )
 
 
-def clocked(work: Callable[[], Any], rounds: int) -> tuple[Any, float]:
+class Seconds(NamedTuple):
+    """What something took: by the clock, and of all cores together."""
+
+    wall: float
+    cpu: float
+
+    def times(self, factor: float) -> "Seconds":
+        """As many times as long."""
+        return Seconds(self.wall * factor, self.cpu * factor)
+
+
+def clocked(work: Callable[[], Any], rounds: int) -> tuple[Any, Seconds]:
     """Its result, and the median of its seconds."""
     taken, found = [], None
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         found = work()
-        taken.append(time.perf_counter() - start)
-    return found, float(np.median(taken))
+        taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return found, Seconds(*np.median(taken, axis=0).tolist())
 
 
 def compared(setting: Setting, name: str, n_models: int, noise: str) -> dict[str, Any]:
@@ -464,8 +476,10 @@ def compared(setting: Setting, name: str, n_models: int, noise: str) -> dict[str
         whole()  # compiles
         _, whole_seconds = clocked(whole, 1)
 
-    def scored(points: np.ndarray, seconds: float = 0.0, trials: int = 0) -> dict[str, Any]:
-        return asdict(score(setting, problem, at, points, seconds, trials))
+    def scored(
+        points: np.ndarray, seconds: Seconds | None = None, trials: int = 0
+    ) -> dict[str, Any]:
+        return asdict(score(setting, problem, at, points, seconds or Seconds(0, 0), trials))
 
     some, share = list(at), len(problem.budgets) / len(at)
     rows = {"plain": scored(box.plain[some]), "ours": scored(found[some], seconds)}
@@ -478,19 +492,21 @@ def compared(setting: Setting, name: str, n_models: int, noise: str) -> dict[str
             ]),
             1,
         )  # fmt: skip
-        rows[tuner] = scored(points, taken * share, TRIALS)
+        rows[tuner] = scored(points, taken.times(share), TRIALS)
     random = functools.partial(random_search, box, problem.multiplier, at, 0)
     random(8, np.inf)  # compiles
     (points, _), taken = clocked(lambda: random(TRIALS, np.inf), 1)
-    rows["random"] = scored(points, taken * share, TRIALS)
-    (points, trials), taken = clocked(lambda: random(1 << 30, seconds / share), 1)
-    rows["random, our time"] = scored(points, taken * share, trials)
+    rows["random"] = scored(points, taken.times(share), TRIALS)
+    (points, trials), taken = clocked(lambda: random(1 << 30, seconds.wall / share), 1)
+    rows["random, our time"] = scored(points, taken.times(share), trials)
     evaluations = [box.plain[some[0]]] * 20
     _, trial = clocked(lambda: [box.one(point) for point in evaluations], ROUNDS)
     return {
         "strategy": name, "models": n_models, "noise": noise, "budgets": len(at),
-        "set_up": set_up, "searched": alone, "tune": whole_seconds, 
-        "largest_correction": largest, "trial": trial / len(evaluations), "tuners": rows,
+        "set_up": set_up.wall, "searched": alone.wall,
+        "tune": whole_seconds and whole_seconds.wall,
+        "tune_cpu": whole_seconds and whole_seconds.cpu, 
+        "largest_correction": largest, "trial": trial.wall / len(evaluations), "tuners": rows,
         "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0],
     }  # fmt: skip
 
@@ -603,8 +619,9 @@ def as_good(row: dict[str, Any], peer: str, value: str) -> bool:
 
 
 def ratio_of(row: dict[str, Any], peer: str) -> float:
-    """A peer's seconds over ours."""
-    return row["tuners"][peer]["seconds"] / row["tuners"]["ours"]["seconds"]
+    """A peer's seconds over ours: of the cores where they were taken, else by the clock."""
+    of = "cpu" if "cpu" in row["tuners"]["ours"] else "seconds"
+    return row["tuners"][peer][of] / row["tuners"]["ours"][of]
 
 
 def qualities(rows: list[dict[str, Any]], value: str) -> str:

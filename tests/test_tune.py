@@ -299,10 +299,11 @@ def test_a_round_of_line_searches_is_that_of_simulating_every_place(width: float
     log_scale = log_scale + 0.7 * places[np.argmax(tried)]
     tried = [worth(log_scale, shift, log_price + 1.5 * place) for place in places]
     log_price = log_price + 1.5 * places[np.argmax(tried, axis=0)]
+    after = -np.inf
     for i in range(3):
         one, best = np.eye(3)[i], (-np.inf, log_scale, shift)
-        for moved in [(log_scale, shift + place * one) for place in places] + [
-            (log_scale + place * one, shift) for place in places[1:]
+        for moved in [(log_scale + place * one, shift) for place in places] + [
+            (log_scale, shift + place * one) for place in places[1:]
         ]:
             apart = moved[0] - moved[0].mean()
             score = worth(*moved, log_price).mean() - pull * (apart**2 + moved[1] ** 2).sum()
@@ -941,9 +942,7 @@ def test_tuned_pandora_is_no_worse_than_cascade_routing(
     at = setting(shared_data, n_models, noise)
     tuned, routed = at.tuned(Pandora()), at.plain(CascadeRouting())
     print(f"{n_models} {noise}: tuned pandora {tuned:.4f}, cascade-routing {routed:.4f}")
-    # Above it in eight of nine. With 11 models at medium noise cross-validation sees no gain, and
-    # plain pandora lies 0.0005 below, where the interval of the difference is ten times as wide.
-    assert tuned >= routed - (0.001 if (n_models, noise) == (11, "medium") else 0)
+    assert tuned >= routed
 
 
 @pytest.mark.slow

@@ -140,16 +140,20 @@ def improved(
     def along_model(i: Array, carry: tuple[Corrected, Array]) -> tuple[Corrected, Array]:
         state, z = carry
         own = jax.tree.map(lambda of: of[i], seen)
-        # Its offset or its scale: as many places along either, and where it stands first.
-        moves = jnp.concatenate([places, 0 * places[1:]])
-        shift, log_scale = state.shift[i] + moves, state.log_scale[i] + jnp.roll(moves, _SIDES)
+        # Its scale or its offset: as many places along either, and where it stands first.
+        still = jnp.zeros(_SIDES)
+        log_scale = state.log_scale[i] + jnp.concatenate([places, still])
+        shift = state.shift[i] + jnp.concatenate([0 * places, places[1:]])
         others = jnp.arange(len(z[0]))[:, None] != i
 
         def of_budget(budget: tuple[Array, ...]) -> tuple[Array, Array]:
             log_price, multiplier, z = budget
+            # An offset moves z by as much, for next to nothing.
+            moved = z[i] + places[1:, None] * own.unit
+            scaled = _indices(own, log_scale[: len(places)], state.shift[i], log_price)
+            own_z = jnp.concatenate([scaled, moved])
             z = jnp.where(others, z, -jnp.inf)
             top, got = _best(z, seen)
-            own_z = _indices(own, log_scale, shift, log_price)
             top, got, own_z, z = materialize((top, got, own_z, z))
             runs = own_z >= top
             wins = runs & (own.post > top)
@@ -171,24 +175,19 @@ def improved(
         )
 
     state = along_prices(along_scales(state))
-    z = jax.lax.map(lambda log_price: _all_indices(seen, state, log_price), state.log_price)
+    z = jax.lax.map(
+        lambda log_price: _indices(seen, state.log_scale, state.shift, log_price), state.log_price
+    )
     return jax.lax.fori_loop(0, len(seen.ante), along_model, (state, z))[0]
 
 
 def _indices(
     seen: Seen, log_scale: Float[Array, "*#L"], shift: Float[Array, "*#L"], log_price: Array
 ) -> Float[Array, "*L n"]:
-    """Reservation values of one model."""
+    """Reservation values of one model, or of all."""
     mean = seen.ante + (shift * seen.unit)[..., None]
     sigma = jnp.exp(log_scale)[..., None] * seen.sigma
     return reservation_value(mean, sigma, jnp.exp(log_price)[..., None] * seen.believed)
-
-
-def _all_indices(seen: Seen, state: Corrected, log_price: Array) -> Float[Array, "K n"]:
-    """Reservation values of all models."""
-    mean = seen.ante + (state.shift * seen.unit)[:, None]
-    sigma = jnp.exp(state.log_scale)[:, None] * seen.sigma
-    return reservation_value(mean, sigma, jnp.exp(log_price) * seen.believed)
 
 
 def _worth(
@@ -196,11 +195,8 @@ def _worth(
     shift: Float[Array, " K"], log_price: Float[Array, "#L"], multiplier: Array,
 ) -> Float[Array, " L"]:  # fmt: skip
     """Of every scale or price, all models' indices found anew."""
-    z = jnp.stack([
-        _indices(jax.tree.map(lambda of, j=j: of[j], seen), log_scale[:, j], shift[j], log_price)
-        for j in range(len(seen.ante))
-    ])  # fmt: skip
-    z = materialize(z)
+    each = jax.tree.map(lambda of: of[:, None], seen)
+    z = materialize(_indices(each, log_scale.T, shift[:, None], log_price))
     top, got = materialize(_best(z, seen))
     return materialize(got - multiplier * _spent(z, top, seen)) @ weight
 
