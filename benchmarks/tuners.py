@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -342,7 +342,7 @@ def random_search(
 def ours(problem: Problem, box: Box) -> tuple[Float[np.ndarray, "P D"], float]:
     """What `searched` finds, as points of the box; and how far from plain corrections go.
 
-    Where a search looks at what it has on the way, the best of those looks and of the plain
+    Where a search takes all its guesses by chance, the best of its looks and of the plain
     parameters is taken for each budget, by an exact simulation of all.
     """
     guesses = searched(problem, 0)
@@ -352,16 +352,12 @@ def ours(problem: Problem, box: Box) -> tuple[Float[np.ndarray, "P D"], float]:
     truths, plain = (problem.quality, problem.cost), box.plain
     if isinstance(problem.strategy, Pandora):
         sigma = np.sqrt(np.mean(np.square(problem.estimator.sigma), axis=0))
-        shifts, spends = [np.zeros(2 * len(sigma))], [(problem.spent, problem.got)]
-        for guess in cast(Sequence[Corrections], guesses):
-            scale, offset = guess.scale[-1], guess.offset[-1]
-            corrected = problem.estimator.corrected(scale, offset)
-            spends.append(query_spends(problem.strategy, problem.family, corrected, *truths))
-            shifts.append(np.concatenate([np.log(scale), offset / sigma]))
-        worth = np.concatenate([worths(problem, *of) for of in spends], axis=1)
-        which, price = np.divmod(worth.argmax(1), len(problem.family))
-        found = np.column_stack([np.stack(shifts)[which], log_price(problem.family[price])])
-        return found, float(np.abs(shifts).max())
+        # Line searches look at exact outcomes, and what they hold is the best they have seen.
+        last = cast(Corrections, guesses[-1])
+        shared = np.concatenate([np.log(last.scale[-1]), last.offset[-1] / sigma])
+        price = cast(np.ndarray, last.log_price)[-1]
+        found = np.column_stack([np.tile(shared, (len(price), 1)), price])
+        return found, float(np.abs(shared).max())
     points = np.stack([plain, *(cast(Steps, guess).theta[-1] for guess in guesses)])
     settings = np.exp(points.reshape(-1, points.shape[-1]))
     spent, got = query_spends(problem.strategy, settings, problem.estimator, *truths)
@@ -387,12 +383,13 @@ class Score:
     quality_fit: float
     quality_evaluate: float
     seconds: float
+    cpu: float
     trials: int
 
 
 def score(
-    setting: Setting, problem: Problem, at: Sequence[int], points: np.ndarray, seconds: float,
-    trials: int,
+    setting: Setting, problem: Problem, at: Sequence[int], points: np.ndarray,
+    seconds: "Seconds", trials: int,
 ) -> Score:  # fmt: skip
     """Exactly, by one simulation for all tuners.
 
@@ -433,18 +430,29 @@ def score(
     other = got[:, setting.evaluate].mean(1, dtype=np.float64)
     mixed = (1 - fit.gamma) * other[cheap] + fit.gamma * other[dear]
     return Score(
-        float(worth.mean()), float(fit.quality.mean()), float(mixed.mean()), seconds, trials
+        float(worth.mean()), float(fit.quality.mean()), float(mixed.mean()), *seconds, trials
     )
 
 
-def clocked(work: Callable[[], Any], rounds: int) -> tuple[Any, float]:
+class Seconds(NamedTuple):
+    """What something took: by the clock, and of all cores together."""
+
+    wall: float
+    cpu: float
+
+    def times(self, factor: float) -> "Seconds":
+        """As many times as long."""
+        return Seconds(self.wall * factor, self.cpu * factor)
+
+
+def clocked(work: Callable[[], Any], rounds: int) -> tuple[Any, Seconds]:
     """Its result, and the median of its seconds."""
     taken, found = [], None
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         found = work()
-        taken.append(time.perf_counter() - start)
-    return found, float(np.median(taken))
+        taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return found, Seconds(*np.median(taken, axis=0).tolist())
 
 
 def compared(setting: Setting, name: str, n_models: int, noise: str) -> dict[str, Any]:
@@ -462,14 +470,16 @@ def compared(setting: Setting, name: str, n_models: int, noise: str) -> dict[str
     whole = functools.partial(
         tune, strategy(name), setting.table, setting.estimator, setting.budgets, rows=setting.fit
     )
-    # A minute each, where cascade routing has 11 models: once, at one level of noise.
+    # A minute, where cascade routing has 11 models: at one level of noise.
     whole_seconds = None
     if not dear or noise == "medium":
         whole()  # compiles
-        _, whole_seconds = clocked(whole, 1 if dear else ROUNDS)
+        _, whole_seconds = clocked(whole, 1)
 
-    def scored(points: np.ndarray, seconds: float = 0.0, trials: int = 0) -> dict[str, Any]:
-        return asdict(score(setting, problem, at, points, seconds, trials))
+    def scored(
+        points: np.ndarray, seconds: Seconds | None = None, trials: int = 0
+    ) -> dict[str, Any]:
+        return asdict(score(setting, problem, at, points, seconds or Seconds(0, 0), trials))
 
     some, share = list(at), len(problem.budgets) / len(at)
     rows = {"plain": scored(box.plain[some]), "ours": scored(found[some], seconds)}
@@ -482,19 +492,22 @@ def compared(setting: Setting, name: str, n_models: int, noise: str) -> dict[str
             ]),
             1,
         )  # fmt: skip
-        rows[tuner] = scored(points, taken * share, TRIALS)
+        rows[tuner] = scored(points, taken.times(share), TRIALS)
     random = functools.partial(random_search, box, problem.multiplier, at, 0)
     random(8, np.inf)  # compiles
     (points, _), taken = clocked(lambda: random(TRIALS, np.inf), 1)
-    rows["random"] = scored(points, taken * share, TRIALS)
-    (points, trials), taken = clocked(lambda: random(1 << 30, seconds / share), 1)
-    rows["random, our time"] = scored(points, taken * share, trials)
+    rows["random"] = scored(points, taken.times(share), TRIALS)
+    (points, trials), taken = clocked(lambda: random(1 << 30, seconds.wall / share), 1)
+    rows["random, our time"] = scored(points, taken.times(share), trials)
     evaluations = [box.plain[some[0]]] * 20
     _, trial = clocked(lambda: [box.one(point) for point in evaluations], ROUNDS)
     return {
         "strategy": name, "models": n_models, "noise": noise, "budgets": len(at),
-        "set_up": set_up, "searched": alone, "tune": whole_seconds, 
-        "largest_correction": largest, "trial": trial / len(evaluations), "tuners": rows,
+        "set_up": set_up.wall, "searched": alone.wall,
+        "tune": whole_seconds and whole_seconds.wall,
+        "tune_cpu": whole_seconds and whole_seconds.cpu, 
+        "largest_correction": largest, "trial": trial.wall / len(evaluations), "tuners": rows,
+        "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0],
     }  # fmt: skip
 
 
@@ -572,6 +585,11 @@ def facts(device: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def setting_of(row: dict[str, Any]) -> tuple[str, int, str]:
+    """What tells a row from others."""
+    return row["strategy"], row["models"], row["noise"]
+
+
 def reached(rows: list[dict[str, Any]], peer: str) -> str:
     """In how many settings ours is as good as a peer, and in a hundredth of its time."""
     head = ["strategy", "settings", "worth as high", "quality, fit", "quality, evaluate",
@@ -601,8 +619,9 @@ def as_good(row: dict[str, Any], peer: str, value: str) -> bool:
 
 
 def ratio_of(row: dict[str, Any], peer: str) -> float:
-    """A peer's seconds over ours."""
-    return row["tuners"][peer]["seconds"] / row["tuners"]["ours"]["seconds"]
+    """A peer's seconds over ours: of the cores where they were taken, else by the clock."""
+    of = "cpu" if "cpu" in row["tuners"]["ours"] else "seconds"
+    return row["tuners"][peer][of] / row["tuners"]["ours"][of]
 
 
 def qualities(rows: list[dict[str, Any]], value: str) -> str:
@@ -696,6 +715,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = HERE / "measured" / "tuning"
             folder.mkdir(parents=True, exist_ok=True)
             file = asked.json or folder / f"{asked.device.replace(' ', '-')}.json"
+            # What was measured anew stands in the place of what was; the rest stays.
+            new = {setting_of(row): row for row in rows}
+            if file.exists():
+                kept = {setting_of(row): row for row in json.loads(file.read_text())["rows"]}
+                rows = list((kept | new).values())
             file.write_text(json.dumps(facts(asked.device, rows), indent=1) + "\n")
         if not asked.json:
             write_page()

@@ -24,6 +24,7 @@ from cascjax.estimators import Independent
 from cascjax.io import from_arrow
 from cascjax.metrics import area
 from cascjax.metrics import budgets as default_budgets
+from cascjax.search import corrections
 from cascjax.search import tune as tuning
 from cascjax.search.budget import Fit, fit_budgets
 from cascjax.search.journal import Journal
@@ -263,6 +264,93 @@ def test_no_fold_sees_the_queries_that_it_is_judged_on(kind: Strategy) -> None:
     np.testing.assert_allclose(found[1], other[1], rtol=1e-3, atol=1e-5)  # but for Adam's rounding
     for seen in (0, 2, 5):
         assert np.abs(found[seen] - other[seen]).max() > 0.01
+
+
+# Pandora's corrections, against every query's outcome simulated anew.
+
+
+@pytest.mark.parametrize("width", [1.0, 0.4])
+def test_a_round_of_line_searches_is_that_of_simulating_every_place(width: float) -> None:
+    n, pull = 40, 0.01
+    table, estimator = calibrated(n, 3, 11, judged=0.3, sigma=2.0, offset=0.2)
+    weight = np.where(np.arange(n) % 5 < 4, 1 / 32, 0)  # a fold is left out
+    multiplier, log_price = np.array([0.5, 2.0]), np.log([0.4, 3.0])
+    seen = corrections.Seen.of(estimator, table.quality, table.cost)
+    unit = np.sqrt(np.mean(np.square(np.asarray(estimator.sigma, np.float64)), axis=0))
+    assert np.asarray(seen.unit) == pytest.approx(unit, rel=1e-6)
+
+    def worth(log_scale: np.ndarray, shift: np.ndarray, log_price: np.ndarray) -> np.ndarray:
+        believed = estimator.corrected(np.exp(log_scale), shift * unit)
+        spent, got = each_query(Pandora(), np.exp(log_price), (table, believed))
+        return (got - multiplier[:, None] * spent) @ weight
+
+    places = width * np.array([0, -1, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1])
+    log_scale, shift = np.array([0.2, -0.1, 0.0]), np.array([0.0, 0.1, -0.2])
+    before = worth(log_scale, shift, log_price).mean() - pull * (
+        ((log_scale - log_scale.mean()) ** 2).sum() + (shift**2).sum()
+    )
+    start = (log_scale, shift, log_price)
+    found = corrections.improved(
+        seen, *(jnp.asarray(of, jnp.float32) for of in (weight, multiplier, pull, width)),
+        corrections.Corrected(*(jnp.asarray(of, jnp.float32) for of in start)),
+    )  # fmt: skip
+
+    tried = [worth(log_scale + 0.7 * place, shift, log_price).mean() for place in places]
+    log_scale = log_scale + 0.7 * places[np.argmax(tried)]
+    tried = [worth(log_scale, shift, log_price + 1.5 * place) for place in places]
+    log_price = log_price + 1.5 * places[np.argmax(tried, axis=0)]
+    after = -np.inf
+    for i in range(3):
+        one, best = np.eye(3)[i], (-np.inf, log_scale, shift)
+        for moved in [(log_scale + place * one, shift) for place in places] + [
+            (log_scale, shift + place * one) for place in places[1:]
+        ]:
+            apart = moved[0] - moved[0].mean()
+            score = worth(*moved, log_price).mean() - pull * (apart**2 + moved[1] ** 2).sum()
+            if score > best[0] + 1e-9:
+                best = (score, *moved)
+        after, log_scale, shift = best
+    for of, by_hand in zip(
+        (found.log_scale, found.shift, found.log_price), (log_scale, shift, log_price), strict=True
+    ):
+        np.testing.assert_allclose(of, by_hand, atol=1e-5)  # float32
+    assert after > before + 0.01
+
+
+def test_rounds_never_lower_the_worth_that_is_simulated() -> None:
+    table, estimator = HARD
+    problem = Problem.of(Pandora(), table, estimator, BUDGETS, rows=np.arange(N), folds=5)
+    guesses = searched(problem)
+    assert [guess.name for guess in guesses[-3:]] == [
+        "1 round of line searches", "2 rounds of line searches", "4 rounds of line searches"
+    ]  # fmt: skip
+    for g, rows in enumerate(problem.trained_on()):
+        plain = problem.got[:, rows].mean(1) - problem.multiplier[:, None] * (
+            problem.spent[:, rows].mean(1)
+        )
+        last = plain.max(1).mean()
+        for guess in guesses[-3:]:
+            scale, offset, log_price = (
+                vars(guess)[of][g] for of in ("scale", "offset", "log_price")
+            )
+            spent, got = each_query(
+                Pandora(), np.exp(log_price), (table, estimator.corrected(scale, offset))
+            )
+            of = got[:, rows].mean(1) - problem.multiplier * spent[:, rows].mean(1)
+            # But for the pull: an offset of 1 costs a thousandth of the spread of quality.
+            assert of.mean() > last - 0.003
+            last = of.mean()
+        assert last > plain.max(1).mean() + 0.01
+
+
+def test_scales_that_all_sigmas_share_are_candidates() -> None:
+    table, estimator = HARD
+    problem = Problem.of(Pandora(), table, estimator, BUDGETS, rows=np.arange(N), folds=5)
+    alike = [guess for guess in searched(problem) if guess.name.startswith("every sigma")]
+    assert [np.unique(vars(guess)["scale"]).tolist() for guess in alike] == [
+        [scale] for scale in tuning._SCALES
+    ]
+    assert not any(vars(guess)["offset"].any() for guess in alike)
 
 
 # Evolution.
@@ -547,7 +635,7 @@ def test_the_unit_of_cost_does_not_matter(kind: Strategy, unit: float) -> None:
         ),
         BUDGETS * unit,
     )
-    # Float32 noise, and 80 steps of Adam that carry it on.
+    # Float32 noise, and steps of Adam that carry it on.
     assert_alike(hard(kind), other, 1e-3, float(scaled))
 
 
@@ -586,7 +674,7 @@ def test_a_multiplier_is_the_slope_of_the_frontier() -> None:
 
 # What survives an interrupt.
 
-SEARCHES = [pytest.param(Pandora(), (5, 10, 20, 40, 80), id="pandora"),
+SEARCHES = [pytest.param(Pandora(), tuning._ROUNDS, id="pandora"),
             pytest.param(ROUTER, (5, 10, 20), id="cascade-routing")]  # fmt: skip
 
 
@@ -626,7 +714,9 @@ def test_an_interrupted_search_goes_on_to_the_same_end(
 
 @pytest.mark.parametrize(("kind", "stops"), SEARCHES)
 def test_the_best_so_far_is_kept(kind: Strategy, stops: tuple[int, ...], tmp_path: Path) -> None:
-    for count, at in enumerate(stops[:-1], 1):
+    # Scales that all sigmas share are not searched for.
+    still = 1 + (len(tuning._SCALES) if kind == Pandora() else 0)
+    for count, at in enumerate(stops[:-1], still):
         path = tmp_path / f"{at}.npz"
         interrupted(kind, path, at)
         before = path.read_bytes()
@@ -636,8 +726,7 @@ def test_the_best_so_far_is_kept(kind: Strategy, stops: tuple[int, ...], tmp_pat
         assert found.chosen == int(np.argmax(gains))
         assert path.read_bytes() == before
     empty = tune(kind, *HARD, BUDGETS, journal=Journal(tmp_path / "none"), descend=False)
-    assert [c.name for c in empty.candidates] == ["plain"]
-    assert not empty.replaces
+    assert empty.candidates == hard(kind).candidates[:still]
     assert not (tmp_path / "none").exists()
 
 
@@ -646,7 +735,7 @@ def test_a_finished_search_is_not_run_again(
 ) -> None:
     path = tmp_path / "journal"
     first = tune(Pandora(), *HARD, BUDGETS, journal=Journal(path))
-    monkeypatch.setattr(tuning, "_advance", None)
+    monkeypatch.setattr(tuning, "improved", None)
     assert_alike(first, tune(Pandora(), *HARD, BUDGETS, journal=Journal(path)), 0)
     Journal(path).remove()
     assert not path.exists()
@@ -676,7 +765,7 @@ def test_a_journal_of_another_search_is_refused(
     other: Callable[[World], World], more: dict, tmp_path: Path
 ) -> None:
     path = tmp_path / "journal"
-    interrupted(Pandora(), path, 5)
+    interrupted(Pandora(), path, 1)
     before = path.read_bytes()
     arguments = {"strategy": Pandora(), "budgets": BUDGETS, **more}
     table, estimator = other(HARD)
@@ -717,7 +806,7 @@ def test_a_damaged_journal_is_refused_in_one_line(
     damage: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
     path = tmp_path / "journal"
-    interrupted(Pandora(), path, 5)
+    interrupted(Pandora(), path, 1)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(CascjaxError, match="damaged") as caught:
         tune(Pandora(), *HARD, BUDGETS, journal=Journal(path))
@@ -739,7 +828,7 @@ def test_another_file_in_its_place_is_refused(tmp_path: Path) -> None:
 
 def test_a_journal_is_whole_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "journal"
-    interrupted(Pandora(), path, 5)
+    interrupted(Pandora(), path, 1)
     before, whole = path.read_bytes(), np.savez
 
     def breaks(file, **arrays) -> None:
@@ -853,9 +942,7 @@ def test_tuned_pandora_is_no_worse_than_cascade_routing(
     at = setting(shared_data, n_models, noise)
     tuned, routed = at.tuned(Pandora()), at.plain(CascadeRouting())
     print(f"{n_models} {noise}: tuned pandora {tuned:.4f}, cascade-routing {routed:.4f}")
-    # Above it in eight of nine. With 11 models at medium noise cross-validation sees no gain, and
-    # plain pandora lies 0.0005 below, where the interval of the difference is ten times as wide.
-    assert tuned >= routed - (0.001 if (n_models, noise) == (11, "medium") else 0)
+    assert tuned >= routed
 
 
 @pytest.mark.slow

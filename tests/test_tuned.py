@@ -22,6 +22,7 @@ from cascjax.metrics import area
 from cascjax.search import tuned as job
 from cascjax.search.frontier import frontier
 from cascjax.search.journal import Journal
+from cascjax.search.tune import _SCALES
 from cascjax.simulate import query_spends
 from cascjax.strategies import Pandora, Thresholding
 from cascjax.table import Table, mean_rows, split_rows
@@ -268,26 +269,26 @@ def test_an_interrupt_keeps_the_best_so_far_and_goes_on(
     def interrupted(self: Journal, step: int, state: object) -> None:
         save(self, step, state)
         saved.append(step)
-        if step == 20:
+        if step == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Journal, "save", interrupted)
     result = tuned(world, out)
     assert result.exit_code == 130, result.output
-    assert "interrupted; the best after 20 steps is written" in result.output
+    assert "interrupted; the best after 2 steps is written" in result.output
     assert (out / "journal.npz").exists()
     assert len(list(out.glob("policy-*.json"))) == 4
     kept = json.loads((out / "summary.json").read_text())["tuned"]["candidates"]
     assert [c["name"] for c in kept] == [
         "plain",
-        "5 gradient steps",
-        "10 gradient steps",
-        "20 gradient steps",
+        *(f"every sigma x {scale:g}" for scale in _SCALES),
+        "1 round of line searches",
+        "2 rounds of line searches",
     ]
 
     monkeypatch.setattr(Journal, "save", save)
     assert tuned(world, out).exit_code == 0
-    assert saved == [5, 10, 20]
+    assert saved == [1, 2]
     assert not (out / "journal.npz").exists()
     for name in sorted(os.listdir(whole)):
         if name.endswith((".parquet", ".json")) and name != "summary.json":

@@ -4,9 +4,10 @@ At the optimum of a budget B a strategy maximises quality - mu cost, where mu, t
 the budget, is the slope of its frontier there. So each budget is tuned at its mu, all budgets as
 one batch, in whichever way a strategy allows:
 
-- pandora, whose outcome is smooth once its maxima are softened, by gradients (Adam) as the
-  temperature falls: a scale on every model's sigma and an offset on its quality, the same for all
-  budgets, pulled towards none;
+- pandora, where moving one model's z leaves the others' as they are, by line searches on the exact
+  outcome: a scale on every model's sigma and an offset on its quality, the same for all budgets.
+  Beside them stand a few scales that all sigmas share: estimates of several models err together,
+  so that another answer tells less than independent sigmas say;
 - thresholding and cascading, where a query goes on after step s while theta_s is below a limit
   of its own, by exact line searches along one step after the other: sort the limits, add up
   what going on is worth, and take the best of all thresholds there are;
@@ -19,8 +20,10 @@ plain parameters only where it does better on the queries that the fold left out
 
 import functools
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias, cast
 
@@ -34,6 +37,7 @@ from cascjax import __version__
 from cascjax.errors import CascjaxError, too_few
 from cascjax.estimators import Independent
 from cascjax.search.budget import SETTINGS, Fit, fit_budgets, fit_settings, mix
+from cascjax.search.corrections import Corrected, Seen, improved
 from cascjax.search.journal import Journal
 from cascjax.simulate import outcomes, query_spends
 from cascjax.strategies import InOrder, Mixing, Pandora, Routing, Strategy
@@ -49,7 +53,7 @@ _MULTIPLIERS = 32
 """Budgets at most that are tuned at; others are met by mixing their neighbours."""
 
 _FEW = 8
-"""The same where each is dear to simulate."""
+"""The same where each is dear to simulate, or all share what is tuned."""
 
 _FOLDS, _FEW_FOLDS = 20, 5
 """Parts of a cross-validation, by default."""
@@ -57,11 +61,17 @@ _FOLDS, _FEW_FOLDS = 20, 5
 _RATE = 0.05
 """Of Adam, falling to 0 along a cosine; parameters are logarithms, or in units of sigma."""
 
-_PULL = 1e-2
-"""Weight of the squared corrections, in standard deviations of quality."""
+_SCALES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.2, 1.5)
+"""Of all sigmas alike, each a candidate."""
 
-_HOT, _COLD = 0.3, 0.02
-"""First and last temperature, in standard deviations of the quality estimates."""
+_WIDTHS = (1.0, 0.4, 0.15, 0.06)
+"""How far each round of pandora's line searches looks."""
+
+_ROUNDS = (1, 2, 4)
+"""Rounds after which what is found is a candidate."""
+
+_PULL = 1e-3
+"""Weight of the squared corrections, in standard deviations of quality."""
 
 _SPREAD = 0.2
 """Standard deviation of what an evolution strategy tries, in the logarithm of the price."""
@@ -257,12 +267,12 @@ def searched(
     """What the search that suits the strategy finds, from little done to all of it; see `tune`."""
     if journal is not None:
         journal.open(problem.fingerprint(seed))
-    search = functools.partial(_descended, journal=journal, descend=descend, progress=progress)
-    if isinstance(problem.strategy, Pandora):
-        return _corrections(problem, search, seed)
     if isinstance(problem.strategy, InOrder):
         return _line_searches(problem)
-    return _evolved(problem, search, seed)
+    looks = functools.partial(_looks, journal=journal, descend=descend, progress=progress)
+    if isinstance(problem.strategy, Pandora):
+        return _corrections(problem, looks)
+    return _evolved(problem, looks, seed)
 
 
 def _is_dear(strategy: Strategy) -> bool:
@@ -324,7 +334,8 @@ class Problem:
         strategy = strategy.sized_for(beliefs)
         in_order = isinstance(strategy, InOrder)
         budgets = np.unique(budgets)
-        most = _FEW if _is_dear(strategy) else _MULTIPLIERS
+        few = _is_dear(strategy) or isinstance(strategy, Pandora)
+        most = _FEW if few else _MULTIPLIERS
         if len(budgets) > most:
             budgets = budgets[np.linspace(0, len(budgets) - 1, most).round().astype(int)]
         single = mean_rows(part.cost)
@@ -355,6 +366,10 @@ class Problem:
     def trained_on(self) -> list[Int[np.ndarray, " m"]]:
         """The queries of each problem: all but those of a fold, and at last all."""
         return _trained_on(self.fold, self.folds)
+
+    def unit(self) -> np.float32:
+        """What worth is measured in: the standard deviation of quality."""
+        return np.float32(self.quality.std() or 1)
 
     def fingerprint(self, seed: int) -> str:
         """What a search on this problem can be told by."""
@@ -396,11 +411,13 @@ class Corrections:
         name: how they were made.
         scale: `[G, K]` of sigma.
         offset: `[G, K]` of quality before a model has run.
+        log_price: `[G, P]` the best price found with them at each multiplier, where one was.
     """
 
     name: str
     scale: Float[np.ndarray, "G K"]
     offset: Float[np.ndarray, "G K"]
+    log_price: Float[np.ndarray, "G P"] | None = None
     pooled: ClassVar[bool] = False
 
 
@@ -432,9 +449,13 @@ def _spends(
     if isinstance(guess, Plain):
         yield from ((problem.spent, problem.got) for _ in folds)
     elif isinstance(guess, Corrections):
+        both, last = (problem.spent, problem.got), None
         for f in folds:
-            estimator = problem.estimator.corrected(guess.scale[f], guess.offset[f])
-            yield query_spends(problem.strategy, problem.family, estimator, *truths)
+            now = np.stack([guess.scale[f], guess.offset[f]])
+            if last is None or not np.array_equal(now, last):
+                estimator = problem.estimator.corrected(*now)
+                both, last = query_spends(problem.strategy, problem.family, estimator, *truths), now
+            yield both
     else:
         # All at once: what a strategy tabulates of a query serves any number of settings.
         settings = np.concatenate([problem.settings(guess.theta[f]) for f in folds])
@@ -491,7 +512,87 @@ def _from_line(strategy: Strategy, theta: Float[np.ndarray, "P J"]) -> Float[np.
     return np.exp(theta)
 
 
-# Gradients, exact or by evolution.
+def _looks(
+    advance: Callable[[Any, int, int], Any],
+    state: Any,
+    stops: Sequence[int],
+    *,
+    journal: Journal | None,
+    descend: bool,
+    progress: Callable[[int, int], None],
+) -> Iterator[tuple[int, Any]]:
+    """What a search holds after so many steps.
+
+    Args:
+        advance: from a state, the steps done and the steps wanted to the state there.
+        state: where to start.
+        stops: steps after which to look, rising; the last is the end.
+        journal: keeps every look, and gives back those of an earlier search.
+        descend: whether to go on where the journal ends.
+        progress: see `tune`.
+    """
+    done = 0
+    for stop in stops:
+        kept = None if journal is None else journal.load(stop, state)
+        if kept is not None:
+            state = kept
+        elif not descend:
+            return
+        else:
+            state = jax.block_until_ready(advance(state, done, stop))
+            if journal is not None:
+                journal.save(stop, state)
+        done = stop
+        progress(stop, stops[-1])
+        yield stop, jax.tree.map(np.asarray, state)
+
+
+# Pandora's corrections.
+
+
+def _corrections(problem: Problem, looks: Any) -> list[Corrections]:
+    """Sigma and quality corrected: a few scales for all models, then lines model by model."""
+    k, trained = problem.quality.shape[1], problem.trained_on()
+    seen = Seen.of(problem.estimator, problem.quality, problem.cost)
+    multiplier = jnp.asarray(problem.multiplier, jnp.float32)
+    pull = jnp.float32(_PULL * problem.unit())
+    weights, prices = [], []
+    for rows in trained:
+        cost, quality = (
+            of[:, rows].mean(1, dtype=np.float64) for of in (problem.spent, problem.got)
+        )
+        best = (quality - problem.multiplier[:, None] * cost).argmax(1)
+        prices.append(_to_line(problem.strategy, problem.family[best]))
+        weights.append(np.bincount(rows, minlength=len(problem.fold)) / len(rows))
+    none = np.zeros((len(trained), k), np.float32)
+    start = (none, none, np.array(prices, np.float32))
+
+    def advance(state: tuple[np.ndarray, ...], begin: int, end: int) -> tuple[np.ndarray, ...]:
+        def of_problem(g: int) -> tuple[np.ndarray, ...]:
+            own = Corrected(*(jnp.asarray(of[g]) for of in state))
+            weight = jnp.asarray(weights[g], jnp.float32)
+            for width in _WIDTHS[begin:end]:
+                own = improved(seen, weight, multiplier, pull, jnp.float32(width), own)
+            return jax.device_get((own.log_scale, own.shift, own.log_price))
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            found = list(pool.map(of_problem, range(len(trained))))
+        log_scale, shift, log_price = (np.stack(of) for of in zip(*found, strict=True))
+        return log_scale, shift, log_price
+
+    alike = [Corrections(f"every sigma x {s:g}", np.full(none.shape, s), none) for s in _SCALES]
+    return alike + [
+        Corrections(
+            f"{stop} round{'s' * (stop > 1)} of line searches",
+            scale=np.exp(log_scale, dtype=np.float64),
+            offset=shift * np.asarray(seen.unit),
+            log_price=np.asarray(log_price, np.float64),
+        )
+        for stop, (log_scale, shift, log_price) in looks(advance, start, _ROUNDS)
+    ]
+
+
+# Evolution.
 
 Theta: TypeAlias = Any
 """A pytree of arrays with one row a problem."""
@@ -509,7 +610,6 @@ class _Data:
         multiplier: `[P]` of the budgets.
         rows: `[G, m]` queries of each problem, some of them twice to fill up.
         unit: standard deviation of quality.
-        warm: standard deviation of the estimates of it.
         size: queries of a batch.
     """
 
@@ -519,19 +619,17 @@ class _Data:
     multiplier: Float[Array, " P"]
     rows: Int[Array, "G m"]
     unit: Float[Array, ""]
-    warm: Float[Array, ""]
     size: int = field(metadata={"static": True})
 
     @classmethod
     def of(cls, problem: Problem) -> "_Data":
         trained = problem.trained_on()
         room = max(map(len, trained))
-        unit = problem.quality.std() or np.float32(1)
         arrays = (
             problem.estimator, problem.quality, problem.cost,
             problem.multiplier.astype(np.float32),
             np.stack([np.resize(rows, room) for rows in trained]).astype(np.int32),
-            np.float32(unit), np.float32(np.std(problem.estimator.quality_ante) or unit),
+            problem.unit(),
         )  # fmt: skip
         return cls(*jax.tree.map(jnp.asarray, arrays), size=min(_BATCH, *map(len, trained)))
 
@@ -570,91 +668,18 @@ def _adam(steps: int) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(_RATE, steps))
 
 
-def _descended(
-    gradient: Gradient,
-    problem: Problem,
-    theta: Theta,
-    stops: Sequence[int],
-    seed: int,
-    *,
-    journal: Journal | None,
-    descend: bool,
-    progress: Callable[[int, int], None],
-) -> Iterator[tuple[int, Theta]]:
-    """Adam from `theta` against a gradient; what it holds after so many steps.
-
-    Args:
-        gradient: of the loss.
-        problem: what it is taken on.
-        theta: where to start.
-        stops: steps after which to look, rising; the last is the end.
-        seed: of the keys.
-        journal: keeps every look, and gives back those of an earlier search.
-        descend: whether to go on where the journal ends.
-        progress: see `tune`.
-    """
-    data, steps, key, done = _Data.of(problem), stops[-1], jax.random.key(seed), 0
-    state = (theta, _adam(steps).init(theta))
-    for stop in stops:
-        kept = None if journal is None else journal.load(stop, state)
-        if kept is not None:
-            state = kept
-        elif not descend:
-            return
-        else:
-            state = _advance(gradient, problem.strategy, steps, data, state, key, done, stop)
-            state = jax.block_until_ready(state)
-            if journal is not None:
-                journal.save(stop, state)
-        done = stop
-        progress(stop, steps)
-        yield stop, jax.tree.map(np.asarray, state[0])
-
-
-def _corrections(problem: Problem, search: Any, seed: int) -> list[Corrections]:
-    """Pandora's sigma and quality corrected model by model, by gradients of the softened rule."""
-    none = jnp.zeros((len(problem.plain), problem.quality.shape[1]))
-    start = (none, none, jnp.asarray(problem.plain[..., 0], jnp.float32))
-    sigma = np.asarray(_deviation(problem.estimator))
-    return [
-        Corrections(f"{stop} gradient steps", scale=np.exp(log_scale), offset=shift * sigma)
-        for stop, (log_scale, shift, _) in search(
-            _softened, problem, start, (5, 10, 20, 40, 80), seed
-        )
-    ]
-
-
-def _deviation(estimator: Independent) -> Float[Array, " K"]:
-    """Each model's sigma, over all queries: the unit of its offset."""
-    return jnp.sqrt(jnp.mean(jnp.square(jnp.asarray(estimator.sigma)), axis=0))
-
-
-def _softened(kind: Pandora, data: _Data, theta: Theta, share: Array, key: Array) -> Theta:
-    """The exact gradient of the softened rule, at a temperature that falls with the steps."""
-    temperature, sigma = data.warm * _HOT * (_COLD / _HOT) ** share, _deviation(data.estimator)
-
-    def loss(theta: Theta, rows: Array) -> Array:
-        log_scale, shift, log_price = theta
-        beliefs, quality, cost = data.take(rows)
-        beliefs = Independent(
-            beliefs.quality_ante + shift * sigma, beliefs.quality_post,
-            beliefs.sigma * jnp.exp(log_scale), beliefs.cost_ante, beliefs.cost_post,
-        )  # fmt: skip
-        soft = kind.relaxed(jnp.exp(log_price), beliefs, temperature)
-        got = jnp.mean(jnp.sum(soft.answer * quality.T[:, None], axis=0), axis=-1)
-        spent = jnp.mean(jnp.sum(soft.run * cost.T[:, None], axis=0), axis=-1)
-        pull = _PULL * (jnp.sum(log_scale**2) + jnp.sum(shift**2))
-        return pull - jnp.mean(got - data.multiplier * spent) / data.unit
-
-    return jax.vmap(jax.grad(loss))(theta, data.draw(key))
-
-
-def _evolved(problem: Problem, search: Any, seed: int) -> list[Steps]:
+def _evolved(problem: Problem, looks: Any, seed: int) -> list[Steps]:
     """A price a step, by the slope seen between antithetic pairs of guesses."""
-    start = jnp.asarray(problem.plain, jnp.float32)
+    data, stops, key = _Data.of(problem), (5, 10, 20), jax.random.key(seed)
+
+    def advance(state: Any, begin: int, end: int) -> Any:
+        steps = stops[-1]
+        return _advance(_antithetic, problem.strategy, steps, data, state, key, begin, end)
+
+    theta = jnp.asarray(problem.plain, jnp.float32)
     return [
-        Steps(f"{stop} generations", np.asarray(theta, np.float64))
-        for stop, theta in search(_antithetic, problem, start, (5, 10, 20), seed)
+        Steps(f"{stop} generations", np.asarray(state[0], np.float64))
+        for stop, state in looks(advance, (theta, _adam(stops[-1]).init(theta)), stops)
     ]
 
 
