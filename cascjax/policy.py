@@ -523,7 +523,13 @@ class Policy:
         """What stands in the file."""
         content = _to_json(self)
         content["checksum"] = _checksum(content)
-        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+        learned = content.pop("learned", None)
+        text = json.dumps(content, indent=1, allow_nan=False)
+        if learned is not None:
+            # Weights are many: not a line each.
+            of = json.dumps(learned, separators=(",", ":"), allow_nan=False)
+            text = text.removesuffix("\n}") + f',\n "learned": {of}\n}}'
+        return text + "\n"
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
