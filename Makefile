@@ -27,7 +27,7 @@ slow: $(STAMP)
 
 bench: $(STAMP)
 	mkdir -p .benchmarks
-	$(BIN)/pytest benchmarks --benchmark-only --benchmark-json .benchmarks/suite.json
+	$(BIN)/pytest -o addopts= benchmarks --benchmark-only --benchmark-json .benchmarks/suite.json
 	$(BIN)/python benchmarks/cold.py --json .benchmarks/cold.json
 	$(BIN)/python benchmarks/results.py --device "$(DEVICE)" .benchmarks/suite.json .benchmarks/cold.json
 
