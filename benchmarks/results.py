@@ -144,7 +144,7 @@ def asked(one: dict[str, Any]) -> str:
     for (_, name, k, _), row in sorted(decided, key=lambda item: item[0][1:3]):
         if k == 11:
             job = f"one live query decided, {name}, K = {k}"
-            rows.append([job, "1 ms", "", f"{1e3 * row['s']:.3g} ms{day(row, one)}"])
+            rows.append([job, "1 ms", "", f"{1e3 * row['s']:.3g} ms of CPU{day(row, one)}"])
     bars = {5: ("2,000x", "5,000x"), 11: ("500x", "5,000x")}
     for row in one.get("reference", {}).get("rows", []):
         if row["strategy"] == "cascade-routing" and row["n_models"] in bars:
@@ -233,7 +233,7 @@ def page(all_: list[dict[str, Any]]) -> str:
     parts.append("## A frontier of 100 budgets, seconds\n\n" + by_size(all_, "frontier", "s"))
     parts.append("## The same in NumPy passes\n\n" + by_size(all_, "frontier", "numpy"))
     parts.append(
-        "## One live query decided, warm: from quality numbers to the next model, milliseconds\n\n"
+        "## One live query decided, warm, from quality numbers to the next model: CPU milliseconds\n\n"
         + by_size(all_, "next_model", "s", 1e3)
     )
     for title, of in (

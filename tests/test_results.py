@@ -54,6 +54,6 @@ def test_a_part_measured_anew_leaves_the_rest(
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "| one live query decided, c, K = 11 | 1 ms |  | 0.5 ms (2026-01-02) |" in text
-    assert "| one live query decided, a, K = 11 | 1 ms |  | 3 ms |" in text
+    assert "| one live query decided, c, K = 11 | 1 ms |  | 0.5 ms of CPU (2026-01-02) |" in text
+    assert "| one live query decided, a, K = 11 | 1 ms |  | 3 ms of CPU |" in text
     assert "5 strategies with pandora | 5 s |  | 4.00 s |" in text
