@@ -233,7 +233,7 @@ def page(all_: list[dict[str, Any]]) -> str:
     parts.append("## A frontier of 100 budgets, seconds\n\n" + by_size(all_, "frontier", "s"))
     parts.append("## The same in NumPy passes\n\n" + by_size(all_, "frontier", "numpy"))
     parts.append(
-        "## One live query decided, warm, from quality numbers to the next model: CPU milliseconds\n\n"
+        "## One live query decided, from quality numbers to the next model, CPU milliseconds\n\n"
         + by_size(all_, "next_model", "s", 1e3)
     )
     for title, of in (
