@@ -35,7 +35,7 @@ browser:
 
 bench: $(STAMP)
 	mkdir -p .benchmarks
-	$(BIN)/pytest benchmarks --benchmark-only --benchmark-json .benchmarks/suite.json
+	$(BIN)/pytest -o addopts= benchmarks --benchmark-only --benchmark-json .benchmarks/suite.json
 	$(BIN)/python benchmarks/cold.py --json .benchmarks/cold.json
 	$(BIN)/python benchmarks/results.py --device "$(DEVICE)" .benchmarks/suite.json .benchmarks/cold.json
 

@@ -1,6 +1,6 @@
 """Turns what was measured into the tables of RESULTS.md.
 
-    pytest benchmarks --benchmark-only --benchmark-json suite.json
+    pytest -o addopts= benchmarks --benchmark-only --benchmark-json suite.json
     python benchmarks/cold.py --json cold.json
     python benchmarks/reference.py --reference PATH --json reference.json    # the paper's code
     python benchmarks/results.py --device "2 cores" suite.json cold.json reference.json
@@ -22,6 +22,9 @@ import jax
 import numpy as np
 
 HERE = Path(__file__).parent
+HEADER = ("date", "cores", "backend", "machine", "python", "versions", "bandwidth")
+"""What is said of the machine, and of the day."""
+
 BEGIN, END = "<!-- tables: made by results.py -->\n", "<!-- end of tables -->\n"
 
 
@@ -41,12 +44,30 @@ def measured(files: list[Path], device: str) -> dict[str, Any]:
         content = json.loads(file.read_text())
         if "benchmarks" in content:
             rows = [
-                one["extra_info"] | {"s": one["stats"]["median"]} for one in content["benchmarks"]
+                one["extra_info"] | {"s": one["stats"]["median"], "date": content["datetime"][:10]}
+                for one in content["benchmarks"]
             ]
-            found["suite"] = rows
+            found["suite"] = merged(found.get("suite", []), rows)
         else:
             found["cold" if "first calls" in content else "reference"] = content
     return found
+
+
+def merged(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the suite, those measured anew in place of what they were; the others stay."""
+    found = {key_of(row): row for row in before}
+    return list((found | {key_of(row): row for row in rows}).values())
+
+
+def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a row of the suite from others."""
+    return tuple(row.get(name) for name in ("job", "strategy", "models", "queries"))
+
+
+def day(row: dict[str, Any], one: dict[str, Any]) -> str:
+    """The day of a row measured on another than the rest."""
+    date = row.get("date", one["date"])
+    return "" if date == one["date"] else f" ({date})"
 
 
 def bandwidth() -> float:
@@ -83,8 +104,11 @@ def cells(suites: list[dict[str, Any]], job: str, value: str) -> dict[tuple[str,
     return found
 
 
-def by_size(suites: list[dict[str, Any]], job: str, value: str) -> str:
-    """A row a strategy and number of models, a column a number of queries and device."""
+def by_size(suites: list[dict[str, Any]], job: str, value: str, times: float = 1) -> str:
+    """A row a strategy and number of models, a column a number of queries and device.
+
+    Values are multiplied by `times`, for their unit.
+    """
     found = cells(suites, job, value)
     sizes = sorted({n for _, _, n in found})
     head = ["strategy", "models"]
@@ -92,14 +116,15 @@ def by_size(suites: list[dict[str, Any]], job: str, value: str) -> str:
     rows = []
     for strategy, k in sorted({(s, k) for s, k, _ in found}):
         at = [found.get((strategy, k, n), [None] * len(suites)) for n in sizes]
-        values = [number(a[place]) for place in range(len(suites)) for a in at]
+        found_at = [a[place] for place in range(len(suites)) for a in at]
+        values = [number(None if v is None else v * times) for v in found_at]
         rows.append([strategy, str(k), *values])
     return table(head, rows)
 
 
 def asked(one: dict[str, Any]) -> str:
     """What the project asks of itself beside what was measured on one device."""
-    suite = {(r["job"], r["strategy"], r["models"], r["queries"]): r for r in one.get("suite", [])}
+    suite = {key_of(row): row for row in one.get("suite", [])}
     rows: list[list[str]] = []
     most = 1_000_000
     row = suite.get(("frontier", "routing", 11, most))
@@ -114,7 +139,12 @@ def asked(one: dict[str, Any]) -> str:
     for name in ("with pandora", "with cascade-routing"):
         if row := suite.get(("bootstrap", name, 5, 36_000)):
             job = f"1,000 resamples of 36,000 x 5, 40 budgets, 5 strategies {name}"
-            rows.append([job, "5 s", "", f"{row['s']:.2f} s"])
+            rows.append([job, "5 s", "", f"{row['s']:.2f} s{day(row, one)}"])
+    decided = [(key, row) for key, row in suite.items() if key[0] == "next_model"]
+    for (_, name, k, _), row in sorted(decided, key=lambda item: item[0][1:3]):
+        if k == 11:
+            job = f"one live query decided, {name}, K = {k}"
+            rows.append([job, "1 ms", "", f"{1e3 * row['s']:.3g} ms of CPU{day(row, one)}"])
     bars = {5: ("2,000x", "5,000x"), 11: ("500x", "5,000x")}
     for row in one.get("reference", {}).get("rows", []):
         if row["strategy"] == "cascade-routing" and row["n_models"] in bars:
@@ -202,6 +232,10 @@ def page(all_: list[dict[str, Any]]) -> str:
     parts.append("## The same in NumPy passes\n\n" + by_size(all_, "pass", "numpy"))
     parts.append("## A frontier of 100 budgets, seconds\n\n" + by_size(all_, "frontier", "s"))
     parts.append("## The same in NumPy passes\n\n" + by_size(all_, "frontier", "numpy"))
+    parts.append(
+        "## One live query decided, from quality numbers to the next model, CPU milliseconds\n\n"
+        + by_size(all_, "next_model", "s", 1e3)
+    )
     for title, of in (
         ("Growth: time goes as queries and as models to the power of", growth),
         ("Share of one core's memory bandwidth, 64 settings", shares),
@@ -225,7 +259,12 @@ def main() -> None:
         name = found["device"].replace(" ", "-")
         file = kept / f"{name}.json"
         before = json.loads(file.read_text()) if file.exists() else {}
-        # What is not measured anew stays.
+        # What is not measured anew stays: with the machine as it was, where that is most of it.
+        if "suite" in found:
+            new = found["suite"]
+            found["suite"] = merged(before.get("suite", []), new)
+            if before and 2 * len(new) < len(found["suite"]):
+                found = {name: of for name, of in found.items() if name not in HEADER}
         file.write_text(json.dumps(before | found, indent=1) + "\n")
     all_ = [json.loads(file.read_text()) for file in sorted(kept.glob("*.json"))]
     results = HERE / "RESULTS.md"

@@ -57,7 +57,7 @@ class OneLineErrors(click.Group):
         except OSError as error:
             _fail(f"{error.filename or 'cannot go on'}: {error.strerror or error}")
         except KeyboardInterrupt as stop:
-            _fail(f"interrupted; {stop or 'nothing half-written is left'}", code=130)
+            _fail(f"interrupted; {str(stop) or 'nothing half-written is left'}", code=130)
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
