@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types unit slow bench clean
+.PHONY: demo test lint types unit slow browser bench clean
 
 demo: $(STAMP)
 	$(BIN)/cascjax demo --out demo
@@ -19,11 +19,19 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-unit: $(STAMP)
+unit: $(STAMP) browser
 	$(BIN)/pytest -n 2
 
 slow: $(STAMP)
 	$(BIN)/pytest -n 2 -m slow
+
+# The report is tested in a real browser, Debian's. Who cannot have it skips those tests; CI cannot.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null && exit; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
+	else false; fi || echo "chromium cannot be installed: the tests of the report in a browser cannot run"
 
 bench: $(STAMP)
 	mkdir -p .benchmarks

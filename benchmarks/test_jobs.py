@@ -5,6 +5,7 @@ from typing import Any
 import conftest
 import numpy as np
 import pytest
+import run_sets
 import test_kernels
 
 from cascjax.metrics import budgets
@@ -104,4 +105,24 @@ def test_bootstrap(benchmark: Any, name: str, kinds: list[Strategy]) -> None:
     benchmark.pedantic(intervals, rounds=5, warmup_rounds=1)
     benchmark.extra_info |= {
         "job": "bootstrap", "strategy": name, "queries": len(evaluate), "models": 5,
+    }  # fmt: skip
+
+
+LEARNED = [(kind, 5, 100_000) for kind in run_sets.KINDS[:-1]]
+LEARNED += [(run_sets.KINDS[-1], 5, 20_000), *((kind, 8, 2_000) for kind in run_sets.KINDS[-2:])]
+
+
+@pytest.mark.parametrize("way", ["supplied", "learned"])
+@pytest.mark.parametrize(
+    ("kind", "n_models", "n_queries"), LEARNED, ids=[f"{s.name}-{k}-{n}" for s, k, n in LEARNED]
+)
+def test_learned(benchmark: Any, kind: Strategy, n_models: int, n_queries: int, way: str) -> None:
+    """100 budgets, estimates under every run set beside those of each model by itself."""
+    table, supplied, of_all = run_sets.world(n_queries, n_models)
+    run = run_sets.job(kind, table, supplied if way == "supplied" else of_all)
+    area = benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    benchmark.extra_info |= {
+        "job": "learned", "strategy": f"{kind.name}, {way}", "queries": n_queries,
+        "models": n_models, "area": area,
+        "us": benchmark.stats.stats.median / n_queries * 1e6,
     }  # fmt: skip

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cascjax.diagnosis import Diagnosis, diagnose
     from cascjax.errors import CascjaxError
     from cascjax.evaluation import Evaluation, evaluate
     from cascjax.expected_max import expected_max
@@ -19,6 +20,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CascjaxError": "cascjax.errors",
+    "Diagnosis": "cascjax.diagnosis",
+    "diagnose": "cascjax.diagnosis",
     "Evaluation": "cascjax.evaluation",
     "evaluate": "cascjax.evaluation",
     "expected_max": "cascjax.expected_max",
@@ -44,6 +47,7 @@ __all__ = [
     "STOP",
     "STRATEGIES",
     "CascjaxError",
+    "Diagnosis",
     "Evaluation",
     "Frontier",
     "Policy",
@@ -51,6 +55,7 @@ __all__ = [
     "Table",
     "Tuning",
     "compare",
+    "diagnose",
     "evaluate",
     "expected_max",
     "fit",

@@ -136,6 +136,21 @@ def learning(
     return ("learned" if given else estimates), given
 
 
+def trust(text: str | None, estimates: str | None) -> float | str:
+    """A scale on sigma, or "auto".
+
+    Raises:
+        CascjaxError: it is no such number, or the estimates are not learned.
+    """
+    if text is not None and estimates != "learned":
+        raise CascjaxError("--trust is of learned estimates: leave it out, or --estimates learned")
+    if text is None or text == "auto":
+        return "auto"
+    if 0 <= (scale := number("--trust", text)) <= 10:
+        return scale
+    raise CascjaxError(f"--trust {text[:40]!r}: give auto, or a number from 0 to 10")
+
+
 def budgets(text: str | None) -> tuple[int | None, list[float] | None]:
     """How many budgets, or the mean costs themselves; neither where nothing is given.
 

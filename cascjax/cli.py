@@ -1,4 +1,4 @@
-"""The command line: cascjax demo, import, world, inspect, frontier, fit, tune, and so on."""
+"""The command line: cascjax demo, import, world, inspect, frontier, diagnose, and so on."""
 
 import shlex
 import shutil
@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cascjax import __version__, arguments, experiment_commands, options, policy_commands
+from cascjax import (
+    __version__,
+    arguments,
+    diagnose_command,
+    experiment_commands,
+    options,
+    policy_commands,
+)
 from cascjax.errors import CascjaxError
 from cascjax.terminal import (
     OneLineErrors,
@@ -316,6 +323,7 @@ def inspect(table: Path) -> None:
 @options.LEARNER_FOLDS
 @options.COST_MODEL
 @options.RIDGE
+@options.TRUST
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
@@ -360,6 +368,7 @@ def _frontier(
     folds: int | None = None,
     cost_model: str | None = None,
     ridge: str | None = None,
+    trust: str | None = None,
     noise: str | None = None,
     models: str | None = None,
     max_depth: int = 5,
@@ -387,6 +396,7 @@ def _frontier(
     chosen = [strategy(name, **static.get(name, {})) for name in named]
     level = arguments.noise(noise or "low")
     estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
+    scale = arguments.trust(trust, estimates)
     wanted = [] if scores is None else arguments.names("--scores", scores)
     wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
     table = read_table(path)
@@ -423,7 +433,7 @@ def _frontier(
                 chosen, table, estimator, fit, evaluate,
                 budgets=np.array(costs) if costs else n_budgets,
                 settings=settings | {"max_depth": max_depth, "search": search, "seed": seed},
-                progress=progress, scores=wanted, seed=seed,
+                progress=progress, scores=wanted, seed=seed, trust=scale,
                 **_resampling(resamples, confidence, len(evaluate)),
             )  # fmt: skip
     report = write_study(result, out, command)
@@ -442,6 +452,7 @@ def _resampling(resamples: int | None, confidence: float | None, n_evaluate: int
     return {"resamples": resamples, "confidence": at}
 
 
+main.add_command(diagnose_command.diagnose)
 main.add_command(policy_commands.fit)
 main.add_command(policy_commands.tune)
 main.add_command(policy_commands.evaluate)

@@ -14,6 +14,11 @@ class CascjaxError(ValueError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> CascjaxError:
     """Error for a `name` not among the `known` ones, suggesting the nearest."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return CascjaxError(f"unknown {kind} {name!r}{hint}; known: {', '.join(names)}")
+
+
+def too_few(n_queries: int) -> str:
+    """The words "2 queries are too few", of any number."""
+    return f"{n_queries:,} {'query is' if n_queries == 1 else 'queries are'} too few"

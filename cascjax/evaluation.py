@@ -61,7 +61,7 @@ class Evaluation:
     Attributes:
         strategy: its name.
         models: K names.
-        costs: R names, those of the policy that the table has.
+        costs: R names, those of the policy that the table has, then others that it has.
         cost_units: R units.
         total: all queries.
         rules: the queries under each rule of the policy, by the name of its group, "" for the
@@ -81,6 +81,8 @@ class Evaluation:
         steps: `[n]` expected number of models run.
         answer: `[n]` the model whose answer is most likely returned.
         unchecked: budgets and rules, in words, that the table lacks a column to hold to.
+        target: mean quality the policy was fitted for, if it was.
+        foreign: costs of the table that the policy does not know, and so does not limit.
     """
 
     strategy: str
@@ -103,10 +105,12 @@ class Evaluation:
     steps: Float[np.ndarray, " n"]
     answer: Int[np.ndarray, " n"]
     unchecked: tuple[str, ...] = ()
+    target: float | None = None
+    foreign: tuple[str, ...] = ()
 
     def verdicts(self) -> list[str]:
-        """Each budget in words: met, or by how much not, and whether other queries may differ."""
-        found = []
+        """Each budget or target in words: met, or by how much not, and whether that is chance."""
+        found = [] if self.target is None else [self._on_target(self.target)]
         for name, part in self.rules.items():
             where = f"group {name!r}: " if name else ""
             for cost, unit, mean, budget in zip(
@@ -125,15 +129,38 @@ class Evaluation:
                     if mean.high is not None and mean.high > budget * (1 + _SLACK):
                         text += "; other queries may exceed it, for the interval does"
                 found.append(text)
+        for cost in self.foreign:
+            at = self.costs.index(cost)
+            unit, mean = self.cost_units[at], self.total.cost[at].value
+            found.append(
+                f"mean {cost} {mean:.6g}{unit and ' ' + unit} is not limited: the policy was fitted"
+                " without this cost"
+            )
         return [*found, *self.unchecked]
 
+    def _on_target(self, target: float) -> str:
+        mean = self.total.quality
+        of, slack = f"mean quality {mean.value:.6g}", _SLACK * abs(target)
+        if mean.value < target - slack:
+            text = f"{of} is {target - mean.value:.4f} below the target of {target:g}"
+            if mean.high is not None and mean.high >= target:
+                text += "; the interval reaches up to it, so this may be chance"
+            return text
+        text = f"{of} reaches the target of {target:g}"
+        if mean.low is not None and mean.low < target - slack:
+            text += "; other queries may fall below it, for the interval does"
+        return text
+
     def met(self) -> bool:
-        """Whether every budget is; one that could not be checked is not."""
-        return not self.unchecked and all(
+        """Whether every budget and target is; one that could not be checked is not."""
+        target, quality = self.target, self.total.quality.value
+        reached = target is None or quality >= target - _SLACK * abs(target)
+        kept = all(
             budget is None or mean.value <= budget * (1 + _SLACK)
             for part in self.rules.values()
             for mean, budget in zip(part.cost, part.budget, strict=True)
         )
+        return reached and kept and not self.unchecked
 
 
 _SLACK = 1e-5
@@ -178,7 +205,8 @@ def evaluate(
         check_bootstrap(resamples, confidence, len(rows))
     shown = policy.beliefs(table)
     present = [i for i, name in enumerate(policy.costs) if i == 0 or name in table.more_costs]
-    costs = tuple(policy.costs[i] for i in present)
+    foreign = tuple(sorted(set(table.more_costs) - set(policy.costs)))
+    costs = (*(policy.costs[i] for i in present), *foreign)
     k, n = len(policy.models), len(rows)
     rule_of = np.zeros(n, np.int32)
     if table.group is not None and policy.groups:
@@ -207,7 +235,8 @@ def evaluate(
         # Queries under several rules have no budget in common.
         alike = not len(of) or bool((rule_of[of] == place).all())
         fitted = policy.rules[place].fitted if alike else None
-        budget = (None,) * len(costs) if fitted is None else [fitted.budget[i] for i in present]
+        budget = [None if fitted is None else fitted.budget[i] for i in present]
+        budget += [None] * len(foreign)
         return Part(len(of), means[0], tuple(means[1:]), ("", *policy.groups)[place], tuple(budget))
 
     by_rule = {place: np.flatnonzero(rule_of == place) for place in range(len(policy.rules))}
@@ -224,7 +253,10 @@ def evaluate(
         strategy=policy.strategy.name,
         models=policy.models,
         costs=costs,
-        cost_units=tuple(policy.cost_units[i] for i in present),
+        cost_units=(
+            *(policy.cost_units[i] for i in present),
+            *(dict(table.more_cost_units).get(name, "") for name in foreign),
+        ),
         total=part(np.arange(n), 0),
         rules={("", *policy.groups)[p]: part(of, p) for p, of in by_rule.items() if len(of)},
         groups=groups,
@@ -241,7 +273,18 @@ def evaluate(
         steps=steps,
         answer=answer,
         unchecked=_unchecked(policy, table, [place for place, of in by_rule.items() if len(of)]),
+        target=target_of(policy),
+        foreign=foreign,
     )
+
+
+def target_of(policy: Policy) -> float | None:
+    """The mean quality a policy was fitted for, None where it was for something else."""
+    target = policy.record.get("quality")
+    # What stands in a record was not checked when it was read.
+    if not isinstance(target, int | float) or isinstance(target, bool) or abs(target) > 1e30:
+        return None
+    return float(target)
 
 
 def _unchecked(policy: Policy, table: Table, places: list[int]) -> tuple[str, ...]:

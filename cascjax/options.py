@@ -11,8 +11,9 @@ POLICY = click.argument("policy", type=click.Path(path_type=Path))
 
 ESTIMATES = click.option(
     "--estimates",
-    type=click.Choice(["supplied", "noisy"]),
-    help="Default: supplied where the table has them and no --noise is given, else noisy.",
+    type=click.Choice(["supplied", "noisy", "learned"]),
+    help="Default: supplied where the table has them and no --noise is given, else noisy; learned"
+    " ones cannot be tuned.",
 )
 ANY_ESTIMATES = click.option(
     "--estimates",
@@ -33,6 +34,12 @@ RIDGE = click.option(
     metavar="X|auto",
     help="Of learned estimates: what squared weights cost, or auto for the one of 1, 10, 100 and"
     " 1000 of least error out of fold; default: 1, the paper's.",
+)
+TRUST = click.option(
+    "--trust",
+    metavar="X|auto",
+    help="Of learned estimates: a scale on the sigmas they state, or auto for the one of 1, 0.75,"
+    " 0.5, 0.25 and 0 that does best on the rows to fit on, for each strategy; default: auto.",
 )
 COST_MODEL = click.option(
     "--cost-model",

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -25,7 +24,17 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cascjax import __version__
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import Estimates, Independent, noisy, supplied, truth
+from cascjax.estimators import (
+    Estimates,
+    Estimator,
+    Independent,
+    LearnedModel,
+    RunSets,
+    noisy,
+    supplied,
+    truth,
+)
+from cascjax.fields import array, known, names, number, typed
 from cascjax.io.files import atomic_write, one_line
 from cascjax.simulate import query_outcomes
 from cascjax.strategies import STRATEGIES, Strategy, strategy
@@ -47,7 +56,8 @@ _LARGEST = 1 << 12
 
 Numbers: TypeAlias = Float[np.ndarray, "*B K"] | Float[Array, "*B K"]
 Ran: TypeAlias = Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"]
-Kind: TypeAlias = Literal["supplied", "noisy", "truth"]
+Seen: TypeAlias = np.ndarray | Sequence[Any]
+Kind: TypeAlias = Literal["supplied", "noisy", "truth", "learned"]
 
 
 @dataclass(frozen=True)
@@ -94,9 +104,10 @@ class Source:
     """Where the estimates of a table's queries come from.
 
     Attributes:
-        kind: "supplied" by the table; "noisy", the truth under noise; or the "truth" itself.
+        kind: "supplied" by the table; "noisy", the truth under noise; the "truth" itself; or
+            "learned" from a table, see `Policy.learned`.
         noise: the four sigmas of noisy estimates, see `cascjax.estimators.noisy`.
-        seed: of the noise, and of the split where the table has none.
+        seed: of the noise or the folds, and of the split where the table has none.
     """
 
     kind: Kind = "supplied"
@@ -110,16 +121,37 @@ class Beliefs:
 
     Attributes:
         estimator: estimates of quality and of the first cost.
-        more: estimates of each further cost before a model runs, each `[N, K]`.
+        more: estimates of each further cost before a model runs, each `[N, K]`; beside learned
+            estimates the same for all queries.
     """
 
-    estimator: Independent
+    estimator: Estimator
     more: tuple[Float[np.ndarray, "N K"], ...] = ()
 
-    def priced(self, prices: Float[np.ndarray, " R"] | None) -> Independent:
-        """The estimates with all costs weighed into one; without prices the first as it is."""
+    @typing.overload
+    def priced(self, prices: None) -> Estimator: ...
+    @typing.overload
+    def priced(self, prices: Float[np.ndarray, " R"]) -> Independent | RunSets: ...
+    @typing.overload
+    def priced(self, prices: Float[np.ndarray, " R"] | None) -> Estimator: ...
+    def priced(self, prices: Float[np.ndarray, " R"] | None) -> Estimator:
+        """The estimates with all costs weighed into one; without prices the first as it is.
+
+        Raises:
+            CascjaxError: there are prices, and estimates of a kind whose cost cannot be weighed.
+        """
         if prices is None:
             return self.estimator
+        if isinstance(self.estimator, RunSets):
+            more = np.zeros(self.estimator.cost_run.shape[-1], np.float32)
+            for price, of in zip(prices[1:], self.more, strict=True):
+                more = more + np.float32(price) * of[0]
+            return self.estimator.priced(float(prices[0]), more)
+        if not isinstance(self.estimator, Independent):
+            raise CascjaxError(
+                f"estimates of kind {type(self.estimator).__name__} have one cost: limit that"
+                " alone, or take others"
+            )
         # Only what is yet to run is ever weighed, so one matrix serves before and after.
         cost = np.float32(prices[0]) * np.asarray(self.estimator.cost_ante)
         for price, ante in zip(prices[1:], self.more, strict=True):
@@ -150,6 +182,8 @@ class Policy:
         fingerprint: of the table it was fitted on, see `fingerprint`; "" where there was none.
         record: what else was asked for and found, for the reader: JSON.
         version: of the library that made it.
+        learned: what makes estimates, where these are learned: they take the place of `sigma`, and
+            are not corrected.
 
     Raises:
         CascjaxError: sizes do not fit, or a number is out of its range.
@@ -169,6 +203,7 @@ class Policy:
     fingerprint: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
+    learned: LearnedModel | None = None
 
     def __post_init__(self):
         k = len(self.models)
@@ -210,7 +245,14 @@ class Policy:
             run: the models that have run.
             cost: expected costs, in the first of `cost_units`; by default the means of the queries
                 fitted on.
+
+        Raises:
+            CascjaxError: a shape is wrong, or the policy's own estimates are learned ones.
         """
+        if self.learned is not None:
+            raise CascjaxError(
+                "the policy was fitted on estimates it makes itself: take its learned_estimates"
+            )
         quality, k = np.asarray(quality, np.float32), len(self.models)
         if quality.shape[-1:] != (k,) or quality.ndim > 2 or np.shape(run) != quality.shape:
             raise CascjaxError(
@@ -220,9 +262,58 @@ class Policy:
         variance = np.where(run, np.float32(0), np.square(self.sigma))
         if cost is None:
             cost = np.broadcast_to(self.mean_costs[0], quality.shape)
-        return Estimates(
-            jnp.asarray(quality), jnp.asarray(variance), jnp.asarray(cost, jnp.float32)
-        )
+        # Of the host, as `next_model` wants them: on a device they would only go back and forth.
+        return Estimates(quality, variance, np.asarray(cost, np.float32))  # pyright: ignore[reportArgumentType]
+
+    def learned_estimates(
+        self,
+        run: Ran | Sequence[bool],
+        *,
+        features: Seen | None = None,
+        group: str | Sequence[str] | None = None,
+        signals: Seen | None = None,
+        answers: Seen | None = None,
+        costs: Seen | None = None,
+    ) -> Estimates:
+        """The estimates of a query, or of a batch, from what a live system sees of it.
+
+        The names and order of features and signals are those of `learned.recipe`; what is of
+        models that have not run is not looked at, and nan is missing: taken as its mean.
+
+        Args:
+            run: `[K]` or `[B, K]` the models that have run.
+            features: `[F]` or `[B, F]`.
+            group: the query's group, or one a row.
+            signals: `[K, P]` or `[B, K, P]`.
+            answers: `[K]` or `[B, K]` whole numbers, the same where two answers are the same; -1
+                where a model gave none.
+            costs: `[K]` or `[B, K]` what the models that have run cost, in the first of
+                `cost_units`.
+
+        Raises:
+            CascjaxError: the policy's estimates are not learned, a shape is wrong, or something
+                that they are made of is left out.
+        """
+        if self.learned is None:
+            raise CascjaxError(
+                "the policy makes no estimates itself: give yours to its method estimates, or fit"
+                " one on learned estimates"
+            )
+        recipe, run = self.learned.recipe, np.asarray(run)
+        k = len(self.models)
+        if run.ndim not in (1, 2) or run.shape[-1] != k or run.dtype != bool:
+            raise CascjaxError(f"run must be booleans [{k}] or [B, {k}], not {_shape(run)}")
+        seen = {"features": features, "group": group}
+        of_run = {"signals": signals, "answers": answers, "costs": costs}
+        # Before anything has run there is nothing of it to see.
+        for name, given in (seen | (of_run if run.any() else {})).items():
+            if given is None and recipe.asks(name):
+                raise CascjaxError(f"the policy's estimates are made of {name} too: give them")
+        row = recipe.row(features=features, group=group, **of_run)
+        if row.ndim > 1 and row.shape[:-1] != run.shape[:-1]:
+            raise CascjaxError(f"{row.shape[0]} queries do not fit run of {_shape(run)}")
+        row = np.broadcast_to(row, (*run.shape[:-1], row.shape[-1]))
+        return self.learned.estimates(row, run, None if costs is None else np.asarray(costs))
 
     def next_model(
         self,
@@ -240,7 +331,8 @@ class Policy:
         size.
 
         Args:
-            estimates: as `estimates` makes them, of one query or of B; not corrected.
+            estimates: as `estimates` or `learned_estimates` makes them, of one query or of B; not
+                corrected.
             run: `[K]` or `[B, K]` the models that have run.
             key: a JAX random key, or a whole number such as the query's own. Of a batch one a
                 row, which draws what it would for that query alone; or one for all, from which
@@ -364,16 +456,19 @@ class Policy:
             )
         return table if table.models == self.models else table.select_models(self.models)
 
-    def estimator(self, table: Table) -> Independent:
-        """Estimates of a table's queries, by the policy's own sigma and mean costs.
+    def estimator(self, table: Table) -> Estimator:
+        """Estimates of a table's queries, by the policy's own sigma and mean costs, or as learned.
 
         Models are in the order of the policy, see `matched`. Not corrected yet, see `beliefs`.
         The table's own quality_sigma counts for more than the policy's.
 
         Raises:
-            CascjaxError: what `matched` refuses, or the table lacks the estimates.
+            CascjaxError: what `matched` refuses, or the table lacks the estimates, or what learned
+                ones are made of.
         """
         table = self.matched(table)
+        if self.learned is not None:
+            return self.learned.estimator(table)
         if self.source.kind == "truth":
             return truth(table)
         if self.source.kind == "noisy":
@@ -398,6 +493,7 @@ class Policy:
         table = self.matched(table)
         estimator = self.estimator(table)
         if self.corrected:
+            assert isinstance(estimator, Independent)  # learned ones are not corrected
             estimator = replace(
                 estimator,
                 quality_ante=np.asarray(estimator.quality_ante) + self.offset,
@@ -452,7 +548,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         raise CascjaxError(f"{path} is no policy: bring a file that 'cascjax fit' wrote")
     if type(found.get("version")) is not int or found["version"] != VERSION:
         raise CascjaxError(
-            f"{path} has version {str(found.get('version'))[:20]} of the policy format, and cascjax"
+            f"{path} has version {found.get('version')!r:.20} of the policy format, and cascjax"
             f" {__version__} reads version {VERSION}: fit again, or use the cascjax it was made"
             f" with, {str(found.get('library'))[:20]}"
         )
@@ -643,6 +739,9 @@ def _decided(
         believed = Estimates(quality[None], covariance[None], cost[None])
         return strategy.next_model(row["parameters"], believed, run[None])[0]
 
+    if n == 1:
+        # Not mapped over: conditions that keep work from being done twice would be dropped.
+        return one({name: of[0] for name, of in rows.items()})[None]
     at_once = max(1, _BLOCK // (8 * strategy.footprint(k)))
     if n <= at_once:
         return jax.vmap(one)(rows)
@@ -702,7 +801,7 @@ def _to_json(policy: Policy) -> dict[str, Any]:
         "offset": listed(policy.offset),
         "fingerprint": policy.fingerprint,
         "record": dict(policy.record),
-    }
+    } | ({} if policy.learned is None else {"learned": policy.learned.to_json()})
 
 
 def _from_json(found: dict[str, Any]) -> Policy:
@@ -711,40 +810,44 @@ def _from_json(found: dict[str, Any]) -> Policy:
     Raises:
         CascjaxError: a field is missing, unknown or of the wrong type.
     """
-    _known(found, "the policy", _to_json_keys())
-    kind = _typed(found, "strategy", dict)
-    _known(kind, "strategy", ("name", "options"))
-    models, costs, units = (_names(found, name) for name in ("models", "costs", "cost_units"))
-    source = _typed(found, "source", dict)
-    _known(source, "source", [f.name for f in fields(Source)])
+    # Left out where estimates are not learned, as before there were any.
+    found = {"learned": None} | found
+    known(found, "the policy", _to_json_keys())
+    kind = typed(found, "strategy", dict)
+    known(kind, "strategy", ("name", "options"))
+    models, costs, units = (names(found, name) for name in ("models", "costs", "cost_units"))
+    source = typed(found, "source", dict)
+    known(source, "source", [f.name for f in fields(Source)])
     if source["kind"] not in typing.get_args(Kind):
         raise unknown_name("kind of estimates", str(source["kind"]), typing.get_args(Kind))
     noise = source["noise"]
     if noise is not None:
-        noise = tuple(_array(source, "noise", 1).tolist())
+        noise = tuple(array(source, "noise", 1).tolist())
         if len(noise) != 4 or min(noise) < 0:
             raise CascjaxError("the field 'noise' must be four numbers, none negative: fit again")
         if not math.isfinite(sum(noise)):
             raise CascjaxError("the field 'noise' must be four finite numbers: fit again")
-    seed = _typed(source, "seed", int)
+    seed = typed(source, "seed", int)
     if not 0 <= seed < 2**32:
         raise CascjaxError(f"the field 'seed' is {seed}: it goes from 0 to 4294967295")
-    groups = _typed(found, "group_rules", dict)
+    groups = typed(found, "group_rules", dict)
+    learned = None if found["learned"] is None else typed(found, "learned", dict)
     return Policy(
         strategy=_strategy_of(kind),
         models=models,
-        rule=_rule_of(_typed(found, "rule", dict)),
-        sigma=_array(found, "sigma", 1),
-        mean_costs=_array(found, "mean_costs", 2),
+        rule=_rule_of(typed(found, "rule", dict)),
+        sigma=array(found, "sigma", 1),
+        mean_costs=array(found, "mean_costs", 2),
         costs=costs,
         cost_units=units,
-        group_rules={name: _rule_of(_typed(groups, name, dict)) for name in groups},
+        group_rules={name: _rule_of(typed(groups, name, dict)) for name in groups},
         source=Source(source["kind"], noise, seed),  # pyright: ignore[reportArgumentType]
-        scale=_array(found, "scale", 1),
-        offset=_array(found, "offset", 1),
-        fingerprint=_typed(found, "fingerprint", str),
-        record=_typed(found, "record", dict),
-        version=_typed(found, "library", str),
+        scale=array(found, "scale", 1),
+        offset=array(found, "offset", 1),
+        fingerprint=typed(found, "fingerprint", str),
+        record=typed(found, "record", dict),
+        version=typed(found, "library", str),
+        learned=None if learned is None else LearnedModel.from_json(learned),
     )
 
 
@@ -754,13 +857,14 @@ def _to_json_keys() -> list[str]:
 
 
 def _strategy_of(kind: dict[str, Any]) -> Strategy:
-    name, options = _typed(kind, "name", str), _typed(kind, "options", dict)
+    name, options = typed(kind, "name", str), typed(kind, "options", dict)
     if name not in STRATEGIES:
         raise unknown_name("strategy", name, STRATEGIES)
     hints = typing.get_type_hints(STRATEGIES[name])
     for option, value in options.items():
-        allowed = hints.get(option)
-        if allowed is not None and not _is_a(value, allowed):
+        if option not in hints:
+            raise CascjaxError(f"strategy {name!r} has no option {option[:40]!r}: fit again")
+        if not _is_a(value, hints[option]):
             raise CascjaxError(f"strategy {name!r} has no {option} {str(value)[:40]!r}")
         if isinstance(value, int) and value > _LARGEST:
             raise CascjaxError(f"strategy {name!r}: {option} is {value}, beyond {_LARGEST}")
@@ -776,85 +880,36 @@ def _is_a(value: object, allowed: Any) -> bool:
 
 
 def _rule_of(found: dict[str, Any]) -> Rule:
-    _known(found, "rule", [f.name for f in fields(Rule)])
-    prices = None if found["prices"] is None else _array(found, "prices", 2)
-    parameters, weights = _array(found, "parameters", 1, 2), _array(found, "weights", 1)
+    known(found, "rule", [f.name for f in fields(Rule)])
+    prices = None if found["prices"] is None else array(found, "prices", 2)
+    parameters, weights = array(found, "parameters", 1, 2), array(found, "weights", 1)
     if len({len(parameters), len(weights), len(weights if prices is None else prices)}) > 1:
         raise CascjaxError("parameters, weights and prices must be of as many settings")
     rule = Rule(parameters, weights, prices)
     if found["fitted"] is None:
         return rule
-    of = _typed(found, "fitted", dict)
-    _known(of, "fitted", [f.name for f in fields(Fitted)])
+    of = typed(found, "fitted", dict)
+    known(of, "fitted", [f.name for f in fields(Fitted)])
     reachable = of["reachable"]
     if reachable is not None:
-        ends = [_number(end, "reachable") for end in _typed(of, "reachable", list)]
+        ends = [number(end, "reachable") for end in typed(of, "reachable", list)]
         if len(ends) != 2:
             raise CascjaxError("the field 'reachable' must be two numbers: fit again")
         reachable = (ends[0], ends[1])
-    budget = [_number(b, "budget") if b is not None else None for b in _typed(of, "budget", list)]
+    budget = [number(b, "budget") if b is not None else None for b in typed(of, "budget", list)]
     if any(b is not None and b <= 0 for b in budget):
         raise CascjaxError("the field 'budget' must be above 0, or null: fit again")
     return replace(
         rule,
         fitted=Fitted(
-            n_fit=_typed(of, "n_fit", int),
-            quality=_number(of["quality"], "quality"),
-            cost=tuple(_array(of, "cost", 1).tolist()),
+            n_fit=typed(of, "n_fit", int),
+            quality=number(of["quality"], "quality"),
+            cost=tuple(array(of, "cost", 1).tolist()),
             budget=tuple(budget),
-            margin=tuple(_array(of, "margin", 1).tolist()),
+            margin=tuple(array(of, "margin", 1).tolist()),
             reachable=reachable,
         ),
     )
-
-
-def _known(found: dict[str, Any], where: str, names: Sequence[str]) -> None:
-    for name in names:
-        if name not in found:
-            raise CascjaxError(f"{where} lacks the field {name!r}: fit again")
-    for name in found:
-        if name not in names:
-            raise unknown_name(f"field of {where}", name[:40], names)
-
-
-def _typed(found: dict[str, Any], name: str, kind: type) -> Any:
-    if type(found[name]) is not kind:
-        raise CascjaxError(f"the field {name[:40]!r} is no {_WORDS[kind]}: fit again")
-    return found[name]
-
-
-_WORDS = {dict: "object", list: "list", str: "string", int: "whole number"}
-
-
-def _names(found: dict[str, Any], name: str) -> tuple[str, ...]:
-    listed = _typed(found, name, list)
-    if not all(isinstance(one, str) for one in listed):
-        raise CascjaxError(f"the field {name!r} is no list of strings: fit again")
-    return tuple(listed)
-
-
-def _number(value: object, name: str) -> float:
-    # A whole number of JSON may be beyond any float.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise CascjaxError(f"the field {name!r} holds what is no number: fit again")
-    if not -_BIGGEST <= value <= _BIGGEST:
-        raise CascjaxError(f"the field {name!r} holds what is no number of float64: fit again")
-    return float(value)
-
-
-_BIGGEST = sys.float_info.max
-
-
-def _array(found: dict[str, Any], name: str, *axes: int) -> np.ndarray:
-    listed = _typed(found, name, list)
-    try:
-        array = np.array(listed)
-    except ValueError:  # rows of different lengths
-        array = np.array([None])
-    if array.dtype.kind not in "fi" or array.ndim not in axes:
-        which = " or ".join(str(n) for n in axes)
-        raise CascjaxError(f"the field {name!r} is no array of numbers of {which} axes: fit again")
-    return array.astype(np.float64)
 
 
 def _refused_constant(name: str) -> float:
@@ -896,11 +951,21 @@ def _check_policy(policy: Policy) -> None:
         value = getattr(policy, name)
         if value.shape != shape:
             raise CascjaxError(
-                f"{name} of a policy of {k} models must be {shape}, not {_shape(value)}"
+                f"{name} of a policy of {k} models must be {list(shape)}, not {_shape(value)}"
             )
         if not np.isfinite(value).all() or (name in ("sigma", "scale") and value.min() < 0):
             bound = "" if name in ("mean_costs", "offset") else " and not negative"
             raise CascjaxError(f"{name} of a policy must be finite{bound}")
+    if (policy.source.kind == "learned") != (policy.learned is not None):
+        raise CascjaxError(
+            "a policy of learned estimates needs what makes them, and no other has it"
+        )
+    if (learned := policy.learned) is not None:
+        learned.check()
+        if learned.recipe.models != policy.models:
+            raise CascjaxError("the learned estimates of a policy must be of its models, in order")
+        if policy.corrected:
+            raise CascjaxError("learned estimates are not corrected: leave out scale and offset")
     for name, rule in zip(("default", *policy.groups), policy.rules, strict=True):
         try:
             _check_rule(rule, policy)

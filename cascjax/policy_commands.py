@@ -2,6 +2,8 @@
 
 import functools
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,12 +46,16 @@ if TYPE_CHECKING:
     metavar="M|inf",
     help="How many new queries that is; default: as many as are fitted on.",
 )
-@options.ESTIMATES
+@options.ANY_ESTIMATES
+@options.LEARNER
+@options.LEARNER_FOLDS
+@options.COST_MODEL
+@options.RIDGE
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
 @options.SEARCH
-@options.SEED
+@click.option("--seed", help="Of split, folds and noise.", **options.SEED_TYPE)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
 def fit(
     table: Path,
@@ -61,6 +67,10 @@ def fit(
     confidence: float | None,
     new_queries: str | None,
     estimates: str | None,
+    learner: str | None,
+    folds: int | None,
+    cost_model: str | None,
+    ridge: str | None,
     noise: str | None,
     models: str | None,
     max_depth: int,
@@ -89,6 +99,7 @@ def fit(
         steps = [arguments.number("--parameter", step) for step in parameter.split(",")]
     m = None if new_queries is None else arguments.count("--new-queries", new_queries)
     level = arguments.noise(noise or "low")
+    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
     if out.resolve() == table.resolve():
         raise CascjaxError(f"{out} is the table itself: name another file for the policy")
     click.echo(f"Reading {table}")
@@ -96,6 +107,7 @@ def fit(
         from cascjax import strategies
         from cascjax.io import read_table
         from cascjax.io.files import atomic_write
+        from cascjax.report.console import query_progress
         from cascjax.report.policies import print_policy
         from cascjax.search.fit import fit as fit_policy
 
@@ -105,27 +117,32 @@ def fit(
     with atomic_write(out) as temporary:
         data = read_table(table)
         with naming(table):
-            data, estimates = _readied(data, models, estimates, noise, seed)
-            policy = fit_policy(
-                data,
-                kind,
-                budget=budgets or None,
-                quality=quality,
-                parameter=None if steps is None else steps[0] if len(steps) == 1 else steps,
-                group_budgets=_by_group(of_groups, data.groups) or None,
-                confidence=confidence,
-                new_queries=m,
-                estimates=estimates,
-                noise=level,
-                seed=seed,
-            )
+            data, estimates = readied(data, models, estimates, noise, seed)
+            with query_progress("fitting") as progress:
+                policy = fit_policy(
+                    data,
+                    kind,
+                    budget=budgets or None,
+                    quality=quality,
+                    parameter=None if steps is None else steps[0] if len(steps) == 1 else steps,
+                    group_budgets=_by_group(of_groups, data.groups) or None,
+                    confidence=confidence,
+                    new_queries=m,
+                    estimates=estimates,
+                    noise=level,
+                    seed=seed,
+                    progress=progress,
+                    **learning,
+                )
         temporary.write_text(policy.text(), encoding="utf-8")
+    for note in policy.record.get("notes", ()):
+        click.echo(f"Note: {note}.")
     print_policy(policy, make_console())
     paths = f"{shlex.quote(str(out))} {shlex.quote(str(table))}"
     click.echo(f"Wrote {out}; try: cascjax evaluate {paths} --out evaluation")
 
 
-def _readied(
+def readied(
     table: "Table", models: str | None, estimates: str | None, noise: str | None, seed: int
 ) -> "tuple[Table, str]":
     """A table as read, with the models asked for in order of cost, and the kind of estimates."""
@@ -220,41 +237,43 @@ def tune(
     """
     n_budgets, costs = arguments.budgets(budgets)
     level = arguments.noise(noise or "low")
-    click.echo(f"Reading {table}")
-    with uninterrupted():
-        from cascjax import strategies
-        from cascjax.io import read_table
-        from cascjax.metrics.bootstrap import default_resamples
-        from cascjax.report.console import print_study
-        from cascjax.report.tuning import print_tuning, step_progress, write_tuning
-        from cascjax.search.journal import Journal
-        from cascjax.search.tuned import tune as tune_policies
-        from cascjax.table import split_rows
+    with _journal_kept(out / "journal.npz"):
+        click.echo(f"Reading {table}")
+        with uninterrupted():
+            from cascjax import strategies
+            from cascjax.io import read_table
+            from cascjax.metrics.bootstrap import default_resamples
+            from cascjax.report.console import print_study
+            from cascjax.report.tuning import print_tuning, step_progress, write_tuning
+            from cascjax.search.journal import Journal
+            from cascjax.search.tuned import tune as tune_policies
+            from cascjax.table import split_rows
 
-    named = {"max_depth": max_depth, "search": search} if strategy == "cascade-routing" else {}
-    kind, interrupted = strategies.strategy(strategy, **named), False
-    with output_folder(out):
-        journal = Journal(out / "journal.npz")
-        data = read_table(table)
-        with naming(table):
-            data, estimates = _readied(data, models, estimates, noise, seed)
-            if resamples is None:
-                resamples = default_resamples(len(split_rows(data, seed)[1]), 0.95)
-            job = functools.partial(
-                tune_policies, data, kind, budgets=costs or n_budgets, folds=folds,
-                estimates=estimates, noise=level, seed=seed, resamples=resamples, journal=journal,
-            )  # fmt: skip
-            try:
-                with step_progress() as progress:
-                    found = job(progress=progress)
-            except KeyboardInterrupt:
-                if not journal.steps:
-                    raise
-                interrupted = True
-                found = job(descend=False)
-        report = write_tuning(found, out, context.obj, {"table": str(table)})
-        if not interrupted:
-            journal.remove()
+        named = {"max_depth": max_depth, "search": search} if strategy == "cascade-routing" else {}
+        kind, interrupted = strategies.strategy(strategy, **named), False
+        with output_folder(out):
+            journal = Journal(out / "journal.npz")
+            data = read_table(table)
+            with naming(table):
+                data, estimates = readied(data, models, estimates, noise, seed)
+                if resamples is None:
+                    resamples = default_resamples(len(split_rows(data, seed)[1]), 0.95)
+                job = functools.partial(
+                    tune_policies, data, kind, budgets=costs or n_budgets, folds=folds,
+                    estimates=estimates, noise=level, seed=seed, resamples=resamples,
+                    journal=journal,
+                )  # fmt: skip
+                try:
+                    with step_progress() as progress:
+                        found = job(progress=progress)
+                except KeyboardInterrupt:
+                    if not journal.steps:
+                        raise
+                    interrupted = True
+                    found = job(descend=False)
+            report = write_tuning(found, out, context.obj, {"table": str(table)})
+            if not interrupted:
+                journal.remove()
     console = make_console()
     print_study(found.study, console)
     print_tuning(found, console)
@@ -266,6 +285,19 @@ def tune(
             err=True,
         )
         context.exit(130)
+
+
+@contextmanager
+def _journal_kept(path: Path) -> Iterator[None]:
+    """Says of an interrupt, where a search can go on from what it found before, that it can."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if not path.exists():
+            raise
+        raise KeyboardInterrupt(
+            f"the best so far is kept in {path.parent}, and the same command goes on from there"
+        ) from stop
 
 
 @click.command()
@@ -292,15 +324,17 @@ def evaluate(
             from cascjax.io import read_table
             from cascjax.io.arrow import read_ids
             from cascjax.policy import load_policy
+            from cascjax.report.console import query_progress
             from cascjax.report.policies import print_evaluation, write_evaluation
 
         loaded = load_policy(policy)
         data = read_table(table)
         keep_compiled()
-        with naming(table):
+        with naming(table), query_progress("evaluating") as progress:
             found = evaluate_policy(
-                loaded, data, resamples=resamples, confidence=confidence, seed=seed
-            )
+                loaded, data, resamples=resamples, confidence=confidence, seed=seed,
+                progress=progress,
+            )  # fmt: skip
         settings = {"policy": str(policy), "table": str(table), "seed": seed}
         write_evaluation(found, read_ids(table), out, settings | {"resamples": resamples})
     print_evaluation(found, make_console())

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, too_few
 from cascjax.expected_max import materialize
 
 MAX_RESAMPLES = 100_000
@@ -48,7 +48,7 @@ def check_resamples(resamples: int, n_queries: int) -> None:
         )
     if n_queries < MIN_QUERIES:
         raise CascjaxError(
-            f"{n_queries} queries are too few to resample: bring at least {MIN_QUERIES}, or ask"
+            f"{too_few(n_queries)} to resample: bring at least {MIN_QUERIES}, or ask"
             " for no resamples"
         )
 

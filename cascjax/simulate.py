@@ -6,7 +6,7 @@ import operator
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar, cast
@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimator, Independent
+from cascjax.estimators import Estimator, Grouped, Independent, Tabulable, Tabulated
+from cascjax.expected_max import materialize
 from cascjax.resampling import check_resamples, key_of, weighted_sums
 from cascjax.staircase import Histogram, Ladder, stage_changes
 from cascjax.strategies import Outcome, Stages, Strategy
@@ -34,8 +35,11 @@ _BLOCK_FLOATS = 1 << 18
 """Numbers a block of queries may take at least: what stays in a core's cache."""
 
 _STAGED_BLOCK = 1 << 14
-"""Queries a block holds at most where each goes through stages; eight times that on an
-accelerator, and no more: whole numbers leave few bits to the sums of larger ones."""
+"""Queries a block holds at most where each goes through stages on a CPU."""
+
+_ACCELERATED = 1 << 17
+"""Queries a block holds at most on an accelerator: what goes through its cache between programs.
+On an H200 64 prices of 10M x 11 took routing 15 ms in these, 27 in blocks eight times as large."""
 
 _LANES = 64
 """Partial sums kept of a block at least, and what each adds up at most, few enough for float32."""
@@ -49,7 +53,7 @@ class Totals:
     """Sums over queries of what L settings of a strategy did.
 
     Attributes:
-        cost: `[L]` true cost of all models run.
+        cost: `[L]` true cost of all models run, or of several costs `[L, C]`.
         quality: `[L]` true quality of the answers returned.
         ran: `[L, K]` queries each model ran on.
         answered: `[L, K]` queries each model's answer was returned for.
@@ -100,8 +104,11 @@ def outcomes(
     nothing_run: Bool[Array, "B K"],
 ) -> Outcome:
     """Every setting of a strategy: its own sweep where it has one, else a rollout each."""
-    if isinstance(estimator, Independent):
-        swept = strategy.sweep(parameters, estimator)
+    beliefs = estimator if isinstance(estimator, Independent) else None
+    if takes_table(strategy, estimator, nothing_run.shape[-1]):
+        beliefs = _table(strategy, cast(Tabulable, estimator), nothing_run.shape[-1])
+    if beliefs is not None:
+        swept = strategy.sweep(parameters, beliefs)
         if swept is not None:
             return swept
     return jax.lax.map(lambda p: rollout(strategy, p, estimator, nothing_run), parameters)
@@ -109,7 +116,24 @@ def outcomes(
 
 def has_stages(strategy: Strategy, estimator: Estimator) -> bool:
     """Whether a single pass over the queries serves any number of settings of one parameter."""
-    return strategy.staged and isinstance(estimator, Independent)
+    return strategy.staged and isinstance(estimator, Independent | Tabulable)
+
+
+def takes_table(strategy: Strategy, estimator: Estimator, n_models: int) -> bool:
+    """Whether a strategy is simulated from a table of the estimates under every run set."""
+    return isinstance(estimator, Tabulable) and strategy.run_sets(n_models) is not None
+
+
+def _table(strategy: Strategy, estimator: Tabulable, n_models: int) -> Tabulated:
+    # In memory: what is read of it again and again is not to be worked out again.
+    return materialize(estimator.tabulate(strategy.run_sets(n_models)))
+
+
+def _held(strategy: Strategy, estimator: Estimator, n_models: int) -> int:
+    """Numbers held a query, beside the settings."""
+    if takes_table(strategy, estimator, n_models):
+        return strategy.table_footprint(n_models)
+    return strategy.footprint(n_models)
 
 
 def totals(
@@ -122,6 +146,7 @@ def totals(
     rows: Int[np.ndarray, " n"] | None = None,
     usage: bool = True,
     progress: Callable[[int], None] = lambda queries: None,
+    more_costs: Sequence[Float[np.ndarray, "N K"]] = (),
 ) -> Totals:
     """Sums over queries of what each setting does, held to the true quality and cost.
 
@@ -139,6 +164,9 @@ def totals(
         usage: whether to count what ran; without it `ran`, `answered` and `depth` are empty.
         progress: called with the number of queries of each block as it ends, from any of the
             threads that work on blocks.
+        more_costs: further true costs to add up in the same pass; the sums of all costs are then
+            `[L, 1 + len(more_costs)]`. Not where one pass serves any number of settings, see
+            `has_stages`.
 
     Raises:
         CascjaxError: no query, no setting, or not even one query fits in memory. A larger block
@@ -151,7 +179,11 @@ def totals(
     staged = has_stages(strategy, estimator) and settings.size == len(settings)
     if staged and isinstance(estimator, Independent):
         estimator = estimator.only(strategy.reads)
-    queries = _Queries(estimator, quality, cost, range(len(quality)) if rows is None else rows)
+    every = range(len(quality)) if rows is None else rows
+    if more_costs and not staged:
+        cost = (cost, *more_costs)  # pyright: ignore[reportAssignmentType]
+    # The few run sets stages are made of cost less than rows that lie far from each other.
+    queries = _Queries(estimator, quality, cost, every, apart=not staged)
     if staged:
         return _staged_totals(strategy, settings.reshape(-1), queries, usage, progress)
 
@@ -161,9 +193,10 @@ def totals(
             lanes = _block_sums(usage, *_block_outcomes(strategy, settings, block), block)
         else:
             lanes = _block_spend(strategy, settings, block)
-        return jax.tree.map(lambda part: np.asarray(part, np.float64).sum(-1), lanes)
+        sums = jax.tree.map(lambda part: np.asarray(part, np.float64).sum(-1), lanes)
+        return replace(sums, cost=np.moveaxis(sums.cost, 0, -1)) if more_costs else sums
 
-    held = strategy.footprint(quality.shape[1]) + len(settings)
+    held = _held(strategy, estimator, quality.shape[1]) + len(settings)
     return queries.in_blocks(one_block, _block_floats() // held, progress)
 
 
@@ -204,9 +237,9 @@ def query_outcomes(
         count = int(np.count_nonzero(block.real))
         return [(np.moveaxis(np.asarray(run), 0, -1)[:, :count], np.asarray(answer)[:, :count])]
 
-    held = strategy.footprint(shape[1]) + len(settings)
+    held = _held(strategy, estimator, shape[1]) + len(settings)
     parts = queries.in_blocks(one_block, _block_floats() // held, progress, operator.add)
-    ran, answered = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    ran, answered = (queries.in_order(list(part)) for part in zip(*parts, strict=True))
     return ran, answered
 
 
@@ -240,11 +273,11 @@ def query_spends(
         count = int(np.count_nonzero(block.real))
         return [(np.asarray(spent)[:, :count], np.asarray(got)[:, :count])]
 
-    held = strategy.footprint(quality.shape[1]) + len(settings)
+    held = _held(strategy, estimator, quality.shape[1]) + len(settings)
     parts = queries.in_blocks(
         one_block, _block_floats() // held, lambda queries: None, operator.add
     )
-    spent, got = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    spent, got = (queries.in_order(list(part)) for part in zip(*parts, strict=True))
     return spent, got
 
 
@@ -260,12 +293,12 @@ def _staged_totals(
     rungs, rung = np.unique(-settings if strategy.rising else settings, return_inverse=True)
     ladder = Ladder.of(rungs, _power_of_two(max(_LANES, len(rungs))))
     k = queries.quality.shape[1]
-    chunk = _power_of_two(_block_floats() // strategy.footprint(k))
+    chunk = _power_of_two(_block_floats() // _held(strategy, queries.estimator, k))
 
     def one_block(block: _Block) -> tuple[np.ndarray, ...]:
         return _block_histogram(strategy, usage, chunk, ladder, block).in_float64()
 
-    size = _STAGED_BLOCK * (1 if jax.default_backend() == "cpu" else 8)
+    size = _STAGED_BLOCK if jax.default_backend() == "cpu" else _ACCELERATED
     changes = queries.in_blocks(one_block, size, progress)
 
     # Bin b holds what the first b rungs see: a rung sees all bins beyond its own number.
@@ -355,7 +388,7 @@ def resampled(
         sums = _block_resamples(resamples, key, functools.reduce(operator.add, parts), block)
         return np.asarray(sums, np.float64)
 
-    held = strategy.footprint(k) + _LANES
+    held = _held(strategy, estimator, k) + _LANES
     sums = queries.in_blocks(one_block, _block_floats() // held, progress)
     means = sums[:, :-1] / sums[:, -1:]
     ends = np.cumsum([points, points, k])
@@ -370,7 +403,7 @@ class _Block:
     Attributes:
         beliefs: leaves of the estimator; independent ones are turned, queries last.
         quality: `[K, B]` true qualities.
-        cost: `[K, B]` true costs.
+        cost: `[K, B]` true costs; of several costs `[K, C, B]`.
         real: `[B]` False for queries that only fill the block up.
         row: `[B]` each query's row in the table.
         tree: the estimator's structure.
@@ -379,7 +412,7 @@ class _Block:
 
     beliefs: list[Any]
     quality: Matrix
-    cost: Matrix
+    cost: Matrix | Float[Array, "K C B"] | Float[np.ndarray, "K C B"]
     real: Bool[Array, " B"] | Bool[np.ndarray, " B"]
     row: UInt32[Array, " B"] | UInt32[np.ndarray, " B"]
     tree: Any = field(metadata={"static": True})
@@ -391,18 +424,60 @@ class _Block:
         return jax.tree.unflatten(self.tree, leaves)
 
 
+def _turned(of: Float[Array, "B K"] | Float[np.ndarray, "B K"]) -> Matrix:
+    """With queries last; on an accelerator turned there, for the host would take longer."""
+    if jax.default_backend() == "cpu" or isinstance(of, jax.Array):
+        return of.T
+    return _transposed(jax.device_put(of))
+
+
+@jax.jit
+def _transposed(of: Float[Array, "B K"]) -> Float[Array, "K B"]:
+    return of.T
+
+
 def _added(total: Y, part: Y) -> Y:
     return jax.tree.map(np.add, total, part)
 
 
 @dataclass(frozen=True)
 class _Queries:
-    """Some rows of a table with what is believed of them, to be worked on in blocks."""
+    """Some rows of a table with what is believed of them, to be worked on in blocks.
+
+    Attributes:
+        estimator: the estimates of all queries.
+        quality: true qualities.
+        cost: true costs.
+        rows: those that count.
+        apart: whether queries that share what is costly are worked on apart from others.
+    """
 
     estimator: Estimator
     quality: Float[np.ndarray, "N K"]
-    cost: Float[np.ndarray, "N K"]
+    cost: Float[np.ndarray, "N K"] | tuple[Float[np.ndarray, "N K"], ...]
     rows: Rows
+    apart: bool = True
+
+    @functools.cached_property
+    def groups(self) -> list[tuple["_Queries", Int[np.ndarray, " m"] | None]]:
+        """Those that are worked on together, and which of the rows they are; None for all."""
+        found = []
+        if isinstance(self.estimator, Grouped):
+            found = self.estimator.groups(self.rows, apart=self.apart)
+        if len(found) <= 1:
+            alone = [replace(self, estimator=estimator) for estimator, _ in found]
+            return [(alone[0] if alone else self, None)]
+        rows = np.asarray(self.rows)
+        return [
+            (replace(self, estimator=estimator, rows=rows[places]), places)
+            for estimator, places in found
+        ]
+
+    def in_order(self, parts: list[np.ndarray]) -> np.ndarray:
+        """Arrays `[L, n, ...]` of blocks, as `in_blocks` joins them, in the order of the rows."""
+        joined = np.concatenate(parts, axis=1)
+        places = [of for _, of in self.groups if of is not None]
+        return joined[:, np.argsort(np.concatenate(places))] if places else joined
 
     def block(self, rows: Rows, size: int) -> _Block:
         """Those rows and, to fill the block up, their first again and again."""
@@ -414,8 +489,12 @@ class _Queries:
         leaves, tree = jax.tree.flatten(self.estimator.take(cut))
         # Independent estimates are matrices, which turn; what others hold is theirs to cut.
         turned = isinstance(self.estimator, Independent)
-        quality, cost = (take_rows(truth, cut).T for truth in (self.quality, self.cost))
-        beliefs = [leaf.T for leaf in leaves] if turned else leaves
+        quality = _turned(take_rows(self.quality, cut))
+        if isinstance(self.cost, tuple):
+            cost = np.stack([take_rows(one, cut).T for one in self.cost], axis=1)
+        else:
+            cost = _turned(take_rows(self.cost, cut))
+        beliefs = [_turned(leaf) for leaf in leaves] if turned else leaves
         real, row = np.arange(size) < len(rows), np.zeros(size, np.uint32)
         row[: len(rows)] = rows
         return _Block(beliefs, quality, cost, real, row, tree, turned)
@@ -433,18 +512,22 @@ class _Queries:
             kernel: from a block to float64 arrays on the host.
             room: queries a block may hold, if there are as many.
             progress: called with the number of queries of each block as it ends.
-            join: how to add up, in the order of the queries.
+            join: how to add up, in the order of the queries of each group in turn.
         """
-        size = _power_of_two(min(len(self.rows), max(_LANES, room)))
+        most = max(len(queries.rows) for queries, _ in self.groups)
+        if jax.default_backend() != "cpu":
+            room = min(room, _ACCELERATED)
+        size = _power_of_two(min(most, max(_LANES, room)))
 
-        def sums(rows: Rows) -> Any:
+        def sums(some: tuple[_Queries, Rows]) -> Any:
             nonlocal size
+            queries, rows = some
             fits = size
             if len(rows) > fits:
-                parts = (sums(rows[start : start + fits]) for start in range(0, len(rows), fits))
-                return functools.reduce(join, parts)
+                cuts = (rows[start : start + fits] for start in range(0, len(rows), fits))
+                return functools.reduce(join, (sums((queries, cut)) for cut in cuts))
             try:
-                part = kernel(self.block(rows, fits))
+                part = kernel(queries.block(rows, fits))
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 if not _is_memory(error):
                     raise
@@ -463,11 +546,15 @@ class _Queries:
                         RuntimeWarning,
                         stacklevel=2,
                     )
-                return sums(rows)
+                return sums(some)
             progress(len(rows))
             return part
 
-        blocks = [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
+        blocks = [
+            (queries, queries.rows[start : start + size])
+            for queries, _ in self.groups
+            for start in range(0, len(queries.rows), size)
+        ]
         with ThreadPoolExecutor(_workers()) as pool:
             # In order, so that the sum is the same whichever thread is faster.
             return functools.reduce(join, _mapped_ahead(pool, sums, blocks))
@@ -545,16 +632,26 @@ def _block_histogram(
     chunk = min(chunk, size)
     least = ladder.rungs[0]
 
+    if block.turned:
+        beliefs, common = block.beliefs, None
+    else:
+        table = _table(strategy, cast(Tabulable, block.estimator()), k)
+        beliefs, common = [table.quality, table.cost], table.covariance
+
     def stages(beliefs: list[Array]) -> Stages:
-        estimator = jax.tree.unflatten(block.tree, [leaf.T for leaf in beliefs])
+        if common is None:
+            estimator = jax.tree.unflatten(block.tree, [leaf.T for leaf in beliefs])
+        else:
+            quality, cost = beliefs
+            estimator = Tabulated(quality, common, cost)
         return cast(Stages, strategy.stages(estimator, least))
 
     if chunk == size:
-        went = stages(block.beliefs)
+        went = stages(beliefs)
     else:
         # A table of E[max] takes more room a query than its stages do.
-        beliefs = [jnp.broadcast_to(leaf, (k, size)) for leaf in block.beliefs]
-        cut = [jnp.moveaxis(leaf.reshape(k, -1, chunk), 1, 0) for leaf in beliefs]
+        beliefs = [jnp.broadcast_to(leaf, (*leaf.shape[:-1], size)) for leaf in beliefs]
+        cut = [jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], -1, chunk), -2, 0) for leaf in beliefs]
         parts = jax.lax.map(stages, cut)
         below, model, answer = (
             jnp.moveaxis(rows, 0, 1).reshape(-1, size)
@@ -598,17 +695,18 @@ def _spent_and_got(
     run: Bool[Array, "K L B"],
     answer: Int[Array, "L B"],
     quality: Float[Array, "K B"],
-    cost: Float[Array, "K B"],
-) -> tuple[Float[Array, "L B"], Float[Array, "L B"]]:
-    """Cost and quality of each query."""
+    cost: Float[Array, "K *C B"],
+) -> tuple[Float[Array, "*C L B"], Float[Array, "L B"]]:
+    """Cost, or several costs, and quality of each query."""
 
     def spend(total: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
         index, run, quality, cost = model
         got = jnp.where(answer == index, quality, total[1])
-        return (total[0] + jnp.where(run, cost, 0), got), None
+        return (total[0] + jnp.where(run, cost[..., None, :], 0), got), None
 
     zero = jnp.zeros(answer.shape)
-    return over_models(spend, (zero, zero), run, quality, cost)[0]
+    nothing = jnp.zeros((*cost.shape[1:-1], *answer.shape))
+    return over_models(spend, (nothing, zero), run, quality, cost)[0]
 
 
 @jax.jit

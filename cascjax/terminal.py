@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class OneLineErrors(click.Group):
     """Says what a user can mend in one line, with exit code 2; an interrupt is 130.
 
+    What a KeyboardInterrupt says is left takes the place of "nothing half-written is left".
+
     The command as it was typed is the context's `obj`.
     """
 
@@ -54,8 +56,8 @@ class OneLineErrors(click.Group):
             raise  # whoever read the output has had enough; click ends it quietly
         except OSError as error:
             _fail(f"{error.filename or 'cannot go on'}: {error.strerror or error}")
-        except KeyboardInterrupt:
-            _fail("interrupted; nothing half-written is left", code=130)
+        except KeyboardInterrupt as stop:
+            _fail(f"interrupted; {stop or 'nothing half-written is left'}", code=130)
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:

@@ -149,6 +149,23 @@ def test_models_and_groups_are_matched_by_name() -> None:
         evaluate(of, table.select_models(["a", "b"]))
 
 
+def test_a_cost_that_the_policy_does_not_know_is_said_not_to_be_limited() -> None:
+    table = world()
+    rows = split_rows(table, 0)[1]
+    without = fit(replace(table, more_costs={}, more_cost_units=()), "routing", budget=0.08)
+    found = evaluate(without, table, rows=rows)
+    assert found.costs == ("cost", "seconds")
+    assert found.foreign == ("seconds",)
+    assert found.total.budget == (0.08, None)
+    # As a policy that knows it would have it.
+    known = evaluate(fit(table, "routing", budget=0.08), table, rows=rows)
+    assert known.foreign == ()
+    assert found.total.cost[1] == known.total.cost[1]
+    (line,) = (line for line in found.verdicts() if "seconds" in line)
+    assert line.endswith("is not limited: the policy was fitted without this cost")
+    assert found.met() == known.met()
+
+
 def test_which_rows_are_looked_at() -> None:
     table = world()
     fitted = fit(table, "routing", budget=0.08, seed=3)
@@ -185,6 +202,27 @@ def test_budgets_in_words(mean: Mean, words: str, met: bool) -> None:
     (line,) = said.verdicts()
     assert words in line
     assert said.met() is met
+
+
+@pytest.mark.parametrize(
+    ("mean", "words", "met"),
+    [
+        (Mean(0.7, 0.6, 0.8), "mean quality 0.7 reaches the target of 0.6", True),
+        (Mean(0.6, None, None), "mean quality 0.6 reaches the target of 0.6", True),
+        (Mean(0.61, 0.55, 0.65), "reaches the target of 0.6; other queries may fall below", True),
+        (Mean(0.55, 0.5, 0.65), "0.0500 below the target of 0.6; the interval reaches up", False),
+        (Mean(0.5, 0.45, 0.55), "mean quality 0.5 is 0.1000 below the target of 0.6", False),
+    ],
+)
+def test_a_target_in_words(mean: Mean, words: str, met: bool) -> None:
+    found = evaluate(policy(group_rules={}, record={"quality": 0.6}), world(), resamples=0)
+    said: Evaluation = replace(found, total=replace(found.total, quality=mean), rules={})
+    (line,) = said.verdicts()
+    assert words in line
+    assert said.met() is met
+    # A record is free: what is no number is no target.
+    other = policy(group_rules={}, record={"quality": "high"})
+    assert evaluate(other, world(), resamples=0).target is None
 
 
 def test_what_gives_no_interval_is_refused() -> None:

@@ -10,10 +10,12 @@ from jaxtyping import Float
 from scipy.optimize import linprog
 
 from cascjax import worlds
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, unknown_name
 from cascjax.policy import Policy, Rule, load_policy, spent
-from cascjax.search.budget import simulate_settings
-from cascjax.search.confidence import Spread
+from cascjax.search import budget as search
+from cascjax.search.budget import Seen, fit_budgets, simulate_settings
+from cascjax.search.confidence import Spread, check_fit_confidence
+from cascjax.search.costs import Pool, fit_costs
 from cascjax.search.fit import fit, prepare
 from cascjax.search.frontier import compare
 from cascjax.strategies import STRATEGIES
@@ -258,6 +260,77 @@ def test_a_cost_other_than_the_first_alone() -> None:
 # Groups.
 
 
+LEVELS = [1.0, 0.99, 0.9, 0.985]
+"""Shares of the budgets, as margins would leave them."""
+
+
+@pytest.mark.parametrize("name", ["pandora", "routing"])
+@pytest.mark.parametrize("sample", [None, 100])
+def test_budgets_in_turn_are_fitted_as_each_alone(
+    name: str, sample: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready, budgets = prepare(world(), name), np.array([0.08, 2.5])
+    rows, passes = ready.fit_rows, [0.0]
+    limited = np.arange(2)
+
+    def count(queries: int) -> None:
+        passes[0] += queries / len(rows)
+
+    def pool() -> Pool:
+        return Pool(ready.strategy, ready.beliefs, ready.table, ready.costs, rows, limited, count)
+
+    alone = [fit_costs(pool(), level * budgets) for level in LEVELS]
+    taken, passes[0] = passes[0], 0
+    if sample is not None:
+        monkeypatch.setattr(search, "SAMPLE", sample)
+    shared = pool()
+    in_turn = [fit_costs(shared, level * budgets) for level in LEVELS]
+    for level, (_, quality, cost), (_, one, _) in zip(LEVELS, in_turn, alone, strict=True):
+        assert (cost <= level * budgets * (1 + 1e-9)).all()
+        # More settings mix better. A sample of 100 is off by a tenth: its square, of a spread of
+        # qualities of 0.3 at most, is lost where settings are few.
+        assert quality >= one - (1e-4 if sample is None else 3e-3)
+        assert quality <= one + 1e-3
+    assert passes[0] < 0.8 * taken
+
+
+@pytest.mark.parametrize("name", ["pandora", "routing", "thresholding"])
+@pytest.mark.parametrize("sample", [None, 100])
+def test_one_budget_after_another_is_met_as_alone(
+    name: str, sample: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready, seen = prepare(world(), name), Seen()
+    given = ready.strategy, ready.beliefs.estimator, ready.table
+    budgets = 0.08 * np.array(LEVELS)
+    alone = [fit_budgets(*given, budgets[i : i + 1], rows=ready.fit_rows) for i in range(4)]
+    if sample is not None:
+        monkeypatch.setattr(search, "SAMPLE", sample)
+    for i, one in enumerate(alone):
+        found = fit_budgets(*given, budgets[i : i + 1], rows=ready.fit_rows, seen=seen)
+        np.testing.assert_allclose(found.cost, one.cost, rtol=1e-9)
+        # Neighbours may be others, as close.
+        np.testing.assert_allclose(found.quality, one.quality, atol=1e-3)
+
+
+@pytest.mark.parametrize("wanted", [0.08, {"cost": 0.08, "seconds": 2.5}])
+def test_a_margin_takes_few_passes_more(wanted: Any) -> None:
+    passes = [0, 0]
+
+    def counted(which: int, confidence: float | None) -> Policy:
+        def count(queries: int) -> None:
+            passes[which] += queries
+
+        return fit(
+            world(), "pandora", budget=wanted, confidence=confidence,
+            progress=count,
+        )  # fmt: skip
+
+    counted(0, None)
+    counted(1, 0.95)
+    # It was many times as many when each round of the margin began anew.
+    assert passes[0] < passes[1] < 4 * passes[0]
+
+
 def test_groups_with_budgets_are_fitted_by_themselves() -> None:
     table = world()
     policy = fit(table, "routing", budget=0.05, group_budgets={"law": 0.15, "math": {"cost": 0.02}})
@@ -445,6 +518,7 @@ def test_too_few_queries_say_how_many_are_needed() -> None:
         ({"quality": math.nan}, "must be a number"),
         ({"parameter": math.inf}, "all finite"),
         ({"parameter": []}, "all finite"),
+        ({"parameter": [1.0, -1.0, 1.0]}, "of routing must not be negative, as -1 is: .* choose 0"),
         ({"budget": 0.1, "group_budgets": {"medicine": 0.1}}, "unknown group 'medicine'"),
         ({"budget": 0.1, "group_budgets": {"law": 1e-4}}, "group 'law': budget 0.0001 is out of"),
         ({"quality": 0.5, "group_budgets": {"law": 0.1}}, "give a budget instead of quality"),
@@ -461,6 +535,16 @@ def test_nonsense_is_refused(asked: dict[str, Any], words: str) -> None:
     with pytest.raises(CascjaxError, match=words) as error:
         fit(world(), "routing", **asked)
     assert "\n" not in str(error.value)
+
+
+def test_words_of_one_query_and_of_names_unlike_any() -> None:
+    with pytest.raises(CascjaxError, match=r"^1 query is too few"):
+        check_fit_confidence(0.95, 1)
+    with pytest.raises(CascjaxError, match=r"^0 queries are too few"):
+        check_fit_confidence(0.95, 0)
+    assert str(unknown_name("model", "nope", ["winogrande", "arc"])) == (
+        "unknown model 'nope'; known: winogrande, arc"
+    )
 
 
 def test_what_the_table_lacks_is_named() -> None:

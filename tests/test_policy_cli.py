@@ -3,7 +3,8 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from cascjax import evaluate, fit, load_policy, read_table
 from cascjax.cli import main
+from cascjax.policy import Policy, Rule
+from cascjax.report import console as report
+from cascjax.report.policies import print_policy
 from cascjax.search import fit as search
+from cascjax.strategies import strategy
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -103,6 +109,28 @@ def test_the_command_writes_what_python_finds(
     assert load_policy("policy.json").text() == want.text()
     assert "Wrote policy.json; try: cascjax evaluate policy.json world.arrow" in said
     assert "queries fitted on: mean quality" in said
+
+
+def test_a_target_is_named_by_the_fit_and_checked_by_evaluate(here: Path) -> None:
+    assert "mean quality 0.6500, the target 0.65." in fitted("--quality", "0.65")
+    said = succeeds("evaluate", "policy.json", "world.arrow", "--out", "out")
+    assert "the target of 0.65" in said
+    found = json.loads(Path("out/summary.json").read_text())
+    assert found["target"] == 0.65
+    assert found["budgets_met"] is (found["total"]["quality"]["mean"] >= 0.65 * (1 - 1e-5))
+    # The lowest there is may be above what is wanted.
+    assert "the target 0.1: no cheaper setting is there." in fitted("--quality", "0.1")
+
+
+def test_settings_that_differ_look_different() -> None:
+    models, mean_costs = ("a", "b"), np.array([[1.0, 2.0]])
+    for parameters in ([2707.3601, 2707.3604], [[1.0, 2.0], [1.0, 2.0000005]]):
+        rule = Rule(np.array(parameters), np.array([0.25, 0.75]))
+        policy = Policy(strategy("pandora"), models, rule, np.full(2, 0.1), mean_costs)
+        with (console := Console(width=100)).capture() as shown:
+            print_policy(policy, console)
+        rows = [line.split(maxsplit=1)[1] for line in shown.get().splitlines() if "%" in line]
+        assert len(set(rows)) == 2, shown.get()
 
 
 def test_models_depth_and_search_are_kept(here: Path) -> None:
@@ -208,6 +236,29 @@ def test_files_that_are_wrong_are_refused(here: Path) -> None:
     said = refused("evaluate", "policy.json", "two.arrow", "--out", "out")
     assert "two.arrow: the policy chooses among models the table lacks: model-3" in said
     assert not Path("out").exists()
+
+
+def test_progress_is_shown(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: dict[str, int] = {}
+
+    @contextmanager
+    def counted(doing: str) -> Iterator[Callable[[int], None]]:
+        def advance(queries: int) -> None:
+            moved[doing] = moved.get(doing, 0) + queries
+
+        yield advance
+
+    monkeypatch.setattr(report, "query_progress", counted)
+    fitted("--budget", "0.0003")
+    words = ["policy.json", "world.arrow", "--out", "out"]
+    assert CliRunner().invoke(main, ["evaluate", *words]).exit_code == 0
+    assert moved["fitting"] > moved["evaluating"] > 0
+
+
+def test_the_bar_stands_on_a_terminal_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with report.query_progress("fitting") as advance:
+        advance(1000)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_an_interrupt_leaves_the_policy_there_was(

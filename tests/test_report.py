@@ -1,5 +1,7 @@
 """The page, its pictures and the terminal's tables: whole, safe, and true to the study."""
 
+import base64
+import hashlib
 import io
 import json
 import re
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from cascjax.report.console import (
     scores_tables,
 )
 from cascjax.report.html import render, write_report
+from cascjax.report.points import points_data
 from cascjax.report.write import to_arrow, write_study
 from cascjax.search.frontier import Frontier, Study
 from cascjax.table import Table
@@ -192,7 +196,7 @@ class TestPictures:
     def test_well_formed_titled_and_self_contained(self, html: str) -> None:
         ids: list[str] = []
         svgs = re.findall("<svg.*?</svg>", html, re.DOTALL)
-        assert len(svgs) == 2 + 3 * 5 + 3
+        assert len(svgs) == 4 + 3 * 5 + 3
         for svg in svgs:
             root = ET.fromstring(svg)
             assert root.find("{*}title") is not None
@@ -206,17 +210,25 @@ class TestPictures:
 
     def test_every_model_is_labelled_with_its_text(self, study: Study) -> None:
         for narrow in (False, True):
-            root = ET.fromstring(pictures.frontier_svg(study, narrow))
+            root = ET.fromstring(pictures.frontier_picture(study, narrow).svg)
             texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
             assert {*facts.short_names(study.models), *STRATEGIES} <= set(texts)
 
+    def test_of_very_many_models_some_are_labelled(self) -> None:
+        study = make_study(tuple(f"model-{i}" for i in range(60)), points=3)
+        figure = pictures._frontier(replace(study, frontiers=study.frontiers[:1])).figure
+        texts = {text.get_text() for text in figure.axes[0].texts}
+        assert len(texts) == 40
+        hull = upper_hull(study.single_cost, study.single_quality)
+        assert {f"model-{i}" for i in hull} <= texts
+
     def test_same_picture_twice(self) -> None:
         study = make_study(SETS["5"])
-        assert pictures.frontier_svg(study) == pictures.frontier_svg(study)
+        assert pictures.frontier_picture(study).svg == pictures.frontier_picture(study).svg
 
     @pytest.mark.parametrize("narrow", [False, True])
     def test_labels_of_eleven_models_keep_apart(self, narrow: bool) -> None:
-        figure, _ = pictures._frontier(make_study(SETS["11"]), narrow=narrow)
+        figure = pictures._frontier(make_study(SETS["11"]), narrow=narrow).figure
         boxes = [text.get_window_extent() for text in figure.axes[0].texts]
         assert len(boxes) == 11
         for i, a in enumerate(boxes):
@@ -224,8 +236,42 @@ class TestPictures:
 
     def test_cost_axis_is_logarithmic_where_costs_span_widely(self) -> None:
         for key, scale in (("11", "log"), ("5", "linear")):
-            figure, _ = pictures._frontier(make_study(SETS[key]))
+            figure = pictures._frontier(make_study(SETS[key])).figure
             assert figure.axes[0].get_xscale() == scale
+
+    def test_both_cost_axes_where_every_cost_is_positive(self) -> None:
+        for key, first in (("11", True), ("5", False)):
+            drawn = pictures.frontier_pictures(make_study(SETS[key]))
+            assert [p.log for p in drawn] == [first, first, not first, not first]
+            assert [p.narrow for p in drawn] == [False, True, False, True]
+        free = make_study(SETS["3"])
+        free = replace(free, single_cost=free.single_cost * [0, 1, 1])
+        assert [p.log for p in pictures.frontier_pictures(free)] == [False, False]
+
+    @pytest.mark.parametrize("log", [False, True])
+    def test_points_are_where_the_markers_are(self, log: bool) -> None:
+        study = make_study(SETS["3"], points=9)  # few enough that each has its marker
+        picture = pictures.frontier_picture(study, log=log)
+        root = ET.fromstring(picture.svg)
+        K, S = len(study.models), len(study.frontiers)
+        for series in [*range(6), S + 1]:
+            groups = root.findall(f".//{{*}}g[@data-series='{series}']")
+            uses = [[(float(u.get("x", 0)), float(u.get("y", 0))) for u in g.iter(
+                "{http://www.w3.org/2000/svg}use")] for g in groups]  # fmt: skip
+            expected = picture.points[series]
+            if series == S + 1:
+                places = [use for one in uses for use in one]
+                assert len(places) == K
+                assert np.isnan(expected[:, 2]).all()
+            else:
+                places, expected = uses[0], expected[np.lexsort(expected[:, 1::-1].T)]
+                expected = expected[np.argsort(expected[:, 0], kind="stable")]
+            # Both are rounded, to 0.01 and not at all.
+            np.testing.assert_allclose(places, expected[:, :2], atol=0.006)
+            if series in range(1, 6):
+                seen = expected[np.isfinite(expected[:, 2])]
+                for x, _, y in seen:
+                    assert min(np.hypot(x - a, y - b) for a, b in uses[1]) < 0.01
 
     def test_points_are_joined_linearly_in_cost_on_a_log_axis(self) -> None:
         x, y, knots = pictures._joined(np.array([1.0, 100.0]), np.array([0.0, 1.0]), log=True)
@@ -250,7 +296,7 @@ class TestPictures:
         import matplotlib
 
         before = matplotlib.rcParams.copy()
-        with pictures._style():
+        with pictures.picture_style():
             assert matplotlib.rcParams.copy() != before
         assert matplotlib.rcParams.copy() == before
 
@@ -266,12 +312,31 @@ class TestPage:
         assert page.open == []
         links = [v for _, name, v in page.attributes if name in ("href", "src", "xlink:href")]
         assert all(link.startswith("#") for link in links)
-        assert not page.tags & {"script", "link", "img", "iframe", "object", "embed"}
+        assert not page.tags & {"link", "img", "iframe", "object", "embed"}
+        scripts = [(name, value) for tag, name, value in page.attributes if tag == "script"]
+        assert scripts == [("type", "application/json"), ("id", "points")]
+        assert html.count("<script") == 2
         assert not any(name.startswith("on") for _, name, _ in page.attributes)
         assert set(re.findall(r"\w+://[^\s\"<]*", html)) == {"http://www.w3.org/2000/svg"}
         assert not re.search(r"@import|url\((?!#)", html)
         ids = [v for _, name, v in page.attributes if name == "id"]
         assert len(ids) == len(set(ids))
+
+    def test_only_the_pages_own_script_may_run(self, html: str) -> None:
+        policy = next(v for t, n, v in Page(html).attributes if n == "content" and "default" in v)
+        rules = dict(rule.split(maxsplit=1) for rule in policy.split(";"))
+        script = html[html.rindex("<script>") + len("<script>") : html.rindex("</script>")]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert rules == {
+            "default-src": "'none'",
+            "style-src": "'unsafe-inline'",
+            "script-src": f"'sha256-{digest}'",
+            "require-trusted-types-for": "'script'",
+            "base-uri": "'none'",
+            "form-action": "'none'",
+        }
+        for unsafe in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("):
+            assert unsafe not in script
 
     def test_every_colour_variable_has_a_value_in_both_themes(self, html: str) -> None:
         used = set(re.findall(r"var\((--[\w-]+)", html))
@@ -283,14 +348,72 @@ class TestPage:
         study = make_study(HOSTILE)
         few = replace(study, frontiers=study.frontiers[3:5], cost_unit="<script>")
         html = render(few, "cascjax <script>")
-        assert "<script" not in html
+        assert html.count("<script") == 2
         assert "alert(1)</script" not in html
+        start = html.index('id="points">') + len('id="points">')
+        block = html[start : html.index("</script>", start)]
+        assert not set(block) & set("<>&\x00\x1b")
+        data = json.loads(block)
+        assert data["series"][-1]["titles"] == [facts.plain(name) for name in HOSTILE]
+        assert data["series"][0]["rows"][0] == "budget (<script>)"
         page = Page(html)
         first = [row[0].strip() for row in page.rows]
         for name in HOSTILE:
             assert facts.plain(name) in first
         assert "{{ 7 * 7 }}" in html
         assert not set(html) & {"\x00", "\x1b"}
+
+    def test_points_tell_of_the_study(self) -> None:
+        study = with_intervals(make_study(SETS["11"]))
+        f = replace(
+            study.frontiers[3],
+            gamma=np.array([0.0, 1.0, 0.25] + [0.5] * 9),
+            parameters=np.array([[1.0, 2.0]] * 3 + [[3.0, 3.0]] * 9),
+        )
+        mixing = replace(study.frontiers[0], parameters=np.array([[1.0, 4.0]] * 12))
+        study = replace(study, frontiers=(f, mixing))
+        told = points_data(study, pictures.frontier_pictures(study))
+        assert [s["name"] for s in told["series"]] == [
+            "cascading", "mixing", "hull of single models", "single model",
+        ]  # fmt: skip
+        order = np.argsort(f.cost)
+        points = told["series"][0]["points"]
+        rows = told["series"][0]["rows"]
+        for p, (numbers, models, rest) in zip(order, points, strict=True):
+            said = dict(zip(rows, numbers, strict=True))
+            assert said["quality"] == f"{f.quality[p]:.4f}"
+            assert said["its 90% interval"] == (
+                f"{f.quality[p] - 0.01:.4f} to {f.quality[p] + 0.01:.4f}"
+            )
+            assert float(said["budget (USD)"]) == pytest.approx(f.budget[p], abs=5e-8)
+            assert float(said["models a query"]) == pytest.approx(
+                sum((d + 1) * share for d, share in enumerate(f.depth[p])), abs=0.005
+            )
+            assert len(models) + rest == np.sum(f.ran[p] > 0)
+            least = min(f.ran[p, k] for k, *_ in models)
+            assert sum(share > least for share in f.ran[p]) == len(models) - 1 == 7
+            for k, percent, ran, answered in models:
+                assert percent == pytest.approx(100 * f.ran[p, k], abs=0.05)
+                assert ran == facts.share_text(float(f.ran[p, k]))
+                assert answered == facts.share_text(float(f.answered[p, k]))
+        said = [dict(zip(rows, points[i][0], strict=True))["price λ"] for i in range(4)]
+        by_budget = dict(zip(order[:4].tolist(), said, strict=True))
+        assert by_budget == {0: "1", 1: "2", 2: "1 (75%), 2 (25%)", 3: "3"}
+        names = facts.short_names(study.models)
+        said = dict(zip(told["series"][1]["rows"], told["series"][1]["points"][0][0], strict=True))
+        assert said["models mixed"].startswith(f"{names[1]} (")
+        assert f", {names[4]} (" in said["models mixed"]
+
+    def test_of_many_budgets_some_points_are_told_of(self) -> None:
+        study = make_study(SETS["3"], points=1001)
+        f = study.frontiers[1]
+        one = replace(study, frontiers=(f,))
+        told = points_data(one, pictures.frontier_pictures(one))
+        assert len(told["series"][0]["points"]) == 200
+        assert len(told["pictures"][0]["points"][0]) == 200
+        ends = [told["series"][0]["points"][i][0][1] for i in (0, -1)]
+        costs = facts.cost_texts(f.cost)
+        assert ends == [costs[int(f.cost.argmin())], costs[int(f.cost.argmax())]]
 
     def test_areas_are_the_studys(self, study: Study, html: str) -> None:
         rows = {row[0].split()[0]: row[1:] for row in Page(html).rows if len(row) == 4}
@@ -618,6 +741,15 @@ class TestConsole:
             better = "higher" if score.higher else "lower"
             assert f"{name}: {score.meaning}; {better} is better" in said
         assert f"note: no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in said
+        # The page has the same table, and none where no scores were asked for.
+        assert 'id="scores"' not in render(study, "cascjax frontier")
+        page = unescape(render(replace(study, frontiers=tuple(scored)), "cascjax frontier"))
+        table = page[page.index('id="scores"') :].split("</section>")[0]
+        for f in scored:
+            row = table[table.index(f'row">{f.strategy}<') :].split("</tr>")[0]
+            values = [f"{v:.4f}" if np.isfinite(v) else "n/a" for v in f.scores.values()]
+            assert re.findall("<td>(.*?)</td>", row) == values
+        assert f"no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in table
 
     def table(self, names: tuple[str, ...]) -> Table:
         rng, K = np.random.default_rng(0), len(names)

@@ -17,7 +17,7 @@ from cascjax.estimators import Estimates, Independent
 from cascjax.search import budget
 from cascjax.search.frontier import study
 from cascjax.simulate import Totals, query_spends, totals
-from cascjax.strategies import Pandora, Routing, Strategy, Thresholding
+from cascjax.strategies import CascadeRouting, Pandora, Routing, Strategy, Thresholding
 from cascjax.table import Table
 
 N, K = 37, 3
@@ -57,6 +57,26 @@ def test_any_estimator_is_simulated(strategy: Routing | Pandora, n_queries: int)
     np.testing.assert_array_equal(plain.ran, fast.ran)
     np.testing.assert_allclose(plain.cost, fast.cost, rtol=1e-6)
     np.testing.assert_allclose(plain.quality, fast.quality, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Pandora(), CascadeRouting(max_depth=2)])
+def test_several_costs_in_one_pass_are_those_one_by_one(kind: Strategy) -> None:
+    rng = np.random.default_rng(0)
+    quality, ante, post, cost, seconds, third = rng.random((6, 300, K)).astype(np.float32)
+    sigma = np.full((1, K), 0.3, np.float32)
+    estimator, prices = Independent(ante, post, sigma, cost, cost), np.array([0.01, 0.3, 2.0])
+    for usage in (True, False):
+        both = totals(
+            kind, prices, estimator, quality, cost, usage=usage, more_costs=[seconds, third]
+        )
+        each = [
+            totals(kind, prices, estimator, quality, of, usage=usage)
+            for of in (cost, seconds, third)
+        ]
+        # Added up in the same order, but in programs of their own.
+        np.testing.assert_allclose(both.cost, np.stack([e.cost for e in each], 1), rtol=1e-6)
+        np.testing.assert_allclose(both.quality, each[0].quality, rtol=1e-6)
+        np.testing.assert_array_equal(both.ran, each[0].ran)
 
 
 # Blocks that do not fit in memory.

@@ -726,7 +726,7 @@ def sampled_and_not(
     fits = []
     for sample in (n // 8, n):
         sizes.clear()
-        monkeypatch.setattr(budget, "_SAMPLE", sample)
+        monkeypatch.setattr(budget, "SAMPLE", sample)
         fits.append(fit_budgets(kind, estimator, table, budgets, rows=rows))
         # A sample was looked at, or was not.
         assert sorted(set(sizes)) == ([n // 8, n] if sample < n else [n])

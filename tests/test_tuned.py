@@ -1,5 +1,6 @@
 """Tuning as one job, and cascjax tune: what it writes, what it says, interrupts and refusals."""
 
+import html
 import json
 import os
 from collections.abc import Iterator
@@ -218,7 +219,12 @@ def test_the_folder_holds_policies_and_a_report(world: Path, tmp_path: Path) -> 
     assert list(summary["policies"]) == policies
     assert next(c["name"] for c in summary["tuned"]["candidates"]) == "plain"
     assert summary["tuned"]["verdict"] in " ".join(result.output.split())
-    assert "tuned pandora" in (out / "report.html").read_text()
+    page = html.unescape((out / "report.html").read_text())
+    assert "tuned pandora" in page
+    # The cross-validation stands there as on the terminal.
+    assert summary["tuned"]["verdict"] in page
+    for of in summary["tuned"]["candidates"][1:]:
+        assert f"{of['name']}</th><td>{of['gain']:+.4f}</td><td>{of['error']:.4f}</td>" in page
     rows = pq.read_table(out / "frontier.parquet").to_pandas()
     assert rows.strategy.value_counts().to_dict() == {
         "mixing": 4, "pandora": 4, "tuned pandora": 4,
@@ -297,7 +303,15 @@ def test_an_interrupt_before_anything_is_found_leaves_nothing(
     monkeypatch.setattr(job, "tune_strategy", interrupted)
     result = tuned(world, tmp_path / "out")
     assert result.exit_code == 130
+    assert "nothing half-written is left" in result.output
     assert not (tmp_path / "out").exists()
+    # What an interrupt before this one left is still there.
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "journal.npz").write_bytes(b"")
+    result = tuned(world, tmp_path / "out")
+    assert result.exit_code == 130
+    assert f"the best so far is kept in {tmp_path / 'out'}" in result.output
+    assert "the same command goes on from there" in result.output
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from cascjax.estimators.independent import (
     truth,
 )
 from cascjax.estimators.learned import COST_MODELS, LEARNERS, Learned, learned
-from cascjax.estimators.run_sets import RunSets, Tabulable, Tabulated
+from cascjax.estimators.learned_model import LearnedModel
+from cascjax.estimators.recipe import Recipe
+from cascjax.estimators.run_sets import Grouped, RunSets, Tabulable, Tabulated
 
 __all__ = [
     "COST_MODELS",
@@ -20,8 +22,11 @@ __all__ = [
     "Design",
     "Estimates",
     "Estimator",
+    "Grouped",
     "Independent",
     "Learned",
+    "LearnedModel",
+    "Recipe",
     "RunSets",
     "Tabulable",
     "Tabulated",

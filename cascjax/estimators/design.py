@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cascjax.errors import CascjaxError
+from cascjax.estimators.recipe import Column, Places, Recipe
 from cascjax.table import Table, take_rows
 
 LEAST_OF_GROUP = 10
@@ -30,6 +31,7 @@ class Design:
         notes: what was left out or filled in, and why, a line each.
         centre: `[D]` what was taken off each column, and stands in where it is missing; or None.
         spread: `[D]` what each column was then divided by, or None.
+        recipe: how to make the same columns of other queries, or None.
     """
 
     seen: Float[np.ndarray, "N D"]
@@ -38,6 +40,7 @@ class Design:
     notes: tuple[str, ...] = ()
     centre: Float[np.ndarray, " D"] | None = None
     spread: Float[np.ndarray, " D"] | None = None
+    recipe: Recipe | None = None
 
     def shown(self) -> Bool[np.ndarray, "S D"]:
         """Which columns each of the 2**K run sets shows; bit i of a run set is model i."""
@@ -49,7 +52,12 @@ class Design:
         """The design of some of the columns alone; the first must be among them."""
         names = tuple(name for name, one in zip(self.names, chosen, strict=True) if one)
         centre, spread = (None if of is None else of[chosen] for of in (self.centre, self.spread))
-        return Design(self.seen[:, chosen], self.needs[chosen], names, self.notes, centre, spread)
+        recipe = self.recipe
+        if recipe is not None:
+            kept = zip(recipe.columns, chosen, strict=True)
+            recipe = replace(recipe, columns=tuple(column for column, one in kept if one))
+        needs = self.needs[chosen]
+        return Design(self.seen[:, chosen], needs, names, self.notes, centre, spread, recipe)
 
 
 def design(table: Table, fit_rows: Int[np.ndarray, " n"], *, costs: bool = True) -> Design:
@@ -70,34 +78,27 @@ def design(table: Table, fit_rows: Int[np.ndarray, " n"], *, costs: bool = True)
     """
     if not len(fit_rows):
         raise CascjaxError("no rows to fit on: the split must leave at least one")
-    n, k = table.quality.shape
-    if table.signals is not None and table.signals.shape[1] % k:
-        raise CascjaxError(
-            f"column 'signals' has {table.signals.shape[1]} values a row, which {k} models cannot"
-            " share evenly; give each model as many"
-        )
-    notes: list[str] = []
-    kept: list[tuple[np.ndarray, np.ndarray, str, float, float]] = [
-        (np.ones(n, np.float32), np.zeros(k, bool), "1", 0.0, 1.0)
-    ]
-    constant: list[str] = []
-    for name, values, models in _raw(table, fit_rows, costs, notes):
+    at, notes = Places.of(table), []
+    kept, seen, constant = [Column("one")], [np.ones(table.n_queries, np.float32)], []
+    for column in _columns(table, at, fit_rows, costs, notes):
+        values = at.values(table, column)
         missing = ~np.isfinite(values)
         of_fit = values[fit_rows].astype(np.float64)
         of_fit = of_fit[~missing[fit_rows]]
         if not len(of_fit):
-            notes.append(f"{name} is missing in every row to fit on: left out")
+            notes.append(f"{column.name} is missing in every row to fit on: left out")
             continue
         centre, spread = float(of_fit.mean()), float(of_fit.std())
         if spread <= _LEAST_SPREAD * max(float(np.abs(of_fit).max()), 1e-30):
-            constant.append(name)
+            constant.append(column.name)
             continue
         if count := int(np.count_nonzero(missing)):
-            notes.append(f"{name} is missing in {count:,} of {n:,} rows: taken as its mean there")
-        scaled = np.where(missing, 0, (values.astype(np.float64) - centre) / spread)
-        needs = np.zeros(k, bool)
-        needs[list(models)] = True
-        kept.append((scaled.astype(np.float32), needs, name, centre, spread))
+            notes.append(
+                f"{column.name} is missing in {count:,} of {table.n_queries:,} rows: taken as its"
+                " mean there"
+            )
+        kept.append(replace(column, centre=centre, spread=spread))
+        seen.append(kept[-1].scaled(values))
     if constant:
         which = ", ".join(constant[:4]) + (f" and {len(constant) - 4} more" * (len(constant) > 4))
         verb = "is" if len(constant) == 1 else "are"
@@ -107,64 +108,51 @@ def design(table: Table, fit_rows: Int[np.ndarray, " n"], *, costs: bool = True)
             "the table shows nothing that tells queries apart (no features, groups, signals or"
             " answers that vary): every estimate is a mean"
         )
-    columns, needs, names, centre, spread = zip(*kept, strict=True)
+    recipe = Recipe(tuple(at.models), tuple(at.features), tuple(at.signals), tuple(kept))
     return Design(
-        np.stack(columns, 1),
-        np.stack(needs),
-        names,
+        np.stack(seen, 1),
+        recipe.needs,
+        tuple(column.name for column in kept),
         tuple(notes),
-        np.array(centre),
-        np.array(spread),
+        np.array([column.centre for column in kept]),
+        np.array([column.spread for column in kept]),
+        recipe,
     )
 
 
-def _raw(
-    table: Table, fit_rows: Int[np.ndarray, " n"], costs: bool, notes: list[str]
-) -> Iterator[tuple[str, np.ndarray, tuple[int, ...]]]:
-    """Each column's name, values as they are, and the models that must have run."""
-    k = table.n_models
-    models = table.models or tuple(f"model {i}" for i in range(k))
-    if table.features is not None:
-        width = table.features.shape[1]
-        named = table.feature_names if len(table.feature_names) == width else range(width)
-        for f, name in enumerate(named):
-            yield f"feature {name}", table.features[:, f], ()
+def _columns(
+    table: Table, at: Places, fit_rows: Int[np.ndarray, " n"], costs: bool, notes: list[str]
+) -> Iterator[Column]:
+    """Each column there may be, not scaled yet."""
+    for name in at.features:
+        yield Column("feature", (name,))
     if table.group is not None:
-        for name, member in _groups(table, fit_rows, notes):
-            yield name, member.astype(np.float32), ()
-    if table.signals is not None:
-        per = table.signals.shape[1] // k
-        named = table.signal_names if len(table.signal_names) == per else range(per)
-        for i, (p, name) in itertools.product(range(k), enumerate(named)):
-            yield f"signal {name} of {models[i]}", table.signals[:, i * per + p], (i,)
+        yield from _groups(table, fit_rows, notes)
+    for model, name in itertools.product(at.models, at.signals):
+        yield Column("signal", (name,), (model,))
     if costs:
-        for i in range(k):
-            cost = table.cost[:, i]
-            paid = take_rows(cost, fit_rows)
+        for i, model in enumerate(at.models):
+            paid = take_rows(table.cost[:, i], fit_rows)
             paid = paid[paid > 0]
             # What cost nothing is taken to have cost half the least that was ever paid.
             least = float(paid.min()) / 2 if len(paid) else 1.0
-            yield f"log cost of {models[i]}", np.log(np.maximum(cost, least)), (i,)
+            yield Column("cost", (), (model,), least=least)
     if table.answer is not None:
-        given = table.answer >= 0
-        for i in range(k):
-            if not given[fit_rows, i].all():
-                yield f"whether {models[i]} answers", given[:, i].astype(np.float32), (i,)
-        for i, j in itertools.combinations(range(k), 2):
-            agree = (table.answer[:, i] == table.answer[:, j]) & given[:, i]
-            yield f"agreement of {models[i]} and {models[j]}", agree.astype(np.float32), (i, j)
+        for i, model in enumerate(at.models):
+            if not (table.answer[fit_rows, i] >= 0).all():
+                yield Column("answers", (), (model,))
+        for pair in itertools.combinations(at.models, 2):
+            yield Column("agreement", (), pair)
 
 
-def _groups(
-    table: Table, fit_rows: Int[np.ndarray, " n"], notes: list[str]
-) -> Iterator[tuple[str, Bool[np.ndarray, " N"]]]:
+def _groups(table: Table, fit_rows: Int[np.ndarray, " n"], notes: list[str]) -> Iterator[Column]:
     """A column a group but the most frequent, which all others are measured against."""
     assert table.group is not None
     count = np.bincount(table.group[fit_rows], minlength=len(table.groups))
     usual = int(np.argmax(count))
     large = np.flatnonzero(count >= LEAST_OF_GROUP)
     for g in large[large != usual]:
-        yield f"group {table.groups[g]}", table.group == g
+        yield Column("group", (table.groups[g],))
     small = np.flatnonzero(count < LEAST_OF_GROUP)
     small = small[small != usual]
     if len(small) and count[small].sum() < LEAST_OF_GROUP:
@@ -177,7 +165,8 @@ def _groups(
             f"{_some_groups(table, small)} fewer than {LEAST_OF_GROUP} rows to fit on each: they"
             " share a column"
         )
-        yield "small groups", np.isin(table.group, small)
+        others = np.setdiff1d(np.arange(len(table.groups)), small)
+        yield Column("small groups", tuple(table.groups[g] for g in others))
 
 
 def _some_groups(table: Table, groups: Int[np.ndarray, " G"]) -> str:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimates, Estimator
+from cascjax.estimators.run_sets import RunSets
 from cascjax.expected_max import check_normal, check_numbers
 from cascjax.table import Table, mean_rows, take_rows
 
@@ -89,15 +90,16 @@ _CHECKED_QUERIES = 256
 def check_estimator(estimator: Estimator, table: Table) -> None:
     """Refuse an estimator whose uncertainty is none, once and before a job, naming the first.
 
-    Every sigma of an `Independent` is read, in slices; of any other estimator, the means and
-    covariance of the first queries while nothing has run. On the host: not for traced programs.
+    Every sigma of an `Independent` is read, in slices, and all that a `RunSets` is made of; of any
+    other estimator, the means and covariance of the first queries while nothing has run. On the
+    host: not for traced programs.
 
     Args:
         estimator: the estimates of all queries of the table.
         table: gives the numbers of queries and models, and the models' names for the message.
 
     Raises:
-        CascjaxError: a sigma is negative or not finite, or what
+        CascjaxError: a sigma is negative or not finite, or what `RunSets.check` or
             `cascjax.expected_max.check_normal` refuses.
     """
     if isinstance(estimator, Independent):
@@ -105,6 +107,9 @@ def check_estimator(estimator: Estimator, table: Table) -> None:
         sigma = estimator.sigma[0] if len(estimator.sigma) == 1 else estimator.sigma
         way_out = "give standard deviations that are finite and not negative (quality_sigma)"
         check_numbers("sigma", sigma, 0.0, way_out, table.models)
+        return
+    if isinstance(estimator, RunSets):
+        estimator.check(table.models)
         return
     shape = (min(table.n_queries, _CHECKED_QUERIES), table.n_models)
     # Traced, as in a simulation: not every estimator can be called otherwise.

@@ -1,21 +1,29 @@
 """Estimates learned from a user's own log: what it shows of a query, and how well models did."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimator
 from cascjax.estimators.design import Design, design
+from cascjax.estimators.joint import fit_joint
+from cascjax.estimators.learned_model import LearnedModel
+from cascjax.estimators.predictors import PREDICTORS, Predictor
 from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
 from cascjax.estimators.run_sets import RunSets
 from cascjax.table import Table
 
 MAX_RUN_SETS_OF = 8
 """Models at most whose every run set is fitted: 256 run sets."""
+
+MAX_TABULATED_OF = 11
+"""Models at most for which a joint normal is laid out as a table of its run sets."""
 
 LEAST_OF_CLASS = 10
 """Answers of the rarer kind, good or bad, that a model's regression needs."""
@@ -90,6 +98,7 @@ class Lesson:
         cost_model: one of `COST_MODELS`, or None for the one of least error out of fold.
         ridge: what the squares of weights of quality cost, see `cascjax.estimators.regression`;
             None for the one of `RIDGES` of least error out of fold.
+        seed: of what a learner draws.
     """
 
     design: Design
@@ -100,6 +109,7 @@ class Lesson:
     models: tuple[str, ...]
     cost_model: str | None = None
     ridge: float | None = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,22 @@ class Learned:
     explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     explained_run: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     cost_explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+
+    @functools.cached_property
+    def model(self) -> LearnedModel:
+        """The weights fitted on all rows to fit on, to take along to other queries.
+
+        Raises:
+            CascjaxError: the learner's estimates are no regressions on the columns of the design.
+        """
+        of, recipe = self.estimator, self.design.recipe
+        if not isinstance(of, RunSets) or of.seen is not self.design.seen or recipe is None:
+            raise CascjaxError(
+                f"estimates of learner {self.learner!r} cannot be kept in a policy yet; those of"
+                f" {' and '.join(repr(name) for name in KEPT)} can: take one of these (--learner)"
+            )
+        quality, cost = (np.asarray(x)[-1] for x in (of.quality_weights, of.cost_weights))
+        return LearnedModel(quality, cost, np.asarray(of.covariance), of.logistic, recipe)
 
     def settings(self) -> dict[str, Any]:
         """What was learned with, and the notes, for the record."""
@@ -191,8 +217,59 @@ def linear(lesson: Lesson) -> Taught:
     return _regressions(lesson, logistic=False)
 
 
-LEARNERS: dict[str, Learner] = {"logistic": logistic, "linear": linear}
+def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
+    """Qualities and signals as one normal around what features tell: any number of models.
+
+    Costs are told from features alone. Few models come as a table of their run sets, which
+    simulations are fastest with.
+
+    Args:
+        lesson: what is given.
+        predictor: of what features tell; ridge regression by default.
+
+    Raises:
+        CascjaxError: a cost model other than "features".
+    """
+    if lesson.cost_model not in (None, "features"):
+        raise CascjaxError(
+            f"learner 'joint' has no cost model {lesson.cost_model!r}: it tells costs from"
+            " features; leave the cost model (--cost-model) out"
+        )
+    rows, fold = lesson.folds.fit_rows, lesson.folds.fold
+    key = jax.random.key(lesson.seed)
+    fitted = fit_joint(lesson.design, lesson.quality, lesson.cost, fold, key, predictor=predictor)
+    estimator = fitted.estimator(lesson.design, lesson.cost_run, fold)
+    quality, cost = (of[rows].astype(np.float64) for of in (lesson.quality, lesson.cost))
+    taught = estimator.take(rows)
+    everything = jax.jit(lambda these, run: these(run))(taught, np.ones(quality.shape, bool))
+
+    def explained(
+        told: Float[np.ndarray, "n K"], true: Float[np.ndarray, "n K"]
+    ) -> Float[np.ndarray, " K"]:
+        return _explained(np.square(told - true).mean(0), true.var(0))
+
+    share = float(fitted.normal.shrinkage[-1])
+    return Taught(
+        estimator.to_run_sets() if len(lesson.models) <= MAX_TABULATED_OF else estimator,
+        "features",
+        (f"correlations of signals and qualities are shrunk by {share:.0%}",),
+        explained(np.asarray(taught.quality), quality),
+        explained(np.asarray(everything.quality), quality),
+        explained(np.asarray(taught.cost), cost),
+    )
+
+
+LEARNERS: dict[str, Learner] = {
+    "logistic": logistic,
+    "linear": linear,
+    "joint": joint,
+    "joint-knn": functools.partial(joint, predictor=PREDICTORS["knn"]),
+    "joint-mlp": functools.partial(joint, predictor=PREDICTORS["mlp"]),
+}
 """Learners by name; a new one is a function from `Lesson` to `Taught`, added here."""
+
+KEPT = ("logistic", "linear")
+"""Those whose estimates a policy can keep: their columns are those of the design."""
 
 
 def learned(
@@ -216,7 +293,7 @@ def learned(
         fit_rows: rows to fit on.
         learner: a name in `LEARNERS`.
         folds: at least 2.
-        seed: of the folds.
+        seed: of the folds, and of what the learner draws.
         cost_model: one of `COST_MODELS`; by default the one of least error out of fold.
         ridge: of the regressions of quality, above 0; by default the paper's. None tries `RIDGES`
             and takes the one of least error out of fold: many columns and few rows want more.
@@ -245,6 +322,7 @@ def learned(
             models=table.models or tuple(f"model {i}" for i in range(table.n_models)),
             cost_model=cost_model,
             ridge=ridge,
+            seed=seed,
         )
     )
     return Learned(

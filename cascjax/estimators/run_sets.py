@@ -8,23 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.errors import CascjaxError
 from cascjax.estimators.base import Estimates, Estimator
+from cascjax.expected_max import check_normal, check_numbers
 from cascjax.table import take_rows
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tabulated:
-    """What would be believed of B queries under every run set, queries last.
+    """What would be believed of B queries under each of S run sets, queries last.
 
-    Run sets count in binary: bit i of their number is set where model i has run.
+    Run sets count in binary: bit i of their number is set where model i has run. The S sets are
+    all 2**K in that order, or those that were asked for in the order asked.
 
     Attributes:
-        quality: `[2**K, K, B]` mean of each model's quality.
-        covariance: `[2**K, K, K]` of (estimate under the run set) - (estimate once every model has
+        quality: `[S, K, B]` mean of each model's quality.
+        covariance: `[S, K, K]` of (estimate under the run set) - (estimate once every model has
             run), the same for all queries; rows and columns of models that have run are 0.
-        cost: `[2**K, K, B]` cost of each model, in the table's cost unit; or `[1, K, B]` where it
-            does not depend on the run set for models that have not run.
+        cost: `[S, K, B]` cost of each model that has not run, in the table's cost unit; or
+            `[1, K, B]` where it does not depend on the run set. Of those that have, any number.
     """
 
     quality: Float[Array, "S K B"]
@@ -36,8 +39,24 @@ class Tabulated:
 class Tabulable(Estimator, Protocol):
     """An estimator that can say what it believes under all run sets at once."""
 
-    def tabulate(self) -> Tabulated:
-        """The estimates of every run set; traceable."""
+    def tabulate(self, run_sets: Int[np.ndarray, " S"] | None = None) -> Tabulated:
+        """The estimates of these run sets, by default of all 2**K; traceable."""
+        ...
+
+
+@runtime_checkable
+class Grouped(Estimator, Protocol):
+    """An estimator whose queries share what is costly to hold, not all of them the same."""
+
+    def groups(
+        self, rows: range | Int[np.ndarray, " n"], *, apart: bool
+    ) -> list[tuple[Estimator, Int[np.ndarray, " m"]]]:
+        """Those rows in groups: an estimator good for the group, and which of the rows are its own.
+
+        What a group shares is on the device once, however often its estimator is cut by `take`,
+        which still counts all queries. With `apart` a query is worked on among its like alone, at
+        the price of rows that lie farther from each other; else there is one group.
+        """
         ...
 
 
@@ -83,7 +102,131 @@ class RunSets:
             cost=jnp.where(run, jnp.asarray(self.cost_run), cost),
         )
 
+    def tabulate(self, run_sets: Int[np.ndarray, " S"] | None = None) -> Tabulated:
+        """One matrix product for all queries, run sets and models; one more for each further fold.
+
+        Without regard to `cost_run`: what a model cost that has run, no decision needs.
+        """
+        quality, cost, covariance = (
+            jnp.asarray(x) for x in (self.quality_weights, self.cost_weights, self.covariance)
+        )
+        if run_sets is not None and not np.array_equal(run_sets, np.arange(len(covariance))):
+            quality, covariance = quality[:, run_sets], covariance[run_sets]
+            cost = cost[:, run_sets] if cost.shape[1] > 1 else cost
+        sums = self._sums(quality)
+        return Tabulated(
+            jax.nn.sigmoid(sums) if self.logistic else sums, covariance, self._sums(cost)
+        )
+
+    def _sums(self, weights: Float[Array, "F S K D"]) -> Float[Array, "S K B"]:
+        """Weighted sums of what is seen, each query by the weights of its fold."""
+        seen, fold = jnp.asarray(self.seen), jnp.asarray(self.fold)
+        n_folds, *rows, columns = weights.shape
+        flat = weights.reshape(n_folds, -1, columns)
+
+        def under(weights: Float[Array, "R D"]) -> Float[Array, "R B"]:
+            # Both by their last axis: what is seen lies query by query, and need not be turned.
+            by_last = (((1,), (1,)), ((), ()))
+            exact = jax.lax.Precision.HIGHEST
+            return jax.lax.dot_general(weights, seen, by_last, precision=exact)
+
+        def one_more(f: Int[Array, ""], sums: Float[Array, "R B"]) -> Float[Array, "R B"]:
+            return jnp.where(fold == f, under(flat[f]), sums)
+
+        sums = jax.lax.fori_loop(1, n_folds, one_more, under(flat[0]))
+        return sums.reshape(*rows, len(seen))
+
+    @property
+    def cost_ante(self) -> Float[np.ndarray, "B K"]:
+        """Cost as estimated before any model runs, in the table's cost unit; on the host."""
+        seen, fold, weights = (np.asarray(x) for x in (self.seen, self.fold, self.cost_weights))
+        cost = np.empty((len(seen), weights.shape[2]), np.float32)
+        for f in np.unique(fold):
+            rows = np.flatnonzero(fold == f)
+            cost[rows] = seen[rows] @ weights[f, 0].T
+        return cost
+
+    def priced(self, price: float, more: Float[np.ndarray, " K"]) -> "RunSets":
+        """The same with the cost of what has not run times a price, and a number a model more."""
+        weights = np.float32(price) * np.asarray(self.cost_weights)
+        weights[..., 0] += more  # the first column is 1
+        return replace(self, cost_weights=weights)
+
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "RunSets":
         """The estimator of some of its queries alone."""
         seen, fold, cost_run = (take_rows(x, rows) for x in (self.seen, self.fold, self.cost_run))
         return replace(self, seen=seen, fold=fold, cost_run=cost_run)
+
+    def groups(
+        self, rows: range | Int[np.ndarray, " n"], *, apart: bool
+    ) -> list[tuple["RunSets", Int[np.ndarray, " m"]]]:
+        """The queries of each fold with its weights alone, or all of them with all weights."""
+        fold, covariance = np.asarray(self.fold), jnp.asarray(self.covariance)
+
+        def shared(of: slice) -> "RunSets":
+            quality, cost = (jnp.asarray(x[of]) for x in (self.quality_weights, self.cost_weights))
+            return replace(self, quality_weights=quality, cost_weights=cost, covariance=covariance)
+
+        if not apart:
+            return [(shared(slice(None)), np.arange(len(rows)))]
+        of = fold[rows.start : rows.stop] if isinstance(rows, range) else fold[rows]
+        none = np.broadcast_to(np.int32(0), fold.shape)
+        return [
+            (replace(shared(slice(f, f + 1)), fold=none), np.flatnonzero(of == f))
+            for f in np.flatnonzero(np.bincount(of)).tolist()
+        ]
+
+    def check(self, models: tuple[str, ...] = ()) -> None:
+        """Refuse what is no estimate, naming the first: on the host, and once before a job.
+
+        Raises:
+            CascjaxError: a number is not finite, a fold has no weights, a model that has run has
+                variance left, or a matrix is no covariance.
+        """
+        lowest = np.finfo(np.float64).min
+        for what, of in (("column seen", self.seen), ("cost once run", self.cost_run)):
+            names = models if of is self.cost_run else ()
+            check_numbers(what, np.asarray(of), lowest, "fit on numbers that are finite", names)
+        for what, of in (("quality", self.quality_weights), ("cost", self.cost_weights)):
+            if not np.isfinite(of).all():
+                f, run_set, model, column = np.argwhere(~np.isfinite(of))[0].tolist()
+                where = f"{_named(model, models)}{_once(run_set, models)}, fold {f}"
+                raise CascjaxError(
+                    f"the {what} weight of column {column} for {where} is not finite;"
+                    " fit again with more ridge or without the column"
+                )
+        fold, n_folds = np.asarray(self.fold), len(self.quality_weights)
+        if len(fold) and not (fold.min() >= 0 and fold.max() < n_folds):
+            row = int(np.argmax((fold < 0) | (fold >= n_folds)))
+            raise CascjaxError(
+                f"query {row} is of fold {fold[row]}, but there are weights of {n_folds};"
+                f" number the folds 0 to {n_folds - 1}"
+            )
+        covariance = np.asarray(self.covariance)
+        runs = (np.arange(len(covariance))[:, None] >> np.arange(covariance.shape[-1])) & 1 == 1
+        left = np.argwhere((covariance != 0) & (runs[:, :, None] | runs[:, None, :]))
+        if len(left):
+            run_set, i, j = left[0].tolist()
+            raise CascjaxError(
+                f"the covariance of {_named(i, models)} and {_named(j, models)}"
+                f"{_once(run_set, models)} is {covariance[run_set, i, j]:.4g};"
+                " set rows and columns of models that have run to 0"
+            )
+        for run_set, matrix in enumerate(covariance):
+            try:
+                check_normal(jnp.zeros(len(matrix)), jnp.asarray(matrix), models)
+            except CascjaxError as error:
+                said = str(error).split(";")
+                raise CascjaxError(
+                    ";".join([said[0] + _once(run_set, models), *said[1:]])
+                ) from error
+
+
+def _named(model: int, models: tuple[str, ...]) -> str:
+    return repr(models[model]) if models else f"model {model}"
+
+
+def _once(run_set: int, models: tuple[str, ...]) -> str:
+    """The words that name a run set by its models."""
+    ran = [_named(i, models) for i in range(run_set.bit_length()) if run_set >> i & 1]
+    return f" once {', '.join(ran)} {'has' if len(ran) == 1 else 'have'} run" if ran else ""

@@ -181,3 +181,27 @@ def differences(samples: Float[np.ndarray, "S R"], confidence: float) -> Float[n
         CascjaxError: see `interval`.
     """
     return np.stack([interval((one - samples).T, confidence) for one in samples])
+
+
+def simultaneous(
+    value: Float[np.ndarray, " S"], samples: Float[np.ndarray, "S R"], confidence: float
+) -> Float[np.ndarray, "S 2"]:
+    """Intervals of S scores that all hold at once, so that the best may be picked from them.
+
+    Each is its score and as many standard errors either way as the largest of the S deviations
+    keeps within (max-t: Romano and Wolf, "Stepwise multiple testing as formalized data snooping",
+    Econometrica 2005).
+
+    Args:
+        value: the scores.
+        samples: each score in the same R resamples.
+        confidence: between 0 and 1.
+
+    Raises:
+        CascjaxError: see `interval`.
+    """
+    error = samples.std(1)
+    away = np.abs(samples - value[:, None]) / np.where(error > 0, error, np.inf)[:, None]
+    _check_enough(samples.shape[1], "resamples", resamples_needed(confidence), confidence)
+    reach = np.quantile(away.max(0), confidence) * error
+    return np.stack([value - reach, value + reach], axis=1)

@@ -12,14 +12,16 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TaskProgressColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.metrics import SCORES, upper_hull
+from cascjax.metrics import upper_hull
 from cascjax.report.facts import (
     REFERENCES,
     cost_texts,
@@ -30,6 +32,8 @@ from cascjax.report.facts import (
     plain,
     quality_text,
     reach_notes,
+    score_notes,
+    score_text,
     scores,
     share_text,
     summary,
@@ -84,18 +88,12 @@ def scores_tables(study: Study) -> list[RenderableType]:
         for f in ranked:
             grid.add_row(
                 Text(f.strategy),
-                *(quality_text(f.scores[n]) if np.isfinite(f.scores[n]) else "n/a" for n in shown),
+                *(score_text(f.scores[n]) for n in shown),
                 style="dim" if f.strategy in REFERENCES else None,
             )
         parts.append(grid)
-    for name in names:
-        better = "higher" if SCORES[name].higher else "lower"
-        parts.append(Text(f"{name}: {SCORES[name].meaning}; {better} is better"))
-    for name in names:
-        without = [f.strategy for f in ranked if not np.isfinite(f.scores[name])]
-        if without:
-            note = f"note: no {name} for {', '.join(without)}: {SCORES[name].undefined}"
-            parts.append(Text(note, style="yellow"))
+    for note in score_notes(ranked):
+        parts.append(Text(note, style="yellow" if note.startswith("note: ") else ""))
     return parts
 
 
@@ -145,6 +143,26 @@ def study_progress(
             bar.update(task, description=name, completed=len(ended) + part)
 
         yield advance
+
+
+@contextmanager
+def query_progress(doing: str) -> Iterator[Callable[[int], None]]:
+    """A count of queries simulated on a terminal's stderr, and what moves it.
+
+    How many there will be is not known: a search ends where nothing more is to be had.
+    """
+    console = Console(stderr=True)
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.completed:,} queries simulated"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda queries: bar.advance(task, queries)
 
 
 def print_table(table: Table, source: str, console: Console) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cascjax.errors import CascjaxError
-from cascjax.metrics import area, upper_hull
+from cascjax.metrics import SCORES, area, upper_hull
 from cascjax.search.frontier import Frontier, Study
 
 REFERENCES = ("mixing", "oracle")
@@ -157,6 +157,23 @@ def single_gain(
     hull = upper_hull(study.single_cost, study.single_quality)
     mixing = np.interp(cost, study.single_cost[hull], study.single_quality[hull], left=np.nan)
     return quality - mixing
+
+
+def score_text(value: float) -> str:
+    """A score, or "n/a" where it does not exist."""
+    return quality_text(value) if np.isfinite(value) else "n/a"
+
+
+def score_notes(ranked: Sequence[Frontier]) -> list[str]:
+    """What each score asked for says, then of whom one does not exist, and why."""
+    names = list(ranked[0].scores) if ranked else []
+    better = {name: "higher" if SCORES[name].higher else "lower" for name in names}
+    notes = [f"{name}: {SCORES[name].meaning}; {better[name]} is better" for name in names]
+    for name in names:
+        without = [f.strategy for f in ranked if not np.isfinite(f.scores[name])]
+        if without:
+            notes.append(f"note: no {name} for {', '.join(without)}: {SCORES[name].undefined}")
+    return notes
 
 
 def scores(study: Study) -> list[Score]:

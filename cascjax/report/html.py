@@ -1,5 +1,8 @@
 """The report: one HTML file that explains a study and opens anywhere, offline."""
 
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata, resources
@@ -22,6 +25,8 @@ from cascjax.report.facts import (
     out_of_reach,
     plain,
     quality_text,
+    score_notes,
+    score_text,
     scores,
     share_text,
     short_names,
@@ -31,11 +36,12 @@ from cascjax.report.pictures import (
     INK,
     css_variable,
     depth_colors,
-    frontier_svg,
+    frontier_pictures,
     model_colors,
     runs_svgs,
     strategy_styles,
 )
+from cascjax.report.points import points_data, script_json
 from cascjax.search.frontier import Frontier, Study
 
 
@@ -72,29 +78,36 @@ def write_report(study: Study, path: str | Path, command: str) -> None:
         Path(temporary).write_text(html, encoding="utf-8")
 
 
-def render(study: Study, command: str) -> str:
-    """The report as a string of HTML."""
-    # Jinja is wanted only here, and `cascjax` should start fast.
-    from jinja2 import Environment, StrictUndefined
+def render(study: Study, command: str, tuning: Mapping[str, Any] | None = None) -> str:
+    """The report as a string of HTML.
+
+    Args:
+        study: what to show.
+        command: the command line that made the study, for the record.
+        tuning: what a cross-validation found, if there was one: its `candidates`, a row of texts
+            each, and its `verdict`.
+    """
     from markupsafe import Markup
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = resources.files("cascjax.report").joinpath("report.html").read_text("utf-8")
     ranked = scores(study)
     styles = strategy_styles(study)
     references = [s.frontier for s in ranked if s.frontier.strategy in REFERENCES]
     choices = [s.frontier for s in ranked if s.frontier.strategy not in REFERENCES]
     gains = [s.gain for s in ranked if np.isfinite(s.gain)]
     widest = max(gains, default=0.0)
-    return environment.from_string(template).render(
+    drawn = frontier_pictures(study)
+    script = resources.files("cascjax.report").joinpath("frontier.js").read_text("utf-8")
+    return template("report.html").render(
         title=f"Routing and cascading over {len(study.models)} models",
         summary=summary(study),
         # The pictures are built by an XML writer, which has escaped every name in them.
-        picture=Markup(frontier_svg(study)),
-        narrow=Markup(frontier_svg(study, narrow=True)),
-        palette=_palette(study),
+        pictures=[{"svg": Markup(p.svg), "narrow": p.narrow, "log": p.log} for p in drawn],
+        first_is_log=drawn[0].log,
+        points=Markup(script_json(points_data(study, drawn))),
+        script=Markup(script),
+        # The one script that may run, by what it says.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        palette=palette(strategy_styles(study).values()),
         scores=[
             {
                 "strategy": s.frontier.strategy,
@@ -112,6 +125,8 @@ def render(study: Study, command: str) -> str:
         ],
         confidence=f"{100 * study.confidence:.4g}%" if study.resamples else None,
         intervals=intervals_note(study),
+        asked=_asked_scores(study),
+        tuning=tuning,
         runs=[_runs(study, f, i, Markup) for i, f in enumerate(choices + references)],
         best=(choices + references)[0].strategy if ranked else None,
         singles=_singles(study),
@@ -121,24 +136,59 @@ def render(study: Study, command: str) -> str:
         n_evaluate=f"{study.n_evaluate:,}",
         settings={plain(k): plain(v) for k, v in study.settings.items()},
         command=plain(command),
-        versions={"cascjax": __version__, "jax": metadata.version("jax")},
-        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions=versions(),
+        date=now(),
     )
 
 
-def _palette(study: Study) -> dict[str, dict[str, str]]:
-    """The page's CSS variables for each theme: those that the pictures refer to."""
-    styles = strategy_styles(study).values()
-    themes = {}
+def template(name: str) -> Any:
+    """A page of this folder, ready to be filled in."""
+    # Jinja is wanted only here, and `cascjax` should start fast.
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = resources.files("cascjax.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
+    )  # fmt: skip
+    return environment.get_template(name)
+
+
+def palette(styles: Iterable[tuple[str, str, Any, str]]) -> dict[str, dict[str, str]]:
+    """The page's CSS variables for each theme: those that pictures of these styles refer to."""
+    listed, themes = list(styles), {}
     for theme, column in (("light", 0), ("dark", 1)):
         themes[theme] = {name: pair[column] for name, pair in INK.items()}
-        themes[theme] |= {css_variable(style[0])[2:]: style[column] for style in styles}
+        themes[theme] |= {css_variable(style[0])[2:]: style[column] for style in listed}
     return themes
+
+
+def versions() -> dict[str, str]:
+    """What made the page."""
+    return {"cascjax": __version__, "jax": metadata.version("jax")}
+
+
+def now() -> str:
+    """The date and time a page bears."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _bar(gain: float, widest: float) -> float:
     """Width in percent of a gain's bar; the oracle's may run off the scale and is cut."""
     return round(100 * min(max(gain / widest, 0.0), 1.0), 1) if widest > 0 < gain else 0.0
+
+
+def _asked_scores(study: Study) -> dict[str, Any] | None:
+    """The scores asked for: a row a strategy in falling order of area, and what each one says."""
+    ranked = [s.frontier for s in scores(study)]
+    names = list(ranked[0].scores) if ranked else []
+    if not names:
+        return None
+    rows = [
+        (f.strategy, f.strategy in REFERENCES, [score_text(f.scores[n]) for n in names])
+        for f in ranked
+    ]
+    return {"names": names, "rows": rows, "notes": score_notes(ranked)}
 
 
 def _singles(study: Study) -> list[dict[str, Any]]:

@@ -4,9 +4,11 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +29,7 @@ from cascjax.search.frontier import Frontier, Study
 
 # matplotlib takes most of a second to import, so only the drawing functions do.
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
@@ -63,6 +66,9 @@ Place = tuple[float, float, Literal["left", "center", "right"]]
 LOG_SPAN = 30
 """Costs that span more than this factor are drawn on a logarithmic axis."""
 
+LABELS_SHOWN = 40
+"""Single models labelled by name, the hull's and then the best; more could not be read."""
+
 
 def strategy_styles(study: Study) -> dict[str, tuple[str, str, Any, str]]:
     """Strategy to (light colour, dark colour, line style, marker), the same in every report."""
@@ -89,16 +95,70 @@ def css_variable(light: str) -> str:
     return f"--c{light[1:]}"
 
 
-def frontier_svg(study: Study, narrow: bool = False) -> str:
-    """The frontier picture as an SVG element for embedding, `narrow` for phones: see `save_png`."""
-    with _style():
-        figure, tips = _frontier(study, narrow=narrow)
+@dataclass(frozen=True)
+class Picture:
+    """The frontier picture as an SVG element, and where in it things are, in its own units.
+
+    Elements of one series bear its number as `data-series`, its sample in the legend as
+    `data-legend`. The series are the frontiers, the hull, and the single models.
+
+    Attributes:
+        svg: the element, for embedding.
+        narrow: whether it is the one for phones.
+        log: whether its cost axis is logarithmic.
+        legend: height of the legend, at the top.
+        panels: top and bottom of the two panels together.
+        points: for each series `[P, 3]`, in the study's order: x, y, and y in the lower panel, or
+            NaN where that does not show it. The hull has none.
+    """
+
+    svg: str
+    narrow: bool
+    log: bool
+    legend: float
+    panels: tuple[float, float]
+    points: tuple[Float[np.ndarray, "_ 3"], ...]
+
+
+def frontier_pictures(study: Study) -> list[Picture]:
+    """The frontier picture wide and narrow, on the cost axis that suits the costs, then the other.
+
+    Without the other where a cost is not positive.
+    """
+    costs = _costs(study)
+    first = _is_log(costs)
+    both = bool(len(costs) and np.all(np.isfinite(costs) & (costs > 0)))
+    scales = (first, not first) if both else (first,)
+    return [frontier_picture(study, narrow, log) for log in scales for narrow in (False, True)]
+
+
+def frontier_picture(study: Study, narrow: bool = False, log: bool | None = None) -> Picture:
+    """The frontier picture for embedding: see `save_png`.
+
+    Args:
+        study: what to draw.
+        narrow: for phones.
+        log: whether the cost axis is logarithmic; None for where costs span widely.
+    """
+    log = _is_log(_costs(study)) if log is None else log
+    with picture_style():
+        drawn = _frontier(study, narrow=narrow, log=log)
         names = ", ".join(f.strategy for f in study.frontiers)
         title = (
             "Mean quality against mean cost per query: one curve each for "
-            f"{names}; a labelled point for each of {len(study.models)} single models"
+            f"{names}; a point for each of {len(study.models)} single models"
         )
-        return _svg(figure, "narrow" if narrow else "frontier", title, tips)
+        prefix = ("narrow" if narrow else "frontier") + ("-log" if log else "")
+        svg = to_svg(drawn.figure, prefix, title, drawn.tips, drawn.marks)
+        top, below = drawn.figure.axes
+        height = float(drawn.figure.bbox.height)
+        panels = (height - float(top.bbox.y1), height - float(below.bbox.y0))
+        single = (study.single_cost, study.single_quality)
+        places = [_places_of(study, drawn.figure, f.cost, f.quality) for f in study.frontiers]
+        places += [np.zeros((0, 3)), _places_of(study, drawn.figure, *single, gains=False)]
+        # A little air is left above the panels, for a label or marker at their edge.
+        legend = max(panels[0] - 8, 0.0)
+        return Picture(svg, narrow, log, legend, panels, tuple(places))
 
 
 def save_png(study: Study, path: str | Path, dpi: int = 150) -> None:
@@ -112,8 +172,8 @@ def save_png(study: Study, path: str | Path, dpi: int = 150) -> None:
         path: where to write.
         dpi: pixels per inch; the picture is 11 inches wide.
     """
-    with _style(), atomic_write(path) as temporary:
-        figure, _ = _frontier(study, halo=True)
+    with picture_style(), atomic_write(path) as temporary:
+        figure = _frontier(study, halo=True).figure
         with _no_glyph_warnings():
             figure.savefig(temporary, format="png", dpi=dpi, facecolor=INK["paper"][0])
 
@@ -144,7 +204,7 @@ def runs_svgs(study: Study, frontier: Frontier, prefix: str) -> dict[str, str]:
             ),
             "Which models run": (frontier.ran, "models run per query", *models),
         } | panels
-    with _style():
+    with picture_style():
         return {
             caption: _stack(study, frontier, caption, f"{prefix}-{i}", *panel)
             for i, (caption, panel) in enumerate(panels.items())
@@ -152,7 +212,8 @@ def runs_svgs(study: Study, frontier: Frontier, prefix: str) -> dict[str, str]:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def picture_style() -> Iterator[None]:
+    """Matplotlib's settings for every picture of a report."""
     import matplotlib
 
     soft, ink, grid = INK["soft"][0], INK["ink"][0], INK["grid"][0]
@@ -191,7 +252,8 @@ def _no_glyph_warnings() -> Iterator[None]:
         yield
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, its size in units of 72 points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -213,13 +275,16 @@ def _is_log(costs: Float[np.ndarray, " P"]) -> bool:
     return bool(len(positive) == len(costs) > 0 and positive.max() > LOG_SPAN * positive.min())
 
 
-def _cost_axis(axes: "Axes", log: bool, label: str, ticks: int = 6) -> None:
+def _cost_axis(axes: "Axes", log: bool, label: str, ticks: int = 6, even: bool = False) -> None:
+    """Scale, ticks and label; `even` steps also on a logarithmic axis, for less than a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     if log:
         axes.set_xscale("log")
         subs = (1.0, 2.0, 5.0) if ticks > 4 else (1.0, 3.0)
-        axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
+        axes.xaxis.set_major_locator(
+            MaxNLocator(ticks) if even else LogLocator(subs=subs, numticks=12)
+        )
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(ticks))
@@ -238,25 +303,63 @@ def _unit(study: Study) -> str:
     return f" ({unit})" if unit else ""
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """A frontier figure; by the id of its elements the tooltip, and further attributes."""
+
+    figure: "Figure"
+    tips: dict[str, str]
+    marks: dict[str, dict[str, str]]
+
+
+def _costs(study: Study) -> Float[np.ndarray, " Q"]:
+    return np.concatenate([study.single_cost, *(f.cost for f in study.frontiers)])
+
+
+def _places_of(
+    study: Study,
+    figure: "Figure",
+    cost: Float[np.ndarray, " P"],
+    quality: Float[np.ndarray, " P"],
+    gains: bool = True,
+) -> Float[np.ndarray, "P 3"]:
+    """Where points of the frontier figure are, as `Picture` says."""
+    top, below = figure.axes
+    height = float(figure.bbox.height)
+    x, y = top.transData.transform(np.column_stack([cost, quality])).T
+    gain = single_gain(study, cost, quality)
+    low, high = below.get_ylim()
+    gain = np.where(gains & (gain >= low) & (gain <= high), gain, np.nan)
+    z = below.transData.transform(np.column_stack([cost, gain]))[:, 1]
+    return np.column_stack([x, height - y, height - z])
+
+
 def _frontier(
-    study: Study, halo: bool = False, narrow: bool = False
-) -> tuple["Figure", dict[str, str]]:
-    """The frontier figure, and the tooltip of each element with an id."""
+    study: Study, halo: bool = False, narrow: bool = False, log: bool | None = None
+) -> _Drawn:
+    """The frontier figure; the cost axis is logarithmic where costs span widely, or as told."""
     styles = strategy_styles(study)
     names, shorts = [plain(m) for m in study.models], short_names(study.models)
     hull = upper_hull(study.single_cost, study.single_quality).tolist()
     curves = [curve(f) for f in study.frontiers]
-    log = _is_log(np.concatenate([study.single_cost, *(cost for cost, _ in curves)]))
+    log = _is_log(_costs(study)) if log is None else log
     tips: dict[str, str] = {}
+    marks: dict[str, dict[str, str]] = {}
 
-    figure = _figure(5.4, 7.4) if narrow else _figure(11.0, 8.2)
+    def mark(artist: "Artist", gid: str, series: int, key: str = "data-series") -> None:
+        artist.set_gid(gid)
+        marks[gid] = {key: str(series)}
+
+    figure = new_figure(5.4, 7.4) if narrow else new_figure(11.0, 8.2)
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.5, 1))
     columns = 2 if narrow else 5
     legend = 0.03 * -(-(len(study.frontiers) + 2) // columns) + 0.035
     left, right = (0.14, 0.98) if narrow else (0.075, 0.985)
     figure.subplots_adjust(left=left, right=right, top=1 - legend, bottom=0.075, hspace=0.07)
     figure.align_ylabels()
-    _cost_axis(below, log, f"mean cost per query{_unit(study)}", ticks=4 if narrow else 6)
+    even = bool(np.max(_costs(study)) < 8 * np.min(_costs(study)))
+    ticks = 4 if narrow else 6
+    _cost_axis(below, log, f"mean cost per query{_unit(study)}", ticks, even)
     top.set_ylabel("mean quality")
     below.set_ylabel("gain over mixing")
     top.tick_params(labelbottom=False)
@@ -275,23 +378,25 @@ def _frontier(
             "label": f.strategy,
         }
         (line,) = top.plot(x, y, zorder=3 - 0.01 * i, **look)
-        line.set_gid(f"tip-curve-{i}")
+        mark(line, f"tip-curve-{i}", i)
         tips[f"tip-curve-{i}"] = f"{f.strategy}: area {quality_text(f.area)}"
         handles.append(line)
         if f.quality_interval is not None:
             order = np.lexsort((f.quality, f.cost))
             ends = [_joined(f.cost[order], end[order], log)[1] for end in f.quality_interval.T]
-            top.fill_between(x, *ends, color=color, alpha=0.15, linewidth=0, zorder=1.2)
+            band = top.fill_between(x, *ends, color=color, alpha=0.15, linewidth=0, zorder=1.2)
+            mark(band, f"band-{i}", i)
         if f.strategy not in ("oracle", "mixing"):
             gain = single_gain(study, x, y)
             gains.append(gain)
             (line,) = below.plot(x, gain, zorder=3 - 0.01 * i, **look)
-            line.set_gid(f"tip-gain-{i}")
+            mark(line, f"tip-gain-{i}", i)
             tips[f"tip-gain-{i}"] = f"{f.strategy}: quality above mixing at the same cost"
 
     soft, ink = INK["soft"][0], INK["ink"][0]
     x, y, _ = _joined(study.single_cost[hull], study.single_quality[hull], log)
     (line,) = top.plot(x, y, color=soft, lw=1.2, ls=(0, (4, 3)), label="hull of single models")
+    mark(line, "hull", len(curves))
     handles.append(line)
     below.axhline(0, color=soft, lw=1.2, ls=(0, (4, 3)), zorder=1.5)
     _frame_gains(below, gains)
@@ -309,14 +414,14 @@ def _frontier(
             zorder=4,
             label="single model",
         )
-        point.set_gid(f"tip-model-{i}")
+        mark(point, f"tip-model-{i}", len(curves) + 1)
         tips[f"tip-model-{i}"] = (
             f"{names[i]}: quality {quality_text(quality)} at {costs[i]}{_unit(study)}"
         )
         if i == hull[0]:
             handles.append(point)
     labels = [str(h.get_label()) for h in handles]
-    figure.legend(
+    legend = figure.legend(
         handles,
         labels,
         loc="upper left",
@@ -326,9 +431,15 @@ def _frontier(
         handlelength=3.2,
         columnspacing=1.8,
     )
+    for i, sample in enumerate(legend.legend_handles):
+        if sample is not None:
+            mark(sample, f"sample-{i}", i, "data-legend")
     top.margins(x=0.03, y=0.06)
+    lines = len(top.lines)
     _label_points(top, study.single_cost, study.single_quality, shorts, hull, halo)
-    return figure, tips
+    for i, artist in enumerate([*top.texts, *top.lines[lines:]]):
+        mark(artist, artist.get_gid() or f"hairline-{i}", len(curves) + 1)
+    return _Drawn(figure, tips, marks)
 
 
 def _joined(
@@ -380,7 +491,8 @@ def _label_points(
     ink = np.concatenate([_along(axes, line) for line in axes.lines] + [points])
     taken: list[Bbox] = []
     # Labels on the hull matter most, so they choose first.
-    for i in sorted(range(len(labels)), key=lambda i: (i not in hull, x[i])):
+    shown = sorted(range(len(labels)), key=lambda i: (i not in hull, -y[i]))[:LABELS_SHOWN]
+    for i in sorted(shown, key=lambda i: (i not in hull, x[i])):
         text = axes.annotate(
             labels[i],
             (float(x[i]), float(y[i])),
@@ -482,7 +594,7 @@ def _stack(
     """One stacked picture over the budgets, a layer for each column of `shares`."""
     order = np.argsort(frontier.budget, kind="stable")
     budget, shares = frontier.budget[order], shares[order]
-    figure = _figure(3.9, 2.9)
+    figure = new_figure(3.9, 2.9)
     axes = figure.subplots()
     figure.subplots_adjust(left=0.16, right=0.97, top=0.96, bottom=0.18)
     low = np.zeros(len(budget))
@@ -507,10 +619,16 @@ def _stack(
     title = f"{frontier.strategy}: {caption.lower()}, over {len(frontier.budget)} budgets"
     if len(frontier.budget):
         title += f" from {cost_text(budget[0])} to {cost_text(budget[-1])}{_unit(study)}"
-    return _svg(figure, prefix, title, tips)
+    return to_svg(figure, prefix, title, tips)
 
 
-def _svg(figure: "Figure", prefix: str, title: str, tips: dict[str, str]) -> str:
+def to_svg(
+    figure: "Figure",
+    prefix: str,
+    title: str,
+    tips: dict[str, str],
+    marks: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> str:
     """The figure as an SVG element that carries its own title, tooltips and theme.
 
     Colours become CSS variables of the page with the light colour to fall back on, ids get the
@@ -530,6 +648,8 @@ def _svg(figure: "Figure", prefix: str, title: str, tips: dict[str, str]) -> str
             ET.SubElement(element, "title").text = tips[gid]
         if gid.startswith("halo-"):
             element.set("class", "halo")
+        for key, value in marks.get(gid, {}).items():
+            element.set(key, value)
         if element.tag == "g" and element.text is not None:
             element.text = None
         element.tail = None

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.evaluation import Evaluation, Mean, Part
+from cascjax.evaluation import Evaluation, Mean, Part, target_of
 from cascjax.io.arrow import MORE_COST
 from cascjax.io.files import atomic_write
-from cascjax.policy import COST, Policy, Rule
+from cascjax.policy import COST, Fitted, Policy, Rule
 from cascjax.report.console import GROUPS_SHOWN, grid_of
 from cascjax.report.facts import cost_texts, plain, quality_text, share_text
 
@@ -28,7 +28,7 @@ def print_policy(policy: Policy, console: Console) -> None:
             console.print(Text(f"group {plain(name)}" if name else "all other queries", "bold"))
         console.print(_settings(policy, rule))
         if rule.fitted is not None:
-            for line in _fitted(policy, rule):
+            for line in _fitted(policy, rule.fitted):
                 console.print(Text(line))
 
 
@@ -36,21 +36,29 @@ def _settings(policy: Policy, rule: Rule) -> Grid:
     names = ["parameter"]
     if rule.prices is not None:
         names = [f"price of {plain(name)}" for name in policy.costs]
+    settings = [of.reshape(-1).tolist() for of in rule.parameters]
+    if rule.prices is not None:
+        settings = [(of[0] * rule.prices[m]).tolist() for m, of in enumerate(settings)]
+
+    def cells(digits: int) -> list[list[str]]:
+        texts = [[f"{x:.{digits}g}" for x in of] for of in settings]
+        return texts if rule.prices is not None else [[", ".join(of)] for of in texts]
+
+    # Neighbours may be closer than six digits tell; nine tell any two float32 apart.
+    alike = len({tuple(of) for of in cells(6)}) < len(settings)
     grid = grid_of("share of queries", *names)
-    for m, weight in enumerate(rule.weights):
-        parameter = rule.parameters[m].reshape(-1)
-        if rule.prices is None:
-            cells = [", ".join(f"{float(x):.6g}" for x in parameter)]
-        else:
-            cells = [f"{float(parameter[0] * price):.6g}" for price in rule.prices[m]]
-        grid.add_row(f"{weight:.2%}", *cells)
+    for weight, of in zip(rule.weights, cells(9 if alike else 6), strict=True):
+        grid.add_row(f"{weight:.2%}", *of)
     return grid
 
 
-def _fitted(policy: Policy, rule: Rule) -> list[str]:
-    of = rule.fitted
-    assert of is not None
-    lines = [f"On the {of.n_fit:,} queries fitted on: mean quality {quality_text(of.quality)}."]
+def _fitted(policy: Policy, of: Fitted) -> list[str]:
+    quality, target = f"mean quality {quality_text(of.quality)}", target_of(policy)
+    if target is not None:
+        quality += f", the target {target:g}"
+        if of.quality > target * (1 + 1e-4):
+            quality += ": no cheaper setting is there"
+    lines = [f"On the {of.n_fit:,} queries fitted on: {quality}."]
     names = zip(policy.costs, policy.cost_units, of.cost, of.budget, of.margin, strict=True)
     for name, unit, cost, budget, margin in names:
         unit = plain(unit).removesuffix("/query")
@@ -80,7 +88,7 @@ def print_evaluation(found: Evaluation, console: Console) -> None:
     if len(found.groups) > len(shown):
         console.print(Text(f"and {len(found.groups) - len(shown)} more groups"))
     for line in found.verdicts():
-        met = "above the budget" not in line and "not checked" not in line
+        met = not any(of in line for of in ("above the budget", "below the target", "not checked"))
         console.print(Text(plain(line) + ".", style=None if met else "yellow"))  # pyright: ignore
     if found.hull_quality is not None:
         gain = found.total.quality.value - found.hull_quality
@@ -174,6 +182,7 @@ def summary(found: Evaluation) -> dict[str, Any]:
         "rule": part(found.rules[""]) if "" in found.rules else None,
         "group_rules": {name: part(of) for name, of in found.rules.items() if name},
         "groups": {name: part(of) for name, of in found.groups.items()},
+        "target": found.target,
         "budgets_met": found.met(),
         "verdicts": found.verdicts(),
         "ran": by_model(found.ran),

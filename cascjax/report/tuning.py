@@ -35,11 +35,19 @@ def step_progress() -> Iterator[Callable[[int, int], None]]:
 def print_tuning(tuning: Tuning, console: Console) -> None:
     """Prints what cross-validation says of every candidate, and which one the policies hold."""
     grid = grid_of("candidate", "gain at equal cost", "standard error", "")
-    for i, of in enumerate(tuning.tuned.candidates):
-        gain = ("0", "") if i == 0 else (f"{of.gain:+.4f}", f"{of.error:.4f}")
-        grid.add_row(Text(of.name), *gain, "chosen" if i == tuning.tuned.chosen else "")
+    for name, *cells in candidates(tuning):
+        grid.add_row(Text(name), *cells)
     console.print(grid)
     console.print(Text(verdict(tuning)))
+
+
+def candidates(tuning: Tuning) -> list[tuple[str, str, str, str]]:
+    """A row a candidate: its name, its gain and the gain's standard error, and what was chosen."""
+    rows = []
+    for i, of in enumerate(tuning.tuned.candidates):
+        gain = ("0", "") if i == 0 else (f"{of.gain:+.4f}", f"{of.error:.4f}")
+        rows.append((of.name, *gain, "chosen" if i == tuning.tuned.chosen else ""))
+    return rows
 
 
 def verdict(tuning: Tuning) -> str:
@@ -111,6 +119,7 @@ def write_tuning(
             "policies": dict(zip(texts, tuning.budgets.tolist(), strict=True)),
         },
         texts=texts,
+        tuning={"candidates": candidates(tuning), "verdict": verdict(tuning)},
     )  # fmt: skip
     for name in earlier - set(texts):
         (directory / name).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ def write_study(
     command: str,
     more: Mapping[str, object] | None = None,
     texts: Mapping[str, str] | None = None,
+    tuning: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes frontier.parquet, summary.json and report.html; an error or interrupt leaves none.
 
@@ -32,6 +34,7 @@ def write_study(
         command: the command line that made it.
         more: what else to say in summary.json.
         texts: further files, by name.
+        tuning: see `cascjax.report.html.render`.
 
     Returns:
         The path of the report.
@@ -49,7 +52,7 @@ def write_study(
         pq.write_table(to_arrow(study), frontier)
         text = json.dumps(summary(study) | dict(more or {}), indent=2, allow_nan=False)
         numbers.write_text(text + "\n", encoding="utf-8")
-        page.write_text(render(study, command), encoding="utf-8")
+        page.write_text(render(study, command, tuning), encoding="utf-8")
         for name, content in (texts or {}).items():
             file = files.enter_context(atomic_write(directory / name))
             file.write_text(content, encoding="utf-8")
@@ -94,6 +97,7 @@ def summary(study: Study) -> dict[str, object]:
         "strategies": {
             f.strategy: {
                 "auc": finite(f.area),
+                **({"trust": f.trust} if f.trust != 1 else {}),
                 "seconds": round(f.seconds, 3),
             }
             | ({"auc_interval": [finite(x) for x in f.area_interval]} if f.area_interval else {})

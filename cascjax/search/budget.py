@@ -1,6 +1,6 @@
 """Parameters for a budget or a target: two neighbours of what is wanted, and how to mix them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -18,8 +18,14 @@ SETTINGS = 64
 STAGED_SETTINGS = 4096
 """The same where their number hardly counts, see `simulate.has_stages`."""
 
-_SAMPLE = 1 << 15
-"""Queries of a sample that shows where to look."""
+FEW_SETTINGS = 8
+"""The same where few will do, of so many queries that another program to compile pays."""
+
+SAMPLE = 1 << 15
+"""Queries of a sample that shows where to look, where there are many times more."""
+
+_FEW_BUDGETS = 4
+"""Budgets up to which a sample shows where to spend as few settings as `SETTINGS`."""
 
 ROUNDS = 16
 """Rounds of refinement at most; they end earlier where no budget is left to bracket closely."""
@@ -59,6 +65,17 @@ class Fit:
     best: float
 
 
+@dataclass
+class Seen:
+    """What was simulated for budgets so far: what is asked next of the same queries goes on there.
+
+    Attributes:
+        settings: parameters in rising order, their mean costs and mean qualities; None at first.
+    """
+
+    settings: Float[np.ndarray, "3 L"] | None = None
+
+
 def simulate_settings(
     strategy: Strategy,
     parameters: Float[np.ndarray, "L *D"],
@@ -68,20 +85,34 @@ def simulate_settings(
     rows: Int[np.ndarray, " n"] | None = None,
     usage: bool = True,
     progress: Callable[[int], None] = lambda queries: None,
+    more_costs: Sequence[Float[np.ndarray, "N K"]] = (),
 ) -> Totals:
     """Means per query of any number of settings, as many at a time as `totals` takes at once."""
     parts: list[Totals] = []
-    most = _at_once(strategy, estimator)
+    most = at_once(strategy, estimator)
     for start in range(0, len(parameters), most):
         part = parameters[start : start + most]
-        # Where each setting is worked out by itself, always as many: one program to compile.
-        short = 0 if most > SETTINGS else most - len(part)
+        # Where each setting is worked out by itself, always as many: few programs to compile.
+        few = len(part) <= FEW_SETTINGS and is_large(table, rows)
+        short = 0 if most > SETTINGS else (FEW_SETTINGS if few else most) - len(part)
         sums = totals(
             strategy, np.concatenate([part, np.repeat(part[-1:], short, axis=0)]), estimator,
             table.quality, table.cost, rows=rows, usage=usage, progress=progress,
+            more_costs=more_costs,
         )  # fmt: skip
         parts.append(sums[: len(part)].means())
     return jax.tree.map(lambda *means: np.concatenate([np.atleast_1d(m) for m in means]), *parts)
+
+
+def is_large(table: Table, rows: Int[np.ndarray, " n"] | None) -> bool:
+    """Whether there are so many queries that a sample is worth a look first."""
+    return (table.n_queries if rows is None else len(rows)) > 4 * SAMPLE
+
+
+def sampled(table: Table, rows: Int[np.ndarray, " n"] | None) -> Int[np.ndarray, " m"]:
+    """About `SAMPLE` of the rows, evenly spread."""
+    rows = np.arange(table.n_queries) if rows is None else rows
+    return rows[:: max(1, len(rows) // SAMPLE)]
 
 
 def fit_budgets(
@@ -93,6 +124,7 @@ def fit_budgets(
     *,
     rows: Int[np.ndarray, " n"] | None = None,
     spare: bool = False,
+    seen: Seen | None = None,
 ) -> Fit:
     """Finds, for every budget, the cheap and the dear neighbour whose mix costs exactly that.
 
@@ -110,8 +142,12 @@ def fit_budgets(
         rows: the queries to fit on; by default all.
         spare: whether to leave some of a budget where a cheaper setting gives clearly more, by a
             thousandth of the spread of the single models: quality need not rise with cost.
+        seen: what was simulated for other budgets of the same queries; what is simulated for these
+            is added.
     """
-    pool = _searched(strategy, estimator, table, budgets, progress, rows, targets=False)
+    pool = _searched(strategy, estimator, table, budgets, progress, rows, seen, targets=False)
+    if seen is not None:
+        seen.settings = pool
     fit = mix(pool, budgets)
     if not spare:
         return fit
@@ -150,7 +186,7 @@ def fit_targets(
         progress: see `fit_budgets`.
         rows: the queries to fit on; by default all.
     """
-    pool = _searched(strategy, estimator, table, targets, progress, rows, targets=True)
+    pool = _searched(strategy, estimator, table, targets, progress, rows, None, targets=True)
     turned = mix(pool, -targets)
     fit = replace(
         turned,
@@ -206,6 +242,7 @@ def _searched(
     wanted: Float[np.ndarray, " P"],
     progress: Callable[[int], None],
     rows: Int[np.ndarray, " n"] | None,
+    seen: Seen | None,
     *,
     targets: bool,
 ) -> Float[np.ndarray, "3 L"]:
@@ -216,14 +253,12 @@ def _searched(
     if targets:
         wanted = -wanted
     strategy = strategy.sized_for(estimator)
-    most, sketch = _at_once(strategy, estimator), Sketch(table, estimator, rows)
-    count = table.n_queries if rows is None else len(rows)
-    # float32 from the start: what is returned is what was simulated.
-    family = _float32(strategy.family(sketch, most))
+    most, sketch = at_once(strategy, estimator), Sketch(table, estimator, rows)
     spread = np.ptp(sketch.quality) + sketch.ante.std() if targets else np.ptp(sketch.cost)
 
     def refined(
-        parameters: Float[np.ndarray, " L"], some: Int[np.ndarray, " n"] | None
+        start: Float[np.ndarray, " L"] | Float[np.ndarray, "3 L"],
+        some: Int[np.ndarray, " n"] | None,
     ) -> Float[np.ndarray, "3 M"]:
         def simulate(parameters: Float[np.ndarray, " L"]) -> Float[np.ndarray, "3 L"]:
             means = simulate_settings(
@@ -234,7 +269,7 @@ def _searched(
                 return np.stack([parameters, -means.quality, -means.cost])
             return np.stack([parameters, means.cost, means.quality])
 
-        pool = simulate(parameters)
+        pool = simulate(start) if start.ndim == 1 else start
         for _ in range(ROUNDS):
             new = closer(strategy, pool, wanted, spread, most)
             if not len(new):
@@ -243,14 +278,18 @@ def _searched(
             pool = pool[:, np.argsort(pool[0])]
         return pool
 
-    if most > SETTINGS and count > 4 * _SAMPLE:
+    if seen is not None and seen.settings is not None:
+        return refined(seen.settings, rows)
+    # float32 from the start: what is returned is what was simulated.
+    family = _float32(strategy.family(sketch, most))
+    if is_large(table, rows) and (most > SETTINGS or len(wanted) <= _FEW_BUDGETS):
         # A sample shows where the budgets lie, but for its error; there all settings are spent.
-        pool = refined(family, (np.arange(count) if rows is None else rows)[:: count // _SAMPLE])
-        error = 2 * spread / np.sqrt(_SAMPLE)
+        pool = refined(family, sampled(table, rows))
+        error = 2 * spread / np.sqrt(SAMPLE)
         ends = [_neighbours(pool, wanted + side * error) for side in (-1, 1)]
         near = pool[0, np.stack([*ends[0], *ends[1]], axis=1)]
         near = np.unique(np.stack([near.min(1), near.max(1)], axis=1), axis=0)
-        coarse = np.union1d(family[:: most // SETTINGS], pool[0, [0, -1]])
+        coarse = np.union1d(family[:: max(most // SETTINGS, 4)], pool[0, [0, -1]])
         family = np.union1d(coarse, _between(strategy, near, most - len(coarse)))
     return refined(family, rows)
 
@@ -288,7 +327,8 @@ def _between(
     return _float32(np.concatenate(inner)) if inner else np.empty(0)
 
 
-def _at_once(strategy: Strategy, estimator: Estimator) -> int:
+def at_once(strategy: Strategy, estimator: Estimator) -> int:
+    """Settings that one pass over the queries serves."""
     return STAGED_SETTINGS if has_stages(strategy, estimator) else SETTINGS
 
 

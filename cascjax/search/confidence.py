@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, too_few
 
 MIN_QUERIES = 30
 """Queries at least to read a spread and a skewness off."""
@@ -146,5 +146,5 @@ def check_fit_confidence(confidence: float, n: int) -> None:
         )
     if n < MIN_QUERIES:
         raise CascjaxError(
-            f"{n} queries are too few to fit with confidence: at least {MIN_QUERIES} are needed"
+            f"{too_few(n)} to fit with confidence: at least {MIN_QUERIES} are needed"
         )

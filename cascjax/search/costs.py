@@ -19,13 +19,26 @@ from scipy.optimize import linprog
 
 from cascjax.errors import CascjaxError
 from cascjax.policy import COST, Beliefs, Rule
-from cascjax.search.budget import SETTINGS, simulate_settings
+from cascjax.search.budget import (
+    FEW_SETTINGS,
+    SETTINGS,
+    is_large,
+    sampled,
+    simulate_settings,
+)
+from cascjax.simulate import has_stages
 from cascjax.strategies import Mixing, Sketch, Strategy
 from cascjax.strategies.base import Priced
 from cascjax.table import Table, mean_rows
 
 _ROUNDS = 24
 """Rounds of new settings at most."""
+
+_AGAIN, _SAMPLED = 1, 3
+"""Halvings of that width where the search goes on from other budgets, and from a sample."""
+
+_SAME = 1e-6
+"""Prices that differ by a smaller share are the same."""
 
 _LEAST = 1e-7
 """A setting that adds less than this share of the range of qualities adds nothing."""
@@ -49,13 +62,7 @@ class UnreachableError(CascjaxError):
 
 
 def fit_costs(
-    strategy: Strategy,
-    beliefs: Beliefs,
-    table: Table,
-    costs: Sequence[str],
-    budgets: Float[np.ndarray, " R"],
-    rows: Int[np.ndarray, " n"],
-    progress: Callable[[int], None] = lambda queries: None,
+    pool: "Pool", budgets: Float[np.ndarray, " R"]
 ) -> tuple[Rule, float, Float[np.ndarray, " R"]]:
     """The mixture of settings of highest mean quality within every budget.
 
@@ -63,13 +70,9 @@ def fit_costs(
     settings are mixed as they are.
 
     Args:
-        strategy: what to fit.
-        beliefs: what it is shown of the table's queries.
-        table: their true quality and costs.
-        costs: R names, "cost" or a further cost of the table.
+        pool: what to fit, and what was simulated of it for other budgets of the same costs; what is
+            simulated for these is added.
         budgets: mean costs allowed, infinite where a cost is not limited.
-        rows: the queries to fit on.
-        progress: called with the number of queries of each block simulated.
 
     Returns:
         The mixture, its mean quality, and its mean costs, nan where they are not limited.
@@ -77,44 +80,34 @@ def fit_costs(
     Raises:
         UnreachableError: no mixture keeps within all budgets.
     """
-    limited = np.flatnonzero(np.isfinite(budgets))
-    truths = [table.cost if name == COST else table.more_costs[name] for name in costs]
-    means = np.array([mean_rows(of, rows).mean() for of in truths])
-    # Costs of one size, whatever their unit: directions between them can be compared.
-    scale = np.where(means > 0, means, 1)
-    pool = _Pool(strategy, beliefs, table, truths, scale, rows, limited, progress)
-    bound = budgets[limited] / scale[limited]
-    pool.start()
+    limited, scale = pool.limited, pool.scale[pool.limited]
+    bound = budgets[limited] / scale
+    pool.start(bound)
     least = pool.grown_to_feasible(bound)
     if least is not None:
-        raise _unreachable(strategy, costs, budgets, limited, pool, least)
+        raise _unreachable(pool, budgets, least)
     weights = pool.grown_to_best(bound)
     used = np.flatnonzero(weights > 1e-9)
     shares = weights[used] / weights[used].sum()
     cost = np.full(len(budgets), np.nan)
-    cost[limited] = pool.spent[:, used] @ shares * scale[limited]
+    cost[limited] = pool.spent[:, used] @ shares * scale
     return pool.rule(used, shares), float(pool.quality[used] @ shares), cost
 
 
 def _unreachable(
-    strategy: Strategy,
-    costs: Sequence[str],
-    budgets: Float[np.ndarray, " R"],
-    limited: Int[np.ndarray, " C"],
-    pool: "_Pool",
-    weights: Float[np.ndarray, " L"],
+    pool: "Pool", budgets: Float[np.ndarray, " R"], weights: Float[np.ndarray, " L"]
 ) -> UnreachableError:
-    used = np.flatnonzero(weights > 1e-9)
+    limited, used = pool.limited, np.flatnonzero(weights > 1e-9)
     nearest = np.full(len(budgets), np.inf)
     nearest[limited] = pool.spent @ weights * pool.scale[limited]
 
     def listed(of: Float[np.ndarray, " R"]) -> str:
-        return " and ".join(f"{costs[r]} {of[r]:.6g}" for r in limited)
+        return " and ".join(f"{pool.costs[r]} {of[r]:.6g}" for r in limited)
 
     asked, found = listed(budgets), listed(nearest)
     return UnreachableError(
-        f"the budget of mean {asked} is out of reach of {strategy.name}: the nearest it reaches is"
-        f" {found}; choose no less than that",
+        f"the budget of mean {asked} is out of reach of {pool.strategy.name}: the nearest it"
+        f" reaches is {found}; choose no less than that",
         f"the nearest reachable, mean {found}",
         nearest,
         pool.rule(used, weights[used] / weights[used].sum()),
@@ -122,36 +115,54 @@ def _unreachable(
 
 
 @dataclass
-class _Pool:
-    """The settings simulated so far, and the programs over them; C costs are limited.
+class Pool:
+    """The settings simulated so far, and the programs over them; C of R costs are limited.
 
     Attributes:
-        strategy, beliefs, table, truths, rows, progress: see `fit_costs`.
-        scale: `[R]` what each cost is divided by.
+        strategy: what to fit.
+        beliefs: what it is shown of the table's queries.
+        table: their true quality and costs.
+        costs: R names, "cost" or a further cost of the table.
+        rows: the queries to fit on.
         limited: `[C]` the costs with a budget.
+        progress: called with the number of queries of each block simulated.
+        truths: R costs of every model, each `[N, K]`.
+        scale: `[R]` what each cost is divided by.
         direction: `[L, C]` shares of the scaled costs in the one the strategy sees.
         parameter: `[L]` of each setting.
         quality: `[L]` its mean quality.
         spent: `[C, L]` its mean costs, scaled.
+        settled: `[C]` prices of bounds, with that of a share, at which nothing more is to be had.
+        width: of the prices tried at first around those of the program, as a logarithm.
     """
 
     strategy: Strategy
     beliefs: Beliefs
     table: Table
-    truths: list[Float[np.ndarray, "N K"]]
-    scale: Float[np.ndarray, " R"]
+    costs: Sequence[str]
     rows: Int[np.ndarray, " n"]
     limited: Int[np.ndarray, " C"]
-    progress: Callable[[int], None]
+    progress: Callable[[int], None] = lambda queries: None
+    truths: list[Float[np.ndarray, "N K"]] = field(init=False)
+    scale: Float[np.ndarray, " R"] = field(init=False)
     direction: Float[np.ndarray, "L C"] = field(init=False)
     parameter: Float[np.ndarray, " L"] = field(init=False)
     quality: Float[np.ndarray, " L"] = field(init=False)
     spent: Float[np.ndarray, "C L"] = field(init=False)
+    settled: list[Float[np.ndarray, " C"]] = field(init=False)
+    width: float = field(init=False)
 
     def __post_init__(self):
-        c = len(self.limited)
+        c, table = len(self.limited), self.table
+        self.truths = [table.cost if of == COST else table.more_costs[of] for of in self.costs]
+        means = np.array([mean_rows(of, self.rows).mean() for of in self.truths])
+        # Costs of one size, whatever their unit: directions between them can be compared.
+        self.scale = np.where(means > 0, means, 1)
         self.direction, self.parameter = np.empty((0, c)), np.empty(0)
         self.quality, self.spent = np.empty(0), np.empty((c, 0))
+        self.settled, self.width = [], float(np.log(_WIDEST))
+        # What it takes depends on qualities alone: not to be looked for with every price.
+        self.strategy = self.strategy.sized_for(self.beliefs.estimator)
 
     @functools.cached_property
     def priced(self) -> bool:
@@ -169,12 +180,42 @@ class _Pool:
         prices = self.prices(self.direction[used]) if self.priced else None
         return Rule(self.parameter[used], weights, prices)
 
-    def start(self) -> None:
-        """Each cost alone, and all of them alike, over the strategy's whole family."""
+    def start(self, bound: Float[np.ndarray, " C"]) -> None:
+        """Each cost alone, and all of them alike, over the strategy's whole family.
+
+        Of many queries a sample shows where to look. Where settings are there, nothing.
+        """
+        if len(self.parameter):
+            return
         c = len(self.limited)
         alike = np.full((1, c), 1 / c)
-        for direction in np.concatenate([np.eye(c), alike]) if c > 1 and self.priced else alike:
-            self.add(direction, self.family(direction))
+        first = np.concatenate([np.eye(c), alike]) if c > 1 and self.priced else alike
+        sample = None
+        if is_large(self.table, self.rows):
+            sample = replace(
+                self, rows=sampled(self.table, self.rows), progress=lambda queries: None
+            )
+            sample.start(bound)
+            if sample.grown_to_feasible(bound) is not None:
+                sample = None
+        if sample is None:
+            for direction in first:
+                self.add(direction, self.family(direction))
+            return
+        weights = sample.grown_to_best(bound)
+        _, price, share = sample.best(bound)
+        lack = share + price @ sample.spent - sample.quality
+        near = np.unique(sample.direction[weights > 1e-9], axis=0)
+        for direction in np.unique(np.concatenate([first, near]), axis=0):
+            of = np.flatnonzero((sample.direction == direction).all(1))
+            of = of[np.argsort(sample.parameter[of])]
+            count = FEW_SETTINGS
+            chosen = of[np.linspace(0, len(of) - 1, count).astype(int)]
+            if (near == direction).all(1).any():
+                best = of[np.argsort(lack[of], kind="stable")]
+                chosen = np.append(chosen, best[: SETTINGS - count])
+            self.add(direction, sample.parameter[chosen])
+        self.width /= 2**_SAMPLED
 
     def family(self, direction: Float[np.ndarray, " C"]) -> Float[np.ndarray, " F"]:
         """The strategy's parameters, from where cost is no object to where it is all."""
@@ -194,18 +235,22 @@ class _Pool:
         if not len(new):
             return
         shown = self.beliefs.priced(self.prices(direction) if self.priced else None)
-        spent, quality = [], np.empty(0)
-        for r in self.limited:
+        truths = [self.truths[r] for r in self.limited]
+        # A pass adds up all costs, unless it serves any number of settings of one.
+        passes = [[of] for of in truths] if has_stages(self.strategy, shown) else [truths]
+        found, quality = [], np.empty(0)
+        for first, *more in passes:
             means = simulate_settings(
-                self.strategy, new, shown, replace(self.table, cost=self.truths[r]),
-                rows=self.rows, usage=False, progress=self.progress,
+                self.strategy, new, shown, replace(self.table, cost=first), rows=self.rows,
+                usage=False, progress=self.progress, more_costs=more,
             )  # fmt: skip
-            spent.append(np.asarray(means.cost) / self.scale[r])
+            found.append(np.asarray(means.cost).reshape(len(new), -1))
             quality = np.asarray(means.quality)
+        spent = np.concatenate(found, axis=1).T / self.scale[self.limited, None]
         self.direction = np.concatenate([self.direction, np.tile(direction, (len(new), 1))])
         self.parameter = np.append(self.parameter, new)
         self.quality = np.append(self.quality, quality)
-        self.spent = np.concatenate([self.spent, np.stack(spent)], axis=1)
+        self.spent = np.concatenate([self.spent, spent], axis=1)
 
     def grown_to_feasible(self, bound: Float[np.ndarray, " C"]) -> Float[np.ndarray, " L"] | None:
         """Adds settings until some mixture keeps within the bounds; else the nearest mixture.
@@ -258,8 +303,11 @@ class _Pool:
         """Adds settings until none adds to the best mixture; that mixture."""
         least = _LEAST * max(float(np.ptp(self.quality)), 1e-9)
         weights, price, share = self.best(bound)
-        width, in_vain = np.log(_WIDEST), 0
+        width, in_vain = self.width, 0
         for _ in range(_ROUNDS):
+            at = np.append(price, share)
+            if any(np.abs(of - at).max() <= _SAME * np.abs(at).max() for of in self.settled):
+                return weights
             before = len(self.parameter)
             if self.priced:
                 self.add_around(price, weights, width)
@@ -273,6 +321,9 @@ class _Pool:
             if in_vain == 2 or len(self.parameter) == before:
                 break
             width /= 2
+        self.settled.append(np.append(price, share))
+        # The next bounds are near these.
+        self.width = min(self.width, float(np.log(_WIDEST)) / 2**_AGAIN)
         return weights
 
     def add_around(
@@ -280,7 +331,8 @@ class _Pool:
     ) -> None:
         """Settings of the program's prices, and of directions between them and those in use."""
         total = price.sum()
-        ladder = np.exp(np.linspace(-width, width, SETTINGS - 1))
+        count = FEW_SETTINGS if is_large(self.table, self.rows) else SETTINGS
+        ladder = np.exp(np.linspace(-width, width, count - 1))
         if total <= 0:  # no budget binds: cost is no object
             self.add(
                 np.full(len(price), 1 / len(price)), np.append(0, self.parameter.min() * ladder)

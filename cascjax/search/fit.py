@@ -3,24 +3,34 @@
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import Independent, noise_level, noisy, supplied, truth
+from cascjax.errors import CascjaxError, too_few, unknown_name
+from cascjax.estimators import (
+    Independent,
+    Learned,
+    RunSets,
+    learned,
+    noise_level,
+    noisy,
+    supplied,
+    truth,
+)
 from cascjax.estimators.independent import check_estimator
-from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, Spent, fingerprint, spent
-from cascjax.search.budget import Fit, fit_budgets, fit_targets
+from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, fingerprint, spent
+from cascjax.search.budget import Fit, Seen, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
-from cascjax.search.costs import UnreachableError, fit_costs
+from cascjax.search.costs import Pool, UnreachableError, fit_costs
 from cascjax.strategies import CascadeRouting, Strategy, strategy
+from cascjax.strategies.base import Priced
 from cascjax.table import Table, mean_rows, split_rows
 
-ESTIMATES = ("supplied", "noisy")
+ESTIMATES = ("supplied", "noisy", "learned")
 """Kinds of estimates that can be asked for."""
 
 _ROUNDS = 12
@@ -57,6 +67,8 @@ class Prepared:
         source: where the estimates come from.
         beliefs: what the strategy is shown.
         costs: R names, the table's own cost first.
+        learned: where estimates are learned, all there is to them: rows to fit on are shown those
+            of weights not fitted on them, and the policy keeps the weights fitted on all of them.
     """
 
     strategy: Strategy
@@ -66,6 +78,7 @@ class Prepared:
     source: Source
     beliefs: Beliefs
     costs: tuple[str, ...]
+    learned: Learned | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -76,9 +89,13 @@ class Prepared:
         """The policy of a rule found here; `more` are fields of `Policy`."""
         table, estimator = self.table, self.beliefs.estimator
         units = dict(table.more_cost_units)
-        sigma = np.asarray(estimator.sigma, np.float64)
-        if len(sigma) > 1:
-            sigma = np.sqrt(mean_rows(sigma, self.fit_rows, of=np.square))
+        if isinstance(estimator, RunSets):
+            sigma = np.sqrt(np.diagonal(np.asarray(estimator.covariance, np.float64)[0]).clip(0))
+        else:
+            assert isinstance(estimator, Independent)
+            sigma = np.asarray(estimator.sigma, np.float64)
+            if len(sigma) > 1:
+                sigma = np.sqrt(mean_rows(sigma, self.fit_rows, of=np.square))
         return Policy(
             strategy=self.strategy,
             models=table.models,
@@ -89,6 +106,7 @@ class Prepared:
             cost_units=(table.cost_unit, *(units.get(name, "") for name in self.costs[1:])),
             source=self.source,
             fingerprint=self.fingerprint,
+            learned=None if self.learned is None else self.learned.model,
             **more,
         )
 
@@ -99,6 +117,10 @@ def prepare(
     *,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
+    learner: str = "logistic",
+    folds: int = 5,
+    cost_model: str | None = None,
+    ridge: float | None = 1.0,
     max_depth: int = 5,
     seed: int = 0,
 ) -> Prepared:
@@ -107,14 +129,19 @@ def prepare(
     Args:
         table: the truth, and the estimates where it has them.
         kind: the strategy, or its name.
-        estimates: "supplied" or "noisy"; by default what the table supplies, else noisy.
+        estimates: "supplied", "noisy" or "learned"; by default what the table supplies, else noisy.
         noise: level of noisy estimates.
+        learner: of learned estimates, see `cascjax.estimators.learned`; so are `folds`,
+            `cost_model` and `ridge`.
+        folds: of their cross-fitting.
+        cost_model: what their costs are told from.
+        ridge: what their squared weights cost.
         max_depth: models cascade routing runs on one query at most, where it is named.
-        seed: of the noise, and of the split where the table has none.
+        seed: of the noise, the folds, and of the split where the table has none.
 
     Raises:
-        CascjaxError: an unknown name, a table without model names, missing estimates, or an empty
-            split.
+        CascjaxError: an unknown name, a table without model names, missing estimates, an empty
+            split, or a learner that refuses the table or whose estimates cannot be kept.
     """
     if len(table.models) != table.n_models:
         raise CascjaxError(
@@ -138,7 +165,15 @@ def prepare(
         return Prepared(
             kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs
         )
-    if estimates == "supplied":
+    found = None
+    if estimates == "learned":
+        found = learned(
+            table, fit_rows,
+            learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge,
+        )  # fmt: skip
+        found.model  # noqa: B018  (refuses what cannot be kept, before the work)
+        source, estimator = Source("learned", None, seed), found.estimator
+    elif estimates == "supplied":
         source, estimator = Source("supplied", None, seed), supplied(table, fit_rows)
     else:
         source = Source("noisy", level, seed)
@@ -146,7 +181,9 @@ def prepare(
     check_estimator(estimator, table)
     means = _mean_costs(table, costs, fit_rows).astype(np.float32)
     more = tuple(np.broadcast_to(mean, table.cost.shape) for mean in means[1:])
-    return Prepared(kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs)
+    return Prepared(
+        kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs, found
+    )
 
 
 def fit(
@@ -161,6 +198,10 @@ def fit(
     new_queries: float | int | None = None,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
+    learner: str = "logistic",
+    folds: int = 5,
+    cost_model: str | None = None,
+    ridge: float | None = 1.0,
     max_depth: int = 5,
     seed: int = 0,
     progress: Progress = lambda queries: None,
@@ -186,6 +227,10 @@ def fit(
             May be `math.inf`. Of these a group has its share.
         estimates: see `prepare`.
         noise: see `prepare`.
+        learner: see `prepare`.
+        folds: see `prepare`.
+        cost_model: see `prepare`.
+        ridge: see `prepare`.
         max_depth: see `prepare`.
         seed: see `prepare`.
         progress: called with the number of queries of each block simulated.
@@ -210,13 +255,16 @@ def fit(
     if new_queries is not None and (confidence is None or not new_queries >= 1):
         raise CascjaxError("new_queries must be at least 1, and goes with a confidence")
     ready = prepare(
-        table, strategy, estimates=estimates, noise=noise, max_depth=max_depth, seed=seed
-    )
+        table, strategy, estimates=estimates, noise=noise, learner=learner, folds=folds,
+        cost_model=cost_model, ridge=ridge, max_depth=max_depth, seed=seed,
+    )  # fmt: skip
     search = _Search(ready, confidence, new_queries, progress)
     record: dict[str, Any] = {
         "n_fit": len(ready.fit_rows),
         "split": "drawn by seed" if table.split is None else "of the table",
     }
+    if ready.learned is not None:
+        record |= ready.learned.settings() | {"ridge": ridge}
     if quality is not None:
         rule, record["quality"] = search.at_quality(float(quality)), float(quality)
         return ready.policy(rule, record=record)
@@ -245,6 +293,24 @@ def fit(
     return ready.policy(rules.pop(""), group_rules=rules, record=record)
 
 
+@dataclass
+class _Asked:
+    """What was simulated of some queries: budgets a margin apart ask for nearly the same again.
+
+    Attributes:
+        rows: the queries.
+        alone: settings, where the first cost alone is limited.
+        pools: settings by which other costs are limited.
+        outcomes: quality `[n]` and costs `[R, n]` of each query under the settings of the last rule
+            looked at, by the bytes of a setting and of its prices.
+    """
+
+    rows: Int[np.ndarray, " n"]
+    alone: Seen = field(default_factory=Seen)
+    pools: dict[tuple[int, ...], Pool] = field(default_factory=dict)
+    outcomes: dict[tuple[bytes, bytes], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class _Search:
     """Rules for what was asked for."""
@@ -271,18 +337,18 @@ class _Search:
         self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"], promises: int
     ) -> Rule:
         """The rule of highest quality within all budgets, or within as much less as is safe."""
-        nothing = np.zeros(len(budgets))
+        nothing, asked = np.zeros(len(budgets)), _Asked(rows)
         if self.confidence is None:
-            return self._fitted(*self._within(budgets, rows), rows, budgets, nothing)
+            return self._fitted(*self._within(budgets, asked), asked, budgets, nothing)
         check_fit_confidence(self.confidence, len(rows))
         safe = 1 - (1 - self.confidence) / promises
         m = self._new_queries(len(rows))
         limited = np.isfinite(budgets)
         # Out of reach even without a margin: no number of queries is the way out of that.
-        self._within(budgets, rows)
+        self._within(budgets, asked)
 
         def margins(rule: Rule) -> Float[np.ndarray, " R"]:
-            spreads = self._spreads(rule, rows)
+            spreads = self._spreads(rule, asked)
             found = [spread.margin(len(rows), m, safe) for spread in spreads]
             return np.where(limited, found, 0)
 
@@ -291,14 +357,14 @@ class _Search:
         wanted, margin, kept, exceeded = budgets, np.zeros(len(budgets)), None, None
         for _ in range(_ROUNDS):
             try:
-                found = self._within(wanted, rows)
+                found = self._within(wanted, asked)
                 margin = margins(found[0])
             except UnreachableError as error:
                 # A rule of little cost varies little: maybe its margin still fits.
                 margin, wanted = margins(error.rule), error.nearest * (1 + _SLACK)
                 if ((wanted + margin)[limited] > budgets[limited]).any():
-                    raise self._too_few(error, budgets, rows, safe) from error
-                found = self._within(wanted, rows)
+                    raise self._too_few(error, budgets, asked, safe) from error
+                found = self._within(wanted, asked)
             room = np.where(limited, budgets - np.where(limited, wanted, 0), 0)
             if (margin <= room * (1 + _CLOSE)).all():
                 kept = wanted, found, room
@@ -311,8 +377,8 @@ class _Search:
             else:
                 wanted = budgets - margin
         if kept is None:  # every round came closer from above, the last to a hair
-            kept = wanted, self._within(wanted, rows), np.where(limited, margin, 0)
-        return self._fitted(*kept[1], rows, budgets, kept[2])
+            kept = wanted, self._within(wanted, asked), np.where(limited, margin, 0)
+        return self._fitted(*kept[1], asked, budgets, kept[2])
 
     def at_quality(self, target: float) -> Rule:
         """The rule of least mean cost that reaches the target."""
@@ -331,18 +397,28 @@ class _Search:
         rule = mixed(found.parameters[0], found.gamma[0])
         reachable = (found.cheapest, found.dearest)
         nothing = np.zeros(len(ready.costs))
-        return self._fitted(rule, self._means(found), reachable, rows, nothing + np.inf, nothing)
+        return self._fitted(
+            rule, self._means(found), reachable, _Asked(rows), nothing + np.inf, nothing
+        )
 
     def given(self, parameter: Float[np.ndarray, "*D"]) -> Rule:
         """The rule of one setting."""
         if parameter.ndim > 1 or not parameter.size or not np.isfinite(parameter).all():
             raise CascjaxError("parameter must be a number, or one a step, all finite")
+        if isinstance(self.ready.strategy, Priced) and parameter.min() < 0:
+            name = self.ready.strategy.name
+            raise CascjaxError(
+                f"parameter of {name} must not be negative, as {parameter.min():g} is: it is the"
+                " price of cost; choose 0 where cost is no object"
+            )
         rule = Rule(parameter[None], np.ones(1))
         nothing = np.zeros(len(self.ready.costs))
         self.ready.policy(rule)  # refuses what is no parameter of the strategy
-        return self._fitted(rule, None, None, self.ready.fit_rows, nothing + np.inf, nothing)
+        return self._fitted(
+            rule, None, None, _Asked(self.ready.fit_rows), nothing + np.inf, nothing
+        )
 
-    def _within(self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"]) -> _Found:
+    def _within(self, budgets: Float[np.ndarray, " R"], asked: _Asked) -> _Found:
         """A rule, its mean quality and costs, and the reachable costs.
 
         Raises:
@@ -351,23 +427,27 @@ class _Search:
         ready = self.ready
         limited = np.flatnonzero(np.isfinite(budgets))
         if limited.tolist() != [0]:
-            rule, quality, cost = fit_costs(
-                ready.strategy, ready.beliefs, ready.table, ready.costs, budgets, rows,
-                self.progress,
-            )  # fmt: skip
+            key = tuple(limited.tolist())
+            if key not in asked.pools:
+                asked.pools[key] = Pool(
+                    ready.strategy, ready.beliefs, ready.table, ready.costs, asked.rows, limited,
+                    self.progress,
+                )  # fmt: skip
+            rule, quality, cost = fit_costs(asked.pools[key], budgets)
             # A cost whose budget does not bind has no price, unless it is what keeps it so.
             binds = limited[cost[limited] >= budgets[limited] * (1 - _BINDING)]
             if 0 < len(binds) < len(limited):
                 alone = np.full(len(budgets), np.inf)
                 alone[binds] = budgets[binds]
-                found = self._within(alone, rows)
+                found = self._within(alone, asked)
                 other = np.where(np.isfinite(alone), np.inf, budgets)
-                if (self._spent(found[0], rows).mean_cost() <= other * (1 + _SLACK)).all():
+                _, costs = self._outcomes(found[0], asked)
+                if (costs.mean(2) @ found[0].weights <= other * (1 + _SLACK)).all():
                     return found
             return rule, (quality, cost), None
         found = fit_budgets(
             ready.strategy, ready.beliefs.priced(None), ready.table, budgets[:1], self.progress,
-            rows=rows, spare=True,
+            rows=asked.rows, spare=True, seen=asked.alone,
         )  # fmt: skip
         if budgets[0] < found.cheapest * (1 - _SLACK):
             unit = ready.table.cost_unit.removesuffix("/query") or "units"
@@ -387,15 +467,33 @@ class _Search:
         cost[0] = found.cost[p]
         return float(found.quality[p]), cost
 
-    def _spreads(self, rule: Rule, rows: Int[np.ndarray, " n"]) -> list[Spread]:
-        found = self._spent(rule, rows)
-        return [Spread.of(cost, found.weights) for cost in found.cost]
+    def _spreads(self, rule: Rule, asked: _Asked) -> list[Spread]:
+        return [Spread.of(cost, rule.weights) for cost in self._outcomes(rule, asked)[1]]
 
-    def _spent(self, rule: Rule, rows: Int[np.ndarray, " n"]) -> Spent:
-        ready = self.ready
-        return spent(
-            ready.strategy, rule, ready.beliefs, ready.table, rows, ready.costs, self.progress
-        )
+    def _outcomes(
+        self, rule: Rule, asked: _Asked
+    ) -> tuple[Float[np.ndarray, "M n"], Float[np.ndarray, "R M n"]]:
+        """Quality and costs of each query under each setting of a rule."""
+        ready, prices = self.ready, rule.prices
+        keys = [
+            (of.tobytes(), b"" if prices is None else prices[m].tobytes())
+            for m, of in enumerate(rule.parameters)
+        ]
+        new = [m for m, key in enumerate(keys) if key not in asked.outcomes]
+        if new:
+            some = Rule(
+                rule.parameters[new], rule.weights[new], None if prices is None else prices[new]
+            )
+            found = spent(
+                ready.strategy, some, ready.beliefs, ready.table, asked.rows, ready.costs,
+                self.progress,
+            )  # fmt: skip
+            for i, m in enumerate(new):
+                asked.outcomes[keys[m]] = found.quality[i], found.cost[:, i]
+        # Those of the last rule alone: they take room.
+        asked.outcomes = {key: asked.outcomes[key] for key in keys}
+        quality, cost = zip(*(asked.outcomes[key] for key in keys), strict=True)
+        return np.stack(quality), np.stack(cost, axis=1)
 
     def _new_queries(self, n: int) -> float | int:
         if self.new_queries is None:
@@ -406,21 +504,21 @@ class _Search:
         self,
         error: UnreachableError,
         budgets: Float[np.ndarray, " R"],
-        rows: Int[np.ndarray, " n"],
+        asked: _Asked,
         safe: float,
     ) -> CascjaxError:
         """What to say where a budget can be met, but not safely."""
-        rule, n = error.rule, len(rows)
+        rule, n = error.rule, len(asked.rows)
         m = None if self.new_queries is None else self._new_queries(n)
         needed, new = 0, 0
-        for r, spread in enumerate(self._spreads(rule, rows)):
+        for r, spread in enumerate(self._spreads(rule, asked)):
             if np.isfinite(budgets[r]):
                 room = float(budgets[r] - error.nearest[r])
                 more, of_new = spread.queries_needed(n, m, safe, room)
                 needed = None if more is None or needed is None else max(needed, more)
                 new = max(new, of_new or 0)
         cause = (
-            f"{n:,} queries are too few for confidence {self.confidence:g}: the budget less its"
+            f"{too_few(n)} for confidence {self.confidence:g}: the budget less its"
             f" margin falls below {error.what}"
         )
         if needed is None and (not new or self.new_queries is None):
@@ -437,21 +535,21 @@ class _Search:
         rule: Rule,
         means: _Means | None,
         reachable: tuple[float, float] | None,
-        rows: Int[np.ndarray, " n"],
+        asked: _Asked,
         budgets: Float[np.ndarray, " R"],
         margin: Float[np.ndarray, " R"],
     ) -> Rule:
         """The rule with what it gave on its rows."""
         quality, cost = means or (math.nan, np.full(len(budgets), np.nan))
         if np.isnan(cost).any():
-            found = self._spent(rule, rows)
+            got, costs = self._outcomes(rule, asked)
             # What the search found stands: rounding may tell a query at the brink another way.
-            quality = float(found.weights @ found.quality.mean(1)) if means is None else quality
-            cost = np.where(np.isnan(cost), found.mean_cost(), cost)
+            quality = float(rule.weights @ got.mean(1)) if means is None else quality
+            cost = np.where(np.isnan(cost), costs.mean(2) @ rule.weights, cost)
         return replace(
             rule,
             fitted=Fitted(
-                n_fit=len(rows),
+                n_fit=len(asked.rows),
                 quality=quality,
                 cost=tuple(cost.tolist()),
                 budget=tuple(b if b < math.inf else None for b in budgets.tolist()),
@@ -481,14 +579,14 @@ def policies(
     search = _Search(believed, None, None, lambda queries: None)
     limits = np.full((len(budgets), len(ready.costs)), np.inf)
     limits[:, 0] = budgets
-    reachable, rows = (found.cheapest, found.dearest), ready.fit_rows
+    reachable, asked = (found.cheapest, found.dearest), _Asked(ready.fit_rows)
     others = np.full(len(ready.costs) - 1, np.nan)  # seen when the settings are simulated
     rules = (
         search._fitted(
             mixed(found.parameters[p], found.gamma[p]),
             (float(found.quality[p]), np.append(found.cost[p], others)),
             reachable,
-            rows,
+            asked,
             limits[p],
             np.zeros(len(ready.costs)),
         )

@@ -17,6 +17,7 @@ from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import areas, check_bootstrap, differences, interval
 from cascjax.search.budget import Fit, fit_budgets, simulate_settings
 from cascjax.search.scoring import scores_of
+from cascjax.search.trust import check_trust, trusted
 from cascjax.simulate import Sums, resampled
 from cascjax.strategies import STRATEGIES, CascadeRouting, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows
@@ -51,6 +52,7 @@ class Frontier:
         area_interval: interval of the area, or None.
         area_samples: `[R]` area in each resample, or None. Those of two strategies on the same
             rows are pairs: the resamples are the same.
+        trust: scale on the sigmas of learned estimates it was shown, see `cascjax.search.trust`.
     """
 
     strategy: str
@@ -73,6 +75,7 @@ class Frontier:
     quality_interval: Float[np.ndarray, "P 2"] | None = None
     area_interval: tuple[float, float] | None = None
     area_samples: Float[np.ndarray, " R"] | None = None
+    trust: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,7 @@ def study(
     resamples: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
+    trust: float | str = 1.0,
 ) -> Study:
     """Draws the frontier of every strategy over the same budgets.
 
@@ -233,6 +237,8 @@ def study(
             areas; 0 for none. See `frontier`.
         confidence: of those intervals.
         seed: of the resamples.
+        trust: scale on the sigmas of learned estimates, or "auto" for the one that does best on the
+            rows to fit on, strategy by strategy; see `cascjax.search.trust`.
 
     Raises:
         CascjaxError: no strategy, a sigma or covariance that is none, every model costs the same,
@@ -255,15 +261,16 @@ def study(
     else:
         at = np.unique(np.asarray(budgets, np.float64))
     frontiers = []
+    scale = check_trust(trust)
     for kind in strategies:
         name = kind.name
-        frontiers.append(
-            frontier(
-                kind, table, estimator, fit_rows, evaluate_rows, at,
-                lambda queries, name=name: progress(name, queries, False),
-                resamples=resamples, confidence=confidence, seed=seed,
-            )
+        shown, believed = trusted(kind, table, estimator, fit_rows, scale, seed)
+        drawn = frontier(
+            kind, table, shown, fit_rows, evaluate_rows, at,
+            lambda queries, name=name: progress(name, queries, False),
+            resamples=resamples, confidence=confidence, seed=seed,
         )  # fmt: skip
+        frontiers.append(replace(drawn, trust=believed))
         progress(name, 0, True)
     if not (budgets is None or isinstance(budgets, int)):
         _check_reach(frontiers, at, table.cost_unit)
@@ -304,6 +311,7 @@ def compare(
     folds: int = 5,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
+    trust: float | str = "auto",
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     max_depth: int = 5,
     seed: int = 0,
@@ -324,6 +332,7 @@ def compare(
         folds: of the cross-fitting of learned estimates.
         cost_model: of learned estimates, see `cascjax.estimators.learned`.
         ridge: of learned estimates, see `cascjax.estimators.learned`.
+        trust: of learned estimates, see `study`.
         budgets: see `study`.
         max_depth: models cascade routing runs on one query at most.
         seed: of the noise, the folds, the resamples, and of the split where the table has none.
@@ -349,6 +358,7 @@ def compare(
     if estimates not in (None, *_ESTIMATES):
         raise unknown_name("kind of estimates", estimates, _ESTIMATES)
     noise_level(noise)
+    check_trust(trust)
     fit, evaluate = split_rows(table, seed)
     table = table.sort_models(mean_rows(table.cost, fit))
     kind = estimates or ("noisy" if table.quality_ante is None else "supplied")
@@ -368,7 +378,7 @@ def compare(
     return study(
         chosen, table, estimator, fit, evaluate,
         budgets=budgets, settings=settings, progress=progress, scores=scores,
-        resamples=resamples, confidence=confidence, seed=seed,
+        resamples=resamples, confidence=confidence, seed=seed, trust=trust,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cascjax.errors import CascjaxError
+from cascjax.estimators import Independent
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.policy import Policy
@@ -96,13 +97,19 @@ def tune(
         progress: called with the steps done and the steps there are.
 
     Raises:
-        CascjaxError: a budget is out of reach, or what `prepare`, `cascjax.search.tune.tune` and
-            `cascjax.search.frontier.frontier` refuse.
+        CascjaxError: a budget is out of reach, estimates are learned ones, or what `prepare`,
+            `cascjax.search.tune.tune` and `cascjax.search.frontier.frontier` refuse.
     """
+    if estimates == "learned":
+        raise CascjaxError(
+            "tuning corrects estimates that are independent, and learned ones are not: tune on"
+            " supplied or noisy ones, or fit a policy on learned ones (cascjax fit)"
+        )
     ready = prepare(
         table, strategy, estimates=estimates, noise=noise, max_depth=max_depth, seed=seed
     )
     table, kind, estimator = ready.table, ready.strategy, ready.beliefs.estimator
+    assert isinstance(estimator, Independent)
     single = [mean_rows(of, ready.fit_rows) for of in (table.cost, table.quality)]
     if budgets is None or isinstance(budgets, int):
         at = default_budgets(single[0], single[1], budgets)

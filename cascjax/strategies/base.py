@@ -5,14 +5,14 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.estimators import Estimates, Estimator, Independent
+from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
 from cascjax.expected_max import LEAST_GAIN, materialize, panels_needed
 from cascjax.table import Table, mean_rows
 
@@ -126,7 +126,8 @@ class Strategy(ABC):
     The models are numbered in rising mean cost. A subclass is a frozen dataclass whose fields
     are its static options; whatever is searched for is in `parameters`: one number, or one a
     step. The same rule can be given twice: `next_model`, plain, for any estimator, and `sweep`,
-    fast, for independent estimates and many parameters at once; they choose alike.
+    fast, for many parameters at once and estimates that are independent, or those under every run
+    set in a table; they choose alike.
     """
 
     name: ClassVar[str]
@@ -174,13 +175,23 @@ class Strategy(ABC):
         del estimator
         return self
 
-    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome | None:
+    def run_sets(self, n_models: int) -> Int[np.ndarray, " S"] | None:
+        """The run sets a table must have for `sweep` and `stages`; None where they take no table.
+
+        In the order in which they are expected.
+        """
+        del n_models
+        return None
+
+    def sweep(
+        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
+    ) -> Outcome | None:
         """The outcome of every setting at once, or None where there is only `next_model`."""
         del parameters, estimator
         return None
 
     def stages(
-        self, estimator: Independent, least: Float[Array, ""] | float = -np.inf
+        self, estimator: Independent | Tabulated, least: Float[Array, ""] | float = -np.inf
     ) -> Stages | None:
         """The outcome under every parameter that is the same at all steps, if it is `staged`.
 
@@ -200,6 +211,11 @@ class Strategy(ABC):
         """Numbers `sweep` holds a query beside its settings: what sizes a block of queries."""
         return 2 * n_models
 
+    def table_footprint(self, n_models: int) -> int:
+        """The same of estimates in a table, which counts."""
+        run_sets = self.run_sets(n_models)
+        return 2 * n_models * (1 if run_sets is None else len(run_sets) + 1)
+
 
 class InOrder(Strategy):
     """A strategy that runs the models in order while each step's parameter is below a limit.
@@ -212,14 +228,20 @@ class InOrder(Strategy):
     """Leading parameters that decide nothing."""
 
     @abstractmethod
-    def limits(self, estimator: Independent) -> Float[Array, "J B"]:
+    def limits(self, estimator: Independent | Tabulated) -> Float[Array, "J B"]:
         """What the parameter must be below to go on once 1, ..., K - 1 models have run."""
 
     @abstractmethod
-    def answers(self, estimator: Independent) -> Int[Array, "K B"]:
+    def answers(self, estimator: Independent | Tabulated) -> Int[Array, "K B"]:
         """The model whose answer is returned where 1, ..., K models have run."""
 
-    def stages(self, estimator: Independent, least: Float[Array, ""] | float = -np.inf) -> Stages:
+    def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
+        """The first 1, ..., K models."""
+        return (2 << np.arange(n_models)) - 1
+
+    def stages(
+        self, estimator: Independent | Tabulated, least: Float[Array, ""] | float = -np.inf
+    ) -> Stages:
         """One model deeper where one parameter for all steps is below every limit so far."""
         answers = self.answers(estimator)
         below = jax.lax.cummin(self.limits(estimator), axis=0)
@@ -254,6 +276,30 @@ def over_models(
 
 _LINE = 16
 """Models up to which a loop over them is one straight line of code."""
+
+
+ROWS = 64
+"""Rows up to which the loop over them is one straight line of code."""
+
+
+def over_rows(step: Any, carry: Any, count: int | Array, *rows: Array, straight: int = ROWS) -> Any:
+    """Folds `step` over the first `count` rows, a few at a time in a straight line of code.
+
+    Up to `straight` rows in all are one such line.
+    """
+    if len(rows[0]) <= straight:
+        return jax.lax.scan(step, carry, tuple(row[:count] for row in rows), unroll=straight)[0]
+    line = 8
+    short = -len(rows[0]) % line
+    # Rows beyond the count repeat the first, which must change nothing when it comes again.
+    rows = tuple(jnp.concatenate([row, jnp.repeat(row[:1], short, axis=0)]) for row in rows)
+
+    def one_line(index: Array, carry: Any) -> Any:
+        # Cut out first: a moving slice inside the arithmetic would keep XLA from vectorising.
+        cut = [jax.lax.dynamic_slice_in_dim(row, index * line, line) for row in rows]
+        return jax.lax.scan(step, carry, materialize(tuple(cut)), unroll=line)[0]
+
+    return jax.lax.fori_loop(0, (count + line - 1) // line, one_line, carry)
 
 
 def order_of_bits(bits: Bits) -> Bits:

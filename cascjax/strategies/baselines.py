@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.estimators import Estimates, Independent
+from cascjax.estimators import Estimates, Independent, Tabulated
 from cascjax.strategies.base import STOP, Outcome, Sketch, Strategy
 from cascjax.strategies.routing import Routing
 from cascjax.table import upper_hull
@@ -45,9 +45,19 @@ class Mixing(Strategy):
         """None: there is no model between two models."""
         return np.full(count, low)
 
-    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
+    def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
+        """The empty one: for the number of queries, no estimate is read."""
+        del n_models
+        return np.zeros(1, int)
+
+    def sweep(
+        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
+    ) -> Outcome:
         """The one model on every query."""
-        n_queries, k = estimator.quality_ante.shape
+        if isinstance(estimator, Tabulated):
+            _, k, n_queries = estimator.quality.shape
+        else:
+            n_queries, k = estimator.quality_ante.shape
         model = jnp.rint(parameters.reshape(parameters.shape[0], -1)[:, 0]).astype(jnp.int32)
         answer = jnp.broadcast_to(model[:, None], (len(model), n_queries))
         return Outcome(answer[..., None] == jnp.arange(k), answer)

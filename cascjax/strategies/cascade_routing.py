@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimates, Estimator, Independent
+from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
 from cascjax.expected_max import (
     LEAST_GAIN,
     certain_tables,
@@ -20,13 +20,27 @@ from cascjax.expected_max import (
     supermodel_tables,
     supermodel_values,
 )
+from cascjax.strategies.additions import (
+    SAMPLES,
+    Additions,
+    additions,
+    best_answer,
+    best_of,
+    exact_for_one,
+    gains_over,
+    joint_points,
+    over_floor,
+    run_sets_up_to,
+)
 from cascjax.strategies.base import (
+    ROWS,
     STOP,
     Outcome,
     Priced,
     Strategy,
     at_step,
     over_models,
+    over_rows,
     panels_for,
     per_step,
     without_rounding,
@@ -70,17 +84,26 @@ class CascadeRouting(Priced, Strategy):
     ) -> Int[Array, " B"]:
         """The cheapest model of the best superset that has not run, or `STOP`."""
         price = jnp.broadcast_to(at_step(parameters, run), run.shape[:1])
-        covariance = estimates.covariance * self.uncertainty
+        covariance = estimates.covariance
+        if not self.uncertainty:
+            covariance = jnp.zeros_like(estimates.quality)
         cost = jnp.where(run, 0, estimates.cost)
         if self.search != "exact":
             levels = 1 if self.search == "greedy" else self.max_depth
+            if self.search == "greedy" and self.uncertainty:
+                # How models move together is nothing to a single one.
+                covariance = estimates.variance
             return best_addition(
                 price, estimates.quality, covariance, cost, run,
                 width=self.beam_width, levels=levels, max_depth=self.max_depth,
                 panels=self.panels or None,
             )  # fmt: skip
+        estimates = over_floor(replace(estimates, covariance=covariance), run)
         supermodels = jnp.asarray(members(run.shape[-1], self.max_depth))
-        value = supermodel_values(estimates.quality, covariance, max_size=self.max_depth)
+        value = supermodel_values(
+            estimates.quality, covariance, max_size=self.max_depth, samples=SAMPLES
+        )
+        value = exact_for_one(value, supermodels, estimates, run)
         superset = jnp.all(supermodels | ~run[:, None, :], axis=-1)
         # Supersets come in rising size: the first is what has run.
         of_run = jnp.take_along_axis(value, jnp.argmax(superset, axis=-1)[:, None], axis=-1)[:, 0]
@@ -100,13 +123,23 @@ class CascadeRouting(Priced, Strategy):
             return self
         return replace(self, panels=panels_for(estimator) if self.uncertainty else 0)
 
-    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome | None:
+    def run_sets(self, n_models: int) -> Int[np.ndarray, " S"] | None:
+        """All of at most `max_depth` models, the smallest first; none for a beam."""
+        if self.search == "beam":
+            return None
+        return run_sets_up_to(n_models, self.max_steps(n_models))
+
+    def sweep(
+        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
+    ) -> Outcome | None:
         """Every price, from one table a query.
 
         With independent estimates and certain answers the state is what has run and the best
         quality in hand, one of K post-hoc values: so V of every superset in every state is in
         `supermodel_tables`, whatever the price.
         """
+        if isinstance(estimator, Tabulated):
+            return self._table_sweep(parameters, estimator)
         if self.search == "greedy" and self.max_steps(estimator.quality_ante.shape[1]) <= 16:
             return self._greedy_sweep(parameters, estimator)
         if self.search != "exact":
@@ -133,7 +166,7 @@ class CascadeRouting(Priced, Strategy):
 
         nothing = jnp.full((len(parameters), n_queries), -jnp.inf)
         start = (nothing, jnp.zeros(nothing.shape, jnp.int32))
-        _, new = _over_supermodels(first, start, len(masks), values, cheapest, total)
+        _, new = over_rows(first, start, len(masks), values, cheapest, total)
         # What a step may add comes first, smaller supermodels before larger ones.
         counts = [int((size <= depth - step).sum()) for step in range(depth)]
 
@@ -152,7 +185,7 @@ class CascadeRouting(Priced, Strategy):
             stop = (jnp.zeros(ran.shape), jnp.full(ran.shape, STOP))
             # Those too large for this step count as run, also where a line of code takes them in.
             fits = jnp.where(jnp.arange(len(masks)) < count, bits, -1)
-            _, new = _over_supermodels(extend, stop, count, gains, fits, cheapest, total)
+            _, new = over_rows(extend, stop, count, gains, fits, cheapest, total)
             # Whoever has stopped stays so, even where a later step is cheaper.
             new = jnp.where(jax.lax.population_count(ran) == step, new, STOP)
             got = jnp.where(new == STOP, -jnp.inf, _pick(new, post))
@@ -163,7 +196,7 @@ class CascadeRouting(Priced, Strategy):
             )
 
         state = (1 << new, new, _pick(new, post))
-        if len(masks) <= _LINE:
+        if len(masks) <= ROWS:
             for step in range(1, depth):
                 state = one_step(step, counts[step], state)
         else:
@@ -219,6 +252,27 @@ class CascadeRouting(Priced, Strategy):
         run = (one[..., None] == jnp.arange(k) for one in chosen)
         return Outcome(functools.reduce(jnp.logical_or, run), answer)
 
+    def _table_sweep(self, parameters: Float[Array, "L *D"], table: Tabulated) -> Outcome:
+        """Every price, where a query's estimates depend on all that has run.
+
+        What it is best to add to a run set depends on the price alone. So run sets are gone
+        through from the empty one on, and at each the queries that are there move on or stay.
+        """
+        _, k, n_queries = table.quality.shape
+        depth = self.max_steps(k)
+        price = per_step(parameters, depth)
+        points = materialize(joint_points(table.covariance)) if self.uncertainty else None
+        ran = jnp.zeros((len(parameters), n_queries), jnp.int32)
+        for step in range(depth):
+            of = additions(k, step, step + 1 if self.search == "greedy" else depth)
+            here = of.part(table)
+            floor = materialize(best_of(here.quality, of.ran)[0]) if step else None
+            there = None if points is None else points[of.slice]
+            worth = materialize((gains_over(here, of, floor, there), _costs(here, of)))
+            ran = _moved(ran, price[step], worth, of)
+        ran = materialize(ran)
+        return Outcome((ran[..., None] >> jnp.arange(k)) & 1 == 1, best_answer(ran, table, depth))
+
     def footprint(self, n_models: int) -> int:
         """Integrals and gains of every supermodel, or what a beam holds."""
         if self.search == "greedy":
@@ -226,6 +280,14 @@ class CascadeRouting(Priced, Strategy):
         if self.search == "exact":
             return 8 * n_models * len(members(n_models, self.max_steps(n_models)))
         return 40 * n_models * self.beam_width
+
+    def table_footprint(self, n_models: int) -> int:
+        """The table, and what may be added to the run sets of one size with its gains and costs."""
+        run_sets, depth = self.run_sets(n_models), self.max_steps(n_models)
+        if run_sets is None:
+            return self.footprint(n_models)
+        counts = [additions(n_models, step, depth).first.size for step in range(depth)]
+        return 2 * n_models * (len(run_sets) + 1) + 4 * max(counts)
 
 
 def _pick(model: Int[Array, "L B"], of: Float[Array, "K B"]) -> Float[Array, "L B"]:
@@ -241,22 +303,34 @@ def _better(worth: Array, of: Array, new_worth: Array, new_of: Array) -> tuple[A
     return jnp.where(better, new_worth, worth), jnp.where(better, new_of, of)
 
 
-_LINE = 64
-"""Supermodels up to which the loop over them is one straight line of code."""
+def _costs(table: Tabulated, of: Additions) -> Float[Array, "C A B"]:
+    """What each addition costs."""
+    exact = jax.lax.Precision.HIGHEST
+    shared = len(table.cost) == 1
+    cost = jnp.broadcast_to(table.cost, table.quality.shape) if not shared else table.cost[0]
+    added = jnp.asarray(of.added, cost.dtype)
+    return jnp.einsum("cak,kb->cab" if shared else "cak,ckb->cab", added, cost, precision=exact)
 
 
-def _over_supermodels(step: Any, carry: Any, count: int | Array, *rows: Array) -> Any:
-    """Folds `step` over the first `count` rows, a few at a time in a straight line of code."""
-    if len(rows[0]) <= _LINE:
-        return jax.lax.scan(step, carry, tuple(row[:count] for row in rows), unroll=_LINE)[0]
-    line = 8
-    short = -len(rows[0]) % line
-    # Rows beyond the count repeat the first, the empty supermodel, which never wins.
-    rows = tuple(jnp.concatenate([row, jnp.repeat(row[:1], short, axis=0)]) for row in rows)
+def _moved(
+    ran: Int[Array, "L B"],
+    price: Float[Array, "L 1"],
+    worth: tuple[Float[Array, "C A B"], Float[Array, "C A B"]],
+    of: Additions,
+) -> Int[Array, "L B"]:
+    """What has run once every query that is at one of these run sets ran its next model."""
+    rows = (jnp.asarray(of.run_sets, jnp.int32), jnp.asarray(of.first, jnp.int32), *worth)
 
-    def one_line(index: Array, carry: Any) -> Any:
-        # Cut out first: a moving slice inside the arithmetic would keep XLA from vectorising.
-        cut = [jax.lax.dynamic_slice_in_dim(row, index * line, line) for row in rows]
-        return jax.lax.scan(step, carry, materialize(tuple(cut)), unroll=line)[0]
+    def at(ran: Array, one: tuple[Array, ...]) -> tuple[Array, None]:
+        run_set, first, gain, cost = materialize(one)
 
-    return jax.lax.fori_loop(0, (count + line - 1) // line, one_line, carry)
+        def extend(best: tuple[Array, Array], addition: tuple[Array, ...]) -> tuple[Any, None]:
+            gain, cost, first = addition
+            return _better(*best, gain - price * cost, first), None
+
+        # Adding nothing is worth 0, or less than anything where nothing has run.
+        stop = (jnp.broadcast_to(gain[0], ran.shape), jnp.zeros(ran.shape, jnp.int32))
+        _, new = over_rows(extend, stop, len(gain), gain, cost, first)
+        return jnp.where(ran == run_set, ran | new, ran), None
+
+    return jax.lax.scan(at, ran, rows)[0]

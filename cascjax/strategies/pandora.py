@@ -10,9 +10,27 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.special import erfcx
 
-from cascjax.estimators import Estimates, Independent
+from cascjax.estimators import Estimates, Independent, Tabulated
 from cascjax.expected_max import materialize
-from cascjax.strategies.base import STOP, Outcome, Priced, Relaxed, Strategy, at_step, over_models
+from cascjax.strategies.additions import (
+    Additions,
+    additions,
+    best_answer,
+    best_of,
+    rows_of,
+    run_sets_up_to,
+    select,
+)
+from cascjax.strategies.base import (
+    STOP,
+    Outcome,
+    Priced,
+    Relaxed,
+    Strategy,
+    at_step,
+    over_models,
+    per_step,
+)
 
 
 @dataclass(frozen=True)
@@ -42,12 +60,20 @@ class Pandora(Priced, Strategy):
         ended = jnp.all(run, axis=-1) | (best >= jnp.max(z, axis=-1))
         return jnp.where(ended, STOP, jnp.argmax(z, axis=-1))
 
-    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome | None:
+    def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
+        """All of them, the smallest first."""
+        return run_sets_up_to(n_models, n_models)
+
+    def sweep(
+        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
+    ) -> Outcome | None:
         """Every price in closed form (Kleinberg, Waggoner, Weyl 2016).
 
         With kappa_i = min(post_i, z_i) and k* = max_i kappa_i, the models run are those of
         z_i >= k*, and the answer is argmax_i kappa_i. There is none for a price a step.
         """
+        if isinstance(estimator, Tabulated):
+            return self._table_sweep(parameters, estimator)
         if parameters.size > parameters.shape[0]:
             return None
         price = parameters.reshape(parameters.shape[0], -1)[:, :1]
@@ -74,6 +100,15 @@ class Pandora(Priced, Strategy):
         run = (z > top) | (index == answer) | ((z == top) & (index < answer))
         return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
+    def _table_sweep(self, parameters: Float[Array, "L *D"], table: Tabulated) -> Outcome:
+        """Every price step by step: each answer may change the index of all models left."""
+        _, k, n_queries = table.quality.shape
+        price = per_step(parameters, k)
+        ran = jnp.zeros((price.shape[1], n_queries), jnp.int32)
+        for step in range(k):
+            ran = materialize(_moved(ran, price[step], table, additions(k, step, step)))
+        return Outcome((ran[..., None] >> jnp.arange(k)) & 1 == 1, best_answer(ran, table, k))
+
     def relaxed(
         self, parameters: Float[Array, " L"], estimator: Independent, temperature: float | Array
     ) -> Relaxed:
@@ -91,6 +126,38 @@ class Pandora(Priced, Strategy):
     def footprint(self, n_models: int) -> int:
         """Z and kappa of every model, and what it takes to evaluate them."""
         return 4 * n_models
+
+
+def _moved(
+    ran: Int[Array, "L B"], price: Float[Array, "L 1"], table: Tabulated, of: Additions
+) -> Int[Array, "L B"]:
+    """What has run once every query that is at one of these run sets ran its next model."""
+    here = of.part(table)
+    n_sets, step = of.ran.shape
+    cost = jnp.broadcast_to(here.cost, here.quality.shape)
+    variance = jnp.diagonal(here.covariance, axis1=1, axis2=2)
+    sigma = jnp.sqrt(jnp.maximum(variance, 0))
+    left = []
+    for models in of.rest.T:
+        mean, price_of = rows_of(here.quality, models), rows_of(cost, models)
+        spread = sigma[np.arange(n_sets), models][:, None]
+        runs = (spread > 0) & (price_of > 0)
+        # All that the prices share: a logarithm a run set and model, not one a price besides.
+        log_ratio = jnp.log(jnp.where(runs, price_of, 1) / jnp.where(runs, spread, 1))
+        left.append((mean, log_ratio, price_of, spread, jnp.asarray(1 << models[:, None])))
+    in_hand, _ = best_of(here.quality, of.ran)
+    left, in_hand = materialize((left, in_hand))
+    log_price = jnp.log(price)
+    (top,) = select(ran, of.run_sets, [in_hand])
+    new = jnp.zeros_like(ran)
+    for rows in left:
+        mean, log_ratio, cost, spread, bit = select(ran, of.run_sets, rows)
+        spent = price * cost
+        z = mean + (spread * _beyond(log_price + log_ratio) - spent)
+        z = jnp.where(spent > 0, z, jnp.inf)
+        # Of those alike the first, and none that is only as good as what is in hand.
+        top, new = jnp.maximum(top, z), jnp.where(z > top, bit, new)
+    return jnp.where(jax.lax.population_count(ran) == step, ran | new, ran)
 
 
 _LEAST = -1e30

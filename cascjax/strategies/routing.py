@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.estimators import Estimates, Independent
+from cascjax.estimators import Estimates, Independent, Tabulated
 from cascjax.expected_max import materialize
 from cascjax.strategies.base import STOP, Outcome, Priced, Stages, Strategy, of_model, over_models
 
@@ -40,7 +40,14 @@ class Routing(Priced, Strategy):
         """One."""
         return 1
 
-    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
+    def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
+        """The empty one."""
+        del n_models
+        return np.zeros(1, int)
+
+    def sweep(
+        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
+    ) -> Outcome:
         """The best single model at every price."""
         price = parameters.reshape(parameters.shape[0], -1)[:, :1]
 
@@ -50,7 +57,7 @@ class Routing(Priced, Strategy):
             new = quality - price * cost
             return (jnp.maximum(worth, new), jnp.where(new > worth, index, answer)), None
 
-        quality, _, _, cost = estimator.queries_last()
+        quality, cost = _in_advance(estimator)
         start = jnp.full((len(price), quality.shape[1]), -jnp.inf)
         (_, answer), _ = over_models(
             step, (start, jnp.zeros(start.shape, jnp.int32)), quality, cost
@@ -58,13 +65,15 @@ class Routing(Priced, Strategy):
         answer = materialize(answer)
         return Outcome(answer[..., None] == jnp.arange(len(quality)), answer)
 
-    def stages(self, estimator: Independent, least: Float[Array, ""] | float = -np.inf) -> Stages:
+    def stages(
+        self, estimator: Independent | Tabulated, least: Float[Array, ""] | float = -np.inf
+    ) -> Stages:
         """The upper hull of each query's models, from the cheapest up to the best.
 
         The next corner is the dearer model that buys most quality for its extra cost; it takes
         over where the price falls below that slope.
         """
-        quality, _, _, cost = estimator.queries_last()
+        quality, cost = _in_advance(estimator)
         k, n_queries = quality.shape
 
         def cheapest(best: tuple[Array, ...], model: tuple[Array, ...]) -> tuple[Any, None]:
@@ -102,3 +111,13 @@ class Routing(Priced, Strategy):
             (jnp.int32(1), slope, at, q, c, below, model),
         )
         return Stages(below, model, model, count, keeps=False)
+
+
+def _in_advance(
+    estimator: Independent | Tabulated,
+) -> tuple[Float[Array, "K B"], Float[Array, "K B"]]:
+    """Quality and cost before any model runs."""
+    if isinstance(estimator, Tabulated):
+        return materialize((estimator.quality[0], estimator.cost[0]))
+    quality, _, _, cost = estimator.queries_last()
+    return quality, cost

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.estimators import Estimates, Independent
+from cascjax.estimators import Estimates, Independent, Tabulated
+from cascjax.expected_max import materialize
 from cascjax.strategies.base import STOP, InOrder, Outcome, Sketch, over_models, per_step
 
 
@@ -51,9 +52,11 @@ class Thresholding(InOrder):
         margin = 1 + np.ptp(sketch.post)
         return np.concatenate([[inner[0] + margin], inner, [inner[-1] - margin]])
 
-    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome:
+    def sweep(
+        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
+    ) -> Outcome:
         """How deep every threshold goes."""
-        _, post, _, _ = estimator.queries_last()
+        post = _seen_last(estimator)
         k, n_queries = post.shape
         tau = per_step(parameters, k - 1)
 
@@ -67,12 +70,19 @@ class Thresholding(InOrder):
         run = jnp.concatenate([run, (depth >= k - 1)[None]])
         return Outcome(jnp.moveaxis(run, 0, -1), depth)
 
-    def limits(self, estimator: Independent) -> Float[Array, "J B"]:
+    def limits(self, estimator: Independent | Tabulated) -> Float[Array, "J B"]:
         """A step goes on where -tau is below -post."""
-        _, post, _, _ = estimator.queries_last()
-        return -post[:-1]
+        return -_seen_last(estimator)[:-1]
 
-    def answers(self, estimator: Independent) -> Int[Array, "K B"]:
+    def answers(self, estimator: Independent | Tabulated) -> Int[Array, "K B"]:
         """The last model run."""
-        k, n_queries = estimator.quality_post.shape[::-1]
-        return jnp.broadcast_to(jnp.arange(k, dtype=jnp.int32)[:, None], (k, n_queries))
+        shape = _seen_last(estimator).shape
+        return jnp.broadcast_to(jnp.arange(shape[0], dtype=jnp.int32)[:, None], shape)
+
+
+def _seen_last(estimator: Independent | Tabulated) -> Float[Array, "K B"]:
+    """Quality of each model where it is the last of those run in order."""
+    if isinstance(estimator, Tabulated):
+        return materialize(jnp.stack([rows[j] for j, rows in enumerate(estimator.quality)]))
+    _, post, _, _ = estimator.queries_last()
+    return post

@@ -1,6 +1,6 @@
 """How long the regressions of learned estimates take, beside scikit-learn's one at a time.
 
-    python benchmarks/learned.py [--queries N] [--paper FOLDER]
+    python benchmarks/regressions.py [--queries N] [--paper FOLDER]
 
 On one design, of features and agreement as the paper's code makes it for code and mathematics, and
 once more with signals: all regressions at once, and a plain loop over scikit-learn's, with its

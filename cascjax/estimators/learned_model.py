@@ -1,0 +1,167 @@
+"""Learned estimates to take along: weights fitted on all rows, for other tables and live use."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from cascjax import fields
+from cascjax.errors import CascjaxError
+from cascjax.estimators.base import Estimates
+from cascjax.estimators.recipe import Recipe
+from cascjax.estimators.run_sets import RunSets
+from cascjax.table import Table
+
+_ARRAYS = ("quality_weights", "cost_weights", "covariance")
+
+_ROUNDED = 1e-5
+"""Share of the largest variance that a covariance in float32 may be off by."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LearnedModel:
+    """A regression a run set and model, and how to make what they are regressions on.
+
+    Run sets count in binary: bit i of their number is set where model i has run.
+
+    Attributes:
+        quality_weights: `[2**K, K, D]` of quality, 0 where a run set does not show a column.
+        cost_weights: `[2**K, K, D]` of cost, in the table's cost unit; `[1, K, D]` where what has
+            run tells nothing of the cost of the rest.
+        covariance: `[2**K, K, K]` of (estimate under the run set) - (estimate under all).
+        logistic: whether quality is the logistic function of the weighted sum, or the sum itself.
+        recipe: of the D columns.
+    """
+
+    quality_weights: Float[np.ndarray, "S K D"]
+    cost_weights: Float[np.ndarray, "#S K D"]
+    covariance: Float[np.ndarray, "S K K"]
+    logistic: bool = field(metadata={"static": True})
+    recipe: Recipe = field(metadata={"static": True})
+
+    def estimator(self, table: Table) -> RunSets:
+        """Estimates of a table's queries, models in the order of the recipe.
+
+        Of rows that the weights were fitted on they are better than they will be of others.
+
+        Raises:
+            CascjaxError: the table lacks a model, or what `Recipe.seen` refuses.
+        """
+        seen = self.recipe.seen(table)
+        if table.models and table.models != self.recipe.models:
+            table = table.select_models(self.recipe.models)
+        return RunSets(
+            seen=seen,
+            fold=np.broadcast_to(np.int32(0), len(seen)),
+            quality_weights=np.asarray(self.quality_weights)[None],
+            cost_weights=np.asarray(self.cost_weights)[None],
+            covariance=np.asarray(self.covariance),
+            cost_run=table.cost,
+            logistic=self.logistic,
+        )
+
+    def estimates(
+        self,
+        row: Float[np.ndarray, "*B D"],
+        run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
+        costs: Float[np.ndarray, "*B K"] | None = None,
+    ) -> Estimates:
+        """The estimates of a query, or of a batch, on the host: a few dozen microseconds each.
+
+        Args:
+            row: what is seen of it, as `Recipe.row` makes it.
+            run: the models that have run.
+            costs: what these cost, in the table's cost unit; by default what was expected.
+        """
+        run = np.asarray(run)
+        run_set = run @ (1 << np.arange(run.shape[-1]))
+        told = _sums(self.quality_weights[run_set], row)
+        if self.logistic:
+            # In halves of tanh, which cannot overflow.
+            told = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * told))
+        alike = len(self.cost_weights) == 1
+        cost = _sums(self.cost_weights[np.zeros_like(run_set) if alike else run_set], row)
+        if costs is not None:
+            cost = np.where(run & np.isfinite(costs), np.asarray(costs, np.float32), cost)
+        covariance = self.covariance[run_set]
+        return Estimates(jnp.asarray(told), jnp.asarray(covariance), jnp.asarray(cost))
+
+    def check(self) -> None:
+        """Refuse what is no such model; on the host.
+
+        Raises:
+            CascjaxError: a shape is wrong, a number is not finite, a weight is of a column that its
+                run set does not show, or a matrix is no covariance.
+        """
+        _check_arrays(self.recipe, {name: np.asarray(getattr(self, name)) for name in _ARRAYS})
+        k = len(self.recipe.models)
+        hidden = ~self.recipe.shown()[:, None]
+        for name in ("quality_weights", "cost_weights"):
+            of = np.asarray(getattr(self, name))
+            if (of[hidden[: len(of)].repeat(k, 1)] != 0).any():
+                raise CascjaxError(
+                    f"{name} of learned estimates are of what is not seen yet: fit again"
+                )
+        covariance = np.asarray(self.covariance, np.float64)
+        runs = (np.arange(2**k)[:, None] >> np.arange(k)) & 1 == 1
+        ran = runs[:, :, None] | runs[:, None, :]
+        off = _ROUNDED * max(float(np.abs(covariance).max()), 1e-30)
+        alike = np.abs(covariance - np.swapaxes(covariance, 1, 2)).max() <= off
+        if covariance[ran].any() or not alike or np.linalg.eigvalsh(covariance).min() < -off:
+            raise CascjaxError("covariance of learned estimates holds what is none: fit again")
+
+    def to_json(self) -> dict[str, Any]:
+        """What stands in a policy's file: numbers with all the digits of float32."""
+        arrays = {name: _listed(np.asarray(getattr(self, name))) for name in _ARRAYS}
+        return {"logistic": self.logistic, "recipe": self.recipe.to_json()} | arrays
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> "LearnedModel":
+        """The model that `to_json` wrote.
+
+        Raises:
+            CascjaxError: it holds what no such model can.
+        """
+        fields.known(found, "learned", ("logistic", "recipe", *_ARRAYS))
+        logistic = fields.typed(found, "logistic", bool)
+        recipe = Recipe.from_json(fields.typed(found, "recipe", dict))
+        with np.errstate(over="ignore"):  # what overflows is found not to be finite
+            arrays = {name: fields.array(found, name, 3).astype(np.float32) for name in _ARRAYS}
+        _check_arrays(recipe, arrays)
+        model = cls(**arrays, logistic=logistic, recipe=recipe)
+        model.check()
+        return model
+
+
+def _check_arrays(recipe: Recipe, arrays: dict[str, np.ndarray]) -> None:
+    """Refuse arrays that are not of these models and columns, or not finite."""
+    k, d = len(recipe.models), len(recipe.columns)
+    shapes = {
+        "quality_weights": [(2**k, k, d)],
+        "cost_weights": [(1, k, d), (2**k, k, d)],
+        "covariance": [(2**k, k, k)],
+    }
+    for name, of in arrays.items():
+        if of.shape not in shapes[name]:
+            raise CascjaxError(
+                f"{name} of learned estimates of {k} models and {d} columns must be"
+                f" {' or '.join(str(list(one)) for one in shapes[name])}, not {list(of.shape)}"
+            )
+        if not np.isfinite(of).all():
+            raise CascjaxError(f"{name} of learned estimates must be finite: fit again")
+
+
+def _sums(
+    weights: Float[np.ndarray, "*B K D"], row: Float[np.ndarray, "*B D"]
+) -> Float[np.ndarray, "*B K"]:
+    return np.matmul(weights, row[..., None])[..., 0]
+
+
+def _listed(of: Float[np.ndarray, "..."]) -> list[Any]:
+    """Nested lists of the shortest numbers that are the same in float32."""
+    shortest = np.asarray(of, np.float32).ravel().astype(str).astype(np.float64)
+    return shortest.reshape(of.shape).tolist()

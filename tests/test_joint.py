@@ -1,0 +1,407 @@
+"""The joint normal: against formulas query by query, and worlds whose posterior is known."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from cascjax import worlds
+from cascjax.errors import CascjaxError
+from cascjax.estimators import Estimates, Estimator
+from cascjax.estimators.design import Design
+from cascjax.estimators.joint import (
+    SHRINKAGES,
+    Joint,
+    JointFit,
+    _conditioned,
+    _gains,
+    fit_joint,
+    shrinkage_of,
+)
+from cascjax.estimators.learned import learned
+from cascjax.estimators.predictors import Neighbours
+from cascjax.table import Table
+
+K = 4
+
+NEEDS = np.array(
+    [*np.eye(K, dtype=bool), *(np.eye(K, dtype=bool)[[0, 0]] | np.eye(K, dtype=bool)[[1, 3]])]
+)
+"""A signal a model, and the agreements of models 0 and 1, and of 0 and 3."""
+
+M = len(NEEDS)
+
+KEY = jax.random.key(0)
+
+
+@jax.jit
+def estimates(estimator: Estimator, run: jax.Array) -> Estimates:
+    return estimator(run)
+
+
+class Gaussian:
+    """A world of our own: features X, signals and qualities B X + Normal(0, Sigma)."""
+
+    def __init__(self, seed: int, f: int = 3):
+        rng = np.random.default_rng(seed)
+        self.slopes = 0.4 * rng.standard_normal((f, M + K))
+        root = rng.standard_normal((M + K, M + K)) / np.sqrt(M + K)
+        self.sigma = root @ root.T + 0.2 * np.eye(M + K)
+
+    def sample(self, n: int, seed: int) -> tuple[Design, np.ndarray, np.ndarray]:
+        """A design, the qualities, and the true expectations before anything runs."""
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((n, len(self.slopes)))
+        mean = x @ self.slopes
+        drawn = mean + rng.standard_normal((n, M + K)) @ np.linalg.cholesky(self.sigma).T
+        seen = np.concatenate([np.ones((n, 1)), x, drawn[:, :M]], 1).astype(np.float32)
+        needs = np.concatenate([np.zeros((1 + x.shape[1], K), bool), NEEDS])
+        design = Design(seen, needs, tuple(f"column {d}" for d in range(seen.shape[1])))
+        return design, drawn[:, M:].astype(np.float32), mean
+
+    def posterior(
+        self, design: Design, mean: np.ndarray, run: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is to be believed of each query once `run` has run: textbook formulas."""
+        told = np.empty((len(mean), K))
+        left = np.empty((len(mean), K, K))
+        every = self.given(np.ones(M, bool))[1]
+        for row in range(len(mean)):
+            shown = np.array([all(run[row, i] for i in np.flatnonzero(need)) for need in NEEDS])
+            gain, rest = self.given(shown)
+            surprise = design.seen[row, -M:][shown] - mean[row, :M][shown]
+            told[row] = mean[row, M:] + gain @ surprise
+            left[row] = rest - every
+            left[row][run[row]] = 0
+            left[row][:, run[row]] = 0
+        return told, left
+
+    def given(self, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gains of the signals shown, and the covariance of the qualities given them."""
+        at, of = np.flatnonzero(shown), np.arange(M, M + K)
+        gain = self.sigma[np.ix_(of, at)] @ np.linalg.inv(self.sigma[np.ix_(at, at)])
+        return gain, self.sigma[np.ix_(of, of)] - gain @ self.sigma[np.ix_(at, of)]
+
+
+def folds(n: int, n_fit: int, n_folds: int = 4) -> np.ndarray:
+    return np.where(np.arange(n) < n_fit, np.arange(n) % n_folds, n_folds)
+
+
+def fitted(
+    design: Design, quality: np.ndarray, fold: np.ndarray, **options
+) -> tuple[JointFit, Joint]:
+    cost = np.ones_like(quality)
+    fit = fit_joint(design, quality, cost, fold, KEY, **options)
+    return fit, fit.estimator(design, cost, fold)
+
+
+def random_runs(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((n, K)) < 0.5
+
+
+def drawn_joint(k: int, m: int, n: int, seed: int, g: int = 3) -> Joint:
+    """A joint estimator of random numbers: any K, signals of one model and of pairs."""
+    rng = np.random.default_rng(seed)
+    needs = np.zeros((m, k), bool)
+    needs[np.arange(m), rng.integers(0, k, m)] = True
+    needs[m // 2 :][np.arange(m - m // 2), rng.integers(0, k, m - m // 2)] = True
+    root = rng.standard_normal((g, m + k, 2 * (m + k))) / np.sqrt(2 * (m + k))
+    covariance = root @ np.swapaxes(root, 1, 2)
+    gain = np.linalg.solve(covariance[-1][:m, :m] + 1e-4 * np.eye(m), covariance[-1][:m, m:])
+    numbers = rng.standard_normal((4, n, max(k, m))).astype(np.float32)
+    return Joint(
+        quality=numbers[0, :, :k],
+        surprise=numbers[1, :, :m],
+        cost=np.abs(numbers[2, :, :k]),
+        cost_run=np.abs(numbers[3, :, :k]),
+        fold=rng.integers(0, g, n).astype(np.int32),
+        covariance=covariance.astype(np.float32),
+        remaining=(covariance[-1][m:, m:] - covariance[-1][m:, :m] @ gain).astype(np.float32),
+        needs=needs,
+    )
+
+
+def plain(joint: Joint, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same query by query in float64."""
+    m = len(joint.needs)
+    quality = np.asarray(joint.quality, np.float64).copy()
+    left = np.empty((*quality.shape, quality.shape[1]))
+    for row, has in enumerate(run):
+        shown = [j for j in range(m) if all(has[i] for i in np.flatnonzero(joint.needs[j]))]
+
+        def given(covariance: np.ndarray, shown=shown) -> tuple[np.ndarray, np.ndarray]:
+            signals = covariance[np.ix_(shown, shown)] + 1e-4 * np.eye(len(shown))
+            gain = covariance[m:][:, shown] @ np.linalg.inv(signals)
+            return gain, covariance[m:, m:] - gain @ covariance[shown][:, m:]
+
+        covariance = np.asarray(joint.covariance, np.float64)
+        quality[row] += given(covariance[joint.fold[row]])[0] @ joint.surprise[row, shown]
+        left[row] = given(covariance[-1])[1] - joint.remaining
+        left[row][has] = 0
+        left[row][:, has] = 0
+    return quality, left
+
+
+@pytest.mark.parametrize(("k", "m"), [(3, 5), (5, 18), (33, 40)])
+def test_conditioning_is_the_formula_query_by_query(k: int, m: int):
+    joint = drawn_joint(k, m, 60, seed=k)
+    rng = np.random.default_rng(k)
+    # Some run sets twice, none and all among them; 33 models do not fit one machine word.
+    run = rng.random((60, k)) < rng.choice([0, 0.2, 0.6, 1], (60, 1))
+    found = estimates(joint, run)
+    quality, left = plain(joint, run)
+    # float32 sweeps over M signals whose correlations have condition numbers of about 100.
+    np.testing.assert_allclose(found.quality, quality, atol=2e-4)
+    np.testing.assert_allclose(found.covariance, left, atol=2e-5)
+    np.testing.assert_array_equal(found.cost, np.where(run, joint.cost_run, joint.cost))
+    # Nothing is to move of what has run, exactly.
+    assert not np.asarray(found.covariance)[run].any()
+
+
+def test_some_of_the_queries_are_told_the_same():
+    joint = drawn_joint(5, 12, 40, seed=1)
+    run = np.random.default_rng(2).random((40, 5)) < 0.5
+    whole = estimates(joint, run)
+    for rows in (slice(7, 19), np.array([3, 3, 30])):
+        part = estimates(joint.take(rows), run[rows])
+        np.testing.assert_allclose(part.quality, whole.quality[rows], atol=1e-6)
+        np.testing.assert_allclose(part.covariance, whole.covariance[rows], atol=1e-6)
+
+
+def test_the_table_of_run_sets_says_the_same():
+    joint = drawn_joint(6, 20, 64, seed=4)
+    run = (np.arange(64)[:, None] >> np.arange(6)) & 1 == 1
+    one, other = estimates(joint, run), estimates(joint.to_run_sets(), run)
+    # One in float32 by sweeps, one in float64 by solving.
+    np.testing.assert_allclose(one.quality, other.quality, atol=2e-4)
+    np.testing.assert_allclose(one.covariance, other.covariance, atol=2e-5)
+    np.testing.assert_allclose(one.cost, other.cost, rtol=1e-6)
+
+
+def test_a_table_of_too_many_run_sets_is_refused():
+    with pytest.raises(CascjaxError, match="run sets of 24 models"):
+        drawn_joint(24, 30, 2, seed=5).to_run_sets()
+
+
+def test_more_signals_never_raise_a_variance():
+    joint = drawn_joint(5, 14, 1, seed=6)
+    shown = np.tril(np.ones((15, 14), bool), -1)
+    covariance = np.broadcast_to(np.asarray(joint.covariance[-1]), (15, 19, 19))
+    gains, rest = jax.jit(_conditioned, static_argnums=2)(covariance, shown, 5)
+    np.testing.assert_allclose(
+        gains, _gains(np.asarray(joint.covariance[-1], np.float64), shown, 5), atol=1e-4
+    )
+    rest = np.asarray(rest)
+    # Loewner order: each difference of covariances has no negative eigenvalue but rounding.
+    assert np.linalg.eigvalsh(rest[:-1] - rest[1:]).min() > -1e-5
+    assert (np.diff(np.diagonal(rest, axis1=1, axis2=2), axis=0) < 1e-6).all()
+
+
+def test_signals_that_say_the_same_are_no_harm():
+    joint = drawn_joint(3, 6, 10, seed=7)
+    twice = np.array([0, 1, 2, 3, 4, 5, 0, 6, 7, 8])
+    covariance = np.asarray(joint.covariance)[:, twice][:, :, twice]
+    doubled = replace(
+        joint,
+        covariance=covariance,
+        surprise=joint.surprise[:, [0, 1, 2, 3, 4, 5, 0]],
+        needs=joint.needs[[0, 1, 2, 3, 4, 5, 0]],
+    )
+    run = np.ones((10, 3), bool)
+    # The second of two equal signals is worth the jitter, 1e-4 of its variance.
+    np.testing.assert_allclose(
+        estimates(doubled, run).quality, estimates(joint, run).quality, atol=2e-3
+    )
+
+
+@pytest.mark.parametrize("n", [500, 8000])
+def test_a_normal_world_is_learned(n: int):
+    world = Gaussian(seed=1)
+    design, quality, mean = world.sample(n + 400, seed=2)
+    _, joint = fitted(design, quality, folds(n + 400, n))
+    new = slice(n, None)
+    run = random_runs(400)
+    found = estimates(joint.take(new), run)
+    told, left = world.posterior(replace(design, seen=design.seen[new]), mean[new], run)
+    # A coefficient is known to about sqrt(sd of the rest / n); F + M = 9 of them add up to
+    # sqrt(9 / n) of the noise, whose variance is about 1 here; the root mean square is held to 1.5
+    # times that. Correlations, and so covariances, are known to about 1 / sqrt(n) each.
+    assert np.sqrt(np.square(found.quality - told).mean()) < 1.5 * np.sqrt(9 / n)
+    assert np.sqrt(np.square(found.covariance - left).mean()) < 1.5 / np.sqrt(n)
+
+
+def test_rows_fitted_on_are_told_as_well_as_new_ones_and_no_better():
+    """Estimates of a row that had seen its quality would look better than they are."""
+    world = Gaussian(seed=3)
+    design, quality, _ = world.sample(6000, seed=4)
+    # Few rows a parameter: without folds, rows fitted on would be told much better.
+    fold = folds(6000, 60)
+    _, joint = fitted(design, quality, fold)
+    found = np.asarray(estimates(joint, np.ones((6000, K), bool)).quality)
+    error = np.square(found - quality).mean(1)
+    own, new = error[:60].mean(), error[60:].mean()
+    # 60 rows' mean squared error has a standard error of about 60**-0.5 * sqrt(2 / K); folds of 45
+    # rows are a little worse than all 60.
+    assert 0.75 < own / new < 1.6
+
+
+def test_total_variance():
+    """Var(Q) is what estimates vary by, and what is left: on average, on new queries."""
+    world = Gaussian(seed=5)
+    design, quality, _ = world.sample(24_000, seed=6)
+    fold = folds(24_000, 4000)
+    _, joint = fitted(design, quality, fold)
+    new = joint.take(slice(4000, None))
+    for run in ([0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 1]):
+        has = np.broadcast_to(np.array(run, bool), (20_000, K))
+        every = estimates(new, np.ones_like(has))
+        now = estimates(new, has)
+        # What the estimates still move by is what was said they would, for models not run.
+        moved = np.asarray(every.quality - now.quality)
+        rest = ~np.array(run, bool)
+        found = np.cov(moved.T)[rest][:, rest]
+        said = np.asarray(now.covariance)[0][rest][:, rest]
+        # 4,000 rows of fit: 1 / sqrt(4000) a correlation, three of those; variances are below 1.
+        np.testing.assert_allclose(found, said, atol=3 / np.sqrt(4000))
+        # And their mean does not move: an estimate is what is expected of the next.
+        assert np.abs(moved.mean(0)).max() < 0.05
+
+
+def test_a_world_of_right_and_wrong_answers_is_told_as_well_as_lines_can():
+    """Supplied estimates of a world are its exact conditional expectations."""
+    world = worlds.make_world(3, seed=2, n_domains=2)
+    table = worlds.sample(world, seed=1, n=5000, features=True)
+    ante, features = table.quality_ante, table.features
+    assert ante is not None
+    assert features is not None
+    fit_rows, new = np.arange(2500), np.arange(2500, 5000)
+    found = learned(table, fit_rows, learner="joint")
+    told = estimates(found.estimator.take(new), np.zeros((2500, 3), bool)).quality
+    error = np.square(np.asarray(told) - table.quality[new]).mean()
+    # The best a line can do: of exact expectations, on the new rows themselves.
+    columns = np.concatenate([np.ones((2500, 1)), features[new]], 1)
+    line = columns @ np.linalg.lstsq(columns, ante[new], rcond=None)[0]
+    # 5 coefficients of 2,500 rows add 5 / 2500 of the error, and fitting the line to the new
+    # rows takes none away; four times that.
+    assert error < np.square(line - table.quality[new]).mean() * (1 + 4 * 5 / 2500)
+    assert found.explained_run.mean() > found.explained.mean() + 0.05
+
+
+@pytest.mark.parametrize("shrinkage", SHRINKAGES)
+def test_correlations_are_shrunk_where_they_are_noise(shrinkage: str):
+    rng = np.random.default_rng(8)
+    single = np.arange(9) < 5
+    alone = shrinkage_of(_standard(rng.standard_normal((30, 12))), single, shrinkage)[0]
+    # Independent columns: all that is seen of correlation is noise.
+    assert alone == 0 if shrinkage == "none" else alone > 0.5
+    root = rng.standard_normal((12, 12))
+    related = _standard(rng.standard_normal((9000, 12)) @ root)
+    assert shrinkage_of(related, single, shrinkage)[0] < 0.02
+
+
+def test_signals_of_one_model_may_be_shrunk_more_than_agreements():
+    rng = np.random.default_rng(18)
+    # 80 signals that tell nothing, and 6 agreements that together tell nearly all.
+    agreements = rng.standard_normal((200, 6))
+    quality = agreements @ rng.standard_normal((6, 3)) + 0.3 * rng.standard_normal((200, 3))
+    columns = _standard(np.concatenate([rng.standard_normal((200, 80)), agreements, quality], 1))
+    assert shrinkage_of(columns, np.arange(86) < 80, "held-out")[1] > 1
+
+
+def _standard(x: np.ndarray) -> np.ndarray:
+    return x / np.sqrt(np.square(x).mean(0))
+
+
+def test_shrinkage_in_closed_form_is_scikit_learns():
+    root = np.eye(7) + np.diag(np.ones(6), 1)
+    x = _standard(np.random.default_rng(9).standard_normal((40, 7)) @ root)
+    theirs = ledoit_wolf_shrinkage(x, assume_centered=True)
+    assert 0.05 < theirs < 0.95
+    assert shrinkage_of(x, np.ones(5, bool), "ledoit-wolf")[0] == pytest.approx(theirs, rel=1e-6)
+
+
+def test_without_signals_nothing_moves():
+    world = Gaussian(seed=10)
+    design, quality, _ = world.sample(200, seed=11)
+    bare = design.columns(np.asarray(~design.needs.any(1)))
+    _, joint = fitted(bare, quality, folds(200, 150))
+    found = estimates(joint, random_runs(200))
+    np.testing.assert_allclose(found.quality, joint.quality, atol=1e-6)
+    assert np.abs(np.asarray(found.covariance)).max() < 1e-6
+    table = estimates(joint.to_run_sets(), random_runs(200))
+    np.testing.assert_allclose(table.quality, joint.quality, atol=1e-6)
+
+
+def test_other_predictors_and_what_never_varies():
+    world = Gaussian(seed=12)
+    design, quality, _ = world.sample(300, seed=13)
+    quality[:, 2] = 1
+    design.seen[:, -1] = 0
+    fit, joint = fitted(design, quality, folds(300, 200), predictor=Neighbours((20,)))
+    found = estimates(joint, random_runs(300))
+    np.testing.assert_allclose(found.quality[:, 2], 1, atol=1e-6)
+    assert np.isfinite(np.asarray(found.quality)).all()
+    assert np.abs(np.asarray(found.covariance)[:, 2]).max() < 1e-6
+    assert len(fit.predictions) == 5
+
+
+def test_rows_that_are_not_fitted_on_teach_nothing():
+    world = Gaussian(seed=14)
+    design, quality, _ = world.sample(200, seed=15)
+    fold = folds(200, 120)
+    hidden = quality.copy()
+    hidden[120:] = np.nan
+    one, other = fitted(design, quality, fold)[1], fitted(design, hidden, fold)[1]
+    for leaf, same in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(leaf, same)
+
+
+def test_costs_are_positive_and_told_from_features():
+    rng = np.random.default_rng(16)
+    design, quality, _ = Gaussian(seed=16).sample(400, seed=17)
+    cost = np.exp(design.seen[:, 1:2] + 0.1 * rng.standard_normal((400, K))).astype(np.float32)
+    fold = folds(400, 300)
+    joint = fit_joint(design, quality, cost, fold, KEY).estimator(design, cost, fold)
+    told = np.asarray(joint.cost)[300:]
+    assert told.min() > 0
+    assert np.square(told - cost[300:]).mean() < 0.6 * cost[300:].var()
+    assert joint.to_run_sets().cost_weights.shape[1] == 1
+
+
+def test_it_is_a_learner_of_tables():
+    learner = "joint"
+    table = _table(300, 3)
+    found = learned(table, np.arange(200), learner=learner, folds=4)
+    told = estimates(found.estimator, np.ones((300, 3), bool))
+    assert np.isfinite(np.asarray(told.quality)).all()
+    np.testing.assert_allclose(told.cost, table.cost, rtol=1e-6)
+    assert found.cost_model == "features"
+    assert any("shrunk" in note for note in found.notes)
+    with pytest.raises(CascjaxError, match="no cost model 'seen'"):
+        learned(table, np.arange(200), learner=learner, cost_model="seen")
+
+
+def test_twenty_models_are_learned():
+    table = _table(250, 20)
+    found = learned(table, np.arange(200), learner="joint")
+    assert isinstance(found.estimator, Joint)
+    run = np.random.default_rng(0).random((250, 20)) < 0.1
+    told = estimates(found.estimator, run)
+    assert told.covariance.shape == (250, 20, 20)
+    assert np.isfinite(np.asarray(told.quality)).all()
+
+
+def _table(n: int, k: int) -> Table:
+    world = worlds.make_world(k, seed=3)
+    return worlds.sample(world, seed=4, n=n, features=True)
+
+
+def test_what_cannot_be_is_refused():
+    design, quality, _ = Gaussian(seed=18).sample(40, seed=19)
+    for fold in (np.zeros(40, int), folds(40, 0), np.full(40, 3)):
+        with pytest.raises(CascjaxError, match="at least two folds"):
+            fitted(design, quality, fold)
+    with pytest.raises(CascjaxError, match="unknown shrinkage"):
+        fitted(design, quality, folds(40, 20), shrinkage="some")

@@ -1,0 +1,517 @@
+"""Policies that make their own estimates: on other tables, live, and kept in a file."""
+
+import functools
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cascjax import compare, evaluate, fit, load_policy, tune, worlds
+from cascjax.cli import main
+from cascjax.errors import CascjaxError
+from cascjax.estimators import Recipe, RunSets, design, learned
+from cascjax.io import write_table
+from cascjax.policy import Beliefs, Policy, spent
+from cascjax.search.fit import prepare
+from cascjax.table import EVALUATE, FIT, Table, split_rows
+
+N, K = 900, 3
+RUNS = [np.array(run, bool) for run in itertools.product([0, 1], repeat=K)]
+
+
+@functools.cache
+def world(n: int = N, seed: int = 0) -> Table:
+    """A world whose answers, signals, features, groups and costs all tell something."""
+    made = worlds.make_world(K, 0)
+    table = worlds.sample(made, seed, n, features=True)
+    rng = np.random.default_rng(seed)
+    assert table.features is not None
+    features = table.features.copy()
+    features[rng.random(n) < 0.05, 0] = np.nan
+    answer = np.where(rng.random((n, K)) < 0.1, -1, rng.integers(0, 3, (n, K))).astype(np.int32)
+    group = rng.integers(0, 3, n).astype(np.int32)
+    group[:28] = [3] * 14 + [4] * 14  # nine rows each to fit on
+    split = np.where(np.arange(n) % 3 > 0, FIT, EVALUATE).astype(np.int8)
+    return replace(
+        table, features=features, answer=answer, group=group, split=split,
+        groups=("law", "math", "code", "rare", "odd"),
+        more_costs={"seconds": (table.cost / table.cost.mean(0) * [3, 2, 1]).astype(np.float32)},
+    )  # fmt: skip
+
+
+def fit_rows(table: Table) -> np.ndarray:
+    return split_rows(table)[0]
+
+
+@functools.cache
+def made(name: str = "cascade-routing", **more: Any) -> Policy:
+    asked: dict[str, Any] = {"budget": 0.0004} | more
+    return fit(world(), name, **asked, estimates="learned")
+
+
+@functools.cache
+def grouped() -> Policy:
+    return fit(
+        world(), "cascade-routing", budget=0.0004, group_budgets={"math": 0.0006},
+        estimates="learned",
+    )  # fmt: skip
+
+
+@functools.cache
+def recipe() -> Recipe:
+    found = design(world(), fit_rows(world())).recipe
+    assert found is not None
+    return found
+
+
+# Columns.
+
+
+def test_a_recipe_makes_the_columns_of_the_design() -> None:
+    got = design(world(), fit_rows(world()))
+    np.testing.assert_array_equal(recipe().seen(world()), got.seen)
+    assert tuple(column.name for column in recipe().columns) == got.names
+    kinds = {column.kind for column in recipe().columns}
+    assert kinds >= {"one", "feature", "group", "small groups", "signal", "answers", "cost"}
+    np.testing.assert_array_equal(recipe().shown(), got.shown())
+    some = np.arange(len(got.names)) % 2 == 0
+    alone = got.columns(some)
+    assert alone.recipe is not None
+    np.testing.assert_array_equal(alone.recipe.seen(world()), alone.seen)
+
+
+def test_models_groups_and_names_are_matched_in_any_order() -> None:
+    table = world()
+    assert table.features is not None
+    assert table.signals is not None
+    assert table.group is not None
+    per = table.signals.shape[1] // K
+    # More models, features, signals and groups than were fitted on, and all in another order.
+    order = [2, 0, 1]
+    signals = table.signals.reshape(N, K, per)[:, order, ::-1]
+    signals = np.concatenate([signals, np.ones((N, K, 1), np.float32)], 2)
+    signals = np.concatenate([signals[:, :1], signals[:, :1], signals[:, 1:]], 1)
+
+    def mixed(of: np.ndarray) -> np.ndarray:
+        return np.concatenate([of[:, [2]], of[:, [2]] * 2, of[:, [0, 1]]], 1)
+
+    more = replace(
+        table,
+        quality=mixed(table.quality),
+        cost=mixed(table.cost),
+        answer=mixed(np.asarray(table.answer)),
+        more_costs={},
+        signals=signals.reshape(N, -1),
+        signal_names=(*table.signal_names[::-1], "more"),
+        features=np.concatenate([np.ones((N, 1), np.float32), table.features[:, ::-1]], 1),
+        feature_names=("more", *table.feature_names[::-1]),
+        models=(table.models[2], "another", table.models[0], table.models[1]),
+        groups=("nobody", *table.groups[::-1]),
+        group=len(table.groups) - table.group,
+        quality_ante=None, quality_post=None, quality_sigma=None, cost_ante=None, cost_post=None,
+    )  # fmt: skip
+    np.testing.assert_array_equal(recipe().seen(more), recipe().seen(table))
+    policy = made()
+    got, want = (evaluate(policy, of, resamples=0) for of in (more, table))
+    np.testing.assert_array_equal(got.quality, want.quality)
+    np.testing.assert_array_equal(got.cost[0], want.cost[0])
+
+
+def test_groups_that_are_new_are_small_ones() -> None:
+    table = replace(world(), groups=("law", "math", "code", "new", "newer"))
+    np.testing.assert_array_equal(recipe().seen(table), recipe().seen(world()))
+    names = [column.name for column in recipe().columns]
+    small = names.index("small groups")
+    row = recipe().row(group=["new", "law", "odd"])
+    assert row[0, small] == row[2, small] > row[1, small]
+
+
+def test_what_another_table_lacks_is_named() -> None:
+    table = world()
+    lacking: list[tuple[dict[str, Any], str]] = [
+        ({"features": None}, "lacks the column 'features'"),
+        ({"signals": None}, "lacks the column 'signals'"),
+        ({"answer": None}, "lacks the column 'answer'"),
+        ({"group": None}, "lacks the column 'group'"),
+        ({"models": ("a", "b", "c")}, f"lacks the model '{table.models[0]}'"),
+        (
+            {"feature_names": ("x", *table.feature_names[1:])},
+            f"lacks the feature '{table.feature_names[0]}'",
+        ),
+        (
+            {"signal_names": ("x", *table.signal_names[1:])},
+            f"lacks the signal '{table.signal_names[0]}'",
+        ),
+        ({"feature_names": ()}, "does not name its"),
+    ]
+    for columns, words in lacking:
+        with pytest.raises(CascjaxError, match=words):
+            recipe().seen(replace(table, **columns))
+    # What no column is made of is not asked for.
+    plain = replace(table, answer=None, group=None, signals=None, signal_names=())
+    found = design(plain, fit_rows(table)).recipe
+    assert found is not None
+    np.testing.assert_array_equal(found.seen(table), found.seen(plain))
+
+
+# One query.
+
+
+def live(table: Table, rows: Any, run: np.ndarray) -> dict[str, Any]:
+    """What a live system sees of queries once some models have run."""
+    assert table.features is not None
+    assert table.signals is not None
+    assert table.answer is not None
+    assert table.group is not None
+    signals = table.signals.reshape(table.n_queries, K, -1)[rows]
+    groups = np.array(table.groups)[table.group[rows]]
+    return {
+        "features": table.features[rows],
+        "group": groups.tolist() if np.ndim(rows) else str(groups),
+        "signals": np.where(run[..., None], signals, np.nan),
+        "answers": np.where(run, table.answer[rows], -1),
+        "costs": np.where(run, table.cost[rows], np.nan),
+    }
+
+
+@pytest.mark.parametrize("learner", ["logistic", "linear"])
+def test_a_live_query_is_believed_as_its_row_of_a_table_is(learner: str) -> None:
+    table = world()
+    policy = fit(table, "routing", parameter=1.0, estimates="learned", learner=learner)
+    assert policy.learned is not None
+    estimator = policy.estimator(table)
+    rows = np.flatnonzero(table.split == EVALUATE)[:60]
+    for run in RUNS:
+        runs = np.tile(run, (len(rows), 1))
+        want = estimator.take(rows)(jnp.asarray(runs))
+        got = policy.learned_estimates(runs, **live(table, rows, runs))
+        # Sums of two dozen float32 products, added up in another order.
+        for of in ("quality", "covariance"):
+            np.testing.assert_allclose(getattr(got, of), getattr(want, of), atol=2e-6)
+        np.testing.assert_allclose(got.cost, want.cost, rtol=1e-5, atol=1e-9)
+        one = policy.learned_estimates(run, **live(table, rows[7], run))
+        for name in ("quality", "covariance", "cost"):
+            part = np.asarray(getattr(got, name))[7]
+            np.testing.assert_allclose(getattr(one, name), part, rtol=1e-5, atol=1e-8)
+    # Before anything has run nothing of it is asked for.
+    nothing = np.zeros(K, bool)
+    seen = live(table, rows[7], nothing)
+    before = policy.learned_estimates(nothing, features=seen["features"], group=seen["group"])
+    want = policy.learned_estimates(nothing, **seen)
+    np.testing.assert_array_equal(before.quality, want.quality)
+
+
+def test_a_live_system_does_what_the_replay_does() -> None:
+    """Step by step, one query at a time, to the end: the models run and the answer returned."""
+    table, policy = world(), made("cascade-routing", budget=None, parameter=300.0)
+    rows = np.flatnonzero(table.split == EVALUATE)[:40]
+    beliefs = policy.beliefs(table)
+    want = spent(policy.strategy, policy.rule, beliefs, table, rows)
+    for place, row in enumerate(rows.tolist()):
+        run = np.zeros(K, bool)
+        while (
+            model := policy.next_model(policy.learned_estimates(run, **live(table, row, run)), run)
+        ) >= 0:
+            run[model] = True
+        np.testing.assert_array_equal(run, want.run[0, place])
+        estimates = policy.learned_estimates(run, **live(table, row, run))
+        assert policy.answer(estimates, run) == want.answer[0, place]
+    assert 0.1 < want.run.mean() < 0.9
+
+
+def test_live_refusals() -> None:
+    policy, run = made(), np.array([True, False, False])
+    seen = live(world(), 0, run)
+    for name in ("features", "group", "signals", "answers", "costs"):
+        with pytest.raises(CascjaxError, match=f"made of {name} too"):
+            policy.learned_estimates(run, **(seen | {name: None}))
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"features": [1.0]}, r"features must be \[\d+\], or \[B, \d+\]"),
+        ({"signals": np.zeros((K, 9))}, "signals must be"),
+        ({"answers": [[1, 2, 3]] * 4}, "is of"),
+    ]
+    for more, words in wrong:
+        with pytest.raises(CascjaxError, match=words):
+            policy.learned_estimates(run, **(seen | more))
+    with pytest.raises(CascjaxError, match="run must be booleans"):
+        policy.learned_estimates([True, False], **seen)
+    with pytest.raises(CascjaxError, match="take its learned_estimates"):
+        policy.estimates([0.5] * K, run)
+    other = fit(world(), "routing", parameter=1.0, estimates="noisy")
+    with pytest.raises(CascjaxError, match="makes no estimates itself"):
+        other.learned_estimates(run, **seen)
+
+
+# The file.
+
+
+def test_what_is_loaded_decides_like_what_was_saved(tmp_path: Path) -> None:
+    policy = grouped()
+    policy.save(tmp_path / "policy.json")
+    loaded = load_policy(tmp_path / "policy.json")
+    assert loaded.text() == policy.text()
+    assert loaded.learned is not None
+    assert policy.learned is not None
+    assert loaded.learned.recipe == policy.learned.recipe
+    for name in ("quality_weights", "cost_weights", "covariance"):
+        np.testing.assert_array_equal(getattr(loaded.learned, name), getattr(policy.learned, name))
+    rng = np.random.default_rng(0)
+    rows, runs = rng.integers(0, N, 200), rng.random((200, K)) < 0.4
+    seen, keys = live(world(), rows, runs), rng.integers(0, 1 << 31, 200)
+
+    def decided(policy: Policy) -> np.ndarray:
+        estimates = policy.learned_estimates(runs, **seen)
+        return np.asarray(policy.next_model(estimates, runs, keys, group=seen["group"]))
+
+    got = decided(loaded)
+    np.testing.assert_array_equal(got, decided(policy))
+    assert len(np.unique(got)) > 2
+
+
+def test_a_policy_without_learned_estimates_is_written_as_before() -> None:
+    policy = fit(world(), "routing", parameter=1.0, estimates="noisy")
+    assert "learned" not in json.loads(policy.text())
+
+
+def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        at: Any = content["learned"]
+        for part in path[:-1]:
+            at = at[part]
+        at[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("logistic", value=1), "'logistic' is no true or false"),
+        (put("recipe", value=[]), "'recipe' is no object"),
+        (put("more", value=[]), "unknown field of learned 'more'"),
+        (put("covariance", value=[[[0.0]]]), "covariance of learned estimates of 3 models"),
+        (put("covariance", 1, 0, 0, value=0.5), "covariance of learned estimates holds"),
+        (put("covariance", 0, 0, 0, value=-0.5), "covariance of learned estimates holds"),
+        (put("quality_weights", 0, 0, 0, value=1e39), "quality_weights .* must be finite"),
+        (put("quality_weights", 0, 0, -1, value=0.5), "of what is not seen yet"),
+        (put("quality_weights", 0, 0, 0, value="a"), "'quality_weights' is no array"),
+        (put("cost_weights", value=[[[0.0, 0.0]]]), "cost_weights .* must be"),
+        (put("recipe", "models", value=["a", "b", "b"]), "models of a recipe must be distinct"),
+        (put("recipe", "models", value=["c", "a", "b"]), "models it cannot be of"),
+        (put("recipe", "columns", value=[]), "first column of a recipe must be 1"),
+        (put("recipe", "columns", 1, value=3), "no list of objects"),
+        (put("recipe", "columns", 1, "kind", value="guess"), "unknown kind of column"),
+        (put("recipe", "columns", 1, "spread", value=0), "must be above 0"),
+        (put("recipe", "columns", 1, "centre", value="x"), "'centre' holds what is no number"),
+        (put("recipe", "columns", 1, "of", value=["none"]), "unknown feature 'none'"),
+        (put("recipe", "columns", 1, "of", value=[]), "one name or none"),
+        (put("recipe", "columns", -1, "models", value=["model-1"]), "models it cannot be of"),
+    ],
+)
+def test_files_that_hold_what_no_policy_can_are_refused(
+    change: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
+) -> None:
+    from cascjax.policy import _checksum
+
+    content = json.loads(made().text())
+    content.pop("checksum")
+    change(content)
+    content["checksum"] = _checksum(content)
+    (tmp_path / "bent.json").write_text(json.dumps(content))
+    with pytest.raises(CascjaxError, match=words):
+        load_policy(tmp_path / "bent.json")
+
+
+def test_damage_is_seen(tmp_path: Path) -> None:
+    text = made().text()
+    place = text.index('"quality_weights"')
+    digit = next(i for i in range(place, len(text)) if text[i] in "12345678")
+    bent = text[:digit] + str(int(text[digit]) + 1) + text[digit + 1 :]
+    (tmp_path / "bent.json").write_text(bent)
+    with pytest.raises(CascjaxError, match="its checksum does not fit"):
+        load_policy(tmp_path / "bent.json")
+    learned_model = made().learned
+    assert learned_model is not None
+    with pytest.raises(CascjaxError, match="of its models, in order"):
+        replace(made(), models=tuple(reversed(made().models)))
+    with pytest.raises(CascjaxError, match="not corrected"):
+        replace(made(), scale=np.full(K, 2.0))
+    with pytest.raises(CascjaxError, match="needs what makes them"):
+        replace(made(), learned=None)
+
+
+# Fitting, and what comes of it.
+
+
+@pytest.mark.parametrize("name", ["routing", "cascade-routing"])
+def test_a_policy_is_the_point_of_the_frontier(name: str) -> None:
+    table = world()
+    study = compare(table, name, estimates="learned", budgets=[0.0003, 0.0005, 0.0007])
+    point = study.frontiers[0]
+    policy = fit(table, name, budget=0.0005, estimates="learned")
+    found = evaluate(policy, table, resamples=0)
+    # The frontier brackets each budget as closely as a fit does that looks for it alone: to a
+    # thousandth of the range of costs or better.
+    assert found.total.cost[0].value == pytest.approx(point.cost[1], rel=0.02)
+    assert found.total.quality.value == pytest.approx(point.quality[1], abs=0.005)
+    assert policy.rule.fitted is not None
+    assert policy.rule.fitted.cost[0] <= 0.0005 * (1 + 1e-5)
+    assert policy.rule.fitted.quality == pytest.approx(point.fit_quality[1], abs=0.005)
+    # Of the same settings the same comes, to the rounding of sums.
+    mix = replace(
+        policy.rule, parameters=point.parameters[1],
+        weights=np.array([1 - point.gamma[1], point.gamma[1]]), prices=None,
+    )  # fmt: skip
+    same = evaluate(replace(policy, rule=mix), table, resamples=0)
+    assert same.total.cost[0].value == pytest.approx(point.cost[1], rel=1e-5)
+    assert same.total.quality.value == pytest.approx(point.quality[1], rel=1e-5)
+    np.testing.assert_allclose(same.ran, point.ran[1], atol=1e-5)
+
+
+def test_the_policy_keeps_the_weights_of_all_rows_and_is_fitted_on_those_of_folds() -> None:
+    table = world()
+    found = learned(table, fit_rows(table))
+    assert isinstance(found.estimator, RunSets)
+    policy = made()
+    assert policy.learned is not None
+    np.testing.assert_array_equal(
+        policy.learned.quality_weights, found.estimator.quality_weights[-1]
+    )
+    record = {name: policy.record[name] for name in ("learner", "folds", "cost_model", "notes")}
+    assert record == found.settings()
+    assert policy.record["ridge"] == 1.0
+    rows = np.flatnonzero(table.split == EVALUATE)
+    for run in RUNS:
+        runs = jnp.tile(jnp.asarray(run), (len(rows), 1))
+        want = found.estimator.take(rows)(runs)
+        got = policy.estimator(table).take(rows)(runs)
+        for name in ("quality", "covariance", "cost"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+    # On the rows fitted on budgets hold with estimates out of fold.
+    ready = prepare(table, "cascade-routing", estimates="learned")
+    back = spent(ready.strategy, policy.rule, ready.beliefs, table, ready.fit_rows)
+    assert back.mean_cost()[0] == pytest.approx(0.0004, rel=1e-5)
+
+
+def test_budgets_hold_on_other_queries() -> None:
+    """Of 20,000 new queries the mean cost is off by what chance and 600 rows to fit on explain."""
+    policy, other = made(), replace(world(20_000, 7), split=None)
+    found = evaluate(policy, other, resamples=200)
+    (mean,) = found.total.cost[:1]
+    assert mean.low is not None
+    assert mean.high is not None
+    # The error of a mean of 600 queries is that of one of 20,000, sqrt(20,000 / 600) times; four
+    # of them, and a little for estimates that are better in the fold than out of it.
+    error = (mean.high - mean.low) / (2 * 1.96) * np.sqrt(20_000 / 600)
+    assert abs(mean.value - 0.0004) < 4 * error + 0.02 * 0.0004
+    assert found.total.quality.value > max(found.hull_quality or 0, 0) + 0.02
+
+
+def test_several_costs_groups_targets_and_confidence() -> None:
+    table = world()
+    both = fit(table, "routing", budget={"cost": 0.0004, "seconds": 2.1}, estimates="learned")
+    assert both.rule.fitted is not None
+    assert both.rule.fitted.cost[0] <= 0.0004 * (1 + 1e-5)
+    assert both.rule.fitted.cost[1] <= 2.1 * (1 + 1e-5)
+    one = fit(table, "routing", budget={"cost": 0.0004}, estimates="learned")
+    assert one.rule.fitted is not None
+    assert both.rule.fitted.quality <= one.rule.fitted.quality + 1e-6
+    assert len(evaluate(both, table, resamples=0).costs) == 2
+    safe = fit(table, "routing", budget=0.0004, confidence=0.9, estimates="learned")
+    assert safe.rule.fitted is not None
+    assert safe.rule.fitted.margin[0] > 0
+    assert safe.rule.fitted.cost[0] < 0.0004
+    target = fit(table, "cascading", quality=0.65, estimates="learned")
+    assert target.rule.fitted is not None
+    assert target.rule.fitted.quality == pytest.approx(0.65, abs=1e-4)
+    groups = grouped()
+    assert groups.group_rules["math"].fitted is not None
+    assert groups.group_rules["math"].fitted.cost[0] == pytest.approx(0.0006, rel=1e-4)
+
+
+def test_costs_are_weighed_as_they_are_for_estimates_of_other_kinds() -> None:
+    table = world()
+    found = learned(table, fit_rows(table), cost_model="seen")
+    assert isinstance(found.estimator, RunSets)
+    more = np.broadcast_to(np.array([3, 2, 1], np.float32), table.cost.shape)
+    prices = np.array([0.7, 0.2])
+    weighed = Beliefs(found.estimator, (more,)).priced(prices)
+    for run in RUNS:
+        runs = jnp.tile(jnp.asarray(run), (N, 1))
+        cost = np.asarray(found.estimator(runs).cost)
+        want = np.float32(0.7) * cost + np.float32(0.2) * more
+        got = np.asarray(weighed(runs).cost)
+        np.testing.assert_allclose(got[:, ~run], want[:, ~run], rtol=1e-5)
+    nothing = jnp.zeros((N, K), bool)
+    assert isinstance(weighed, RunSets)
+    np.testing.assert_allclose(weighed.cost_ante, weighed(nothing).cost, rtol=1e-5)
+    assert Beliefs(found.estimator, (more,)).priced(None) is found.estimator
+
+
+def test_refusals() -> None:
+    with pytest.raises(CascjaxError, match=r"learned ones are not.*fit a policy"):
+        tune(world(), "pandora", estimates="learned")
+    found = learned(world(), fit_rows(world()))
+    assert isinstance(found.estimator, RunSets)
+    other = replace(found.estimator, seen=found.estimator.seen * 1)
+    with pytest.raises(CascjaxError, match="'tree' cannot be kept in a policy yet; those of 'log"):
+        _ = replace(found, estimator=other, learner="tree").model
+    with pytest.raises(CascjaxError, match="unknown learner 'tree'"):
+        fit(world(), "routing", budget=0.0004, estimates="learned", learner="tree")
+    with pytest.raises(CascjaxError, match="lacks the column 'answer'"):
+        evaluate(made(), replace(world(), answer=None))
+
+
+# From the outside.
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    write_table(tmp_path / "t.arrow", world())
+    write_table(tmp_path / "other.arrow", replace(world(300, 3), split=None))
+    before = jax.config.values["jax_compilation_cache_dir"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_the_command_line(here: Path) -> None:
+    words = ["fit", "t.arrow", "--strategy", "routing", "--budget", "0.0004", "--out", "p.json"]
+    more = ["--learner", "linear", "--folds", "4", "--ridge", "10"]
+    done = CliRunner().invoke(main, [*words, *more])
+    assert done.exit_code == 0, done.output
+    assert "learned estimates" in done.output
+    assert "Note: feature" in done.output
+    want = fit(
+        world(), "routing", budget={"cost": 0.0004}, estimates="learned", learner="linear",
+        folds=4, ridge=10.0,
+    )  # fmt: skip
+    policy = load_policy("p.json")
+    assert policy.record == want.record
+    assert policy.learned is not None
+    assert want.learned is not None
+    np.testing.assert_array_equal(policy.learned.quality_weights, want.learned.quality_weights)
+    done = CliRunner().invoke(main, ["evaluate", "p.json", "other.arrow", "--out", "out"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(Path("out/summary.json").read_text())["total"]["n"] == 300
+    shutil.rmtree("out")
+    for bad, line in (
+        ([*words, "--noise", "low", *more], "--noise is of noisy estimates"),
+        (
+            ["tune", "t.arrow", "--strategy", "pandora", "--estimates", "learned", "--out", "out"],
+            "learned ones are not",
+        ),
+    ):
+        done = CliRunner().invoke(main, bad)
+        assert done.exit_code == 2
+        assert line in done.output

@@ -1,0 +1,73 @@
+"""How far stated spreads are believed: by what they are worth on the rows to fit on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_run_sets import drawn
+
+import cascjax
+from cascjax import worlds
+from cascjax.errors import CascjaxError
+from cascjax.estimators import RunSets, learned
+from cascjax.search.frontier import study
+from cascjax.search.trust import TRUSTS, check_trust, scaled, trusted
+from cascjax.strategies import CascadeRouting, Routing, Thresholding
+from cascjax.table import Table, mean_rows, split_rows
+
+
+def log(n: int = 600) -> tuple[Table, RunSets, np.ndarray, np.ndarray]:
+    """A world in which answers tell nothing, and estimates of which it is said they do."""
+    table = worlds.sample(worlds.make_world(3, seed=0), 0, n, features=True)
+    table = replace(table, signals=None, signal_names=(), answer=None)
+    fit, evaluate = split_rows(table, 0)
+    table = table.sort_models(mean_rows(table.cost, fit))
+    found = learned(table, fit, folds=2, cost_model="constant").estimator
+    assert isinstance(found, RunSets)
+    said = np.asarray(found.covariance).copy()
+    for run_set in range(8):
+        left = [i for i in range(3) if not run_set >> i & 1]
+        said[run_set][left, left] = 0.2
+    return table, replace(found, covariance=said), fit, evaluate
+
+
+def test_spreads_that_are_made_up_are_not_believed() -> None:
+    table, estimator, fit, evaluate = log()
+    kind = CascadeRouting()
+    _, believed = trusted(kind, table, estimator, fit, None)
+    assert believed < 0.5
+    both = [
+        study([kind], table, estimator, fit, evaluate, budgets=8, trust=trust).frontiers[0]
+        for trust in ("auto", 1.0)
+    ]
+    assert both[0].trust == believed
+    assert both[1].trust == 1
+    # On other queries too: nothing is paid for what does not come.
+    assert both[0].area > both[1].area
+
+
+def test_sigmas_are_scaled_and_nothing_else() -> None:
+    estimator = drawn(40, 3)
+    half = scaled(estimator, 0.5)
+    np.testing.assert_allclose(half.covariance, np.asarray(estimator.covariance) / 4, rtol=1e-6)
+    assert half.quality_weights is estimator.quality_weights
+
+
+def test_only_what_reads_sigma_asks() -> None:
+    table, estimator, fit, _ = log(200)
+    for kind in (Routing(), Thresholding()):
+        assert trusted(kind, table, estimator, fit, None) == (estimator, 1.0)
+    supplied = worlds.sample(worlds.make_world(3, seed=0), 0, 200)
+    found = cascjax.compare(supplied, ["pandora"], budgets=4, trust=0.5)
+    assert found.frontiers[0].trust == 1.0
+
+
+@pytest.mark.parametrize("trust", [-1.0, 11.0, "half", float("nan")])
+def test_nonsense_is_refused(trust: float | str) -> None:
+    with pytest.raises(CascjaxError, match="trust must be 'auto' or a number from 0 to 10"):
+        check_trust(trust)
+
+
+def test_scales_go_from_all_to_none() -> None:
+    assert (TRUSTS[0], TRUSTS[-1]) == (1, 0)
+    assert list(TRUSTS) == sorted(TRUSTS, reverse=True)
