@@ -112,10 +112,10 @@ def areas(
     groups = _by_panels(strategy, [stack.level(g) for g in levels.tolist()])
     for sized, members in groups:
         places = levels[members]
-        cheap, dear, gamma = _fitted(sized, given, stack, places, progress)
+        cheap, dear, gamma = _fitted(sized, given, stack, places, len(levels), progress)
         settings = np.concatenate([cheap, dear], axis=1)
         means = _means(
-            sized, settings, stack, places, given, given.evaluate_rows,
+            sized, settings, stack, places, given, given.evaluate_rows, len(levels),
             lambda share: progress(0.3 + 0.7 * share),
         )  # fmt: skip
         first, second = np.split(means, 2, axis=2)
@@ -148,6 +148,7 @@ def _fitted(
     given: Setup,
     stack: NoiseStack,
     levels: Int[np.ndarray, " G"],
+    together: int,
     progress: Callable[[float], None],
 ) -> tuple[Float[np.ndarray, "G P"], Float[np.ndarray, "G P"], Float[np.ndarray, "G P"]]:
     """Two settings and their mixing probability, for every level and budget.
@@ -165,7 +166,7 @@ def _fitted(
             break
         # Every level tries as many: those with fewer repeat their last.
         tried = np.stack([np.pad(new[g], (0, SETTINGS - len(new[g])), mode="edge") for g in open_])
-        means = _means(strategy, tried, stack, levels[open_], given, rows)
+        means = _means(strategy, tried, stack, levels[open_], given, rows, together)
         for i, g in enumerate(open_):
             count = len(new[g])
             more = np.stack([new[g], means[0, i, :count], means[1, i, :count]])
@@ -190,17 +191,20 @@ def _means(
     levels: Int[np.ndarray, " G"],
     given: Setup,
     rows: Int[np.ndarray, " n"],
+    together: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Float[np.ndarray, "2 G L"]:
-    """Mean cost and mean quality of each level's own settings, over some rows."""
+    """Mean cost and mean quality of each level's own settings, over some rows.
+
+    There is room for `together` levels, at least as many as are given.
+    """
     on_cpu = jax.default_backend() == "cpu"
     room = _BLOCK_FLOATS if on_cpu else _ACCELERATOR_FLOATS
     k, (count, n_settings) = given.table.n_models, settings.shape
     size = room // (strategy.footprint(k) + n_settings)
     size = min(max(_LANES, 1 << size.bit_length() - 1), 1 << (len(rows) - 1).bit_length())
-    # A quarter of the levels more or less is one program: few are compiled as levels are done.
-    short = -count % max(1, -(-count // 4))
-    at = np.concatenate([np.arange(count), np.zeros(short, int)])
+    # As many levels as there are room for, also where some are done: one program to compile.
+    at = np.concatenate([np.arange(count), np.zeros(together - count, int)])
     prices = np.asarray(settings[at], np.float32)
     chosen = levels[at]
     which, sigma = stack.which[chosen].astype(np.int32), stack.sigma[chosen]
