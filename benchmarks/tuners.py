@@ -605,7 +605,7 @@ def reached(rows: list[dict[str, Any]], peer: str) -> str:
             for value in ("worth", "quality_fit", "quality_evaluate")
         )
         ratio = np.array([ratio_of(row, peer) for row in mine])
-        whole = [row["tuners"][peer]["seconds"] / row["tune"] for row in mine if row["tune"]]
+        whole = [of for row in mine if (of := whole_ratio(row, peer)) is not None]
         fast = ratio >= 100
         counts = [str(int(of.sum())) for of in (worth, fit, evaluate, fast, worth & fast)]
         of_time = (ratio.min(), np.median(ratio), ratio.max(), np.median(whole))
@@ -624,6 +624,15 @@ def ratio_of(row: dict[str, Any], peer: str) -> float:
     return row["tuners"][peer][of] / row["tuners"]["ours"][of]
 
 
+def whole_ratio(row: dict[str, Any], peer: str) -> float | None:
+    """The same over all of `tune`, where that was timed."""
+    if not row["tune"]:
+        return None
+    if row.get("tune_cpu"):
+        return row["tuners"][peer]["cpu"] / row["tune_cpu"]
+    return row["tuners"][peer]["seconds"] / row["tune"]
+
+
 def qualities(rows: list[dict[str, Any]], value: str) -> str:
     """One value of every tuner, a row a setting."""
     tuners = ["plain", "ours", "TPE", "TPE, one by one", "random", "random, our time"]
@@ -639,8 +648,9 @@ def qualities(rows: list[dict[str, Any]], value: str) -> str:
 def times(rows: list[dict[str, Any]]) -> str:
     """Seconds of every tuner, a row a setting."""
     head = ["strategy", "models", "noise", "ours", "ours, tune", "ours, tune, cold", "TPE",
-            "TPE, one by one", "one trial", "random", "trials in our time", "TPE / ours",
-            "TPE / tune"]  # fmt: skip
+            "TPE, one by one", "one trial", "random", "trials in our time",
+            "ours, of a core", "tune, of a core", "TPE, of a core", "TPE / ours", "TPE / tune",
+            "date", "load"]  # fmt: skip
     body = []
     for row in rows:
         seconds = {name: one["seconds"] for name, one in row["tuners"].items()}
@@ -649,8 +659,11 @@ def times(rows: list[dict[str, Any]]) -> str:
             number(row["tune"]), number(row.get("cold")), number(seconds["TPE"]),
             number(seconds.get("TPE, one by one")), f"{row['trial'] * 1e3:.2g} ms",
             number(seconds["random"]), number(row["tuners"]["random, our time"]["trials"]),
-            number(ratio_of(row, "TPE")),
-            number(seconds["TPE"] / row["tune"] if row["tune"] else None),
+            *(number(of) for of in (
+                row["tuners"]["ours"].get("cpu"), row.get("tune_cpu"),
+                row["tuners"]["TPE"].get("cpu"), ratio_of(row, "TPE"), whole_ratio(row, "TPE"),
+            )),
+            row.get("date", ""), number(row.get("load")),
         ])  # fmt: skip
     return table(head, body)
 
@@ -718,7 +731,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # What was measured anew stands in the place of what was; the rest stays.
             new = {setting_of(row): row for row in rows}
             if file.exists():
-                kept = {setting_of(row): row for row in json.loads(file.read_text())["rows"]}
+                old = json.loads(file.read_text())
+                of_then = {"date": old["date"], "load": old["load"][0]}
+                kept = {setting_of(row): of_then | row for row in old["rows"]}
                 rows = list((kept | new).values())
             file.write_text(json.dumps(facts(asked.device, rows), indent=1) + "\n")
         if not asked.json:

@@ -520,9 +520,10 @@ def test_corrections_are_found_where_they_matter() -> None:
     assert (most > 0.01).all()
     assert gain.mean() > 0.5 * most.mean()
     assert (gain > -0.002).all()  # at no budget is it paid for
-    # And cross-validation promised no more than there is, but for its error.
+    # And cross-validation promised no more than there is, but for its error; less it may, as a
+    # fold learns from four fifths, and the error leaves out how far what is found varies.
     best = found.candidates[found.chosen]
-    assert abs(best.gain - gain.mean()) < 4 * best.error
+    assert 0.005 < best.gain < gain.mean() + 4 * best.error
     # Towards the truth: sigma down, and the overrated model down against the one it hides.
     assert (found.scale < 0.95).all()
     assert found.offset[1] < found.offset[2] - 0.2
