@@ -195,6 +195,7 @@ def test_corrections_are_of_models_that_have_not_run() -> None:
     np.testing.assert_array_equal(found, np.full(N, STOP))
     # What a simulation is shown is corrected too, once.
     shown = of.beliefs(supplying(estimator)).estimator
+    assert isinstance(shown, Independent)
     np.testing.assert_array_equal(shown.quality_ante, believed.quality_ante)
     np.testing.assert_allclose(shown.sigma, believed.sigma, rtol=1e-6)
 
@@ -448,6 +449,8 @@ def test_models_are_matched_by_name() -> None:
     assert of.matched(table) is table
     other = table.select_models(["large", "huge", "tiny", "small"])
     found, want = of.estimator(other), of.estimator(table)
+    assert isinstance(found, Independent)
+    assert isinstance(want, Independent)
     np.testing.assert_array_equal(found.quality_ante, want.quality_ante)
     np.testing.assert_array_equal(found.sigma, of.sigma[None])
     np.testing.assert_array_equal(found.cost_ante, np.broadcast_to([1.0, 2, 3, 4], (N, K)))
