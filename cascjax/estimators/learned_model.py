@@ -164,4 +164,4 @@ def _sums(
 def _listed(of: Float[np.ndarray, "..."]) -> list[Any]:
     """Nested lists of the shortest numbers that are the same in float32."""
     shortest = np.asarray(of, np.float32).ravel().astype(str).astype(np.float64)
-    return shortest.reshape(of.shape).tolist()
+    return list(shortest.reshape(of.shape).tolist())
