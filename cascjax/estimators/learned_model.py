@@ -164,4 +164,5 @@ def _sums(
 def _listed(of: Float[np.ndarray, "..."]) -> list[Any]:
     """Nested lists of the shortest numbers that are the same in float32."""
     shortest = np.asarray(of, np.float32).ravel().astype(str).astype(np.float64)
-    return list(shortest.reshape(of.shape).tolist())
+    listed: Any = shortest.reshape(of.shape).tolist()
+    return listed
