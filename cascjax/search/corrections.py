@@ -7,6 +7,7 @@ along a line cost one pass over the others each, and no derivative and no temper
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,8 +96,8 @@ def improved(
     pull: Float[Array, ""],
     width: Float[Array, ""],
     state: Corrected,
-) -> Corrected:
-    """One round of line searches: what they maximise never falls.
+) -> tuple[Corrected, Float[Array, ""]]:
+    """One round of line searches, and what they maximise, which never falls.
 
     That is the mean over budgets of quality - mu cost, less `pull` times the squared corrections;
     of scales what counts is how far they lie from their mean, as a scale that all sigmas share is
@@ -137,8 +138,8 @@ def improved(
         found = jax.lax.map(of_budget, (state.log_price, multiplier))
         return Corrected(state.log_scale, state.shift, found)
 
-    def along_model(i: Array, carry: tuple[Corrected, Array]) -> tuple[Corrected, Array]:
-        state, z = carry
+    def along_model(i: Array, carry: tuple[Corrected, Array, Array]) -> tuple[Any, ...]:
+        state, z, _ = carry
         own = jax.tree.map(lambda of: of[i], seen)
         # Its scale or its offset: as many places along either, and where it stands first.
         still = jnp.zeros(_SIDES)
@@ -168,17 +169,21 @@ def improved(
             jnp.where(at, log_scale[:, None], state.log_scale),
             jnp.where(at, shift[:, None], state.shift),
         )
-        best = jnp.argmax(jnp.mean(worth, axis=0) - penalty(*tried))
+        score = jnp.mean(worth, axis=0) - penalty(*tried)
+        best = jnp.argmax(score)
         return (
             Corrected(tried[0][best], tried[1][best], state.log_price),
             z.at[:, i].set(own_z[:, best]),
+            score[best],
         )
 
     state = along_prices(along_scales(state))
     z = jax.lax.map(
         lambda log_price: _indices(seen, state.log_scale, state.shift, log_price), state.log_price
     )
-    return jax.lax.fori_loop(0, len(seen.ante), along_model, (state, z))[0]
+    start = (state, z, jnp.float32(0))
+    state, _, score = jax.lax.fori_loop(0, len(seen.ante), along_model, start)
+    return state, score
 
 
 def _indices(

@@ -555,6 +555,7 @@ def _corrections(problem: Problem, looks: Any) -> list[Corrections]:
     k, trained = problem.quality.shape[1], problem.trained_on()
     seen = Seen.of(problem.estimator, problem.quality, problem.cost)
     multiplier = jnp.asarray(problem.multiplier, jnp.float32)
+    right = jnp.asarray(_to_line(problem.strategy, problem.multiplier), jnp.float32)
     pull = jnp.float32(_PULL * problem.unit())
     weights, prices = [], []
     for rows in trained:
@@ -571,8 +572,15 @@ def _corrections(problem: Problem, looks: Any) -> list[Corrections]:
         def of_problem(g: int) -> tuple[np.ndarray, ...]:
             own = Corrected(*(jnp.asarray(of[g]) for of in state))
             weight = jnp.asarray(weights[g], jnp.float32)
-            for width in _WIDTHS[begin:end]:
-                own = improved(seen, weight, multiplier, pull, jnp.float32(width), own)
+            # Where estimates are far off, the plain price of most worth may lie where hardly any
+            # model runs, and no line leads away; with right ones mu is the price.
+            at_first = [own, Corrected(own.log_scale, own.shift, right)]
+            for step in range(begin, end):
+                found = [
+                    improved(seen, weight, multiplier, pull, jnp.float32(_WIDTHS[step]), start)
+                    for start in (at_first if step == 0 else [own])
+                ]
+                own, _ = max(found, key=lambda one: float(one[1]))
             return jax.device_get((own.log_scale, own.shift, own.log_price))
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
