@@ -364,6 +364,8 @@ def test_levels_are_those_of_noisy_estimates(three: Setup, stack: NoiseStack) ->
 def test_a_sweep_over_levels_draws_each_frontier(
     three: Setup, stack: NoiseStack, strategy: Any
 ) -> None:
+    # Half of the rows to fit on: of 30, another pair of settings may be found around a budget.
+    three = replace(three, fit_rows=np.arange(0, 600, 2), evaluate_rows=np.arange(1, 600, 2))
     shares: list[float] = []
     found = areas(strategy, three, stack, np.arange(4), shares.append)
     expected = [
@@ -373,8 +375,8 @@ def test_a_sweep_over_levels_draws_each_frontier(
         ).area
         for g in range(4)
     ]  # fmt: skip
-    # On 30 queries to fit on, few settings differ; of neighbours that do, another may be found
-    # within a thousandth of the budgets' range.
+    # Strategies of stages are searched through thousands of settings there, and 64 at once here:
+    # neighbours within a thousandth of the budgets' range may be others.
     np.testing.assert_allclose(found, expected, atol=2e-4)
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cascjax.estimators import Independent, noisy
+from cascjax.expected_max import materialize
 from cascjax.experiments.protocol import Setup
 from cascjax.metrics import area
 from cascjax.search.budget import ROUNDS, SETTINGS, closer, mix
@@ -252,8 +253,10 @@ def _sums(
 
     def one_level(level: tuple[Array, Array, Array]) -> Float[Array, "2 L S"]:
         price, (a, p), spread = level
+        # Cut out first: a moving slice inside the arithmetic would keep XLA from vectorising.
+        price, spread, before, after = materialize((price, spread, ante[a], post[p]))
         # What a model costs once it has run is asked by no strategy.
-        beliefs = Independent(ante[a].T, post[p].T, spread[None], cost_ante.T, cost_ante.T)
+        beliefs = Independent(before.T, after.T, spread[None], cost_ante.T, cost_ante.T)
         went = outcomes(strategy, price, beliefs, nothing_run)
 
         def add(total: tuple[Array, Array], model: tuple[Array, ...]):

@@ -139,6 +139,6 @@ def times(parts: Sequence[tuple[str, Sequence[Row], str]], what: Any = None) -> 
         [[name, f"{w:.1f} s", f"{c:.1f} s", goal or "–"] for name, (w, c), goal in shown],
         (
             "Wall time is what a clock on the wall showed, compilation included; CPU seconds are"
-            f" those of all threads, and do not grow with what else runs.{f' {what}' * bool(what)}",
+            f" those of all threads, and grow less with what else runs.{f' {what}' * bool(what)}",
         ),
     )
