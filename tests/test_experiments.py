@@ -656,7 +656,8 @@ def test_settings_learn_from_half_of_a_world(
     expected = frontier(
         Routing(), table, taught.estimator, fit, evaluate, budgets(cost, quality)
     ).area
-    assert found["learned", "routing"]["area"] == expected
+    # Another order of the float32 sums of the regressions.
+    assert found["learned", "routing"]["area"] == pytest.approx(expected, rel=1e-6)
     with pytest.raises(CascjaxError, match="199 queries are too few to learn estimates from"):
         EXPERIMENTS["settings"].cells(Job(None, "", 0, {"queries": 199}))
 

@@ -109,16 +109,21 @@ def areas(
         progress: called with the share done.
     """
     cost, quality = np.empty((2, len(levels), len(given.budgets)))
-    single = given.single
+    single, done = given.single, 0.0
     groups = _by_panels(strategy, [stack.level(g) for g in levels.tolist()])
     for sized, members in groups:
-        places = levels[members]
-        cheap, dear, gamma = _fitted(sized, given, stack, places, len(levels), progress)
+        places, before = levels[members], done
+
+        def part(share: float, before: float = before, of: int = len(members)) -> None:
+            progress(before + share * of / len(levels))
+
+        cheap, dear, gamma = _fitted(sized, given, stack, places, len(levels), part)
         settings = np.concatenate([cheap, dear], axis=1)
         means = _means(
             sized, settings, stack, places, given, given.evaluate_rows, len(levels),
-            lambda share: progress(0.3 + 0.7 * share),
+            lambda share, part=part: part(0.3 + 0.7 * share),
         )  # fmt: skip
+        done = before + len(members) / len(levels)
         first, second = np.split(means, 2, axis=2)
         cost[members], quality[members] = (1 - gamma) * first + gamma * second
     return np.array([area(c, q, *single) for c, q in zip(cost, quality, strict=True)])

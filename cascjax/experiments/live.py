@@ -41,13 +41,14 @@ def decision_seconds(
     ante, post = (np.asarray(of) for of in (estimator.quality_ante, estimator.quality_post))
     steps = 1 if first_only else kind.max_steps(len(models)) + 1
     found = []
-    for count, row in enumerate([*rows[:_WARM], *rows]):
+    warm = rows[:_WARM]
+    for count, row in enumerate([*warm, *rows]):
         quality, run = ante[row].copy(), np.zeros(len(models), bool)
         for _ in range(steps):
             start = time.perf_counter()
             chosen = policy.next_model(policy.estimates(quality, run, cost[row]), run)
             took = time.perf_counter() - start
-            if count >= _WARM:
+            if count >= len(warm):
                 found.append(took)
             if chosen == STOP or not isinstance(chosen, int):
                 break
