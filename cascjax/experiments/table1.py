@@ -190,8 +190,10 @@ def clock(rows: Sequence[Row]) -> Grid:
 
 def _draw(figure: "Figure", rows: Sequence[Row]) -> None:
     """A panel for each column: the frontiers, all on one scale of quality."""
-    panels = figure.subplots(3, 3, sharey=True, squeeze=False)
-    for (k, level), axes in zip(COLUMNS, panels.flat, strict=True):
+    panels = figure.subplots(-(-len(COLUMNS) // 3), 3, sharey=True, squeeze=False)
+    for axes in panels.flat[len(COLUMNS) :]:
+        axes.set_visible(False)
+    for (k, level), axes in zip(COLUMNS, panels.flat[: len(COLUMNS)], strict=True):
         for row in rows:
             if (row["models"], row["noise"]) != (k, level) or row["strategy"].startswith(TUNED):
                 continue
