@@ -34,7 +34,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cascjax import __version__
-from cascjax.errors import CascjaxError, too_few
+from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
 from cascjax.search.budget import SETTINGS, Fit, fit_budgets, fit_settings, mix
 from cascjax.search.corrections import Corrected, Seen, improved
@@ -217,7 +217,7 @@ def tune(
         raise CascjaxError(f"the cross-validation needs at least 2 folds, not {folds}")
     if len(rows) < 4 * folds:
         raise CascjaxError(
-            f"{too_few(len(rows))} to tune on with {folds} folds: ask for fewer, or give"
+            f"{len(rows)} queries are too few to tune on with {folds} folds: ask for fewer, or give"
             f" at least 4 queries a fold, {4 * folds}"
         )
     if not len(budgets) or not np.all(np.isfinite(budgets)):
