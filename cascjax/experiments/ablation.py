@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Array, Float
 
-from cascjax.estimators import Independent
+from cascjax.estimators import Independent, Tabulated
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
 from cascjax.experiments.live import decision_seconds
@@ -41,7 +41,9 @@ _SLOW = 1 << 7
 class Slow(CascadeRouting):
     """Cascade routing by its rule alone: every superset valued anew at every step and price."""
 
-    def sweep(self, parameters: Float[Array, "L *D"], estimator: Independent) -> Outcome | None:
+    def sweep(
+        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
+    ) -> Outcome | None:
         """None: each setting is rolled out step by step."""
         del parameters, estimator
         return None

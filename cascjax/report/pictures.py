@@ -716,8 +716,8 @@ def save_drawing(
         svg: where to write the other.
         dpi: pixels per inch of the PNG.
     """
-    with _style(), _no_glyph_warnings():
-        figure = _figure(*size)
+    with picture_style(), _no_glyph_warnings():
+        figure = new_figure(*size)
         draw(figure)
         paper = INK["paper"][0]
         figure.savefig(png, format="png", dpi=dpi, facecolor=paper)
