@@ -1,8 +1,9 @@
-"""Frontiers under many levels of noise at once: the level is an axis of every program.
+"""Frontiers under many levels of noise at once: the level is one more axis.
 
 The estimates of a level are one of a few noisy copies of the truth beforehand and one of a few
-afterwards: a stack of either holds them all. A block of queries goes through every level and
-setting in one call, and the search for parameters takes its rounds for all levels together.
+afterwards: a stack of either holds them all. A block of queries, fetched once, goes through every
+level and setting by one program, and the search for parameters takes its rounds for all levels
+together.
 """
 
 import functools
@@ -17,7 +18,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cascjax.estimators import Independent, noisy
-from cascjax.expected_max import materialize
 from cascjax.experiments.protocol import Setup
 from cascjax.metrics import area
 from cascjax.search.budget import ROUNDS, SETTINGS, closer, mix
@@ -31,6 +31,9 @@ _BLOCK_FLOATS = 1 << 18
 
 _ACCELERATOR_FLOATS = 1 << 25
 """The same on an accelerator, of each level of a few that go together."""
+
+_SIDE_BY_SIDE = 8
+"""Levels that an accelerator works on at once."""
 
 _LANES = 64
 """Queries that float32 sums over at most; the host adds up their sums in float64."""
@@ -222,57 +225,90 @@ def _means(
         ante, post = (of[:, cut].transpose(0, 2, 1) for of in (stack.ante, stack.post))
         columns = (stack.cost_ante, given.table.quality, given.table.cost)
         cost_ante, quality, cost = (take_rows(of, cut).T for of in columns)
-        sums = _sums(
-            strategy, 1 if on_cpu else 8, prices, which, sigma, ante, post, cost_ante, quality,
-            cost, np.arange(size) < len(part),
-        )  # fmt: skip
+        shared = _Shared(cost_ante, quality, cost, (np.arange(size) < len(part)).astype(np.float32))
+        if on_cpu:
+            # One program for all levels, called for each: in a loop of XLA's own the same
+            # arithmetic is not vectorised, and takes 10 to 50 times as long.
+            levels_ = zip(prices[:count], which[:count], sigma[:count], strict=True)
+            sums = np.stack(
+                [_one_level(strategy, p, s, ante[w[0]], post[w[1]], shared) for p, w, s in levels_]
+            )
+        else:
+            sums = _all_levels(strategy, prices, which, sigma, ante, post, shared)[:count]
         return np.asarray(sums, np.float64).sum(-1).transpose(1, 0, 2)
 
-    total = np.zeros((2, len(at), n_settings))
+    total = np.zeros((2, count, n_settings))
     # XLA works on a block on one core.
     with ThreadPoolExecutor((os.cpu_count() or 1) if on_cpu else 2) as pool:
         for done, sums in enumerate(pool.map(one_block, starts)):
             total += sums
             progress((done + 1) / len(starts))
-    return total[:, :count] / len(rows)
+    return total / len(rows)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _sums(
+def _level_sums(
     strategy: Strategy,
-    together: int,
+    price: Float[Array, " L"] | Float[np.ndarray, " L"],
+    sigma: Float[Array, " K"] | Float[np.ndarray, " K"],
+    ante: Float[Array, "K B"] | Float[np.ndarray, "K B"],
+    post: Float[Array, "K B"] | Float[np.ndarray, "K B"],
+    shared: "_Shared",
+) -> Float[Array, "2 L S"]:
+    """Cost and quality of one level's settings, summed over a few dozen queries each."""
+    size = shared.quality.shape[1]
+    # What a model costs once it has run is asked by no strategy.
+    costs = shared.cost_ante.T
+    beliefs = Independent(ante.T, post.T, sigma[None], costs, costs)
+    went = outcomes(strategy, jnp.asarray(price), beliefs, jnp.zeros(ante.shape[::-1], bool))
+
+    def add(total: tuple[Array, Array], model: tuple[Array, ...]):
+        index, run, quality, cost = model
+        got = jnp.where(went.answer == index, quality, total[1])
+        return (total[0] + jnp.where(run, cost, 0), got), None
+
+    zero = jnp.zeros(went.answer.shape)
+    quality, cost = (jnp.asarray(of) * shared.real for of in (shared.quality, shared.cost))
+    both, _ = over_models(add, (zero, zero), jnp.moveaxis(went.run, -1, 0), quality, cost)
+    # Summed over all but the last axis: over that it would be scalar work.
+    width = min(size, max(_LANES, size // _LANES))
+    return jnp.stack([jnp.sum(of.reshape(len(price), -1, width), axis=1) for of in both])
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Shared:
+    """What all levels share of a block of queries.
+
+    Attributes:
+        cost_ante: `[K, B]` cost as estimated beforehand.
+        quality: `[K, B]` true qualities.
+        cost: `[K, B]` true costs.
+        real: `[B]` 1, or 0 for queries that only fill the block up.
+    """
+
+    cost_ante: Float[Array, "K B"] | Float[np.ndarray, "K B"]
+    quality: Float[Array, "K B"] | Float[np.ndarray, "K B"]
+    cost: Float[Array, "K B"] | Float[np.ndarray, "K B"]
+    real: Float[Array, " B"] | Float[np.ndarray, " B"]
+
+
+_one_level = jax.jit(_level_sums, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _all_levels(
+    strategy: Strategy,
     prices: Float[Array, "G L"],
     which: Int[Array, "G 2"],
     sigma: Float[Array, "G K"],
     ante: Float[Array, "A K B"],
     post: Float[Array, "A K B"],
-    cost_ante: Float[Array, "K B"],
-    quality: Float[Array, "K B"],
-    cost: Float[Array, "K B"],
-    real: Array,
+    shared: _Shared,
 ) -> Float[Array, "G 2 L S"]:
-    """Cost and quality of every level's settings, summed over a few dozen queries each."""
-    size = quality.shape[1]
-    weight = real.astype(jnp.float32)
-    nothing_run = jnp.zeros(quality.shape[::-1], bool)
+    """`_level_sums` of every level, a few of them side by side."""
 
-    def one_level(level: tuple[Array, Array, Array]) -> Float[Array, "2 L S"]:
-        price, (a, p), spread = level
-        # Cut out first: a moving slice inside the arithmetic would keep XLA from vectorising.
-        price, spread, before, after = materialize((price, spread, ante[a], post[p]))
-        # What a model costs once it has run is asked by no strategy.
-        beliefs = Independent(before.T, after.T, spread[None], cost_ante.T, cost_ante.T)
-        went = outcomes(strategy, price, beliefs, nothing_run)
+    def one(level: tuple[Array, Array, Array]) -> Float[Array, "2 L S"]:
+        price, place, spread = level
+        return _level_sums(strategy, price, spread, ante[place[0]], post[place[1]], shared)
 
-        def add(total: tuple[Array, Array], model: tuple[Array, ...]):
-            index, run, quality, cost = model
-            got = jnp.where(went.answer == index, quality, total[1])
-            return (total[0] + jnp.where(run, cost, 0), got), None
-
-        zero = jnp.zeros(went.answer.shape)
-        run = jnp.moveaxis(went.run, -1, 0)
-        both, _ = over_models(add, (zero, zero), run, quality, cost)
-        lanes = (jnp.stack(both) * weight).reshape(2, len(price), -1, min(_LANES, size))
-        return jnp.sum(lanes, axis=-1)
-
-    return jax.lax.map(one_level, (prices, which, sigma), batch_size=together)
+    return jax.lax.map(one, (prices, which, sigma), batch_size=_SIDE_BY_SIDE)

@@ -168,22 +168,18 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
 
 
 def _draw(figure: "Figure", found: dict[str, Float[np.ndarray, "A A"]]) -> None:
-    """A heat map for each strategy that cascade routing is set against, on one scale."""
+    """A heat map for each strategy that cascade routing is set against, each on its own scale."""
     panels = figure.subplots(2, 2, squeeze=False)
-    most = max(float(np.nanmax(np.abs(gain))) for gain in found.values())
-    image = None
     for (name, gain), axes in zip(found.items(), panels.flat, strict=True):
-        image = _heat(axes, 100 * gain, 100 * most)
-        axes.set_title(f"above {name}", fontsize=11)
+        image = _heat(axes, 100 * gain, 100 * float(np.nanmax(np.abs(gain))))
+        axes.set_title(f"points of area above {name}", fontsize=11)
+        bar = figure.colorbar(image, ax=axes, fraction=0.045)
+        bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     for axes in panels[-1]:
         axes.set_xlabel("noise before a model runs")
     for axes in panels[:, 0]:
         axes.set_ylabel("noise afterwards")
-    assert image is not None
-    figure.tight_layout(rect=(0, 0, 0.92, 1))
-    bar = figure.colorbar(image, cax=figure.add_axes((0.935, 0.08, 0.015, 0.86)))
-    bar.set_label("points of area that cascade routing is above")
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    figure.tight_layout()
 
 
 def _heat(axes: "Axes", gain: Float[np.ndarray, "A A"], most: float):
