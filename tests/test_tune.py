@@ -290,7 +290,7 @@ def test_a_round_of_line_searches_is_that_of_simulating_every_place(width: float
         ((log_scale - log_scale.mean()) ** 2).sum() + (shift**2).sum()
     )
     start = (log_scale, shift, log_price)
-    found, score = corrections.improved(
+    found, reached = corrections.improved(
         seen, *(jnp.asarray(of, jnp.float32) for of in (weight, multiplier, pull, width)),
         corrections.Corrected(*(jnp.asarray(of, jnp.float32) for of in start)),
     )  # fmt: skip
@@ -314,7 +314,7 @@ def test_a_round_of_line_searches_is_that_of_simulating_every_place(width: float
         (found.log_scale, found.shift, found.log_price), (log_scale, shift, log_price), strict=True
     ):
         np.testing.assert_allclose(of, by_hand, atol=1e-5)  # float32
-    assert float(score) == pytest.approx(after, abs=1e-5)
+    assert float(reached) == pytest.approx(after, abs=1e-5)
     assert after > before + 0.01
 
 
