@@ -96,13 +96,19 @@ def test_models_stand_in_the_order_of_routerbenchs_file(shared_data: Path) -> No
     assert tuple(names[3:14]) == MODELS
 
 
-def test_budgets_are_ten_between_neighbours_on_the_hull(three: Setup) -> None:
+def test_budgets_are_ten_between_neighbours_on_the_hull(twin: Table, three: Setup) -> None:
     cost, quality = three.single
     assert np.all(np.diff(cost) > 0)
-    # The second model is worse than mixing the first and the third: two are on the hull.
-    assert quality[1] < np.interp(cost[1], cost[[0, 2]], quality[[0, 2]])
-    expected = np.linspace(cost[0], cost[2], 10)
+    # The second model is better than mixing the first and the third: three are on the hull.
+    assert quality[1] > np.interp(cost[1], cost[[0, 2]], quality[[0, 2]])
+    expected = np.union1d(np.linspace(*cost[:2], 10), np.linspace(*cost[1:], 10))
     np.testing.assert_allclose(three.budgets, expected, rtol=1e-12)
+    # claude-v2, the fourth of five, is not.
+    five = setup(twin, 5)
+    assert len(five.budgets) == 3 * 9 + 1
+    assert np.isclose(five.budgets[:, None], five.single[0]).any(0).tolist() == [
+        True, True, True, False, True,
+    ]  # fmt: skip
 
 
 def test_published_areas_are_whole(twin: Table) -> None:
