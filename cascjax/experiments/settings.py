@@ -156,8 +156,8 @@ def _draw(figure: "Figure", rows: Sequence[Row]) -> None:
                     continue
                 color, _, line, marker = STYLES[row["strategy"]]
                 axes.plot(
-                    1000 * np.array(row["cost"]), row["quality"], color=color, linestyle=line, marker=marker,
-                    markersize=3, linewidth=1.3, label=row["strategy"],
+                    1000 * np.array(row["cost"]), row["quality"], color=color, linestyle=line,
+                    marker=marker, markersize=3, linewidth=1.3, label=row["strategy"],
                 )  # fmt: skip
             axes.set_title(f"{kind}, {estimates}", fontsize=11)
     for axes in panels[-1]:
