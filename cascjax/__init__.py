@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cascjax.search.fit import fit
     from cascjax.search.frontier import Frontier, Study, compare
     from cascjax.search.tuned import Tuning, tune
-    from cascjax.strategies import STOP, STRATEGIES, strategy
+    from cascjax.strategies import STOP, STRATEGIES, register, strategy
     from cascjax.table import Table
 
 __version__ = "0.1.0"
@@ -39,6 +39,7 @@ _HOMES = {
     "tune": "cascjax.search.tuned",
     "STOP": "cascjax.strategies",
     "STRATEGIES": "cascjax.strategies",
+    "register": "cascjax.strategies",
     "strategy": "cascjax.strategies",
     "Table": "cascjax.table",
 }
@@ -63,6 +64,7 @@ __all__ = [
     "import_routerbench",
     "load_policy",
     "read_table",
+    "register",
     "strategy",
     "tune",
     "write_table",
