@@ -7,7 +7,6 @@ if TYPE_CHECKING:
     from cascjax.diagnosis import Diagnosis, diagnose
     from cascjax.errors import CascjaxError
     from cascjax.evaluation import Evaluation, evaluate
-    from cascjax.expected_max import expected_max
     from cascjax.io import import_long, import_routerbench, read_table, write_table
     from cascjax.policy import Policy, load_policy
     from cascjax.search.fit import fit
@@ -24,7 +23,6 @@ _HOMES = {
     "diagnose": "cascjax.diagnosis",
     "Evaluation": "cascjax.evaluation",
     "evaluate": "cascjax.evaluation",
-    "expected_max": "cascjax.expected_max",
     "import_long": "cascjax.io",
     "import_routerbench": "cascjax.io",
     "read_table": "cascjax.io",
@@ -58,7 +56,6 @@ __all__ = [
     "compare",
     "diagnose",
     "evaluate",
-    "expected_max",
     "fit",
     "import_long",
     "import_routerbench",
