@@ -101,7 +101,7 @@ def test_budgets_are_ten_between_neighbours_on_the_hull(twin: Table, three: Setu
     assert np.all(np.diff(cost) > 0)
     # The second model is better than mixing the first and the third: three are on the hull.
     assert quality[1] > np.interp(cost[1], cost[[0, 2]], quality[[0, 2]])
-    expected = np.union1d(np.linspace(*cost[:2], 10), np.linspace(*cost[1:], 10))
+    expected = np.union1d(*(np.linspace(cost[i], cost[i + 1], 10) for i in (0, 1)))
     np.testing.assert_allclose(three.budgets, expected, rtol=1e-12)
     # claude-v2, the fourth of five, is not.
     five = setup(twin, 5)
