@@ -151,6 +151,15 @@ def trust(text: str | None, estimates: str | None) -> float | str:
     raise CascjaxError(f"--trust {text[:40]!r}: give auto, or a number from 0 to 10")
 
 
+def of_strategy(name: str, max_depth: int, search: str) -> dict[str, Any]:
+    """Those of the options that the strategy of that name has."""
+    has = {
+        "cascade-routing": {"max_depth": max_depth, "search": search},
+        "frugal": {"max_depth": max_depth},
+    }
+    return has.get(name, {})
+
+
 def budgets(text: str | None) -> tuple[int | None, list[float] | None]:
     """How many budgets, or the mean costs themselves; neither where nothing is given.
 

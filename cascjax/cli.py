@@ -392,8 +392,7 @@ def _frontier(
         from cascjax.table import ESTIMATE_COLUMNS, mean_rows, split_rows
 
     named = STRATEGIES if strategies is None else arguments.names("--strategies", strategies)
-    static = {"cascade-routing": {"max_depth": max_depth, "search": search}}
-    chosen = [strategy(name, **static.get(name, {})) for name in named]
+    chosen = [strategy(name, **arguments.of_strategy(name, max_depth, search)) for name in named]
     level = arguments.noise(noise or "low")
     estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
     scale = arguments.trust(trust, estimates)
@@ -462,7 +461,7 @@ main.add_command(experiment_commands.reproduce)
 def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:
     """Refuses at once what would fail after the first strategies have been drawn."""
     from cascjax.expected_max import MAX_ENUMERATED
-    from cascjax.strategies import CascadeRouting
+    from cascjax.strategies import CascadeRouting, Frugal
 
     cost = table.cost.mean(0, dtype="float64")
     if cost.min() == cost.max():
@@ -470,11 +469,15 @@ def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:
             f"every model has the same mean cost, {cost[0]:g}: there is no cost to trade quality"
             " for; choose or bring models of different cost"
         )
-    for s in strategies:
-        if isinstance(s, CascadeRouting) and s.search == "exact" and len(cost) > MAX_ENUMERATED:
-            rest = [other.name for other in strategies if other is not s] or ["pandora"]
-            raise CascjaxError(
-                f"strategy {s.name!r} looks at every set of models, for at most {MAX_ENUMERATED}"
-                f" models and not {len(cost)}: choose fewer with --models, or take --search beam"
-                f" or greedy, or leave it out with --strategies {','.join(rest)}"
-            )
+    if len(cost) <= MAX_ENUMERATED:
+        return
+    every = [s for s in strategies if isinstance(s, Frugal)]
+    every += [s for s in strategies if isinstance(s, CascadeRouting) and s.search == "exact"]
+    for s in every[::-1]:
+        rest = [other.name for other in strategies if other not in every] or ["pandora"]
+        way_out = ", or take --search beam or greedy" if isinstance(s, CascadeRouting) else ""
+        raise CascjaxError(
+            f"strategy {s.name!r} looks at every set of models, for at most {MAX_ENUMERATED}"
+            f" models and not {len(cost)}: choose fewer with --models{way_out}, or leave it out"
+            f" with --strategies {','.join(rest)}"
+        )

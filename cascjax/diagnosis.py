@@ -53,7 +53,7 @@ from cascjax.metrics.calibration import (
     reliability,
 )
 from cascjax.search.frontier import Frontier, frontier
-from cascjax.strategies import CascadeRouting, Mixing, Oracle, Strategy, strategy
+from cascjax.strategies import CascadeRouting, Frugal, Mixing, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows, take_rows
 
 ESTIMATES = ("supplied", "noisy", "learned")
@@ -330,7 +330,7 @@ def diagnose(
         budgets: see `diagnose_estimator`.
         target: see `diagnose_estimator`.
         bins: see `diagnose_estimator`.
-        max_depth: models cascade routing runs on one query at most.
+        max_depth: models cascade routing and frugal run on one query at most.
         seed: of the noise, the resamples, and of the split where the table has none.
         resamples: see `diagnose_estimator`.
         confidence: of the intervals.
@@ -380,7 +380,10 @@ def named(
         CascjaxError: an unknown name, none at all, one that stands twice, or one that sees no
             estimates.
     """
-    static = {CascadeRouting.name: {"max_depth": max_depth, "search": search}}
+    static = {
+        CascadeRouting.name: {"max_depth": max_depth, "search": search},
+        Frugal.name: {"max_depth": max_depth},
+    }
     kinds = [of if isinstance(of, Strategy) else strategy(of, **static.get(of, {})) for of in names]
     for i, of in enumerate(kinds):
         if isinstance(of, Mixing | Oracle):

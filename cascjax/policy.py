@@ -37,7 +37,7 @@ from cascjax.estimators import (
 from cascjax.fields import array, known, names, number, typed
 from cascjax.io.files import atomic_write, one_line
 from cascjax.simulate import query_outcomes
-from cascjax.strategies import STRATEGIES, Strategy, strategy
+from cascjax.strategies import STRATEGIES, Frugal, Strategy, strategy
 from cascjax.table import Table, take_rows
 
 FORMAT, VERSION = "cascjax-policy", 1
@@ -998,6 +998,8 @@ def _check_rule(rule: Rule, policy: Policy) -> None:
             raise CascjaxError(f"prices must be [{m}, {r}], not {_shape(rule.prices)}")
         if not np.isfinite(rule.prices).all() or rule.prices.min() < 0:
             raise CascjaxError("prices must be finite and not negative")
+    if isinstance(policy.strategy, Frugal):
+        policy.strategy.check(of, len(policy.models))
     if policy.strategy.name == "mixing" and not (
         of.min() > -0.5 and of.max() < len(policy.models) - 0.5
     ):

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 )
 @click.option("--quality", type=float, metavar="Q", help="Mean quality wanted, for the least cost.")
 @click.option(
-    "--parameter", metavar="X|X,X,...", help="Lambda, or tau for thresholding, or one a step."
+    "--parameter",
+    metavar="X|X,X,...",
+    help="Lambda, or tau for thresholding, or one a step; of frugal the models of a chain in binary"
+    " and tau, as in 5,0.7 for the first and the third.",
 )
 @click.option(
     "--group-budget",
@@ -111,8 +114,7 @@ def fit(
         from cascjax.report.policies import print_policy
         from cascjax.search.fit import fit as fit_policy
 
-    named = {"max_depth": max_depth, "search": search} if strategy == "cascade-routing" else {}
-    kind = strategies.strategy(strategy, **named)
+    kind = strategies.strategy(strategy, **arguments.of_strategy(strategy, max_depth, search))
     # The file is there before anything is computed for it: what cannot be written fails now.
     with atomic_write(out) as temporary:
         data = read_table(table)
@@ -249,7 +251,7 @@ def tune(
             from cascjax.search.tuned import tune as tune_policies
             from cascjax.table import split_rows
 
-        named = {"max_depth": max_depth, "search": search} if strategy == "cascade-routing" else {}
+        named = arguments.of_strategy(strategy, max_depth, search)
         kind, interrupted = strategies.strategy(strategy, **named), False
         with output_folder(out):
             journal = Journal(out / "journal.npz")

@@ -26,7 +26,7 @@ from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, fingerpr
 from cascjax.search.budget import Fit, Seen, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import Pool, UnreachableError, fit_costs
-from cascjax.strategies import CascadeRouting, Strategy, strategy
+from cascjax.strategies import CascadeRouting, Frugal, Strategy, strategy
 from cascjax.strategies.base import Priced
 from cascjax.table import Table, mean_rows, split_rows
 
@@ -136,7 +136,7 @@ def prepare(
         folds: of their cross-fitting.
         cost_model: what their costs are told from.
         ridge: what their squared weights cost.
-        max_depth: models cascade routing runs on one query at most, where it is named.
+        max_depth: models cascade routing or frugal runs on one query at most, where it is named.
         seed: of the noise, the folds, and of the split where the table has none.
 
     Raises:
@@ -149,7 +149,8 @@ def prepare(
             " `models`, a name for each"
         )
     if isinstance(kind, str):
-        kind = strategy(kind, **({"max_depth": max_depth} if kind == CascadeRouting.name else {}))
+        deep = kind in (CascadeRouting.name, Frugal.name)
+        kind = strategy(kind, **({"max_depth": max_depth} if deep else {}))
     if estimates not in (None, *ESTIMATES):
         raise unknown_name("kind of estimates", estimates, ESTIMATES)
     level = noise_level(noise)
@@ -218,7 +219,8 @@ def fit(
         budget: mean cost allowed, in the table's cost unit; or the mean of each cost named,
             "cost" being the table's own. Costs that are not named are not limited.
         quality: mean quality wanted, at the least mean cost.
-        parameter: lambda, or tau for thresholding, or one a step: taken as it is.
+        parameter: lambda, or tau for thresholding, or one a step; for frugal a chain in binary and
+            tau: taken as it is.
         group_budgets: budgets of the rows of a group, by its name; these are fitted by themselves,
             and all other rows share `budget`. If there are none, that is fitted on all.
         confidence: probability that each mean cost of new queries keeps within its budget, and
