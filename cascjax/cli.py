@@ -318,12 +318,7 @@ def inspect(table: Path) -> None:
     metavar="N|COSTS",
     help="How many, or comma-separated mean costs; default: ten between neighbours on the hull.",
 )
-@options.ANY_ESTIMATES
-@options.LEARNER
-@options.LEARNER_FOLDS
-@options.COST_MODEL
-@options.RIDGE
-@options.TRUST
+@options.learned_estimates
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
@@ -394,8 +389,10 @@ def _frontier(
     named = STRATEGIES if strategies is None else arguments.names("--strategies", strategies)
     chosen = [strategy(name, **arguments.of_strategy(name, max_depth, search)) for name in named]
     level = arguments.noise(noise or "low")
-    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
-    scale = arguments.trust(trust, estimates)
+    estimates, learning = arguments.learning(
+        estimates, noise, learner, folds, cost_model, ridge, trust
+    )
+    scale = learning.pop("trust", "auto")
     wanted = [] if scores is None else arguments.names("--scores", scores)
     wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
     table = read_table(path)

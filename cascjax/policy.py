@@ -28,12 +28,14 @@ from cascjax.estimators import (
     Estimates,
     Estimator,
     Independent,
+    JointModel,
     LearnedModel,
     RunSets,
     noisy,
     supplied,
     truth,
 )
+from cascjax.estimators.joint_model import JOINT
 from cascjax.fields import array, known, names, number, typed
 from cascjax.io.files import atomic_write, one_line
 from cascjax.simulate import query_outcomes
@@ -203,7 +205,7 @@ class Policy:
     fingerprint: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
-    learned: LearnedModel | None = None
+    learned: LearnedModel | JointModel | None = None
 
     def __post_init__(self):
         k = len(self.models)
@@ -853,8 +855,17 @@ def _from_json(found: dict[str, Any]) -> Policy:
         fingerprint=typed(found, "fingerprint", str),
         record=typed(found, "record", dict),
         version=typed(found, "library", str),
-        learned=None if learned is None else LearnedModel.from_json(learned),
+        learned=None if learned is None else _learned_of(learned),
     )
+
+
+def _learned_of(found: dict[str, Any]) -> LearnedModel | JointModel:
+    # Regressions have no field "kind": they were there first.
+    if "kind" not in found:
+        return LearnedModel.from_json(found)
+    if found["kind"] != JOINT:
+        raise unknown_name("kind of learned estimates", str(found["kind"])[:40], (JOINT,))
+    return JointModel.from_json(found)
 
 
 def _to_json_keys() -> list[str]:

@@ -49,11 +49,7 @@ if TYPE_CHECKING:
     metavar="M|inf",
     help="How many new queries that is; default: as many as are fitted on.",
 )
-@options.ANY_ESTIMATES
-@options.LEARNER
-@options.LEARNER_FOLDS
-@options.COST_MODEL
-@options.RIDGE
+@options.learned_estimates
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
@@ -74,6 +70,7 @@ def fit(
     folds: int | None,
     cost_model: str | None,
     ridge: str | None,
+    trust: str | None,
     noise: str | None,
     models: str | None,
     max_depth: int,
@@ -102,7 +99,9 @@ def fit(
         steps = [arguments.number("--parameter", step) for step in parameter.split(",")]
     m = None if new_queries is None else arguments.count("--new-queries", new_queries)
     level = arguments.noise(noise or "low")
-    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
+    estimates, learning = arguments.learning(
+        estimates, noise, learner, folds, cost_model, ridge, trust
+    )
     if out.resolve() == table.resolve():
         raise CascjaxError(f"{out} is the table itself: name another file for the policy")
     click.echo(f"Reading {table}")

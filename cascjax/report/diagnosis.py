@@ -144,7 +144,9 @@ def _routing(found: Diagnosis) -> list[str]:
 
 
 def _cascading(found: Diagnosis) -> list[str]:
-    gains = [g for g in map(lambda n: _gain(found, n), ("thresholding", "cascading")) if g]
+    gains = [
+        g for g in map(lambda n: _gain(found, n), ("thresholding", "frugal", "cascading")) if g
+    ]
     if not gains:
         return []
     best, seen = max(gains, key=lambda of: of.gain.value), found.post
@@ -161,7 +163,7 @@ def _both(found: Diagnosis) -> list[str]:
     if (apart := found.both_at_once) is not None:
         names = [n for n in ("cascade-routing", "pandora") if _gain(found, n)]
         best = max(names, key=lambda n: _area(found, n))
-        others = [n for n in ("routing", "thresholding", "cascading") if _gain(found, n)]
+        others = [n for n in ("routing", "thresholding", "frugal", "cascading") if _gain(found, n)]
         below = max(others, key=lambda n: _area(found, n))
         lines.append(
             f"Both at once, by {best}, lies {_signed(apart)} from one of the two alone, at best"
@@ -280,6 +282,12 @@ def _warnings(found: Diagnosis) -> list[str]:
         lines.append(
             "The standard deviation stated is not that of how estimates move once models run:"
             f" {_listed(odd)}."
+        )
+    scaled = [f"{of.strategy} {of.trust:g} times" for of in found.gains if of.trust != 1]
+    if scaled:
+        lines.append(
+            "Of the standard deviations stated strategies are shown what did best on the queries"
+            f" fitted on: {_listed(scaled)}."
         )
     apart = np.abs(np.triu(found.moves.correlation, 1))
     if np.nanmax(apart, initial=0) > _ALIKE:
