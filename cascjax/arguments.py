@@ -141,8 +141,10 @@ def learning(
 
 def _trust(text: str) -> float | str:
     """A scale on sigma, or "auto"."""
-    if text == "auto" or 0 <= (scale := number("--trust", text)) <= 10:
-        return text if text == "auto" else scale
+    if text == "auto":
+        return text
+    if 0 <= (scale := number("--trust", text)) <= 10:
+        return scale
     raise CascjaxError(f"--trust {text[:40]!r}: give auto, or a number from 0 to 10")
 
 

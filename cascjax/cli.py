@@ -179,6 +179,17 @@ def routerbench(
     help="A number seen once a model has run, and its column, such as logprob=mean_logprob;"
     " several times.",
 )
+@click.option(
+    "--logprobs",
+    metavar="COL",
+    help="Column with a list of the log-probabilities of the answer's tokens: their mean and the"
+    " last become signals.",
+)
+@click.option(
+    "--class-probabilities",
+    metavar="COL",
+    help="Column with a list of the probability of each class: entropy and margin become signals.",
+)
 @_ON_BAD
 def long(
     file: Path,

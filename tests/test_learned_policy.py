@@ -460,9 +460,7 @@ def test_refusals() -> None:
     found = learned(world(), fit_rows(world()))
     assert isinstance(found.estimator, RunSets)
     other = replace(found.estimator, seen=found.estimator.seen * 1)
-    with pytest.raises(
-        CascjaxError, match="'tree' cannot be kept in a policy; those of"
-    ):
+    with pytest.raises(CascjaxError, match="'tree' cannot be kept in a policy; those of"):
         _ = replace(found, estimator=other, learner="tree").model
     with pytest.raises(CascjaxError, match="unknown learner 'tree'"):
         fit(world(), "routing", budget=0.0004, estimates="learned", learner="tree")

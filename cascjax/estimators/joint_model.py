@@ -75,7 +75,7 @@ class JointModel:
 
     @functools.cached_property
     def _is_signal(self) -> Bool[np.ndarray, " D"]:
-        return self.recipe.needs.any(1)
+        return np.asarray(self.recipe.needs.any(1))
 
     def _parts(
         self, seen: Float[np.ndarray, "n D"]

@@ -283,18 +283,26 @@ def _warnings(found: Diagnosis) -> list[str]:
             "The standard deviation stated is not that of how estimates move once models run:"
             f" {_listed(odd)}."
         )
-    scaled = [f"{of.strategy} {of.trust:g} times" for of in found.gains if of.trust != 1]
+    scaled = [f"{of.strategy} by {of.trust:g}" for of in found.gains if of.trust != 1]
     if scaled:
+        certain = ", 0 being as if estimates were certain"
         lines.append(
-            "Of the standard deviations stated strategies are shown what did best on the queries"
-            f" fitted on: {_listed(scaled)}."
+            "Strategies are shown the stated standard deviations times what did best on the queries"
+            f" fitted on: {_listed(scaled)}"
+            f"{certain if any(of.trust == 0 for of in found.gains) else ''}."
         )
     apart = np.abs(np.triu(found.moves.correlation, 1))
     if np.nanmax(apart, initial=0) > _ALIKE:
         i, j = np.unravel_index(np.nanargmax(apart), apart.shape)
+        of_two = (
+            f"those of {names[int(i)]} and {names[int(j)]} correlate by"
+            f" {found.moves.correlation[i, j]:+.2f}"
+        )
         lines.append(
-            f"Pandora takes the moves of models to be independent; those of {names[int(i)]} and"
-            f" {names[int(j)]} correlate by {found.moves.correlation[i, j]:+.2f}."
+            f"Pandora takes the moves of models to be independent; {of_two}."
+            if found.rung(REDUCED) is None
+            else f"Pandora looks at models one by one, anew after each answer; their moves are not"
+            f" independent, {of_two}, which cascade routing reckons with."
         )
     lost = _mean(found.both_r2) - _mean(found.post.accuracy.r2.value)
     if lost > _FORGOT:
