@@ -23,6 +23,7 @@ from cascjax.search.frontier import frontier
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
+    Frugal,
     Pandora,
     Routing,
     Strategy,
@@ -31,7 +32,9 @@ from cascjax.strategies import (
 from cascjax.table import Table, mean_rows, split_rows
 
 FEATURES, FOLDS, NOISE = 32, 5, 0.3
-KINDS: list[Strategy] = [Routing(), Thresholding(), Cascading(), Pandora(), CascadeRouting()]
+KINDS: list[Strategy] = [
+    Routing(), Thresholding(), Frugal(), Cascading(), Pandora(), CascadeRouting(),
+]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=2)
@@ -107,8 +110,8 @@ def main() -> None:
     parser.add_argument("--strategies", default=names, help="names with commas between them")
     parser.add_argument("--learned-alone", action="store_true", help="without supplied estimates")
     given = parser.parse_args()
-    # Compiles: blocks are as large as they will be.
-    few = world(min(given.queries, 100_000 if given.models <= 5 else 2_000), given.models)
+    # Compiles: blocks are as large as they will be, and so many that a sample is looked at first.
+    few = world(min(given.queries, 300_000 if given.models <= 5 else 2_000), given.models)
     table, supplied, learned = world(given.queries, given.models)
     print(f"{given.queries:,} queries, {given.models} models, {FEATURES} features, {FOLDS} folds")
     total = np.zeros((2, 2))

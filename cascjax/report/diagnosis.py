@@ -72,7 +72,7 @@ _SIDE_STYLES = {"ante": STRATEGIES["cascade-routing"], "post": STRATEGIES["pando
 
 _RUNGS = {
     NOW: ("o", 8.0, "now"),
-    REDUCED: ("x", 7.0, "reduced to independent estimates"),
+    REDUCED: ("x", 7.0, "as independent"),
     REFITTED: ("|", 10.0, "the same, refitted"),
     PERFECT_POST: ("^", 7.5, "perfect post-hoc"),
     PERFECT_ANTE: ("D", 6.5, "perfect ex-ante"),
