@@ -479,13 +479,17 @@ def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:
         )
     if len(cost) <= MAX_ENUMERATED:
         return
-    every = [s for s in strategies if isinstance(s, Frugal)]
-    every += [s for s in strategies if isinstance(s, CascadeRouting) and s.search == "exact"]
-    for s in every[::-1]:
+    every = [
+        s
+        for s in strategies
+        if isinstance(s, Frugal) or (isinstance(s, CascadeRouting) and s.search == "exact")
+    ]
+    if every:
         rest = [other.name for other in strategies if other not in every] or ["pandora"]
-        way_out = ", or take --search beam or greedy" if isinstance(s, CascadeRouting) else ""
+        searches = isinstance(every[-1], CascadeRouting)
         raise CascjaxError(
-            f"strategy {s.name!r} looks at every set of models, for at most {MAX_ENUMERATED}"
-            f" models and not {len(cost)}: choose fewer with --models{way_out}, or leave it out"
-            f" with --strategies {','.join(rest)}"
+            f"strategy {every[-1].name!r} looks at every set of models, for at most"
+            f" {MAX_ENUMERATED} models and not {len(cost)}: choose fewer with --models,"
+            f" {'or take --search beam or greedy, ' if searches else ''}or leave it out with"
+            f" --strategies {','.join(rest)}"
         )
