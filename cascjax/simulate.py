@@ -20,9 +20,10 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Grouped, Independent, Tabulable, Tabulated
 from cascjax.expected_max import materialize
 from cascjax.resampling import check_resamples, key_of, weighted_sums
-from cascjax.staircase import Histogram, Ladder, stage_changes
-from cascjax.strategies import Outcome, Stages, Strategy
+from cascjax.staircase import Histogram, Ladder, chain_changes, stage_changes
+from cascjax.strategies import Frugal, Outcome, Stages, Strategy
 from cascjax.strategies.base import over_models
+from cascjax.strategies.frugal import seen_last
 from cascjax.table import take_rows
 
 X = TypeVar("X")
@@ -36,6 +37,9 @@ _BLOCK_FLOATS = 1 << 18
 
 _STAGED_BLOCK = 1 << 14
 """Queries a block holds at most where each goes through stages on a CPU."""
+
+_CHAINED_BLOCK = 1 << 12
+"""Queries a block holds at least where each goes through every chain of models."""
 
 _ACCELERATED = 1 << 17
 """Queries a block holds at most on an accelerator: what goes through its cache between programs.
@@ -127,7 +131,9 @@ def takes_table(strategy: Strategy, estimator: Estimator, n_models: int) -> bool
 
 def _table(strategy: Strategy, estimator: Tabulable, n_models: int) -> Tabulated:
     # In memory: what is read of it again and again is not to be worked out again.
-    return materialize(estimator.tabulate(strategy.run_sets(n_models)))
+    return materialize(
+        estimator.tabulate(strategy.run_sets(n_models), strategy.models_read(n_models))
+    )
 
 
 def _held(strategy: Strategy, estimator: Estimator, n_models: int) -> int:
@@ -307,6 +313,54 @@ def _staged_totals(
         np.cumsum(bins[::-1], axis=0)[::-1][1 + rung] if len(bins) else bins for bins in changes
     )
     return Totals(sums[:, 0], sums[:, 1], ran, answered, depth, count=float(len(queries.rows)))
+
+
+def chain_means(
+    strategy: Frugal,
+    taus: Float[np.ndarray, " T"],
+    estimator: Estimator,
+    quality: Float[np.ndarray, "N K"],
+    cost: Float[np.ndarray, "N K"],
+    *,
+    rows: Int[np.ndarray, " n"] | None = None,
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Float[np.ndarray, "C T 2"]:
+    """Mean cost and quality of every chain of models under every threshold, in one pass.
+
+    Args:
+        strategy: whose chains, in the order of `Frugal.chains`.
+        taus: in rising order, no two the same.
+        estimator: the estimates of all N queries.
+        quality: true qualities.
+        cost: true costs.
+        rows: the queries to take means of; by default all.
+        progress: see `totals`.
+    """
+    k, every = quality.shape[1], range(len(quality)) if rows is None else rows
+    # A step is taken where tau is above what is seen: where -tau is below its negative.
+    ladder = Ladder.of(-taus[::-1].astype(np.float32), _power_of_two(max(_LANES, len(taus))))
+    queries = _Queries(estimator, quality, cost, every)
+
+    def one_block(block: _Block) -> np.ndarray:
+        return _block_chains(strategy, ladder, block).in_float64()[0]
+
+    chains = strategy.chains(k)
+    held = _block_floats() // (4 * len(chains))
+    bins = queries.in_blocks(one_block, max(_CHAINED_BLOCK, held), progress)
+    # Bin b holds what the first b rungs see: a rung sees all bins beyond its own number.
+    sums = np.cumsum(bins.reshape(len(chains), -1, 2)[:, ::-1], axis=1)[:, ::-1]
+    sums = sums[:, 1 : 1 + len(taus)][:, ::-1]
+    # What a chain does beyond that without its last model; the shorter come first.
+    for at, shorter in enumerate(_without_last(chains)):
+        if shorter >= 0:
+            sums[at] += sums[shorter]
+    return sums / len(every)
+
+
+def _without_last(chains: Int[np.ndarray, " C"]) -> Int[np.ndarray, " C"]:
+    """Where each chain without its last model stands among them, -1 where that is none."""
+    place = {chain: at for at, chain in enumerate(chains.tolist())}
+    return np.array([place.get(c ^ 1 << c.bit_length() - 1, -1) for c in chains.tolist()], np.int32)
 
 
 @dataclass(frozen=True)
@@ -640,7 +694,8 @@ def _block_histogram(
     else:
         # A table of E[max] takes more room a query than its stages do.
         beliefs = [jnp.broadcast_to(leaf, (*leaf.shape[:-1], size)) for leaf in beliefs]
-        cut = [jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], -1, chunk), -2, 0) for leaf in beliefs]
+        parts = (size // chunk, chunk)
+        cut = [jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], *parts), -2, 0) for leaf in beliefs]
         parts = jax.lax.map(stages, cut)
         below, model, answer = (
             jnp.moveaxis(rows, 0, 1).reshape(-1, size)
@@ -650,6 +705,18 @@ def _block_histogram(
     went = replace(went, below=jnp.where(block.real, went.below, -jnp.inf))
     quality, cost = jnp.asarray(block.quality), jnp.asarray(block.cost)
     return stage_changes(went, ladder, quality, cost, usage)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _block_chains(strategy: Frugal, ladder: Ladder, block: _Block) -> Histogram:
+    """What the last model of each chain changes, by how many rungs reach it."""
+    k, size = block.quality.shape
+    chains = strategy.chains(k)
+    seen = materialize(seen_last(strategy, k, block.estimator(), size))
+    quality, cost = jnp.asarray(block.quality), jnp.asarray(block.cost)
+    return chain_changes(
+        chains, _without_last(chains), seen, ladder, quality, cost, jnp.asarray(block.real)
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -213,11 +213,13 @@ def by_copies(
     fit = fit_budgets(kind, beliefs, table, test_search.reachable(table, 2))
     # Settings far apart, so that gamma counts; and not where a query's choice changes, to a digit.
     parameters = np.stack([fit.parameters[:, 0], fit.parameters[::-1, 1]], axis=1)
-    parameters = parameters if kind.name == "mixing" else parameters * 1.003
+    # (Of frugal tau, not the chain.)
+    off = {"mixing": 1.0, "frugal": np.array([1, 1.003])}.get(kind.name, 1.003)
+    parameters = parameters * off
     gamma = np.array([0.25, 0.6])
     run = jnp.zeros(table.quality.shape, bool)
     each = []
-    for p in parameters.reshape(-1):
+    for p in parameters.reshape(4, *parameters.shape[2:]):
         outcome = rollout(kind, jnp.float32(p), beliefs, run)
         cost = np.where(outcome.run, table.cost, 0).sum(1, dtype=np.float64)
         answer = np.asarray(outcome.answer)[:, None]

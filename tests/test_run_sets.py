@@ -21,6 +21,7 @@ from cascjax.search.frontier import frontier
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
+    Frugal,
     Mixing,
     Outcome,
     Pandora,
@@ -155,6 +156,7 @@ KINDS: list[tuple[Strategy, np.ndarray | None]] = [
     (Routing(), PRICES),
     (Thresholding(), TAUS),
     (Thresholding(), None),
+    (Frugal(), np.array([[3, 0.45], [1, 0.2], [2, 9], [3, 0.7]], np.float32)),
     (Cascading(), PRICES),
     (Cascading(), None),
     (CascadeRouting(), PRICES),

@@ -20,6 +20,7 @@ from cascjax.strategies import (
     STRATEGIES,
     CascadeRouting,
     Cascading,
+    Frugal,
     Mixing,
     Oracle,
     Outcome,
@@ -64,6 +65,20 @@ CASES = [
         Thresholding(),
         plain.thresholding,
         np.array([[1.2, 0.9, 0.6, 0.3], [0.2, 0.5, 0.8, 1.1]]),
+        True,
+    ),
+    Case(
+        "frugal",
+        Frugal(),
+        plain.frugal,
+        np.array([[0b11111, 0.6], [0b10110, 0.9], [0b01001, 9.0], [0b00100, 0.7]]),
+        True,
+    ),
+    Case(
+        "frugal by step",
+        Frugal(max_depth=3),
+        plain.frugal,
+        np.array([[0b10101, 1.2, 0.6], [0b01011, 0.2, 0.8]]),
         True,
     ),
     Case("cascading", Cascading(), plain.cascading, PRICES),
@@ -540,7 +555,8 @@ def test_the_order_of_strategies_where_the_model_is_true() -> None:
 
 def test_strategies_by_name() -> None:
     assert list(STRATEGIES) == [
-        "mixing", "routing", "thresholding", "cascading", "cascade-routing", "pandora", "oracle",
+        "mixing", "routing", "thresholding", "frugal", "cascading", "cascade-routing", "pandora",
+        "oracle",
     ]  # fmt: skip
     assert strategy("cascade-routing", max_depth=2) == CascadeRouting(max_depth=2)
 
@@ -551,6 +567,7 @@ def test_strategies_by_name() -> None:
         ("pandra", {}, "pandora"),
         ("routing", {"max_depth": 3}, "max_depth"),
         ("cascade-routing", {"max_depth": 0}, "max_depth"),
+        ("frugal", {"max_depth": 0}, "max_depth"),
         ("cascade-routing", {"beam_width": 0}, "beam_width"),
     ],
 )

@@ -17,13 +17,14 @@ from cascjax.strategies.base import (
 from cascjax.strategies.baselines import Mixing, Oracle
 from cascjax.strategies.cascade_routing import CascadeRouting
 from cascjax.strategies.cascading import Cascading
+from cascjax.strategies.frugal import Frugal
 from cascjax.strategies.pandora import Pandora, reservation_value
 from cascjax.strategies.routing import Routing
 from cascjax.strategies.thresholding import Thresholding
 
 STRATEGIES: dict[str, type[Strategy]] = {
     kind.name: kind
-    for kind in (Mixing, Routing, Thresholding, Cascading, CascadeRouting, Pandora, Oracle)
+    for kind in (Mixing, Routing, Thresholding, Frugal, Cascading, CascadeRouting, Pandora, Oracle)
 }
 """Every strategy by its name, in the order of a report; see `register` for one of your own."""
 
@@ -82,6 +83,7 @@ __all__ = [
     "STRATEGIES",
     "CascadeRouting",
     "Cascading",
+    "Frugal",
     "InOrder",
     "Mixing",
     "Oracle",
