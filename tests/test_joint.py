@@ -16,8 +16,8 @@ from cascjax.estimators.joint import (
     Joint,
     JointFit,
     _conditioned,
-    _gains,
     fit_joint,
+    gains_of,
     shrinkage_of,
 )
 from cascjax.estimators.learned import learned
@@ -191,7 +191,7 @@ def test_more_signals_never_raise_a_variance():
     covariance = np.broadcast_to(np.asarray(joint.covariance[-1]), (15, 19, 19))
     gains, rest = jax.jit(_conditioned, static_argnums=2)(covariance, shown, 5)
     np.testing.assert_allclose(
-        gains, _gains(np.asarray(joint.covariance[-1], np.float64), shown, 5), atol=1e-4
+        gains, gains_of(np.asarray(joint.covariance[-1], np.float64), shown, 5), atol=1e-4
     )
     rest = np.asarray(rest)
     # Loewner order: each difference of covariances has no negative eigenvalue but rounding.

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cascjax.errors import CascjaxError
+from cascjax.estimators.base import every_run_set, shown_by
 from cascjax.estimators.recipe import Column, Places, Recipe
 from cascjax.table import Table, take_rows
 
@@ -44,9 +45,7 @@ class Design:
 
     def shown(self) -> Bool[np.ndarray, "S D"]:
         """Which columns each of the 2**K run sets shows; bit i of a run set is model i."""
-        k = self.needs.shape[1]
-        runs = (np.arange(2**k)[:, None] >> np.arange(k)) & 1 == 1
-        return ~(self.needs[None] & ~runs[:, None]).any(-1)
+        return np.asarray(shown_by(every_run_set(self.needs.shape[1]), self.needs))
 
     def columns(self, chosen: Bool[np.ndarray, " D"]) -> "Design":
         """The design of some of the columns alone; the first must be among them."""

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators.base import Estimates
+from cascjax.estimators.base import Estimates, every_run_set, shown_by, with_ran
 from cascjax.estimators.design import Design
 from cascjax.estimators.predictors import Prediction, Predictor, Ridge
 from cascjax.estimators.run_sets import RunSets
@@ -110,12 +110,12 @@ class Joint:
             at: Int[Array, ""], found: tuple[Array, Array]
         ) -> tuple[Float[Array, "B1 K M"], Float[Array, "B1 K K"]]:
             these = jax.lax.dynamic_slice(first, (at * block,), (block,))
-            shown = jnp.asarray(_shown(needs, run[these]))
+            shown = jnp.asarray(shown_by(run[these], needs))
             gains, _ = _conditioned(covariance[fold[these]], shown, k)
             # How far estimates may move is one matrix a run set: that of all rows.
             whole = jnp.broadcast_to(covariance[-1], (block, p, p))
             _, rest = _conditioned(whole, shown, k)
-            left = jnp.where(_ran(run[these]), 0, rest - jnp.asarray(self.remaining))
+            left = jnp.where(with_ran(run[these]), 0, rest - jnp.asarray(self.remaining))
             return tuple(
                 jax.lax.dynamic_update_slice(to, new, (at * block, 0, 0))
                 for to, new in zip(found, (gains, left), strict=True)
@@ -155,8 +155,8 @@ class Joint:
                 f"a table of all run sets of {k} models and {m} signals would not fit in memory;"
                 " keep the joint estimator as it is, or name fewer models"
             )
-        runs = (np.arange(2**k)[:, None] >> np.arange(k)) & 1 == 1
-        shown = np.asarray(_shown(needs, runs))
+        runs = every_run_set(k)
+        shown = np.asarray(shown_by(runs, needs))
         weights = np.zeros((g, 2**k, k, columns), np.float32)
         weights[..., 1 : 1 + k] = np.eye(k)
         covariance = np.zeros((2**k, k, k), np.float32)
@@ -167,7 +167,7 @@ class Joint:
                 weights[fold, part, :, 1 + 2 * k :] = gains_of(normal[fold], shown[part], k)
             gains = weights[-1, part, :, 1 + 2 * k :].astype(np.float64)
             rest = normal[-1, m:, m:] - gains @ normal[-1, :m, m:] - self.remaining
-            covariance[part] = np.where(_ran(runs[part]), 0, rest)
+            covariance[part] = np.where(with_ran(runs[part]), 0, rest)
         of_cost = np.zeros((g, 1, k, columns), np.float32)
         of_cost[..., 1 + k : 1 + 2 * k] = np.eye(k)
         one = np.ones((len(self.fold), 1), np.float32)
@@ -393,21 +393,6 @@ def _held_out_shares(
                 errors[of, at] += np.square(tried[:, m:] - told).sum()
     of, at = np.unravel_index(int(np.argmin(errors)), errors.shape)
     return float(_SHARES[at]), float(distrusts[of])
-
-
-def _shown(
-    needs: Bool[Array, "M K"] | Bool[np.ndarray, "M K"],
-    run: Bool[Array, "S K"] | Bool[np.ndarray, "S K"],
-) -> Bool[Array, "S M"] | Bool[np.ndarray, "S M"]:
-    """Which signals each run set shows."""
-    return (~needs[None] | run[:, None]).all(-1)  # pyright: ignore[reportReturnType]
-
-
-def _ran(
-    run: Bool[Array, "S K"] | Bool[np.ndarray, "S K"],
-) -> Bool[Array, "S K K"] | Bool[np.ndarray, "S K K"]:
-    """The pairs of models of which one has run, whose covariance is 0."""
-    return run[:, :, None] | run[:, None, :]
 
 
 def _words(run: Bool[Array, "B K"]) -> Int[Array, "B W"]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from cascjax import fields
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import Estimates
+from cascjax.estimators.base import Estimates, shown_by, with_ran
 from cascjax.estimators.joint import MAX_TABULATED_OF, Joint, JointFit, Normal, gains_of
 from cascjax.estimators.learned_model import ROUNDED, listed
 from cascjax.estimators.predictors import Linear, Networks
@@ -139,10 +139,10 @@ class JointModel:
         if run not in self._solved:
             (m, k), ran = self.needs.shape, np.array(run)
             whole = self.covariance.astype(np.float64)
-            shown = np.stack([~(self.needs & ~ran).any(1), np.ones(m, bool)])
+            shown = np.asarray(shown_by(np.stack([ran, np.ones(k, bool)]), self.needs))
             gains, all_gains = gains_of(whole, shown, k)
             left = (all_gains - gains) @ whole[:m, m:]
-            left = np.where(ran[:, None] | ran, 0, left * self.trust**2)
+            left = np.where(with_ran(ran[None])[0], 0, left * self.trust**2)
             self._solved[run] = gains.astype(np.float32), left.astype(np.float32)
         return self._solved[run]
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators.base import Estimator
+from cascjax.estimators.base import Estimator, every_run_set, with_ran
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.joint import MAX_TABULATED_OF, JointFit, fit_joint
 from cascjax.estimators.joint_model import JointModel
@@ -384,8 +384,7 @@ def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
         if lesson.ridge is None:
             notes.append(f"of the ridges tried, {chosen:g} errs least out of fold")
         notes += [unsettled] if unsettled else []
-    runs = (np.arange(len(shown))[:, None] >> np.arange(k)) & 1 == 1
-    covariance = np.where(runs[:, :, None] | runs[:, None, :], 0, moved.covariance)
+    covariance = np.where(with_ran(every_run_set(k)), 0, moved.covariance)
     costs = _costs(lesson)
     estimator = RunSets(
         seen=lesson.design.seen,
@@ -499,9 +498,8 @@ def _costs(lesson: Lesson) -> _Costs:
         lesson.folds.fold[rows],
         n_sets=len(shown),
     )
-    runs = (np.arange(len(shown))[:, None] >> np.arange(k)) & 1 == 1
     # Of run sets in which a model has not run all count the same.
-    counts = ~runs / np.maximum((~runs).sum(0), 1)
+    counts = ~every_run_set(k) / 2 ** (k - 1)
     variance = (cost / scale).var(0)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name in COST_MODELS if lesson.cost_model is None else (lesson.cost_model,):

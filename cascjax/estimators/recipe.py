@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from cascjax import fields
 from cascjax.errors import CascjaxError, unknown_name
+from cascjax.estimators.base import every_run_set, shown_by
 from cascjax.table import Table
 
 Kind: TypeAlias = Literal[
@@ -194,9 +195,7 @@ class Recipe:
 
     def shown(self) -> Bool[np.ndarray, "S D"]:
         """Which columns each of the 2**K run sets shows; bit i of a run set is model i."""
-        k = len(self.models)
-        runs = (np.arange(2**k)[:, None] >> np.arange(k)) & 1 == 1
-        return ~(self.needs[None] & ~runs[:, None]).any(-1)
+        return np.asarray(shown_by(every_run_set(len(self.models)), self.needs))
 
     def seen(self, table: Table) -> Float[np.ndarray, "N D"]:
         """The columns of a table's queries, float32; what is missing is taken as its mean.

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import Estimates, Estimator
+from cascjax.estimators.base import Estimates, Estimator, every_run_set, with_ran
 from cascjax.expected_max import check_normal, check_numbers
 from cascjax.table import take_rows
 
@@ -219,8 +219,7 @@ class RunSets:
                 f" number the folds 0 to {n_folds - 1}"
             )
         covariance = np.asarray(self.covariance)
-        runs = (np.arange(len(covariance))[:, None] >> np.arange(covariance.shape[-1])) & 1 == 1
-        left = np.argwhere((covariance != 0) & (runs[:, :, None] | runs[:, None, :]))
+        left = np.argwhere((covariance != 0) & with_ran(every_run_set(covariance.shape[-1])))
         if len(left):
             run_set, i, j = left[0].tolist()
             raise CascjaxError(
