@@ -37,9 +37,11 @@ def register(kind: Kind) -> Kind:
     that is defined anew, by a notebook's cell run again, takes the place of its former self.
 
     Raises:
-        CascjaxError: it is not a frozen dataclass on its own, it lacks a method or a name, or the
-            name is another's.
+        CascjaxError: it is no class of strategies, not a frozen dataclass on its own, it lacks a
+            method or a name, or the name is another's.
     """
+    if not isinstance(kind, type):
+        raise CascjaxError(f"{kind!r} is no class: register its class")
     of = kind.__name__
     if not issubclass(kind, Strategy):
         raise CascjaxError(f"{of} is no strategy: derive it from cascjax.strategies.Strategy")
