@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cascjax.devices import use_devices
     from cascjax.diagnosis import Diagnosis, diagnose
     from cascjax.errors import CascjaxError
     from cascjax.evaluation import Evaluation, evaluate
@@ -41,6 +42,7 @@ _HOMES = {
     "STRATEGIES": "cascjax.strategies",
     "strategy": "cascjax.strategies",
     "Table": "cascjax.table",
+    "use_devices": "cascjax.devices",
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "read_table",
     "strategy",
     "tune",
+    "use_devices",
     "write_table",
 ]
 

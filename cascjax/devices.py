@@ -7,17 +7,18 @@ from contextvars import ContextVar
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxlib.xla_client import Device
 
 from cascjax.errors import CascjaxError
 
 AXIS = "devices"
 """The axis of a mesh of devices."""
 
-_chosen: ContextVar[tuple[jax.Device, ...] | None] = ContextVar("devices", default=None)
+_chosen: ContextVar[tuple[Device, ...] | None] = ContextVar("devices", default=None)
 
 
 @contextmanager
-def use_devices(devices: Sequence[jax.Device]) -> Iterator[None]:
+def use_devices(devices: Sequence[Device]) -> Iterator[None]:
     """Simulates on these devices alone, as long as the context lasts.
 
     Raises:
@@ -38,8 +39,8 @@ def use_devices(devices: Sequence[jax.Device]) -> Iterator[None]:
 
 def mesh() -> Mesh:
     """The devices in use: those chosen, else JAX's default device if one is set, else all local."""
-    default = jax.config.jax_default_device
+    default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     some = _chosen.get()
-    if some is None and isinstance(default, jax.Device):
+    if some is None and isinstance(default, Device):
         some = (default,)
     return Mesh(np.array(jax.local_devices() if some is None else some), (AXIS,))
