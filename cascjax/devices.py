@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeAlias
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxlib.xla_client import Device
 
 from cascjax.errors import CascjaxError
+
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]
 
 AXIS = "devices"
 """The axis of a mesh of devices."""
