@@ -249,8 +249,8 @@ def page(all_: list[dict[str, Any]]) -> str:
             ]  # fmt: skip
             parts.append(f"Microseconds a query and price, side by side:\n\n{table(head, body)}")
     parts.append(
-        "A dash is what was not measured: where a round would take more than 2.5 s, or no time was\n"
-        "left of what a run may take.\n\n"
+        "A dash is what was not measured: where a round would take more than 2.5 s, or no time\n"
+        "was left of what a run may take.\n\n"
         "## Microseconds a query and setting, 64 settings\n\n" + by_size(all_, "pass", "us")
     )
     parts.append("## The largest, 64 settings, seconds; on accelerators alone\n\n" + large(all_))
