@@ -534,10 +534,14 @@ class _Queries:
             cut = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
 
         def spread(column: Any, axis: int = 0) -> Any:
-            """Views of what each device gets."""
+            """What each device gets: views, where it is on the host."""
             shape = (*column.shape[:axis], n_devices, size, *column.shape[axis + 1 :])
             own = column.reshape(shape)
-            return own if axis == 0 else np.moveaxis(own, axis, 0)
+            own = own if axis == 0 else np.moveaxis(own, axis, 0)
+            if isinstance(own, jax.Array):
+                # What was put on one device is not sent to others by itself.
+                own = jax.device_put(own, NamedSharding(self.mesh, PartitionSpec(AXIS)))
+            return own
 
         def turned(column: Any) -> Any:
             return spread(column).swapaxes(1, 2)

@@ -19,13 +19,13 @@ from cascjax.simulate import query_outcomes, query_spends, resampled, totals
 from cascjax.strategies import STRATEGIES, Mixing, Pandora, Routing, Sketch
 from cascjax.table import Table
 
-N, K, FOLDS, SETTINGS = 901, 3, 2, 5
+N, K, FOLDS, SETTINGS = 901, 2, 2, 5
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LastAxis:
-    """An estimator of its own kind: one leaf has K rows for all, one its queries second."""
+    """An estimator of its own kind: of its leaves one is shared, one has its queries second."""
 
     matrix: jax.Array | np.ndarray
     turned: jax.Array | np.ndarray
@@ -54,11 +54,12 @@ def main() -> None:
     """Everything that is spread, on each number of devices in turn."""
     rng = np.random.default_rng(0)
     quality, ante, post, noise = rng.random((4, N, K)).astype(np.float32)
-    cost = (0.5 + noise) * np.array([0.1, 0.3, 1.0], np.float32)
-    table = Table(quality, cost, models=("a", "b", "c"))
+    cost = (0.5 + noise) * np.array([0.2, 1.0], np.float32)
+    table = Table(quality, cost, models=("a", "b"))
     believed = Independent(ante, post, np.full((1, K), 0.3, np.float32), cost, cost)
     single = replace(believed, sigma=(0.1 + 0.4 * rng.random((N, K))).astype(np.float32))
-    joint = LastAxis(np.diag(np.full(K, 0.09, np.float32)), np.ascontiguousarray(ante.T), cost)
+    there = jax.device_put(cost, jax.local_devices()[0])
+    joint = LastAxis(np.diag(np.full(K, 0.09, np.float32)), np.ascontiguousarray(ante.T), there)
     of_all = learned(rng, cost)
     sketch = Sketch(table, believed)
     # Several blocks, the last in part.
