@@ -28,7 +28,7 @@ FEW = 10_000
 MODELS = (11, 5, 3, 8, 12, 32, 100, 300)
 """Numbers of models, those that matter most first."""
 
-JOBS = ("next_model", "large", "bootstrap", "settings", "usage", "frontier", "learned")
+JOBS = ("large", "bootstrap", "next_model", "settings", "usage", "frontier", "learned")
 """Benchmarks, those that matter most first; settings, usage and frontiers share their tables."""
 
 _START = time.perf_counter()
@@ -92,9 +92,15 @@ def _seconds_a_query(kind: Strategy, n_models: int) -> float:
     for few in (256, FEW) if n_models >= 32 else (FEW,):
         run = one_pass(kind, few, n_models)
         run()  # compiles
-        start = time.perf_counter()
-        run()
-        seconds = (time.perf_counter() - start) / few
+        times = []
+        for _ in range(2):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+            if times[0] > 1:
+                break
+        # The less of two, so that others on the machine do not have rows skipped.
+        seconds = min(times) / few
         if FEW * seconds > 2:
             break  # long enough to tell
     return seconds

@@ -52,7 +52,7 @@ IDS = [f"{name}-{k}-{n}" for name, _, k, n in CELLS]
 def test_settings(benchmark: Any, name: str, kind: Strategy, n_models: int, n_queries: int) -> None:
     """64 settings, cost and quality alone."""
     few = n_queries < min(QUERIES)
-    count = 3 if few else conftest.rounds(kind, n_queries, n_models)
+    count = 2 if few else conftest.rounds(kind, n_queries, n_models)
     warm = 1 if few else conftest.warm_up(n_queries)
     run = conftest.one_pass(kind, n_queries, n_models)
     benchmark.pedantic(run, rounds=count, warmup_rounds=warm)
