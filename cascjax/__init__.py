@@ -8,13 +8,12 @@ if TYPE_CHECKING:
     from cascjax.diagnosis import Diagnosis, diagnose
     from cascjax.errors import CascjaxError
     from cascjax.evaluation import Evaluation, evaluate
-    from cascjax.expected_max import expected_max
     from cascjax.io import import_long, import_routerbench, read_table, write_table
     from cascjax.policy import Policy, load_policy
     from cascjax.search.fit import fit
     from cascjax.search.frontier import Frontier, Study, compare
     from cascjax.search.tuned import Tuning, tune
-    from cascjax.strategies import STOP, STRATEGIES, strategy
+    from cascjax.strategies import STOP, STRATEGIES, register, strategy
     from cascjax.table import Table
 
 __version__ = "0.1.0"
@@ -25,7 +24,6 @@ _HOMES = {
     "diagnose": "cascjax.diagnosis",
     "Evaluation": "cascjax.evaluation",
     "evaluate": "cascjax.evaluation",
-    "expected_max": "cascjax.expected_max",
     "import_long": "cascjax.io",
     "import_routerbench": "cascjax.io",
     "read_table": "cascjax.io",
@@ -40,6 +38,7 @@ _HOMES = {
     "tune": "cascjax.search.tuned",
     "STOP": "cascjax.strategies",
     "STRATEGIES": "cascjax.strategies",
+    "register": "cascjax.strategies",
     "strategy": "cascjax.strategies",
     "Table": "cascjax.table",
     "use_devices": "cascjax.devices",
@@ -59,12 +58,12 @@ __all__ = [
     "compare",
     "diagnose",
     "evaluate",
-    "expected_max",
     "fit",
     "import_long",
     "import_routerbench",
     "load_policy",
     "read_table",
+    "register",
     "strategy",
     "tune",
     "use_devices",
