@@ -1,6 +1,5 @@
 # Everything happens in the project's own environment, .venv, made here on first use.
 PYTHON ?= python3
-DEVICE ?= this machine
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -34,10 +33,7 @@ browser:
 	else false; fi || echo "chromium cannot be installed: the tests of the report in a browser cannot run"
 
 bench: $(STAMP)
-	mkdir -p .benchmarks
-	$(BIN)/pytest -o addopts= benchmarks --benchmark-only --benchmark-json .benchmarks/suite.json
-	$(BIN)/python benchmarks/cold.py --json .benchmarks/cold.json
-	$(BIN)/python benchmarks/results.py --device "$(DEVICE)" .benchmarks/suite.json .benchmarks/cold.json
+	$(BIN)/python benchmarks/bench.py $(if $(DEVICE),--device "$(DEVICE)")
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
