@@ -1,5 +1,6 @@
 """Policies fitted: held to the frontier, to linear programs over queries, and to new queries."""
 
+import functools
 import math
 from dataclasses import replace
 from typing import Any
@@ -263,27 +264,36 @@ def test_a_cost_other_than_the_first_alone() -> None:
 LEVELS = [1.0, 0.99, 0.9, 0.985]
 """Shares of the budgets, as margins would leave them."""
 
+BUDGETS = np.array([0.08, 2.5])
+
+
+def pool_of(name: str, passes: list[float]) -> Pool:
+    """What is simulated for two budgets; passes over the queries are added to the one number."""
+    ready = prepare(world(), name)
+
+    def count(queries: int) -> None:
+        passes[0] += queries / len(ready.fit_rows)
+
+    given = ready.strategy, ready.beliefs, ready.table, ready.costs, ready.fit_rows
+    return Pool(*given, np.arange(2), count)
+
+
+@functools.cache
+def each_alone(name: str) -> tuple[list[Any], float]:
+    """The fits at each level of two budgets by itself, and the passes that they took."""
+    passes = [0.0]
+    return [fit_costs(pool_of(name, passes), level * BUDGETS) for level in LEVELS], passes[0]
+
 
 @pytest.mark.parametrize("name", ["pandora", "routing"])
 @pytest.mark.parametrize("sample", [None, 100])
 def test_budgets_in_turn_are_fitted_as_each_alone(
     name: str, sample: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready, budgets = prepare(world(), name), np.array([0.08, 2.5])
-    rows, passes = ready.fit_rows, [0.0]
-    limited = np.arange(2)
-
-    def count(queries: int) -> None:
-        passes[0] += queries / len(rows)
-
-    def pool() -> Pool:
-        return Pool(ready.strategy, ready.beliefs, ready.table, ready.costs, rows, limited, count)
-
-    alone = [fit_costs(pool(), level * budgets) for level in LEVELS]
-    taken, passes[0] = passes[0], 0
+    (alone, taken), budgets, passes = each_alone(name), BUDGETS, [0.0]
     if sample is not None:
         monkeypatch.setattr(search, "SAMPLE", sample)
-    shared = pool()
+    shared = pool_of(name, passes)
     in_turn = [fit_costs(shared, level * budgets) for level in LEVELS]
     for level, (_, quality, cost), (_, one, _) in zip(LEVELS, in_turn, alone, strict=True):
         assert (cost <= level * budgets * (1 + 1e-9)).all()
