@@ -66,7 +66,13 @@ def simulated(of: Policy, table: Table) -> tuple[float, Float[np.ndarray, " R"]]
 # One cost.
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+EACH = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "cascading" else n for n in STRATEGIES]
+)
+"""Every strategy; that which takes longest to compile in the slow tier."""
+
+
+@EACH
 def test_a_fit_is_the_point_of_the_frontier(name: str) -> None:
     table = world()
     budget = 0.08
@@ -104,7 +110,7 @@ def test_estimates_noisy_and_by_the_means_of_the_fit() -> None:
     )
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@EACH
 def test_a_target_is_met_at_the_least_cost(name: str) -> None:
     table = world()
     budget = fit(table, name, budget=0.08).rule.fitted
@@ -205,7 +211,14 @@ def test_routing_within_two_budgets_is_the_program_over_queries(
         assert (policy.rule.prices[:, 1] > 0).any()
 
 
-@pytest.mark.parametrize("name", ["pandora", "cascading", "cascade-routing", "routing"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pandora",
+        "routing",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("cascading", "cascade-routing")),
+    ],
+)
 def test_several_budgets_are_kept(name: str) -> None:
     table = world()
     one = fit(table, name, budget=0.1).rule.fitted
