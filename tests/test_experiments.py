@@ -301,7 +301,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     return columns
 
 
-QUICK = ("routing", "pandora", "cascade-routing")
+QUICK = ("routing", "cascade-routing")
 
 
 def rows_of(experiment: Experiment, job: Job, folder: Path) -> list[dict[str, Any]]:
@@ -376,7 +376,10 @@ def test_levels_are_those_of_noisy_estimates(three: Setup, stack: NoiseStack) ->
 
 @pytest.mark.parametrize(
     "strategy",
-    [Routing(), Thresholding(), Cascading(), CascadeRouting(), Pandora()],
+    [
+        *(Routing(), Thresholding(), Pandora()),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in (Cascading(), CascadeRouting())),
+    ],
     ids=lambda s: s.name,
 )
 def test_a_sweep_over_levels_draws_each_frontier(
