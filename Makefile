@@ -18,8 +18,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# By whole files: most of the time goes into compiling, and a file's tests share what they compile.
 unit: $(STAMP) browser
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 slow: $(STAMP)
 	$(BIN)/pytest -n 2 -m slow
