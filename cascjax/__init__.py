@@ -7,13 +7,12 @@ if TYPE_CHECKING:
     from cascjax.diagnosis import Diagnosis, diagnose
     from cascjax.errors import CascjaxError
     from cascjax.evaluation import Evaluation, evaluate
-    from cascjax.expected_max import expected_max
     from cascjax.io import import_long, import_routerbench, read_table, write_table
     from cascjax.policy import Policy, load_policy
     from cascjax.search.fit import fit
     from cascjax.search.frontier import Frontier, Study, compare
     from cascjax.search.tuned import Tuning, tune
-    from cascjax.strategies import STOP, STRATEGIES, strategy
+    from cascjax.strategies import STOP, STRATEGIES, register, strategy
     from cascjax.table import Table
 
 __version__ = "0.1.0"
@@ -24,7 +23,6 @@ _HOMES = {
     "diagnose": "cascjax.diagnosis",
     "Evaluation": "cascjax.evaluation",
     "evaluate": "cascjax.evaluation",
-    "expected_max": "cascjax.expected_max",
     "import_long": "cascjax.io",
     "import_routerbench": "cascjax.io",
     "read_table": "cascjax.io",
@@ -39,6 +37,7 @@ _HOMES = {
     "tune": "cascjax.search.tuned",
     "STOP": "cascjax.strategies",
     "STRATEGIES": "cascjax.strategies",
+    "register": "cascjax.strategies",
     "strategy": "cascjax.strategies",
     "Table": "cascjax.table",
 }
@@ -57,12 +56,12 @@ __all__ = [
     "compare",
     "diagnose",
     "evaluate",
-    "expected_max",
     "fit",
     "import_long",
     "import_routerbench",
     "load_policy",
     "read_table",
+    "register",
     "strategy",
     "tune",
     "write_table",

@@ -96,13 +96,19 @@ def test_models_stand_in_the_order_of_routerbenchs_file(shared_data: Path) -> No
     assert tuple(names[3:14]) == MODELS
 
 
-def test_budgets_are_ten_between_neighbours_on_the_hull(three: Setup) -> None:
+def test_budgets_are_ten_between_neighbours_on_the_hull(twin: Table, three: Setup) -> None:
     cost, quality = three.single
     assert np.all(np.diff(cost) > 0)
-    # The second model is worse than mixing the first and the third: two are on the hull.
-    assert quality[1] < np.interp(cost[1], cost[[0, 2]], quality[[0, 2]])
-    expected = np.linspace(cost[0], cost[2], 10)
+    # The second model is better than mixing the first and the third: three are on the hull.
+    assert quality[1] > np.interp(cost[1], cost[[0, 2]], quality[[0, 2]])
+    expected = np.union1d(*(np.linspace(cost[i], cost[i + 1], 10) for i in (0, 1)))
     np.testing.assert_allclose(three.budgets, expected, rtol=1e-12)
+    # claude-v2, the fourth of five, is not.
+    five = setup(twin, 5)
+    assert len(five.budgets) == 3 * 9 + 1
+    assert np.isclose(five.budgets[:, None], five.single[0]).any(0).tolist() == [
+        True, True, True, False, True,
+    ]  # fmt: skip
 
 
 def test_published_areas_are_whole(twin: Table) -> None:
@@ -334,6 +340,14 @@ def test_the_order_of_strategies_is_compared_column_by_column(small: list[tuple[
     assert said[1:] == ["no", "yes"]
     assert "in 1 of 2 columns; 19 of 20 pairs" in notes[0]
     assert "3 low: routing above thresholding by 0.10 (published: below by 1.13)" in notes[0]
+    # The published thresholding is tuned: ours may stand for it.
+    tuned = {
+        ("tuned thresholding", k, level): AREAS["thresholding", k, level] / 100 + 0.0015
+        for k, level in small
+    }
+    said, notes = table1.order_row(areas | tuned, {"thresholding": "tuned thresholding"})
+    assert said == ["order as published, with tuned thresholding", "yes", "yes"]
+    assert notes[0].startswith("Order as published, with tuned thresholding: in 2 of 2 columns")
 
 
 # Many levels of noise at once.
@@ -615,7 +629,7 @@ def test_ablation_puts_slow_beside_the_rule(
     monkeypatch.setattr(ablation, "_LIVE", 4)
     monkeypatch.setattr(ablation, "_BATCH", 64)
     monkeypatch.setattr(ablation, "_SLOW", 64)
-    some = ("cascade-routing", "slow", "greedy", "no-uncertainty")
+    some = ("cascade-routing", "slow", "greedy", "no-uncertainty", ablation.SQUARED)
     monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in some})
     job = Job(twin, "twin")
     rows = rows_of(EXPERIMENTS["ablation"], job, tmp_path)
@@ -634,6 +648,13 @@ def test_ablation_puts_slow_beside_the_rule(
         given.fit_rows, given.evaluate_rows, given.budgets,
     )  # fmt: skip
     assert by_variant["no-uncertainty"]["area"] == expected.area
+    estimator = given.noisy("low", 0)
+    expected = frontier(
+        CascadeRouting(max_depth=5), given.table,
+        replace(estimator, sigma=np.square(estimator.sigma)),
+        given.fit_rows, given.evaluate_rows, given.budgets,
+    )  # fmt: skip
+    assert by_variant[ablation.SQUARED]["area"] == expected.area
 
 
 def test_settings_learn_from_half_of_a_world(

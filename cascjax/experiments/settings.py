@@ -156,12 +156,12 @@ def _draw(figure: "Figure", rows: Sequence[Row]) -> None:
                     continue
                 color, _, line, marker = STYLES[row["strategy"]]
                 axes.plot(
-                    row["cost"], row["quality"], color=color, linestyle=line, marker=marker,
-                    markersize=3, linewidth=1.3, label=row["strategy"],
+                    1000 * np.array(row["cost"]), row["quality"], color=color, linestyle=line,
+                    marker=marker, markersize=3, linewidth=1.3, label=row["strategy"],
                 )  # fmt: skip
             axes.set_title(f"{kind}, {estimates}", fontsize=11)
     for axes in panels[-1]:
-        axes.set_xlabel("mean cost")
+        axes.set_xlabel("mean cost of 1,000 queries")
     for axes in panels[:, 0]:
         axes.set_ylabel("mean quality")
     lines, labels = panels[0, 0].get_legend_handles_labels()

@@ -70,13 +70,17 @@ _ESCAPES = {
 }
 
 
+_WIDE = 6
+"""Columns that fit a page's width."""
+
+
 def escaped(text: str) -> str:
     """Words as LaTeX prints them."""
     return "".join(_ESCAPES.get(c, c) for c in plain(text))
 
 
 def latex(grid: Grid) -> str:
-    """The table in LaTeX, for the package booktabs."""
+    """The table in LaTeX, for the packages booktabs and, where it is wide, graphicx."""
 
     def cell(of: str | Entry) -> str:
         entry = of if isinstance(of, Entry) else Entry(of)
@@ -84,17 +88,19 @@ def latex(grid: Grid) -> str:
         text = rf"\textbf{{{text}}}" if entry.best else text
         return rf"{text} {{\scriptsize ({escaped(entry.published)})}}" if entry.published else text
 
+    wide = len(grid.head) > _WIDE
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escaped(' '.join([grid.title + '.', *grid.notes]))}}}",
+        *([r"\resizebox{\linewidth}{!}{%"] if wide else []),
         rf"\begin{{tabular}}{{l{'r' * (len(grid.head) - 1)}}}",
         r"\toprule",
         " & ".join(map(escaped, grid.head)) + r" \\",
         r"\midrule",
         *(" & ".join(map(cell, row)) + r" \\" for row in grid.rows),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}" + ("}" if wide else ""),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
