@@ -114,13 +114,14 @@ def learning(
     learner: str | None,
     folds: int | None,
     cost_model: str | None,
-    ridge: str | None = None,
+    ridge: str | None,
+    trust: str | None,
 ) -> tuple[str | None, dict[str, Any]]:
     """The kind of estimates, "learned" where one of its options is given, and those options.
 
     Raises:
-        CascjaxError: an option of learned estimates is given beside another kind of them, or the
-            noise of noisy ones beside learned ones.
+        CascjaxError: an option of learned estimates is no such value, or is given beside another
+            kind of them, or the noise of noisy ones beside learned ones.
     """
     given: dict[str, Any] = {}
     for name, value in (("learner", learner), ("folds", folds), ("cost_model", cost_model)):
@@ -128,6 +129,8 @@ def learning(
             given[name] = value
     if ridge is not None:
         given["ridge"] = None if ridge == "auto" else number("--ridge", ridge)
+    if trust is not None:
+        given["trust"] = _trust(trust)
     first = "--" + next(iter(given), "estimates learned").replace("_", "-")
     if given and estimates not in (None, "learned"):
         raise CascjaxError(f"{first} is of learned estimates: leave out --estimates {estimates}")
@@ -136,19 +139,22 @@ def learning(
     return ("learned" if given else estimates), given
 
 
-def trust(text: str | None, estimates: str | None) -> float | str:
-    """A scale on sigma, or "auto".
-
-    Raises:
-        CascjaxError: it is no such number, or the estimates are not learned.
-    """
-    if text is not None and estimates != "learned":
-        raise CascjaxError("--trust is of learned estimates: leave it out, or --estimates learned")
-    if text is None or text == "auto":
-        return "auto"
+def _trust(text: str) -> float | str:
+    """A scale on sigma, or "auto"."""
+    if text == "auto":
+        return text
     if 0 <= (scale := number("--trust", text)) <= 10:
         return scale
     raise CascjaxError(f"--trust {text[:40]!r}: give auto, or a number from 0 to 10")
+
+
+def of_strategy(name: str, max_depth: int, search: str) -> dict[str, Any]:
+    """Those of the options that the strategy of that name has."""
+    has = {
+        "cascade-routing": {"max_depth": max_depth, "search": search},
+        "frugal": {"max_depth": max_depth},
+    }
+    return has.get(name, {})
 
 
 def budgets(text: str | None) -> tuple[int | None, list[float] | None]:

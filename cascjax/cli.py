@@ -179,6 +179,17 @@ def routerbench(
     help="A number seen once a model has run, and its column, such as logprob=mean_logprob;"
     " several times.",
 )
+@click.option(
+    "--logprobs",
+    metavar="COL",
+    help="Column with a list of the log-probabilities of the answer's tokens: their mean and the"
+    " last become signals.",
+)
+@click.option(
+    "--class-probabilities",
+    metavar="COL",
+    help="Column with a list of the probability of each class: entropy and margin become signals.",
+)
 @_ON_BAD
 def long(
     file: Path,
@@ -318,12 +329,7 @@ def inspect(table: Path) -> None:
     metavar="N|COSTS",
     help="How many, or comma-separated mean costs; default: ten between neighbours on the hull.",
 )
-@options.ANY_ESTIMATES
-@options.LEARNER
-@options.LEARNER_FOLDS
-@options.COST_MODEL
-@options.RIDGE
-@options.TRUST
+@options.learned_estimates
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
@@ -392,11 +398,12 @@ def _frontier(
         from cascjax.table import ESTIMATE_COLUMNS, mean_rows, split_rows
 
     named = STRATEGIES if strategies is None else arguments.names("--strategies", strategies)
-    static = {"cascade-routing": {"max_depth": max_depth, "search": search}}
-    chosen = [strategy(name, **static.get(name, {})) for name in named]
+    chosen = [strategy(name, **arguments.of_strategy(name, max_depth, search)) for name in named]
     level = arguments.noise(noise or "low")
-    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
-    scale = arguments.trust(trust, estimates)
+    estimates, learning = arguments.learning(
+        estimates, noise, learner, folds, cost_model, ridge, trust
+    )
+    scale = learning.pop("trust", "auto")
     wanted = [] if scores is None else arguments.names("--scores", scores)
     wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
     table = read_table(path)
@@ -462,7 +469,7 @@ main.add_command(experiment_commands.reproduce)
 def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:
     """Refuses at once what would fail after the first strategies have been drawn."""
     from cascjax.expected_max import MAX_ENUMERATED
-    from cascjax.strategies import CascadeRouting
+    from cascjax.strategies import CascadeRouting, Frugal
 
     cost = table.cost.mean(0, dtype="float64")
     if cost.min() == cost.max():
@@ -470,11 +477,19 @@ def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:
             f"every model has the same mean cost, {cost[0]:g}: there is no cost to trade quality"
             " for; choose or bring models of different cost"
         )
-    for s in strategies:
-        if isinstance(s, CascadeRouting) and s.search == "exact" and len(cost) > MAX_ENUMERATED:
-            rest = [other.name for other in strategies if other is not s] or ["pandora"]
-            raise CascjaxError(
-                f"strategy {s.name!r} looks at every set of models, for at most {MAX_ENUMERATED}"
-                f" models and not {len(cost)}: choose fewer with --models, or take --search beam"
-                f" or greedy, or leave it out with --strategies {','.join(rest)}"
-            )
+    if len(cost) <= MAX_ENUMERATED:
+        return
+    every = [
+        s
+        for s in strategies
+        if isinstance(s, Frugal) or (isinstance(s, CascadeRouting) and s.search == "exact")
+    ]
+    if every:
+        rest = [other.name for other in strategies if other not in every] or ["pandora"]
+        searches = isinstance(every[-1], CascadeRouting)
+        raise CascjaxError(
+            f"strategy {every[-1].name!r} looks at every set of models, for at most"
+            f" {MAX_ENUMERATED} models and not {len(cost)}: choose fewer with --models,"
+            f" {'or take --search beam or greedy, ' if searches else ''}or leave it out with"
+            f" --strategies {','.join(rest)}"
+        )
