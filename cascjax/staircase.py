@@ -85,6 +85,8 @@ class Ladder:
 class Histogram:
     """Changes by the number of settings that see them: bin b holds what the first b do.
 
+    Of several devices along a first axis of all arrays, not added up yet.
+
     Attributes:
         sums: `[L + 1, D]` cost, then quality, each in D / 2 whole numbers of ever smaller units.
         ran: `[L + 1, K]` queries by model run; like the rest `[0, K]` where it is not counted.
@@ -94,19 +96,22 @@ class Histogram:
         bits: of it that the first whole number has, and each next one of what is left.
     """
 
-    sums: Int[Array, "M D"]
-    ran: Int[Array, "U K"]
-    answered: Int[Array, "U K"]
-    deep: Int[Array, "U K"]
-    unit: Float[Array, "2"]
+    sums: Int[Array, "*S M D"]
+    ran: Int[Array, "*S U K"]
+    answered: Int[Array, "*S U K"]
+    deep: Int[Array, "*S U K"]
+    unit: Float[Array, "*S 2"]
     bits: int = field(metadata={"static": True})
 
-    def in_float64(self) -> tuple[Float[np.ndarray, "M 2"], *tuple[Float[np.ndarray, "U K"], ...]]:
+    def in_float64(
+        self,
+    ) -> tuple[Float[np.ndarray, "*S M 2"], *tuple[Float[np.ndarray, "*S U K"], ...]]:
         """Cost and quality put together, and the counts, on the host."""
-        pieces = np.asarray(self.sums, np.float64).reshape(len(self.sums), 2, -1)
+        sums = np.asarray(self.sums, np.float64)
+        pieces = sums.reshape(*sums.shape[:-1], 2, -1)
         smaller = 0.5 ** (self.bits * np.arange(1, pieces.shape[-1] + 1))
         counts = (np.asarray(c, np.float64) for c in (self.ran, self.answered, self.deep))
-        return pieces @ smaller * np.asarray(self.unit), *counts
+        return pieces @ smaller * np.asarray(self.unit)[..., None, :], *counts
 
 
 def stage_changes(

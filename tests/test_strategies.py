@@ -200,7 +200,17 @@ def plain_rollouts(case: Case, estimator: Independent) -> tuple[np.ndarray, np.n
     return run, answer, lead
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+SLOW = ("cascade-routing by step", "depth 3", "beam 10 is exact")
+"""What compiles long and combines what other cases show one by one."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.slow] * (case.name in SLOW), id=case.name)
+        for case in CASES
+    ],
+)
 def test_sweep_rollout_and_plain_loops_choose_alike(case: Case) -> None:
     found = {}
     for name, way in ways(case).items():

@@ -12,10 +12,9 @@ from cascjax.estimators import Independent
 from cascjax.expected_max import MAX_ENUMERATED
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
-from cascjax.experiments.drawing import no_ticks
+from cascjax.experiments.drawing import legend_below, no_ticks
 from cascjax.experiments.live import decision_seconds
 from cascjax.experiments.tables import Grid, times
-from cascjax.report.pictures import INK
 from cascjax.simulate import outcomes
 from cascjax.strategies import CascadeRouting, Pandora, Strategy
 
@@ -166,10 +165,7 @@ def _draw(figure: "Figure", rows: Sequence[Row]) -> None:
     axes.set_ylim(min(shown) / 1.5, 1.5 * max(shown))
     axes.set_xlabel("models")
     axes.set_ylabel("ms a decision, one query at a time")
-    lines, labels = axes.get_legend_handles_labels()
-    figure.legend(lines, labels, loc="lower center", ncols=3, frameon=False,
-                  labelcolor=INK["ink"][0])  # fmt: skip
-    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    legend_below(figure, axes, 3, 0.12)
 
 
 RUNTIME = Experiment(

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from cascjax.experiments.cells import Row
 from cascjax.report.facts import plain
@@ -131,12 +130,12 @@ def seconds(rows: Sequence[Row]) -> tuple[float, float]:
     return sum(row["wall"] for row in rows), sum(row["cpu"] for row in rows)
 
 
-def times(parts: Sequence[tuple[str, Sequence[Row], str]], what: Any = None) -> Grid:
+def times(parts: Sequence[tuple[str, Sequence[Row], str]], note: str = "") -> Grid:
     """How long parts of an experiment took.
 
     Args:
         parts: name, rows and goal of each; those without rows are left out.
-        what: what the goals are for, in words.
+        note: what the goals are for, a sentence.
     """
     shown = [(name, seconds(rows), goal) for name, rows, goal in parts if rows]
     return Grid(
@@ -145,6 +144,6 @@ def times(parts: Sequence[tuple[str, Sequence[Row], str]], what: Any = None) -> 
         [[name, f"{w:.1f} s", f"{c:.1f} s", goal or "–"] for name, (w, c), goal in shown],
         (
             "Wall time is what a clock on the wall showed, compilation included; CPU seconds are"
-            f" those of all threads, and grow less with what else runs.{f' {what}' * bool(what)}",
+            f" those of all threads, and grow less with what else runs.{f' {note}' * bool(note)}",
         ),
     )

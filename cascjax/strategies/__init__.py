@@ -38,10 +38,12 @@ def register(kind: Kind) -> Kind:
     that is defined anew, by a notebook's cell run again, takes the place of its former self.
 
     Raises:
-        CascjaxError: it is not a frozen dataclass on its own, it lacks a method or a name, or the
-            name is another's.
+        CascjaxError: it is no class of strategies, not a frozen dataclass on its own, it lacks a
+            method or a name, or the name is another's.
     """
-    of = kind.__name__
+    of = getattr(kind, "__name__", "")  # of a strategy and not its class, none
+    if not of:
+        raise CascjaxError(f"{kind!r} is no class: register its class")
     if not issubclass(kind, Strategy):
         raise CascjaxError(f"{of} is no strategy: derive it from cascjax.strategies.Strategy")
     # An undecorated subclass is a dataclass as well, but one that does not know its own fields.

@@ -10,7 +10,8 @@ arc-challenge, winogrande and mbpp:
   loadings a model are their rank-two fit (root mean square error 0.03, and 0.06 for winogrande);
 - prices, and lengths of prompts and answers in tokens. The first two groups ask for a letter.
 
-Counted by others on the whole table, 36,497 queries, and published:
+Counted by others on the whole table, 36,497 queries, and printed in analyses that are public (the
+table itself was not at hand to hold them to):
 
 - each model's mean score and mean cost, and its mean score in grade-school-math, where a wrong
   answer scores 0.25 and a right one 0.75 (a sixth score 0.5: here they are one or the other);
