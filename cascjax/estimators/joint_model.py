@@ -95,11 +95,8 @@ class JointModel:
         none = np.zeros(1, np.float32)
         normal = Normal(self.spread[None], self.covariance[None], none, none)
         fit = JointFit((self.prediction,), normal, self.needs, self.least_cost)
-        joint = fit.joint(features, signals, table.cost)
-        if len(self.recipe.models) > MAX_TABULATED_OF:
-            return joint
-        found = joint.to_run_sets()
-        return replace(found, covariance=found.covariance * np.float32(self.trust**2))
+        joint = replace(fit.joint(features, signals, table.cost), trust=self.trust)
+        return joint if len(self.recipe.models) > MAX_TABULATED_OF else joint.to_run_sets()
 
     def estimates(
         self,
