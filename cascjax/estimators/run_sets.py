@@ -101,10 +101,13 @@ class RunSets:
         k = run.shape[-1]
         run_set = run.astype(jnp.int32) @ (1 << jnp.arange(k))
         seen, fold = jnp.asarray(self.seen), jnp.asarray(self.fold)
-        quality = jnp.einsum("bkd,bd->bk", jnp.asarray(self.quality_weights)[fold, run_set], seen)
+        # In full float32, as `tabulate` has it: an accelerator's default is coarser.
+        exact = jax.lax.Precision.HIGHEST
+        weights = jnp.asarray(self.quality_weights)[fold, run_set]
+        quality = jnp.einsum("bkd,bd->bk", weights, seen, precision=exact)
         of_cost = jnp.asarray(self.cost_weights)
         of_cost = of_cost[fold, run_set if of_cost.shape[1] > 1 else 0]
-        cost = jnp.einsum("bkd,bd->bk", of_cost, seen)
+        cost = jnp.einsum("bkd,bd->bk", of_cost, seen, precision=exact)
         return Estimates(
             quality=jax.nn.sigmoid(quality) if self.logistic else quality,
             covariance=jnp.asarray(self.covariance)[run_set],
