@@ -30,6 +30,9 @@ from cascjax.report import facts
 from cascjax.strategies import STRATEGIES
 from cascjax.terminal import keep_compiled, uninterrupted
 
+HUNG = 300
+"""Seconds after which a process is given up; it takes three, but on a machine that is shared."""
+
 COMMAND = Path(sysconfig.get_path("scripts")) / "cascjax"
 COLUMNS = ["strategy", "budget", "cost", "quality", "fit_cost", "fit_quality", "gamma"]
 ENDS = ["cost_low", "cost_high", "quality_low", "quality_high"]
@@ -854,7 +857,7 @@ class TestProcess:
 
     def test_error(self, here: Path) -> None:
         process = start(here, "frontier", "none.arrow", "--out", "out")
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=HUNG)
         assert process.returncode == 2
         assert out == "Reading none.arrow\n"
         assert one_line(error) == "cascjax: cannot read none.arrow: No such file or directory"
@@ -862,7 +865,7 @@ class TestProcess:
 
     def test_usage_error(self, here: Path) -> None:
         process = start(here, "frontier", "world.arrow", "--strategeis", "x")
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=HUNG)
         assert (process.returncode, out) == (2, "")
         assert "cascjax frontier --help" in one_line(error)
 
@@ -870,7 +873,7 @@ class TestProcess:
         process = start(here, "inspect", "world.arrow")
         assert process.stdout
         process.stdout.close()
-        process.wait(60)
+        process.wait(HUNG)
         assert process.stderr
         assert process.stderr.read() == ""
         process.stderr.close()
@@ -878,7 +881,7 @@ class TestProcess:
     def test_compiled_code_is_kept(self, here: Path) -> None:
         words = ["frontier", "world.arrow", "--strategies", "mixing", "--budgets", "2"]
         process = start(here, *words, "--out", "out", XDG_CACHE_HOME=str(here / "cache"))
-        assert process.communicate(timeout=60)[1] == ""
+        assert process.communicate(timeout=HUNG)[1] == ""
         assert process.returncode == 0
         folder = here / "cache" / "cascjax" / "xla"
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -898,7 +901,7 @@ class TestProcess:
         else:
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=HUNG)
         assert process.returncode == 130
         assert one_line(error) == "cascjax: interrupted; nothing half-written is left"
         assert set(files(here)) == before
