@@ -280,7 +280,7 @@ def fit(
         "split": "drawn by seed" if table.split is None else "of the table",
     }
     if ready.learned is not None:
-        record |= ready.learned.settings() | {"ridge": ridge, "trust": ready.trust}
+        record |= ready.learned.settings() | {"trust": ready.trust}
     if quality is not None:
         rule, record["quality"] = search.at_quality(float(quality)), float(quality)
         return ready.policy(rule, record=record)
