@@ -11,7 +11,10 @@ from cascjax.terminal import keep_compiled, make_console, naming, output_folder,
 
 # Everything that needs JAX is imported inside the command: the first words come at once.
 if TYPE_CHECKING:
+    from rich.table import Table as Shown
+
     from cascjax.experiments import Experiment, Findings
+    from cascjax.experiments.tables import Entry, Grid
     from cascjax.table import Table
 
 EXPERIMENTS = {
@@ -126,6 +129,8 @@ def reproduce(
                 err=True,
             )
             context.exit(130)
+    if job.rows:
+        click.echo(job.rows)
     _print(found)
     click.echo(f"Wrote {out / name}.md, .tex, .parquet, .png and .svg")
 
@@ -148,24 +153,42 @@ def _world(queries: int, seed: int) -> "Table":
 def _print(found: "Findings") -> None:
     from rich.text import Text
 
-    from cascjax.experiments.tables import Entry
-    from cascjax.report.console import grid_of
-
     console = make_console()
     for grid in found.grids:
         console.print(Text(grid.title, style="bold"))
-        shown = grid_of(*grid.head)
-        for row in grid.rows:
-            entries = [of if isinstance(of, Entry) else Entry(of) for of in row]
-            shown.add_row(
-                *(
-                    Text(e.ours + (f" ({e.published})" if e.published else ""),
-                         style="bold" if e.best else "")
-                    for e in entries
-                )
-            )  # fmt: skip
-        console.print(shown)
+        for part in _parts(grid, console.width):
+            console.print(part)
         for note in grid.notes:
             console.print(Text(note))
     for line in found.lines:
         console.print(Text(line))
+
+
+def _parts(grid: "Grid", width: int) -> "list[Shown]":
+    """The table, or parts of it that fit a width, each with the first column: no number is cut."""
+    from rich.text import Text
+
+    from cascjax.experiments.tables import Entry
+    from cascjax.report.console import grid_of
+
+    def cell(of: "str | Entry") -> Text:
+        entry = of if isinstance(of, Entry) else Entry(of)
+        text = entry.ours + (f" ({entry.published})" if entry.published else "")
+        return Text(text, style="bold" if entry.best else "")
+
+    columns = [
+        [Text(name), *map(cell, rest)] for name, *rest in zip(grid.head, *grid.rows, strict=True)
+    ]
+    # Three spaces part columns, and one stands at either edge.
+    wide = [3 + max(text.cell_len for text in column) for column in columns]
+    parts: list[list[int]] = []
+    for i in range(1, len(columns)):
+        if not parts or wide[0] + sum(wide[j] for j in parts[-1]) + wide[i] > width:
+            parts.append([])
+        parts[-1].append(i)
+    shown = []
+    for part in parts:
+        shown.append(grid_of(*(grid.head[i] for i in (0, *part))))
+        for row in zip(*(columns[i][1:] for i in (0, *part)), strict=True):
+            shown[-1].add_row(*row)
+    return shown

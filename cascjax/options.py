@@ -66,7 +66,9 @@ NOISE = click.option(
     " cost ante, post, in the table's own units; default: low.",
 )
 MODELS = click.option(
-    "--models", metavar="LIST", help="Comma-separated names, or column numbers from 0."
+    "--models",
+    metavar="LIST",
+    help="Comma-separated names, or numbers, from 0, as cascjax inspect shows them.",
 )
 MAX_DEPTH = click.option("--max-depth", type=click.IntRange(min=1), default=5, show_default=True)
 SEARCH = click.option(

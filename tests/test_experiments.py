@@ -1,5 +1,6 @@
 """The paper's experiments: protocol, cells that are kept, tables, sweeps over levels of noise."""
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
+from rich.console import Console
 from sklearn.model_selection import train_test_split
 
 from cascjax import experiment_commands, worlds
@@ -608,7 +610,7 @@ def test_synthetic_needs_no_table(quick: Callable[[bool], None], tmp_path: Path)
     result = reproduced("table1", "--synthetic", "--queries", "450", "--seed", "7", out=tmp_path)
     assert result.exit_code == 0, result.output
     page = (tmp_path / "table1.md").read_text()
-    assert "On a synthetic twin of RouterBench (seed 7): 450 queries." in page
+    assert "On a synthetic twin of RouterBench (seed 7): 450 queries, of which 22 to fit on" in page
     run_of = json.loads((tmp_path / "table1.cells" / RUN).read_text())
     assert run_of["seed"] == 7
     assert run_of["tuned"] == "cheap"
@@ -654,6 +656,21 @@ def test_the_help_says_what_there_is() -> None:
     lines = [line.split() for line in run("reproduce", "--help").output.splitlines()]
     for name, about in experiment_commands.EXPERIMENTS.items():
         assert [name, *about.split()] in lines
+
+
+def test_a_wide_table_is_shown_in_parts_without_a_number_cut() -> None:
+    long = [Entry(f"+{i}.00 [+1.00, +2.00]", f"+{i}.50", True) for i in range(9)]
+    grid = Grid("wide", ["strategy", *(f"head {i}" for i in range(9))], [["mixing", *long]])
+    for width in (50, 80, 200):
+        console = Console(width=width, file=io.StringIO())
+        parts = experiment_commands._parts(grid, width)
+        for part in parts:
+            console.print(part)
+        text = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+        assert text.count("mixing") == len(parts)
+        for i in range(9):
+            assert text.count(f"+{i}.00 [+1.00, +2.00] (+{i}.50)") == 1
+        assert max(map(len, text.splitlines())) <= width
 
 
 def drawn(findings: Findings) -> None:

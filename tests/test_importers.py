@@ -153,7 +153,9 @@ def test_routerbench_refusals(tmp_path: Path) -> None:
     assert "'acme/a|total_cost', row 1: -1 for model 'acme/a' is negative" in message(
         {"acme/a|total_cost": [0.0, -1.0, 0.0, 0.0]}
     )
-    assert "no query is left" in message({"acme/a": [None] * 4}, on_bad="drop")
+    assert "no query is left, for no row of 'acme/a' has" in message(
+        {"acme/a": [None] * 4}, on_bad="drop"
+    )
     assert "unknown on_bad 'dorp' (did you mean 'drop'?)" in message({}, on_bad="dorp")
     assert "has 1 model" in message({name: None for name in wide() if name.startswith("acme/z")})
     assert "not in RouterBench's wide format" in refusal(
@@ -367,6 +369,9 @@ def test_long_refusals(tmp_path: Path) -> None:
     )
     assert "no query is left" in message(
         on_bad="drop", id=list("aabbcc"), llm=["x", "y", "x", "z", "y", "z"]
+    )
+    assert "no row of 'y' has both a quality and all costs; leave that model out" in message(
+        on_bad="drop", id=list("aabbcc"), llm=["x", "y"] * 3, score=[1, None] * 3
     )
     empty = pa.table({name: pa.array([], pa.string()) for name in LONG})
     pacsv.write_csv(empty, tmp_path / "empty.csv")

@@ -505,6 +505,9 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
         with pytest.raises(CascjaxError, match="cannot read") as caught:
             read_table(path)
         assert "\n" not in str(caught.value)
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CascjaxError, match=r"damaged or cut short \(.*\); bring it anew"):
+        read_table(path)
 
 
 @pytest.mark.parametrize("suffix", [".arrow", ".parquet"])

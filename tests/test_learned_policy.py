@@ -1,6 +1,7 @@
 """Policies that make their own estimates: on other tables, live, and kept in a file."""
 
 import functools
+import inspect
 import itertools
 import json
 import shutil
@@ -252,6 +253,11 @@ def test_live_refusals() -> None:
     for more, words in wrong:
         with pytest.raises(CascjaxError, match=words):
             policy.learned_estimates(run, **(seen | more))
+    # A table's group codes are no names; types are checked in tests alone.
+    row = inspect.unwrap(type(recipe()).row)
+    for group in (1, [1], np.array([0, 1])):
+        with pytest.raises(CascjaxError, match="group must be a group's name"):
+            row(recipe(), group=group)
     with pytest.raises(CascjaxError, match="run must be booleans"):
         policy.learned_estimates([True, False], **seen)
     with pytest.raises(CascjaxError, match="take its learned_estimates"):

@@ -787,6 +787,10 @@ class TestConsole:
     def test_inspect_lists_models_cheapest_first(self) -> None:
         text = printed(*inspect_table(self.table(("dear", "middle", "cheap")), "t"))
         assert text.index("cheap") < text.index("middle") < text.index("dear")
+        # Their numbers, as --models takes them, are places in the table.
+        lines = [line.split() for line in text.splitlines()]
+        for number, name in enumerate(("dear", "middle", "cheap")):
+            assert next(line for line in lines if line[:1] == [name])[-1] == str(number)
 
     def test_inspect_further_costs(self) -> None:
         rng, table = np.random.default_rng(1), self.table(("dear", "middle", "cheap"))

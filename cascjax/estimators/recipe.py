@@ -266,6 +266,8 @@ class Recipe:
             part.shape[: part.ndim - 1 - (name == "signals")] for name, part in parts.items()
         ]
         if group is not None and not isinstance(group, str):
+            if np.ndim(group) != 1 or not all(isinstance(name, str) for name in group):
+                raise CascjaxError("group must be a group's name, or a list of names, one a query")
             batches.append((len(group),))
         if len(set(batches)) > 1:
             raise CascjaxError(f"what is given is of {' and '.join(map(_sizes, batches))} queries")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from cascjax import __version__
 from cascjax.errors import CascjaxError
 from cascjax.experiments.cells import Cell, Parts, Row, run_cells
+from cascjax.experiments.protocol import split
 from cascjax.experiments.tables import Grid, latex, markdown
 from cascjax.io.files import atomic_write
 from cascjax.policy import fingerprint
@@ -43,6 +44,17 @@ class Job:
         """The table, of an experiment that needs one."""
         assert self.table is not None
         return self.table
+
+    @property
+    def rows(self) -> str:
+        """What it is run on, a sentence; none where it needs no table."""
+        if self.table is None:
+            return ""
+        fit, evaluate = split(self.table.n_queries)
+        return (
+            f"On {self.source}: {self.table.n_queries:,} queries, of which {len(fit):,} to fit on"
+            f" and {len(evaluate):,} to evaluate on, as the paper cuts them."
+        )
 
 
 @dataclass(frozen=True)
@@ -140,7 +152,7 @@ def page(experiment: Experiment, job: Job, findings: Findings, command: str) -> 
     """What an experiment found, as Markdown."""
     parts = [f"## {experiment.name}: {experiment.about}", f"    {command}"]
     if job.table is not None:
-        parts.append(f"On {job.source}: {job.table.n_queries:,} queries.")
+        parts.append(job.rows)
     parts += [markdown(grid).rstrip("\n") for grid in findings.grids]
     parts += findings.lines
     return "\n\n".join(parts) + "\n"

@@ -73,7 +73,8 @@ def split(n_queries: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]
         least = math.ceil(LEAST_FIT / (1 - EVALUATE_SHARE))
         raise CascjaxError(
             f"{n_queries:,} rows leave {n_queries - n_evaluate} to fit on, 5% of them, and"
-            f" {LEAST_FIT} are needed: bring at least {least:,} rows, or take --synthetic"
+            f" {LEAST_FIT} are needed: bring at least {least:,} rows, or take as many --queries of"
+            " --synthetic"
         )
     rows = np.random.RandomState(SPLIT_SEED).permutation(n_queries)
     return np.sort(rows[n_evaluate:]), np.sort(rows[:n_evaluate])

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 
 from cascjax.errors import CascjaxError
 from cascjax.io import checks
-from cascjax.io.files import atomic_write, one_line, sniff
+from cascjax.io.files import atomic_write, one_line, sniff, whole
 from cascjax.table import ESTIMATE_COLUMNS, Table
 
 VERSION = 1
@@ -87,11 +87,12 @@ class FileColumns:
     def __init__(self, path: str, kind: str) -> None:
         """Read the schema alone; `kind` is "ipc" or "parquet"."""
         self._path, self._kind, self._compressed = path, kind, False
-        if kind == "ipc":
-            self.schema = ipc.open_file(pa.memory_map(path)).schema
-        else:
-            with pq.ParquetFile(path, memory_map=True) as file:
-                self.schema = file.schema_arrow
+        with whole(path):
+            if kind == "ipc":
+                self.schema = ipc.open_file(pa.memory_map(path)).schema
+            else:
+                with pq.ParquetFile(path, memory_map=True) as file:
+                    self.schema = file.schema_arrow
         self.column_names = self.schema.names
 
     def column(self, index: int) -> pa.ChunkedArray:

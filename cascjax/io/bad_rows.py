@@ -69,6 +69,7 @@ def settle(
     n_left: int,
     missing_means: str,
     repeated_means: str,
+    never: Sequence[str] = (),
 ) -> None:
     """Let the bad rows pass if they are to be dropped and something is left, or raise.
 
@@ -80,6 +81,7 @@ def settle(
         n_left: how many queries would be left.
         missing_means: what "missing" counts, as in "3 {missing_means}".
         repeated_means: the same of "repeated".
+        never: the models without one complete row, for which no query is complete.
 
     Raises:
         CascjaxError: there are bad rows and `on_bad` is "fail", or nothing would be left.
@@ -89,6 +91,11 @@ def settle(
         for ids, means in ((missing, missing_means), (repeated, repeated_means))
         if ids
     ]
+    if never:
+        raise CascjaxError(
+            f"{source}: no query is left, for no row of {' or '.join(map(repr, never))} has both a"
+            " quality and all costs; leave that model out of the file, or bring complete rows"
+        )
     if found and on_bad == "fail":
         raise CascjaxError(
             f"{source}: {' and '.join(found)}; mend them, or leave them out with on_bad 'drop'"

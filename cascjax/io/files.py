@@ -58,6 +58,22 @@ def one_line(action: str) -> Iterator[None]:
         raise CascjaxError(f"{action}: {first_line(error)}") from error
 
 
+@contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what pyarrow says of a file that ends too soon into what is wrong with it.
+
+    Raises:
+        CascjaxError: in place of the error raised inside.
+    """
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        reason = first_line(error).rstrip(".")
+        raise CascjaxError(
+            f"cannot read {path}: it is damaged or cut short ({reason}); bring it anew"
+        ) from error
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, without the system's number and file name."""
     if isinstance(error, OSError) and error.strerror:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cascjax.errors import CascjaxError
 from cascjax.io.checks import find_column
-from cascjax.io.files import one_line, sniff
+from cascjax.io.files import one_line, sniff, whole
 from cascjax.io.lists import parsed
 
 ColumnKind = Literal["text", "number", "numbers"]
@@ -42,11 +42,15 @@ def read_log(path: str | os.PathLike[str], choose: Choose) -> pa.Table:
         raise CascjaxError(f"cannot read {source}: it is empty")
     with one_line(f"cannot read {source}"):
         if kind == "parquet":
-            with pq.ParquetFile(source, memory_map=True) as file:
+            with whole(source):
+                opened = pq.ParquetFile(source, memory_map=True)
+            with opened as file:
                 names = choose(file.schema_arrow.names)
                 arrow = file.read(columns=list(names))
         elif kind == "ipc":
-            arrow = ipc.open_file(pa.memory_map(source)).read_all()
+            with whole(source):
+                opened = ipc.open_file(pa.memory_map(source))
+            arrow = opened.read_all()
             names = choose(arrow.column_names)
         elif kind == "pickle":
             arrow, names = _read_pickle(source, choose)

@@ -153,6 +153,7 @@ def import_long(
         + (" one of its costs" if more_costs else " its cost")
         + (", or a prompt" if prompt is not None else ""),
         repeated_means="rows repeating a query and model",
+        never=[models[k] for k in np.flatnonzero(np.isnan(wide[0]).all(axis=0))],
     )
 
     columns = {"query_id": pa.array(queries, pa.string()).take(pa.array(keep))}

@@ -96,6 +96,11 @@ def import_routerbench(
         missing_means="rows with a score, a cost"
         + (" or the id missing" if features is None else ", the id or the prompt missing"),
         repeated_means="rows repeating an id",
+        never=[
+            model
+            for k, model in enumerate(models)
+            if len(quality) and not np.isfinite(quality[:, k] + cost[:, k]).any()
+        ],
     )
 
     columns = {"query_id": ids.take(pa.array(keep)).cast(pa.string())}

@@ -212,10 +212,11 @@ def _line(name: str, value: str) -> RenderableType:
 def _models(table: Table) -> Grid:
     quality, cost = (c.mean(axis=0, dtype=np.float64) for c in (table.quality, table.cost))
     hull, order = upper_hull(cost, quality), np.argsort(cost, kind="stable")
-    grid = grid_of("model", "mean quality", _mean("cost", table.cost_unit), "on hull")
+    grid = grid_of("model", "mean quality", _mean("cost", table.cost_unit), "on hull", "number")
     for i, text in zip(order, cost_texts(cost[order]), strict=True):
         name = Text(plain(table.models[i]))
-        grid.add_row(name, quality_text(quality[i]), text, "yes" if i in hull else "")
+        of_hull = "yes" if i in hull else ""
+        grid.add_row(name, quality_text(quality[i]), text, of_hull, str(i))
     return grid
 
 

@@ -667,6 +667,7 @@ def render(found: Diagnosis, command: str) -> str:
         diagrams=diagrams,
         palette=palette([*styles.values(), *_SIDE_STYLES.values()]),
         rungs=[_RUNGS[rung.name][2] for rung in rungs],
+        as_independent=_RUNGS[REDUCED][2],
         gains=[
             {
                 "strategy": name,
