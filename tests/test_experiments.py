@@ -202,7 +202,7 @@ def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
     run_cells(cells_of([]), parts)
     path = tmp_path / "x.cells" / "b.parquet"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(CascjaxError, match=r"b\.parquet.*; remove it to do that cell again"):
+    with pytest.raises(CascjaxError, match=r"b\.parquet.*; remove it to do that part again"):
         parts.read("b")
     path.unlink()
     done: list[str] = []
@@ -230,7 +230,7 @@ def test_folders_that_are_no_run(tmp_path: Path) -> None:
         parts_of(tmp_path).open()
     (folder / RUN).unlink()
     (folder / "a.parquet").write_text("mine")
-    with pytest.raises(CascjaxError, match="holds cells of an unknown run"):
+    with pytest.raises(CascjaxError, match="holds parts of an unknown run"):
         parts_of(tmp_path).open()
     assert (folder / "a.parquet").read_text() == "mine"
 
