@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from cascjax.evaluation import Evaluation, evaluate
     from cascjax.expected_max import expected_max
     from cascjax.io import import_long, import_routerbench, read_table, write_table
+    from cascjax.io.stream import Stream, open_stream
     from cascjax.policy import Policy, load_policy
+    from cascjax.search.compare_stream import compare_stream
     from cascjax.search.fit import fit
     from cascjax.search.frontier import Frontier, Study, compare
     from cascjax.search.tuned import Tuning, tune
@@ -28,9 +30,12 @@ _HOMES = {
     "import_long": "cascjax.io",
     "import_routerbench": "cascjax.io",
     "read_table": "cascjax.io",
+    "Stream": "cascjax.io.stream",
+    "open_stream": "cascjax.io.stream",
     "write_table": "cascjax.io",
     "Policy": "cascjax.policy",
     "load_policy": "cascjax.policy",
+    "compare_stream": "cascjax.search.compare_stream",
     "fit": "cascjax.search.fit",
     "Frontier": "cascjax.search.frontier",
     "Study": "cascjax.search.frontier",
@@ -51,10 +56,12 @@ __all__ = [
     "Evaluation",
     "Frontier",
     "Policy",
+    "Stream",
     "Study",
     "Table",
     "Tuning",
     "compare",
+    "compare_stream",
     "diagnose",
     "evaluate",
     "expected_max",
@@ -62,6 +69,7 @@ __all__ = [
     "import_long",
     "import_routerbench",
     "load_policy",
+    "open_stream",
     "read_table",
     "strategy",
     "tune",

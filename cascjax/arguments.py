@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cascjax.errors import CascjaxError
+
+if TYPE_CHECKING:
+    from cascjax.strategies import Strategy
 
 MAX_BUDGETS = 10_000
 """Budgets that can be asked for; each is a point of a picture."""
@@ -67,6 +70,38 @@ def named_columns(option: str, pairs: Sequence[str]) -> dict[str, str]:
             raise CascjaxError(f"{option}: {name!r} stands twice; name it once")
         found[name] = column
     return found
+
+
+def strategies(text: str | None, max_depth: int, search: str) -> "list[Strategy]":
+    """Strategies of a comma-separated list, by default all, with cascade-routing's options.
+
+    Raises:
+        CascjaxError: a name is unknown or stands twice.
+    """
+    from cascjax.strategies import STRATEGIES, strategy
+
+    static = {"cascade-routing": {"max_depth": max_depth, "search": search}}
+    named = STRATEGIES if text is None else names("--strategies", text)
+    return [strategy(name, **static.get(name, {})) for name in named]
+
+
+def check_sizes(strategies: "Sequence[Strategy]", n_models: int) -> None:
+    """Refuses strategies that look at every set of more models than can be.
+
+    Raises:
+        CascjaxError: there is one; names the ways out.
+    """
+    from cascjax.expected_max import MAX_ENUMERATED
+    from cascjax.strategies import CascadeRouting
+
+    for s in strategies:
+        if isinstance(s, CascadeRouting) and s.search == "exact" and n_models > MAX_ENUMERATED:
+            rest = [other.name for other in strategies if other is not s] or ["pandora"]
+            raise CascjaxError(
+                f"strategy {s.name!r} looks at every set of models, for at most {MAX_ENUMERATED}"
+                f" models and not {n_models}: choose fewer with --models, or take --search beam"
+                f" or greedy, or leave it out with --strategies {','.join(rest)}"
+            )
 
 
 def models(text: str, known: tuple[str, ...]) -> list[str]:

@@ -64,14 +64,21 @@ class Parts:
                 for part in [*self._folder.glob("*.parquet"), path]:
                     part.unlink(missing_ok=True)
             self._folder.mkdir(exist_ok=True)
-        if not path.exists():
+        if not path.exists() or (resume is not None and not self.begun):
             with atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(self._run, indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def begun(self) -> bool:
+        """Whether any part is done."""
+        return any(self._folder.glob("*.parquet"))
 
     def _other(self, path: Path, resume: bool | None) -> str | None:
         """What the folder holds instead of this run, in words; None where it is this run."""
         if not path.exists():
-            return "parts of an unknown run" if any(self._folder.glob("*.parquet")) else None
+            return "parts of an unknown run" if self.begun else None
+        if resume is not None and not self.begun:
+            return None
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:

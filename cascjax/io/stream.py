@@ -11,6 +11,8 @@ import glob
 import hashlib
 import itertools
 import os
+import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -30,9 +32,11 @@ from cascjax.io.arrow import (
     MORE_COST,
     REQUIRED,
     Metadata,
+    TableWriter,
     check_names,
     columns_of,
     read_metadata,
+    to_arrow,
 )
 from cascjax.io.files import one_line, sniff
 from cascjax.table import ESTIMATE_COLUMNS, Table, check_models
@@ -231,11 +235,55 @@ def open_stream(
     )
 
 
-def is_stream(sources: Sequence[str | os.PathLike[str]]) -> bool:
-    """Whether these words of a command line are to be read as a stream and not as one table."""
-    if len(sources) != 1:
-        return True
-    return Path(sources[0]).is_dir() or (_is_pattern(sources[0]) and not Path(sources[0]).exists())
+def write_parts(
+    folder: str | os.PathLike[str], batches: Iterable[Table], n_rows: int, parts: int
+) -> None:
+    """Writes tables, one after the other, to files of nearly as many rows each.
+
+    The folder appears whole at the end, with part-00000.arrow and so on.
+
+    Args:
+        folder: made; there may be an empty one.
+        batches: tables of one shape.
+        n_rows: rows of all of them.
+        parts: how many files, each of a row at least.
+
+    Raises:
+        CascjaxError: there is something of that name, or it cannot be written.
+    """
+    target = Path(folder)
+    with one_line(f"cannot write {target}"):
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise CascjaxError(f"cannot write {target}: it is there already; name a new folder")
+        if not target.parent.is_dir():
+            raise CascjaxError(
+                f"cannot write {target}: there is no folder {target.parent}; make it"
+            )
+        temporary = target.with_name(f".cascjax-{secrets.token_hex(8)}.tmp")
+        temporary.mkdir()
+        try:
+            _write_parts(temporary, batches, n_rows, parts)
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # gone already on success
+
+
+def _write_parts(folder: Path, batches: Iterable[Table], n_rows: int, parts: int) -> None:
+    ends = [n_rows * (part + 1) // parts for part in range(parts)]
+    row = part = 0
+    with ExitStack() as stack:
+        writer: TableWriter | None = None
+        for batch in batches:
+            arrow = to_arrow(batch, first_row=row)
+            while arrow.num_rows:
+                if writer is None:
+                    writer = stack.enter_context(TableWriter(folder / f"part-{part:05d}.arrow"))
+                some = arrow.slice(0, ends[part] - row)
+                writer.write(some)
+                row, arrow = row + some.num_rows, arrow.slice(some.num_rows)
+                if row == ends[part]:
+                    stack.close()
+                    writer, part = None, part + 1
 
 
 def _is_pattern(source: str | os.PathLike[str]) -> bool:
@@ -329,19 +377,29 @@ def _shape(schema: pa.Schema, metadata: Metadata | None, width: int, source: str
     metadata = read_metadata(schema, source) if metadata is None else metadata
     # A table of no rows shows what is wrong with a type or a width.
     used = [name for name in schema.names if name in COLUMNS or name.startswith(MORE_COST)]
-    none = pa.table({name: pa.array([], schema.field(name).type) for name in used})
+    none = pa.table({name: pa.array([], _fixed(schema.field(name).type, width)) for name in used})
     found: dict[str, Any] = {"metadata": metadata}
     if pa.types.is_fixed_size_list(kind := schema.field("quality").type):
         found["quality"] = kind.list_size
         if kind.list_size != width:
             return found | {name: None for name in used if name != "quality"}
-    columns_of(none, source, metadata, width)
+    varying = [n for n in ("features", "signals") if n in used and not _is_fixed(schema, n)]
+    columns_of(none.drop_columns(varying), source, metadata, width)
     for name in used:
-        kind = schema.field(name).type
-        seen = name in ("features", "signals") and pa.types.is_fixed_size_list(kind)
-        found[name] = kind.list_size if seen else None
+        seen = name in ("features", "signals") and name not in varying
+        found[name] = schema.field(name).type.list_size if seen else None
     found["quality"] = width
     return found
+
+
+def _is_fixed(schema: pa.Schema, name: str) -> bool:
+    return pa.types.is_fixed_size_list(schema.field(name).type)
+
+
+def _fixed(kind: pa.DataType, width: int) -> pa.DataType:
+    """A type of lists of any length as one of a fixed length: those are held to it when read."""
+    varies = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return pa.list_(kind.value_type, width) if varies else kind
 
 
 def _check_alike(first: dict[str, Any], other: dict[str, Any], first_path: str, path: str) -> None:
@@ -425,13 +483,14 @@ class _Rows:
             self._at, self._left = self._file.starts[group], None
         parts: list[pa.Table] = []
         while count:
-            if self._left is None:
-                self._left = pa.Table.from_batches([next(self._batches)])
-            skip = min(start - self._at, self._left.num_rows)
-            part = self._left.slice(skip, count)
+            rows = self._left
+            if rows is None:
+                rows = pa.Table.from_batches([next(self._batches)])
+            skip = min(start - self._at, rows.num_rows)
+            part = rows.slice(skip, count)
             used = skip + part.num_rows
             self._at += used
-            self._left = self._left.slice(used) if used < self._left.num_rows else None
+            self._left = rows.slice(used) if used < rows.num_rows else None
             if part.num_rows:
                 parts.append(part)
                 count, start = count - part.num_rows, start + part.num_rows

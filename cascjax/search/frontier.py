@@ -18,7 +18,7 @@ from cascjax.metrics.bootstrap import areas, check_bootstrap, differences, inter
 from cascjax.search.budget import Fit, fit_budgets, simulate_settings
 from cascjax.search.scoring import scores_of
 from cascjax.search.trust import check_trust, trusted
-from cascjax.simulate import Sums, resampled
+from cascjax.simulate import Resampled, Sums, resampled
 from cascjax.strategies import STRATEGIES, CascadeRouting, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows
 
@@ -191,6 +191,11 @@ def frontier(
         strategy, fit.parameters, fit.gamma, beliefs, table.quality, table.cost,
         resamples=resamples, seed=seed, rows=evaluate_rows, progress=progress,
     )  # fmt: skip
+    return with_resamples(drawn, others, confidence)
+
+
+def with_resamples(drawn: Frontier, others: Resampled, confidence: float) -> Frontier:
+    """A frontier with the intervals of its points and its area."""
     samples = areas(others.cost, others.quality, others.single_cost, others.single_quality)
     low, high = interval(samples, confidence).tolist()
     return replace(

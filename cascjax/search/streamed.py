@@ -19,17 +19,14 @@ import functools
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from cascjax import __version__
-from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import Independent, noise_level, truth
+from cascjax.estimators import Independent, truth
 from cascjax.estimators.pieces import (
     SUPPLIED_COLUMNS,
     Known,
@@ -39,12 +36,11 @@ from cascjax.estimators.pieces import (
     noise_keys,
     normals,
 )
-from cascjax.io.parts import Parts
-from cascjax.io.stream import Piece, Stream, open_stream
+from cascjax.io.stream import Piece, Stream
 from cascjax.metrics import area
 from cascjax.search.budget import Fit, Seen, around, at_once, fit_budgets, mix, sum_settings
-from cascjax.search.frontier import Frontier, Study, budgets_at, check_reach, strategies_named
-from cascjax.simulate import Totals, query_spends
+from cascjax.search.frontier import Frontier, budgets_at, with_resamples
+from cascjax.simulate import Resampled, Totals, query_spends, resampled_sums
 from cascjax.strategies import Mixing, Sketch, Strategy
 from cascjax.table import FIT, Table, check_split, drawn_split
 
@@ -82,6 +78,8 @@ class Job:
         budgets: see `cascjax.search.frontier.study`.
         seed: of the noise, the sample, and of the split where the files have none.
         sample: rows to fit on that settings are looked for on, at most.
+        resamples: of the rows to evaluate on, for intervals; 0 for none.
+        confidence: of those intervals.
     """
 
     stream: Stream
@@ -91,6 +89,8 @@ class Job:
     budgets: int | tuple[float, ...] | None = None
     seed: int = 0
     sample: int = SAMPLE
+    resamples: int = 0
+    confidence: float = 0.95
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -117,6 +117,8 @@ class Job:
             None if self.budgets is None else list(self.budgets),
             "seed": self.seed,
             "sample": self.sample,
+            "resamples": self.resamples,
+            "confidence": self.confidence,
             "pieces": [piece.n_rows for piece in self.stream.pieces],
         }  # fmt: skip
 
@@ -345,7 +347,7 @@ def settle(job: Job, looked: Looked) -> Settled:
         each = [line for *two, _ in found for line in two]
         known = replace(known, sigma=found[0][2], lines=tuple(each))
     elif glances[0].moved is not None:
-        spread = functools.reduce(Spread.joined, [glance.moved for glance in glances])
+        spread = functools.reduce(Spread.joined, [of.moved for of in glances if of.moved])
         known = replace(known, sigma=spread.sigma[order])
     area(cost[1], quality[1], cost[1], quality[1])  # refuses models that cost the same
     models = tuple(job.stream.models[i] for i in order)
@@ -437,12 +439,12 @@ class _Known(Sketch):
     mean_cost: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     mean_quality: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
 
-    @property
+    @functools.cached_property
     def cost(self) -> Float[np.ndarray, " K"]:
         """Mean cost of each model alone."""
         return self.mean_cost
 
-    @property
+    @functools.cached_property
     def quality(self) -> Float[np.ndarray, " K"]:
         """Mean quality of each model alone."""
         return self.mean_quality
@@ -570,6 +572,60 @@ def finish(
     return frontiers
 
 
+def resample(
+    job: Job,
+    settled: Settled,
+    choices: Sequence[Choice],
+    frontiers: Sequence[Frontier],
+    pieces: Iterable[Piece],
+) -> Iterator[tuple[Piece, tuple[Float[np.ndarray, "R M"], ...]]]:
+    """Reads some pieces for a third time: sums of every strategy's resamples, piece by piece.
+
+    Args:
+        job: what is asked.
+        settled: what is known of all rows.
+        choices: of each strategy.
+        frontiers: of each strategy, whose mixes are resampled.
+        pieces: which.
+
+    Raises:
+        CascjaxError: see `Stream.tables`.
+    """
+    stream = job.stream.select_models(settled.models)
+    for piece, table in stream.tables(pieces, job.columns):
+        rows = np.flatnonzero(~_is_fit(job, piece, table))
+        estimates = settled.known.estimates(
+            table, np.arange(piece.first, piece.first + piece.n_rows)
+        )
+        found = []
+        for strategy, choice, drawn in zip(job.strategies, choices, frontiers, strict=True):
+            beliefs = truth(table) if strategy.sees_truth else estimates
+            width = 2 * (len(drawn.gamma) + table.n_models) + 1
+            found.append(
+                resampled_sums(
+                    _sized(strategy, choice.panels, beliefs), drawn.parameters, drawn.gamma,
+                    beliefs, table.quality, table.cost, resamples=job.resamples, seed=job.seed,
+                    rows=rows, first_row=piece.first,
+                )
+                if len(rows) else np.zeros((job.resamples, width))
+            )  # fmt: skip
+        yield piece, tuple(found)
+
+
+def with_intervals(
+    job: Job,
+    frontiers: Sequence[Frontier],
+    found: Mapping[int, tuple[Float[np.ndarray, "R M"], ...]],
+) -> list[Frontier]:
+    """The frontiers with intervals, from the resamples' sums of all pieces, by index."""
+    drawn = []
+    for place, frontier in enumerate(frontiers):
+        sums = functools.reduce(np.add, [found[index][place] for index in sorted(found)])
+        drawn.append(with_resamples(frontier, Resampled.of(sums, len(frontier.gamma)),
+                                    job.confidence))  # fmt: skip
+    return drawn
+
+
 def _added(one: Totals, other: Totals) -> Totals:
     return jax.tree.map(np.add, one, other)
 
@@ -605,330 +661,4 @@ def _frontier(
         reachable=(fit.cheapest, fit.dearest),
         area=area(cost, quality, settled.cost[1], settled.quality[1]),
         seconds=seconds,
-    )
-
-
-# The whole job.
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """Where a run keeps what it has done, so that it can be gone on with after an interrupt.
-
-    Attributes:
-        folder: made where it is not there yet; its parent exists. See `cascjax.io.parts`.
-        resume: go on with what an earlier run of the same job left there.
-        force: begin anew whatever an earlier run left.
-    """
-
-    folder: Path
-    resume: bool = False
-    force: bool = False
-
-    def opened(self, job: Job) -> Parts:
-        """The parts of a job that are done.
-
-        Raises:
-            CascjaxError: another run left some, or this one did and is not to be gone on with; or
-                the folder cannot be written.
-        """
-        run = {"version": __version__, "files": job.stream.identity(), **job.settings()}
-        parts = Parts(self.folder, run)
-        parts.open(force=self.force, resume=self.resume)
-        return parts
-
-
-def compare_stream(
-    stream: Stream | str | Path | Sequence[str | Path],
-    strategies: Sequence[str | Strategy] | str | None = None,
-    *,
-    estimates: str | None = None,
-    noise: str | tuple[float, float, float, float] = "low",
-    budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
-    max_depth: int = 5,
-    seed: int = 0,
-    sample: int = SAMPLE,
-    ledger: Ledger | None = None,
-    settings: Mapping[str, Any] | None = None,
-    progress: Progress = lambda doing, rows: None,
-) -> Study:
-    """Draws the frontiers of several strategies over files larger than memory.
-
-    As `cascjax.compare` of a table of all rows would, to 1e-6 where the sample holds all rows to
-    fit on. Memory does not grow with the rows, but for a few hundred bytes a piece and model.
-
-    Args:
-        stream: the files, opened or as `open_stream` takes them.
-        strategies: names or strategies, or one name; by default every one there is.
-        estimates: "supplied" or "noisy"; by default what the files supply, else noisy.
-        noise: level of noisy estimates.
-        budgets: see `cascjax.search.frontier.study`.
-        max_depth: models cascade routing runs on one query at most.
-        seed: of the noise, the sample, and of the split where the files have none.
-        sample: rows to fit on that settings are looked for on, at most.
-        ledger: where to keep what is done; by default nowhere. Its parts stay when all is done:
-            they go with `Ledger.opened(job).remove()`, or with the folder.
-        settings: what was asked for, for the record.
-        progress: called with what is being done, and the rows or queries it is done with.
-
-    Raises:
-        CascjaxError: an unknown name; learned estimates, which need the whole table; estimates
-            that the files lack; or what `open_stream`, `Stream.tables`, `Ledger.opened` and
-            `cascjax.search.frontier.study` refuse.
-    """
-    job = asked(
-        stream, strategies, estimates=estimates, noise=noise, budgets=budgets,
-        max_depth=max_depth, seed=seed, sample=sample,
-    )  # fmt: skip
-    return draw(job, None if ledger is None else ledger.opened(job), settings, progress)
-
-
-def asked(
-    stream: Stream | str | Path | Sequence[str | Path],
-    strategies: Sequence[str | Strategy] | str | None = None,
-    *,
-    estimates: str | None = None,
-    noise: str | tuple[float, float, float, float] = "low",
-    budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
-    max_depth: int = 5,
-    seed: int = 0,
-    sample: int = SAMPLE,
-) -> Job:
-    """The job of `compare_stream`, refused where it cannot succeed.
-
-    Raises:
-        CascjaxError: see `compare_stream`.
-    """
-    if not isinstance(stream, Stream):
-        stream = open_stream(stream)
-    chosen = strategies_named(strategies, max_depth)
-    if not chosen:
-        raise CascjaxError("no strategy to draw: name at least one")
-    for kind in chosen:
-        kind.footprint(stream.n_models)
-    if estimates == "learned":
-        raise CascjaxError(
-            "learned estimates are fitted on a table in memory: fit a policy on one of the files,"
-            " with cascjax fit FILE --estimates learned --out POLICY, and hold the others to it"
-            " with cascjax evaluate POLICY"
-        )
-    if estimates not in (None, "supplied", "noisy"):
-        raise unknown_name("kind of estimates", estimates, ("supplied", "noisy", "learned"))
-    kind = estimates or ("supplied" if "quality_ante" in stream.columns else "noisy")
-    if kind == "supplied":
-        for column in ("quality_ante", "quality_post"):
-            if column not in stream.columns:
-                raise CascjaxError(
-                    f"{stream.name}: the files have no column {column!r}, which supplied estimates"
-                    " need; bring it, or use --estimates noisy"
-                )
-    level = noise_level(noise)
-    if not isinstance(budgets, int | None):
-        budgets = tuple(np.asarray(budgets, np.float64).tolist())
-    if sample < 1:
-        raise CascjaxError(f"the sample must hold at least 1 row, not {sample}")
-    noises = level if kind == "noisy" else (0.0, 0.0, 0.0, 0.0)
-    return Job(stream, tuple(chosen), kind, noises, budgets, seed, sample)
-
-
-def draw(
-    job: Job,
-    parts: Parts | None = None,
-    settings: Mapping[str, Any] | None = None,
-    progress: Progress = lambda doing, rows: None,
-) -> Study:
-    """Does a job in one process: both readings, and what comes out.
-
-    Args:
-        job: what is asked.
-        parts: where what is done is kept and found, opened.
-        settings: what was asked for, for the record.
-        progress: see `compare_stream`.
-
-    Raises:
-        CascjaxError: see `compare_stream`.
-    """
-    pieces = job.stream.pieces
-    looked = None if parts is None else _read_looked(job, parts)
-    if looked is None:
-        looked = look(job, pieces, lambda rows: progress("looking", rows))
-        if parts is not None:
-            _write_looked(looked, parts)
-    else:
-        progress("looking", job.stream.n_rows)
-    settled = settle(job, looked)
-    choices = chosen(job, settled, parts, progress)
-    found: dict[int, tuple[Summed, ...]] = {}
-    if parts is not None:
-        for piece in pieces:
-            if (done := _read_sums(job, choices, piece, parts)) is not None:
-                found[piece.index] = done
-                progress("summing", piece.n_rows)
-    left = [piece for piece in pieces if piece.index not in found]
-    for piece, summed in sums(job, settled, choices, left):
-        if parts is not None:
-            _write_sums(piece, summed, parts)
-        found[piece.index] = summed
-        progress("summing", piece.n_rows)
-    frontiers = finish(job, settled, choices, found)
-    if job.budgets is not None and not isinstance(job.budgets, int):
-        check_reach(frontiers, settled.budgets, job.stream.cost_unit)
-    return Study(
-        frontiers=tuple(frontiers),
-        models=settled.models,
-        cost_unit=job.stream.cost_unit,
-        single_cost=settled.cost[1],
-        single_quality=settled.quality[1],
-        n_fit=int(settled.count[0]),
-        n_evaluate=int(settled.count[1]),
-        settings=dict(settings or {}) | record(job, settled, choices),
-    )
-
-
-def chosen(
-    job: Job,
-    settled: Settled,
-    parts: Parts | None = None,
-    progress: Progress = lambda doing, rows: None,
-) -> list[Choice]:
-    """What every strategy is fitted to on the sample; see `choose`.
-
-    Args:
-        job: what is asked.
-        settled: what is known of all rows.
-        parts: where what is done is kept and found, opened.
-        progress: see `compare_stream`.
-    """
-    estimates = settled.known.estimates(settled.table, settled.sample)
-    choices = []
-    for place, strategy in enumerate(job.strategies):
-        key = f"choice-{place:02d}-{strategy.name}"
-        choice = None if parts is None else _read_choice(key, parts)
-        if choice is None:
-            doing = f"fitting {strategy.name}"
-            choice = choose(settled, strategy, estimates, lambda n, of=doing: progress(of, n))
-            if parts is not None:
-                _write_choice(key, choice, parts)
-        choices.append(choice)
-    return choices
-
-
-def record(job: Job, settled: Settled, choices: Sequence[Choice]) -> dict[str, Any]:
-    """What is to be said of how a job was done."""
-    found: dict[str, Any] = {
-        "files": len(job.stream.files),
-        "estimates": job.estimates,
-        "split": job.split,
-        "seed": job.seed,
-    }
-    if job.estimates == "noisy":
-        found["noise"] = list(job.noise)
-    if not settled.exact:
-        found["sample"] = len(settled.sample)
-        found["sample_cost_error"] = max(choice.cost_error for choice in choices)
-        found["sample_quality_error"] = max(choice.quality_error for choice in choices)
-    return found
-
-
-# What is kept of it.
-
-_MATRICES = ("quality", "cost", *SUPPLIED_COLUMNS)
-_SUMS = ("moved", "qualities", "costs")
-_TOTALS = ("cost", "quality", "ran", "answered", "depth", "count")
-_FIT = tuple(f.name for f in fields(Fit))
-
-
-def _write_looked(looked: Looked, parts: Parts) -> None:
-    table = looked.sample.table
-    if table is not None:
-        columns = {name: getattr(table, name) for name in _MATRICES}
-        given = {name: of for name, of in columns.items() if of is not None}
-        parts.write_arrays("look-sample", {"rows": looked.sample.rows, **given})
-    index = sorted(looked.glances)
-    glances = [looked.glances[i] for i in index]
-    packed = {"index": np.array(index)}
-    for name in ("count", "cost", "quality"):
-        packed[name] = np.stack([getattr(glance, name) for glance in glances])
-    for name in _SUMS:
-        if (first := getattr(glances[0], name)) is not None:
-            for f in fields(first):
-                of = [getattr(getattr(glance, name), f.name) for glance in glances]
-                packed[f"{name}.{f.name}"] = np.stack(of)
-    # Last: once it is there, all is.
-    parts.write_arrays("look", packed)
-
-
-def _read_looked(job: Job, parts: Parts) -> Looked | None:
-    packed = parts.read_arrays("look")
-    if packed is None:
-        return None
-    sample = parts.read_arrays("look-sample")
-    kinds = {"moved": Spread, "qualities": Moments, "costs": Moments}
-    glances = {}
-    for place, index in enumerate(packed["index"].tolist()):
-        more = {
-            name: kind(**{f.name: packed[f"{name}.{f.name}"][place] for f in fields(kind)})
-            for name, kind in kinds.items()
-            if f"{name}.count" in packed
-        }
-        first = (packed[name][place] for name in ("count", "cost", "quality"))
-        glances[index] = Glance(*first, **more)
-    if sample is None:
-        return Looked(glances, Sample(np.zeros(0, np.int64)))
-    rows = sample.pop("rows")
-    table = Table(**sample, models=job.stream.models, cost_unit=job.stream.cost_unit)
-    return Looked(glances, Sample(rows, table))
-
-
-def _write_choice(key: str, choice: Choice, parts: Parts) -> None:
-    packed = {
-        "settings": choice.settings,
-        "panels": np.array(-1 if choice.panels is None else choice.panels),
-        "numbers": np.array([choice.cost_error, choice.quality_error, choice.seconds]),
-    }
-    if choice.fit is not None:
-        packed |= {f"fit.{name}": np.asarray(getattr(choice.fit, name)) for name in _FIT}
-    parts.write_arrays(key, packed)
-
-
-def _read_choice(key: str, parts: Parts) -> Choice | None:
-    packed = parts.read_arrays(key)
-    if packed is None:
-        return None
-    fit = None
-    if "fit.gamma" in packed:
-        found = {name: packed[f"fit.{name}"] for name in _FIT}
-        fit = Fit(**{name: of if of.ndim else float(of) for name, of in found.items()})
-    panels = int(packed["panels"])
-    return Choice(packed["settings"], None if panels < 0 else panels, fit, *packed["numbers"])
-
-
-def _write_sums(piece: Piece, summed: Sequence[Summed], parts: Parts) -> None:
-    packed = {"seconds": np.array([one.seconds for one in summed])}
-    for place, one in enumerate(summed):
-        for side in ("evaluate", "fit"):
-            if (found := getattr(one, side)) is not None:
-                for name in _TOTALS:
-                    packed[f"{place}.{side}.{name}"] = np.asarray(getattr(found, name), np.float64)
-    parts.write_arrays(f"sums-{piece.index:06d}", packed)
-
-
-def _read_sums(
-    job: Job, choices: Sequence[Choice], piece: Piece, parts: Parts
-) -> tuple[Summed, ...] | None:
-    packed = parts.read_arrays(f"sums-{piece.index:06d}")
-    if packed is None:
-        return None
-
-    def side(place: int, name: str) -> Totals:
-        found = {total: packed[f"{place}.{name}.{total}"] for total in _TOTALS}
-        return Totals(**found | {"count": float(found["count"])})
-
-    return tuple(
-        Summed(
-            side(place, "evaluate"),
-            None if choices[place].fit is not None else side(place, "fit"),
-            float(packed["seconds"][place]),
-        )
-        for place in range(len(job.strategies))
     )

@@ -1,0 +1,147 @@
+"""What commands do with a folder, a pattern or several files: they read them as a stream."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cascjax import arguments
+from cascjax.errors import CascjaxError
+from cascjax.terminal import keep_compiled, make_console, uninterrupted
+
+# Everything that needs JAX is imported inside the commands: the first words come at once.
+if TYPE_CHECKING:
+    from cascjax.io.parts import Parts
+
+JOURNAL = "journal"
+"""The folder in --out that what is done is kept in until the end."""
+
+
+def is_stream(tables: Sequence[Path]) -> bool:
+    """Whether these words are to be read as a stream and not as one table."""
+    if len(tables) != 1:
+        return True
+    return tables[0].is_dir() or (not tables[0].exists() and glob.has_magic(str(tables[0])))
+
+
+def check_table_options(**given: Any) -> None:
+    """Refuses, for a single table, options that are of a stream.
+
+    Raises:
+        CascjaxError: one is given.
+    """
+    for name, value in given.items():
+        if value:
+            raise CascjaxError(
+                f"--{name} is of a folder, a pattern or several files: leave it out, or name such"
+            )
+
+
+def frontier(
+    tables: Sequence[Path],
+    out: Path,
+    command: str,
+    *,
+    budgets: int | list[float] | None,
+    strategies: str | None,
+    estimates: str | None,
+    noise: str | None,
+    models: str | None,
+    max_depth: int,
+    search: str,
+    seed: int,
+    sample: int | None,
+    resume: bool,
+    force: bool,
+    scores: str | None,
+    **learned: Any,
+) -> None:
+    """The command frontier of a stream.
+
+    Raises:
+        CascjaxError: an option is given that only a table in memory has, or what
+            `cascjax.search.compare_stream` refuses.
+    """
+    if scores is not None:
+        raise CascjaxError("--scores are of one table: leave them out, or name a single file")
+    resamples, confidence = learned.pop("resamples"), learned.pop("confidence")
+    trust = learned.pop("trust")
+    estimates, _ = arguments.learning(estimates, noise, **learned)
+    arguments.trust(trust, estimates)
+    level = arguments.noise(noise or "low")
+    chosen = arguments.strategies(strategies, max_depth, search)
+    if any(table.is_dir() and table.resolve() == out.resolve() for table in tables):
+        raise CascjaxError(f"--out {out} is the folder of the tables: name another")
+    click.echo(f"Reading {_named(tables)}")
+    with uninterrupted():
+        from cascjax.io.stream import open_stream
+        from cascjax.report.console import print_study, stream_progress
+        from cascjax.report.write import write_study
+        from cascjax.search.compare_stream import asked, draw
+        from cascjax.search.ledger import Ledger
+        from cascjax.search.streamed import SAMPLE
+
+    stream = open_stream(tables)
+    if models is not None:
+        stream = stream.select_models(arguments.models(models, stream.models))
+    arguments.check_sizes(chosen, stream.n_models)
+    if estimates is None and noise:
+        estimates = "noisy"
+    job = asked(
+        stream, chosen, estimates=estimates, noise=level, budgets=budgets, seed=seed,
+        sample=sample or SAMPLE,
+        resamples=resamples or 0, confidence=0.95 if confidence is None else confidence,
+    )  # fmt: skip
+    keep_compiled()
+    parts = Ledger(out / JOURNAL, resume, force).opened(job)
+    files = len(stream.files)
+    click.echo(
+        f"{stream.n_rows:,} queries x {stream.n_models} models in {files:,}"
+        f" file{'s' * (files > 1)}; {job.estimates} estimates; split {job.split}."
+    )
+    settings = {"table": _named(tables), "max_depth": max_depth, "search": search}
+    with _kept(out / JOURNAL, parts), stream_progress(stream.n_rows) as progress:
+        study = draw(job, parts, settings, progress)
+        report = write_study(study, out, command)
+    parts.remove()
+    print_study(study, make_console())
+    for note in notes(study.settings, study.n_fit, study.cost_unit):
+        click.echo(f"Note: {note}.")
+    click.echo(f"Report: {report}")
+
+
+def notes(settings: dict[str, Any], n_fit: int, unit: str) -> list[str]:
+    """What is to be said of settings that were looked for on a sample."""
+    if "sample" not in settings:
+        return []
+    return [
+        f"settings were looked for on {settings['sample']:,} of {n_fit:,} rows to fit on, whose"
+        f" mean cost has a standard error of {settings['sample_cost_error']:.2g}"
+        f"{unit and ' ' + unit} and mean quality of {settings['sample_quality_error']:.2g} at most;"
+        " budgets are met on all rows to fit on"
+    ]
+
+
+@contextmanager
+def _kept(journal: Path, parts: "Parts") -> Iterator[None]:
+    """Says of an interrupt or a full disk what is kept and how to go on."""
+    way_out = f"what is done is kept in {journal}: go on with --resume"
+    try:
+        yield
+    except BaseException as error:
+        if not parts.begun:
+            parts.remove()
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(way_out) from error
+        if isinstance(error, CascjaxError) and str(error).startswith("cannot write"):
+            raise CascjaxError(f"{error}; {way_out} once there is room") from error
+        raise
+
+
+def _named(tables: Sequence[Path]) -> str:
+    more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+    return f"{tables[0]}{more}"
