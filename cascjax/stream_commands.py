@@ -102,7 +102,8 @@ def frontier(
         f"{stream.n_rows:,} queries x {stream.n_models} models in {files:,}"
         f" file{'s' * (files > 1)}; {job.estimates} estimates; split {job.split}."
     )
-    settings = {"table": _named(tables), "max_depth": max_depth, "search": search}
+    settings: dict[str, Any] = {"table": _named(tables), "max_depth": max_depth, "search": search}
+    settings |= {"noise": noise or "low"} if job.estimates == "noisy" else {}
     with _kept(out / JOURNAL, parts), stream_progress(stream.n_rows) as progress:
         study = draw(job, parts, settings, progress)
         report = write_study(study, out, command)

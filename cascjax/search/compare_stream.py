@@ -197,7 +197,7 @@ def draw(
         single_quality=settled.quality[1],
         n_fit=int(settled.count[0]),
         n_evaluate=int(settled.count[1]),
-        settings=dict(settings or {}) | record(job, settled, choices),
+        settings=record(job, settled, choices) | dict(settings or {}),
         resamples=job.resamples,
         confidence=job.confidence,
         **differences_of(frontiers, job.confidence),

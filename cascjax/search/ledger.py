@@ -73,21 +73,19 @@ def write_looked(looked: Looked, parts: Parts) -> None:
 def read_looked(job: Job, parts: Parts) -> Looked | None:
     """What the first reading found, or None where it was not kept."""
     packed = parts.read_arrays("look")
-    if packed is None:
-        return None
     sample = parts.read_arrays("look-sample")
+    if packed is None or sample is None:
+        return None
     kinds = {"moved": Spread, "qualities": Moments, "costs": Moments}
     glances: dict[int, Glance] = {}
     for place, index in enumerate(packed["index"].tolist()):
         more: dict[str, Any] = {
-            name: kind(**{f.name: packed[f"{name}.{f.name}"][place] for f in fields(kind)})
+            name: kind(**{f.name: packed[f"{name}.{f.name}"][place, ...] for f in fields(kind)})
             for name, kind in kinds.items()
             if f"{name}.count" in packed
         }
         first = (packed[name][place] for name in ("count", "cost", "quality"))
         glances[index] = Glance(*first, **more)
-    if sample is None:
-        return Looked(glances, Sample(np.zeros(0, np.int64)))
     rows = sample.pop("rows")
     columns: dict[str, Any] = sample
     table = Table(**columns, models=job.stream.models, cost_unit=job.stream.cost_unit)
