@@ -7,12 +7,14 @@ if TYPE_CHECKING:
     from cascjax.diagnosis import Diagnosis, diagnose
     from cascjax.errors import CascjaxError
     from cascjax.evaluation import Evaluation, evaluate
+    from cascjax.evaluation_stream import evaluate_stream
     from cascjax.expected_max import expected_max
     from cascjax.io import import_long, import_routerbench, read_table, write_table
     from cascjax.io.stream import Stream, open_stream
     from cascjax.policy import Policy, load_policy
     from cascjax.search.compare_stream import compare_stream
     from cascjax.search.fit import fit
+    from cascjax.search.fit_stream import fit_stream
     from cascjax.search.frontier import Frontier, Study, compare
     from cascjax.search.tuned import Tuning, tune
     from cascjax.strategies import STOP, STRATEGIES, strategy
@@ -26,6 +28,7 @@ _HOMES = {
     "diagnose": "cascjax.diagnosis",
     "Evaluation": "cascjax.evaluation",
     "evaluate": "cascjax.evaluation",
+    "evaluate_stream": "cascjax.evaluation_stream",
     "expected_max": "cascjax.expected_max",
     "import_long": "cascjax.io",
     "import_routerbench": "cascjax.io",
@@ -37,6 +40,7 @@ _HOMES = {
     "load_policy": "cascjax.policy",
     "compare_stream": "cascjax.search.compare_stream",
     "fit": "cascjax.search.fit",
+    "fit_stream": "cascjax.search.fit_stream",
     "Frontier": "cascjax.search.frontier",
     "Study": "cascjax.search.frontier",
     "compare": "cascjax.search.frontier",
@@ -64,8 +68,10 @@ __all__ = [
     "compare_stream",
     "diagnose",
     "evaluate",
+    "evaluate_stream",
     "expected_max",
     "fit",
+    "fit_stream",
     "import_long",
     "import_routerbench",
     "load_policy",

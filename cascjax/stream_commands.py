@@ -1,10 +1,11 @@
 """What commands do with a folder, a pattern or several files: they read them as a stream."""
 
 import glob
+import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,8 +14,6 @@ from cascjax.errors import CascjaxError
 from cascjax.terminal import keep_compiled, make_console, uninterrupted
 
 # Everything that needs JAX is imported inside the commands: the first words come at once.
-if TYPE_CHECKING:
-    from cascjax.io.parts import Parts
 
 JOURNAL = "journal"
 """The folder in --out that what is done is kept in until the end."""
@@ -77,6 +76,7 @@ def frontier(
         raise CascjaxError(f"--out {out} is the folder of the tables: name another")
     click.echo(f"Reading {_named(tables)}")
     with uninterrupted():
+        from cascjax.io.parts import discard
         from cascjax.io.stream import open_stream
         from cascjax.report.console import print_study, stream_progress
         from cascjax.report.write import write_study
@@ -104,10 +104,10 @@ def frontier(
     )
     settings: dict[str, Any] = {"table": _named(tables), "max_depth": max_depth, "search": search}
     settings |= {"noise": noise or "low"} if job.estimates == "noisy" else {}
-    with _kept(out / JOURNAL, parts), stream_progress(stream.n_rows) as progress:
+    with _kept(out / JOURNAL), stream_progress(stream.n_rows) as progress:
         study = draw(job, parts, settings, progress)
         report = write_study(study, out, command)
-    parts.remove()
+    discard(out / JOURNAL)
     print_study(study, make_console())
     for note in notes(study.settings, study.n_fit, study.cost_unit):
         click.echo(f"Note: {note}.")
@@ -126,15 +126,120 @@ def notes(settings: dict[str, Any], n_fit: int, unit: str) -> list[str]:
     ]
 
 
+def fit(
+    tables: Sequence[Path],
+    out: Path,
+    *,
+    strategy: str,
+    estimates: str | None,
+    noise: str | None,
+    models: str | None,
+    max_depth: int,
+    search: str,
+    sample: int | None,
+    resume: bool,
+    force: bool,
+    **wanted: Any,
+) -> None:
+    """The command fit of a stream; `wanted` are arguments of `fit_stream`.
+
+    Raises:
+        CascjaxError: what `cascjax.search.fit_stream` refuses.
+    """
+    chosen = arguments.strategies(strategy, max_depth, search)
+    if len(chosen) > 1:
+        raise CascjaxError(f"--strategy {strategy!r}: fit one at a time")
+    click.echo(f"Reading {_named(tables)}")
+    with uninterrupted():
+        from cascjax.io.files import atomic_write
+        from cascjax.io.parts import discard
+        from cascjax.io.stream import open_stream
+        from cascjax.report.console import stream_progress
+        from cascjax.report.policies import print_policy
+        from cascjax.search.fit_stream import fit_stream
+        from cascjax.search.ledger import Ledger
+        from cascjax.search.streamed import SAMPLE
+
+    stream = open_stream(tables)
+    if models is not None:
+        stream = stream.select_models(arguments.models(models, stream.models))
+    arguments.check_sizes(chosen, stream.n_models)
+    keep_compiled()
+    journal = out.with_name(f"{out.name}.journal")
+    ledger = Ledger(journal, resume, force)
+    # The file is there before anything is computed for it: what cannot be written fails now.
+    with _kept(journal), atomic_write(out) as temporary:
+        with stream_progress(stream.n_rows) as progress:
+            policy = fit_stream(
+                stream, chosen[0], estimates="noisy" if estimates is None and noise else estimates,
+                noise=arguments.noise(noise or "low"), sample=sample or SAMPLE, ledger=ledger,
+                progress=progress, **wanted,
+            )  # fmt: skip
+        temporary.write_text(policy.text(), encoding="utf-8")
+    discard(journal)
+    for note in policy.record.get("notes", ()):
+        click.echo(f"Note: {note}.")
+    print_policy(policy, make_console())
+    click.echo(f"Wrote {out}")
+
+
+def evaluate(
+    policy: Path,
+    tables: Sequence[Path],
+    out: Path,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    resume: bool,
+    force: bool,
+) -> None:
+    """The command evaluate of a stream.
+
+    Raises:
+        CascjaxError: what `cascjax.evaluation_stream` refuses.
+    """
+    click.echo(f"Reading {policy} and {_named(tables)}")
+    with uninterrupted():
+        from cascjax.evaluation_stream import evaluate_stream
+        from cascjax.io.files import atomic_write
+        from cascjax.io.parts import discard
+        from cascjax.io.stream import open_stream
+        from cascjax.policy import load_policy
+        from cascjax.report.console import stream_progress
+        from cascjax.report.policies import print_evaluation, summary
+        from cascjax.search.ledger import Ledger
+
+    loaded, stream = load_policy(policy), open_stream(tables)
+    keep_compiled()
+    ledger = Ledger(out / JOURNAL, resume, force)
+    settings = {"policy": str(policy), "table": _named(tables), "seed": seed}
+    with _kept(out / JOURNAL), stream_progress(stream.n_rows) as progress:
+        found = evaluate_stream(
+            loaded, stream, resamples=resamples, confidence=confidence, seed=seed, ledger=ledger,
+            progress=progress,
+        )  # fmt: skip
+        content = summary(found) | {"settings": settings | {"resamples": resamples}}
+        with atomic_write(out / "summary.json") as temporary:
+            text = json.dumps(content, indent=2, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+    discard(out / JOURNAL)
+    print_evaluation(found, make_console())
+    click.echo(f"Wrote {out / 'summary.json'}")
+
+
 @contextmanager
-def _kept(journal: Path, parts: "Parts") -> Iterator[None]:
+def _kept(journal: Path) -> Iterator[None]:
     """Says of an interrupt or a full disk what is kept and how to go on."""
     way_out = f"what is done is kept in {journal}: go on with --resume"
     try:
         yield
     except BaseException as error:
-        if not parts.begun:
-            parts.remove()
+        if not any(journal.glob("*.parquet")):
+            from cascjax.io.parts import discard
+
+            with suppress(CascjaxError):
+                discard(journal)
             raise
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(way_out) from error

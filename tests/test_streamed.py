@@ -18,13 +18,26 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from cascjax import CascjaxError, Study, compare, compare_stream, open_stream, worlds
+from cascjax import (
+    CascjaxError,
+    Study,
+    compare,
+    compare_stream,
+    evaluate,
+    fit,
+    open_stream,
+    worlds,
+)
 from cascjax.cli import main
 from cascjax.estimators import noisy, supplied
 from cascjax.estimators.pieces import Moments, Spread, lines, noise_keys, normals
+from cascjax.evaluation import Mean
+from cascjax.evaluation_stream import evaluate_stream
 from cascjax.io import write_table
+from cascjax.io.parts import discard
 from cascjax.io.stream import Stream
 from cascjax.search.compare_stream import asked, chosen, draw
+from cascjax.search.fit_stream import fit_stream
 from cascjax.search.ledger import Ledger
 from cascjax.search.streamed import Looked, finish, look, merge, settle, sums
 from cascjax.table import Table, mean_rows, split_rows
@@ -364,5 +377,74 @@ def test_interrupts_between_any_two_parts(stream: Stream, tmp_path: Path) -> Non
         assert path.exists() or path.name == "look-sample.parquet"
     run = json.loads((tmp_path / "journal" / "run.json").read_text())
     assert len(run["files"]) == 3
-    parts.remove()
+    discard(tmp_path / "journal")
     assert not (tmp_path / "journal").exists()
+
+
+# Policies.
+
+
+def check_mean(mine: Mean, yours: Mean) -> None:
+    for name in ("value", "low", "high"):
+        one, other = getattr(mine, name), getattr(yours, name)
+        # Sums of the bootstrap are of float32 over a block, and blocks are others.
+        assert one == (None if other is None else pytest.approx(other, rel=1e-5))
+
+
+@pytest.mark.parametrize("kind", ["supplied", "noisy"])
+def test_policies_are_those_of_the_table(table: Table, stream: Stream, kind: str) -> None:
+    asked = {"estimates": kind, "noise": NOISE, "budget": float(table.cost.mean())}
+    one, other = fit(table, "routing", **asked), fit_stream(stream, "routing", **asked)
+    np.testing.assert_array_equal(one.rule.parameters, other.rule.parameters)
+    np.testing.assert_allclose(one.rule.weights, other.rule.weights, rtol=1e-6)
+    np.testing.assert_allclose(one.sigma, other.sigma, rtol=1e-6)
+    np.testing.assert_allclose(one.mean_costs, other.mean_costs, rtol=1e-6)
+    asked = {"resamples": 100}
+    mine, yours = evaluate(one, table, **asked), evaluate_stream(other, stream, **asked)
+    assert mine.total.n == yours.total.n == N // 2  # the half that the policy was not fitted on
+    assert list(mine.groups) != []
+    for name, part in {"": mine.total, **mine.groups}.items():
+        of = yours.groups[name] if name else yours.total
+        assert (part.n, part.budget, part.rule) == (of.n, of.budget, of.rule)
+        check_mean(part.quality, of.quality)
+        check_mean(part.cost[0], of.cost[0])
+    for name in ("ran", "answered", "depth", "single_cost", "single_quality", "hull_quality"):
+        np.testing.assert_allclose(getattr(mine, name), getattr(yours, name), rtol=1e-6)
+    assert mine.verdicts() == yours.verdicts()
+    # Another table: all of its rows.
+    assert evaluate_stream(one, stream).total.n == N
+
+
+def test_a_budget_is_met_on_all_rows_though_a_sample_is_fitted_on(
+    table: Table, stream: Stream
+) -> None:
+    budget = float(table.cost.mean())
+    policy = fit_stream(stream, "routing", budget=budget, sample=200)
+    assert policy.rule.fitted is not None
+    assert policy.rule.fitted.cost[0] == pytest.approx(budget, rel=1e-12)
+    assert policy.rule.fitted.n_fit == N // 2
+    assert "notes" not in policy.record
+    # Replayed on the rows fitted on, as the table in memory has them.
+    fit_rows, _ = split_rows(table)
+    assert evaluate(policy, table, rows=fit_rows, resamples=0).total.cost[0].value == pytest.approx(
+        budget, rel=1e-6
+    )
+    other = fit_stream(stream, "routing", quality=float(table.quality.mean()), sample=200)
+    assert "a sample of 200 of 2,048 rows" in other.record["notes"][0]
+    with pytest.raises(CascjaxError, match="out of reach of routing"):
+        fit_stream(stream, "routing", budget=1e-9, sample=200)
+
+
+@pytest.mark.usefixtures("small")
+def test_commands_of_policies_take_folders(stream: Stream, tmp_path: Path) -> None:
+    folder, policy, out = stream.name, str(tmp_path / "p.json"), tmp_path / "out"
+    words = ["fit", folder, "--strategy", "routing", "--budget", "0.001", "--out", policy]
+    assert invoke([*words, "--sample", "200"]) == (0, "")
+    assert invoke(["evaluate", policy, folder, "--out", str(out)]) == (0, "")
+    found = json.loads((out / "summary.json").read_text())
+    assert found["total"]["n"] == N // 2
+    assert [p.name for p in out.iterdir()] == ["summary.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "p.json"]
+    code, error = invoke([*words, "--group-budget", "x=1"])
+    assert code == 2
+    assert "--group-budget is of one table" in error

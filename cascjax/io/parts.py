@@ -138,15 +138,6 @@ class Parts:
         shapes = json.dumps({name: np.shape(of) for name, of in arrays.items()})
         self._write(key, pa.table(columns), {_SHAPES: shapes.encode()})
 
-    def remove(self) -> None:
-        """Takes the folder away with all that was kept: the run is at its end."""
-        with one_line(f"cannot remove {self._folder}"):
-            for part in [*self._folder.glob("*.parquet"), *self._folder.glob(".cascjax-*.tmp")]:
-                part.unlink(missing_ok=True)
-            (self._folder / RUN).unlink(missing_ok=True)
-            if self._folder.exists() and not any(self._folder.iterdir()):
-                self._folder.rmdir()
-
     def write(self, key: str, rows: Sequence[Row]) -> None:
         """Keeps the rows of a part.
 
@@ -159,3 +150,17 @@ class Parts:
         table = table.replace_schema_metadata({_KEY: self._digest, **more})
         with atomic_write(self._folder / f"{key}.parquet") as temporary:
             pq.write_table(table, temporary)
+
+
+def discard(folder: Path) -> None:
+    """Takes a folder of parts away: the run is at its end.
+
+    Raises:
+        CascjaxError: that fails.
+    """
+    with one_line(f"cannot remove {folder}"):
+        for part in [*folder.glob("*.parquet"), *folder.glob(".cascjax-*.tmp")]:
+            part.unlink(missing_ok=True)
+        (folder / RUN).unlink(missing_ok=True)
+        if folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()

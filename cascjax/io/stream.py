@@ -157,6 +157,11 @@ class Stream:
             for file in self.files
         }
 
+    def fingerprint(self) -> str:
+        """What the files are known by wherever they lie: their sizes and footers."""
+        known = repr([(file.size, file.footer) for file in self.files])
+        return "stream " + hashlib.sha256(known.encode()).hexdigest()
+
     def tables(
         self, pieces: Iterable[Piece], columns: Iterable[str]
     ) -> Iterator[tuple[Piece, Table]]:

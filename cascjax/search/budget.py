@@ -169,12 +169,27 @@ def fit_budgets(
     if seen is not None:
         seen.settings = pool
     fit = mix(pool, budgets)
-    if not spare:
-        return fit
+    return spared(fit, pool, budgets, mean_rows(table.quality, rows)) if spare else fit
+
+
+def spared(
+    fit: Fit,
+    pool: Float[np.ndarray, "3 L"],
+    budgets: Float[np.ndarray, " P"],
+    single_quality: Float[np.ndarray, " K"],
+) -> Fit:
+    """The fit, but for budgets of which a cheaper setting leaves some and gives clearly more.
+
+    Args:
+        fit: of the pool to the budgets.
+        pool: parameters, mean costs and mean qualities.
+        budgets: mean costs wanted.
+        single_quality: mean quality of each model alone.
+    """
     parameter, cost, quality = pool
     alone = np.where(cost <= budgets[:, None], quality, -np.inf)
     best = alone.argmax(1)
-    clear = _CLOSE * np.ptp(mean_rows(table.quality, rows))
+    clear = _CLOSE * np.ptp(single_quality)
     more = alone.max(1) > fit.quality + clear
     return replace(
         fit,

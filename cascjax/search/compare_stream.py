@@ -28,6 +28,7 @@ from cascjax.search.streamed import (
     SAMPLE,
     Choice,
     Job,
+    Looked,
     Progress,
     Settled,
     Summed,
@@ -76,7 +77,7 @@ def compare_stream(
             none.
         confidence: of those intervals.
         ledger: where to keep what is done; by default nowhere. Its parts stay when all is done:
-            they go with `Ledger.opened(job).remove()`, or with the folder.
+            they go with `cascjax.io.parts.discard`.
         settings: what was asked for, for the record.
         progress: called with what is being done, and the rows or queries it is done with.
 
@@ -161,28 +162,10 @@ def draw(
     Raises:
         CascjaxError: see `compare_stream`.
     """
-    pieces = job.stream.pieces
-    looked = None if parts is None else read_looked(job, parts)
-    if looked is None:
-        looked = look(job, pieces, lambda rows: progress("looking", rows))
-        if parts is not None:
-            write_looked(looked, parts)
-    else:
-        progress("looking", job.stream.n_rows)
+    looked = looked_at(job, parts, progress)
     settled = settle(job, looked)
     choices = chosen(job, settled, parts, progress)
-    found: dict[int, tuple[Summed, ...]] = {}
-    if parts is not None:
-        for piece in pieces:
-            if (done := read_sums(job, choices, piece, parts)) is not None:
-                found[piece.index] = done
-                progress("summing", piece.n_rows)
-    left = [piece for piece in pieces if piece.index not in found]
-    for piece, summed in sums(job, settled, choices, left):
-        if parts is not None:
-            write_sums(piece, summed, parts)
-        found[piece.index] = summed
-        progress("summing", piece.n_rows)
+    found = summed(job, settled, choices, parts, progress)
     frontiers = finish(job, settled, choices, found)
     if job.budgets is not None and not isinstance(job.budgets, int):
         check_reach(frontiers, settled.budgets, job.stream.cost_unit)
@@ -202,6 +185,43 @@ def draw(
         confidence=job.confidence,
         **differences_of(frontiers, job.confidence),
     )
+
+
+def looked_at(
+    job: Job, parts: Parts | None = None, progress: Progress = lambda doing, rows: None
+) -> Looked:
+    """What the first reading of all pieces finds, or was kept of it; see `draw`."""
+    found = None if parts is None else read_looked(job, parts)
+    if found is not None:
+        progress("looking", job.stream.n_rows)
+        return found
+    found = look(job, job.stream.pieces, lambda rows: progress("looking", rows))
+    if parts is not None:
+        write_looked(found, parts)
+    return found
+
+
+def summed(
+    job: Job,
+    settled: Settled,
+    choices: Sequence[Choice],
+    parts: Parts | None = None,
+    progress: Progress = lambda doing, rows: None,
+) -> dict[int, tuple[Summed, ...]]:
+    """The sums of all pieces by index, read or kept; see `draw`."""
+    found: dict[int, tuple[Summed, ...]] = {}
+    if parts is not None:
+        for piece in job.stream.pieces:
+            if (done := read_sums(job, choices, piece, parts)) is not None:
+                found[piece.index] = done
+                progress("summing", piece.n_rows)
+    left = [piece for piece in job.stream.pieces if piece.index not in found]
+    for piece, of in sums(job, settled, choices, left):
+        if parts is not None:
+            write_sums(piece, of, parts)
+        found[piece.index] = of
+        progress("summing", piece.n_rows)
+    return found
 
 
 def _with_intervals(

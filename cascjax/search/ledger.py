@@ -1,6 +1,6 @@
 """What a run over a stream keeps of its work, so that it can be gone on with: see `streamed`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ import numpy as np
 
 from cascjax import __version__
 from cascjax.estimators.pieces import SUPPLIED_COLUMNS, Moments, Spread
+from cascjax.io.arrow import MORE_COST
 from cascjax.io.parts import Parts
-from cascjax.io.stream import Piece
+from cascjax.io.stream import Piece, Stream
 from cascjax.search.budget import Fit
 from cascjax.search.streamed import Choice, Glance, Job, Looked, Sample, Summed
 from cascjax.simulate import Totals
@@ -43,7 +44,11 @@ class Ledger:
             CascjaxError: another run left some, or this one did and is not to be gone on with; or
                 the folder cannot be written.
         """
-        run = {"version": __version__, "files": job.stream.identity(), **job.settings()}
+        return self.of(job.stream, job.settings())
+
+    def of(self, stream: Stream, settings: Mapping[str, Any]) -> Parts:
+        """The same of any work on a stream that these settings tell from others."""
+        run = {"version": __version__, "files": stream.identity(), **settings}
         parts = Parts(self.folder, run)
         parts.open(force=self.force, resume=self.resume)
         return parts
@@ -54,6 +59,7 @@ def write_looked(looked: Looked, parts: Parts) -> None:
     table = looked.sample.table
     if table is not None:
         columns = {name: getattr(table, name) for name in _MATRICES}
+        columns |= {MORE_COST + name: of for name, of in table.more_costs.items()}
         given = {name: of for name, of in columns.items() if of is not None}
         parts.write_arrays("look-sample", {"rows": looked.sample.rows, **given})
     index = sorted(looked.glances)
@@ -87,7 +93,12 @@ def read_looked(job: Job, parts: Parts) -> Looked | None:
         first = (packed[name][place] for name in ("count", "cost", "quality"))
         glances[index] = Glance(*first, **more)
     rows = sample.pop("rows")
-    columns: dict[str, Any] = sample
+    columns: dict[str, Any] = {n: of for n, of in sample.items() if not n.startswith(MORE_COST)}
+    columns["more_costs"] = {
+        name.removeprefix(MORE_COST): of
+        for name, of in sample.items()
+        if name.startswith(MORE_COST)
+    }
     table = Table(**columns, models=job.stream.models, cost_unit=job.stream.cost_unit)
     return Looked(glances, Sample(rows, table))
 

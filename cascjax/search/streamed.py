@@ -80,6 +80,7 @@ class Job:
         sample: rows to fit on that settings are looked for on, at most.
         resamples: of the rows to evaluate on, for intervals; 0 for none.
         confidence: of those intervals.
+        more: further fields of `Table` to read and keep of the sample.
     """
 
     stream: Stream
@@ -91,11 +92,13 @@ class Job:
     sample: int = SAMPLE
     resamples: int = 0
     confidence: float = 0.95
+    more: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What is read of the files, beside quality and cost."""
-        return ("split", *(SUPPLIED_COLUMNS if self.estimates == "supplied" else ()))
+        supplied = SUPPLIED_COLUMNS if self.estimates == "supplied" else ()
+        return ("split", *supplied, *self.more)
 
     @property
     def split(self) -> str:
@@ -189,7 +192,7 @@ def look(
     """
     looked = Looked({}, Sample(np.zeros(0, np.int64)))
     for piece, table in job.stream.tables(pieces, job.columns):
-        fit, rows = _is_fit(job, piece, table), np.arange(piece.first, piece.first + piece.n_rows)
+        fit, rows = is_fit(job, piece, table), np.arange(piece.first, piece.first + piece.n_rows)
         glance = _glance(job, table, fit, rows)
         some = _least(job, rows[fit], looked.sample)
         found = replace(table.take(some - piece.first), split=None)
@@ -246,7 +249,7 @@ def _sums(
     return found
 
 
-def _is_fit(job: Job, piece: Piece, table: Table) -> Bool[np.ndarray, " n"]:
+def is_fit(job: Job, piece: Piece, table: Table) -> Bool[np.ndarray, " n"]:
     """Which rows of a piece are to fit on."""
     if table.split is not None:
         return table.split == FIT
@@ -489,7 +492,7 @@ def sums(
     """
     stream = job.stream.select_models(settled.models)
     for piece, table in stream.tables(pieces, job.columns):
-        fit = _is_fit(job, piece, table)
+        fit = is_fit(job, piece, table)
         to_fit, others = np.flatnonzero(fit), np.flatnonzero(~fit)
         estimates = settled.known.estimates(
             table, np.arange(piece.first, piece.first + piece.n_rows)
@@ -498,7 +501,7 @@ def sums(
         for strategy, choice in zip(job.strategies, choices, strict=True):
             start = time.perf_counter()
             beliefs = truth(table) if strategy.sees_truth else estimates
-            sized = _sized(strategy, choice.panels, beliefs)
+            sized = sized_like(strategy, choice.panels, beliefs)
             of_side = functools.partial(
                 _side, sized, choice.settings, beliefs, table, progress=progress
             )
@@ -527,7 +530,7 @@ def _side(
     return Totals(none, none, counts, counts, counts, count=0.0)
 
 
-def _sized(strategy: Strategy, panels: int | None, estimates: Independent) -> Strategy:
+def sized_like(strategy: Strategy, panels: int | None, estimates: Independent) -> Strategy:
     """The strategy with as many quadrature panels as the sample took, or more if need be."""
     sized = strategy.sized_for(estimates)
     mine = getattr(sized, "panels", None)
@@ -593,7 +596,7 @@ def resample(
     """
     stream = job.stream.select_models(settled.models)
     for piece, table in stream.tables(pieces, job.columns):
-        rows = np.flatnonzero(~_is_fit(job, piece, table))
+        rows = np.flatnonzero(~is_fit(job, piece, table))
         estimates = settled.known.estimates(
             table, np.arange(piece.first, piece.first + piece.n_rows)
         )
@@ -603,7 +606,7 @@ def resample(
             width = 2 * (len(drawn.gamma) + table.n_models) + 1
             found.append(
                 resampled_sums(
-                    _sized(strategy, choice.panels, beliefs), drawn.parameters, drawn.gamma,
+                    sized_like(strategy, choice.panels, beliefs), drawn.parameters, drawn.gamma,
                     beliefs, table.quality, table.cost, resamples=job.resamples, seed=job.seed,
                     rows=rows, first_row=piece.first,
                 )
