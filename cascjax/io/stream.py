@@ -13,7 +13,7 @@ import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -164,7 +164,7 @@ class Stream:
 
     def tables(
         self, pieces: Iterable[Piece], columns: Iterable[str]
-    ) -> Iterator[tuple[Piece, Table]]:
+    ) -> Generator[tuple[Piece, Table], None, None]:
         """The tables of some pieces, one after the other, the next one being read meanwhile.
 
         One is read ahead and no more, by a thread that ends with the iterator.
