@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from cascjax.errors import CascjaxError
     from cascjax.evaluation import Evaluation, evaluate
     from cascjax.evaluation_stream import evaluate_stream
-    from cascjax.expected_max import expected_max
     from cascjax.io import import_long, import_routerbench, read_table, write_table
     from cascjax.io.stream import Stream, open_stream
     from cascjax.policy import Policy, load_policy
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from cascjax.search.fit_stream import fit_stream
     from cascjax.search.frontier import Frontier, Study, compare
     from cascjax.search.tuned import Tuning, tune
-    from cascjax.strategies import STOP, STRATEGIES, strategy
+    from cascjax.strategies import STOP, STRATEGIES, register, strategy
     from cascjax.table import Table
 
 __version__ = "0.1.0"
@@ -29,7 +28,6 @@ _HOMES = {
     "Evaluation": "cascjax.evaluation",
     "evaluate": "cascjax.evaluation",
     "evaluate_stream": "cascjax.evaluation_stream",
-    "expected_max": "cascjax.expected_max",
     "import_long": "cascjax.io",
     "import_routerbench": "cascjax.io",
     "read_table": "cascjax.io",
@@ -48,6 +46,7 @@ _HOMES = {
     "tune": "cascjax.search.tuned",
     "STOP": "cascjax.strategies",
     "STRATEGIES": "cascjax.strategies",
+    "register": "cascjax.strategies",
     "strategy": "cascjax.strategies",
     "Table": "cascjax.table",
 }
@@ -69,7 +68,6 @@ __all__ = [
     "diagnose",
     "evaluate",
     "evaluate_stream",
-    "expected_max",
     "fit",
     "fit_stream",
     "import_long",
@@ -77,6 +75,7 @@ __all__ = [
     "load_policy",
     "open_stream",
     "read_table",
+    "register",
     "strategy",
     "tune",
     "write_table",

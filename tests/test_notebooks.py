@@ -1,18 +1,61 @@
-"""Every notebook runs from clean."""
+"""Every notebook runs from clean and is kept with its pictures; one that fails is noticed."""
 
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+LARGEST = 256_000
+"""Bytes of a notebook at most: its pictures are in the history for ever."""
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def run(notebook: NotebookNode, folder: Path) -> None:
+    """Runs all cells in a fresh kernel that finds nothing in its folder."""
+    resources = {"metadata": {"path": str(folder)}}
+    # A kernel that other tests compete with may take many times what it takes alone.
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter client, not ours
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_clean(path: Path) -> None:
+@each_notebook
+def test_a_notebook_runs_from_clean(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    kept = [bool(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
-    assert any(kept), "a notebook is kept with its pictures in it: run it and save it"
-    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    for cell in notebook.cells:
+        assert "raises-exception" not in cell.metadata.get("tags", []), "a failure would be hidden"
+    run(notebook, tmp_path)
+    assert not list(tmp_path.iterdir()), "a notebook leaves nothing behind"
+
+
+@each_notebook
+def test_a_notebook_is_kept_as_it_ran(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    again = f"run it and save it: .venv/bin/jupyter execute --inplace notebooks/{path.name}"
+    # From the first cell to the last, each once.
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), again
+    outputs = [output for cell in code for output in cell.outputs]
+    assert all(o.output_type != "error" and o.get("name") != "stderr" for o in outputs), again
+    assert any("image/png" in o.get("data", {}) for o in outputs), again
+    assert path.stat().st_size <= LARGEST, "draw its pictures smaller"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_notebook_that_fails_is_noticed(tmp_path: Path) -> None:
+    cells = [nbformat.v4.new_code_cell(source) for source in ("a = 1", "assert a == 2")]
+    with pytest.raises(CellExecutionError, match="AssertionError"):
+        run(nbformat.v4.new_notebook(cells=cells), tmp_path)
+
+
+def test_the_readme_points_at_every_notebook() -> None:
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert len(NOTEBOOKS) == 5
+    for path in NOTEBOOKS:
+        assert f"(notebooks/{path.name})" in readme

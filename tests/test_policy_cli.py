@@ -50,6 +50,8 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An own working folder with a copy of the world in it, `world.arrow`."""
     shutil.copy(made, tmp_path)
     monkeypatch.chdir(tmp_path)
+    # pytest-xdist tells its workers how wide the terminal is, and lines would be broken to fit.
+    monkeypatch.delenv("COLUMNS", raising=False)
     return tmp_path
 
 

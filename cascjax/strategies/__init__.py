@@ -1,7 +1,19 @@
 """Strategies by name: which model to run next, and when to stop."""
 
+import inspect
+from typing import TypeVar
+
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.strategies.base import STOP, InOrder, Outcome, Relaxed, Sketch, Stages, Strategy
+from cascjax.strategies.base import (
+    STOP,
+    InOrder,
+    Outcome,
+    Priced,
+    Relaxed,
+    Sketch,
+    Stages,
+    Strategy,
+)
 from cascjax.strategies.baselines import Mixing, Oracle
 from cascjax.strategies.cascade_routing import CascadeRouting
 from cascjax.strategies.cascading import Cascading
@@ -13,7 +25,42 @@ STRATEGIES: dict[str, type[Strategy]] = {
     kind.name: kind
     for kind in (Mixing, Routing, Thresholding, Cascading, CascadeRouting, Pandora, Oracle)
 }
-"""Every strategy by its name, in the order of a report."""
+"""Every strategy by its name, in the order of a report; see `register` for one of your own."""
+
+Kind = TypeVar("Kind", bound=type)
+
+
+def register(kind: Kind) -> Kind:
+    """Makes a strategy of your own known by its name; returns it, so as to decorate its class.
+
+    `strategy`, `compare`, `fit` and policy files then take the name as that of any other. A class
+    that is defined anew, by a notebook's cell run again, takes the place of its former self.
+
+    Raises:
+        CascjaxError: it is not a frozen dataclass on its own, it lacks a method or a name, or the
+            name is another's.
+    """
+    of = kind.__name__
+    if not issubclass(kind, Strategy):
+        raise CascjaxError(f"{of} is no strategy: derive it from cascjax.strategies.Strategy")
+    # An undecorated subclass is a dataclass as well, but one that does not know its own fields.
+    parameters = vars(kind).get("__dataclass_params__")
+    if parameters is None or not parameters.frozen:
+        raise CascjaxError(f"{of} is no frozen dataclass: put @dataclass(frozen=True) on it first")
+    if inspect.isabstract(kind):
+        missing = ", ".join(sorted(kind.__abstractmethods__))
+        raise CascjaxError(f"{of} lacks {missing}: a strategy defines them all")
+    name = getattr(kind, "name", "")
+    if not isinstance(name, str) or not name:
+        raise CascjaxError(f'{of} has no name: give it name: ClassVar[str] = "..."')
+    taken = STRATEGIES.get(name)
+    if taken is not None and (taken.__module__, taken.__qualname__) != (
+        kind.__module__,
+        kind.__qualname__,
+    ):
+        raise CascjaxError(f"the name {name!r} is that of {taken.__qualname__}: give {of} another")
+    STRATEGIES[name] = kind
+    return kind
 
 
 def strategy(name: str, **options: object) -> Strategy:
@@ -40,12 +87,14 @@ __all__ = [
     "Oracle",
     "Outcome",
     "Pandora",
+    "Priced",
     "Relaxed",
     "Routing",
     "Sketch",
     "Stages",
     "Strategy",
     "Thresholding",
+    "register",
     "reservation_value",
     "strategy",
 ]
