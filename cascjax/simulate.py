@@ -505,7 +505,8 @@ class _Queries:
             found = self.estimator.groups(self.rows, apart=self.apart)
         if len(found) <= 1:
             alone = [replace(self, estimator=estimator) for estimator, _ in found]
-            return [(alone[0] if alone else self, None)]
+            # A copy: what is kept here of itself would stay until the next garbage collection.
+            return [(alone[0] if alone else replace(self), None)]
         rows = np.asarray(self.rows)
         return [
             (replace(self, estimator=estimator, rows=rows[places]), places)
@@ -594,9 +595,13 @@ class _Queries:
             for queries, _ in self.groups
             for start in range(0, len(queries.rows), size)
         ]
-        with ThreadPoolExecutor(_workers()) as pool:
-            # In order, so that the sum is the same whichever thread is faster.
-            return functools.reduce(join, _mapped_ahead(pool, sums, blocks))
+        try:
+            with ThreadPoolExecutor(_workers()) as pool:
+                # In order, so that the sum is the same whichever thread is faster.
+                return functools.reduce(join, _mapped_ahead(pool, sums, blocks))
+        finally:
+            # It calls itself: the table it holds would stay until the next garbage collection.
+            del sums
 
 
 def _mapped_ahead(

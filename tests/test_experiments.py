@@ -32,12 +32,13 @@ from cascjax.experiments import (
     table4,
 )
 from cascjax.experiments.batched import NoiseStack, areas
-from cascjax.experiments.cells import RUN, Cell, Parts, run_cells
+from cascjax.experiments.cells import Cell, run_cells
 from cascjax.experiments.live import decision_seconds
 from cascjax.experiments.protocol import Setup, setup, setup_of, split
 from cascjax.experiments.published import AREAS, CHOICES, COLUMNS, MODELS, STRATEGIES
 from cascjax.experiments.tables import Entry, Grid, latex, markdown, signed, turned
 from cascjax.io import write_table
+from cascjax.io.parts import RUN, Parts
 from cascjax.metrics import budgets
 from cascjax.metrics.bootstrap import interval
 from cascjax.search import budget

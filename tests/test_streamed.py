@@ -1,6 +1,7 @@
 """Frontiers over streams: those of the table in memory, whatever the pieces and interrupts."""
 
 import errno
+import gc
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,10 +39,12 @@ from cascjax.evaluation_stream import evaluate_stream
 from cascjax.io import write_table
 from cascjax.io.parts import discard
 from cascjax.io.stream import Stream
+from cascjax.search.budget import sum_settings
 from cascjax.search.compare_stream import asked, chosen, draw
 from cascjax.search.fit_stream import fit_stream
 from cascjax.search.ledger import Ledger
 from cascjax.search.streamed import Looked, finish, look, merge, settle, sums
+from cascjax.strategies import Mixing, Routing
 from cascjax.table import Table, mean_rows, split_rows
 
 K, N = 3, 4096
@@ -453,3 +457,19 @@ def test_commands_of_policies_take_folders(stream: Stream, tmp_path: Path) -> No
     code, error = invoke([*words, "--group-budget", "x=1"])
     assert code == 2
     assert "--group-budget is of one table" in error
+
+
+def test_pieces_are_let_go_of_at_once(table: Table) -> None:
+    """Memory stays as it is without the help of the garbage collector, which comes late."""
+    copy = jax.tree.map(np.copy, table)
+    estimates, kept = supplied(copy, np.arange(N)), weakref.ref(copy.quality)
+    gc.collect()
+    gc.disable()
+    try:
+        for rows in (None, np.arange(0, N, 2)):
+            sum_settings(Routing(), np.arange(4.0), estimates, copy, rows=rows)
+            sum_settings(Mixing(), np.arange(3.0), estimates, copy, rows=rows)
+        del copy, estimates
+        assert kept() is None
+    finally:
+        gc.enable()
