@@ -316,14 +316,14 @@ def _paths(
             found = sorted(p for p in path.iterdir() if p.name[0] not in "._" and p.is_file())
         if not found:
             raise CascjaxError(
-                f"{name}: the folder has no files; name another, or those of its folders as"
-                f" '{path / '*' / '*.parquet'}'"
+                f"cannot read {name}: the folder has no files; name another, or those of its"
+                f" folders as '{path / '*' / '*.parquet'}'"
             )
         return name, [os.fspath(p) for p in found]
     if _is_pattern(name) and not path.exists():
         found = sorted(p for p in glob.glob(name, recursive=True) if os.path.isfile(p))
         if not found:
-            raise CascjaxError(f"{name}: no file has such a name; mend the pattern")
+            raise CascjaxError(f"cannot read {name}: no file has such a name; mend the pattern")
         return name, found
     return name, [name]
 
