@@ -1,6 +1,5 @@
 # Everything happens in the project's own environment, .venv, made here on first use.
 PYTHON ?= python3
-DEVICE ?= this machine
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -19,8 +18,9 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# By whole files: most of the time goes into compiling, and a file's tests share what they compile.
 unit: $(STAMP) browser
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 slow: $(STAMP)
 	$(BIN)/pytest -n 2 -m slow
@@ -34,10 +34,7 @@ browser:
 	else false; fi || echo "chromium cannot be installed: the tests of the report in a browser cannot run"
 
 bench: $(STAMP)
-	mkdir -p .benchmarks
-	$(BIN)/pytest -o addopts= benchmarks --benchmark-only --benchmark-json .benchmarks/suite.json
-	$(BIN)/python benchmarks/cold.py --json .benchmarks/cold.json
-	$(BIN)/python benchmarks/results.py --device "$(DEVICE)" .benchmarks/suite.json .benchmarks/cold.json
+	$(BIN)/python benchmarks/bench.py $(if $(DEVICE),--device "$(DEVICE)")
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

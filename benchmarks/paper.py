@@ -5,7 +5,7 @@
 Of every folder all experiments that it holds, in the order of the command's own list.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from cascjax.experiments import EXPERIMENTS
@@ -14,19 +14,26 @@ PAGE = Path(__file__).with_name("PAPER.md")
 MARK = "<!-- pages: made by cascjax reproduce, put here by paper.py -->"
 
 
-def main(folders: list[str]) -> None:
+def main() -> None:
     """Writes the page anew: what stands above the mark stays."""
+    parser = argparse.ArgumentParser(description="Put pages of cascjax reproduce into PAPER.md.")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    folders: list[Path] = parser.parse_args().folders
+    # What is not given anew would be lost: a misspelt folder is no folder without pages.
+    for folder in folders:
+        if not any((folder / f"{name}.md").exists() for name in EXPERIMENTS):
+            parser.error(f"{folder} holds nothing that cascjax reproduce wrote")
     head, mark, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
     if not mark:
-        raise SystemExit(f"{PAGE} has no line {MARK!r}: put one where the pages are to begin")
+        parser.error(f"{PAGE} has no line {MARK!r}: put one where the pages are to begin")
     found = [
         path.read_text(encoding="utf-8").rstrip("\n")
         for name in EXPERIMENTS
         for folder in folders
-        if (path := Path(folder) / f"{name}.md").exists()
+        if (path := folder / f"{name}.md").exists()
     ]
     PAGE.write_text("\n\n".join([head + MARK, *found]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,12 +1,11 @@
 """Turns what was measured into the tables of RESULTS.md.
 
-    pytest -o addopts= benchmarks --benchmark-only --benchmark-json suite.json
-    python benchmarks/cold.py --json cold.json
+    python benchmarks/bench.py    # measures, and calls this
     python benchmarks/reference.py --reference PATH --json reference.json    # the paper's code
-    python benchmarks/results.py --device "2 cores" suite.json cold.json reference.json
+    python benchmarks/results.py --device "2 cores" reference.json
 
 Numbers are kept in measured/ by device, so that a run on another one, a GPU for instance, adds its
-columns and leaves the others as they are.
+columns beside the others and leaves those as they are.
 """
 
 import argparse
@@ -24,6 +23,13 @@ import numpy as np
 HERE = Path(__file__).parent
 HEADER = ("date", "cores", "backend", "machine", "python", "versions", "bandwidth")
 """What is said of the machine, and of the day."""
+
+LARGE = (
+    ("cascade-routing", 11, 1_000_000),
+    ("routing", 11, 10_000_000),
+    ("pandora", 11, 10_000_000),
+)
+"""Strategies, numbers of models and of queries that accelerators alone are asked for."""
 
 BEGIN, END = "<!-- tables: made by results.py -->\n", "<!-- end of tables -->\n"
 
@@ -51,6 +57,15 @@ def measured(files: list[Path], device: str) -> dict[str, Any]:
         else:
             found["cold" if "first calls" in content else "reference"] = content
     return found
+
+
+def this_device() -> str:
+    """A name for it: the kind of accelerator and how many, or how many cores."""
+    devices = jax.local_devices()
+    if devices[0].platform == "cpu":
+        return f"{os.cpu_count()} cores"
+    several = f"{len(devices)} x " if len(devices) > 1 else ""
+    return several + devices[0].device_kind
 
 
 def merged(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -87,9 +102,9 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def number(x: float | None) -> str:
-    """Three digits."""
+    """Three digits, or a dash where nothing was measured."""
     if x is None:
-        return ""
+        return "-"
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
@@ -105,19 +120,18 @@ def cells(suites: list[dict[str, Any]], job: str, value: str) -> dict[tuple[str,
 
 
 def by_size(suites: list[dict[str, Any]], job: str, value: str, times: float = 1) -> str:
-    """A row a strategy and number of models, a column a number of queries and device.
+    """A row a strategy and number of models; a column a number of queries and, beside it, device.
 
     Values are multiplied by `times`, for their unit.
     """
     found = cells(suites, job, value)
     sizes = sorted({n for _, _, n in found})
     head = ["strategy", "models"]
-    head += [f"{n:,}, {one['device']}" for one in suites for n in sizes]
+    head += [f"{n:,}, {one['device']}" for n in sizes for one in suites]
     rows = []
     for strategy, k in sorted({(s, k) for s, k, _ in found}):
         at = [found.get((strategy, k, n), [None] * len(suites)) for n in sizes]
-        found_at = [a[place] for place in range(len(suites)) for a in at]
-        values = [number(None if v is None else v * times) for v in found_at]
+        values = [number(None if v is None else v * times) for a in at for v in a]
         rows.append([strategy, str(k), *values])
     return table(head, rows)
 
@@ -157,7 +171,7 @@ def asked(one: dict[str, Any]) -> str:
     for job, use in cold.get("memory", {}).items():
         size = use["table"]
         rows.append(
-            [f"peak memory, {job}, {cold['queries']:,} x 11 (table {size:.2f} GB)",
+            [f"peak memory, {job} (table {size:.2f} GB)",
              f"{2 * size + 1:.2f} GB", f"{size + 0.5:.2f} GB", f"{use['peak']:.2f} GB"]
         )  # fmt: skip
     return table(["job", "at least", "goal", "measured"], rows)
@@ -174,6 +188,14 @@ def shares(one: dict[str, Any]) -> str:
             share = f"{gigabytes * 1e9 / one['bandwidth']:.1%}"
             rows.append([name, str(row["models"]), number(gigabytes), share])
     return table(["strategy", "models", "GB/s", "share"], rows)
+
+
+def large(suites: list[dict[str, Any]]) -> str:
+    """A row a strategy and size, a column a device."""
+    found = cells(suites, "large", "s")
+    sizes = found or dict.fromkeys(LARGE, [None] * len(suites))
+    rows = [[name, f"{n:,} x {k}", *map(number, of)] for (name, k, n), of in sizes.items()]
+    return table(["strategy", "queries x models", *(one["device"] for one in suites)], rows)
 
 
 def growth(one: dict[str, Any]) -> str:
@@ -227,21 +249,33 @@ def page(all_: list[dict[str, Any]]) -> str:
             ]  # fmt: skip
             parts.append(f"Microseconds a query and price, side by side:\n\n{table(head, body)}")
     parts.append(
+        "A dash is what was not measured: where a round would take more than 2.5 s, or no time\n"
+        "was left of what a run may take.\n\n"
         "## Microseconds a query and setting, 64 settings\n\n" + by_size(all_, "pass", "us")
     )
+    parts.append("## The largest, 64 settings, seconds; on accelerators alone\n\n" + large(all_))
     parts.append("## The same in NumPy passes\n\n" + by_size(all_, "pass", "numpy"))
     parts.append("## A frontier of 100 budgets, seconds\n\n" + by_size(all_, "frontier", "s"))
     parts.append("## The same in NumPy passes\n\n" + by_size(all_, "frontier", "numpy"))
+    if cells(all_, "learned", "s"):
+        parts.append(
+            "## A frontier of 100 budgets, estimates by themselves and under every run set, seconds"
+            "\n\n" + by_size(all_, "learned", "s")
+        )
     parts.append(
         "## One live query decided, from quality numbers to the next model, CPU milliseconds\n\n"
         + by_size(all_, "next_model", "s", 1e3)
     )
-    for title, of in (
-        ("Growth: time goes as queries and as models to the power of", growth),
-        ("Share of one core's memory bandwidth, 64 settings", shares),
-        ("Mean quality on the fitted queries, 10 budgets, and what other searches lose", searches),
+    for title, job, of in (
+        ("Growth: time goes as queries and as models to the power of", "pass", growth),
+        ("Share of one core's memory bandwidth, 64 settings", "pass", shares),
+        (
+            "Mean quality on the fitted queries, 10 budgets, and what other searches lose",
+            "search",
+            searches,
+        ),
     ):
-        for one in all_:
+        for one in [one for one in all_ if cells([one], job, "s")]:
             parts.append(f"## {title} ({one['device']})\n\n{of(one)}")
     return "\n".join(parts)
 
@@ -255,7 +289,7 @@ def main() -> None:
     kept = HERE / "measured"
     if given.files:
         kept.mkdir(exist_ok=True)
-        found = measured(given.files, given.device or "this machine")
+        found = measured(given.files, given.device or this_device())
         name = found["device"].replace(" ", "-")
         file = kept / f"{name}.json"
         before = json.loads(file.read_text()) if file.exists() else {}
@@ -265,6 +299,9 @@ def main() -> None:
             found["suite"] = merged(before.get("suite", []), new)
             if before and 2 * len(new) < len(found["suite"]):
                 found = {name: of for name, of in found.items() if name not in HEADER}
+        if "cold" in found and "cold" in before:
+            cold = before["cold"]["memory"] | found["cold"]["memory"]
+            found["cold"] = found["cold"] | {"memory": cold}
         file.write_text(json.dumps(before | found, indent=1) + "\n")
     all_ = [json.loads(file.read_text()) for file in sorted(kept.glob("*.json"))]
     results = HERE / "RESULTS.md"

@@ -20,7 +20,15 @@ from cascjax.table import EVALUATE, FIT, Table
 
 FOLDS, RESAMPLES, SEED = 5, 1000, 0
 FOUR = "mistralai/mistral-7b-chat,zero-one-ai/Yi-34B-Chat,gpt-3.5-turbo-1106,gpt-4-1106-preview"
-STRATEGIES = ["mixing", "routing", "thresholding", "cascading", "cascade-routing", "pandora"]
+STRATEGIES = [
+    "mixing",
+    "routing",
+    "thresholding",
+    "frugal",
+    "cascading",
+    "cascade-routing",
+    "pandora",
+]
 
 
 def folds(table: Table, learner: str, text: bool, budgets: int) -> list[Study]:

@@ -23,6 +23,7 @@ from cascjax.search.frontier import frontier
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
+    Frugal,
     Pandora,
     Routing,
     Strategy,
@@ -31,7 +32,9 @@ from cascjax.strategies import (
 from cascjax.table import Table, mean_rows, split_rows
 
 FEATURES, FOLDS, NOISE = 32, 5, 0.3
-KINDS: list[Strategy] = [Routing(), Thresholding(), Cascading(), Pandora(), CascadeRouting()]
+KINDS: list[Strategy] = [
+    Routing(), Thresholding(), Frugal(), Cascading(), Pandora(), CascadeRouting(),
+]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=2)
@@ -107,8 +110,8 @@ def main() -> None:
     parser.add_argument("--strategies", default=names, help="names with commas between them")
     parser.add_argument("--learned-alone", action="store_true", help="without supplied estimates")
     given = parser.parse_args()
-    # Compiles: blocks are as large as they will be.
-    few = world(min(given.queries, 100_000 if given.models <= 5 else 2_000), given.models)
+    # Compiles: blocks are as large as they will be, and so many that a sample is looked at first.
+    few = world(min(given.queries, 300_000 if given.models <= 5 else 2_000), given.models)
     table, supplied, learned = world(given.queries, given.models)
     print(f"{given.queries:,} queries, {given.models} models, {FEATURES} features, {FOLDS} folds")
     total = np.zeros((2, 2))
@@ -118,9 +121,13 @@ def main() -> None:
             start = time.process_time()
             job(kind, few[0], few[1:][i], given.points)()
             first[i] = time.process_time() - start
-            start = np.array([time.perf_counter(), time.process_time()])
-            area[i] = job(kind, table, (supplied, learned)[i], given.points)()
-            seconds[i] = np.array([time.perf_counter(), time.process_time()]) - start
+            tried = []
+            # Of stages how many settings there are depends on the queries: that compiles as well.
+            for _ in range(3 if kind.staged else 1):
+                start = np.array([time.perf_counter(), time.process_time()])
+                area[i] = job(kind, table, (supplied, learned)[i], given.points)()
+                tried.append(np.array([time.perf_counter(), time.process_time()]) - start)
+            seconds[i] = np.min(tried, axis=0)
         total += seconds
         _say(kind.name, seconds)
         print(f"  areas {area[0]:.4f}, {area[1]:.4f}; compiled and run: {first.round(1)} s of CPU")

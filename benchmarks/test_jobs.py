@@ -68,7 +68,10 @@ SEARCHES: list[tuple[str, Strategy]] = [
 @pytest.mark.parametrize("n_models", [5, 8, 12])
 @pytest.mark.parametrize(("name", "kind"), SEARCHES, ids=[name for name, _ in SEARCHES])
 def test_search_loss(benchmark: Any, name: str, kind: Strategy, n_models: int) -> None:
-    """What a search that does not look at every set loses, where all of them can be looked at."""
+    """What a search that does not look at every set loses, where all of them can be looked at.
+
+    Of quality, not of time, and the same on every device: no part of `bench.py`.
+    """
     found = benchmark.pedantic(drawn, (kind, 2_000, n_models, 10), rounds=1, warmup_rounds=0)
     benchmark.extra_info |= {
         "job": "search", "strategy": name, "queries": 2_000, "models": n_models,
@@ -102,7 +105,7 @@ def test_bootstrap(benchmark: Any, name: str, kinds: list[Strategy]) -> None:
         each = [one(kind, of) for kind, of in zip(kinds, fits, strict=True)]
         return [differences(np.stack([area for area, *_ in each]), 0.95)]
 
-    benchmark.pedantic(intervals, rounds=5, warmup_rounds=1)
+    benchmark.pedantic(intervals, rounds=3, warmup_rounds=1)
     benchmark.extra_info |= {
         "job": "bootstrap", "strategy": name, "queries": len(evaluate), "models": 5,
     }  # fmt: skip
@@ -120,7 +123,7 @@ def test_learned(benchmark: Any, kind: Strategy, n_models: int, n_queries: int, 
     """100 budgets, estimates under every run set beside those of each model by itself."""
     table, supplied, of_all = run_sets.world(n_queries, n_models)
     run = run_sets.job(kind, table, supplied if way == "supplied" else of_all)
-    area = benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    area = benchmark.pedantic(run, rounds=2, warmup_rounds=1)
     benchmark.extra_info |= {
         "job": "learned", "strategy": f"{kind.name}, {way}", "queries": n_queries,
         "models": n_models, "area": area,

@@ -6,6 +6,7 @@
 from typing import Any
 
 import conftest
+import jax
 import pytest
 
 from cascjax.search.budget import SETTINGS
@@ -50,8 +51,11 @@ IDS = [f"{name}-{k}-{n}" for name, _, k, n in CELLS]
 @pytest.mark.parametrize(("name", "kind", "n_models", "n_queries"), CELLS, ids=IDS)
 def test_settings(benchmark: Any, name: str, kind: Strategy, n_models: int, n_queries: int) -> None:
     """64 settings, cost and quality alone."""
-    count = 3 if n_queries < min(QUERIES) else conftest.rounds(kind, n_queries, n_models)
-    benchmark.pedantic(conftest.one_pass(kind, n_queries, n_models), rounds=count, warmup_rounds=1)
+    few = n_queries < min(QUERIES)
+    count = 2 if few else conftest.rounds(kind, n_queries, n_models)
+    warm = 1 if few else conftest.warm_up(n_queries)
+    run = conftest.one_pass(kind, n_queries, n_models)
+    benchmark.pedantic(run, rounds=count, warmup_rounds=warm)
     seconds = benchmark.stats.stats.median
     benchmark.extra_info |= {
         "job": "pass", "strategy": name, "queries": n_queries, "models": n_models,
@@ -60,11 +64,31 @@ def test_settings(benchmark: Any, name: str, kind: Strategy, n_models: int, n_qu
     }  # fmt: skip
 
 
+LARGE: list[tuple[str, Strategy, int]] = [
+    ("cascade-routing", CascadeRouting(), 1_000_000),
+    ("routing", Routing(), 10_000_000),
+    ("pandora", Pandora(), 10_000_000),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "n_queries"), LARGE, ids=[name for name, *_ in LARGE])
+def test_large(benchmark: Any, name: str, kind: Strategy, n_queries: int) -> None:
+    """The same of 11 models on accelerators alone: a CPU would take half a minute a round."""
+    if jax.default_backend() == "cpu":
+        pytest.skip("on accelerators alone")
+    run = conftest.one_pass(kind, n_queries, 11)
+    benchmark.pedantic(run, rounds=3 if n_queries > 1_000_000 else 2, warmup_rounds=1)
+    benchmark.extra_info |= {
+        "job": "large", "strategy": name, "queries": n_queries, "models": 11,
+        "us": benchmark.stats.stats.median / n_queries / SETTINGS * 1e6,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("n_models", [5, 11])
 def test_usage(benchmark: Any, n_models: int) -> None:
     """The same with counts of what ran."""
     run = conftest.one_pass(Pandora(), 100_000, n_models, usage=True)
-    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
+    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
     benchmark.extra_info |= {
         "job": "pass", "strategy": "pandora, with counts", "queries": 100_000, "models": n_models,
         "us": benchmark.stats.stats.median / 100_000 / SETTINGS * 1e6,

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cascjax.devices import use_devices
     from cascjax.diagnosis import Diagnosis, diagnose
     from cascjax.errors import CascjaxError
     from cascjax.evaluation import Evaluation, evaluate
@@ -49,6 +50,7 @@ _HOMES = {
     "register": "cascjax.strategies",
     "strategy": "cascjax.strategies",
     "Table": "cascjax.table",
+    "use_devices": "cascjax.devices",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "register",
     "strategy",
     "tune",
+    "use_devices",
     "write_table",
 ]
 

@@ -80,9 +80,8 @@ def strategies(text: str | None, max_depth: int, search: str) -> "list[Strategy]
     """
     from cascjax.strategies import STRATEGIES, strategy
 
-    static = {"cascade-routing": {"max_depth": max_depth, "search": search}}
     named = STRATEGIES if text is None else names("--strategies", text)
-    return [strategy(name, **static.get(name, {})) for name in named]
+    return [strategy(name, **of_strategy(name, max_depth, search)) for name in named]
 
 
 def check_sizes(strategies: "Sequence[Strategy]", n_models: int) -> None:
@@ -92,16 +91,24 @@ def check_sizes(strategies: "Sequence[Strategy]", n_models: int) -> None:
         CascjaxError: there is one; names the ways out.
     """
     from cascjax.expected_max import MAX_ENUMERATED
-    from cascjax.strategies import CascadeRouting
+    from cascjax.strategies import CascadeRouting, Frugal
 
-    for s in strategies:
-        if isinstance(s, CascadeRouting) and s.search == "exact" and n_models > MAX_ENUMERATED:
-            rest = [other.name for other in strategies if other is not s] or ["pandora"]
-            raise CascjaxError(
-                f"strategy {s.name!r} looks at every set of models, for at most {MAX_ENUMERATED}"
-                f" models and not {n_models}: choose fewer with --models, or take --search beam"
-                f" or greedy, or leave it out with --strategies {','.join(rest)}"
-            )
+    if n_models <= MAX_ENUMERATED:
+        return
+    every = [
+        s
+        for s in strategies
+        if isinstance(s, Frugal) or (isinstance(s, CascadeRouting) and s.search == "exact")
+    ]
+    if every:
+        rest = [other.name for other in strategies if other not in every] or ["pandora"]
+        searches = isinstance(every[-1], CascadeRouting)
+        raise CascjaxError(
+            f"strategy {every[-1].name!r} looks at every set of models, for at most"
+            f" {MAX_ENUMERATED} models and not {n_models}: choose fewer with --models,"
+            f" {'or take --search beam or greedy, ' if searches else ''}or leave it out with"
+            f" --strategies {','.join(rest)}"
+        )
 
 
 def models(text: str, known: tuple[str, ...]) -> list[str]:
@@ -149,13 +156,14 @@ def learning(
     learner: str | None,
     folds: int | None,
     cost_model: str | None,
-    ridge: str | None = None,
+    ridge: str | None,
+    trust: str | None,
 ) -> tuple[str | None, dict[str, Any]]:
     """The kind of estimates, "learned" where one of its options is given, and those options.
 
     Raises:
-        CascjaxError: an option of learned estimates is given beside another kind of them, or the
-            noise of noisy ones beside learned ones.
+        CascjaxError: an option of learned estimates is no such value, or is given beside another
+            kind of them, or the noise of noisy ones beside learned ones.
     """
     given: dict[str, Any] = {}
     for name, value in (("learner", learner), ("folds", folds), ("cost_model", cost_model)):
@@ -163,6 +171,8 @@ def learning(
             given[name] = value
     if ridge is not None:
         given["ridge"] = None if ridge == "auto" else number("--ridge", ridge)
+    if trust is not None:
+        given["trust"] = _trust(trust)
     first = "--" + next(iter(given), "estimates learned").replace("_", "-")
     if given and estimates not in (None, "learned"):
         raise CascjaxError(f"{first} is of learned estimates: leave out --estimates {estimates}")
@@ -171,19 +181,22 @@ def learning(
     return ("learned" if given else estimates), given
 
 
-def trust(text: str | None, estimates: str | None) -> float | str:
-    """A scale on sigma, or "auto".
-
-    Raises:
-        CascjaxError: it is no such number, or the estimates are not learned.
-    """
-    if text is not None and estimates != "learned":
-        raise CascjaxError("--trust is of learned estimates: leave it out, or --estimates learned")
-    if text is None or text == "auto":
-        return "auto"
+def _trust(text: str) -> float | str:
+    """A scale on sigma, or "auto"."""
+    if text == "auto":
+        return text
     if 0 <= (scale := number("--trust", text)) <= 10:
         return scale
     raise CascjaxError(f"--trust {text[:40]!r}: give auto, or a number from 0 to 10")
+
+
+def of_strategy(name: str, max_depth: int, search: str) -> dict[str, Any]:
+    """Those of the options that the strategy of that name has."""
+    has = {
+        "cascade-routing": {"max_depth": max_depth, "search": search},
+        "frugal": {"max_depth": max_depth},
+    }
+    return has.get(name, {})
 
 
 def budgets(text: str | None) -> tuple[int | None, list[float] | None]:

@@ -180,6 +180,17 @@ def routerbench(
     help="A number seen once a model has run, and its column, such as logprob=mean_logprob;"
     " several times.",
 )
+@click.option(
+    "--logprobs",
+    metavar="COL",
+    help="Column with a list of the log-probabilities of the answer's tokens: their mean and the"
+    " last become signals.",
+)
+@click.option(
+    "--class-probabilities",
+    metavar="COL",
+    help="Column with a list of the probability of each class: entropy and margin become signals.",
+)
 @_ON_BAD
 def long(
     file: Path,
@@ -334,12 +345,7 @@ def inspect(table: Path) -> None:
     metavar="N|COSTS",
     help="How many, or comma-separated mean costs; default: ten between neighbours on the hull.",
 )
-@options.ANY_ESTIMATES
-@options.LEARNER
-@options.LEARNER_FOLDS
-@options.COST_MODEL
-@options.RIDGE
-@options.TRUST
+@options.learned_estimates
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
@@ -432,8 +438,10 @@ def _frontier(
 
     chosen = arguments.strategies(strategies, max_depth, search)
     level = arguments.noise(noise or "low")
-    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
-    scale = arguments.trust(trust, estimates)
+    estimates, learning = arguments.learning(
+        estimates, noise, learner, folds, cost_model, ridge, trust
+    )
+    scale = learning.pop("trust", "auto")
     wanted = [] if scores is None else arguments.names("--scores", scores)
     wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
     table = read_table(path)

@@ -41,10 +41,7 @@ from cascjax.terminal import make_console, naming, output_folder, uninterrupted
     " 100,000 queries.",
 )
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
-@options.ANY_ESTIMATES
-@options.LEARNER
-@options.LEARNER_FOLDS
-@options.COST_MODEL
+@options.learned_estimates
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
@@ -65,6 +62,8 @@ def diagnose(
     learner: str | None,
     folds: int | None,
     cost_model: str | None,
+    ridge: str | None,
+    trust: str | None,
     noise: str | None,
     models: str | None,
     max_depth: int,
@@ -82,7 +81,9 @@ def diagnose(
     if costs:
         raise CascjaxError(f"--budgets {budgets!r}: give how many, such as 20")
     level = arguments.noise(noise or "low")
-    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model)
+    estimates, learning = arguments.learning(
+        estimates, noise, learner, folds, cost_model, ridge, trust
+    )
     named = None if strategies is None else arguments.names("--strategies", strategies)
     click.echo(f"Reading {table}")
     with output_folder(out):

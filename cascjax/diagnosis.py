@@ -5,7 +5,7 @@ model runs, of how the models differ on a query; cascading on estimates made onc
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -53,7 +53,8 @@ from cascjax.metrics.calibration import (
     reliability,
 )
 from cascjax.search.frontier import Frontier, frontier
-from cascjax.strategies import CascadeRouting, Mixing, Oracle, Strategy, strategy
+from cascjax.search.trust import check_trust, trusted
+from cascjax.strategies import CascadeRouting, Frugal, Mixing, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows, take_rows
 
 ESTIMATES = ("supplied", "noisy", "learned")
@@ -208,12 +209,14 @@ class Gain:
         gain: area above that of mixing. The intervals of all strategies hold at once.
         share: of the oracle's gain; nan where that has none.
         answer: whether it pays: the interval lies above 0, about 0, or below; or is unknown.
+        trust: scale on the sigmas of learned estimates it was shown, see `cascjax.search.trust`.
     """
 
     strategy: str
     gain: Span
     share: float
     answer: Answer
+    trust: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,7 @@ class Diagnosis:
         rungs: from the estimates as they are up to perfect ones.
         gains: of each strategy, on the estimates as they are.
         both_at_once: area of the better of cascade routing and pandora above the better of
-            routing, thresholding and cascading; None where one of the two is missing.
+            routing, thresholding, frugal and cascading; None where one of the two is missing.
         pandora_above: area of pandora above that of cascade routing, or None.
         needs: accuracies needed for `target` more.
         target: the rise asked for.
@@ -306,6 +309,8 @@ def diagnose(
     learner: str = "logistic",
     folds: int = 5,
     cost_model: str | None = None,
+    ridge: float | None = 1.0,
+    trust: float | str = "auto",
     budgets: int | None = None,
     target: float | int = TARGET,
     bins: int | None = None,
@@ -327,10 +332,12 @@ def diagnose(
         learner: of learned estimates, see `cascjax.estimators.LEARNERS`.
         folds: of the cross-fitting of learned estimates.
         cost_model: of learned estimates, see `cascjax.estimators.learned`.
+        ridge: of learned estimates, see `cascjax.estimators.learned`.
+        trust: of learned estimates, see `diagnose_estimator`.
         budgets: see `diagnose_estimator`.
         target: see `diagnose_estimator`.
         bins: see `diagnose_estimator`.
-        max_depth: models cascade routing runs on one query at most.
+        max_depth: models cascade routing and frugal run on one query at most.
         seed: of the noise, the resamples, and of the split where the table has none.
         resamples: see `diagnose_estimator`.
         confidence: of the intervals.
@@ -357,16 +364,18 @@ def diagnose(
     if kind == "supplied":
         estimator = supplied(table, fit)
     elif kind == "learned":
-        found = learned(table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model)
+        found = learned(
+            table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge
+        )
         estimator, notes = found.estimator, found.notes
-        record |= found.settings()
+        record |= found.settings() | {"ridge": ridge}
     else:
         estimator = noisy(table, jax.random.key(seed), noise)
         record["noise"] = noise
     return diagnose_estimator(
         table, estimator, fit, evaluate,
         strategies=kinds, budgets=budgets, target=target, bins=bins, seed=seed,
-        resamples=resamples, confidence=confidence, notes=notes, progress=progress,
+        resamples=resamples, confidence=confidence, notes=notes, progress=progress, trust=trust,
         settings=record | {"max_depth": max_depth, "seed": seed},
     )  # fmt: skip
 
@@ -380,7 +389,10 @@ def named(
         CascjaxError: an unknown name, none at all, one that stands twice, or one that sees no
             estimates.
     """
-    static = {CascadeRouting.name: {"max_depth": max_depth, "search": search}}
+    static = {
+        CascadeRouting.name: {"max_depth": max_depth, "search": search},
+        Frugal.name: {"max_depth": max_depth},
+    }
     kinds = [of if isinstance(of, Strategy) else strategy(of, **static.get(of, {})) for of in names]
     for i, of in enumerate(kinds):
         if isinstance(of, Mixing | Oracle):
@@ -409,6 +421,7 @@ def diagnose_estimator(
     resamples: int | None = None,
     confidence: float = 0.95,
     notes: Sequence[str] = (),
+    trust: float | str = 1.0,
     settings: dict[str, Any] | None = None,
     progress: Callable[[str, int, int], None] = lambda what, step, steps: None,
 ) -> Diagnosis:
@@ -432,6 +445,8 @@ def diagnose_estimator(
             100,000 rows, or none where the rows are too few for intervals.
         confidence: of the intervals.
         notes: of the estimator, for the record.
+        trust: scale on the sigmas that strategies are shown of the estimates as they are, where
+            these are learned, or "auto"; see `cascjax.search.trust`.
         settings: what was asked for, for the record.
         progress: called with what is done next, the steps done and the steps there are.
 
@@ -446,6 +461,7 @@ def diagnose_estimator(
     if bins is not None and bins < 1:
         raise CascjaxError(f"the number of bins must be at least 1, not {bins}")
     check_confidence(confidence)
+    scale = check_trust(trust)
     if resamples is None:
         resamples = DEFAULT_RESAMPLES if m <= 100_000 else DEFAULT_RESAMPLES // 5
         resamples = resamples if m >= queries_needed(confidence) else 0
@@ -477,7 +493,9 @@ def diagnose_estimator(
 
     def drawn(kind: Strategy, beliefs: Estimator, what: str) -> Frontier:
         progress(f"{kind.name}, {what}", next(done), steps)
-        return frontier(kind, table, beliefs, fit_rows, evaluate_rows, at, **sure)
+        shown, believed = trusted(kind, table, beliefs, fit_rows, scale, seed)
+        found = frontier(kind, table, shown, fit_rows, evaluate_rows, at, **sure)
+        return replace(found, trust=believed)
 
     hull, oracle = drawn(Mixing(), estimator, "hull"), drawn(Oracle(), estimator, "truth")
     found = {
@@ -493,7 +511,7 @@ def diagnose_estimator(
     gains = _gains(now, hull, oracle, confidence)
     truth = take_rows(table.quality, evaluate_rows)
     cost_of_mixing, cost_of_oracle = _span(hull), _span(oracle)
-    alone = ("routing", "thresholding", "cascading")
+    alone = ("routing", "thresholding", "frugal", "cascading")
     return Diagnosis(
         models=table.models,
         cost_unit=table.cost_unit,
@@ -812,5 +830,5 @@ def _gains(
             least = _LEAST * max(room, 0.0)
             answer = "pays" if low > least else "loses" if high < -least else "undecided"
         share = value / room if room > 0 else np.nan
-        found.append(Gain(name, Span(value, low, high), share, answer))
+        found.append(Gain(name, Span(value, low, high), share, answer, now[name].trust))
     return tuple(found)

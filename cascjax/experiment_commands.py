@@ -15,35 +15,39 @@ if TYPE_CHECKING:
     from cascjax.table import Table
 
 EXPERIMENTS = {
-    "table1": "areas of all strategies for 3, 5 and 11 models at three noise levels",
-    "table4": "the same as differences to cascade-routing, with bootstrap intervals",
+    "table1": "areas for 3, 5 and 11 models at three noise levels",
+    "table4": "the same as differences to cascade-routing",
     "noise-grid": "what cascade-routing gains at 136 levels of noise",
     "ablation": "cascade-routing without one thing or another: area and time",
     "runtime": "time of a decision for 2 to 100 models",
-    "settings": "worlds in kind of the paper's other data, with learned estimates",
+    "settings": "worlds in kind of the paper's other data",
 }
+"""What there is, for the help; the experiments themselves need JAX to say more."""
 
 _TABLELESS = ("runtime", "settings")
 """What is not run on a table: it draws its own data."""
 
 QUERIES = 36_497
-"""Of a synthetic table: RouterBench's own number."""
+"""Of a synthetic table: RouterBench's own number, here for the help as well."""
+
+_HELP = "\b\nNAME is one of\n" + "\n".join(f"  {n:12}{about}" for n, about in EXPERIMENTS.items())
 
 
-@click.command()
-@click.argument("name", type=click.Choice(tuple(EXPERIMENTS)))
+@click.command(epilog=_HELP)
+@click.argument("name", type=click.Choice(tuple(EXPERIMENTS)), metavar="NAME")
 @click.argument("table", type=click.Path(path_type=Path), required=False)
 @click.option("--synthetic", is_flag=True, help="Instead of TABLE, a world shaped like it.")
 @click.option(
     "--queries",
     type=click.IntRange(min=1),
-    help=f"Of the synthetic table; default: RouterBench's own {QUERIES:,}.",
+    help=f"Of the synthetic table, default: RouterBench's own {QUERIES:,}; or of the worlds of"
+    " settings, default: 1,000.",
 )
 @click.option(
     "--tuned",
-    type=click.Choice(["none", "cheap", "all"]),
-    help="Of table1 and table4: also tune none; thresholding, cascading and pandora (cheap); or"
-    " cascade-routing too. Default: cheap for table1, none for table4.",
+    type=click.Choice(["none", "thresholding", "cheap", "all"]),
+    help="Of table1 and table4: also tune none; thresholding; that, cascading and pandora (cheap);"
+    " or cascade-routing too. Default: cheap for table1, none for table4.",
 )
 @click.option("--resamples", type=click.IntRange(40, 100_000), help="Of table4; default: 1,000.")
 @click.option("--seed", help="Of noise, resamples and worlds.", **options.SEED_TYPE)
@@ -64,8 +68,9 @@ def reproduce(
 ) -> None:
     """Run an experiment of the paper, and set what comes out beside what was published.
 
-    TABLE is RouterBench, zero-shot or five-shot, as cascjax import routerbench makes it. Finished
-    parts are kept in OUT, so that the same command goes on after an interrupt.
+    TABLE is RouterBench, zero-shot or five-shot, as cascjax import routerbench makes it; what was
+    published, and stands beside, is of zero-shot. Finished parts are kept in OUT, so that the same
+    command goes on after an interrupt.
     """
     if name in _TABLELESS:
         if table is not None or synthetic:
@@ -73,7 +78,7 @@ def reproduce(
             raise CascjaxError(f"{name} draws its own data and needs no table: leave out {given}")
     elif (table is None) == (not synthetic):
         raise CascjaxError(f"{name} needs a TABLE or --synthetic, one of them")
-    if queries is not None and not synthetic and name != "settings":
+    elif queries is not None and not synthetic:
         raise CascjaxError("--queries is of a synthetic table: give --synthetic, or leave it out")
     with output_folder(out):
         with uninterrupted():
@@ -83,7 +88,7 @@ def reproduce(
 
         experiment = experiments.EXPERIMENTS[name]
         asked = {"tuned": tuned, "resamples": resamples}
-        if name == "settings":
+        if name in _TABLELESS:
             asked["queries"] = queries
         settings = _settings(experiment, asked)
         keep_compiled()

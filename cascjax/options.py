@@ -1,9 +1,12 @@
 """Arguments and options that several commands have."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 TABLE = click.argument("table", type=click.Path(path_type=Path))
 TABLES = click.argument(
@@ -18,37 +21,46 @@ ESTIMATES = click.option(
     help="Default: supplied where the table has them and no --noise is given, else noisy; learned"
     " ones cannot be tuned.",
 )
-ANY_ESTIMATES = click.option(
+_ANY_ESTIMATES = click.option(
     "--estimates",
     type=click.Choice(["supplied", "noisy", "learned"]),
     help="Default: supplied where the table has them and no --noise is given, else noisy; learned"
-    " where --learner, --folds or --cost-model is given.",
+    " where an option of learned ones is given.",
 )
-LEARNER = click.option(
+_LEARNER = click.option(
     "--learner", metavar="NAME", help="What learned estimates are made with; default: logistic."
 )
-LEARNER_FOLDS = click.option(
+_LEARNER_FOLDS = click.option(
     "--folds",
     type=click.IntRange(2, 100),
     help="Of the cross-fitting of learned estimates; default: 5.",
 )
-RIDGE = click.option(
+_RIDGE = click.option(
     "--ridge",
     metavar="X|auto",
     help="Of learned estimates: what squared weights cost, or auto for the one of 1, 10, 100 and"
     " 1000 of least error out of fold; default: 1, the paper's.",
 )
-TRUST = click.option(
+_TRUST = click.option(
     "--trust",
     metavar="X|auto",
     help="Of learned estimates: a scale on the sigmas they state, or auto for the one of 1, 0.75,"
     " 0.5, 0.25 and 0 that does best on the rows to fit on, for each strategy; default: auto.",
 )
-COST_MODEL = click.option(
+_COST_MODEL = click.option(
     "--cost-model",
     metavar="constant|features|seen",
     help="What learned costs are told from; default: the one of least error out of fold.",
 )
+
+
+def learned_estimates(command: F) -> F:
+    """The kind of estimates, and all options of learned ones: see `arguments.learning`."""
+    for option in (_TRUST, _RIDGE, _COST_MODEL, _LEARNER_FOLDS, _LEARNER, _ANY_ESTIMATES):
+        command = option(command)
+    return command
+
+
 NOISE = click.option(
     "--noise",
     metavar="LEVEL|QA,QP,CA,CP",

@@ -28,16 +28,18 @@ from cascjax.estimators import (
     Estimates,
     Estimator,
     Independent,
+    JointModel,
     LearnedModel,
     RunSets,
     noisy,
     supplied,
     truth,
 )
+from cascjax.estimators.joint_model import JOINT
 from cascjax.fields import array, known, names, number, typed
 from cascjax.io.files import atomic_write, one_line
 from cascjax.simulate import query_outcomes
-from cascjax.strategies import STRATEGIES, Strategy, strategy
+from cascjax.strategies import STRATEGIES, Frugal, Strategy, strategy
 from cascjax.table import Table, take_rows
 
 FORMAT, VERSION = "cascjax-policy", 1
@@ -203,7 +205,7 @@ class Policy:
     fingerprint: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
-    learned: LearnedModel | None = None
+    learned: LearnedModel | JointModel | None = None
 
     def __post_init__(self):
         k = len(self.models)
@@ -857,8 +859,17 @@ def _from_json(found: dict[str, Any]) -> Policy:
         fingerprint=typed(found, "fingerprint", str),
         record=typed(found, "record", dict),
         version=typed(found, "library", str),
-        learned=None if learned is None else LearnedModel.from_json(learned),
+        learned=None if learned is None else _learned_of(learned),
     )
+
+
+def _learned_of(found: dict[str, Any]) -> LearnedModel | JointModel:
+    # Regressions have no field "kind": they were there first.
+    if "kind" not in found:
+        return LearnedModel.from_json(found)
+    if found["kind"] != JOINT:
+        raise unknown_name("kind of learned estimates", str(found["kind"])[:40], (JOINT,))
+    return JointModel.from_json(found)
 
 
 def _to_json_keys() -> list[str]:
@@ -1002,6 +1013,8 @@ def _check_rule(rule: Rule, policy: Policy) -> None:
             raise CascjaxError(f"prices must be [{m}, {r}], not {_shape(rule.prices)}")
         if not np.isfinite(rule.prices).all() or rule.prices.min() < 0:
             raise CascjaxError("prices must be finite and not negative")
+    if isinstance(policy.strategy, Frugal):
+        policy.strategy.check(of, len(policy.models))
     if policy.strategy.name == "mixing" and not (
         of.min() > -0.5 and of.max() < len(policy.models) - 0.5
     ):

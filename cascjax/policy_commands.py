@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 )
 @click.option("--quality", type=float, metavar="Q", help="Mean quality wanted, for the least cost.")
 @click.option(
-    "--parameter", metavar="X|X,X,...", help="Lambda, or tau for thresholding, or one a step."
+    "--parameter",
+    metavar="X|X,X,...",
+    help="Lambda, or tau for thresholding, or one a step; of frugal the models of a chain in binary"
+    " and tau, as in 5,0.7 for the first and the third.",
 )
 @click.option(
     "--group-budget",
@@ -46,11 +49,7 @@ if TYPE_CHECKING:
     metavar="M|inf",
     help="How many new queries that is; default: as many as are fitted on.",
 )
-@options.ANY_ESTIMATES
-@options.LEARNER
-@options.LEARNER_FOLDS
-@options.COST_MODEL
-@options.RIDGE
+@options.learned_estimates
 @options.NOISE
 @options.MODELS
 @options.MAX_DEPTH
@@ -74,6 +73,7 @@ def fit(
     folds: int | None,
     cost_model: str | None,
     ridge: str | None,
+    trust: str | None,
     noise: str | None,
     models: str | None,
     max_depth: int,
@@ -109,7 +109,9 @@ def fit(
         steps = [arguments.number("--parameter", step) for step in parameter.split(",")]
     m = None if new_queries is None else arguments.count("--new-queries", new_queries)
     level = arguments.noise(noise or "low")
-    estimates, learning = arguments.learning(estimates, noise, learner, folds, cost_model, ridge)
+    estimates, learning = arguments.learning(
+        estimates, noise, learner, folds, cost_model, ridge, trust
+    )
     if any(out.resolve() == table.resolve() for table in tables):
         raise CascjaxError(f"{out} is the table itself: name another file for the policy")
     if stream_commands.is_stream(tables):
@@ -134,8 +136,7 @@ def fit(
         from cascjax.report.policies import print_policy
         from cascjax.search.fit import fit as fit_policy
 
-    named = {"max_depth": max_depth, "search": search} if strategy == "cascade-routing" else {}
-    kind = strategies.strategy(strategy, **named)
+    kind = strategies.strategy(strategy, **arguments.of_strategy(strategy, max_depth, search))
     # The file is there before anything is computed for it: what cannot be written fails now.
     with atomic_write(out) as temporary:
         data = read_table(table)
@@ -272,7 +273,7 @@ def tune(
             from cascjax.search.tuned import tune as tune_policies
             from cascjax.table import split_rows
 
-        named = {"max_depth": max_depth, "search": search} if strategy == "cascade-routing" else {}
+        named = arguments.of_strategy(strategy, max_depth, search)
         kind, interrupted = strategies.strategy(strategy, **named), False
         with output_folder(out):
             journal = Journal(out / "journal.npz")

@@ -14,31 +14,38 @@ from typing import Any, TypeAlias, TypeVar, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from cascjax.devices import AXIS, mesh
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Grouped, Independent, Tabulable, Tabulated
 from cascjax.expected_max import materialize
 from cascjax.resampling import check_resamples, key_of, weighted_sums
-from cascjax.staircase import Histogram, Ladder, stage_changes
-from cascjax.strategies import Outcome, Stages, Strategy
+from cascjax.staircase import Histogram, Ladder, chain_changes, stage_changes
+from cascjax.strategies import Frugal, Outcome, Stages, Strategy
 from cascjax.strategies.base import over_models
+from cascjax.strategies.frugal import seen_last
 from cascjax.table import take_rows
 
 X = TypeVar("X")
 Y = TypeVar("Y")
+F = TypeVar("F", bound=Callable[..., Any])
 Settings: TypeAlias = Float[Array, "L *D"] | Float[np.ndarray, "L *D"]
-Matrix: TypeAlias = Float[Array, "K B"] | Float[np.ndarray, "K B"]
+Matrix: TypeAlias = Float[Array, "*S K B"] | Float[np.ndarray, "*S K B"]
 Rows: TypeAlias = range | Int[np.ndarray, " n"]
 
 _BLOCK_FLOATS = 1 << 18
-"""Numbers a block of queries may take at least: what stays in a core's cache."""
+"""Numbers a device's queries in a block may take at least: what stays in a core's cache."""
 
 _STAGED_BLOCK = 1 << 14
-"""Queries a block holds at most where each goes through stages on a CPU."""
+"""Queries of a block a device has at most where each goes through stages on a CPU."""
+
+_CHAINED_BLOCK = 1 << 12
+"""Queries a block holds at least where each goes through every chain of models."""
 
 _ACCELERATED = 1 << 17
-"""Queries a block holds at most on an accelerator: what goes through its cache between programs.
+"""Queries of a block an accelerator has at most: what goes through its cache between programs.
 On an H200 64 prices of 10M x 11 took pandora 1.1 s in these, 3.7 in blocks that fill its memory; to
 turn them there instead of on the host took routing twice as long."""
 
@@ -127,7 +134,9 @@ def takes_table(strategy: Strategy, estimator: Estimator, n_models: int) -> bool
 
 def _table(strategy: Strategy, estimator: Tabulable, n_models: int) -> Tabulated:
     # In memory: what is read of it again and again is not to be worked out again.
-    return materialize(estimator.tabulate(strategy.run_sets(n_models)))
+    return materialize(
+        estimator.tabulate(strategy.run_sets(n_models), strategy.models_read(n_models))
+    )
 
 
 def _held(strategy: Strategy, estimator: Estimator, n_models: int) -> int:
@@ -151,8 +160,9 @@ def totals(
 ) -> Totals:
     """Sums over queries of what each setting does, held to the true quality and cost.
 
-    Queries go through in blocks that fit a cache, in parallel over the cores; what is held beside
-    the arguments does not grow with N. Sums are exact, or float32 over a few dozen queries, and
+    Queries go through in blocks that fit a cache, in parallel over the cores, and each block is
+    spread over all devices (`cascjax.devices`); what is held beside the arguments does not grow
+    with N. Sums are exact, or float32 over a few dozen queries, and
     float64 from there on.
 
     Args:
@@ -194,7 +204,7 @@ def totals(
             lanes = _block_sums(usage, *_block_outcomes(strategy, settings, block), block)
         else:
             lanes = _block_spend(strategy, settings, block)
-        sums = jax.tree.map(lambda part: np.asarray(part, np.float64).sum(-1), lanes)
+        sums = jax.tree.map(lambda part: np.asarray(part, np.float64).sum((0, -1)), lanes)
         return replace(sums, cost=np.moveaxis(sums.cost, 0, -1)) if more_costs else sums
 
     held = _held(strategy, estimator, quality.shape[1]) + len(settings)
@@ -235,8 +245,7 @@ def query_outcomes(
 
     def one_block(block: _Block) -> list[tuple[np.ndarray, np.ndarray]]:
         run, answer = _block_outcomes(strategy, settings, block)
-        count = int(np.count_nonzero(block.real))
-        return [(np.moveaxis(np.asarray(run), 0, -1)[:, :count], np.asarray(answer)[:, :count])]
+        return [(block.by_query(np.moveaxis(np.asarray(run), 1, -1)), block.by_query(answer))]
 
     held = _held(strategy, estimator, shape[1]) + len(settings)
     parts = queries.in_blocks(one_block, _block_floats() // held, progress, operator.add)
@@ -271,8 +280,7 @@ def query_spends(
 
     def one_block(block: _Block) -> list[tuple[np.ndarray, np.ndarray]]:
         spent, got = _block_query_spends(strategy, settings, block)
-        count = int(np.count_nonzero(block.real))
-        return [(np.asarray(spent)[:, :count], np.asarray(got)[:, :count])]
+        return [(block.by_query(spent), block.by_query(got))]
 
     held = _held(strategy, estimator, quality.shape[1]) + len(settings)
     parts = queries.in_blocks(
@@ -297,7 +305,8 @@ def _staged_totals(
     chunk = _power_of_two(_block_floats() // _held(strategy, queries.estimator, k))
 
     def one_block(block: _Block) -> tuple[np.ndarray, ...]:
-        return _block_histogram(strategy, usage, chunk, ladder, block).in_float64()
+        changes = _block_histogram(strategy, usage, chunk, ladder, block).in_float64()
+        return tuple(of.sum(0) for of in changes)
 
     size = _STAGED_BLOCK if jax.default_backend() == "cpu" else _ACCELERATED
     changes = queries.in_blocks(one_block, size, progress)
@@ -307,6 +316,54 @@ def _staged_totals(
         np.cumsum(bins[::-1], axis=0)[::-1][1 + rung] if len(bins) else bins for bins in changes
     )
     return Totals(sums[:, 0], sums[:, 1], ran, answered, depth, count=float(len(queries.rows)))
+
+
+def chain_means(
+    strategy: Frugal,
+    taus: Float[np.ndarray, " T"],
+    estimator: Estimator,
+    quality: Float[np.ndarray, "N K"],
+    cost: Float[np.ndarray, "N K"],
+    *,
+    rows: Int[np.ndarray, " n"] | None = None,
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Float[np.ndarray, "C T 2"]:
+    """Mean cost and quality of every chain of models under every threshold, in one pass.
+
+    Args:
+        strategy: whose chains, in the order of `Frugal.chains`.
+        taus: in rising order, no two the same.
+        estimator: the estimates of all N queries.
+        quality: true qualities.
+        cost: true costs.
+        rows: the queries to take means of; by default all.
+        progress: see `totals`.
+    """
+    k, every = quality.shape[1], range(len(quality)) if rows is None else rows
+    # A step is taken where tau is above what is seen: where -tau is below its negative.
+    ladder = Ladder.of(-taus[::-1].astype(np.float32), _power_of_two(max(_LANES, len(taus))))
+    queries = _Queries(estimator, quality, cost, every)
+
+    def one_block(block: _Block) -> np.ndarray:
+        return _block_chains(strategy, ladder, block).in_float64()[0].sum(0)
+
+    chains = strategy.chains(k)
+    held = _block_floats() // (4 * len(chains))
+    bins = queries.in_blocks(one_block, max(_CHAINED_BLOCK, held), progress)
+    # Bin b holds what the first b rungs see: a rung sees all bins beyond its own number.
+    sums = np.cumsum(bins.reshape(len(chains), -1, 2)[:, ::-1], axis=1)[:, ::-1]
+    sums = sums[:, 1 : 1 + len(taus)][:, ::-1]
+    # What a chain does beyond that without its last model; the shorter come first.
+    for at, shorter in enumerate(_without_last(chains)):
+        if shorter >= 0:
+            sums[at] += sums[shorter]
+    return sums / len(every)
+
+
+def _without_last(chains: Int[np.ndarray, " C"]) -> Int[np.ndarray, " C"]:
+    """Where each chain without its last model stands among them, -1 where that is none."""
+    place = {chain: at for at, chain in enumerate(chains.tolist())}
+    return np.array([place.get(c ^ 1 << c.bit_length() - 1, -1) for c in chains.tolist()], np.int32)
 
 
 @dataclass(frozen=True)
@@ -438,7 +495,7 @@ def resampled_sums(
             for start in range(0, len(settings), _LANES)
         ]
         sums = _block_resamples(resamples, key, functools.reduce(operator.add, parts), block)
-        return np.asarray(sums, np.float64)
+        return np.asarray(sums, np.float64).sum(0)
 
     held = _held(strategy, estimator, k) + _LANES
     return queries.in_blocks(one_block, _block_floats() // held, progress)
@@ -449,28 +506,49 @@ def resampled_sums(
 class _Block:
     """Some queries, with models first: what a kernel works on.
 
+    Those of each device are a row along a first axis of S devices, which is gone inside a kernel.
+
     Attributes:
-        beliefs: leaves of the estimator; independent ones are turned, queries last.
-        quality: `[K, B]` true qualities.
-        cost: `[K, B]` true costs; of several costs `[K, C, B]`.
-        real: `[B]` False for queries that only fill the block up.
-        row: `[B]` each query's row in the table.
+        beliefs: leaves of the estimator that have an axis of queries; independent ones are turned,
+            queries last.
+        shared: its other leaves, which are the same for all queries and devices.
+        quality: `[S, K, B]` true qualities.
+        cost: `[S, K, B]` true costs; of several costs `[S, K, C, B]`.
+        real: `[S, B]` False for queries that only fill the block up.
+        row: `[S, B]` each query's row in the table.
         tree: the estimator's structure.
-        turned: whether `beliefs` are.
+        own: whether each of its leaves is one of `beliefs`.
+        turned: whether `beliefs` and `shared` are.
+        mesh: the devices.
     """
 
     beliefs: list[Any]
+    shared: list[Any]
     quality: Matrix
-    cost: Matrix | Float[Array, "K C B"] | Float[np.ndarray, "K C B"]
-    real: Bool[Array, " B"] | Bool[np.ndarray, " B"]
-    row: UInt32[Array, " B"] | UInt32[np.ndarray, " B"]
+    cost: Matrix | Float[Array, "*S K C B"] | Float[np.ndarray, "*S K C B"]
+    real: Bool[Array, "*S B"] | Bool[np.ndarray, "*S B"]
+    row: UInt32[Array, "*S B"] | UInt32[np.ndarray, "*S B"]
     tree: Any = field(metadata={"static": True})
+    own: tuple[bool, ...] = field(metadata={"static": True})
     turned: bool = field(metadata={"static": True})
+    mesh: Mesh = field(metadata={"static": True})
+
+    @property
+    def leaves(self) -> list[Any]:
+        """All leaves of the estimator, in its order."""
+        beliefs, shared = iter(self.beliefs), iter(self.shared)
+        return [next(beliefs if own else shared) for own in self.own]
 
     def estimator(self) -> Estimator:
         """The estimates, queries first."""
-        leaves = [leaf.T for leaf in self.beliefs] if self.turned else self.beliefs
+        leaves = [leaf.T for leaf in self.leaves] if self.turned else self.leaves
         return jax.tree.unflatten(self.tree, leaves)
+
+    def by_query(self, found: Any) -> np.ndarray:
+        """What a kernel found of each query, `[S, L, B, ...]`, on the host as `[L, n, ...]`."""
+        rows = np.swapaxes(np.asarray(found), 0, 1)
+        rows = rows.reshape(len(rows), self.real.size, *rows.shape[3:])
+        return rows[:, : int(np.count_nonzero(self.real))]
 
 
 def _added(total: Y, part: Y) -> Y:
@@ -488,6 +566,7 @@ class _Queries:
         rows: those that count.
         apart: whether queries that share what is costly are worked on apart from others.
         first_row: number of row 0 among all rows there are.
+        mesh: the devices each block is spread over.
     """
 
     estimator: Estimator
@@ -496,6 +575,7 @@ class _Queries:
     rows: Rows
     apart: bool = True
     first_row: int = 0
+    mesh: Mesh = field(default_factory=mesh)
 
     @functools.cached_property
     def groups(self) -> list[tuple["_Queries", Int[np.ndarray, " m"] | None]]:
@@ -519,25 +599,76 @@ class _Queries:
         places = [of for _, of in self.groups if of is not None]
         return joined[:, np.argsort(np.concatenate(places))] if places else joined
 
+    @property
+    def turned(self) -> bool:
+        """Whether the estimator's leaves are turned, queries last."""
+        # Independent estimates are matrices, which turn; what others hold is theirs to cut.
+        return isinstance(self.estimator, Independent)
+
+    @functools.cached_property
+    def axes(self) -> tuple[int | None, ...]:
+        """Where each leaf of the estimator has its queries: the axis that grows with them."""
+        first = self.rows[0]
+        one, two = (jax.tree.leaves(self.estimator.take(np.full(n, first))) for n in (1, 2))
+        grew = (
+            np.flatnonzero(np.not_equal(np.shape(a), np.shape(b)))
+            for a, b in zip(one, two, strict=True)
+        )
+        return tuple(int(axes[0]) if len(axes) else None for axes in grew)
+
+    @functools.cached_property
+    def shared(self) -> list[Any]:
+        """The leaves that are the same for all queries, on every device."""
+        leaves = jax.tree.leaves(self.estimator.take(np.full(1, self.rows[0])))
+        shared = [leaf for leaf, axis in zip(leaves, self.axes, strict=True) if axis is None]
+        turned = [np.asarray(leaf).T for leaf in shared] if self.turned else shared
+        return jax.device_put(turned, NamedSharding(self.mesh, PartitionSpec()))
+
     def block(self, rows: Rows, size: int) -> _Block:
-        """Those rows and, to fill the block up, their first again and again."""
-        short = size - len(rows)
-        if short:
-            cut = np.concatenate([rows, np.full(short, rows[0])])
+        """Those rows and, to fill the block up, their first again and again.
+
+        Args:
+            rows: of them `size` a device, in order; the last devices may lack some.
+            size: queries of each device.
+        """
+        n_devices = self.mesh.size
+        whole = n_devices * size
+        if len(rows) < whole:
+            cut = np.concatenate([rows, np.full(whole - len(rows), rows[0])])
         else:
             cut = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
+
+        def spread(column: Any, axis: int = 0) -> Any:
+            """What each device gets: views, where it is on the host."""
+            shape = (*column.shape[:axis], n_devices, size, *column.shape[axis + 1 :])
+            own = column.reshape(shape)
+            own = own if axis == 0 else np.moveaxis(own, axis, 0)
+            if isinstance(own, jax.Array):
+                # What was put on one device is not sent to others by itself.
+                own = jax.device_put(own, NamedSharding(self.mesh, PartitionSpec(AXIS)))
+            return own
+
+        def turned(column: Any) -> Any:
+            return spread(column).swapaxes(1, 2)
+
         leaves, tree = jax.tree.flatten(self.estimator.take(cut))
-        # Independent estimates are matrices, which turn; what others hold is theirs to cut.
-        turned = isinstance(self.estimator, Independent)
-        quality = take_rows(self.quality, cut).T
+        beliefs = [
+            turned(leaf) if self.turned else spread(leaf, axis)
+            for leaf, axis in zip(leaves, self.axes, strict=True)
+            if axis is not None
+        ]
+        quality = turned(take_rows(self.quality, cut))
         if isinstance(self.cost, tuple):
-            cost = np.stack([take_rows(one, cut).T for one in self.cost], axis=1)
+            cost = np.stack([turned(take_rows(one, cut)) for one in self.cost], axis=2)
         else:
-            cost = take_rows(self.cost, cut).T
-        beliefs = [leaf.T for leaf in leaves] if turned else leaves
-        real, row = np.arange(size) < len(rows), np.zeros(size, np.uint32)
+            cost = turned(take_rows(self.cost, cut))
+        real, row = np.arange(whole) < len(rows), np.zeros(whole, np.uint32)
         row[: len(rows)] = np.asarray(rows) + self.first_row
-        return _Block(beliefs, quality, cost, real, row, tree, turned)
+        own = tuple(axis is not None for axis in self.axes)
+        return _Block(
+            beliefs, self.shared, quality, cost, spread(real), spread(row),
+            tree, own, self.turned, self.mesh,
+        )  # fmt: skip
 
     def in_blocks(
         self,
@@ -550,21 +681,22 @@ class _Queries:
 
         Args:
             kernel: from a block to float64 arrays on the host.
-            room: queries a block may hold, if there are as many.
+            room: queries of a block that one device may hold, if there are as many.
             progress: called with the number of queries of each block as it ends.
             join: how to add up, in the order of the queries of each group in turn.
         """
         most = max(len(queries.rows) for queries, _ in self.groups)
         if jax.default_backend() != "cpu":
             room = min(room, _ACCELERATED)
-        size = _power_of_two(min(most, max(_LANES, room)))
+        n_devices = self.mesh.size
+        size = _power_of_two(min(-(-most // n_devices), max(_LANES, room)))
 
         def sums(some: tuple[_Queries, Rows]) -> Any:
             nonlocal size
             queries, rows = some
-            fits = size
-            if len(rows) > fits:
-                cuts = (rows[start : start + fits] for start in range(0, len(rows), fits))
+            fits, whole = size, size * n_devices
+            if len(rows) > whole:
+                cuts = (rows[start : start + whole] for start in range(0, len(rows), whole))
                 return functools.reduce(join, (sums((queries, cut)) for cut in cuts))
             try:
                 part = kernel(queries.block(rows, fits))
@@ -591,28 +723,29 @@ class _Queries:
             return part
 
         blocks = [
-            (queries, queries.rows[start : start + size])
+            (queries, queries.rows[start : start + size * n_devices])
             for queries, _ in self.groups
-            for start in range(0, len(queries.rows), size)
+            for start in range(0, len(queries.rows), size * n_devices)
         ]
+        workers = _workers(n_devices)
         try:
-            with ThreadPoolExecutor(_workers()) as pool:
+            with ThreadPoolExecutor(workers) as pool:
                 # In order, so that the sum is the same whichever thread is faster.
-                return functools.reduce(join, _mapped_ahead(pool, sums, blocks))
+                return functools.reduce(join, _mapped_ahead(pool, sums, blocks, 4 * workers))
         finally:
             # It calls itself: the table it holds would stay until the next garbage collection.
             del sums
 
 
 def _mapped_ahead(
-    pool: ThreadPoolExecutor, work: Callable[[X], Y], over: Iterable[X]
+    pool: ThreadPoolExecutor, work: Callable[[X], Y], over: Iterable[X], most: int
 ) -> Iterator[Y]:
-    """As `pool.map`, but only a few calls ahead of what is asked for: results do not pile up."""
+    """As `pool.map`, but so many calls ahead of what is asked for: results do not pile up."""
     ahead: deque[Future[Y]] = deque()
     try:
         for item in over:
             ahead.append(pool.submit(work, item))
-            if len(ahead) > 4 * _workers():
+            if len(ahead) > most:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
@@ -630,20 +763,59 @@ def _power_of_two(least: int) -> int:
 
 
 def _block_floats() -> int:
-    """Numbers a block may take: a core's cache, or a 64th of what bytes an accelerator has."""
+    """Numbers a device may take: a core's cache, or a 64th of what bytes an accelerator has."""
     if jax.default_backend() == "cpu":
         return _BLOCK_FLOATS
     memory = jax.local_devices()[0].memory_stats() or {}
     return max(_BLOCK_FLOATS, memory.get("bytes_limit", 0) // 64)
 
 
-def _workers() -> int:
-    # XLA runs a block on one core; beside an accelerator one is cut while another is worked on.
-    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 2
+def _workers(n_devices: int) -> int:
+    # XLA runs what a device has of a block on one core; beside an accelerator one block is cut
+    # while another is worked on.
+    cores = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    return max(2, cores // n_devices)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _block_outcomes(
+def _over_devices(static: int = 0, common: int = 0) -> Callable[[F], F]:
+    """Makes a kernel of one device's queries a jitted one of all, each device for itself.
+
+    Devices do not talk to each other: what a kernel returns gets a first axis of devices, and the
+    host, in float64, adds up what is to be added up.
+
+    Args:
+        static: leading arguments that are static.
+        common: arguments after those that are the same on all devices. Of the rest, the last of
+            them the block, each device has its own.
+    """
+
+    def decorated(kernel: F) -> F:
+        @functools.partial(jax.jit, static_argnums=tuple(range(static)))
+        @functools.wraps(kernel)
+        def over_devices(*arguments: Any) -> Any:
+            block = arguments[-1]
+            fixed, alike = arguments[:static], arguments[static : static + common]
+            own = (*arguments[static + common : -1], replace(block, shared=[]))
+
+            def one_device(alike: Any, shared: list[Any], own: Any) -> Any:
+                *own, block = jax.tree.map(lambda of: of[0], own)
+                found = kernel(*fixed, *alike, *own, replace(block, shared=shared))
+                return jax.tree.map(lambda of: of[None], found)
+
+            each, all_ = PartitionSpec(AXIS), PartitionSpec()
+            # Unchecked, loops may begin with zeros that are the same on all devices.
+            spread = jax.shard_map(
+                one_device, mesh=block.mesh, in_specs=(all_, all_, each), out_specs=each,
+                check_vma=False,
+            )  # fmt: skip
+            return spread(alike, block.shared, own)
+
+        return cast(F, over_devices)
+
+    return decorated
+
+
+def _outcomes(
     strategy: Strategy, parameters: Settings, block: _Block
 ) -> tuple[Bool[Array, "K L B"], Int[Array, "L B"]]:
     """What ran and what was answered, models first."""
@@ -652,22 +824,25 @@ def _block_outcomes(
     return jnp.moveaxis(outcome.run, -1, 0), outcome.answer
 
 
-@functools.partial(jax.jit, static_argnums=0)
+_block_outcomes = _over_devices(static=1, common=1)(_outcomes)
+
+
+@_over_devices(static=1, common=1)
 def _block_spend(strategy: Strategy, parameters: Settings, block: _Block) -> Totals:
     """Cost and quality alone, without ever holding what ran."""
-    return _block_sums(False, *_block_outcomes(strategy, parameters, block), block)
+    return _sums(False, *_outcomes(strategy, parameters, block), block)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@_over_devices(static=1, common=1)
 def _block_query_spends(
     strategy: Strategy, parameters: Settings, block: _Block
 ) -> tuple[Float[Array, "L B"], Float[Array, "L B"]]:
     """Cost and quality of every setting and query."""
-    run, answer = _block_outcomes(strategy, parameters, block)
+    run, answer = _outcomes(strategy, parameters, block)
     return _spent_and_got(run, answer, jnp.asarray(block.quality), jnp.asarray(block.cost))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@_over_devices(static=3, common=1)
 def _block_histogram(
     strategy: Strategy, usage: bool, chunk: int, ladder: Ladder, block: _Block
 ) -> Histogram:
@@ -677,7 +852,7 @@ def _block_histogram(
     least = ladder.rungs[0]
 
     if block.turned:
-        beliefs, common = block.beliefs, None
+        beliefs, common = block.leaves, None
     else:
         table = _table(strategy, cast(Tabulable, block.estimator()), k)
         beliefs, common = [table.quality, table.cost], table.covariance
@@ -695,7 +870,8 @@ def _block_histogram(
     else:
         # A table of E[max] takes more room a query than its stages do.
         beliefs = [jnp.broadcast_to(leaf, (*leaf.shape[:-1], size)) for leaf in beliefs]
-        cut = [jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], -1, chunk), -2, 0) for leaf in beliefs]
+        parts = (size // chunk, chunk)
+        cut = [jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], *parts), -2, 0) for leaf in beliefs]
         parts = jax.lax.map(stages, cut)
         below, model, answer = (
             jnp.moveaxis(rows, 0, 1).reshape(-1, size)
@@ -707,8 +883,19 @@ def _block_histogram(
     return stage_changes(went, ladder, quality, cost, usage)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _block_sums(
+@_over_devices(static=1, common=1)
+def _block_chains(strategy: Frugal, ladder: Ladder, block: _Block) -> Histogram:
+    """What the last model of each chain changes, by how many rungs reach it."""
+    k, size = block.quality.shape
+    chains = strategy.chains(k)
+    seen = materialize(seen_last(strategy, k, block.estimator(), size))
+    quality, cost = jnp.asarray(block.quality), jnp.asarray(block.cost)
+    return chain_changes(
+        chains, _without_last(chains), seen, ladder, quality, cost, jnp.asarray(block.real)
+    )
+
+
+def _sums(
     usage: bool, run: Bool[Array, "K L B"], answer: Int[Array, "L B"], block: _Block
 ) -> Totals:
     """Sums over a block of queries, each left as a few lanes for float64 on the host to add."""
@@ -735,6 +922,9 @@ def _block_sums(
     return Totals(lanes(spent), lanes(got), *counts, count=lanes(jnp.asarray(weight)))
 
 
+_block_sums = _over_devices(static=1)(_sums)
+
+
 def _spent_and_got(
     run: Bool[Array, "K L B"],
     answer: Int[Array, "L B"],
@@ -753,7 +943,7 @@ def _spent_and_got(
     return over_models(spend, (nothing, zero), run, quality, cost)[0]
 
 
-@jax.jit
+@_over_devices(common=1)
 def _block_mixed(
     mix: Float[np.ndarray, "P L"] | Float[Array, "P L"],
     run: Bool[Array, "K L B"],
@@ -766,7 +956,7 @@ def _block_mixed(
     return jnp.concatenate([jnp.matmul(mix, each, precision=exact) for each in both])
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@_over_devices(static=1, common=1)
 def _block_resamples(
     resamples: int,
     key: UInt32[Array, "2"] | UInt32[np.ndarray, "2"],

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cascjax.strategies.base import Stages, of_model, order_of_bits
 
@@ -62,7 +62,7 @@ class Ladder:
             jnp.asarray(bisections, jnp.int32),
         )
 
-    def count_below(self, x: Float[Array, " B"]) -> Int[Array, " B"]:
+    def count_below(self, x: Float[Array, "*B"]) -> Int[Array, "*B"]:
         """How many settings are less than each x."""
         order = order_of_bits(jax.lax.bitcast_convert_type(x + 0.0, jnp.int32))
         off = jax.lax.bitcast_convert_type(order - self.first, jnp.uint32) >> self.shift
@@ -85,6 +85,8 @@ class Ladder:
 class Histogram:
     """Changes by the number of settings that see them: bin b holds what the first b do.
 
+    Of several devices along a first axis of all arrays, not added up yet.
+
     Attributes:
         sums: `[L + 1, D]` cost, then quality, each in D / 2 whole numbers of ever smaller units.
         ran: `[L + 1, K]` queries by model run; like the rest `[0, K]` where it is not counted.
@@ -94,19 +96,22 @@ class Histogram:
         bits: of it that the first whole number has, and each next one of what is left.
     """
 
-    sums: Int[Array, "M D"]
-    ran: Int[Array, "U K"]
-    answered: Int[Array, "U K"]
-    deep: Int[Array, "U K"]
-    unit: Float[Array, "2"]
+    sums: Int[Array, "*S M D"]
+    ran: Int[Array, "*S U K"]
+    answered: Int[Array, "*S U K"]
+    deep: Int[Array, "*S U K"]
+    unit: Float[Array, "*S 2"]
     bits: int = field(metadata={"static": True})
 
-    def in_float64(self) -> tuple[Float[np.ndarray, "M 2"], *tuple[Float[np.ndarray, "U K"], ...]]:
+    def in_float64(
+        self,
+    ) -> tuple[Float[np.ndarray, "*S M 2"], *tuple[Float[np.ndarray, "*S U K"], ...]]:
         """Cost and quality put together, and the counts, on the host."""
-        pieces = np.asarray(self.sums, np.float64).reshape(len(self.sums), 2, -1)
+        sums = np.asarray(self.sums, np.float64)
+        pieces = sums.reshape(*sums.shape[:-1], 2, -1)
         smaller = 0.5 ** (self.bits * np.arange(1, pieces.shape[-1] + 1))
         counts = (np.asarray(c, np.float64) for c in (self.ran, self.answered, self.deep))
-        return pieces @ smaller * np.asarray(self.unit), *counts
+        return pieces @ smaller * np.asarray(self.unit)[..., None, :], *counts
 
 
 def stage_changes(
@@ -167,6 +172,62 @@ def stage_changes(
     return Histogram(sums, ran, answered, deep, jnp.stack(units), bits)
 
 
+def chain_changes(
+    chains: Int[np.ndarray, " C"],
+    shorter: Int[np.ndarray, " C"],
+    seen: Float[Array, "C B"],
+    ladder: Ladder,
+    quality: Float[Array, "K B"],
+    cost: Float[Array, "K B"],
+    real: Bool[Array, " B"],
+) -> Histogram:
+    """What the last model of each chain changes, in the bin of how many thresholds reach it.
+
+    To what the chain without it does: so each chain is one pass, however long it is. Nothing is
+    counted of what ran.
+
+    Args:
+        chains: models in binary, a chain after its part without the last model.
+        shorter: where that part stands; -1 of a single model.
+        seen: quality of the last model of each once all of it has run.
+        ladder: negatives of the thresholds.
+        quality: true qualities.
+        cost: true costs.
+        real: False for queries that only fill a block up.
+    """
+    n_chains, (k, n_queries) = len(chains), quality.shape
+    bins = len(ladder.rungs) + 1
+    # Of one bin all queries may change by twice the unit.
+    bits = 29 - n_queries.bit_length()
+    units = [_power_above(truth) for truth in (cost, quality)]
+    goes_on = ladder.count_below(-seen)
+    reached = jnp.broadcast_to(jnp.int32(bins - 1), (k, n_queries))
+    first, size = k, 1
+    while first < n_chains:
+        size += 1
+        longer = [at for at in range(first, n_chains) if int(chains[at]).bit_count() == size]
+        before = shorter[longer]
+        reached = jnp.concatenate([reached, jnp.minimum(reached[before], goes_on[before])])
+        first += len(longer)
+    last = np.array([int(chain).bit_length() - 1 for chain in chains])
+    before = np.where(shorter >= 0, last[shorter], 0)
+    spent, got = (
+        jnp.stack(_pieces(jnp.where(real, of, 0), unit, bits), axis=1)
+        for of, unit in zip((cost, quality), units, strict=True)
+    )
+
+    def one_chain(at: tuple[Array, ...]) -> Int[Array, "M D"]:
+        reached, last, before, alone = at
+        lost = jnp.where(alone, 0, got[before])
+        change = jnp.concatenate([spent[last], got[last] - lost]).T
+        return _add(jnp.zeros((bins, change.shape[1]), jnp.int32), reached, change)
+
+    rows = (reached, *(jnp.asarray(x) for x in (last, before, shorter < 0)))
+    sums = jax.lax.map(one_chain, rows)
+    none = jnp.zeros((0, k), jnp.int32)
+    return Histogram(sums.reshape(n_chains * bins, -1), none, none, none, jnp.stack(units), bits)
+
+
 def _count(bits: int) -> int:
     """Pieces of so many bits that make 36."""
     return -(-36 // bits)
@@ -178,7 +239,7 @@ def _power_above(values: Float[Array, "K B"]) -> Float[Array, ""]:
     return jnp.ldexp(jnp.float32(1), exponent)
 
 
-def _pieces(value: Float[Array, " B"], unit: Float[Array, ""], bits: int) -> list[Array]:
+def _pieces(value: Float[Array, "*B"], unit: Float[Array, ""], bits: int) -> list[Array]:
     """A float32 as whole numbers of unit / 2^bits, of that / 2^bits, and so on: they sum exactly.
 
     To 2^-36 of the largest of all: exact for values down to 2^-12 of it.
@@ -194,7 +255,7 @@ def _pieces(value: Float[Array, " B"], unit: Float[Array, ""], bits: int) -> lis
     return pieces
 
 
-def _take(of: Array, index: Int[Array, " B"]) -> Array:
+def _take(of: Array, index: Int[Array, "*B"]) -> Array:
     return of.at[index].get(mode="promise_in_bounds")
 
 

@@ -67,9 +67,7 @@ def frontier(
     if scores is not None:
         raise CascjaxError("--scores are of one table: leave them out, or name a single file")
     resamples, confidence = learned.pop("resamples"), learned.pop("confidence")
-    trust = learned.pop("trust")
     estimates, _ = arguments.learning(estimates, noise, **learned)
-    arguments.trust(trust, estimates)
     level = arguments.noise(noise or "low")
     chosen = arguments.strategies(strategies, max_depth, search)
     if any(table.is_dir() and table.resolve() == out.resolve() for table in tables):

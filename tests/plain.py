@@ -18,8 +18,8 @@ Vector: TypeAlias = Float[np.ndarray, " K"]
 Choice: TypeAlias = tuple[int | None, float]
 """The model to run next, None to stop, and by how much that beat the best other choice."""
 
-Policy: TypeAlias = Callable[["Believed", float, frozenset[int]], Choice]
-"""What is believed, the parameter in force and the run set, to a choice."""
+Policy: TypeAlias = Callable[["Believed", Any, frozenset[int]], Choice]
+"""What is believed, the parameter in force (of frugal all) and the run set, to a choice."""
 
 # Panels one sigma wide around every mean: 12 Gauss-Legendre nodes leave less than 1e-13 there,
 # and beyond 9 sigma lies 1e-19 of the mass (tests/test_expected_max.py holds it to quad).
@@ -175,6 +175,17 @@ def thresholding(believed: Believed, tau: float, run: frozenset[int]) -> Choice:
     return (step if step < len(believed.quality) and last < tau else None), abs(last - tau)
 
 
+def frugal(believed: Believed, setting: Vector, run: frozenset[int]) -> Choice:
+    """Frugal: go on along a chain while the last model run falls short of its tau."""
+    k = len(believed.quality)
+    chain = [i for i in range(k) if int(setting[0]) // 2**i % 2]
+    if not run:
+        return chain[0], np.inf
+    step, last = len(run), believed.quality[max(run)]
+    tau = float(setting[min(step, len(setting) - 1)])
+    return (chain[step] if step < len(chain) and last < tau else None), abs(last - tau)
+
+
 def cascading(believed: Believed, price: float, run: frozenset[int]) -> Choice:
     """Cascading: the best prefix at least as long as what has run."""
     step, k = len(run), len(believed.quality)
@@ -247,7 +258,8 @@ def rollout(
     while len(run) < len(query.sigma):
         # A threshold belongs to the answer just seen, a price to the step to come.
         step = max(len(run) - 1, 0) if last_answers else len(run)
-        choice, lead = policy(query.believed(run), at_step(parameter, step), run)
+        now: Any = parameter if policy is frugal else at_step(parameter, step)
+        choice, lead = policy(query.believed(run), now, run)
         least = min(least, lead)
         if choice is None:
             break

@@ -1,5 +1,6 @@
 """Policies fitted: held to the frontier, to linear programs over queries, and to new queries."""
 
+import functools
 import math
 from dataclasses import replace
 from typing import Any
@@ -65,7 +66,13 @@ def simulated(of: Policy, table: Table) -> tuple[float, Float[np.ndarray, " R"]]
 # One cost.
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+EACH = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "cascading" else n for n in STRATEGIES]
+)
+"""Every strategy; that which takes longest to compile in the slow tier."""
+
+
+@EACH
 def test_a_fit_is_the_point_of_the_frontier(name: str) -> None:
     table = world()
     budget = 0.08
@@ -103,7 +110,7 @@ def test_estimates_noisy_and_by_the_means_of_the_fit() -> None:
     )
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@EACH
 def test_a_target_is_met_at_the_least_cost(name: str) -> None:
     table = world()
     budget = fit(table, name, budget=0.08).rule.fitted
@@ -119,6 +126,9 @@ def test_a_target_is_met_at_the_least_cost(name: str) -> None:
     # Of settings side by side none that reaches the target is cheaper.
     ready = prepare(table, name)
     settings = np.unique(ready.strategy.family(_sketch(ready), 512).astype(np.float32))
+    if name == "frugal":
+        chain = np.repeat(np.arange(1, 2**ready.table.n_models), 8)
+        settings = np.stack([chain, np.resize(settings[::64], len(chain))], axis=1)
     means = simulate_settings(
         ready.strategy, settings.astype(np.float64), ready.beliefs.priced(None), ready.table,
         rows=ready.fit_rows, usage=False,
@@ -204,7 +214,14 @@ def test_routing_within_two_budgets_is_the_program_over_queries(
         assert (policy.rule.prices[:, 1] > 0).any()
 
 
-@pytest.mark.parametrize("name", ["pandora", "cascading", "cascade-routing", "routing"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pandora",
+        "routing",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("cascading", "cascade-routing")),
+    ],
+)
 def test_several_budgets_are_kept(name: str) -> None:
     table = world()
     one = fit(table, name, budget=0.1).rule.fitted
@@ -263,27 +280,36 @@ def test_a_cost_other_than_the_first_alone() -> None:
 LEVELS = [1.0, 0.99, 0.9, 0.985]
 """Shares of the budgets, as margins would leave them."""
 
+BUDGETS = np.array([0.08, 2.5])
+
+
+def pool_of(name: str, passes: list[float]) -> Pool:
+    """What is simulated for two budgets; passes over the queries are added to the one number."""
+    ready = prepare(world(), name)
+
+    def count(queries: int) -> None:
+        passes[0] += queries / len(ready.fit_rows)
+
+    given = ready.strategy, ready.beliefs, ready.table, ready.costs, ready.fit_rows
+    return Pool(*given, np.arange(2), count)
+
+
+@functools.cache
+def each_alone(name: str) -> tuple[list[Any], float]:
+    """The fits at each level of two budgets by itself, and the passes that they took."""
+    passes = [0.0]
+    return [fit_costs(pool_of(name, passes), level * BUDGETS) for level in LEVELS], passes[0]
+
 
 @pytest.mark.parametrize("name", ["pandora", "routing"])
 @pytest.mark.parametrize("sample", [None, 100])
 def test_budgets_in_turn_are_fitted_as_each_alone(
     name: str, sample: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready, budgets = prepare(world(), name), np.array([0.08, 2.5])
-    rows, passes = ready.fit_rows, [0.0]
-    limited = np.arange(2)
-
-    def count(queries: int) -> None:
-        passes[0] += queries / len(rows)
-
-    def pool() -> Pool:
-        return Pool(ready.strategy, ready.beliefs, ready.table, ready.costs, rows, limited, count)
-
-    alone = [fit_costs(pool(), level * budgets) for level in LEVELS]
-    taken, passes[0] = passes[0], 0
+    (alone, taken), budgets, passes = each_alone(name), BUDGETS, [0.0]
     if sample is not None:
         monkeypatch.setattr(search, "SAMPLE", sample)
-    shared = pool()
+    shared = pool_of(name, passes)
     in_turn = [fit_costs(shared, level * budgets) for level in LEVELS]
     for level, (_, quality, cost), (_, one, _) in zip(LEVELS, in_turn, alone, strict=True):
         assert (cost <= level * budgets * (1 + 1e-9)).all()

@@ -1,8 +1,10 @@
 """Every notebook runs from clean and is kept with its pictures; one that fails is noticed."""
 
+import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -24,14 +26,39 @@ def run(notebook: NotebookNode, folder: Path) -> None:
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
 
 
+def printed(notebook: NotebookNode) -> list[str]:
+    """What each code cell prints."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return ["".join(output.get("text", "") for output in cell.outputs) for cell in code]
+
+
+def numbers_that_moved(before: list[str], after: list[str]) -> float:
+    """The share of printed numbers off by more than 2% and 0.01; 1 where they are not as many."""
+    number = re.compile(r"-?\d+(?:\.\d+)?")
+    old, new = ([float(x) for text in of for x in number.findall(text)] for of in (before, after))
+    if len(old) != len(new):
+        return 1.0
+    return float(np.mean(~np.isclose(new, old, rtol=0.02, atol=0.01)))
+
+
+def test_numbers_of_another_run_are_noticed() -> None:
+    assert numbers_that_moved(["area 0.81 [0.80, 0.82]"], ["area 0.815 [0.80, 0.82]"]) == 0
+    assert numbers_that_moved(["area 0.81 [0.80, 0.82]"], ["area 0.91 [0.90, 0.92]"]) == 1
+    assert numbers_that_moved(["1 2 3 4"], ["1 2 3 5"]) == 0.25
+    assert numbers_that_moved(["1 2"], ["1"]) == 1
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter client, not ours
 @each_notebook
 def test_a_notebook_runs_from_clean(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
+    kept = printed(notebook)
     for cell in notebook.cells:
         assert "raises-exception" not in cell.metadata.get("tags", []), "a failure would be hidden"
     run(notebook, tmp_path)
     assert not list(tmp_path.iterdir()), "a notebook leaves nothing behind"
+    # Times differ, and what rounding decides may; a result that changed shows in many numbers.
+    assert numbers_that_moved(kept, printed(notebook)) < 0.1, "its numbers are of an older cascjax"
 
 
 @each_notebook

@@ -1,5 +1,6 @@
 """A strategy that cascjax does not come with: registered, drawn, fitted, saved and loaded."""
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,4 +141,7 @@ def test_what_cannot_be_registered_says_why() -> None:
     ):
         with pytest.raises(cascjax.CascjaxError, match=said):
             register(kind)
+    with pytest.raises(cascjax.CascjaxError, match=r"Second\(good=0.5\) is no class"):
+        # Past the checks of types that hold in tests alone.
+        inspect.unwrap(register)(Second())
     assert list(STRATEGIES)[-1] == "oracle"

@@ -60,8 +60,10 @@ def supplying(estimator: Independent) -> Table:
     )
 
 
-def settings(kind: Strategy) -> tuple[float, float]:
-    return {"mixing": (1.0, 3.0), "thresholding": (0.7, 0.45)}.get(kind.name, (0.8, 0.3))
+def settings(kind: Strategy) -> tuple[Any, Any]:
+    chains = ([13.0, 0.7], [14.0, 0.45])
+    of = {"mixing": (1.0, 3.0), "thresholding": (0.7, 0.45), "frugal": chains}
+    return of.get(kind.name, (0.8, 0.3))
 
 
 def policy(kind: Strategy, **more: Any) -> Policy:

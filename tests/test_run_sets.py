@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import plain
 import pytest
+from scipy import stats
 
 from cascjax import simulate
 from cascjax.errors import CascjaxError
@@ -21,6 +22,7 @@ from cascjax.search.frontier import frontier
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
+    Frugal,
     Mixing,
     Outcome,
     Pandora,
@@ -155,6 +157,7 @@ KINDS: list[tuple[Strategy, np.ndarray | None]] = [
     (Routing(), PRICES),
     (Thresholding(), TAUS),
     (Thresholding(), None),
+    (Frugal(), np.array([[3, 0.45], [1, 0.2], [2, 9], [3, 0.7]], np.float32)),
     (Cascading(), PRICES),
     (Cascading(), None),
     (CascadeRouting(), PRICES),
@@ -173,13 +176,39 @@ NAMES = [
 WORLDS = [
     pytest.param(2, {"logistic": True, "cost_moves": True}, id="2 models"),
     pytest.param(4, {"folds": 3}, id="4 models"),
-    pytest.param(5, {"folds": 2, "logistic": True}, id="5 models", marks=pytest.mark.slow),
-    pytest.param(3, {"cost_moves": True}, id="3 models", marks=pytest.mark.slow),
+    pytest.param(5, {"folds": 2, "logistic": True}, id="5 models"),
+    pytest.param(3, {"cost_moves": True}, id="3 models"),
 ]
 
 
-@pytest.mark.parametrize(("k", "options"), WORLDS)
-@pytest.mark.parametrize(("kind", "parameters"), KINDS, ids=NAMES)
+def most_to_gain(estimator: RunSets, query: int, run: np.ndarray) -> float:
+    """The most that any one model more would add to the best of what has run, in expectation."""
+    believed = estimator.take(np.array([query]))(jnp.asarray(run[None]))
+    quality, covariance = (
+        np.asarray(of, np.float64)[0] for of in (believed.quality, believed.covariance)
+    )
+    left = np.flatnonzero(~run)
+    sigma = np.sqrt(np.diag(covariance)[left])
+    z = (quality[left] - quality[run].max()) / sigma
+    return float((sigma * (stats.norm.pdf(z) + z * stats.norm.cdf(z))).max(initial=0))
+
+
+QUICK = {"2 models": (0, 1, 2, 3, 4, 9, 11), "4 models": (0, 1, 2, 3, 5, 6, 9, 12)}
+"""The kinds of each world that are tried in the unit tier: every one is in one of the two, but for
+shortcuts of cascade routing and its steps, which compile longest."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "k", "options"),
+    [
+        pytest.param(
+            *kind, *world.values, id=f"{name}-{world.id}",
+            marks=[pytest.mark.slow] * (i not in QUICK.get(str(world.id), ())),
+        )
+        for world in WORLDS
+        for i, (kind, name) in enumerate(zip(KINDS, NAMES, strict=True))
+    ],
+)  # fmt: skip
 def test_sweeps_choose_as_rollouts_do(
     kind: Strategy, parameters: np.ndarray | None, k: int, options: dict
 ) -> None:
@@ -191,11 +220,15 @@ def test_sweeps_choose_as_rollouts_do(
         np.asarray((fast.run == slow.run).all(-1)),
         np.asarray(fast.answer == slow.answer),
     )
-    assert answered.mean() > 0.999
-    # Where cost is no object, also a gain of a hair decides: the last bit of a float32.
     free = np.asarray(settings).reshape(len(settings), -1).min(1) == 0
-    assert ran[~free].mean() > 0.999
-    assert not free.any() or ran[free].mean() > 0.98
+    assert free.all() or ran[~free].mean() > 0.999
+    # Where cost is no object, also a gain of a hair decides, the last bit of a float32: what either
+    # way left out was then worth no more than that. It may show more than it was worth, and change
+    # the answer.
+    assert answered[ran | ~free[:, None]].mean() > 0.999
+    for at, query in np.argwhere(~ran & free[:, None]).tolist():
+        for way in (fast, slow):
+            assert most_to_gain(estimator, query, np.asarray(way.run[at, query])) < 1e-6
     assert np.asarray(slow.run).sum(-1).mean() > 1 or isinstance(kind, Routing | Mixing)
 
 

@@ -21,6 +21,7 @@ from cascjax.search.frontier import Frontier, compare, frontier, study
 from cascjax.strategies import (
     STRATEGIES,
     CascadeRouting,
+    Frugal,
     Mixing,
     Routing,
     Strategy,
@@ -124,7 +125,8 @@ def test_a_budget_is_met_in_expectation_or_said_to_be_out_of_reach(index: int) -
     np.testing.assert_allclose(fit.cost[[0, -1]], [fit.cheapest, fit.dearest], rtol=1e-12)
     # And it is so: simulate each neighbour anew, and mix. (Not by another way: a fit comes to
     # stand where one query is just about to change its mind, and rounding decides for it.)
-    ends = [simulate_settings(KINDS[index], p, estimator, table) for p in fit.parameters.T]
+    pairs = np.moveaxis(fit.parameters, 1, 0)
+    ends = [simulate_settings(KINDS[index], p, estimator, table) for p in pairs]
     for name in ("cost", "quality"):
         cheap, dear = (np.asarray(getattr(end, name)) for end in ends)
         mixed = (1 - fit.gamma) * cheap + fit.gamma * dear
@@ -160,7 +162,10 @@ SETTINGS = np.array([0.02, 0.3, 0.7, 1.0, 1.3, 2.0, 3.0, 9.0, 30.0])
 
 def total_means(index: int) -> list[np.ndarray]:
     table, estimator = world(0)
-    parameters = np.array([0.0, 1, 2] * 3) if KINDS[index] == Mixing() else SETTINGS
+    kind = KINDS[index]
+    parameters = np.array([0.0, 1, 2] * 3) if kind == Mixing() else SETTINGS
+    if kind == Frugal():
+        parameters = np.stack([[1, 2, 3, 4, 5, 5, 6, 7, 7], np.geomspace(0.3, 2, 9)], axis=1)
     means = simulate.totals(KINDS[index], parameters, estimator, table.quality, table.cost).means()
     sums = (means.cost, means.quality, means.ran, means.answered, means.depth)
     found = [np.asarray(one) for one in sums]

@@ -106,7 +106,7 @@ def small_enough(
     real = getattr(simulate, kernel)
 
     def fails(*arguments: Any) -> Any:
-        if arguments[-1].quality.shape[1] > most:
+        if arguments[-1].quality.shape[-1] > most:
             raise error()
         return real(*arguments)
 

@@ -20,6 +20,7 @@ from cascjax.strategies import (
     STRATEGIES,
     CascadeRouting,
     Cascading,
+    Frugal,
     Mixing,
     Oracle,
     Outcome,
@@ -64,6 +65,20 @@ CASES = [
         Thresholding(),
         plain.thresholding,
         np.array([[1.2, 0.9, 0.6, 0.3], [0.2, 0.5, 0.8, 1.1]]),
+        True,
+    ),
+    Case(
+        "frugal",
+        Frugal(),
+        plain.frugal,
+        np.array([[0b11111, 0.6], [0b10110, 0.9], [0b01001, 9.0], [0b00100, 0.7]]),
+        True,
+    ),
+    Case(
+        "frugal by step",
+        Frugal(max_depth=3),
+        plain.frugal,
+        np.array([[0b10101, 1.2, 0.6], [0b01011, 0.2, 0.8]]),
         True,
     ),
     Case("cascading", Cascading(), plain.cascading, PRICES),
@@ -185,7 +200,17 @@ def plain_rollouts(case: Case, estimator: Independent) -> tuple[np.ndarray, np.n
     return run, answer, lead
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+SLOW = ("cascade-routing by step", "depth 3", "beam 10 is exact")
+"""What compiles long and combines what other cases show one by one."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.slow] * (case.name in SLOW), id=case.name)
+        for case in CASES
+    ],
+)
 def test_sweep_rollout_and_plain_loops_choose_alike(case: Case) -> None:
     found = {}
     for name, way in ways(case).items():
@@ -540,7 +565,8 @@ def test_the_order_of_strategies_where_the_model_is_true() -> None:
 
 def test_strategies_by_name() -> None:
     assert list(STRATEGIES) == [
-        "mixing", "routing", "thresholding", "cascading", "cascade-routing", "pandora", "oracle",
+        "mixing", "routing", "thresholding", "frugal", "cascading", "cascade-routing", "pandora",
+        "oracle",
     ]  # fmt: skip
     assert strategy("cascade-routing", max_depth=2) == CascadeRouting(max_depth=2)
 
@@ -551,6 +577,7 @@ def test_strategies_by_name() -> None:
         ("pandra", {}, "pandora"),
         ("routing", {"max_depth": 3}, "max_depth"),
         ("cascade-routing", {"max_depth": 0}, "max_depth"),
+        ("frugal", {"max_depth": 0}, "max_depth"),
         ("cascade-routing", {"beam_width": 0}, "beam_width"),
     ],
 )

@@ -95,7 +95,7 @@ def bits(study: Study) -> list[bytes]:
     ]
 
 
-QUICK = ("mixing", "routing", "thresholding", "pandora", "oracle")
+QUICK = ("mixing", "routing", "thresholding", "frugal", "pandora", "oracle")
 COMPILED_LONG = ("cascading", "cascade-routing")
 
 
@@ -130,7 +130,7 @@ def test_frontiers_with_a_split_and_sigmas_of_the_files(table: Table, tmp_path: 
 
 
 def test_a_sample_meets_budgets_on_all_rows(table: Table, stream: Stream) -> None:
-    names = ["mixing", "routing", "thresholding", "pandora"]
+    names = ["mixing", "routing", "frugal", "pandora"]
     whole = compare(table, names, budgets=6, max_depth=2)
     found = compare_stream(stream, names, budgets=6, max_depth=2, sample=300)
     assert found.settings["sample"] == 300

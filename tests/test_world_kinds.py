@@ -19,7 +19,7 @@ import cascjax
 from cascjax import cli, worlds
 from cascjax.errors import CascjaxError
 from cascjax.io import from_arrow
-from cascjax.table import Table
+from cascjax.table import Table, upper_hull
 from cascjax.worlds import KINDS, AnswerWorld, known_posterior, make_world, sample
 from cascjax.worlds.answering import FREE, NO_IDENTITY
 from cascjax.worlds.routerbench import MODELS, PAPER_CHOICES
@@ -83,6 +83,16 @@ def some_runs(world: worlds.World | AnswerWorld, n: int) -> Bool[np.ndarray, "N 
 def in_group(world: AnswerWorld, table: Table, g: int) -> np.ndarray:
     assert table.group is not None
     return np.flatnonzero(table.group == g)
+
+
+def correct(
+    world: worlds.World | AnswerWorld, table: Table, quality: Float[np.ndarray, "N K"]
+) -> Float[np.ndarray, "N K"]:
+    """How often answers are right, of qualities: 0 where they are that of a wrong one, 1 right."""
+    if not isinstance(world, AnswerWorld):
+        return quality
+    wrong, right = world.scores.T[:, table.group, None]
+    return (quality - wrong) / (right - wrong)
 
 
 def shown(world: AnswerWorld, table: Table, name: str) -> Float[np.ndarray, "N K"]:
@@ -151,7 +161,7 @@ def test_rates_and_correlations_are_as_stated(drawn: tuple[AnswerWorld, Table]) 
     assert_centred(table.quality - world.mean_quality)
     pairs = list(itertools.combinations(range(world.n_models), 2))
     for g in range(len(world.groups)):
-        quality = table.quality[in_group(world, table, g)]
+        quality = correct(world, table, table.quality)[in_group(world, table, g)]
         assert_centred(quality - ((1 - world.refusal) * world.rate.mean(-1))[:, g])
         # Both right: the bivariate normal, its correlation the product of loadings.
         both = np.empty(len(pairs))
@@ -272,7 +282,8 @@ def test_the_posterior_is_calibrated_under_any_run_set(kind: str) -> None:
     run = some_runs(world, n)
     quality, cost = known_posterior(world, table, run)
     assert ((quality >= 0) & (quality <= 1 + 1e-9)).all()
-    right, unrun = table.quality, ~run
+    quality = correct(world, table, quality)
+    right, unrun = correct(world, table, table.quality), ~run
     assert table.signals is not None
     first_signal = table.signals.reshape(n, world.n_models, -1)[..., 0]
     looks_right = first_signal > np.median(first_signal, axis=0)
@@ -369,13 +380,14 @@ def test_agreement_is_weighed_as_often_as_it_happens(kind: str) -> None:
     world = drawn_world(kind, 3)
     table = sample(world, 4, 6_000, features=True)
     quality, _ = known_posterior(world, table, np.ones(3, bool))
+    right, believed = correct(world, table, table.quality), correct(world, table, quality)
     assert table.answer is not None
     assert table.group is not None
     a = table.answer
     same = np.stack([(a[:, i] == a[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))], axis=1)
     pattern = table.group * 8 + same @ np.array([1, 2, 4])
     for value in np.unique(pattern):
-        assert_believed(table.quality[pattern == value], quality[pattern == value])
+        assert_believed(right[pattern == value], believed[pattern == value])
 
 
 def test_settings_differ_as_the_papers_do() -> None:
@@ -416,10 +428,17 @@ def test_the_twin_is_like_the_sample(shared_data: Path) -> None:
     result = cascjax.import_routerbench(shared_data / "routerbench-sample.parquet", on_bad="drop")
     real = from_arrow(result.arrow, "sample").select_models(MODELS)
     world = drawn_world("routerbench", 11)
+    # Of its groups three are measured; here they have the whole table to themselves.
+    counts = [
+        np.count_nonzero(real.group == real.groups.index(name)) if name in real.groups else 0
+        for name in world.groups
+    ]
+    assert counts[3:] == [0, 0]
+    world = dataclasses.replace(world, group_weights=np.array(counts) / sum(counts))
     twin = sample(world, 0, 200_000).select_models(MODELS)
     assert real.group is not None
     assert twin.group is not None
-    for g, name in enumerate(world.groups):
+    for g, name in enumerate(world.groups[:3]):
         one = real.take(np.flatnonzero(real.group == real.groups.index(name)))
         two = twin.take(np.flatnonzero(twin.group == g))
         share = two.n_queries / twin.n_queries
@@ -435,6 +454,36 @@ def test_the_twin_is_like_the_sample(shared_data: Path) -> None:
         assert np.sqrt(np.mean(gap**2)) < 0.08, name
         assert abs(gap).max() < 0.25, name
     np.testing.assert_allclose(twin.quality.mean(0), real.quality.mean(0), atol=0.015)
+
+
+# Published of the whole zero-shot table: mean score and mean cost in thousandths of a dollar, by
+# model, in the order of MODELS.
+WHOLE = np.array(
+    [
+        (0.3061, 0.046), (0.4311, 0.073), (0.5471, 0.135), (0.2022, 0.172), (0.6475, 0.186),
+        (0.3287, 0.203), (0.5984, 0.233), (0.6193, 0.243), (0.6301, 2.145), (0.6358, 2.419),
+        (0.7814, 3.293),
+    ]
+)  # fmt: skip
+
+
+def test_the_twin_is_like_the_whole_table() -> None:
+    world = drawn_world("routerbench", 11)
+    assert world.models == MODELS
+    # Rates stand with three digits, and one length of prompt serves all models of a group.
+    np.testing.assert_allclose(world.mean_quality, WHOLE[:, 0], atol=0.002)
+    np.testing.assert_allclose(1000 * world.mean_cost, WHOLE[:, 1], rtol=0.05)
+    twin = sample(world, 0, 36_497)
+    # In mathematics no answer is worth 1; of all queries 3.6% are answered right by no model.
+    assert np.all(np.unique(twin.quality) == (0, 0.25, 0.75, 1))
+    assert (twin.quality > 0.5).any(1).mean() == pytest.approx(0.964, abs=0.02)
+    # The areas that Dekoninck et al. print for mixing, from which loadings were not made.
+    for k, area in {3: 0.6962, 5: 0.6922, 11: 0.7051}.items():
+        some = twin.select_models([MODELS[i] for i in PAPER_CHOICES[k]])
+        cost, quality = some.cost.mean(0), some.quality.mean(0)
+        hull = upper_hull(cost, quality)
+        width = cost[hull[-1]] - cost[hull[0]]
+        assert np.trapezoid(quality[hull], cost[hull]) / width == pytest.approx(area, abs=0.005)
 
 
 def test_the_papers_choices_of_models() -> None:

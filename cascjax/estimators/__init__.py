@@ -10,6 +10,8 @@ from cascjax.estimators.independent import (
     supplied,
     truth,
 )
+from cascjax.estimators.joint import Joint
+from cascjax.estimators.joint_model import JointModel
 from cascjax.estimators.learned import COST_MODELS, LEARNERS, Learned, learned
 from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.recipe import Recipe
@@ -24,6 +26,8 @@ __all__ = [
     "Estimator",
     "Grouped",
     "Independent",
+    "Joint",
+    "JointModel",
     "Learned",
     "LearnedModel",
     "Recipe",

@@ -41,6 +41,9 @@ _LEAST_COST = 0.01
 _CHUNK = 1 << 22
 """Numbers in the matrices that are worked on at once."""
 
+MAX_TABULATED_OF = 11
+"""Models at most for which a joint normal is laid out as a table of its run sets."""
+
 _MOST_WEIGHTS = 1 << 28
 """Numbers a table of all run sets may have: 1 GB of float32."""
 
@@ -161,7 +164,7 @@ class Joint:
         order = np.argsort(shown.sum(1), kind="stable")
         for part in np.array_split(order, max(1, 2**k * m * m // _CHUNK)):
             for fold in range(g):
-                weights[fold, part, :, 1 + 2 * k :] = _gains(normal[fold], shown[part], k)
+                weights[fold, part, :, 1 + 2 * k :] = gains_of(normal[fold], shown[part], k)
             gains = weights[-1, part, :, 1 + 2 * k :].astype(np.float64)
             rest = normal[-1, m:, m:] - gains @ normal[-1, :m, m:] - self.remaining
             covariance[part] = np.where(_ran(runs[part]), 0, rest)
@@ -211,13 +214,22 @@ class JointFit:
             fold: `[N]` for rows fitted on their fold, whose predictions come from the other folds;
                 for others the number of folds. By default all are others.
         """
-        features, signals = _parts(design)
+        return self.joint(*_parts(design), cost_run, fold)
+
+    def joint(
+        self,
+        features: Float[np.ndarray, "N F"],
+        signals: Float[np.ndarray, "N M"],
+        cost_run: Float[np.ndarray, "N K"],
+        fold: Int[np.ndarray, " N"] | None = None,
+    ) -> Joint:
+        """The same of features and signals, as they stand in the columns of a design."""
         last = len(self.predictions) - 1
         fold = np.full(len(features), last) if fold is None else fold
         expected = _expected(self.predictions, features, fold)
         m, k = self.needs.shape
         whole = self.normal.covariance[-1].astype(np.float64)
-        gains = _gains(whole, np.ones((1, m), bool), k)[0]
+        gains = gains_of(whole, np.ones((1, m), bool), k)[0]
         return Joint(
             quality=expected[:, m : m + k],
             surprise=(signals - expected[:, :m]) / self.normal.spread[fold],
@@ -407,7 +419,7 @@ def _words(run: Bool[Array, "B K"]) -> Int[Array, "B W"]:
     )
 
 
-def _gains(
+def gains_of(
     covariance: Float[np.ndarray, "P P"], shown: Bool[np.ndarray, "S M"], k: int
 ) -> Float[np.ndarray, "S K M"]:
     """By how much each signal that is shown moves each estimate; 0 for those that are not."""
@@ -427,7 +439,7 @@ def _gains(
 def _conditioned(
     covariance: Float[Array, "S P P"], shown: Bool[Array, "S M"], k: int
 ) -> tuple[Float[Array, "S K M"], Float[Array, "S K K"]]:
-    """Gains as in `_gains`, and the covariance of the qualities given what is shown.
+    """Gains as in `gains_of`, and the covariance of the qualities given what is shown.
 
     By the sweep operator (Goodnight, The American Statistician 1979), one shown signal at a time,
     so that few signals are little work. XLA's own batched solves block its CPU threads where two

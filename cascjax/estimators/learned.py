@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimator
 from cascjax.estimators.design import Design, design
-from cascjax.estimators.joint import fit_joint
+from cascjax.estimators.joint import MAX_TABULATED_OF, JointFit, fit_joint
+from cascjax.estimators.joint_model import JointModel
 from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.predictors import PREDICTORS, Predictor
 from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
@@ -21,9 +22,6 @@ from cascjax.table import Table
 
 MAX_RUN_SETS_OF = 8
 """Models at most whose every run set is fitted: 256 run sets."""
-
-MAX_TABULATED_OF = 11
-"""Models at most for which a joint normal is laid out as a table of its run sets."""
 
 LEAST_OF_CLASS = 10
 """Answers of the rarer kind, good or bad, that a model's regression needs."""
@@ -128,6 +126,8 @@ class Learned:
             before anything has run, out of fold; nan where quality does not vary.
         explained_run: `[K]` the same once every model has run.
         cost_explained: `[K]` that of cost before anything has run; nan where it does not vary.
+        joint: the joint normal that the estimates come from, if they do.
+        trust: scale that sigmas of `estimator` already have, see `cascjax.search.trust`.
     """
 
     estimator: Estimator
@@ -139,19 +139,23 @@ class Learned:
     explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     explained_run: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     cost_explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+    joint: JointFit | None = None
+    trust: float = 1.0
 
     @functools.cached_property
-    def model(self) -> LearnedModel:
-        """The weights fitted on all rows to fit on, to take along to other queries.
+    def model(self) -> LearnedModel | JointModel:
+        """What was fitted on all rows to fit on, to take along to other queries.
 
         Raises:
-            CascjaxError: the learner's estimates are no regressions on the columns of the design.
+            CascjaxError: the estimates hold the rows themselves, or are of another kind.
         """
         of, recipe = self.estimator, self.design.recipe
+        if self.joint is not None and recipe is not None:
+            return JointModel.of(self.joint, recipe, self.trust)
         if not isinstance(of, RunSets) or of.seen is not self.design.seen or recipe is None:
             raise CascjaxError(
-                f"estimates of learner {self.learner!r} cannot be kept in a policy yet; those of"
-                f" {' and '.join(repr(name) for name in KEPT)} can: take one of these (--learner)"
+                f"estimates of learner {self.learner!r} cannot be kept in a policy; those of"
+                f" {', '.join(repr(name) for name in KEPT)} can: take one of these (--learner)"
             )
         quality, cost = (np.asarray(x)[-1] for x in (of.quality_weights, of.cost_weights))
         return LearnedModel(quality, cost, np.asarray(of.covariance), of.logistic, recipe)
@@ -177,6 +181,7 @@ class Taught:
         explained: as in `Learned`.
         explained_run: as in `Learned`.
         cost_explained: as in `Learned`.
+        joint: as in `Learned`.
     """
 
     estimator: Estimator
@@ -185,6 +190,7 @@ class Taught:
     explained: Float[np.ndarray, " K"]
     explained_run: Float[np.ndarray, " K"]
     cost_explained: Float[np.ndarray, " K"]
+    joint: JointFit | None = None
 
 
 Learner = Callable[[Lesson], Taught]
@@ -256,6 +262,7 @@ def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
         explained(np.asarray(taught.quality), quality),
         explained(np.asarray(everything.quality), quality),
         explained(np.asarray(taught.cost), cost),
+        fitted,
     )
 
 
@@ -268,8 +275,8 @@ LEARNERS: dict[str, Learner] = {
 }
 """Learners by name; a new one is a function from `Lesson` to `Taught`, added here."""
 
-KEPT = ("logistic", "linear")
-"""Those whose estimates a policy can keep: their columns are those of the design."""
+KEPT = ("logistic", "linear", "joint", "joint-mlp")
+"""Those whose estimates a policy can keep: they do not hold the rows fitted on."""
 
 
 def learned(
@@ -335,6 +342,7 @@ def learned(
         explained=taught.explained,
         explained_run=taught.explained_run,
         cost_explained=taught.cost_explained,
+        joint=taught.joint,
     )
 
 

@@ -17,7 +17,7 @@ from cascjax.table import Table
 
 _ARRAYS = ("quality_weights", "cost_weights", "covariance")
 
-_ROUNDED = 1e-5
+ROUNDED = 1e-5
 """Share of the largest variance that a covariance in float32 may be off by."""
 
 
@@ -109,14 +109,14 @@ class LearnedModel:
         covariance = np.asarray(self.covariance, np.float64)
         runs = (np.arange(2**k)[:, None] >> np.arange(k)) & 1 == 1
         ran = runs[:, :, None] | runs[:, None, :]
-        off = _ROUNDED * max(float(np.abs(covariance).max()), 1e-30)
+        off = ROUNDED * max(float(np.abs(covariance).max()), 1e-30)
         alike = np.abs(covariance - np.swapaxes(covariance, 1, 2)).max() <= off
         if covariance[ran].any() or not alike or np.linalg.eigvalsh(covariance).min() < -off:
             raise CascjaxError("covariance of learned estimates holds what is none: fit again")
 
     def to_json(self) -> dict[str, Any]:
         """What stands in a policy's file: numbers with all the digits of float32."""
-        arrays = {name: _listed(np.asarray(getattr(self, name))) for name in _ARRAYS}
+        arrays = {name: listed(np.asarray(getattr(self, name))) for name in _ARRAYS}
         return {"logistic": self.logistic, "recipe": self.recipe.to_json()} | arrays
 
     @classmethod
@@ -161,8 +161,8 @@ def _sums(
     return np.matmul(weights, row[..., None])[..., 0]
 
 
-def _listed(of: Float[np.ndarray, "..."]) -> list[Any]:
+def listed(of: Float[np.ndarray, "..."]) -> list[Any]:
     """Nested lists of the shortest numbers that are the same in float32."""
     shortest = np.asarray(of, np.float32).ravel().astype(str).astype(np.float64)
-    listed: Any = shortest.reshape(of.shape).tolist()
-    return listed
+    found: Any = shortest.reshape(of.shape).tolist()
+    return found

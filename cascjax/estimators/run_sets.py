@@ -23,24 +23,33 @@ class Tabulated:
     all 2**K in that order, or those that were asked for in the order asked.
 
     Attributes:
-        quality: `[S, K, B]` mean of each model's quality.
+        quality: `[S, K, B]` mean of each model's quality; `[S, 1, B]` where one model a run set was
+            asked for.
         covariance: `[S, K, K]` of (estimate under the run set) - (estimate once every model has
             run), the same for all queries; rows and columns of models that have run are 0.
         cost: `[S, K, B]` cost of each model that has not run, in the table's cost unit; or
             `[1, K, B]` where it does not depend on the run set. Of those that have, any number.
+            Where one model a run set was asked for `[S, 0, B]`: what it cost, no decision needs.
     """
 
-    quality: Float[Array, "S K B"]
+    quality: Float[Array, "S M B"]
     covariance: Float[Array, "S K K"]
-    cost: Float[Array, "#S K B"]
+    cost: Float[Array, "#S N B"]
 
 
 @runtime_checkable
 class Tabulable(Estimator, Protocol):
     """An estimator that can say what it believes under all run sets at once."""
 
-    def tabulate(self, run_sets: Int[np.ndarray, " S"] | None = None) -> Tabulated:
-        """The estimates of these run sets, by default of all 2**K; traceable."""
+    def tabulate(
+        self,
+        run_sets: Int[np.ndarray, " S"] | None = None,
+        models: Int[np.ndarray, " S"] | None = None,
+    ) -> Tabulated:
+        """The estimates of these run sets, by default of all 2**K; traceable.
+
+        With `models` of each run set the quality of that one alone.
+        """
         ...
 
 
@@ -102,7 +111,11 @@ class RunSets:
             cost=jnp.where(run, jnp.asarray(self.cost_run), cost),
         )
 
-    def tabulate(self, run_sets: Int[np.ndarray, " S"] | None = None) -> Tabulated:
+    def tabulate(
+        self,
+        run_sets: Int[np.ndarray, " S"] | None = None,
+        models: Int[np.ndarray, " S"] | None = None,
+    ) -> Tabulated:
         """One matrix product for all queries, run sets and models; one more for each further fold.
 
         Without regard to `cost_run`: what a model cost that has run, no decision needs.
@@ -113,6 +126,9 @@ class RunSets:
         if run_sets is not None and not np.array_equal(run_sets, np.arange(len(covariance))):
             quality, covariance = quality[:, run_sets], covariance[run_sets]
             cost = cost[:, run_sets] if cost.shape[1] > 1 else cost
+        if models is not None:
+            quality = quality[:, np.arange(len(models)), models][:, :, None]
+            cost = cost[:, : len(models), :0]
         sums = self._sums(quality)
         return Tabulated(
             jax.nn.sigmoid(sums) if self.logistic else sums, covariance, self._sums(cost)

@@ -50,7 +50,8 @@ def decision_seconds(
             took = time.perf_counter() - start
             if count >= len(warm):
                 found.append(took)
-            if chosen == STOP or not isinstance(chosen, int):
+            assert isinstance(chosen, int)  # of one query
+            if chosen == STOP:
                 break
             run[chosen], quality[chosen] = True, post[row, chosen]
             if run.all():

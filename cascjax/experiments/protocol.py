@@ -28,7 +28,7 @@ SPLIT_SEED = 42
 """The paper's: the same table in the same order is split into the same rows."""
 
 LEAST_FIT = 20
-"""Rows to fit on at least: the fewest that a budget can be told from the next on."""
+"""Rows to fit on at least: on fewer, a budget can hardly be told from the next."""
 
 NoiseLevel = str | tuple[float, float, float, float]
 

@@ -12,9 +12,9 @@ from cascjax.estimators import Independent
 from cascjax.expected_max import MAX_ENUMERATED
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
+from cascjax.experiments.drawing import legend_below, no_ticks
 from cascjax.experiments.live import decision_seconds
 from cascjax.experiments.tables import Grid, times
-from cascjax.report.pictures import INK
 from cascjax.simulate import outcomes
 from cascjax.strategies import CascadeRouting, Pandora, Strategy
 
@@ -141,6 +141,9 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
     return Findings([one, batch, times([("all", rows, "")])], lines, lambda f: _draw(f, rows))
 
 
+_TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+"""Milliseconds."""
+
 _COLORS = ("#0072b2", "#56b4e9", "#aa3377", "#009e73", "#a67c00", "#d55e00")
 
 
@@ -156,10 +159,13 @@ def _draw(figure: "Figure", rows: Sequence[Row]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
+    axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+    axes.yaxis.set_minor_formatter(no_ticks())
+    shown = [1000 * row["live_median"] for row in rows]
+    axes.set_ylim(min(shown) / 1.5, 1.5 * max(shown))
     axes.set_xlabel("models")
     axes.set_ylabel("ms a decision, one query at a time")
-    axes.legend(frameon=False, labelcolor=INK["ink"][0])
-    figure.tight_layout()
+    legend_below(figure, axes, 3, 0.12)
 
 
 RUNTIME = Experiment(

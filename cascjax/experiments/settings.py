@@ -11,11 +11,10 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import learned, supplied
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
-from cascjax.experiments.table1 import PLAIN, named
+from cascjax.experiments.drawing import frontiers, legend_below, name_frontiers
+from cascjax.experiments.table1 import PLAIN, named, share_of
 from cascjax.experiments.tables import Entry, Grid, percent, times
 from cascjax.metrics import budgets
-from cascjax.report.pictures import INK
-from cascjax.report.pictures import STRATEGIES as STYLES
 from cascjax.search.frontier import frontier
 from cascjax.table import Table, mean_rows, split_rows
 
@@ -26,7 +25,10 @@ SETTINGS: dict[str, int] = {"swebench": 5, "code-math": 4, "classification": 3, 
 """Kinds of world, and the models of each: as many as the paper has in that setting."""
 
 ESTIMATES = ("learned", "known")
-"""Learned from the half to fit on, and what is to be believed in that world, known exactly."""
+"""Learned from the half to fit on; and known, exactly, of each model by itself.
+
+What one answer tells of other models is in the learned ones alone: they may do better.
+"""
 
 LEAST = 200
 """Queries of a world at least: half of them teach the estimates."""
@@ -81,14 +83,9 @@ def _work(
         else:
             estimator = supplied(table, rows[0])
         cost, quality = (mean_rows(of, rows[1]) for of in (table.cost, table.quality))
-        work, spent = 5 * len(rows[0]) + len(rows[1]), 0
-
-        def advance(done: int) -> None:
-            nonlocal spent
-            spent += done
-            progress(min(0.95, spent / work))
-
-        drawn = frontier(named(name), table, estimator, *rows, budgets(cost, quality), advance)
+        drawn = frontier(
+            named(name), table, estimator, *rows, budgets(cost, quality), share_of(progress, *rows)
+        )
         return [
             {
                 "setting": kind,
@@ -151,23 +148,12 @@ def _draw(figure: "Figure", rows: Sequence[Row]) -> None:
     for i, estimates in enumerate(ESTIMATES):
         for j, kind in enumerate(SETTINGS):
             axes = panels[i, j]
-            for row in rows:
-                if (row["setting"], row["estimates"]) != (kind, estimates):
-                    continue
-                color, _, line, marker = STYLES[row["strategy"]]
-                axes.plot(
-                    row["cost"], row["quality"], color=color, linestyle=line, marker=marker,
-                    markersize=3, linewidth=1.3, label=row["strategy"],
-                )  # fmt: skip
+            frontiers(
+                axes, [r for r in rows if (r["setting"], r["estimates"]) == (kind, estimates)]
+            )
             axes.set_title(f"{kind}, {estimates}", fontsize=11)
-    for axes in panels[-1]:
-        axes.set_xlabel("mean cost")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("mean quality")
-    lines, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="lower center", ncols=len(labels), frameon=False,
-                  labelcolor=INK["ink"][0])  # fmt: skip
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    name_frontiers(panels)
+    legend_below(figure, panels[0, 0], len(PLAIN), 0.05)
 
 
 SETTINGS_EXPERIMENT = Experiment(

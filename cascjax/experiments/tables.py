@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from cascjax.experiments.cells import Row
 from cascjax.report.facts import plain
@@ -70,13 +69,17 @@ _ESCAPES = {
 }
 
 
+_WIDE = 6
+"""Columns that fit a page's width."""
+
+
 def escaped(text: str) -> str:
     """Words as LaTeX prints them."""
     return "".join(_ESCAPES.get(c, c) for c in plain(text))
 
 
 def latex(grid: Grid) -> str:
-    """The table in LaTeX, for the package booktabs."""
+    """The table in LaTeX, for the packages booktabs and, where it is wide, graphicx."""
 
     def cell(of: str | Entry) -> str:
         entry = of if isinstance(of, Entry) else Entry(of)
@@ -84,17 +87,19 @@ def latex(grid: Grid) -> str:
         text = rf"\textbf{{{text}}}" if entry.best else text
         return rf"{text} {{\scriptsize ({escaped(entry.published)})}}" if entry.published else text
 
+    wide = len(grid.head) > _WIDE
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escaped(' '.join([grid.title + '.', *grid.notes]))}}}",
+        *([r"\resizebox{\linewidth}{!}{%"] if wide else []),
         rf"\begin{{tabular}}{{l{'r' * (len(grid.head) - 1)}}}",
         r"\toprule",
         " & ".join(map(escaped, grid.head)) + r" \\",
         r"\midrule",
         *(" & ".join(map(cell, row)) + r" \\" for row in grid.rows),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}" + ("}" if wide else ""),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -125,12 +130,12 @@ def seconds(rows: Sequence[Row]) -> tuple[float, float]:
     return sum(row["wall"] for row in rows), sum(row["cpu"] for row in rows)
 
 
-def times(parts: Sequence[tuple[str, Sequence[Row], str]], what: Any = None) -> Grid:
+def times(parts: Sequence[tuple[str, Sequence[Row], str]], note: str = "") -> Grid:
     """How long parts of an experiment took.
 
     Args:
         parts: name, rows and goal of each; those without rows are left out.
-        what: what the goals are for, in words.
+        note: what the goals are for, a sentence.
     """
     shown = [(name, seconds(rows), goal) for name, rows, goal in parts if rows]
     return Grid(
@@ -139,6 +144,6 @@ def times(parts: Sequence[tuple[str, Sequence[Row], str]], what: Any = None) -> 
         [[name, f"{w:.1f} s", f"{c:.1f} s", goal or "–"] for name, (w, c), goal in shown],
         (
             "Wall time is what a clock on the wall showed, compilation included; CPU seconds are"
-            f" those of all threads, and grow less with what else runs.{f' {what}' * bool(what)}",
+            f" those of all threads, and grow less with what else runs.{f' {note}' * bool(note)}",
         ),
     )

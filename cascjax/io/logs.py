@@ -14,19 +14,25 @@ import pyarrow.parquet as pq
 from cascjax.errors import CascjaxError
 from cascjax.io.checks import find_column
 from cascjax.io.files import one_line, sniff
+from cascjax.io.lists import parsed
 
-ColumnKind = Literal["text", "number"]
+ColumnKind = Literal["text", "number", "numbers"]
 Choose = Callable[[Sequence[str]], Mapping[str, ColumnKind]]
 """Picks from a file's column names those to read, or raises CascjaxError."""
 
-_TYPES = {"text": pa.large_string(), "number": pa.float64()}
+_TYPES = {
+    "text": pa.large_string(),
+    "number": pa.float64(),
+    "numbers": pa.list_(pa.float64()),
+}
 _CSV_BLOCK = 1 << 26  # bytes; no row may be longer, and answers of models are long
 
 
 def read_log(path: str | os.PathLike[str], choose: Choose) -> pa.Table:
-    """Read the chosen columns of a parquet, Arrow, CSV or pickle file: large_string or float64.
+    """Read the chosen columns of a parquet, Arrow, CSV or pickle file: text, float64, or lists.
 
-    Missing values are null; a number may also be NaN or infinite.
+    In CSV a list is written as in "[-0.1, -2.5]". Missing values are null; a number may also be NaN
+    or infinite.
 
     Raises:
         CascjaxError: the file cannot be read, lacks a column, or a column is of another type.
@@ -72,7 +78,9 @@ def _read_csv(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, Colum
         # Types are given, not guessed: pyarrow guesses from the first block alone. Null is an
         # empty field without quotes, as pandas writes it; "NA" and "null" are answers.
         convert_options=pacsv.ConvertOptions(
-            column_types={name: _TYPES[kind] for name, kind in names.items()},
+            column_types={
+                name: _TYPES["text" if kind == "numbers" else kind] for name, kind in names.items()
+            },
             include_columns=list(names),
             null_values=[""],
             strings_can_be_null=True,
@@ -95,6 +103,9 @@ def _read_pickle(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, Co
         if kind == "text" and series.dtype == object:
             series = series.map(str, na_action="ignore")
         try:
+            if kind == "numbers" and any(isinstance(of, str) for of in series):
+                columns[name] = pa.array(series.to_numpy(), pa.large_string(), from_pandas=True)
+                continue
             columns[name] = pa.array(series.to_numpy(), _TYPES[kind], from_pandas=True)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise CascjaxError(
@@ -111,18 +122,35 @@ def _convert(column: pa.ChunkedArray, kind: ColumnKind, source: str, name: str) 
     fits = {
         "number": number or pa.types.is_boolean(found) or pa.types.is_decimal(found),
         "text": string or number or pa.types.is_string_view(found),
+        "numbers": string or _is_list(found),
     }
     if not (fits[kind] or pa.types.is_null(found)):
         raise CascjaxError(
-            f"{source}: column {name!r} must hold {kind}, not {column.type}; convert it or name"
-            " another column"
+            f"{source}: column {name!r} must hold {_WORDS[kind]}, not {column.type}; convert it or"
+            " name another column"
         )
     column.validate(full=True)
+    if kind == "numbers" and not _is_list(found) and not pa.types.is_null(found):
+        return parsed(column.cast(pa.large_string()), source, name)
     if column.type == _TYPES[kind]:
         return column
     if pa.types.is_boolean(found):
         column = column.cast(pa.int8())
     return column.cast(_TYPES[kind], safe=False)
+
+
+_WORDS = {"text": "text", "number": "number", "numbers": "lists of numbers"}
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Whether it is one of numbers."""
+    listed = (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+    if not listed:
+        return False
+    of: pa.DataType = kind.value_type  # pyright: ignore[reportAttributeAccessIssue]
+    return pa.types.is_floating(of) or pa.types.is_integer(of) or pa.types.is_null(of)
 
 
 def numbers(column: pa.ChunkedArray) -> np.ndarray:

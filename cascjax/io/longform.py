@@ -11,6 +11,12 @@ from cascjax.errors import CascjaxError, unknown_name
 from cascjax.io import checks
 from cascjax.io.arrow import Metadata, from_arrow, list_column, more_cost_column, with_metadata
 from cascjax.io.bad_rows import ImportResult, check_policy, settle
+from cascjax.io.lists import (
+    CLASS_SIGNALS,
+    LOGPROB_SIGNALS,
+    class_signals,
+    logprob_signals,
+)
 from cascjax.io.logs import ColumnKind, numbers, read_log
 from cascjax.io.text import write_text_model
 from cascjax.io.text_columns import Gathered, TextOptions, gather_text, text_of
@@ -35,6 +41,8 @@ def import_long(
     n_components: int | None = None,
     more_features: Mapping[str, str] | None = None,
     more_signals: Mapping[str, str] | None = None,
+    logprobs: str | None = None,
+    class_probabilities: str | None = None,
 ) -> ImportResult:
     """Import a log with a row a query and model from parquet, Arrow, CSV or pickle.
 
@@ -66,6 +74,10 @@ def import_long(
             name of the feature; missing numbers stay missing.
         more_signals: names of columns with numbers seen once a model has run, by the name of the
             signal: {"logprob": "mean_logprob"}, for instance; missing numbers stay missing.
+        logprobs: name of the column with a list of log-probabilities, of the answer's tokens, which
+            the signals `cascjax.io.lists.LOGPROB_SIGNALS` are made of; a missing or empty list
+            leaves them missing. In CSV as in "[-0.1, -2.5]".
+        class_probabilities: likewise with the probability of each class, for `CLASS_SIGNALS`.
 
     Raises:
         CascjaxError: the file cannot be read, a name is unknown or given twice, a value is wrong,
@@ -86,7 +98,9 @@ def import_long(
     measured = [quality, *costs, *features_of.values(), *signals_of.values()]
     kinds: dict[str, ColumnKind] = dict.fromkeys(texts, "text")
     kinds |= dict.fromkeys(measured, "number")
-    if len(kinds) != len(texts) + len(measured):
+    lists = [name for name in (logprobs, class_probabilities) if name is not None]
+    kinds |= dict.fromkeys(lists, "numbers")
+    if len(kinds) != len(texts) + len(measured) + len(lists):
         raise CascjaxError("a column is named for two things; name one column for each")
 
     def choose(names: Sequence[str]) -> dict[str, ColumnKind]:
@@ -183,6 +197,15 @@ def import_long(
         of_pairs = np.full(N * K, np.nan)
         of_pairs[pairs[used]] = _optional_numbers(log[column], source, column)[used]
         gathered.signals.append(of_pairs.reshape(N, K)[keep, :, None])
+    for column, names, make in (
+        (logprobs, LOGPROB_SIGNALS, logprob_signals),
+        (class_probabilities, CLASS_SIGNALS, class_signals),
+    ):
+        if column is not None:
+            gathered.signal_names += names
+            of_pairs = np.full((N * K, len(names)), np.nan)
+            of_pairs[pairs[used]] = make(log[column], source, column)[used]
+            gathered.signals.append(of_pairs.reshape(N, K, -1)[keep])
     columns |= gathered.columns(source)
     metadata = Metadata(
         models,

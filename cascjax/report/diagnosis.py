@@ -72,7 +72,7 @@ _SIDE_STYLES = {"ante": STRATEGIES["cascade-routing"], "post": STRATEGIES["pando
 
 _RUNGS = {
     NOW: ("o", 8.0, "now"),
-    REDUCED: ("x", 7.0, "reduced to independent estimates"),
+    REDUCED: ("x", 7.0, "as independent"),
     REFITTED: ("|", 10.0, "the same, refitted"),
     PERFECT_POST: ("^", 7.5, "perfect post-hoc"),
     PERFECT_ANTE: ("D", 6.5, "perfect ex-ante"),
@@ -144,7 +144,9 @@ def _routing(found: Diagnosis) -> list[str]:
 
 
 def _cascading(found: Diagnosis) -> list[str]:
-    gains = [g for g in map(lambda n: _gain(found, n), ("thresholding", "cascading")) if g]
+    gains = [
+        g for g in map(lambda n: _gain(found, n), ("thresholding", "frugal", "cascading")) if g
+    ]
     if not gains:
         return []
     best, seen = max(gains, key=lambda of: of.gain.value), found.post
@@ -161,7 +163,7 @@ def _both(found: Diagnosis) -> list[str]:
     if (apart := found.both_at_once) is not None:
         names = [n for n in ("cascade-routing", "pandora") if _gain(found, n)]
         best = max(names, key=lambda n: _area(found, n))
-        others = [n for n in ("routing", "thresholding", "cascading") if _gain(found, n)]
+        others = [n for n in ("routing", "thresholding", "frugal", "cascading") if _gain(found, n)]
         below = max(others, key=lambda n: _area(found, n))
         lines.append(
             f"Both at once, by {best}, lies {_signed(apart)} from one of the two alone, at best"
@@ -281,12 +283,26 @@ def _warnings(found: Diagnosis) -> list[str]:
             "The standard deviation stated is not that of how estimates move once models run:"
             f" {_listed(odd)}."
         )
+    scaled = [f"{of.strategy} by {of.trust:g}" for of in found.gains if of.trust != 1]
+    if scaled:
+        certain = ", 0 being as if estimates were certain"
+        lines.append(
+            "Strategies are shown the stated standard deviations times what did best on the queries"
+            f" fitted on: {_listed(scaled)}"
+            f"{certain if any(of.trust == 0 for of in found.gains) else ''}."
+        )
     apart = np.abs(np.triu(found.moves.correlation, 1))
     if np.nanmax(apart, initial=0) > _ALIKE:
         i, j = np.unravel_index(np.nanargmax(apart), apart.shape)
+        of_two = (
+            f"those of {names[int(i)]} and {names[int(j)]} correlate by"
+            f" {found.moves.correlation[i, j]:+.2f}"
+        )
         lines.append(
-            f"Pandora takes the moves of models to be independent; those of {names[int(i)]} and"
-            f" {names[int(j)]} correlate by {found.moves.correlation[i, j]:+.2f}."
+            f"Pandora takes the moves of models to be independent; {of_two}."
+            if found.rung(REDUCED) is None
+            else f"Pandora looks at models one by one, anew after each answer; their moves are not"
+            f" independent, {of_two}, which cascade routing reckons with."
         )
     lost = _mean(found.both_r2) - _mean(found.post.accuracy.r2.value)
     if lost > _FORGOT:

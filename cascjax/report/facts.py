@@ -18,6 +18,8 @@ DESCRIPTIONS = {
     "routing": "Picks one model before any has run, and runs that one alone.",
     "thresholding": "Runs the models cheapest first, and stops at the first answer whose "
     "estimated quality passes a threshold.",
+    "frugal": "Runs the models of a chosen chain cheapest first, and stops at the first answer "
+    "whose estimated quality passes a threshold.",
     "cascading": "Runs the models cheapest first, and after each answer weighs whether going "
     "on is worth its cost.",
     "cascade-routing": "After each answer weighs every set of models that could still be run, "
@@ -74,6 +76,15 @@ def short_names(names: Sequence[str], width: int = 24) -> list[str]:
         label if counts[label] == 1 else f"{_middle(label, width - 5)} #{i + 1}"
         for i, label in enumerate(labels)
     ]
+
+
+def chain_text(
+    setting: Sequence[float] | Float[np.ndarray, " D"], names: Sequence[str], digits: int = 4
+) -> str:
+    """A chain of models and its thresholds, which decide nothing where it is one model."""
+    models = " → ".join(name for i, name in enumerate(names) if int(setting[0]) >> i & 1)
+    taus = ", ".join(f"{float(tau):.{digits}g}" for tau in setting[1:])
+    return f"{models}, τ {taus}" if "→" in models else models
 
 
 def _middle(text: str, width: int) -> str:

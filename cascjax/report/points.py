@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.report.facts import (
+    chain_text,
     cost_texts,
     gain_text,
     interval_text,
@@ -105,7 +106,11 @@ def _deep(f: Frontier) -> bool:
 def _rows(study: Study, f: Frontier) -> list[str]:
     unit = plain(study.cost_unit).removesuffix("/query")
     of = f" ({unit})" if unit else ""
-    names = {"thresholding": "threshold τ", "mixing": "models mixed"}
+    names = {
+        "thresholding": "threshold τ",
+        "frugal": "models, threshold τ",
+        "mixing": "models mixed",
+    }
     sure = [f"its {100 * study.confidence:.4g}% interval"] if f.quality_interval is not None else []
     return [
         f"budget{of}",
@@ -166,6 +171,8 @@ def _parameters(f: Frontier, p: int, names: Sequence[str]) -> str:
 def _parameter(f: Frontier, value: Float[np.ndarray, " D"], names: Sequence[str]) -> str:
     if f.strategy == "mixing":
         return names[int(np.clip(np.rint(value[0]), 0, len(names) - 1))]
+    if f.strategy == "frugal":
+        return chain_text(value, names)
     return ", ".join(f"{float(v):.4g}" for v in value)
 
 

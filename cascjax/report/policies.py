@@ -17,7 +17,14 @@ from cascjax.io.arrow import MORE_COST
 from cascjax.io.files import atomic_write
 from cascjax.policy import COST, Fitted, Policy, Rule
 from cascjax.report.console import GROUPS_SHOWN, grid_of
-from cascjax.report.facts import cost_texts, plain, quality_text, share_text
+from cascjax.report.facts import (
+    chain_text,
+    cost_texts,
+    plain,
+    quality_text,
+    share_text,
+    short_names,
+)
 
 
 def print_policy(policy: Policy, console: Console) -> None:
@@ -41,6 +48,8 @@ def _settings(policy: Policy, rule: Rule) -> Grid:
         settings = [(of[0] * rule.prices[m]).tolist() for m, of in enumerate(settings)]
 
     def cells(digits: int) -> list[list[str]]:
+        if policy.strategy.name == "frugal":
+            return [[chain_text(of, short_names(policy.models), digits)] for of in settings]
         texts = [[f"{x:.{digits}g}" for x in of] for of in settings]
         return texts if rule.prices is not None else [[", ".join(of)] for of in texts]
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.estimators import Estimator
-from cascjax.simulate import Totals, has_stages, totals
-from cascjax.strategies import Sketch, Strategy
+from cascjax.simulate import Totals, chain_means, has_stages, totals
+from cascjax.strategies import Frugal, Sketch, Strategy
 from cascjax.table import Table, mean_rows, upper_hull
 
 SETTINGS = 64
@@ -34,6 +34,10 @@ _CLOSE = 1e-3
 """Neighbours whose costs differ by less than this share of the budgets' range are close enough:
 mixing them then loses about 1e-6 of quality, since the loss falls with the square. The same of
 qualities and targets."""
+
+
+_THRESHOLDS = 128
+"""Thresholds tried on every chain of models."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,11 @@ class Seen:
     """What was simulated for budgets so far: what is asked next of the same queries goes on there.
 
     Attributes:
-        settings: parameters in rising order, their mean costs and mean qualities; None at first.
+        settings: parameters in rising order, their mean costs and mean qualities; of chains these
+            and their thresholds first. None at first.
     """
 
-    settings: Float[np.ndarray, "3 L"] | None = None
+    settings: Float[np.ndarray, "R L"] | None = None
 
 
 def simulate_settings(
@@ -165,6 +170,9 @@ def fit_budgets(
         seen: what was simulated for other budgets of the same queries; what is simulated for these
             is added.
     """
+    if isinstance(strategy, Frugal):
+        pool, settings = _best_chains(strategy, estimator, table, progress, rows, seen)
+        return _from_list(mix(pool, budgets), settings)
     pool = _searched(strategy, estimator, table, budgets, progress, rows, seen, targets=False)
     if seen is not None:
         seen.settings = pool
@@ -221,7 +229,12 @@ def fit_targets(
         progress: see `fit_budgets`.
         rows: the queries to fit on; by default all.
     """
-    pool = _searched(strategy, estimator, table, targets, progress, rows, None, targets=True)
+    settings = None
+    if isinstance(strategy, Frugal):
+        found, settings = _best_chains(strategy, estimator, table, progress, rows, None)
+        pool = np.stack([found[0], -found[2], -found[1]])
+    else:
+        pool = _searched(strategy, estimator, table, targets, progress, rows, None, targets=True)
     turned = mix(pool, -targets)
     fit = replace(
         turned,
@@ -234,7 +247,7 @@ def fit_targets(
     alone = np.where(quality >= targets[:, None], cost, np.inf)
     best = alone.argmin(1)
     less = (alone.min(1) <= fit.cost) & (fit.reach >= 0)
-    return replace(
+    fit = replace(
         fit,
         parameters=np.where(less[:, None], parameter[best, None], fit.parameters),
         gamma=np.where(less, 0, fit.gamma),
@@ -242,6 +255,7 @@ def fit_targets(
         quality=np.where(less, quality[best], fit.quality),
         reach=np.where(less & (quality[best] > targets), 1, np.minimum(fit.reach, 0)),
     )
+    return fit if settings is None else _from_list(fit, settings)
 
 
 def fit_settings(
@@ -267,7 +281,42 @@ def fit_settings(
     cost, quality = np.asarray(means.cost), np.asarray(means.quality)
     hull = upper_hull(cost, quality)
     found = mix(np.stack([hull, cost[hull], quality[hull]]).astype(np.float64), budgets)
-    return replace(found, parameters=np.asarray(settings)[found.parameters.astype(int)])
+    return _from_list(found, np.asarray(settings))
+
+
+def _from_list(fit: Fit, settings: Float[np.ndarray, "M D"]) -> Fit:
+    """A fit whose parameters are places among some settings, with these in their place."""
+    return replace(fit, parameters=settings[fit.parameters.astype(int)])
+
+
+def _best_chains(
+    strategy: Frugal,
+    estimator: Estimator,
+    table: Table,
+    progress: Callable[[int], None],
+    rows: Int[np.ndarray, " n"] | None,
+    seen: Seen | None,
+) -> tuple[Float[np.ndarray, "3 M"], Float[np.ndarray, "M 2"]]:
+    """The upper hull over all chains and thresholds: places, mean costs and qualities; settings.
+
+    One pass finds the settings on the hull, a second simulates them as any other.
+    """
+    if seen is not None and seen.settings is not None:
+        return np.stack([np.arange(len(seen.settings[0])), *seen.settings[2:]]), seen.settings[:2].T
+    taus = _float32(strategy.family(Sketch(table, estimator, rows), _THRESHOLDS))
+    means = chain_means(
+        strategy, taus, estimator, table.quality, table.cost, rows=rows, progress=progress
+    )
+    hull = upper_hull(*means.reshape(-1, 2).T)
+    chain, tau = np.unravel_index(hull, means.shape[:2])
+    settings = np.stack([strategy.chains(table.n_models)[chain], taus[tau]], axis=1)
+    found = simulate_settings(strategy, settings, estimator, table, rows=rows, usage=False)
+    cost, quality = (np.asarray(of, np.float64) for of in (found.cost, found.quality))
+    hull = upper_hull(cost, quality)
+    settings, cost, quality = settings[hull], cost[hull], quality[hull]
+    if seen is not None:
+        seen.settings = np.concatenate([settings.T, cost[None], quality[None]])
+    return np.stack([np.arange(len(hull)), cost, quality]), settings
 
 
 def _searched(
@@ -380,6 +429,27 @@ def around(
     needed = np.union1d(near, coarse)
     room = most * -(-(len(needed) + len(pairs)) // most) - len(needed)
     return np.union1d(needed, _between(strategy, pairs, room))
+
+
+def near_chains(
+    pool: Float[np.ndarray, "4 M"],
+    wanted: Float[np.ndarray, " P"],
+    error: Float[np.ndarray, " P"],
+) -> Float[np.ndarray, "L 2"]:
+    """Of the chains and thresholds on a sample's hull those that `around` would take.
+
+    Args:
+        pool: chains, thresholds, mean costs and mean qualities, along the hull.
+        wanted: see `around`.
+        error: see there.
+    """
+    hull = np.stack([np.arange(pool.shape[1]), *pool[2:]])
+    ends = [_neighbours(hull, wanted + side * error) for side in (-1, 1)]
+    places = np.stack([place for pair in ends for place in pair], axis=1)
+    near = np.linspace(0, pool.shape[1] - 1, 8).astype(int).tolist()
+    for low, high in zip(places.min(1).tolist(), places.max(1).tolist(), strict=True):
+        near += range(low, high + 1)
+    return pool[:2, np.unique(near)].T
 
 
 def _between(

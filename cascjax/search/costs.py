@@ -27,7 +27,7 @@ from cascjax.search.budget import (
     simulate_settings,
 )
 from cascjax.simulate import has_stages
-from cascjax.strategies import Mixing, Sketch, Strategy
+from cascjax.strategies import Frugal, Mixing, Sketch, Strategy
 from cascjax.strategies.base import Priced
 from cascjax.table import Table, mean_rows
 
@@ -79,7 +79,13 @@ def fit_costs(
 
     Raises:
         UnreachableError: no mixture keeps within all budgets.
+        CascjaxError: the strategy's settings are chains, which are listed for one cost.
     """
+    if isinstance(pool.strategy, Frugal):
+        raise CascjaxError(
+            f"{pool.strategy.name} is fitted to budgets of the table's own cost alone: leave the"
+            " other budgets out, or take another strategy, such as 'pandora'"
+        )
     limited, scale = pool.limited, pool.scale[pool.limited]
     bound = budgets[limited] / scale
     pool.start(bound)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -14,7 +15,6 @@ from cascjax.errors import CascjaxError, too_few, unknown_name
 from cascjax.estimators import (
     Independent,
     Learned,
-    RunSets,
     learned,
     noise_level,
     noisy,
@@ -26,7 +26,8 @@ from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, fingerpr
 from cascjax.search.budget import Fit, Seen, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import Pool, UnreachableError, fit_costs
-from cascjax.strategies import CascadeRouting, Strategy, strategy
+from cascjax.search.trust import check_trust, trusted
+from cascjax.strategies import CascadeRouting, Frugal, Strategy, strategy
 from cascjax.strategies.base import Priced
 from cascjax.table import Table, mean_rows, split_rows
 
@@ -69,6 +70,7 @@ class Prepared:
         costs: R names, the table's own cost first.
         learned: where estimates are learned, all there is to them: rows to fit on are shown those
             of weights not fitted on them, and the policy keeps the weights fitted on all of them.
+        trust: scale that the sigmas of learned estimates already have.
     """
 
     strategy: Strategy
@@ -79,6 +81,7 @@ class Prepared:
     beliefs: Beliefs
     costs: tuple[str, ...]
     learned: Learned | None = None
+    trust: float = 1.0
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -89,10 +92,12 @@ class Prepared:
         """The policy of a rule found here; `more` are fields of `Policy`."""
         table, estimator = self.table, self.beliefs.estimator
         units = dict(table.more_cost_units)
-        if isinstance(estimator, RunSets):
-            sigma = np.sqrt(np.diagonal(np.asarray(estimator.covariance, np.float64)[0]).clip(0))
+        if not isinstance(estimator, Independent):
+            # Of estimates that move with what has run, that of the first query before anything has.
+            first = jax.jit(lambda these: these(jnp.zeros((1, table.n_models), bool)).variance)
+            variance = np.asarray(first(estimator.take(slice(0, 1))), np.float64)
+            sigma = np.sqrt(variance.clip(0))
         else:
-            assert isinstance(estimator, Independent)
             sigma = np.asarray(estimator.sigma, np.float64)
             if len(sigma) > 1:
                 sigma = np.sqrt(mean_rows(sigma, self.fit_rows, of=np.square))
@@ -121,6 +126,7 @@ def prepare(
     folds: int = 5,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
+    trust: float | str = "auto",
     max_depth: int = 5,
     seed: int = 0,
 ) -> Prepared:
@@ -136,7 +142,8 @@ def prepare(
         folds: of their cross-fitting.
         cost_model: what their costs are told from.
         ridge: what their squared weights cost.
-        max_depth: models cascade routing runs on one query at most, where it is named.
+        trust: scale on their sigmas, or "auto", see `cascjax.search.trust`.
+        max_depth: models cascade routing or frugal runs on one query at most, where it is named.
         seed: of the noise, the folds, and of the split where the table has none.
 
     Raises:
@@ -149,10 +156,11 @@ def prepare(
             " `models`, a name for each"
         )
     if isinstance(kind, str):
-        kind = strategy(kind, **({"max_depth": max_depth} if kind == CascadeRouting.name else {}))
+        deep = kind in (CascadeRouting.name, Frugal.name)
+        kind = strategy(kind, **({"max_depth": max_depth} if deep else {}))
     if estimates not in (None, *ESTIMATES):
         raise unknown_name("kind of estimates", estimates, ESTIMATES)
-    level = noise_level(noise)
+    level, scale = noise_level(noise), check_trust(trust)
     fit_rows, evaluate_rows = split_rows(table, seed)
     table = table.sort_models(mean_rows(table.cost, fit_rows))
     kind.footprint(table.n_models)  # refuses too many models, before the work
@@ -165,14 +173,18 @@ def prepare(
         return Prepared(
             kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs
         )
-    found = None
+    found, believed = None, 1.0
     if estimates == "learned":
         found = learned(
             table, fit_rows,
             learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge,
         )  # fmt: skip
         found.model  # noqa: B018  (refuses what cannot be kept, before the work)
-        source, estimator = Source("learned", None, seed), found.estimator
+        check_estimator(found.estimator, table)
+        shown, believed = trusted(kind, table, found.estimator, fit_rows, scale, seed)
+        # What is kept of them is what is trusted.
+        found = replace(found, estimator=shown, trust=believed)
+        source, estimator = Source("learned", None, seed), shown
     elif estimates == "supplied":
         source, estimator = Source("supplied", None, seed), supplied(table, fit_rows)
     else:
@@ -182,8 +194,9 @@ def prepare(
     means = _mean_costs(table, costs, fit_rows).astype(np.float32)
     more = tuple(np.broadcast_to(mean, table.cost.shape) for mean in means[1:])
     return Prepared(
-        kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs, found
-    )
+        kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs, found,
+        believed,
+    )  # fmt: skip
 
 
 def fit(
@@ -202,6 +215,7 @@ def fit(
     folds: int = 5,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
+    trust: float | str = "auto",
     max_depth: int = 5,
     seed: int = 0,
     progress: Progress = lambda queries: None,
@@ -218,7 +232,8 @@ def fit(
         budget: mean cost allowed, in the table's cost unit; or the mean of each cost named,
             "cost" being the table's own. Costs that are not named are not limited.
         quality: mean quality wanted, at the least mean cost.
-        parameter: lambda, or tau for thresholding, or one a step: taken as it is.
+        parameter: lambda, or tau for thresholding, or one a step; for frugal a chain in binary and
+            tau: taken as it is.
         group_budgets: budgets of the rows of a group, by its name; these are fitted by themselves,
             and all other rows share `budget`. If there are none, that is fitted on all.
         confidence: probability that each mean cost of new queries keeps within its budget, and
@@ -231,6 +246,7 @@ def fit(
         folds: see `prepare`.
         cost_model: see `prepare`.
         ridge: see `prepare`.
+        trust: see `prepare`.
         max_depth: see `prepare`.
         seed: see `prepare`.
         progress: called with the number of queries of each block simulated.
@@ -243,14 +259,14 @@ def fit(
     wanted.check()
     ready = prepare(
         table, strategy, estimates=estimates, noise=noise, learner=learner, folds=folds,
-        cost_model=cost_model, ridge=ridge, max_depth=max_depth, seed=seed,
+        cost_model=cost_model, ridge=ridge, trust=trust, max_depth=max_depth, seed=seed,
     )  # fmt: skip
     record: dict[str, Any] = {
         "n_fit": len(ready.fit_rows),
         "split": "drawn by seed" if table.split is None else "of the table",
     }
     if ready.learned is not None:
-        record |= ready.learned.settings() | {"ridge": ridge}
+        record |= ready.learned.settings() | {"ridge": ridge, "trust": ready.trust}
     return fit_prepared(ready, wanted, record, progress)
 
 

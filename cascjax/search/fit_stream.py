@@ -14,11 +14,10 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import truth
 from cascjax.io.stream import Stream
 from cascjax.policy import COST, Beliefs, Fitted, Policy, Source
-from cascjax.search.budget import mix, spared
 from cascjax.search.compare_stream import asked, chosen, looked_at, summed
 from cascjax.search.fit import Budget, Prepared, Wanted, check_budget, fit_prepared, mixed
 from cascjax.search.ledger import Ledger
-from cascjax.search.streamed import SAMPLE, Job, Progress, Settled, settle
+from cascjax.search.streamed import SAMPLE, Job, Progress, Settled, refitted, settle
 from cascjax.strategies import Strategy
 
 
@@ -141,9 +140,8 @@ def _on_all_rows(
     sums = functools.reduce(
         lambda one, other: jax.tree.map(np.add, one, other), [of for of in sides if of is not None]
     )
-    means, budgets = sums.means(), settled.budgets
-    pool = np.stack([choices[0].settings, means.cost, means.quality])
-    fit = spared(mix(pool, budgets), pool, budgets, settled.quality[0])
+    budgets = settled.budgets
+    fit = refitted(choices[0].settings, sums.means(), budgets, settled.quality[0])
     check_budget(fit, budgets, ready.strategy.name, job.stream.cost_unit)
     rule = replace(
         mixed(fit.parameters[0], fit.gamma[0]),

@@ -19,7 +19,7 @@ from cascjax.search.budget import Fit, fit_budgets, simulate_settings
 from cascjax.search.scoring import scores_of
 from cascjax.search.trust import check_trust, trusted
 from cascjax.simulate import Resampled, Sums, resampled
-from cascjax.strategies import STRATEGIES, CascadeRouting, Oracle, Strategy, strategy
+from cascjax.strategies import STRATEGIES, CascadeRouting, Frugal, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows
 
 
@@ -36,7 +36,7 @@ class Frontier:
         fit_quality: `[P]` mean quality on the fit split.
         gamma: `[P]` share of queries that take the dear one of the two neighbouring parameters.
         parameters: `[P, 2]` the neighbours, cheap then dear (lambda, or tau for thresholding);
-            `[P, 2, D]` where each has a number a step.
+            `[P, 2, D]` where each has a number a step, or a chain of models and tau.
         reach: `[P]` 0 where the budget is met exactly on the fit split, -1 where it lies below
             the cheapest reachable cost, 1 where it lies above the dearest.
         ran: `[P, K]` share of evaluation queries on which each model ran.
@@ -336,7 +336,7 @@ def compare(
         ridge: of learned estimates, see `cascjax.estimators.learned`.
         trust: of learned estimates, see `study`.
         budgets: see `study`.
-        max_depth: models cascade routing runs on one query at most.
+        max_depth: models cascade routing and frugal run on one query at most.
         seed: of the noise, the folds, the resamples, and of the split where the table has none.
         resamples: of the evaluation queries, for intervals; see `study`.
         confidence: of those intervals.
@@ -391,7 +391,8 @@ def strategies_named(
     asked = [strategies] if isinstance(strategies, str) else strategies
 
     def named(name: str) -> Strategy:
-        return strategy(name, **({"max_depth": max_depth} if name == CascadeRouting.name else {}))
+        deep = name in (CascadeRouting.name, Frugal.name)
+        return strategy(name, **({"max_depth": max_depth} if deep else {}))
 
     return [
         name if isinstance(name, Strategy) else named(name)

@@ -38,11 +38,21 @@ from cascjax.estimators.pieces import (
 )
 from cascjax.io.stream import Piece, Stream
 from cascjax.metrics import area
-from cascjax.search.budget import Fit, Seen, around, at_once, fit_budgets, mix, sum_settings
+from cascjax.search.budget import (
+    Fit,
+    Seen,
+    around,
+    at_once,
+    fit_budgets,
+    mix,
+    near_chains,
+    spared,
+    sum_settings,
+)
 from cascjax.search.frontier import Frontier, budgets_at, with_resamples
 from cascjax.simulate import Resampled, Totals, query_spends, resampled_sums
-from cascjax.strategies import Mixing, Sketch, Strategy
-from cascjax.table import FIT, Table, check_split, drawn_split
+from cascjax.strategies import Frugal, Mixing, Sketch, Strategy
+from cascjax.table import FIT, Table, check_split, drawn_split, upper_hull
 
 SAMPLE = 1 << 18
 """Rows to fit on that settings are looked for on."""
@@ -374,7 +384,7 @@ class Choice:
     """The settings of a strategy that are summed over all rows.
 
     Attributes:
-        settings: `[L]` rising.
+        settings: `[L]` rising, or `[L, D]` where each has several numbers.
         panels: see `Strategy.sized_for`: of the sample's estimates; None where there are none.
         fit: what was fitted, where the sample is all rows to fit on.
         cost_error: standard error of a mean cost of the sample, as of all rows to fit on, at most;
@@ -383,7 +393,7 @@ class Choice:
         seconds: that it took.
     """
 
-    settings: Float[np.ndarray, " L"]
+    settings: Float[np.ndarray, "L *D"]
     panels: int | None = None
     fit: Fit | None = None
     cost_error: float = 0.0
@@ -415,7 +425,7 @@ def choose(
         return Choice(np.sort(strategy.family(of_all, len(settled.models))), panels)
     fit = fit_budgets(strategy, beliefs, table, budgets, progress, seen=seen)
     if settled.exact:
-        settings = np.unique(fit.parameters)
+        settings = np.unique(fit.parameters.reshape(-1, *fit.parameters.shape[2:]), axis=0)
         return Choice(settings, panels, fit, seconds=time.perf_counter() - start)
     assert seen.settings is not None
     at = np.unique(np.linspace(0, len(budgets) - 1, min(_LOOKED_AT, len(budgets))).astype(int))
@@ -425,8 +435,12 @@ def choose(
     cost_error, quality_error = (of.std(1, dtype=np.float64) * scale for of in spends)
     error = _ERRORS * np.interp(budgets, budgets[at], cost_error)
     most = min(_MOST, at_once(strategy, beliefs))
+    if isinstance(strategy, Frugal):
+        settings = near_chains(seen.settings, budgets, error)
+    else:
+        settings = around(strategy, seen.settings, budgets, error, most)
     return Choice(
-        around(strategy, seen.settings, budgets, error, most),
+        settings,
         panels,
         None,
         float(cost_error.max()),
@@ -513,7 +527,7 @@ def sums(
 
 def _side(
     strategy: Strategy,
-    settings: Float[np.ndarray, " L"],
+    settings: Float[np.ndarray, "L *D"],
     estimates: Independent,
     table: Table,
     *,
@@ -563,9 +577,11 @@ def finish(
         fit = choice.fit
         if fit is None:
             of_fit = functools.reduce(_added, [part.fit for part in parts if part.fit]).means()
-            pool = np.stack([choice.settings, of_fit.cost, of_fit.quality])
-            fit = mix(pool, settled.budgets)
-        cheap, dear = np.searchsorted(choice.settings, fit.parameters).T
+            fit = refitted(choice.settings, of_fit, settled.budgets)
+        alike = fit.parameters.reshape(2 * len(fit.gamma), 1, -1) == choice.settings.reshape(
+            1, len(choice.settings), -1
+        )
+        cheap, dear = alike.all(2).argmax(1).reshape(-1, 2).T
         frontiers.append(
             _frontier(
                 strategy, settled, fit, evaluate, cheap, dear,
@@ -573,6 +589,31 @@ def finish(
             )
         )  # fmt: skip
     return frontiers
+
+
+def refitted(
+    settings: Float[np.ndarray, "L *D"],
+    means: Totals,
+    budgets: Float[np.ndarray, " P"],
+    single_quality: Float[np.ndarray, " K"] | None = None,
+) -> Fit:
+    """The neighbours whose mix costs each budget, by what settings do on all rows to fit on.
+
+    Args:
+        settings: a setting a row.
+        means: what they do.
+        budgets: mean costs wanted.
+        single_quality: mean quality of each model alone, where some of a budget is to be left if a
+            cheaper setting gives clearly more; see `fit_budgets`.
+    """
+    cost, quality = np.asarray(means.cost), np.asarray(means.quality)
+    # Settings of several numbers are in no order: of these the hull's are neighbours.
+    places = np.arange(len(settings)) if settings.ndim == 1 else upper_hull(cost, quality)
+    pool = np.stack([places.astype(np.float64), cost[places], quality[places]])
+    fit = mix(pool, budgets)
+    if single_quality is not None:
+        fit = spared(fit, pool, budgets, single_quality)
+    return replace(fit, parameters=settings[fit.parameters.astype(int)])
 
 
 def resample(

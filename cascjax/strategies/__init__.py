@@ -17,13 +17,14 @@ from cascjax.strategies.base import (
 from cascjax.strategies.baselines import Mixing, Oracle
 from cascjax.strategies.cascade_routing import CascadeRouting
 from cascjax.strategies.cascading import Cascading
+from cascjax.strategies.frugal import Frugal
 from cascjax.strategies.pandora import Pandora, reservation_value
 from cascjax.strategies.routing import Routing
 from cascjax.strategies.thresholding import Thresholding
 
 STRATEGIES: dict[str, type[Strategy]] = {
     kind.name: kind
-    for kind in (Mixing, Routing, Thresholding, Cascading, CascadeRouting, Pandora, Oracle)
+    for kind in (Mixing, Routing, Thresholding, Frugal, Cascading, CascadeRouting, Pandora, Oracle)
 }
 """Every strategy by its name, in the order of a report; see `register` for one of your own."""
 
@@ -37,10 +38,12 @@ def register(kind: Kind) -> Kind:
     that is defined anew, by a notebook's cell run again, takes the place of its former self.
 
     Raises:
-        CascjaxError: it is not a frozen dataclass on its own, it lacks a method or a name, or the
-            name is another's.
+        CascjaxError: it is no class of strategies, not a frozen dataclass on its own, it lacks a
+            method or a name, or the name is another's.
     """
-    of = kind.__name__
+    of = getattr(kind, "__name__", "")  # of a strategy and not its class, none
+    if not of:
+        raise CascjaxError(f"{kind!r} is no class: register its class")
     if not issubclass(kind, Strategy):
         raise CascjaxError(f"{of} is no strategy: derive it from cascjax.strategies.Strategy")
     # An undecorated subclass is a dataclass as well, but one that does not know its own fields.
@@ -82,6 +85,7 @@ __all__ = [
     "STRATEGIES",
     "CascadeRouting",
     "Cascading",
+    "Frugal",
     "InOrder",
     "Mixing",
     "Oracle",

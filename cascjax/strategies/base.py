@@ -183,6 +183,11 @@ class Strategy(ABC):
         del n_models
         return None
 
+    def models_read(self, n_models: int) -> Int[np.ndarray, " S"] | None:
+        """Of each of its run sets the one model whose quality it reads; None where all are."""
+        del n_models
+        return None
+
     def sweep(
         self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
     ) -> Outcome | None:

@@ -22,6 +22,7 @@ class Mixing(Strategy):
     """
 
     name: ClassVar[str] = "mixing"
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def next_model(
         self,

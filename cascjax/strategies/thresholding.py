@@ -52,6 +52,10 @@ class Thresholding(InOrder):
         margin = 1 + np.ptp(sketch.post)
         return np.concatenate([[inner[0] + margin], inner, [inner[-1] - margin]])
 
+    def models_read(self, n_models: int) -> Int[np.ndarray, " S"]:
+        """The last one in order."""
+        return np.arange(n_models)
+
     def sweep(
         self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
     ) -> Outcome:
@@ -83,6 +87,6 @@ class Thresholding(InOrder):
 def _seen_last(estimator: Independent | Tabulated) -> Float[Array, "K B"]:
     """Quality of each model where it is the last of those run in order."""
     if isinstance(estimator, Tabulated):
-        return materialize(jnp.stack([rows[j] for j, rows in enumerate(estimator.quality)]))
+        return materialize(estimator.quality[:, 0])
     _, post, _, _ = estimator.queries_last()
     return post

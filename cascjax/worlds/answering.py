@@ -48,6 +48,7 @@ class AnswerWorld:
         options: `[G]` how many answers there are to choose from; or `NO_IDENTITY`, or `FREE`.
         lure: `[G]` how often a wrong answer is the one other models are wrong with, too.
         tested: `[G]` whether tests tell right from wrong once a model has run.
+        scores: `[G, 2]` the quality of a wrong answer, or none, and of a right one.
         group_weights: `[G]` the share of queries of each group; sums to 1.
         prompt_tokens: `[G]` mean tokens of a prompt.
         prompt_spread: `[G]` standard deviation of their logarithm, above 0.
@@ -67,7 +68,7 @@ class AnswerWorld:
             "margin", "mean_logprob", "min_logprob" and "log_answer_tokens".
         supplied: whether its tables have estimates: exact means given what is known beforehand,
             and given a model's own answer besides; and, exact given what is known beforehand, the
-            standard deviation of one less the other. They need R = 1.
+            standard deviation of one less the other. They need R = 1 and scores of 0 and 1.
         kind: the name of the kind of world.
         models: the K model names.
         groups: the G group names.
@@ -81,6 +82,7 @@ class AnswerWorld:
     options: Int[np.ndarray, " G"]
     lure: Float[np.ndarray, " G"]
     tested: Int[np.ndarray, " G"]
+    scores: Float[np.ndarray, "G 2"]
     group_weights: Float[np.ndarray, " G"]
     prompt_tokens: Float[np.ndarray, " G"]
     prompt_spread: Float[np.ndarray, " G"]
@@ -131,7 +133,12 @@ class AnswerWorld:
     @property
     def mean_quality(self) -> Float[np.ndarray, " K"]:
         """Each model's mean quality over all queries."""
-        return ((1 - self.refusal) * self.rate.mean(-1)) @ self.group_weights
+        return self.scored((1 - self.refusal) * self.rate.mean(-1)) @ self.group_weights
+
+    def scored(self, right: Float[np.ndarray, "K G"]) -> Float[np.ndarray, "K G"]:
+        """The quality expected where answers are right so often."""
+        wrong_score, right_score = self.scores.T
+        return wrong_score + (right_score - wrong_score) * right
 
     @property
     def mean_cost(self) -> Float[np.ndarray, " K"]:
@@ -201,7 +208,8 @@ class AnswerWorld:
 
         prompt_cost = self.price_prompt.astype(np.float32) * prompt_tokens
         cost = prompt_cost + self.price_answer.astype(np.float32) * answer_tokens
-        quality = correct.astype(np.float32)
+        scores = self.scores.astype(np.float32)[group]
+        quality = np.where(correct, scores[:, 1:], scores[:, :1])
         table: dict[str, Any] = {}
         if self.supplied:
             beforehand = [prompt] if label is None else [prompt, label]

@@ -19,6 +19,7 @@ def build(
         "certainty_noise": np.ones(K),
         "lure": np.zeros(G),
         "tested": np.zeros(G, int),
+        "scores": np.tile([0.0, 1.0], (G, 1)),
         "prompt_ease": np.zeros(G),
         "prompt_length": np.zeros(G),
         "label_noise": np.inf,

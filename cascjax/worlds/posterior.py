@@ -175,6 +175,8 @@ def _group(
         quality += share[:, None] * (believed - quality)
         expected += share * (np.einsum("nm,nm->n", mass, tokens) / norm - expected)
     prompt_cost = world.price_prompt * np.exp(features[:, :1])
+    wrong, right = world.scores[g]
+    quality = wrong + (right - wrong) * quality
     return quality, prompt_cost + world.price_answer * expected[:, None] * scale
 
 

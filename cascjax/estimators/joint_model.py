@@ -1,0 +1,251 @@
+"""A joint normal to take along: what was fitted on all rows, for other tables and live use."""
+
+import functools
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from cascjax import fields
+from cascjax.errors import CascjaxError
+from cascjax.estimators.base import Estimates
+from cascjax.estimators.joint import MAX_TABULATED_OF, Joint, JointFit, Normal, gains_of
+from cascjax.estimators.learned_model import ROUNDED, listed
+from cascjax.estimators.predictors import Linear, Networks
+from cascjax.estimators.recipe import Recipe
+from cascjax.estimators.run_sets import RunSets
+from cascjax.table import Table
+
+JOINT = "joint"
+"""What the field "kind" of such a model says in a policy's file."""
+
+_ARRAYS = {"spread": 1, "covariance": 2, "least_cost": 1}
+
+_LAYERS = ("first", "first bias", "second", "second bias", "last", "linear", "bias")
+
+_MOST_TRUST = 10.0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class JointModel:
+    """Means from a predictor, one covariance for all run sets, and how to make what they are of.
+
+    Attributes:
+        prediction: of the M signals, K qualities and K costs from features.
+        spread: `[M]` as in `Normal`.
+        covariance: `[M + K, M + K]` as in `Normal`.
+        least_cost: `[K]` what no model is expected to cost less than, in the table's cost unit.
+        trust: scale on the sigmas stated, see `cascjax.search.trust`.
+        recipe: of the columns: features are those of no model, signals all others.
+    """
+
+    prediction: Linear | Networks
+    spread: Float[np.ndarray, " M"]
+    covariance: Float[np.ndarray, "P P"]
+    least_cost: Float[np.ndarray, " K"]
+    trust: float = field(metadata={"static": True})
+    recipe: Recipe = field(metadata={"static": True})
+
+    @classmethod
+    def of(cls, fit: JointFit, recipe: Recipe, trust: float = 1.0) -> "JointModel":
+        """What of a fit was fitted on all rows.
+
+        Raises:
+            CascjaxError: its predictor keeps the rows it was fitted on.
+        """
+        prediction = fit.predictions[-1]
+        if not isinstance(prediction, Linear | Networks):
+            raise CascjaxError(
+                "estimates of nearest neighbours (learner 'joint-knn') hold every row fitted on,"
+                " too much for a policy: take learner 'joint' or 'joint-mlp' (--learner)"
+            )
+        normal = fit.normal
+        return cls(
+            prediction, normal.spread[-1], normal.covariance[-1], fit.least_cost, trust, recipe
+        )
+
+    @functools.cached_property
+    def needs(self) -> Bool[np.ndarray, "M K"]:
+        """The models that must have run for a signal to be seen."""
+        return self.recipe.needs[self._is_signal]
+
+    @functools.cached_property
+    def _is_signal(self) -> Bool[np.ndarray, " D"]:
+        return np.asarray(self.recipe.needs.any(1))
+
+    def _parts(
+        self, seen: Float[np.ndarray, "n D"]
+    ) -> tuple[Float[np.ndarray, "n F"], Float[np.ndarray, "n M"]]:
+        """Features, without the constant, and signals."""
+        return seen[:, ~self._is_signal][:, 1:], seen[:, self._is_signal]
+
+    def estimator(self, table: Table) -> RunSets | Joint:
+        """Estimates of a table's queries, models in the order of the recipe.
+
+        Raises:
+            CascjaxError: the table lacks a model, or what `Recipe.seen` refuses.
+        """
+        features, signals = self._parts(self.recipe.seen(table))
+        if table.models and table.models != self.recipe.models:
+            table = table.select_models(self.recipe.models)
+        none = np.zeros(1, np.float32)
+        normal = Normal(self.spread[None], self.covariance[None], none, none)
+        fit = JointFit((self.prediction,), normal, self.needs, self.least_cost)
+        joint = fit.joint(features, signals, table.cost)
+        if len(self.recipe.models) > MAX_TABULATED_OF:
+            return joint
+        found = joint.to_run_sets()
+        return replace(found, covariance=found.covariance * np.float32(self.trust**2))
+
+    def estimates(
+        self,
+        row: Float[np.ndarray, "*B D"],
+        run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
+        costs: Float[np.ndarray, "*B K"] | None = None,
+    ) -> Estimates:
+        """The estimates of a query, or of a batch; gains are solved for once a run set.
+
+        Args:
+            row: what is seen of it, as `Recipe.row` makes it.
+            run: the models that have run.
+            costs: what these cost, in the table's cost unit; by default what was expected.
+        """
+        run = np.asarray(run)
+        (m, k), shape = self.needs.shape, run.shape
+        features, signals = self._parts(row.reshape(-1, row.shape[-1]))
+        expected = np.asarray(self.prediction.predict(features))
+        surprise = (signals - expected[:, :m]) / self.spread
+        sets, which = np.unique(run.reshape(-1, k), axis=0, return_inverse=True)
+        known = [self._moved(tuple(one.tolist())) for one in sets]
+        gains, left = (np.stack(of)[which.reshape(-1)] for of in zip(*known, strict=True))
+        quality = expected[:, m : m + k] + np.einsum("bkm,bm->bk", gains, surprise)
+        cost = np.maximum(expected[:, m + k :], self.least_cost).reshape(shape)
+        if costs is not None:
+            cost = np.where(run & np.isfinite(costs), np.asarray(costs, np.float32), cost)
+        return Estimates(
+            jnp.asarray(quality.reshape(shape)),
+            jnp.asarray(left.reshape(*shape, k)),
+            jnp.asarray(cost),
+        )
+
+    def _moved(
+        self, run: tuple[bool, ...]
+    ) -> tuple[Float[np.ndarray, "K M"], Float[np.ndarray, "K K"]]:
+        """By how much signals move estimates once these models ran, and how far these may move."""
+        if run not in self._solved:
+            (m, k), ran = self.needs.shape, np.array(run)
+            whole = self.covariance.astype(np.float64)
+            shown = np.stack([~(self.needs & ~ran).any(1), np.ones(m, bool)])
+            gains, all_gains = gains_of(whole, shown, k)
+            left = (all_gains - gains) @ whole[:m, m:]
+            left = np.where(ran[:, None] | ran, 0, left * self.trust**2)
+            self._solved[run] = gains.astype(np.float32), left.astype(np.float32)
+        return self._solved[run]
+
+    @functools.cached_property
+    def _solved(self) -> dict[tuple[bool, ...], tuple[np.ndarray, np.ndarray]]:
+        return {}
+
+    def check(self) -> None:
+        """Refuse what is no such model; on the host.
+
+        Raises:
+            CascjaxError: a shape is wrong, a number is not finite or out of its range, or a matrix
+                is no covariance.
+        """
+        (m, k), f = self.needs.shape, int((~self._is_signal).sum()) - 1
+        heads = m + 2 * k
+        shapes = {"spread": (m,), "covariance": (m + k, m + k), "least_cost": (k,)}
+        arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
+        of = self.prediction
+        if isinstance(of, Linear):
+            arrays |= {"weights": np.asarray(of.weights), "offset": np.asarray(of.offset)}
+            shapes |= {"weights": (f, heads), "offset": (heads,)}
+        else:
+            e, width = np.asarray(of.weights["first bias"]).shape
+            sizes = ((f, width), (width,), (width, width), (width,), (width, heads), (f, heads),
+                     (heads,))  # fmt: skip
+            arrays |= {name: np.asarray(of.weights[name]) for name in _LAYERS}
+            shapes |= {name: (e, *size) for name, size in zip(_LAYERS, sizes, strict=True)}
+            for name, size in (("middle", f), ("spread of features", f), ("mean", heads),
+                               ("scale", heads)):  # fmt: skip
+                arrays[name] = np.asarray(getattr(of, name.split(" ")[0]))
+                shapes[name] = (size,)
+            arrays["slope"], shapes["slope"] = np.asarray(of.slope), (e, heads)
+        for name, array in arrays.items():
+            if array.shape != shapes[name]:
+                raise CascjaxError(
+                    f"{name} of learned estimates of {k} models, {f} features and {m} signals must"
+                    f" be {list(shapes[name])}, not {list(array.shape)}: fit again"
+                )
+            if not np.isfinite(array).all():
+                raise CascjaxError(f"{name} of learned estimates must be finite: fit again")
+            if name.startswith(("spread", "scale")) and not (array > 0).all():
+                raise CascjaxError(f"{name} of learned estimates must be above 0: fit again")
+        if (self.least_cost < 0).any() or not 0 <= self.trust <= _MOST_TRUST:
+            raise CascjaxError(
+                "least_cost of learned estimates must not be negative, and trust be from 0 to 10:"
+                " fit again"
+            )
+        covariance = arrays["covariance"].astype(np.float64)
+        off = ROUNDED * max(float(np.abs(covariance).max(initial=0)), 1e-30)
+        alike = np.abs(covariance - covariance.T).max(initial=0) <= off
+        if not alike or np.linalg.eigvalsh(covariance).min(initial=0) < -off:
+            raise CascjaxError("covariance of learned estimates holds what is none: fit again")
+
+    def to_json(self) -> dict[str, Any]:
+        """What stands in a policy's file: numbers with all the digits of float32."""
+        of = self.prediction
+        if isinstance(of, Linear):
+            parts = {"weights": of.weights, "offset": of.offset}
+        else:
+            parts = {name: of.weights[name] for name in _LAYERS}
+            parts |= {name: getattr(of, name) for name in _NETWORKS}
+        return {
+            "kind": JOINT,
+            "trust": self.trust,
+            "recipe": self.recipe.to_json(),
+            "prediction": {name: listed(np.asarray(x)) for name, x in parts.items()},
+        } | {name: listed(np.asarray(getattr(self, name))) for name in _ARRAYS}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> "JointModel":
+        """The model that `to_json` wrote.
+
+        Raises:
+            CascjaxError: it holds what no such model can.
+        """
+        fields.known(found, "learned", ("kind", "trust", "recipe", "prediction", *_ARRAYS))
+        recipe = Recipe.from_json(fields.typed(found, "recipe", dict))
+        with np.errstate(over="ignore"):  # what overflows is found not to be finite
+            arrays = {n: fields.array(found, n, a).astype(np.float32) for n, a in _ARRAYS.items()}
+            prediction = _prediction(fields.typed(found, "prediction", dict))
+        model = cls(prediction, **arrays, trust=fields.number(found["trust"], "trust"),
+                    recipe=recipe)  # fmt: skip
+        model.check()
+        return model
+
+
+_NETWORKS = {"slope": 2, "middle": 1, "spread": 1, "mean": 1, "scale": 1}
+"""Arrays of networks beside their layers, and their axes."""
+
+
+def _prediction(found: dict[str, Any]) -> Linear | Networks:
+    def array(name: str, axes: int) -> np.ndarray:
+        # Of no features a matrix is an empty list, whatever its other axis.
+        if name == "weights" and found[name] == []:
+            return np.zeros((0, len(fields.array(found, "offset", 1))), np.float32)
+        return fields.array(found, name, axes).astype(np.float32)
+
+    if "weights" in found:
+        fields.known(found, "prediction", ("weights", "offset"))
+        offset = array("offset", 1)
+        return Linear(array("weights", 2), offset, np.zeros_like(offset))
+    fields.known(found, "prediction", (*_LAYERS, *_NETWORKS))
+    layers = {name: jnp.asarray(array(name, 2 if "bias" in name else 3)) for name in _LAYERS}
+    rest = {name: jnp.asarray(array(name, axes)) for name, axes in _NETWORKS.items()}
+    return Networks(layers, **rest)

@@ -1,0 +1,61 @@
+"""What the experiments' pictures share."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cascjax.experiments.cells import Row
+from cascjax.report.pictures import INK, STRATEGIES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
+
+
+def frontiers(axes: "Axes", rows: Sequence[Row]) -> None:
+    """The frontier of each row's strategy: mean quality over the cost of 1,000 queries."""
+    for row in rows:
+        color, _, line, marker = STRATEGIES[row["strategy"]]
+        axes.plot(
+            1000 * np.array(row["cost"]), row["quality"], color=color, linestyle=line,
+            marker=marker, markersize=3, linewidth=1.3, label=row["strategy"],
+        )  # fmt: skip
+
+
+def name_frontiers(panels: np.ndarray) -> None:
+    """The axes of a grid of frontiers, named at its foot and at its left."""
+    for axes in panels[-1]:
+        axes.set_xlabel("mean cost of 1,000 queries")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("mean quality")
+
+
+def legend_below(figure: "Figure", axes: "Axes", columns: int, room: float) -> None:
+    """The legend of one panel under all of them.
+
+    Args:
+        figure: the picture.
+        axes: the panel whose lines it names.
+        columns: how many names stand side by side.
+        room: the share of the height that it takes.
+    """
+    lines, labels = axes.get_legend_handles_labels()
+    figure.legend(lines, labels, loc="lower center", ncols=columns, frameon=False,
+                  labelcolor=INK["ink"][0])  # fmt: skip
+    figure.tight_layout(rect=(0, room, 1, 1))
+
+
+def plain_ticks() -> "Formatter":
+    """Numbers of a logarithmic axis as 0.1, 1 and 10: pictures here do not set mathematics."""
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda value, _: f"{value:g}")
+
+
+def no_ticks() -> "Formatter":
+    """No numbers between the powers of ten."""
+    from matplotlib.ticker import NullFormatter
+
+    return NullFormatter()

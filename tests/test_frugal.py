@@ -1,0 +1,131 @@
+"""Chains of chosen models: every chain in one pass, the hull over all, and what a policy keeps."""
+
+import itertools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import plain
+import pytest
+import test_run_sets
+import test_search
+
+from cascjax.errors import CascjaxError
+from cascjax.estimators import Estimates, Estimator, Independent
+from cascjax.evaluation import evaluate
+from cascjax.policy import load_policy
+from cascjax.search.budget import fit_budgets, fit_targets, simulate_settings
+from cascjax.search.fit import fit
+from cascjax.simulate import chain_means
+from cascjax.strategies import Frugal, Sketch
+from cascjax.table import Table, upper_hull
+
+N, K = 300, 4
+
+
+class Hidden:
+    """An estimator of which nothing is known but that it can be called."""
+
+    def __init__(self, of: Independent):
+        self.of = of
+
+    def __call__(self, run: jax.Array) -> Estimates:
+        return self.of(run)
+
+    def take(self, rows: slice | np.ndarray) -> "Hidden":
+        return Hidden(self.of.take(rows))
+
+
+jax.tree_util.register_pytree_node(Hidden, lambda x: ((x.of,), None), lambda _, x: Hidden(*x))
+
+
+def learned_world() -> tuple[Table, Estimator]:
+    """Estimates that depend on all that has run, of a truth they tell something of."""
+    estimator = test_run_sets.drawn(N, K, folds=3, logistic=True)
+    everything = np.asarray(estimator(jnp.ones((N, K), bool)).quality)
+    rng = np.random.default_rng(0)
+    right = 0.6 * everything + np.linspace(0, 0.4, K)
+    quality = (rng.random((N, K)) < right).astype(np.float32)
+    return Table(quality, np.asarray(estimator.cost_run), models=tuple("abcd")), estimator
+
+
+def worlds() -> dict[str, tuple[Table, Estimator]]:
+    table, estimator = test_search.world(3, N, K)
+    return {
+        "independent": (table, estimator),
+        "learned": learned_world(),
+        "any": (table, Hidden(estimator)),
+    }
+
+
+@pytest.mark.parametrize("name", ["independent", "learned", "any"])
+def test_one_pass_over_all_chains_is_each_setting_by_itself(name: str) -> None:
+    table, estimator = worlds()[name]
+    kind, rows = Frugal(max_depth=3), np.random.default_rng(1).permutation(N)[:200]
+    taus = np.unique(kind.family(Sketch(table, estimator, rows), 7)).astype(np.float32)
+    found = chain_means(kind, taus, estimator, table.quality, table.cost, rows=rows)
+    chains = kind.chains(K)
+    assert found.shape == (len(chains), len(taus), 2) == (14, 7, 2)
+    settings = np.array(list(itertools.product(chains.tolist(), taus.tolist())))
+    means = simulate_settings(kind, settings, estimator, table, rows=rows, usage=False)
+    # Whole numbers of 2^-32 of the highest cost; float32 sums over at most 64 queries.
+    np.testing.assert_allclose(found[..., 0].ravel(), means.cost, rtol=1e-6)
+    np.testing.assert_allclose(found[..., 1].ravel(), means.quality, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["independent", "learned"])
+def test_no_budget_is_below_the_single_models_hull_on_the_queries_fitted_on(name: str) -> None:
+    table, estimator = worlds()[name]
+    rows = np.arange(0, N, 2)
+    cost, quality = (of[rows].mean(0, dtype=np.float64) for of in (table.cost, table.quality))
+    hull = upper_hull(cost, quality)
+    assert hull.tolist() == plain.upper_hull(cost, quality)
+    asked = np.linspace(cost.min(), cost[hull[-1]], 15)
+    found = fit_budgets(Frugal(), estimator, table, asked, rows=rows)
+    # Sums of float32.
+    least = np.interp(asked, cost[hull], quality[hull])
+    assert (found.quality >= least - 1e-6).all()
+    assert (found.quality > least + 0.01).sum() >= 5
+    # A target of quality that is had for a budget costs no more than it.
+    reached = found.quality[(found.reach == 0) & (asked < found.dearest)]
+    turned = fit_targets(Frugal(), estimator, table, reached, rows=rows)
+    np.testing.assert_allclose(turned.cost, asked[: len(reached)], rtol=1e-4)
+
+
+def test_a_policy_keeps_chains_and_decides_as_simulated(tmp_path: Path) -> None:
+    table, estimator = test_search.world(4, N, K)
+    assert isinstance(estimator, Independent)
+    table = Table(
+        table.quality, table.cost, models=table.models, cost_unit="USD",
+        quality_ante=np.asarray(estimator.quality_ante),
+        quality_post=np.asarray(estimator.quality_post),
+        more_costs={"seconds": table.cost},
+    )  # fmt: skip
+    policy = fit(table, "frugal", budget=0.06, confidence=0.9)
+    assert policy.rule.parameters.shape[1] == 2
+    policy.save(tmp_path / "policy.json")
+    loaded = load_policy(tmp_path / "policy.json")
+    np.testing.assert_array_equal(loaded.rule.parameters, policy.rule.parameters)
+    found = evaluate(loaded, table, resamples=0)
+    assert found.total.cost[0].value == pytest.approx(0.06, rel=0.2)
+    # Live, a query at a time along the chain of its setting.
+    chain = int(policy.rule.parameters[0, 0])
+    alone = fit(table, "frugal", parameter=policy.rule.parameters[0])
+    run = np.zeros(K, bool)
+    first = alone.next_model(alone.estimates(np.full(K, 0.5), run), run)
+    assert first == (chain & -chain).bit_length() - 1
+    with pytest.raises(CascjaxError, match="own cost alone"):
+        fit(table, "frugal", budget={"cost": 0.06, "seconds": 0.06})
+    for parameter, message in (
+        (0.7, "a chain of models in binary"),
+        ([0.0, 0.5], "there is no chain 0 of 4 models"),
+        ([16.0, 0.5], "from 1 to 15"),
+        ([2.5, 0.5], "there is no chain 2.5"),
+    ):
+        with pytest.raises(CascjaxError, match=message):
+            fit(table, "frugal", parameter=parameter)
+    with pytest.raises(CascjaxError, match="more than max_depth 2"):
+        fit(table, Frugal(max_depth=2), parameter=[7.0, 0.5])
+    with pytest.raises(CascjaxError, match="at most and not 15"):
+        Frugal().footprint(15)

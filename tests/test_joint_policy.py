@@ -1,0 +1,123 @@
+"""Policies that hold a joint normal: on other tables, live, and kept in a file."""
+
+import functools
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_learned_policy import RUNS, K, fit_rows, live, world
+
+from cascjax import evaluate, fit, load_policy, worlds
+from cascjax.errors import CascjaxError
+from cascjax.estimators import Joint, JointModel, RunSets, learned
+from cascjax.policy import Policy, _checksum
+from cascjax.table import EVALUATE, FIT
+
+
+@functools.cache
+def made(learner: str = "joint", **more: Any) -> Policy:
+    asked: dict[str, Any] = {"strategy": "cascade-routing", "parameter": 300.0} | more
+    return fit(world(), estimates="learned", learner=learner, **asked)
+
+
+@pytest.mark.parametrize("learner", ["joint", "joint-mlp"])
+def test_what_was_fitted_is_kept_and_believed_alike_live(learner: str, tmp_path: Path) -> None:
+    table, policy = world(), made(learner, trust=0.5)
+    assert policy.record["trust"] == 0.5
+    policy.save(tmp_path / "policy.json")
+    loaded = load_policy(tmp_path / "policy.json")
+    assert isinstance(loaded.learned, JointModel)
+    # What the policy was fitted with, but for the fold: that of other rows.
+    found = learned(table, fit_rows(table), learner=learner).estimator
+    rows = np.flatnonzero(table.split == EVALUATE)[:40]
+    kept = loaded.estimator(table)
+    assert isinstance(kept, RunSets)
+    for run in RUNS:
+        runs = np.tile(run, (len(rows), 1))
+        want, got = (of.take(rows)(jnp.asarray(runs)) for of in (found, kept))
+        for name in ("quality", "cost"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+        np.testing.assert_allclose(got.covariance, np.asarray(want.covariance) / 4, rtol=1e-6)
+        seen = loaded.learned_estimates(runs, **live(table, rows, runs))
+        # Sums of two dozen float32 products, added up in another order.
+        for name in ("quality", "covariance"):
+            np.testing.assert_allclose(getattr(seen, name), getattr(got, name), atol=3e-6)
+        np.testing.assert_allclose(seen.cost, got.cost, rtol=1e-5)
+        one = loaded.learned_estimates(run, **live(table, rows[7], run))
+        for name in ("quality", "covariance", "cost"):
+            part = np.asarray(getattr(seen, name))[7]
+            np.testing.assert_allclose(getattr(one, name), part, rtol=1e-4, atol=1e-7)
+    both = [evaluate(of, table, resamples=0) for of in (policy, loaded)]
+    np.testing.assert_array_equal(both[0].quality, both[1].quality)
+
+
+def test_more_models_than_a_table_has_run_sets_for() -> None:
+    made_of = worlds.make_world(12, 0)
+    table = worlds.sample(made_of, 0, 120, features=True)
+    split = np.where(np.arange(120) % 3 > 0, FIT, EVALUATE).astype(np.int8)
+    table = replace(table, split=split, answer=None)
+    policy = fit(table, "pandora", parameter=30.0, estimates="learned", learner="joint")
+    estimator = policy.estimator(table)
+    assert isinstance(estimator, Joint)
+    table = policy.matched(table)
+    run = np.arange(12) % 3 == 0
+    want = estimator.take(slice(0, 1))(jnp.asarray(run[None]))
+    assert table.features is not None
+    assert table.signals is not None
+    got = policy.learned_estimates(
+        run, features=table.features[0], signals=table.signals[0].reshape(12, -1),
+        costs=table.cost[0], group="" if table.group is None else table.groups[table.group[0]],
+    )  # fmt: skip
+    np.testing.assert_allclose(got.quality, want.quality[0], atol=1e-5)
+    np.testing.assert_allclose(got.covariance, want.covariance[0], atol=1e-5)
+    assert 1 <= evaluate(policy, table, resamples=0).ran.sum() <= 12
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("kind",), "tree", "unknown kind of learned estimates 'tree'"),
+        (("trust",), 11, "trust be from 0 to 10"),
+        (("spread", 0), 0.0, "spread of learned estimates must be above 0"),
+        (("spread",), [1.0], r"spread of learned estimates of 3 models"),
+        (("covariance", 0, 0), -1.0, "holds what is none"),
+        (("least_cost", 0), -1.0, "least_cost of learned estimates must not be negative"),
+        (("prediction", "offset", 0), 1e39, "offset of learned estimates must be finite"),
+        (("prediction", "weights"), "x", "'weights' is no list"),
+        (("prediction", "more"), [1.0], "unknown field of prediction 'more'"),
+        (("covariance",), None, "'covariance' is no list"),
+    ],
+)
+def test_damaged_fields_are_refused(
+    path: tuple[Any, ...], value: Any, words: str, tmp_path: Path
+) -> None:
+    content = json.loads(made().text())
+    at = content["learned"]
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    content.pop("checksum")
+    content["checksum"] = _checksum(content)
+    (tmp_path / "bent.json").write_text(json.dumps(content))
+    with pytest.raises(CascjaxError, match=words) as error:
+        load_policy(tmp_path / "bent.json")
+    assert "\n" not in str(error.value)
+
+
+def test_neighbours_are_too_many_to_keep() -> None:
+    with pytest.raises(CascjaxError, match="hold every row fitted on, too much for a policy"):
+        fit(world(), "routing", parameter=1.0, estimates="learned", learner="joint-knn")
+
+
+def test_run_sets_of_a_live_query_are_solved_once() -> None:
+    model = made().learned
+    assert isinstance(model, JointModel)
+    row = np.zeros((len(model.recipe.columns)), np.float32)
+    for run in itertools.chain(RUNS, RUNS):
+        model.estimates(row, run)
+    assert len(model._solved) == 2**K
