@@ -459,7 +459,7 @@ def _frontier(
         if estimates == "learned":
             found = estimators.learned(table, fit, seed=seed, **learning)
             estimator, notes = found.estimator, found.notes
-            settings |= found.settings() | {"ridge": learning.get("ridge", 1.0)}
+            settings |= found.settings()
         elif estimates == "noisy":
             # What the table supplies is not asked for: the room is for what the noise makes.
             table = replace(table, **dict.fromkeys(ESTIMATE_COLUMNS))

@@ -4,14 +4,13 @@ The paper's question (section 5, "quality estimation"): routing lives on estimat
 model runs, of how the models differ on a query; cascading on estimates made once an answer is seen.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import (
@@ -24,6 +23,8 @@ from cascjax.estimators import (
 )
 from cascjax.estimators.better import (
     Side,
+    beliefs_of,
+    blocks,
     improved,
     perfect_ante,
     perfect_post,
@@ -91,9 +92,6 @@ _NEAR = 2e-4
 
 _FEW_MODELS = 6
 """Models up to which the search takes cascade routing too: it looks at all sets of them."""
-
-_BLOCK = 1 << 14
-"""Queries whose estimates are read at once."""
 
 
 class Span(NamedTuple):
@@ -368,7 +366,7 @@ def diagnose(
             table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge
         )
         estimator, notes = found.estimator, found.notes
-        record |= found.settings() | {"ridge": ridge}
+        record |= found.settings() | {"trust": trust}
     else:
         estimator = noisy(table, jax.random.key(seed), noise)
         record["noise"] = noise
@@ -767,21 +765,10 @@ def _stated(estimator: Estimator, rows: Int[np.ndarray, " m"], k: int) -> Float[
         sigma = np.asarray(estimator.take(rows).sigma, np.float64)
         return np.broadcast_to(np.square(sigma), (len(rows), k))
     found = np.empty((len(rows), k))
-    for part in _blocks(len(rows)):
+    for part in blocks(len(rows)):
         run = np.zeros((part.stop - part.start, k), bool)
-        found[part] = _variance(estimator.take(rows[part]), run)
+        found[part] = beliefs_of(estimator.take(rows[part]), run).variance
     return found
-
-
-@jax.jit
-def _variance(
-    estimator: Estimator, run: Bool[Array, "B K"] | Bool[np.ndarray, "B K"]
-) -> Float[Array, "B K"]:
-    return estimator(jnp.asarray(run)).variance
-
-
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
 
 
 def _span(drawn: Frontier) -> Span:

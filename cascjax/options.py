@@ -39,13 +39,14 @@ _RIDGE = click.option(
     "--ridge",
     metavar="X|auto",
     help="Of learned estimates: what squared weights cost, or auto for the one of 1, 10, 100 and"
-    " 1000 of least error out of fold; default: 1, the paper's.",
+    " 1000 of least error out of fold; default: 1, the paper's. Learner joint finds its own.",
 )
 _TRUST = click.option(
     "--trust",
     metavar="X|auto",
     help="Of learned estimates: a scale on the sigmas they state, or auto for the one of 1, 0.75,"
-    " 0.5, 0.25 and 0 that does best on the rows to fit on, for each strategy; default: auto.",
+    " 0.5, 0.25 and 0 that does best on the rows to fit on, for each strategy; of more than 11"
+    " models auto is 1. Default: auto.",
 )
 _COST_MODEL = click.option(
     "--cost-model",

@@ -16,8 +16,8 @@ from cascjax.estimators.joint import (
     Joint,
     JointFit,
     _conditioned,
-    _gains,
     fit_joint,
+    gains_of,
     shrinkage_of,
 )
 from cascjax.estimators.learned import learned
@@ -191,7 +191,7 @@ def test_more_signals_never_raise_a_variance():
     covariance = np.broadcast_to(np.asarray(joint.covariance[-1]), (15, 19, 19))
     gains, rest = jax.jit(_conditioned, static_argnums=2)(covariance, shown, 5)
     np.testing.assert_allclose(
-        gains, _gains(np.asarray(joint.covariance[-1], np.float64), shown, 5), atol=1e-4
+        gains, gains_of(np.asarray(joint.covariance[-1], np.float64), shown, 5), atol=1e-4
     )
     rest = np.asarray(rest)
     # Loewner order: each difference of covariances has no negative eigenvalue but rounding.
@@ -325,7 +325,8 @@ def test_shrinkage_in_closed_form_is_scikit_learns():
 def test_without_signals_nothing_moves():
     world = Gaussian(seed=10)
     design, quality, _ = world.sample(200, seed=11)
-    bare = design.columns(np.asarray(~design.needs.any(1)))
+    kept = ~design.needs.any(1)
+    bare = replace(design, seen=design.seen[:, kept], needs=design.needs[kept], names=())
     _, joint = fitted(bare, quality, folds(200, 150))
     found = estimates(joint, random_runs(200))
     np.testing.assert_allclose(found.quality, joint.quality, atol=1e-6)
@@ -345,6 +346,37 @@ def test_other_predictors_and_what_never_varies():
     assert np.isfinite(np.asarray(found.quality)).all()
     assert np.abs(np.asarray(found.covariance)[:, 2]).max() < 1e-6
     assert len(fit.predictions) == 5
+
+
+def test_an_exception_to_what_features_tell_is_no_catastrophe():
+    """Of code in every answer to a group's prompts, say, and one new answer without."""
+    rng = np.random.default_rng(20)
+    design, quality, _ = Gaussian(seed=20).sample(500, seed=21)
+    design.seen[:, 1] = rng.random(500) < 0.4
+    design.seen[:, -M] = design.seen[:, 1]
+    design.seen[400:, -M] = 1 - design.seen[400:, 1]
+    quality = (quality > 0).astype(np.float32)
+    fit, joint = fitted(design, quality, folds(500, 400))
+    assert fit.normal.spread[-1, 0] == pytest.approx(0.03)
+    found = np.asarray(estimates(joint, np.ones((500, K), bool)).quality)
+    # Lines leave 0 to 1 by some tenths; each exception is 30 of the least spreads off.
+    assert np.abs(found[400:] - found[:400].mean()).max() < 1.5
+
+
+def test_shrinking_leaves_every_variance():
+    world = Gaussian(seed=22)
+    design, quality, _ = world.sample(300, seed=23)
+    for shrinkage in SHRINKAGES:
+        fit, _ = fitted(design, quality, folds(300, 200), shrinkage=shrinkage)
+        kept = fit.normal.covariance[-1].diagonal()[M:]
+        # What ridge regression leaves of 4 qualities, of 200 rows: 10% a variance, three times.
+        np.testing.assert_allclose(kept, world.sigma.diagonal()[M:], rtol=0.3)
+    # Eight rows are too few for a share to be found: correlations are not believed at all.
+    few, _ = fitted(design, quality, folds(300, 8, 2))
+    assert few.normal.shrinkage[-1] == 1
+    alone, _ = fitted(design, quality, folds(300, 8, 2), shrinkage="none")
+    one, other = (of.normal.covariance[-1].diagonal()[M:] for of in (few, alone))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 def test_rows_that_are_not_fitted_on_teach_nothing():
@@ -379,8 +411,11 @@ def test_it_is_a_learner_of_tables():
     np.testing.assert_allclose(told.cost, table.cost, rtol=1e-6)
     assert found.cost_model == "features"
     assert any("shrunk" in note for note in found.notes)
+    assert found.settings()["ridge"] is None
     with pytest.raises(CascjaxError, match="no cost model 'seen'"):
         learned(table, np.arange(200), learner=learner, cost_model="seen")
+    with pytest.raises(CascjaxError, match=r"no use for ridge 10.*leave the ridge"):
+        learned(table, np.arange(200), learner=learner, ridge=10.0)
 
 
 def test_twenty_models_are_learned():
@@ -390,6 +425,7 @@ def test_twenty_models_are_learned():
     run = np.random.default_rng(0).random((250, 20)) < 0.1
     told = estimates(found.estimator, run)
     assert told.covariance.shape == (250, 20, 20)
+    assert any("of more than 11 models" in note for note in found.notes)
     assert np.isfinite(np.asarray(told.quality)).all()
 
 

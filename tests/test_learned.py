@@ -139,11 +139,7 @@ def test_folds() -> None:
     assert (folds.fold[OTHERS] == 5).all()
     assert (folds.fold[FIT_ROWS] < 5).all()
     assert np.ptp(np.bincount(folds.fold[FIT_ROWS])) <= 1
-    for f in range(5):
-        teach = folds.teach(f)
-        assert not (folds.fold[teach] == f).any()
-        assert np.isin(teach, FIT_ROWS).all()
-    np.testing.assert_array_equal(folds.teach(5), FIT_ROWS)
+    np.testing.assert_array_equal(folds.fit_rows, FIT_ROWS)
 
 
 # What must not leak.
@@ -212,6 +208,15 @@ def test_models_that_cannot_be_learned_have_their_mean() -> None:
     assert (np.diagonal(told(found)["covariance"][0])[:2] < 1e-6).all()
 
 
+def test_a_quality_that_never_varies_is_said_whatever_it_is() -> None:
+    quality = world().quality.copy()
+    quality[:, 1] = 0.5
+    for learner in ("logistic", "linear"):
+        found = learned(replace(world(), quality=quality), FIT_ROWS, learner=learner)
+        assert "quality is 0.5 in all 800 rows" in found.notes[0]
+        np.testing.assert_allclose(told(found)["quality"][:, 1], 0.5, atol=1e-6)
+
+
 def test_all_models_constant_and_free() -> None:
     table = replace(world(), quality=np.ones((N, K), np.float32), cost=np.zeros((N, K), np.float32))
     found = learned(table, FIT_ROWS)
@@ -237,6 +242,7 @@ def test_the_ridge_is_the_one_of_least_error_out_of_fold() -> None:
     # Of 60 columns that tell nothing, the less is believed the better.
     assert (chosen.explained > weak.explained + 0.05).all()
     assert "of the ridges tried, 1000 errs least out of fold" in chosen.notes
+    assert chosen.settings()["ridge"] == 1000
     told_well = learned(world(), FIT_ROWS, ridge=None)
     plain = learned(world(), FIT_ROWS)
     assert told_well.explained.mean() >= plain.explained.mean() - 0.01

@@ -15,7 +15,6 @@ from cascjax.estimators.predictors import (
     Network,
     Predictor,
     Ridge,
-    predictor,
 )
 
 KEY = jax.random.key(0)
@@ -167,8 +166,6 @@ def test_what_cannot_be_is_refused():
     for one in PREDICTORS.values():
         with pytest.raises(CascjaxError, match="at least one row"):
             one.fit(x[:0], y[:0], KEY)
-    with pytest.raises(CascjaxError, match="unknown predictor 'rige'"):
-        predictor("rige")
     with pytest.raises(CascjaxError, match="unknown neighbour weights"):
         Neighbours(weights="near").fit(x, y, KEY)
     with pytest.raises(CascjaxError, match="at least 1, not 0"):

@@ -2,17 +2,19 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_joint import drawn_joint
 from test_run_sets import drawn
 
 import cascjax
 from cascjax import worlds
 from cascjax.errors import CascjaxError
-from cascjax.estimators import RunSets, learned
+from cascjax.estimators import Joint, RunSets, learned
 from cascjax.search.frontier import study
 from cascjax.search.trust import TRUSTS, check_trust, scaled, trusted
-from cascjax.strategies import CascadeRouting, Routing, Thresholding
+from cascjax.strategies import CascadeRouting, Pandora, Routing, Thresholding
 from cascjax.table import Table, mean_rows, split_rows
 
 
@@ -50,7 +52,28 @@ def test_sigmas_are_scaled_and_nothing_else() -> None:
     estimator = drawn(40, 3)
     half = scaled(estimator, 0.5)
     np.testing.assert_allclose(half.covariance, np.asarray(estimator.covariance) / 4, rtol=1e-6)
+    assert isinstance(half, RunSets)
     assert half.quality_weights is estimator.quality_weights
+
+
+def test_many_models_are_trusted_as_asked() -> None:
+    """Of too many to tabulate nothing is tried, but what is asked for holds."""
+    joint = drawn_joint(12, 15, 40, seed=0)
+    table = Table(np.zeros((40, 12), np.float32), np.ones((40, 12), np.float32))
+    run = jnp.asarray(np.random.default_rng(0).random((40, 12)) < 0.3)
+    shown, believed = trusted(Pandora(), table, joint, np.arange(40), 0.5)
+    assert believed == 0.5
+    got, plain = shown(run), joint(run)
+    np.testing.assert_allclose(got.covariance, np.asarray(plain.covariance) / 4, rtol=1e-6)
+    np.testing.assert_array_equal(got.quality, plain.quality)
+    assert trusted(Pandora(), table, joint, np.arange(40), None) == (joint, 1.0)
+    assert isinstance(shown, Joint)
+    few = scaled(drawn_joint(3, 5, 8, seed=1), 0.5)
+    assert isinstance(few, Joint)
+    run = jnp.asarray(np.arange(8)[:, None] >> np.arange(3) & 1 == 1)
+    # One in float32 by sweeps, one in float64 by solving.
+    want, got = few(run), few.to_run_sets()(run)
+    np.testing.assert_allclose(got.covariance, want.covariance, atol=2e-5)
 
 
 def test_only_what_reads_sigma_asks() -> None:

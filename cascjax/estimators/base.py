@@ -48,3 +48,23 @@ class Estimator(Protocol):
     def take(self, rows: slice | np.ndarray) -> "Estimator":
         """The estimator of some of its queries alone."""
         ...
+
+
+def every_run_set(n_models: int) -> Bool[np.ndarray, "S K"]:
+    """All S = 2**K run sets in binary order: bit i of a number is set where model i has run."""
+    return (np.arange(2**n_models)[:, None] >> np.arange(n_models)) & 1 == 1
+
+
+def shown_by(
+    run: Bool[np.ndarray, "S K"] | Bool[Array, "S K"],
+    needs: Bool[np.ndarray, "D K"] | Bool[Array, "D K"],
+) -> Bool[np.ndarray, "S D"] | Bool[Array, "S D"]:
+    """Which of D columns each run set shows: those all of whose models have run."""
+    return (~needs[None] | run[:, None]).all(-1)  # pyright: ignore[reportReturnType]
+
+
+def with_ran(
+    run: Bool[np.ndarray, "S K"] | Bool[Array, "S K"],
+) -> Bool[np.ndarray, "S K K"] | Bool[Array, "S K K"]:
+    """The pairs of models of which one has run, whose covariance is 0."""
+    return run[:, :, None] | run[:, None, :]

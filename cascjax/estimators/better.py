@@ -1,6 +1,6 @@
 """Better estimates than there are: refitted, perfect, or seeing more; and independent ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
@@ -20,6 +20,11 @@ _BLOCK = 1 << 14
 """Queries whose estimates are read at once."""
 
 
+def blocks(n: int) -> Iterator[slice]:
+    """Rows of n queries, so many at a time that their estimates under one run set are small."""
+    return (slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
+
+
 def reduced(
     estimator: Estimator, table: Table
 ) -> tuple[Independent, Float[np.ndarray, "N K"] | Float[Array, "N K"]]:
@@ -33,21 +38,23 @@ def reduced(
         return estimator, estimator.quality_post
     n, k = table.quality.shape
     ante, post, post_all, cost_ante, cost_post = (np.empty((n, k), np.float32) for _ in range(5))
-    for start in range(0, n, _BLOCK):
-        part = slice(start, min(start + _BLOCK, n))
+    for part in blocks(n):
         these, shape = estimator.take(part), (part.stop - part.start, k)
-        nothing = _believed(these, np.zeros(shape, bool))
+        nothing = beliefs_of(these, np.zeros(shape, bool))
         ante[part], cost_ante[part] = nothing.quality, nothing.cost
-        post_all[part] = _believed(these, np.ones(shape, bool)).quality
+        post_all[part] = beliefs_of(these, np.ones(shape, bool)).quality
         for i in range(k):
-            alone = _believed(these, np.broadcast_to(np.arange(k) == i, shape))
+            alone = beliefs_of(these, np.broadcast_to(np.arange(k) == i, shape))
             post[part, i], cost_post[part, i] = alone.quality[:, i], alone.cost[:, i]
     sigma = _spread(ante, post, np.arange(n))
     return Independent(ante, post, sigma, cost_ante, cost_post), post_all
 
 
 @jax.jit
-def _believed(estimator: Estimator, run: Bool[Array, "B K"] | Bool[np.ndarray, "B K"]) -> Estimates:
+def beliefs_of(
+    estimator: Estimator, run: Bool[Array, "B K"] | Bool[np.ndarray, "B K"]
+) -> Estimates:
+    """Estimates of B queries once `run` has run, compiled."""
     return estimator(jnp.asarray(run))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cascjax.errors import CascjaxError
+from cascjax.estimators.base import every_run_set, shown_by
 from cascjax.estimators.recipe import Column, Places, Recipe
 from cascjax.table import Table, take_rows
 
@@ -29,8 +30,6 @@ class Design:
             feature, one for a signal, two for the agreement of two answers.
         names: D names, for messages.
         notes: what was left out or filled in, and why, a line each.
-        centre: `[D]` what was taken off each column, and stands in where it is missing; or None.
-        spread: `[D]` what each column was then divided by, or None.
         recipe: how to make the same columns of other queries, or None.
     """
 
@@ -38,26 +37,11 @@ class Design:
     needs: Bool[np.ndarray, "D K"]
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    centre: Float[np.ndarray, " D"] | None = None
-    spread: Float[np.ndarray, " D"] | None = None
     recipe: Recipe | None = None
 
     def shown(self) -> Bool[np.ndarray, "S D"]:
         """Which columns each of the 2**K run sets shows; bit i of a run set is model i."""
-        k = self.needs.shape[1]
-        runs = (np.arange(2**k)[:, None] >> np.arange(k)) & 1 == 1
-        return ~(self.needs[None] & ~runs[:, None]).any(-1)
-
-    def columns(self, chosen: Bool[np.ndarray, " D"]) -> "Design":
-        """The design of some of the columns alone; the first must be among them."""
-        names = tuple(name for name, one in zip(self.names, chosen, strict=True) if one)
-        centre, spread = (None if of is None else of[chosen] for of in (self.centre, self.spread))
-        recipe = self.recipe
-        if recipe is not None:
-            kept = zip(recipe.columns, chosen, strict=True)
-            recipe = replace(recipe, columns=tuple(column for column, one in kept if one))
-        needs = self.needs[chosen]
-        return Design(self.seen[:, chosen], needs, names, self.notes, centre, spread, recipe)
+        return np.asarray(shown_by(every_run_set(self.needs.shape[1]), self.needs))
 
 
 def design(table: Table, fit_rows: Int[np.ndarray, " n"], *, costs: bool = True) -> Design:
@@ -114,8 +98,6 @@ def design(table: Table, fit_rows: Int[np.ndarray, " n"], *, costs: bool = True)
         recipe.needs,
         tuple(column.name for column in kept),
         tuple(notes),
-        np.array([column.centre for column in kept]),
-        np.array([column.spread for column in kept]),
         recipe,
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators.base import Estimates
+from cascjax.estimators.base import Estimates, every_run_set, shown_by, with_ran
 from cascjax.estimators.design import Design
 from cascjax.estimators.predictors import Prediction, Predictor, Ridge
 from cascjax.estimators.run_sets import RunSets
@@ -34,6 +34,10 @@ text alone. Held-out rows choose."""
 
 _JITTER = 1e-4
 """Added to a signal's variance of 1, so that two signals that say the same stay solvable."""
+
+_LEAST_SPREAD = 0.03
+"""Of a signal's spread of 1, what features leave at least: of one that they tell exactly on rows
+fitted on, an exception among others would else be thousands of spreads from what is expected."""
 
 _LEAST_COST = 0.01
 """Share of a model's mean cost below which it is never expected: lines cross 0."""
@@ -56,9 +60,10 @@ class Normal:
     There are G of them: one for each fold, fitted without it, and the last fitted on all rows.
 
     Attributes:
-        spread: `[G, M]` standard deviation of each signal, 1 where it never misses.
+        spread: `[G, M]` root mean square by which each signal misses, but at least 0.03; 1 where it
+            never does.
         covariance: `[G, M + K, M + K]` of the M signals, in spreads, and the K qualities.
-        shrinkage: `[G]` the share by which correlations were shrunk.
+        shrinkage: `[G]` the share by which correlations were shrunk, 0 to 1.
         distrust: `[G]` how much more than agreements signals of one model were.
     """
 
@@ -83,6 +88,7 @@ class Joint:
             the last for all queries.
         remaining: `[K, K]` covariance of the qualities once every model has run, by the last.
         needs: `[M, K]` the models that must have run for a signal to be seen.
+        trust: scale on the sigmas stated, see `cascjax.search.trust`.
     """
 
     quality: Float[Array, "B K"] | Float[np.ndarray, "B K"]
@@ -93,6 +99,7 @@ class Joint:
     covariance: Float[Array, "G P P"] | Float[np.ndarray, "G P P"]
     remaining: Float[Array, "K K"] | Float[np.ndarray, "K K"]
     needs: Bool[Array, "M K"] | Bool[np.ndarray, "M K"]
+    trust: Float[Array, ""] | float = 1.0
 
     def __call__(self, run: Bool[Array, "B K"]) -> Estimates:
         """Condition on the signals that `run` shows, once for each run set and fold that occurs."""
@@ -110,12 +117,12 @@ class Joint:
             at: Int[Array, ""], found: tuple[Array, Array]
         ) -> tuple[Float[Array, "B1 K M"], Float[Array, "B1 K K"]]:
             these = jax.lax.dynamic_slice(first, (at * block,), (block,))
-            shown = jnp.asarray(_shown(needs, run[these]))
+            shown = jnp.asarray(shown_by(run[these], needs))
             gains, _ = _conditioned(covariance[fold[these]], shown, k)
             # How far estimates may move is one matrix a run set: that of all rows.
             whole = jnp.broadcast_to(covariance[-1], (block, p, p))
             _, rest = _conditioned(whole, shown, k)
-            left = jnp.where(_ran(run[these]), 0, rest - jnp.asarray(self.remaining))
+            left = jnp.where(with_ran(run[these]), 0, rest - jnp.asarray(self.remaining))
             return tuple(
                 jax.lax.dynamic_update_slice(to, new, (at * block, 0, 0))
                 for to, new in zip(found, (gains, left), strict=True)
@@ -132,7 +139,7 @@ class Joint:
         size = max(1, _CHUNK // max(1, k * m))
         quality = jnp.asarray(self.quality) + jax.lax.map(moved, (kind, surprise), batch_size=size)
         cost = jnp.where(run, jnp.asarray(self.cost_run), jnp.asarray(self.cost))
-        return Estimates(quality, left[kind], cost)
+        return Estimates(quality, left[kind] * jnp.square(jnp.float32(self.trust)), cost)
 
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Joint":
         """The estimator of some of its queries alone."""
@@ -155,8 +162,8 @@ class Joint:
                 f"a table of all run sets of {k} models and {m} signals would not fit in memory;"
                 " keep the joint estimator as it is, or name fewer models"
             )
-        runs = (np.arange(2**k)[:, None] >> np.arange(k)) & 1 == 1
-        shown = np.asarray(_shown(needs, runs))
+        runs = every_run_set(k)
+        shown = np.asarray(shown_by(runs, needs))
         weights = np.zeros((g, 2**k, k, columns), np.float32)
         weights[..., 1 : 1 + k] = np.eye(k)
         covariance = np.zeros((2**k, k, k), np.float32)
@@ -167,7 +174,7 @@ class Joint:
                 weights[fold, part, :, 1 + 2 * k :] = gains_of(normal[fold], shown[part], k)
             gains = weights[-1, part, :, 1 + 2 * k :].astype(np.float64)
             rest = normal[-1, m:, m:] - gains @ normal[-1, :m, m:] - self.remaining
-            covariance[part] = np.where(_ran(runs[part]), 0, rest)
+            covariance[part] = np.where(with_ran(runs[part]), 0, rest)
         of_cost = np.zeros((g, 1, k, columns), np.float32)
         of_cost[..., 1 + k : 1 + 2 * k] = np.eye(k)
         one = np.ones((len(self.fold), 1), np.float32)
@@ -176,7 +183,7 @@ class Joint:
             fold=self.fold,
             quality_weights=weights,
             cost_weights=of_cost,
-            covariance=covariance,
+            covariance=covariance * np.float32(np.square(self.trust)),
             cost_run=self.cost_run,
             logistic=False,
         )
@@ -254,6 +261,10 @@ def fit_joint(
 ) -> JointFit:
     """Fit means and covariances, each fold's without its rows.
 
+    A fold's covariance is that of what the other folds' predictions miss on their own rows. These
+    were fitted on its rows too, so it is not quite free of them: but a row moves a prediction by
+    1 / n, and what is missed is not of its own, so that on noise no skill is seen to come of it.
+
     Args:
         design: what is seen of N queries.
         quality: `[N, K]` the truth, read on rows fitted on alone.
@@ -329,14 +340,16 @@ def _normal(
     """Of `Normal`, what belongs to one fold: of M signals, then the qualities."""
     m = len(single)
     spread = np.sqrt(np.square(missed).mean(0))
-    divisor = np.where(spread > 0, spread, 1)
+    least = np.where(np.arange(missed.shape[1]) < m, _LEAST_SPREAD, 0)
+    divisor = np.where(spread > 0, np.maximum(spread, least), 1)
     standard = missed / divisor
     share, distrust = shrinkage_of(standard, single, method)
     target = np.ones(missed.shape[1])
     target[:m][single] = distrust
     correlation = (1 - share) * (standard.T @ standard) / max(len(standard), 1)
-    # Less is believed of a signal as of one with noise added to it: still a normal.
-    correlation += np.diag(share * target + (np.diagonal(correlation) <= 0))
+    # Less is believed of a signal as of one with noise added to it: still a normal. So is a signal
+    # that misses by less than the least spread filled up to a variance of 1.
+    correlation += np.diag(share * target + 1 - np.square(standard).mean(0))
     unit = np.concatenate([np.ones(m), spread[m:]])
     return divisor[:m], correlation * unit * unit[:, None], share, distrust
 
@@ -347,7 +360,8 @@ def shrinkage_of(
     """The share by which correlations are shrunk, and how much more those of single models.
 
     Args:
-        standard: `[n, P]` M signals, then the qualities, with mean square 1.
+        standard: `[n, P]` M signals, then the qualities, with mean square 1, or less of signals
+            that hardly miss.
         single: `[M]` signals that need one model alone.
         method: one of `SHRINKAGES`.
     """
@@ -393,21 +407,6 @@ def _held_out_shares(
                 errors[of, at] += np.square(tried[:, m:] - told).sum()
     of, at = np.unravel_index(int(np.argmin(errors)), errors.shape)
     return float(_SHARES[at]), float(distrusts[of])
-
-
-def _shown(
-    needs: Bool[Array, "M K"] | Bool[np.ndarray, "M K"],
-    run: Bool[Array, "S K"] | Bool[np.ndarray, "S K"],
-) -> Bool[Array, "S M"] | Bool[np.ndarray, "S M"]:
-    """Which signals each run set shows."""
-    return (~needs[None] | run[:, None]).all(-1)  # pyright: ignore[reportReturnType]
-
-
-def _ran(
-    run: Bool[Array, "S K"] | Bool[np.ndarray, "S K"],
-) -> Bool[Array, "S K K"] | Bool[np.ndarray, "S K K"]:
-    """The pairs of models of which one has run, whose covariance is 0."""
-    return run[:, :, None] | run[:, None, :]
 
 
 def _words(run: Bool[Array, "B K"]) -> Int[Array, "B W"]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from cascjax import fields
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import Estimates
+from cascjax.estimators.base import Estimates, shown_by, with_ran
 from cascjax.estimators.joint import MAX_TABULATED_OF, Joint, JointFit, Normal, gains_of
 from cascjax.estimators.learned_model import ROUNDED, listed
 from cascjax.estimators.predictors import Linear, Networks
@@ -95,11 +95,8 @@ class JointModel:
         none = np.zeros(1, np.float32)
         normal = Normal(self.spread[None], self.covariance[None], none, none)
         fit = JointFit((self.prediction,), normal, self.needs, self.least_cost)
-        joint = fit.joint(features, signals, table.cost)
-        if len(self.recipe.models) > MAX_TABULATED_OF:
-            return joint
-        found = joint.to_run_sets()
-        return replace(found, covariance=found.covariance * np.float32(self.trust**2))
+        joint = replace(fit.joint(features, signals, table.cost), trust=self.trust)
+        return joint if len(self.recipe.models) > MAX_TABULATED_OF else joint.to_run_sets()
 
     def estimates(
         self,
@@ -139,10 +136,10 @@ class JointModel:
         if run not in self._solved:
             (m, k), ran = self.needs.shape, np.array(run)
             whole = self.covariance.astype(np.float64)
-            shown = np.stack([~(self.needs & ~ran).any(1), np.ones(m, bool)])
+            shown = np.asarray(shown_by(np.stack([ran, np.ones(k, bool)]), self.needs))
             gains, all_gains = gains_of(whole, shown, k)
             left = (all_gains - gains) @ whole[:m, m:]
-            left = np.where(ran[:, None] | ran, 0, left * self.trust**2)
+            left = np.where(with_ran(ran[None])[0], 0, left * self.trust**2)
             self._solved[run] = gains.astype(np.float32), left.astype(np.float32)
         return self._solved[run]
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators.base import Estimator
+from cascjax.estimators.base import Estimator, every_run_set, with_ran
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.joint import MAX_TABULATED_OF, JointFit, fit_joint
 from cascjax.estimators.joint_model import JointModel
@@ -77,10 +77,6 @@ class Folds:
         """All rows to fit on."""
         return np.flatnonzero(self.fold < self.n_folds)
 
-    def teach(self, fold: int) -> Int[np.ndarray, " n"]:
-        """The rows that the estimates of a fold are fitted on; fold F is that of other rows."""
-        return np.flatnonzero((self.fold < self.n_folds) & (self.fold != fold))
-
 
 @dataclass(frozen=True)
 class Lesson:
@@ -126,6 +122,7 @@ class Learned:
             before anything has run, out of fold; nan where quality does not vary.
         explained_run: `[K]` the same once every model has run.
         cost_explained: `[K]` that of cost before anything has run; nan where it does not vary.
+        ridge: that of the regressions of quality, given or chosen; None where there are none.
         joint: the joint normal that the estimates come from, if they do.
         trust: scale that sigmas of `estimator` already have, see `cascjax.search.trust`.
     """
@@ -139,6 +136,7 @@ class Learned:
     explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     explained_run: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     cost_explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+    ridge: float | None = None
     joint: JointFit | None = None
     trust: float = 1.0
 
@@ -166,6 +164,7 @@ class Learned:
             "learner": self.learner,
             "folds": self.folds.n_folds,
             "cost_model": self.cost_model,
+            "ridge": self.ridge,
             "notes": list(self.notes),
         }
 
@@ -181,6 +180,7 @@ class Taught:
         explained: as in `Learned`.
         explained_run: as in `Learned`.
         cost_explained: as in `Learned`.
+        ridge: as in `Learned`.
         joint: as in `Learned`.
     """
 
@@ -190,6 +190,7 @@ class Taught:
     explained: Float[np.ndarray, " K"]
     explained_run: Float[np.ndarray, " K"]
     cost_explained: Float[np.ndarray, " K"]
+    ridge: float | None = None
     joint: JointFit | None = None
 
 
@@ -234,12 +235,17 @@ def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
         predictor: of what features tell; ridge regression by default.
 
     Raises:
-        CascjaxError: a cost model other than "features".
+        CascjaxError: a cost model other than "features", or a ridge.
     """
     if lesson.cost_model not in (None, "features"):
         raise CascjaxError(
             f"learner 'joint' has no cost model {lesson.cost_model!r}: it tells costs from"
             " features; leave the cost model (--cost-model) out"
+        )
+    if lesson.ridge not in (None, Lesson.ridge):
+        raise CascjaxError(
+            f"learner 'joint' has no use for ridge {lesson.ridge:g}: it finds penalties and"
+            " shrinkage on rows left out; leave the ridge (--ridge) out"
         )
     rows, fold = lesson.folds.fit_rows, lesson.folds.fold
     key = jax.random.key(lesson.seed)
@@ -255,14 +261,21 @@ def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
         return _explained(np.square(told - true).mean(0), true.var(0))
 
     share = float(fitted.normal.shrinkage[-1])
+    notes = [f"correlations of signals and qualities are shrunk by {share:.0%}"]
+    tabulated = len(lesson.models) <= MAX_TABULATED_OF
+    if not tabulated:
+        notes.append(
+            f"of more than {MAX_TABULATED_OF} models the spread that estimates state is believed as"
+            " it is, unless another trust is asked for (--trust): none is tried"
+        )
     return Taught(
-        estimator.to_run_sets() if len(lesson.models) <= MAX_TABULATED_OF else estimator,
+        estimator.to_run_sets() if tabulated else estimator,
         "features",
-        (f"correlations of signals and qualities are shrunk by {share:.0%}",),
+        tuple(notes),
         explained(np.asarray(taught.quality), quality),
         explained(np.asarray(everything.quality), quality),
         explained(np.asarray(taught.cost), cost),
-        fitted,
+        joint=fitted,
     )
 
 
@@ -304,6 +317,7 @@ def learned(
         cost_model: one of `COST_MODELS`; by default the one of least error out of fold.
         ridge: of the regressions of quality, above 0; by default the paper's. None tries `RIDGES`
             and takes the one of least error out of fold: many columns and few rows want more.
+            Learner "joint" finds penalties of its own and takes none but these two.
 
     Raises:
         CascjaxError: an unknown learner or cost model, a ridge that is none, too few rows for the
@@ -342,6 +356,7 @@ def learned(
         explained=taught.explained,
         explained_run=taught.explained_run,
         cost_explained=taught.cost_explained,
+        ridge=taught.ridge,
         joint=taught.joint,
     )
 
@@ -356,7 +371,9 @@ def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
         )
     shown, quality = lesson.design.shown(), lesson.quality[rows].astype(np.float64)
     fold, notes = lesson.folds.fold[rows], []
-    few = _too_few(quality, lesson.folds, fold) if logistic else np.ptp(quality, axis=0) == 0
+    few = np.ptp(quality, axis=0) == 0
+    if logistic:
+        few |= _too_few(quality, lesson.folds, fold)
     taught = np.flatnonzero(~few)
     weights = np.zeros((lesson.folds.n_folds + 1, len(shown), k, shown.shape[1]))
     weights[:, :, few, 0] = _prior(lesson, quality, few, logistic=logistic)[:, None]
@@ -366,7 +383,7 @@ def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
         notes.append("every model costs 0 on all rows to fit on: there is no cost to save")
     seen = lesson.design.seen[rows]
     blocks = Blocks.of(seen, quality, fold, n_sets=len(shown))
-    moved, some = moments(blocks, weights, logistic=logistic), blocks
+    moved, some, chosen = moments(blocks, weights, logistic=logistic), blocks, None
     if len(taught):
         if few.any():
             some = Blocks.of(seen, quality[:, taught], fold, n_sets=len(shown))
@@ -384,8 +401,7 @@ def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
         if lesson.ridge is None:
             notes.append(f"of the ridges tried, {chosen:g} errs least out of fold")
         notes += [unsettled] if unsettled else []
-    runs = (np.arange(len(shown))[:, None] >> np.arange(k)) & 1 == 1
-    covariance = np.where(runs[:, :, None] | runs[:, None, :], 0, moved.covariance)
+    covariance = np.where(with_ran(every_run_set(k)), 0, moved.covariance)
     costs = _costs(lesson)
     estimator = RunSets(
         seen=lesson.design.seen,
@@ -404,6 +420,7 @@ def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
         _explained(moved.error[0], variance),
         _explained(moved.error[-1], variance),
         costs.explained,
+        chosen,
     )
 
 
@@ -499,9 +516,8 @@ def _costs(lesson: Lesson) -> _Costs:
         lesson.folds.fold[rows],
         n_sets=len(shown),
     )
-    runs = (np.arange(len(shown))[:, None] >> np.arange(k)) & 1 == 1
     # Of run sets in which a model has not run all count the same.
-    counts = ~runs / np.maximum((~runs).sum(0), 1)
+    counts = ~every_run_set(k) / 2 ** (k - 1)
     variance = (cost / scale).var(0)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name in COST_MODELS if lesson.cost_model is None else (lesson.cost_model,):

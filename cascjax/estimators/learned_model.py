@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from cascjax import fields
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import Estimates
+from cascjax.estimators.base import Estimates, every_run_set, with_ran
 from cascjax.estimators.recipe import Recipe
 from cascjax.estimators.run_sets import RunSets
 from cascjax.table import Table
@@ -107,8 +107,7 @@ class LearnedModel:
                     f"{name} of learned estimates are of what is not seen yet: fit again"
                 )
         covariance = np.asarray(self.covariance, np.float64)
-        runs = (np.arange(2**k)[:, None] >> np.arange(k)) & 1 == 1
-        ran = runs[:, :, None] | runs[:, None, :]
+        ran = np.asarray(with_ran(every_run_set(k)))
         off = ROUNDED * max(float(np.abs(covariance).max()), 1e-30)
         alike = np.abs(covariance - np.swapaxes(covariance, 1, 2)).max() <= off
         if covariance[ran].any() or not alike or np.linalg.eigvalsh(covariance).min() < -off:

@@ -408,17 +408,6 @@ def _train(
     return jax.vmap(member)(keys)
 
 
-def predictor(name: str) -> Predictor:
-    """The predictor of a name, with its usual options.
-
-    Raises:
-        CascjaxError: an unknown name.
-    """
-    if name not in PREDICTORS:
-        raise unknown_name("predictor", name, PREDICTORS)
-    return PREDICTORS[name]
-
-
 PREDICTORS: dict[str, Predictor] = {"ridge": Ridge(), "knn": Neighbours(), "mlp": Network()}
 """Predictors by name."""
 

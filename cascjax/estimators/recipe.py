@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from cascjax import fields
 from cascjax.errors import CascjaxError, unknown_name
+from cascjax.estimators.base import every_run_set, shown_by
 from cascjax.table import Table
 
 Kind: TypeAlias = Literal[
@@ -194,9 +195,7 @@ class Recipe:
 
     def shown(self) -> Bool[np.ndarray, "S D"]:
         """Which columns each of the 2**K run sets shows; bit i of a run set is model i."""
-        k = len(self.models)
-        runs = (np.arange(2**k)[:, None] >> np.arange(k)) & 1 == 1
-        return ~(self.needs[None] & ~runs[:, None]).any(-1)
+        return np.asarray(shown_by(every_run_set(len(self.models)), self.needs))
 
     def seen(self, table: Table) -> Float[np.ndarray, "N D"]:
         """The columns of a table's queries, float32; what is missing is taken as its mean.
@@ -245,11 +244,10 @@ class Recipe:
             costs: `[K]` or `[B, K]` what each model that has run cost, in the table's cost unit.
 
         Raises:
-            CascjaxError: a shape is wrong.
+            CascjaxError: a shape is wrong, or something is no number.
         """
         k, plan = len(self.models), self._plan
         parts: dict[str, np.ndarray] = {}
-        # In float32, as a table has them.
         for name, given, shape in (
             ("features", features, (len(self.features),)),
             ("signals", signals, (k, len(self.signals))),
@@ -257,7 +255,7 @@ class Recipe:
             ("costs", costs, (k,)),
         ):
             if given is not None:
-                part = np.asarray(given, np.int64 if name == "answers" else np.float32)
+                part = _numbers(given, name)
                 if part.shape[-len(shape) :] != shape or part.ndim > len(shape) + 1:
                     raise CascjaxError(
                         f"{name} must be {_sizes(shape)}, or [B, {_sizes(shape)[1:]} for B queries,"
@@ -375,6 +373,20 @@ class Recipe:
         if sum(column.kind == "one" for column in columns) > 1:
             raise CascjaxError("a recipe must have one column of 1: fit again")
         return cls(models, features, signals, tuple(columns))
+
+
+def _numbers(given: Live, name: str) -> np.ndarray:
+    """Of answers whole numbers, -1 for none or nan; of all else float32, as a table has them."""
+    try:
+        if name != "answers":
+            return np.asarray(given, np.float32)
+        # Whole numbers stay whole: float64 would take large ones for the same.
+        if (part := np.asarray(given)).dtype.kind not in "iu":
+            part = np.asarray(given, np.float64)
+            part = np.where(np.isfinite(part), part, -1)
+        return part.astype(np.int64)
+    except (TypeError, ValueError) as error:
+        raise CascjaxError(f"{name} must be numbers, nan or -1 where there are none") from error
 
 
 @dataclass(frozen=True)

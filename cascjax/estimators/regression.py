@@ -480,13 +480,13 @@ def _curved(
 
     def one(each: tuple[Array, Array]) -> tuple[Array, Array]:
         k, w = each
-        p = jax.nn.sigmoid(w @ x)
-        return ((p - y[k]) * weight) @ x.T, _product(p * (1 - p) * weight * x, x.T)
+        p = jax.nn.sigmoid(_product(w, x))
+        return _product((p - y[k]) * weight, x.T), _product(p * (1 - p) * weight * x, x.T)
 
     return jax.lax.map(one, (of, w))
 
 
-def _product(a: Float[Array, "m n"], b: Float[Array, "n l"]) -> Float[Array, "m l"]:
+def _product(a: Float[Array, "*m n"], b: Float[Array, "n l"]) -> Float[Array, "*m l"]:
     """In float32 also where the hardware would take fewer bits."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 

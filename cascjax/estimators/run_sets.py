@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import Estimates, Estimator
+from cascjax.estimators.base import Estimates, Estimator, every_run_set, with_ran
 from cascjax.expected_max import check_normal, check_numbers
 from cascjax.table import take_rows
 
@@ -101,10 +101,13 @@ class RunSets:
         k = run.shape[-1]
         run_set = run.astype(jnp.int32) @ (1 << jnp.arange(k))
         seen, fold = jnp.asarray(self.seen), jnp.asarray(self.fold)
-        quality = jnp.einsum("bkd,bd->bk", jnp.asarray(self.quality_weights)[fold, run_set], seen)
+        # In full float32, as `tabulate` has it: an accelerator's default is coarser.
+        exact = jax.lax.Precision.HIGHEST
+        weights = jnp.asarray(self.quality_weights)[fold, run_set]
+        quality = jnp.einsum("bkd,bd->bk", weights, seen, precision=exact)
         of_cost = jnp.asarray(self.cost_weights)
         of_cost = of_cost[fold, run_set if of_cost.shape[1] > 1 else 0]
-        cost = jnp.einsum("bkd,bd->bk", of_cost, seen)
+        cost = jnp.einsum("bkd,bd->bk", of_cost, seen, precision=exact)
         return Estimates(
             quality=jax.nn.sigmoid(quality) if self.logistic else quality,
             covariance=jnp.asarray(self.covariance)[run_set],
@@ -219,8 +222,7 @@ class RunSets:
                 f" number the folds 0 to {n_folds - 1}"
             )
         covariance = np.asarray(self.covariance)
-        runs = (np.arange(len(covariance))[:, None] >> np.arange(covariance.shape[-1])) & 1 == 1
-        left = np.argwhere((covariance != 0) & (runs[:, :, None] | runs[:, None, :]))
+        left = np.argwhere((covariance != 0) & with_ran(every_run_set(covariance.shape[-1])))
         if len(left):
             run_set, i, j = left[0].tolist()
             raise CascjaxError(

@@ -286,9 +286,12 @@ def _warnings(found: Diagnosis) -> list[str]:
     scaled = [f"{of.strategy} by {of.trust:g}" for of in found.gains if of.trust != 1]
     if scaled:
         certain = ", 0 being as if estimates were certain"
+        # Of an estimator handed over with a scale nothing is recorded.
+        found_best = found.settings.get("trust") == "auto"
         lines.append(
-            "Strategies are shown the stated standard deviations times what did best on the queries"
-            f" fitted on: {_listed(scaled)}"
+            "Strategies are shown the stated standard deviations"
+            f" {'times what did best on the queries fitted on' if found_best else 'scaled'}:"
+            f" {_listed(scaled)}"
             f"{certain if any(of.trust == 0 for of in found.gains) else ''}."
         )
     apart = np.abs(np.triu(found.moves.correlation, 1))

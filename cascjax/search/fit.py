@@ -266,7 +266,7 @@ def fit(
         "split": "drawn by seed" if table.split is None else "of the table",
     }
     if ready.learned is not None:
-        record |= ready.learned.settings() | {"ridge": ridge, "trust": ready.trust}
+        record |= ready.learned.settings() | {"trust": ready.trust}
     return fit_prepared(ready, wanted, record, progress)
 
 

@@ -368,7 +368,7 @@ def compare(
             table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge
         )
         estimator = found.estimator
-        settings |= found.settings() | {"ridge": ridge}
+        settings |= found.settings()
     else:
         estimator = noisy(table, jax.random.key(seed), noise)
         settings["noise"] = noise

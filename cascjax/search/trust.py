@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimator, RunSets
+from cascjax.estimators import Estimator, Joint, RunSets
 from cascjax.metrics import area
 from cascjax.search.budget import fit_budgets
 from cascjax.strategies import Strategy
@@ -27,8 +27,10 @@ _SAMPLE = 1 << 13
 _BUDGETS = 12
 
 
-def scaled(estimator: RunSets, trust: float) -> RunSets:
+def scaled(estimator: RunSets | Joint, trust: float) -> RunSets | Joint:
     """The same estimates, every sigma times `trust`."""
+    if isinstance(estimator, Joint):
+        return replace(estimator, trust=estimator.trust * trust)
     return replace(estimator, covariance=np.asarray(estimator.covariance) * np.float32(trust**2))
 
 
@@ -58,15 +60,18 @@ def trusted(
     Args:
         strategy: what will be shown them.
         table: the truth, models in rising mean cost.
-        estimator: the estimates of all its queries; of all but `RunSets` everything is believed.
+        estimator: the estimates of all its queries; of all but learned ones everything is believed.
         rows: the rows to fit on, whose estimates must be out of fold.
-        trust: the scale, or None for the one of `TRUSTS` with the highest area on a sample of rows.
+        trust: the scale, or None for the one of `TRUSTS` with the highest area on a sample of rows;
+            that is 1 for `Joint`, which is too dear to simulate for each.
         seed: of the sample.
     """
-    if not isinstance(estimator, RunSets) or strategy.sees_truth or "sigma" not in strategy.reads:
+    learned = isinstance(estimator, RunSets | Joint)
+    if not learned or strategy.sees_truth or "sigma" not in strategy.reads:
         return estimator, 1.0
     if trust is None:
-        trust = _best(strategy, table, estimator, rows, seed)
+        tried = isinstance(estimator, RunSets)
+        trust = _best(strategy, table, estimator, rows, seed) if tried else 1.0
     return (estimator if trust == 1 else scaled(estimator, trust)), trust
 
 
