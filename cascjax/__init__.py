@@ -8,9 +8,13 @@ if TYPE_CHECKING:
     from cascjax.diagnosis import Diagnosis, diagnose
     from cascjax.errors import CascjaxError
     from cascjax.evaluation import Evaluation, evaluate
+    from cascjax.evaluation_stream import evaluate_stream
     from cascjax.io import import_long, import_routerbench, read_table, write_table
+    from cascjax.io.stream import Stream, open_stream
     from cascjax.policy import Policy, load_policy
+    from cascjax.search.compare_stream import compare_stream
     from cascjax.search.fit import fit
+    from cascjax.search.fit_stream import fit_stream
     from cascjax.search.frontier import Frontier, Study, compare
     from cascjax.search.tuned import Tuning, tune
     from cascjax.strategies import STOP, STRATEGIES, register, strategy
@@ -24,13 +28,18 @@ _HOMES = {
     "diagnose": "cascjax.diagnosis",
     "Evaluation": "cascjax.evaluation",
     "evaluate": "cascjax.evaluation",
+    "evaluate_stream": "cascjax.evaluation_stream",
     "import_long": "cascjax.io",
     "import_routerbench": "cascjax.io",
     "read_table": "cascjax.io",
+    "Stream": "cascjax.io.stream",
+    "open_stream": "cascjax.io.stream",
     "write_table": "cascjax.io",
     "Policy": "cascjax.policy",
     "load_policy": "cascjax.policy",
+    "compare_stream": "cascjax.search.compare_stream",
     "fit": "cascjax.search.fit",
+    "fit_stream": "cascjax.search.fit_stream",
     "Frontier": "cascjax.search.frontier",
     "Study": "cascjax.search.frontier",
     "compare": "cascjax.search.frontier",
@@ -52,16 +61,21 @@ __all__ = [
     "Evaluation",
     "Frontier",
     "Policy",
+    "Stream",
     "Study",
     "Table",
     "Tuning",
     "compare",
+    "compare_stream",
     "diagnose",
     "evaluate",
+    "evaluate_stream",
     "fit",
+    "fit_stream",
     "import_long",
     "import_routerbench",
     "load_policy",
+    "open_stream",
     "read_table",
     "register",
     "strategy",

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cascjax.errors import CascjaxError
+
+if TYPE_CHECKING:
+    from cascjax.strategies import Strategy
 
 MAX_BUDGETS = 10_000
 """Budgets that can be asked for; each is a point of a picture."""
@@ -67,6 +70,45 @@ def named_columns(option: str, pairs: Sequence[str]) -> dict[str, str]:
             raise CascjaxError(f"{option}: {name!r} stands twice; name it once")
         found[name] = column
     return found
+
+
+def strategies(text: str | None, max_depth: int, search: str) -> "list[Strategy]":
+    """Strategies of a comma-separated list, by default all, with cascade-routing's options.
+
+    Raises:
+        CascjaxError: a name is unknown or stands twice.
+    """
+    from cascjax.strategies import STRATEGIES, strategy
+
+    named = STRATEGIES if text is None else names("--strategies", text)
+    return [strategy(name, **of_strategy(name, max_depth, search)) for name in named]
+
+
+def check_sizes(strategies: "Sequence[Strategy]", n_models: int) -> None:
+    """Refuses strategies that look at every set of more models than can be.
+
+    Raises:
+        CascjaxError: there is one; names the ways out.
+    """
+    from cascjax.expected_max import MAX_ENUMERATED
+    from cascjax.strategies import CascadeRouting, Frugal
+
+    if n_models <= MAX_ENUMERATED:
+        return
+    every = [
+        s
+        for s in strategies
+        if isinstance(s, Frugal) or (isinstance(s, CascadeRouting) and s.search == "exact")
+    ]
+    if every:
+        rest = [other.name for other in strategies if other not in every] or ["pandora"]
+        searches = isinstance(every[-1], CascadeRouting)
+        raise CascjaxError(
+            f"strategy {every[-1].name!r} looks at every set of models, for at most"
+            f" {MAX_ENUMERATED} models and not {n_models}: choose fewer with --models,"
+            f" {'or take --search beam or greedy, ' if searches else ''}or leave it out with"
+            f" --strategies {','.join(rest)}"
+        )
 
 
 def models(text: str, known: tuple[str, ...]) -> list[str]:

@@ -17,6 +17,7 @@ from cascjax import (
     experiment_commands,
     options,
     policy_commands,
+    stream_commands,
 )
 from cascjax.errors import CascjaxError
 from cascjax.terminal import (
@@ -252,6 +253,11 @@ def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> N
 @main.command()
 @options.TABLE
 @click.option("--queries", type=click.IntRange(min=1), default=100_000, show_default=True)
+@click.option(
+    "--parts",
+    type=click.IntRange(1, 100_000),
+    help="Write so many files to a folder TABLE, part-00000.arrow and so on.",
+)
 @_MODELS
 @click.option(
     "--kind",
@@ -267,6 +273,7 @@ def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> N
 def world(
     table: Path,
     queries: int,
+    parts: int | None,
     models: int,
     kind: str,
     quality: str | None,
@@ -277,8 +284,9 @@ def world(
     """Write a synthetic workload of any size, in batches."""
     if quality is not None and kind != "judged":
         raise CascjaxError(f"--quality is of judged worlds: leave it out with --kind {kind}")
-    _write_world(table, queries, models, seed, kind, quality, features, seconds)
-    click.echo(f"Wrote {table}: {queries:,} queries x {models} models")
+    _write_world(table, queries, models, seed, kind, quality, features, seconds, parts)
+    files = "" if parts is None else f" in {parts} file{'s' * (parts > 1)}"
+    click.echo(f"Wrote {table}: {queries:,} queries x {models} models{files}")
 
 
 def _write_world(
@@ -290,7 +298,10 @@ def _write_world(
     quality: str | None = None,
     features: bool = False,
     seconds: bool = False,
+    parts: int | None = None,
 ) -> None:
+    if parts is not None and parts > queries:
+        raise CascjaxError(f"--parts {parts:,} are more than the {queries:,} queries: ask for less")
     features = features or kind != "judged"
     free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else sys.maxsize
     columns = 6 + seconds + 5 * features  # of float32 by model; of features: signals, answer, sigma
@@ -302,11 +313,16 @@ def _write_world(
     with uninterrupted():
         from cascjax import worlds
         from cascjax.io import TableWriter
+        from cascjax.io.stream import write_parts
 
     settings = {} if quality is None else {"quality": quality}
     made = worlds.make_world(models, seed, kind=kind, **settings)
+    batches = worlds.batches(made, queries, seed, features=features, seconds=seconds)
+    if parts is not None:
+        write_parts(path, batches, queries, parts)
+        return
     with TableWriter(path) as writer:
-        for batch in worlds.batches(made, queries, seed, features=features, seconds=seconds):
+        for batch in batches:
             writer.write(batch)
 
 
@@ -322,7 +338,7 @@ def inspect(table: Path) -> None:
 
 
 @main.command()
-@options.TABLE
+@options.TABLES
 @click.option("--strategies", metavar="LIST", help="Comma-separated; default: all of them.")
 @click.option(
     "--budgets",
@@ -351,14 +367,38 @@ def inspect(table: Path) -> None:
     help="Of the intervals; default: 0.95.",
 )
 @click.option("--seed", help="Of split, folds, noise and resamples.", **options.SEED_TYPE)
+@options.SAMPLE
+@options.RESUME
+@options.FORCE
 @options.OUT_FOLDER
 @click.pass_obj
-def frontier(command: str, table: Path, out: Path, budgets: str | None, **asked: Any) -> None:
-    """Draw the cost-quality frontier of every strategy, and write a report."""
+def frontier(
+    command: str,
+    tables: tuple[Path, ...],
+    out: Path,
+    budgets: str | None,
+    sample: int | None,
+    resume: bool,
+    force: bool,
+    **asked: Any,
+) -> None:
+    """Draw the cost-quality frontier of every strategy, and write a report.
+
+    Of a folder, a pattern or several files, which may be larger than memory, rows are read in
+    pieces, and what is done is kept in --out until the end: see --resume.
+    """
     n_budgets, costs = arguments.budgets(budgets)
-    click.echo(f"Reading {table}")
+    if stream_commands.is_stream(tables):
+        with output_folder(out):
+            stream_commands.frontier(
+                tables, out, command, budgets=costs or n_budgets, sample=sample, resume=resume,
+                force=force, **asked,
+            )  # fmt: skip
+        return
+    stream_commands.check_table_options(sample=sample, resume=resume, force=force)
+    click.echo(f"Reading {tables[0]}")
     with output_folder(out):
-        _frontier(table, out, command, n_budgets=n_budgets, costs=costs, **asked)
+        _frontier(tables[0], out, command, n_budgets=n_budgets, costs=costs, **asked)
 
 
 def _frontier(
@@ -394,11 +434,9 @@ def _frontier(
         from cascjax.report.console import print_study, study_progress
         from cascjax.report.write import write_study
         from cascjax.search.frontier import study
-        from cascjax.strategies import STRATEGIES, strategy
         from cascjax.table import ESTIMATE_COLUMNS, mean_rows, split_rows
 
-    named = STRATEGIES if strategies is None else arguments.names("--strategies", strategies)
-    chosen = [strategy(name, **arguments.of_strategy(name, max_depth, search)) for name in named]
+    chosen = arguments.strategies(strategies, max_depth, search)
     level = arguments.noise(noise or "low")
     estimates, learning = arguments.learning(
         estimates, noise, learner, folds, cost_model, ridge, trust
@@ -468,28 +506,10 @@ main.add_command(experiment_commands.reproduce)
 
 def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:
     """Refuses at once what would fail after the first strategies have been drawn."""
-    from cascjax.expected_max import MAX_ENUMERATED
-    from cascjax.strategies import CascadeRouting, Frugal
-
     cost = table.cost.mean(0, dtype="float64")
     if cost.min() == cost.max():
         raise CascjaxError(
             f"every model has the same mean cost, {cost[0]:g}: there is no cost to trade quality"
             " for; choose or bring models of different cost"
         )
-    if len(cost) <= MAX_ENUMERATED:
-        return
-    every = [
-        s
-        for s in strategies
-        if isinstance(s, Frugal) or (isinstance(s, CascadeRouting) and s.search == "exact")
-    ]
-    if every:
-        rest = [other.name for other in strategies if other not in every] or ["pandora"]
-        searches = isinstance(every[-1], CascadeRouting)
-        raise CascjaxError(
-            f"strategy {every[-1].name!r} looks at every set of models, for at most"
-            f" {MAX_ENUMERATED} models and not {len(cost)}: choose fewer with --models,"
-            f" {'or take --search beam or greedy, ' if searches else ''}or leave it out with"
-            f" --strategies {','.join(rest)}"
-        )
+    arguments.check_sizes(strategies, len(cost))

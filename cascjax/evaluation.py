@@ -1,6 +1,6 @@
 """What a policy does on a table: mean quality and costs with intervals, and whose answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,9 @@ from cascjax.metrics.bootstrap import (
     check_confidence,
     interval,
     queries_needed,
-    resampled_means,
+    weighted_totals,
 )
-from cascjax.policy import COST, Policy, fingerprint, spent
+from cascjax.policy import COST, Beliefs, Policy, fingerprint, spent
 from cascjax.table import EVALUATE, Table, mean_rows, split_rows
 
 
@@ -203,31 +203,10 @@ def evaluate(
     check_confidence(confidence)
     if resamples:
         check_bootstrap(resamples, confidence, len(rows))
-    shown = policy.beliefs(table)
-    present = [i for i, name in enumerate(policy.costs) if i == 0 or name in table.more_costs]
-    foreign = tuple(sorted(set(table.more_costs) - set(policy.costs)))
-    costs = (*(policy.costs[i] for i in present), *foreign)
-    k, n = len(policy.models), len(rows)
-    rule_of = np.zeros(n, np.int32)
-    if table.group is not None and policy.groups:
-        rule_of = policy.rule_of(table.groups)[table.group[rows]]
-    quality, cost, steps = np.empty(n), np.empty((len(costs), n)), np.empty(n)
-    answer, ran, answered, depth = np.empty(n, np.int32), np.zeros(k), np.zeros(k), np.zeros(k)
-    for place, rule in enumerate(policy.rules):
-        of = np.flatnonzero(rule_of == place)
-        if not len(of):
-            continue
-        found = spent(policy.strategy, rule, shown, table, rows[of], costs, progress)
-        weights, deep = found.weights, found.run.sum(-1)
-        quality[of], cost[:, of] = weights @ found.quality, weights @ found.cost
-        steps[of] = weights @ deep
-        ran += weights @ found.run.sum(1)
-        shares = np.zeros((len(of), k))
-        for share, one, went in zip(weights, found.answer, deep, strict=True):
-            shares[np.arange(len(of)), one] += share
-            depth += share * np.bincount(went, minlength=k + 1)[1:]
-        answered += shares.sum(0)
-        answer[of] = shares.argmax(1)
+    present, foreign, costs = costs_of(policy, tuple(table.more_costs))
+    n = len(rows)
+    found = replay(policy, policy.beliefs(table), table, rows, costs, progress)
+    rule_of, quality, cost = found.rule_of, found.quality, found.cost
     measured = np.concatenate([quality[None], cost]).T
 
     def part(of: Int[np.ndarray, " m"], place: int) -> Part:
@@ -260,22 +239,108 @@ def evaluate(
         total=part(np.arange(n), 0),
         rules={("", *policy.groups)[p]: part(of, p) for p, of in by_rule.items() if len(of)},
         groups=groups,
-        ran=ran / n,
-        answered=answered / n,
-        depth=depth / n,
+        ran=found.ran / n,
+        answered=found.answered / n,
+        depth=found.depth / n,
         single_cost=single_cost,
         single_quality=single_quality,
-        hull_quality=_on_hull(single_cost[0], single_quality, float(cost[0].mean())),
+        hull_quality=on_hull(single_cost[0], single_quality, float(cost[0].mean())),
         confidence=confidence,
         rows=rows,
         quality=quality,
         cost=cost,
-        steps=steps,
-        answer=answer,
-        unchecked=_unchecked(policy, table, [place for place, of in by_rule.items() if len(of)]),
+        steps=found.steps,
+        answer=found.answer,
+        unchecked=unchecked(
+            policy,
+            tuple(table.more_costs),
+            table.group is not None,
+            [place for place, of in by_rule.items() if len(of)],
+        ),
         target=target_of(policy),
         foreign=foreign,
     )
+
+
+def costs_of(
+    policy: Policy, more_costs: Sequence[str]
+) -> tuple[list[int], tuple[str, ...], tuple[str, ...]]:
+    """Which of a policy's costs a table has, which others, and the names of all of these.
+
+    Args:
+        policy: what is replayed.
+        more_costs: names of the further costs that the table has.
+    """
+    present = [i for i, name in enumerate(policy.costs) if i == 0 or name in more_costs]
+    foreign = tuple(sorted(set(more_costs) - set(policy.costs)))
+    return present, foreign, (*(policy.costs[i] for i in present), *foreign)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a policy did on n queries, in expectation over the settings a rule mixes.
+
+    Attributes:
+        rule_of: `[n]` place of the rule that decided.
+        quality: `[n]` quality.
+        cost: `[R, n]` costs.
+        steps: `[n]` number of models run.
+        answer: `[n]` the model whose answer is most likely returned.
+        ran: `[K]` queries each model ran on.
+        answered: `[K]` queries each model's answer was returned for.
+        depth: `[K]` queries on which 1, 2, ..., K models ran.
+    """
+
+    rule_of: Int[np.ndarray, " n"]
+    quality: Float[np.ndarray, " n"]
+    cost: Float[np.ndarray, "R n"]
+    steps: Float[np.ndarray, " n"]
+    answer: Int[np.ndarray, " n"]
+    ran: Float[np.ndarray, " K"]
+    answered: Float[np.ndarray, " K"]
+    depth: Float[np.ndarray, " K"]
+
+
+def replay(
+    policy: Policy,
+    shown: Beliefs,
+    table: Table,
+    rows: Int[np.ndarray, " n"],
+    costs: Sequence[str],
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Replay:
+    """Replays a policy on some rows.
+
+    Args:
+        policy: what to replay.
+        shown: what it is shown of the table's queries.
+        table: the truth, models in the policy's order.
+        rows: the queries to look at.
+        costs: the R costs to add up.
+        progress: see `evaluate`.
+    """
+    k, n = len(policy.models), len(rows)
+    rule_of = np.zeros(n, np.int32)
+    if table.group is not None and policy.groups:
+        rule_of = policy.rule_of(table.groups)[table.group[rows]]
+    quality, cost, steps = np.empty(n), np.empty((len(costs), n)), np.empty(n)
+    answer, ran, answered, depth = np.empty(n, np.int32), np.zeros(k), np.zeros(k), np.zeros(k)
+    for place, rule in enumerate(policy.rules):
+        of = np.flatnonzero(rule_of == place)
+        if not len(of):
+            continue
+        found = spent(policy.strategy, rule, shown, table, rows[of], costs, progress)
+        weights, deep = found.weights, found.run.sum(-1)
+        quality[of], cost[:, of] = weights @ found.quality, weights @ found.cost
+        steps[of] = weights @ deep
+        ran += weights @ found.run.sum(1)
+        shares = np.zeros((len(of), k))
+        for share, one, went in zip(weights, found.answer, deep, strict=True):
+            shares[np.arange(len(of)), one] += share
+            depth += share * np.bincount(went, minlength=k + 1)[1:]
+        answered += shares.sum(0)
+        answer[of] = shares.argmax(1)
+    return Replay(rule_of, quality, cost, steps, answer, ran, answered, depth)
 
 
 def target_of(policy: Policy) -> float | None:
@@ -287,19 +352,28 @@ def target_of(policy: Policy) -> float | None:
     return float(target)
 
 
-def _unchecked(policy: Policy, table: Table, places: list[int]) -> tuple[str, ...]:
-    """What the rules at these places ask for and the table has no column to check."""
+def unchecked(
+    policy: Policy, more_costs: Sequence[str], grouped: bool, places: list[int]
+) -> tuple[str, ...]:
+    """What the rules at these places ask for and a table has no column to check.
+
+    Args:
+        policy: whose rules.
+        more_costs: names of the further costs that the table has.
+        grouped: whether it has groups.
+        places: of the rules.
+    """
     found = []
     for place in places:
         name, fitted = ("", *policy.groups)[place], policy.rules[place].fitted
         where = f"group {name!r}: " if name else ""
         for cost, budget in zip(policy.costs, fitted.budget if fitted else (), strict=False):
-            if budget is not None and cost != COST and cost not in table.more_costs:
+            if budget is not None and cost != COST and cost not in more_costs:
                 found.append(
                     f"{where}budget of {cost}: the table lacks the column"
                     f" {MORE_COST + cost!r}, not checked"
                 )
-    if policy.groups and table.group is None:
+    if policy.groups and not grouped:
         found.append(
             "rules of groups: the table lacks the column 'group', not checked; all queries fell"
             " under the default rule"
@@ -325,17 +399,15 @@ def _means(
     means = values.mean(0).tolist()
     if not resamples or len(values) < queries_needed(confidence):
         return [Mean(value) for value in means]
-    # In float32 below: a cost per query may be too small for it as it is.
-    size = np.abs(values).max(0)
-    size[size == 0] = 1
-    found = resampled_means((values / size).astype(np.float32), resamples, seed, rows=rows) * size
-    ends = interval(found, confidence).tolist()
+    found = weighted_totals(values, resamples, seed, rows)
+    ends = interval(found[:, :-1] / found[:, -1:], confidence).tolist()
     return [Mean(value, low, high) for value, (low, high) in zip(means, ends, strict=True)]
 
 
-def _on_hull(
+def on_hull(
     cost: Float[np.ndarray, " K"], quality: Float[np.ndarray, " K"], at: float
 ) -> float | None:
+    """What mixing single models reaches at a cost; None below the cheapest."""
     hull = upper_hull(cost, quality)
     if at < cost[hull[0]]:
         return None

@@ -9,6 +9,9 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 TABLE = click.argument("table", type=click.Path(path_type=Path))
+TABLES = click.argument(
+    "tables", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="TABLE|FOLDER|GLOB"
+)
 FILE = click.argument("file", type=click.Path(path_type=Path))
 POLICY = click.argument("policy", type=click.Path(path_type=Path))
 
@@ -82,4 +85,15 @@ SEED_TYPE: Any = {"type": click.IntRange(0, 2**32 - 1), "default": 0, "show_defa
 SEED = click.option("--seed", help="Of split and noise.", **SEED_TYPE)
 OUT_FOLDER = click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder to write."
+)
+RESUME = click.option(
+    "--resume", is_flag=True, help="Of many files: go on with what a run that was cut off left."
+)
+FORCE = click.option(
+    "--force", is_flag=True, help="Of many files: begin anew whatever such a run left in --out."
+)
+SAMPLE = click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    help="Of many files: rows of the fit split that settings are looked for on; default: 262,144.",
 )

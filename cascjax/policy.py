@@ -486,14 +486,18 @@ class Policy:
         sigma = np.asarray(given.sigma)
         return replace(given, sigma=sigma[:1]) if sigma.strides[0] == 0 else given
 
-    def beliefs(self, table: Table) -> Beliefs:
+    def beliefs(self, table: Table, estimator: Estimator | None = None) -> Beliefs:
         """What the strategy is shown of a table's queries: estimates, corrected, and all costs.
+
+        Args:
+            table: the queries.
+            estimator: estimates of theirs, not corrected yet; by default those of `estimator`.
 
         Raises:
             CascjaxError: what `estimator` refuses, or an oracle's table lacks a further cost.
         """
         table = self.matched(table)
-        estimator = self.estimator(table)
+        estimator = self.estimator(table) if estimator is None else estimator
         if self.corrected:
             assert isinstance(estimator, Independent)  # learned ones are not corrected
             estimator = replace(

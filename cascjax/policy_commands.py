@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cascjax import arguments, options
+from cascjax import arguments, options, stream_commands
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.terminal import keep_compiled, make_console, naming, output_folder, uninterrupted
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.TABLE
+@options.TABLES
 @click.option("--strategy", required=True, metavar="NAME", help="What to fit.")
 @click.option(
     "--budget",
@@ -55,9 +55,12 @@ if TYPE_CHECKING:
 @options.MAX_DEPTH
 @options.SEARCH
 @click.option("--seed", help="Of split, folds and noise.", **options.SEED_TYPE)
+@options.SAMPLE
+@options.RESUME
+@options.FORCE
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
 def fit(
-    table: Path,
+    tables: tuple[Path, ...],
     strategy: str,
     budget: tuple[str, ...],
     quality: float | None,
@@ -76,9 +79,16 @@ def fit(
     max_depth: int,
     search: str,
     seed: int,
+    sample: int | None,
+    resume: bool,
+    force: bool,
     out: Path,
 ) -> None:
-    """Find a strategy's parameters for a budget or a quality, and write them as a policy."""
+    """Find a strategy's parameters for a budget or a quality, and write them as a policy.
+
+    Of a folder, a pattern or several files, which may be larger than memory, settings are looked
+    for on a sample of rows; one budget of the column cost is then met on all rows to fit on.
+    """
     asked = [
         name
         for name, given in (
@@ -102,8 +112,21 @@ def fit(
     estimates, learning = arguments.learning(
         estimates, noise, learner, folds, cost_model, ridge, trust
     )
-    if out.resolve() == table.resolve():
+    if any(out.resolve() == table.resolve() for table in tables):
         raise CascjaxError(f"{out} is the table itself: name another file for the policy")
+    if stream_commands.is_stream(tables):
+        if of_groups:
+            raise CascjaxError("--group-budget is of one table: leave it out, or name one file")
+        stream_commands.fit(
+            tables, out, strategy=strategy, budget=budgets or None, quality=quality,
+            parameter=None if steps is None else steps[0] if len(steps) == 1 else steps,
+            confidence=confidence, new_queries=m, estimates=estimates, noise=noise, models=models,
+            max_depth=max_depth, search=search, seed=seed, sample=sample, resume=resume,
+            force=force,
+        )  # fmt: skip
+        return
+    stream_commands.check_table_options(sample=sample, resume=resume, force=force)
+    table = tables[0]
     click.echo(f"Reading {table}")
     with uninterrupted():
         from cascjax import strategies
@@ -303,21 +326,41 @@ def _journal_kept(path: Path) -> Iterator[None]:
 
 @click.command()
 @options.POLICY
-@options.TABLE
+@options.TABLES
 @click.option(
     "--resamples",
     type=click.IntRange(0, 100_000),
-    default=1000,
-    show_default=True,
-    help="Of the bootstrap behind the intervals; 0 for none.",
+    help="Of the bootstrap behind the intervals; 0 for none. Default: 1,000, and 0 of many files.",
 )
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
 @click.option("--seed", help="Of the resamples.", **options.SEED_TYPE)
+@options.RESUME
+@options.FORCE
 @options.OUT_FOLDER
 def evaluate(
-    policy: Path, table: Path, resamples: int, confidence: float, seed: int, out: Path
+    policy: Path,
+    tables: tuple[Path, ...],
+    resamples: int | None,
+    confidence: float,
+    seed: int,
+    resume: bool,
+    force: bool,
+    out: Path,
 ) -> None:
-    """Replay a policy on a table: quality and costs with intervals, and whether budgets hold."""
+    """Replay a policy on a table: quality and costs with intervals, and whether budgets hold.
+
+    Of a folder, a pattern or several files, which may be larger than memory, summary.json is
+    written, and no row a query.
+    """
+    if stream_commands.is_stream(tables):
+        with output_folder(out):
+            stream_commands.evaluate(
+                policy, tables, out, resamples=resamples or 0, confidence=confidence, seed=seed,
+                resume=resume, force=force,
+            )  # fmt: skip
+        return
+    stream_commands.check_table_options(resume=resume, force=force)
+    table, resamples = tables[0], 1000 if resamples is None else resamples
     click.echo(f"Reading {policy} and {table}")
     with output_folder(out):
         with uninterrupted():

@@ -382,6 +382,13 @@ class Resampled:
     single_cost: Float[np.ndarray, "R K"]
     single_quality: Float[np.ndarray, "R K"]
 
+    @classmethod
+    def of(cls, sums: Float[np.ndarray, "R M"], points: int) -> "Resampled":
+        """The means of sums, see `resampled_sums`, of so many mixes."""
+        k = (sums.shape[1] - 1 - 2 * points) // 2
+        ends = np.cumsum([points, points, k])
+        return cls(*np.split(sums[:, :-1] / sums[:, -1:], ends, axis=1))
+
 
 def resampled(
     strategy: Strategy,
@@ -418,10 +425,53 @@ def resampled(
     Raises:
         CascjaxError: no mix, or see `totals`, `check_resamples` and `key_of`.
     """
+    check_resamples(resamples, len(quality if rows is None else rows))
+    sums = resampled_sums(
+        strategy, parameters, gamma, estimator, quality, cost,
+        resamples=resamples, seed=seed, rows=rows, progress=progress,
+    )  # fmt: skip
+    return Resampled.of(sums, len(gamma))
+
+
+def resampled_sums(
+    strategy: Strategy,
+    parameters: Float[np.ndarray, "P 2 *D"],
+    gamma: Float[np.ndarray, " P"],
+    estimator: Estimator,
+    quality: Float[np.ndarray, "N K"],
+    cost: Float[np.ndarray, "N K"],
+    *,
+    resamples: int,
+    seed: int = 0,
+    rows: Int[np.ndarray, " n"] | None = None,
+    first_row: int = 0,
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Float[np.ndarray, "R M"]:
+    """The sums that `resampled` makes means of: those of some queries and of others add up.
+
+    Args:
+        strategy: see `resampled`, as all that is not named here.
+        parameters: see there.
+        gamma: see there.
+        estimator: see there.
+        quality: see there.
+        cost: see there.
+        resamples: see there.
+        seed: see there.
+        rows: see there.
+        first_row: number of the first of the N queries among all there are: weights go by that.
+        progress: see there.
+
+    Returns:
+        Weighted sums of the P mixes' costs, their qualities, the models' costs, their qualities,
+        and of the weights alone.
+
+    Raises:
+        CascjaxError: see there.
+    """
     n_rows, (points, k) = len(quality if rows is None else rows), (len(gamma), quality.shape[1])
     if not points:
         raise CascjaxError("nothing to resample: there must be a mix of settings at least")
-    check_resamples(resamples, n_rows)
     key, strategy = key_of(seed), strategy.sized_for(estimator)
     pairs = np.asarray(parameters, np.float32).reshape(2 * points, *parameters.shape[2:])
     settings, where = np.unique(pairs, axis=0, return_inverse=True)
@@ -432,7 +482,8 @@ def resampled(
     cheap, dear = where.reshape(-1, 2).T
     np.add.at(mix, (np.arange(points), cheap), 1 - gamma)
     np.add.at(mix, (np.arange(points), dear), gamma)
-    queries = _Queries(estimator, quality, cost, range(n_rows) if rows is None else rows)
+    every = range(n_rows) if rows is None else rows
+    queries = _Queries(estimator, quality, cost, every, first_row=first_row)
 
     def one_block(block: _Block) -> Float[np.ndarray, "R M"]:
         parts = [
@@ -447,10 +498,7 @@ def resampled(
         return np.asarray(sums, np.float64).sum(0)
 
     held = _held(strategy, estimator, k) + _LANES
-    sums = queries.in_blocks(one_block, _block_floats() // held, progress)
-    means = sums[:, :-1] / sums[:, -1:]
-    ends = np.cumsum([points, points, k])
-    return Resampled(*np.split(means, ends, axis=1))
+    return queries.in_blocks(one_block, _block_floats() // held, progress)
 
 
 @jax.tree_util.register_dataclass
@@ -517,6 +565,7 @@ class _Queries:
         cost: true costs.
         rows: those that count.
         apart: whether queries that share what is costly are worked on apart from others.
+        first_row: number of row 0 among all rows there are.
         mesh: the devices each block is spread over.
     """
 
@@ -525,6 +574,7 @@ class _Queries:
     cost: Float[np.ndarray, "N K"] | tuple[Float[np.ndarray, "N K"], ...]
     rows: Rows
     apart: bool = True
+    first_row: int = 0
     mesh: Mesh = field(default_factory=mesh)
 
     @functools.cached_property
@@ -535,7 +585,8 @@ class _Queries:
             found = self.estimator.groups(self.rows, apart=self.apart)
         if len(found) <= 1:
             alone = [replace(self, estimator=estimator) for estimator, _ in found]
-            return [(alone[0] if alone else self, None)]
+            # A copy: what is kept here of itself would stay until the next garbage collection.
+            return [(alone[0] if alone else replace(self), None)]
         rows = np.asarray(self.rows)
         return [
             (replace(self, estimator=estimator, rows=rows[places]), places)
@@ -612,7 +663,7 @@ class _Queries:
         else:
             cost = turned(take_rows(self.cost, cut))
         real, row = np.arange(whole) < len(rows), np.zeros(whole, np.uint32)
-        row[: len(rows)] = rows
+        row[: len(rows)] = np.asarray(rows) + self.first_row
         own = tuple(axis is not None for axis in self.axes)
         return _Block(
             beliefs, self.shared, quality, cost, spread(real), spread(row),
@@ -677,9 +728,13 @@ class _Queries:
             for start in range(0, len(queries.rows), size * n_devices)
         ]
         workers = _workers(n_devices)
-        with ThreadPoolExecutor(workers) as pool:
-            # In order, so that the sum is the same whichever thread is faster.
-            return functools.reduce(join, _mapped_ahead(pool, sums, blocks, 4 * workers))
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                # In order, so that the sum is the same whichever thread is faster.
+                return functools.reduce(join, _mapped_ahead(pool, sums, blocks, 4 * workers))
+        finally:
+            # It calls itself: the table it holds would stay until the next garbage collection.
+            del sums
 
 
 def _mapped_ahead(

@@ -96,11 +96,7 @@ class Table:
         Raises:
             CascjaxError: a name is unknown or stands twice.
         """
-        for name in models:
-            if name not in self.models:
-                raise unknown_name("model", name, self.models)
-        if len(set(models)) != len(models):
-            raise CascjaxError(f"a model is named twice in {', '.join(models)}")
+        check_models(models, self.models)
         index = np.array([self.models.index(name) for name in models])
 
         def chosen(column: np.ndarray) -> np.ndarray:
@@ -141,6 +137,19 @@ class Table:
     def _by_model(self, column: np.ndarray) -> np.ndarray:
         """A column `[N, K * P]` as `[N, K, P]`."""
         return column.reshape(len(column), self.n_models, column.shape[1] // self.n_models)
+
+
+def check_models(models: Sequence[str], known: Sequence[str]) -> None:
+    """Refuses names that are not among the known ones, or stand twice.
+
+    Raises:
+        CascjaxError: there is such a name.
+    """
+    for name in models:
+        if name not in known:
+            raise unknown_name("model", name, known)
+    if len(set(models)) != len(models):
+        raise CascjaxError(f"a model is named twice in {', '.join(models)}")
 
 
 def take_rows(column: Any, rows: slice | Int[np.ndarray, " n"]) -> Any:
@@ -188,17 +197,37 @@ def split_rows(
     if table.split is not None:
         fit, evaluate = np.flatnonzero(table.split == FIT), np.flatnonzero(table.split == EVALUATE)
     else:
-        if seed < 0:
-            raise CascjaxError(f"the seed of the split must not be negative, but is {seed}")
-        rows = np.random.default_rng(seed).permutation(table.n_queries)
-        n_fit = round(fit_fraction * table.n_queries)
-        fit, evaluate = np.sort(rows[:n_fit]), np.sort(rows[n_fit:])
-    if not len(fit) or not len(evaluate):
+        fit, evaluate = drawn_split(table.n_queries, seed, fit_fraction)
+    check_split(len(fit), len(evaluate))
+    return fit, evaluate
+
+
+def drawn_split(
+    n_queries: int, seed: int, fit_fraction: float = 0.5
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """Rows to fit on and rows to evaluate on, drawn by seed.
+
+    Raises:
+        CascjaxError: the seed is negative.
+    """
+    if seed < 0:
+        raise CascjaxError(f"the seed of the split must not be negative, but is {seed}")
+    rows = np.random.default_rng(seed).permutation(n_queries)
+    n_fit = round(fit_fraction * n_queries)
+    return np.sort(rows[:n_fit]), np.sort(rows[n_fit:])
+
+
+def check_split(n_fit: int, n_evaluate: int) -> None:
+    """Refuses a split of which a side is empty.
+
+    Raises:
+        CascjaxError: it is.
+    """
+    if not n_fit or not n_evaluate:
         raise CascjaxError(
-            f"the split leaves {len(fit)} rows to fit and {len(evaluate)} to evaluate;"
+            f"the split leaves {n_fit} rows to fit and {n_evaluate} to evaluate;"
             " both need at least one: mend the column 'split' or bring more rows"
         )
-    return fit, evaluate
 
 
 def upper_hull(

@@ -662,7 +662,7 @@ class TestBadInput:
             (["--estimates", "good"], ["'--estimates'", "'good'", "'supplied', 'noisy'"]),
             (["--search", "wide"], ["'--search'", "'beam'"]),
             (["--budget", "3"], ["'--budget'", "--budgets", "cascjax frontier --help"]),
-            (["more.arrow"], ["more.arrow", "cascjax frontier --help"]),
+            (["more.arrow"], ["more.arrow", "No such file"]),
         ],
     )
     def test_argument(self, here: Path, words: list[str], parts: list[str]) -> None:
@@ -673,7 +673,7 @@ class TestBadInput:
         ("words", "parts"),
         [
             (["frontier", "world.arrow"], ["'--out'", "cascjax frontier --help"]),
-            (["frontier"], ["'TABLE'", "cascjax frontier --help"]),
+            (["frontier"], ["TABLE", "cascjax frontier --help"]),
             (["fronteir"], ["'fronteir'", "cascjax --help"]),
             (["--loud"], ["'--loud'", "cascjax --help"]),
             (["import", "short"], ["'short'", "cascjax import --help"]),

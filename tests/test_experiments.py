@@ -35,12 +35,13 @@ from cascjax.experiments import (
     table4,
 )
 from cascjax.experiments.batched import NoiseStack, areas
-from cascjax.experiments.cells import RUN, Cell, Parts, run_cells
+from cascjax.experiments.cells import Cell, run_cells
 from cascjax.experiments.live import decision_seconds
 from cascjax.experiments.protocol import Setup, setup, setup_of, split
 from cascjax.experiments.published import AREAS, CHOICES, COLUMNS, MODELS, QUERIES, STRATEGIES
 from cascjax.experiments.tables import Entry, Grid, latex, markdown, signed, turned
 from cascjax.io import write_table
+from cascjax.io.parts import RUN, Parts
 from cascjax.metrics import budgets
 from cascjax.metrics.bootstrap import interval
 from cascjax.search import budget
@@ -219,7 +220,7 @@ def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
     run_cells(cells_of([]), parts)
     path = tmp_path / "x.cells" / "b.parquet"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(CascjaxError, match=r"b\.parquet.*; remove it to do that cell again"):
+    with pytest.raises(CascjaxError, match=r"b\.parquet.*; remove it to do that part again"):
         parts.read("b")
     path.unlink()
     done: list[str] = []
@@ -247,7 +248,7 @@ def test_folders_that_are_no_run(tmp_path: Path) -> None:
         parts_of(tmp_path).open()
     (folder / RUN).unlink()
     (folder / "a.parquet").write_text("mine")
-    with pytest.raises(CascjaxError, match="holds cells of an unknown run"):
+    with pytest.raises(CascjaxError, match="holds parts of an unknown run"):
         parts_of(tmp_path).open()
     assert (folder / "a.parquet").read_text() == "mine"
 

@@ -1,16 +1,10 @@
 """The work of an experiment in cells, each kept in a file of its own as soon as it is done."""
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,16 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cascjax.errors import CascjaxError
-from cascjax.io.files import atomic_write, one_line
-
-Row = dict[str, Any]
-"""Numbers, words and lists of numbers by name: a line of the results."""
-
-RUN = "run.json"
-"""The file that says what the cells beside it are of."""
-
-_KEY = b"cascjax-run"
+from cascjax.io.parts import Parts, Row
 
 
 @dataclass(frozen=True)
@@ -47,92 +32,6 @@ class Cell:
     label: str
     work: Callable[[Callable[[float], None]], list[Row]]
     weight: float = 1.0
-
-
-class Parts:
-    """Finished cells in a folder, all of one run: a table, settings and version."""
-
-    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
-        """Keep them in `folder`; nothing is read or written yet.
-
-        Args:
-            folder: made when it is opened; its parent exists.
-            run: what tells this run from others, as JSON can hold it.
-        """
-        self._folder, self._run = folder, json.loads(json.dumps(run))
-        text = json.dumps(self._run, sort_keys=True)
-        self._digest = hashlib.sha256(text.encode()).hexdigest().encode()
-
-    def open(self, *, force: bool = False) -> None:
-        """Goes on with the run that the folder holds, or begins one.
-
-        Args:
-            force: begin anew where it holds another run.
-
-        Raises:
-            CascjaxError: it holds another run, or cannot be written.
-        """
-        path = self._folder / RUN
-        with one_line(f"cannot use the folder {self._folder}"):
-            if self._folder.exists() and (found := self._other(path)) is not None:
-                if not force:
-                    raise CascjaxError(
-                        f"{self._folder} holds {found}: choose another --out, or begin anew with"
-                        " --force"
-                    )
-                for part in [*self._folder.glob("*.parquet"), path]:
-                    part.unlink(missing_ok=True)
-            self._folder.mkdir(exist_ok=True)
-        if not path.exists():
-            with atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(self._run, indent=2) + "\n", encoding="utf-8")
-
-    def _other(self, path: Path) -> str | None:
-        """What the folder holds instead of this run, in words; None where it is this run."""
-        if not path.exists():
-            return "cells of an unknown run" if any(self._folder.glob("*.parquet")) else None
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            return f"a damaged {RUN}"
-        if not isinstance(found, dict):
-            return f"a damaged {RUN}"
-        for name in {**self._run, **found}:
-            before, now = found.get(name), self._run.get(name)
-            if before != now:
-                if name == "table":
-                    return "a run on another table"
-                return f"a run of other settings, {name} {before} and not {now}"
-        return None
-
-    def read(self, key: str) -> list[Row] | None:
-        """The rows of a cell, or None where it is not done.
-
-        Raises:
-            CascjaxError: its file is damaged, or of another run.
-        """
-        path = self._folder / f"{key}.parquet"
-        if not path.exists():
-            return None
-        try:
-            with one_line(f"cannot read {path}"):
-                found = pq.read_table(path)
-        except CascjaxError as error:
-            raise CascjaxError(f"{error}; remove it to do that cell again") from error
-        if (found.schema.metadata or {}).get(_KEY) != self._digest:
-            raise CascjaxError(f"{path} is of another run: remove it to do that cell again")
-        return found.to_pylist()
-
-    def write(self, key: str, rows: Sequence[Row]) -> None:
-        """Keeps the rows of a cell.
-
-        Raises:
-            CascjaxError: the file cannot be written.
-        """
-        table = pa.Table.from_pylist(list(rows))
-        table = table.replace_schema_metadata({_KEY: self._digest})
-        with atomic_write(self._folder / f"{key}.parquet") as temporary:
-            pq.write_table(table, temporary)
 
 
 def run_cells(

@@ -126,6 +126,42 @@ def from_arrow(arrow: pa.Table, source: str) -> Table:
 
 
 def _from_arrow(arrow: pa.Table | FileColumns, source: str) -> Table:
+    check_names(arrow.schema, source)
+    ids = arrow.column(checks.find_column(arrow.schema, "query_id", source))
+    ids.validate(full=True)
+    if not len(ids):
+        raise CascjaxError(f"{source}: the table has no rows; at least one query is needed")
+    checks.check_unique(checks.text(ids, source, "query_id"), source, "query_id")
+    del ids
+    return columns_of(arrow, source, read_metadata(arrow.schema, source))
+
+
+def check_names(schema: pa.Schema, source: str) -> None:
+    """Refuse a schema that lacks a required column, or has one of the format twice.
+
+    Raises:
+        CascjaxError: it does.
+    """
+    present = [name for name in COLUMNS if name in schema.names]
+    more_costs = sorted({name for name in schema.names if name.startswith(MORE_COST)})
+    for name in (*REQUIRED, *present, *more_costs):
+        checks.find_column(schema, name, source)
+
+
+def columns_of(
+    arrow: pa.Table | FileColumns, source: str, metadata: "Metadata", width: int | None = None
+) -> Table:
+    """The evaluation table of columns that have passed `check_names`, all but their ids checked.
+
+    Args:
+        arrow: the columns, "quality" and "cost" at least.
+        source: what error messages call them.
+        metadata: what their schema says.
+        width: K, where it is known; else that of the column "quality".
+
+    Raises:
+        CascjaxError: a type, width or value is wrong.
+    """
     present = [name for name in COLUMNS if name in arrow.column_names]
 
     def column(name: str) -> pa.ChunkedArray:
@@ -134,16 +170,9 @@ def _from_arrow(arrow: pa.Table | FileColumns, source: str) -> Table:
         return found
 
     more_costs = sorted({name for name in arrow.column_names if name.startswith(MORE_COST)})
-    for name in (*REQUIRED, *present, *more_costs):
-        checks.find_column(arrow.schema, name, source)
-    ids = column("query_id")
-    if not len(ids):
-        raise CascjaxError(f"{source}: the table has no rows; at least one query is needed")
-    checks.check_unique(checks.text(ids, source, "query_id"), source, "query_id")
-    del ids
-
-    metadata = _read_metadata(arrow.schema, source)
-    columns: dict[str, Any] = {"quality": checks.matrix(column("quality"), source, "quality")}
+    columns: dict[str, Any] = {
+        "quality": checks.matrix(column("quality"), source, "quality", width)
+    }
     K = columns["quality"].shape[1]
     models = metadata.models or tuple(f"model {k + 1}" for k in range(K))
     if K < 2:
@@ -361,7 +390,12 @@ def _dictionary(codes: np.ndarray, kind: pa.DataType, names: Sequence[str]) -> p
     return pa.DictionaryArray.from_arrays(pa.array(codes, kind), pa.array(names, pa.string()))
 
 
-def _read_metadata(schema: pa.Schema, source: str) -> Metadata:
+def read_metadata(schema: pa.Schema, source: str) -> Metadata:
+    """What the schema says under the key "cascjax".
+
+    Raises:
+        CascjaxError: it is damaged, or of another version of the format.
+    """
     raw = (schema.metadata or {}).get(METADATA_KEY)
     if raw is None:
         return Metadata()

@@ -16,18 +16,29 @@ SPLITS = ("fit", "evaluate")
 assert (FIT, EVALUATE) == (0, 1)
 
 
+class BadRowsError(CascjaxError):
+    """Some rows of a column are bad: `row` is the first of `count`, and `what` is wrong with it."""
+
+    def __init__(self, source: str, column: str, row: int, count: int, what: str) -> None:
+        """Says so in one line."""
+        more = f" (and {count - 1:,} more)" if count > 1 else ""
+        super().__init__(f"{source}: column {column!r}, row {row}{more}: {what}")
+        self._parts = (source, column, row, count, what)
+
+    def further_down(self, rows: int) -> "BadRowsError":
+        """The same where so many rows of the file stand before those that were looked at."""
+        source, column, row, count, what = self._parts
+        return BadRowsError(source, column, row + rows, count, what)
+
+
 def refuse(source: str, column: str, bad: Bool[np.ndarray, " N"], what: str, way_out: str) -> None:
     """Raise an error that names the first `bad` row of a column and counts the others.
 
     Raises:
-        CascjaxError: any row is bad.
+        BadRowsError: any row is bad.
     """
-    count = int(np.count_nonzero(bad))
-    if count:
-        more = f" (and {count - 1:,} more)" if count > 1 else ""
-        raise CascjaxError(
-            f"{source}: column {column!r}, row {int(np.argmax(bad))}{more}: {what}; {way_out}"
-        )
+    if count := int(np.count_nonzero(bad)):
+        raise BadRowsError(source, column, int(np.argmax(bad)), count, f"{what}; {way_out}")
 
 
 def find_column(schema: pa.Schema, name: str, source: str) -> int:

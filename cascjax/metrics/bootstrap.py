@@ -120,18 +120,42 @@ def resampled_means(
     Raises:
         CascjaxError: see `check_resamples` and `key_of` in `cascjax.resampling`.
     """
-    n, m = values.shape
-    check_resamples(resamples, n)
-    key, numbers = key_of(seed), np.arange(n) if rows is None else rows
-    size = min(_BLOCK, 1 << (n - 1).bit_length())
+    check_resamples(resamples, len(values))
+    sums = _sums(values, resamples, seed, np.arange(len(values)) if rows is None else rows)
+    return sums[:, :-1] / sums[:, -1:]
+
+
+def weighted_totals(
+    values: Float[np.ndarray, "n M"], resamples: int, seed: int, rows: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "R M+1"]:
+    """Sums of what `resampled_means` makes means of, then of the weights: those of lots add up.
+
+    Args:
+        values: see `resampled_means`; in float64, and of any size.
+        resamples: see there.
+        seed: see there.
+        rows: see there; n may be 0.
+    """
+    # In float32 below: a cost per query may be too small for it as it is.
+    size = np.abs(values).max(0, initial=0)
+    size[size == 0] = 1
+    sums = _sums((values / size).astype(np.float32), resamples, seed, rows)
+    return sums * np.append(size, 1)
+
+
+def _sums(
+    values: Float[np.ndarray, "n M"], resamples: int, seed: int, rows: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "R M+1"]:
+    (n, m), key = values.shape, key_of(seed)
+    size = min(_BLOCK, 1 << max(0, n - 1).bit_length())
     sums = np.zeros((resamples, m + 1))
     for start in range(0, n, size):
         part = values[start : start + size]
         block, row = np.zeros((m + 1, size), np.float32), np.zeros(size, np.uint32)
         block[:m, : len(part)], block[m, : len(part)] = part.T, 1
-        row[: len(part)] = numbers[start : start + size]
+        row[: len(part)] = rows[start : start + size]
         sums += np.asarray(weighted_sums(resamples, key, row, block), np.float64)
-    return sums[:, :m] / sums[:, m:]
+    return sums
 
 
 def areas(

@@ -12,7 +12,9 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -141,6 +143,42 @@ def study_progress(
             # A search that outlasts the guess approaches the end of its share, never passes it.
             part = 0 if done else min(0.95, spent[name] / per_strategy)
             bar.update(task, description=name, completed=len(ended) + part)
+
+        yield advance
+
+
+class _RowsPerSecond(ProgressColumn):
+    """How fast a task goes."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of the last seconds."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} rows/s")
+
+
+@contextmanager
+def stream_progress(n_rows: int) -> Iterator[Callable[[str, int], None]]:
+    """A bar for each reading of a stream's rows on a terminal's stderr, and what moves them.
+
+    A fit has no end that is known, and shows what was simulated for it.
+    """
+    console, tasks = Console(stderr=True), {}
+    with Progress(
+        TextColumn("{task.description:24}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        _RowsPerSecond(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+
+        def advance(doing: str, rows: int) -> None:
+            if doing not in tasks:
+                whole = not doing.startswith("fitting")
+                tasks[doing] = bar.add_task(doing, total=n_rows if whole else None)
+            bar.advance(tasks[doing], rows)
 
         yield advance
 

@@ -93,6 +93,24 @@ def simulate_settings(
     more_costs: Sequence[Float[np.ndarray, "N K"]] = (),
 ) -> Totals:
     """Means per query of any number of settings, as many at a time as `totals` takes at once."""
+    return sum_settings(
+        strategy, parameters, estimator, table,
+        rows=rows, usage=usage, progress=progress, more_costs=more_costs,
+    ).means()  # fmt: skip
+
+
+def sum_settings(
+    strategy: Strategy,
+    parameters: Float[np.ndarray, "L *D"],
+    estimator: Estimator,
+    table: Table,
+    *,
+    rows: Int[np.ndarray, " n"] | None = None,
+    usage: bool = True,
+    progress: Callable[[int], None] = lambda queries: None,
+    more_costs: Sequence[Float[np.ndarray, "N K"]] = (),
+) -> Totals:
+    """Sums over queries of any number of settings, as many at a time as `totals` takes at once."""
     parts: list[Totals] = []
     most = at_once(strategy, estimator)
     for start in range(0, len(parameters), most):
@@ -105,8 +123,10 @@ def simulate_settings(
             table.quality, table.cost, rows=rows, usage=usage, progress=progress,
             more_costs=more_costs,
         )  # fmt: skip
-        parts.append(sums[: len(part)].means())
-    return jax.tree.map(lambda *means: np.concatenate([np.atleast_1d(m) for m in means]), *parts)
+        parts.append(sums[: len(part)])
+    count = parts[0].count
+    joined = jax.tree.map(lambda *sums: np.concatenate([np.atleast_1d(s) for s in sums]), *parts)
+    return replace(joined, count=count)
 
 
 def is_large(table: Table, rows: Int[np.ndarray, " n"] | None) -> bool:
@@ -157,12 +177,27 @@ def fit_budgets(
     if seen is not None:
         seen.settings = pool
     fit = mix(pool, budgets)
-    if not spare:
-        return fit
+    return spared(fit, pool, budgets, mean_rows(table.quality, rows)) if spare else fit
+
+
+def spared(
+    fit: Fit,
+    pool: Float[np.ndarray, "3 L"],
+    budgets: Float[np.ndarray, " P"],
+    single_quality: Float[np.ndarray, " K"],
+) -> Fit:
+    """The fit, but for budgets of which a cheaper setting leaves some and gives clearly more.
+
+    Args:
+        fit: of the pool to the budgets.
+        pool: parameters, mean costs and mean qualities.
+        budgets: mean costs wanted.
+        single_quality: mean quality of each model alone.
+    """
     parameter, cost, quality = pool
     alone = np.where(cost <= budgets[:, None], quality, -np.inf)
     best = alone.argmax(1)
-    clear = _CLOSE * np.ptp(mean_rows(table.quality, rows))
+    clear = _CLOSE * np.ptp(single_quality)
     more = alone.max(1) > fit.quality + clear
     return replace(
         fit,
@@ -365,6 +400,56 @@ def closer(
     pairs = np.unique(np.stack([left[wide], right[wide]], axis=1), axis=0)[:most]
     new = _between(strategy, pool[0, pairs], most)
     return np.setdiff1d(new, pool[0])
+
+
+def around(
+    strategy: Strategy,
+    pool: Float[np.ndarray, "3 L"],
+    wanted: Float[np.ndarray, " P"],
+    error: Float[np.ndarray, " P"],
+    most: int,
+) -> Float[np.ndarray, " M"]:
+    """Settings that bracket all that is wanted, where mean costs are known but for an error.
+
+    Args:
+        strategy: whose parameters they are.
+        pool: parameters in rising order, mean costs and mean qualities of a sample.
+        wanted: mean costs.
+        error: how far those of the sample may be off, beside each.
+        most: settings come in so many: as few times that as hold what is needed.
+
+    Returns:
+        Parameters in rising order, the pool's first and last among them.
+    """
+    ends = [_neighbours(pool, wanted + side * error) for side in (-1, 0, 1)]
+    near = pool[0, np.stack([place for pair in ends for place in pair], axis=1)]
+    pairs = np.unique(np.stack([near.min(1), near.max(1)], axis=1), axis=0)
+    # A few of the whole range beside, for what turns out to lie elsewhere.
+    coarse = pool[0, np.linspace(0, pool.shape[1] - 1, 8).astype(int)]
+    needed = np.union1d(near, coarse)
+    room = most * -(-(len(needed) + len(pairs)) // most) - len(needed)
+    return np.union1d(needed, _between(strategy, pairs, room))
+
+
+def near_chains(
+    pool: Float[np.ndarray, "4 M"],
+    wanted: Float[np.ndarray, " P"],
+    error: Float[np.ndarray, " P"],
+) -> Float[np.ndarray, "L 2"]:
+    """Of the chains and thresholds on a sample's hull those that `around` would take.
+
+    Args:
+        pool: chains, thresholds, mean costs and mean qualities, along the hull.
+        wanted: see `around`.
+        error: see there.
+    """
+    hull = np.stack([np.arange(pool.shape[1]), *pool[2:]])
+    ends = [_neighbours(hull, wanted + side * error) for side in (-1, 1)]
+    places = np.stack([place for pair in ends for place in pair], axis=1)
+    near = np.linspace(0, pool.shape[1] - 1, 8).astype(int).tolist()
+    for low, high in zip(places.min(1).tolist(), places.max(1).tolist(), strict=True):
+        near += range(low, high + 1)
+    return pool[:2, np.unique(near)].T
 
 
 def _between(

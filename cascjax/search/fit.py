@@ -255,49 +255,58 @@ def fit(
         CascjaxError: what is wanted is nonsense, names a cost or group that the table lacks, or is
             out of reach; there are too few queries for the confidence; or what `prepare` refuses.
     """
-    asked = [name for name, value in
-             (("budget", budget), ("quality", quality), ("parameter", parameter))
-             if value is not None]  # fmt: skip
-    if len(asked) != 1:
-        given = " and ".join(asked) or "none"
-        raise CascjaxError(f"give exactly one of budget, quality and parameter, not {given}")
-    if budget is None and (confidence is not None or group_budgets):
-        what = (
-            "confidence is that of a budget"
-            if confidence is not None
-            else "groups have budgets of their own"
-        )
-        raise CascjaxError(f"{what}: give a budget instead of {asked[0]}")
-    if new_queries is not None and (confidence is None or not new_queries >= 1):
-        raise CascjaxError("new_queries must be at least 1, and goes with a confidence")
+    wanted = Wanted(budget, quality, parameter, group_budgets, confidence, new_queries)
+    wanted.check()
     ready = prepare(
         table, strategy, estimates=estimates, noise=noise, learner=learner, folds=folds,
         cost_model=cost_model, ridge=ridge, trust=trust, max_depth=max_depth, seed=seed,
     )  # fmt: skip
-    search = _Search(ready, confidence, new_queries, progress)
     record: dict[str, Any] = {
         "n_fit": len(ready.fit_rows),
         "split": "drawn by seed" if table.split is None else "of the table",
     }
     if ready.learned is not None:
         record |= ready.learned.settings() | {"trust": ready.trust}
-    if quality is not None:
-        rule, record["quality"] = search.at_quality(float(quality)), float(quality)
+    return fit_prepared(ready, wanted, record, progress)
+
+
+def fit_prepared(
+    ready: Prepared,
+    wanted: "Wanted",
+    record: dict[str, Any],
+    progress: Progress = lambda queries: None,
+) -> Policy:
+    """The policy for what is wanted, found on rows made ready; see `fit`.
+
+    Args:
+        ready: the rows.
+        wanted: what for, checked.
+        record: what is to be said of it beside that.
+        progress: see `fit`.
+
+    Raises:
+        CascjaxError: see `fit`.
+    """
+    search = _Search(ready, wanted.confidence, wanted.new_queries, progress)
+    record = dict(record)
+    if wanted.quality is not None:
+        target = float(wanted.quality)
+        rule, record["quality"] = search.at_quality(target), target
         return ready.policy(rule, record=record)
-    if parameter is not None:
-        given = np.asarray(parameter, np.float32)
+    if wanted.parameter is not None:
+        given = np.asarray(wanted.parameter, np.float32)
         record["parameter"] = given.tolist()
         return ready.policy(search.given(given), record=record)
-    assert budget is not None
-    budgets = {"": search.budgets("budget", budget)}
-    for name, of in (group_budgets or {}).items():
+    assert wanted.budget is not None
+    budgets = {"": search.budgets("budget", wanted.budget)}
+    for name, of in (wanted.group_budgets or {}).items():
         budgets[name] = search.budgets(f"the budget of group {name!r}", of)
-    rows = _rows_of(ready, tuple(group_budgets or ()))
+    rows = _rows_of(ready, tuple(wanted.group_budgets or ()))
     # Of several promises each must be safer, for all to be kept at once.
     promises = sum(int(np.isfinite(of).sum()) for of in budgets.values())
-    if confidence is not None:
-        record |= {"confidence": confidence}
-        record["new_queries"] = _json_number(new_queries)
+    if wanted.confidence is not None:
+        record |= {"confidence": wanted.confidence}
+        record["new_queries"] = _json_number(wanted.new_queries)
     rules: dict[str, Rule] = {}
     for name, of in budgets.items():
         try:
@@ -307,6 +316,40 @@ def fit(
                 raise
             raise CascjaxError(f"group {name!r}: {error}") from error
     return ready.policy(rules.pop(""), group_rules=rules, record=record)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a policy is fitted for; the fields are arguments of `fit`."""
+
+    budget: Budget | None = None
+    quality: float | int | None = None
+    parameter: float | int | Sequence[float] | Float[np.ndarray, "*D"] | None = None
+    group_budgets: Mapping[str, Budget] | None = None
+    confidence: float | None = None
+    new_queries: float | int | None = None
+
+    def check(self) -> None:
+        """Refuses what is nonsense whatever the table.
+
+        Raises:
+            CascjaxError: it is.
+        """
+        asked = [
+            name for name in ("budget", "quality", "parameter") if getattr(self, name) is not None
+        ]
+        if len(asked) != 1:
+            given = " and ".join(asked) or "none"
+            raise CascjaxError(f"give exactly one of budget, quality and parameter, not {given}")
+        if self.budget is None and (self.confidence is not None or self.group_budgets):
+            what = (
+                "confidence is that of a budget"
+                if self.confidence is not None
+                else "groups have budgets of their own"
+            )
+            raise CascjaxError(f"{what}: give a budget instead of {asked[0]}")
+        if self.new_queries is not None and (self.confidence is None or not self.new_queries >= 1):
+            raise CascjaxError("new_queries must be at least 1, and goes with a confidence")
 
 
 @dataclass
@@ -465,16 +508,7 @@ class _Search:
             ready.strategy, ready.beliefs.priced(None), ready.table, budgets[:1], self.progress,
             rows=asked.rows, spare=True, seen=asked.alone,
         )  # fmt: skip
-        if budgets[0] < found.cheapest * (1 - _SLACK):
-            unit = ready.table.cost_unit.removesuffix("/query") or "units"
-            least = f"{found.cheapest:.6g} {unit} a query"
-            raise UnreachableError(
-                f"budget {budgets[0]:g} is out of reach of {ready.strategy.name}: the lowest mean"
-                f" cost it reaches is {least}; choose no less than that",
-                f"the lowest mean cost within reach, {least}",
-                np.append(found.cheapest, np.full(len(budgets) - 1, np.inf)),
-                mixed(found.parameters[0], 0.0),
-            )
+        check_budget(found, budgets, ready.strategy.name, ready.table.cost_unit)
         rule = mixed(found.parameters[0], found.gamma[0])
         return rule, self._means(found), (found.cheapest, found.dearest)
 
@@ -609,6 +643,26 @@ def policies(
         for p in range(len(budgets))
     )
     return tuple(ready.policy(rule, **more) for rule in rules)
+
+
+def check_budget(
+    found: Fit, budgets: Float[np.ndarray, " R"], strategy: str, cost_unit: str
+) -> None:
+    """Refuses a budget of the first cost, and of no other, below the cheapest within reach.
+
+    Raises:
+        UnreachableError: it is.
+    """
+    if budgets[0] < found.cheapest * (1 - _SLACK):
+        unit = cost_unit.removesuffix("/query") or "units"
+        least = f"{found.cheapest:.6g} {unit} a query"
+        raise UnreachableError(
+            f"budget {budgets[0]:g} is out of reach of {strategy}: the lowest mean"
+            f" cost it reaches is {least}; choose no less than that",
+            f"the lowest mean cost within reach, {least}",
+            np.append(found.cheapest, np.full(len(budgets) - 1, np.inf)),
+            mixed(found.parameters[0], 0.0),
+        )
 
 
 def mixed(parameters: Float[np.ndarray, "2 *D"], gamma: float) -> Rule:

@@ -18,7 +18,7 @@ from cascjax.metrics.bootstrap import areas, check_bootstrap, differences, inter
 from cascjax.search.budget import Fit, fit_budgets, simulate_settings
 from cascjax.search.scoring import scores_of
 from cascjax.search.trust import check_trust, trusted
-from cascjax.simulate import Sums, resampled
+from cascjax.simulate import Resampled, Sums, resampled
 from cascjax.strategies import STRATEGIES, CascadeRouting, Frugal, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows
 
@@ -191,6 +191,11 @@ def frontier(
         strategy, fit.parameters, fit.gamma, beliefs, table.quality, table.cost,
         resamples=resamples, seed=seed, rows=evaluate_rows, progress=progress,
     )  # fmt: skip
+    return with_resamples(drawn, others, confidence)
+
+
+def with_resamples(drawn: Frontier, others: Resampled, confidence: float) -> Frontier:
+    """A frontier with the intervals of its points and its area."""
     samples = areas(others.cost, others.quality, others.single_cost, others.single_quality)
     low, high = interval(samples, confidence).tolist()
     return replace(
@@ -256,10 +261,7 @@ def study(
     area(single_cost, single_quality, single_cost, single_quality)
     for kind in strategies:
         kind.footprint(table.n_models)
-    if budgets is None or isinstance(budgets, int):
-        at = default_budgets(single_cost, single_quality, budgets)
-    else:
-        at = np.unique(np.asarray(budgets, np.float64))
+    at = budgets_at(budgets, single_cost, single_quality)
     frontiers = []
     scale = check_trust(trust)
     for kind in strategies:
@@ -273,7 +275,7 @@ def study(
         frontiers.append(replace(drawn, trust=believed))
         progress(name, 0, True)
     if not (budgets is None or isinstance(budgets, int)):
-        _check_reach(frontiers, at, table.cost_unit)
+        check_reach(frontiers, at, table.cost_unit)
     if wanted:
         oracle = next((f for f in frontiers if f.strategy == Oracle.name), None)
         if oracle is None and "oracle-gap" in wanted:
@@ -350,11 +352,7 @@ def compare(
             f"the table names {len(table.models)} models and has {table.n_models}; give it"
             " `models`, a name for each"
         )
-    asked = [strategies] if isinstance(strategies, str) else strategies
-    chosen = [
-        name if isinstance(name, Strategy) else _named(name, max_depth)
-        for name in (STRATEGIES if asked is None else asked)
-    ]
+    chosen = strategies_named(strategies, max_depth)
     if estimates not in (None, *_ESTIMATES):
         raise unknown_name("kind of estimates", estimates, _ESTIMATES)
     noise_level(noise)
@@ -382,10 +380,24 @@ def compare(
     )  # fmt: skip
 
 
-def _named(name: str, max_depth: int) -> Strategy:
-    """The strategy of that name, with the depth where it has one."""
-    deep = name in (CascadeRouting.name, Frugal.name)
-    return strategy(name, **({"max_depth": max_depth} if deep else {}))
+def strategies_named(
+    strategies: Sequence[str | Strategy] | str | None, max_depth: int
+) -> list[Strategy]:
+    """Strategies of these names, with the depth where they have one; by default all there are.
+
+    Raises:
+        CascjaxError: an unknown name.
+    """
+    asked = [strategies] if isinstance(strategies, str) else strategies
+
+    def named(name: str) -> Strategy:
+        deep = name in (CascadeRouting.name, Frugal.name)
+        return strategy(name, **({"max_depth": max_depth} if deep else {}))
+
+    return [
+        name if isinstance(name, Strategy) else named(name)
+        for name in (STRATEGIES if asked is None else asked)
+    ]
 
 
 def differences_of(frontiers: Sequence[Frontier], confidence: float) -> dict[str, np.ndarray]:
@@ -400,9 +412,23 @@ def differences_of(frontiers: Sequence[Frontier], confidence: float) -> dict[str
     }
 
 
-def _check_reach(
-    frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"], unit: str
-) -> None:
+def budgets_at(
+    budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None,
+    single_cost: Float[np.ndarray, " K"],
+    single_quality: Float[np.ndarray, " K"],
+) -> Float[np.ndarray, " P"]:
+    """The mean costs wanted, rising; see `study`."""
+    if budgets is None or isinstance(budgets, int):
+        return default_budgets(single_cost, single_quality, budgets)
+    return np.unique(np.asarray(budgets, np.float64))
+
+
+def check_reach(frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"], unit: str) -> None:
+    """Refuses a budget asked for that is out of reach of every strategy.
+
+    Raises:
+        CascjaxError: there is one.
+    """
     low = min(f.reachable[0] for f in frontiers)
     high = max(f.reachable[1] for f in frontiers)
     # Sums of float32 costs and printed digits are no reason to refuse a budget.

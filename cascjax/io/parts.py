@@ -1,0 +1,166 @@
+"""The finished parts of a long work, each in a file of its own, so that an interrupt loses little.
+
+A folder holds run.json, which says what the parts are of, and Parquet files. Each is written under
+another name and renamed once it is whole: at any moment what stands there is whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cascjax.errors import CascjaxError
+from cascjax.io.files import atomic_write, one_line
+
+Row = dict[str, Any]
+"""Numbers, words and lists of numbers by name: a line of the results."""
+
+RUN = "run.json"
+"""The file that says what the parts beside it are of."""
+
+_KEY, _SHAPES = b"cascjax-run", b"cascjax-shapes"
+
+_UNFINISHED = "an unfinished run"
+
+
+class Parts:
+    """Finished parts of a work in a folder, all of one run: a table, settings and version."""
+
+    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+        """Keep them in `folder`; nothing is read or written yet.
+
+        Args:
+            folder: made when it is opened; its parent exists.
+            run: what tells this run from others, as JSON can hold it.
+        """
+        self._folder, self._run = folder, json.loads(json.dumps(run))
+        text = json.dumps(self._run, sort_keys=True)
+        self._digest = hashlib.sha256(text.encode()).hexdigest().encode()
+
+    def open(self, *, force: bool = False, resume: bool | None = None) -> None:
+        """Goes on with the run that the folder holds, or begins one.
+
+        Args:
+            force: begin anew where it holds another run.
+            resume: True to go on, and False to refuse what an earlier run left, or with `force` to
+                begin anew; by default this run is gone on with unasked.
+
+        Raises:
+            CascjaxError: it holds another run, or cannot be written.
+        """
+        path = self._folder / RUN
+        with one_line(f"cannot use the folder {self._folder}"):
+            if self._folder.exists() and (found := self._other(path, resume)) is not None:
+                if not force:
+                    way_out = "choose another --out, or begin anew with --force"
+                    if resume is False and found == _UNFINISHED:
+                        way_out = "go on with --resume, or begin anew with --force"
+                    raise CascjaxError(f"{self._folder} holds {found}: {way_out}")
+                for part in [*self._folder.glob("*.parquet"), path]:
+                    part.unlink(missing_ok=True)
+            self._folder.mkdir(exist_ok=True)
+        if not path.exists() or (resume is not None and not self.begun):
+            with atomic_write(path) as temporary:
+                temporary.write_text(json.dumps(self._run, indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def begun(self) -> bool:
+        """Whether any part is done."""
+        return any(self._folder.glob("*.parquet"))
+
+    def _other(self, path: Path, resume: bool | None) -> str | None:
+        """What the folder holds instead of this run, in words; None where it is this run."""
+        if not path.exists():
+            return "parts of an unknown run" if self.begun else None
+        if resume is not None and not self.begun:
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            return f"a damaged {RUN}"
+        if not isinstance(found, dict):
+            return f"a damaged {RUN}"
+        for name in {**self._run, **found}:
+            before, now = found.get(name), self._run.get(name)
+            if before != now:
+                if isinstance(before, dict) and isinstance(now, dict):
+                    one = next(k for k in {**now, **before} if before.get(k) != now.get(k))
+                    return f"a run of other {name}: {one} has changed, come or gone"
+                if name == "table":
+                    return "a run on another table"
+                return f"a run of other settings, {name} {before} and not {now}"
+        return _UNFINISHED if resume is False else None
+
+    def read(self, key: str) -> list[Row] | None:
+        """The rows of a part, or None where it is not done.
+
+        Raises:
+            CascjaxError: its file is damaged, or of another run.
+        """
+        found = self._read(key)
+        return None if found is None else found.to_pylist()
+
+    def _read(self, key: str) -> pa.Table | None:
+        path = self._folder / f"{key}.parquet"
+        if not path.exists():
+            return None
+        try:
+            with one_line(f"cannot read {path}"):
+                found = pq.read_table(path)
+        except CascjaxError as error:
+            raise CascjaxError(f"{error}; remove it to do that part again") from error
+        if (found.schema.metadata or {}).get(_KEY) != self._digest:
+            raise CascjaxError(f"{path} is of another run: remove it to do that part again")
+        return found
+
+    def read_arrays(self, key: str) -> dict[str, np.ndarray] | None:
+        """The arrays of a part by name, or None where it is not done; see `read`."""
+        found = self._read(key)
+        if found is None:
+            return None
+        shapes = json.loads(found.schema.metadata[_SHAPES])
+        return {
+            name: found.column(name).chunk(0).flatten().to_numpy().reshape(shapes[name])
+            for name in found.column_names
+        }
+
+    def write_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keeps arrays of numbers, to the bit; see `write`."""
+        columns = {}
+        for name, of in arrays.items():
+            flat = pa.array(np.ascontiguousarray(of).reshape(-1))
+            columns[name] = pa.LargeListArray.from_arrays([0, len(flat)], flat)
+        shapes = json.dumps({name: np.shape(of) for name, of in arrays.items()})
+        self._write(key, pa.table(columns), {_SHAPES: shapes.encode()})
+
+    def write(self, key: str, rows: Sequence[Row]) -> None:
+        """Keeps the rows of a part.
+
+        Raises:
+            CascjaxError: the file cannot be written.
+        """
+        self._write(key, pa.Table.from_pylist(list(rows)), {})
+
+    def _write(self, key: str, table: pa.Table, more: Mapping[bytes, bytes]) -> None:
+        table = table.replace_schema_metadata({_KEY: self._digest, **more})
+        with atomic_write(self._folder / f"{key}.parquet") as temporary:
+            pq.write_table(table, temporary)
+
+
+def discard(folder: Path) -> None:
+    """Takes a folder of parts away: the run is at its end.
+
+    Raises:
+        CascjaxError: that fails.
+    """
+    with one_line(f"cannot remove {folder}"):
+        for part in [*folder.glob("*.parquet"), *folder.glob(".cascjax-*.tmp")]:
+            part.unlink(missing_ok=True)
+        (folder / RUN).unlink(missing_ok=True)
+        if folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()

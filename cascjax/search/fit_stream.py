@@ -1,0 +1,157 @@
+"""Policies fitted on files larger than memory; see `streamed`."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from cascjax.errors import CascjaxError
+from cascjax.estimators import truth
+from cascjax.io.stream import Stream
+from cascjax.policy import COST, Beliefs, Fitted, Policy, Source
+from cascjax.search.compare_stream import asked, chosen, looked_at, summed
+from cascjax.search.fit import Budget, Prepared, Wanted, check_budget, fit_prepared, mixed
+from cascjax.search.ledger import Ledger
+from cascjax.search.streamed import SAMPLE, Job, Progress, Settled, refitted, settle
+from cascjax.strategies import Strategy
+
+
+def fit_stream(
+    stream: Stream | str | Path | Sequence[str | Path],
+    strategy: str | Strategy,
+    *,
+    budget: Budget | None = None,
+    quality: float | int | None = None,
+    parameter: float | int | Sequence[float] | Float[np.ndarray, "*D"] | None = None,
+    confidence: float | None = None,
+    new_queries: float | int | None = None,
+    estimates: str | None = None,
+    noise: str | tuple[float, float, float, float] = "low",
+    max_depth: int = 5,
+    seed: int = 0,
+    sample: int = SAMPLE,
+    ledger: Ledger | None = None,
+    progress: Progress = lambda doing, rows: None,
+) -> Policy:
+    """As `cascjax.fit`, on files larger than memory.
+
+    Where the sample holds all rows to fit on, the policy is that of the table in memory. Where it
+    does not, a budget of the table's own cost is met on all rows to fit on, by a second reading;
+    anything else is fitted on the sample alone, and the policy's record says so.
+
+    Args:
+        stream: the files, opened or as `open_stream` takes them.
+        strategy: what to fit, or its name.
+        budget: see `cascjax.fit`; so are the rest, but for these.
+        quality: see there.
+        parameter: see there.
+        confidence: see there.
+        new_queries: see there.
+        estimates: "supplied" or "noisy"; by default what the files supply, else noisy.
+        noise: see there.
+        max_depth: see there.
+        seed: of the noise, the sample, and of the split where the files have none.
+        sample: rows to fit on that settings are looked for on, at most.
+        ledger: where to keep what is done; by default nowhere.
+        progress: see `cascjax.search.compare_stream.compare_stream`.
+
+    Raises:
+        CascjaxError: what `cascjax.fit` and `compare_stream` refuse.
+    """
+    wanted = Wanted(budget, quality, parameter, None, confidence, new_queries)
+    wanted.check()
+    kinds = [strategy] if isinstance(strategy, Strategy) else strategy
+    job = asked(
+        stream, kinds, estimates=estimates, noise=noise, max_depth=max_depth, seed=seed,
+        sample=sample, budgets=_own_budget(wanted),
+    )  # fmt: skip
+    if isinstance(budget, Mapping) and set(budget) - {COST}:
+        job = replace(job, more=("more_costs",))
+    parts = None if ledger is None else ledger.opened(job)
+    settled = settle(job, looked_at(job, parts, progress))
+    ready = _prepared(job, settled)
+    record: dict[str, Any] = {"n_fit": int(settled.count[0]), "split": job.split}
+    exact = settled.exact or (job.budgets is not None and confidence is None)
+    if not settled.exact:
+        record["sample"] = len(settled.sample)
+        if not exact:
+            record["notes"] = [
+                f"fitted on a sample of {len(settled.sample):,} of {settled.count[0]:,} rows"
+            ]
+    if exact and not settled.exact:
+        policy = _on_all_rows(job, settled, ready, record, parts, progress)
+    else:
+        doing = f"fitting {ready.strategy.name}"
+        policy = fit_prepared(ready, wanted, record, functools.partial(progress, doing))
+    means = policy.mean_costs.copy()
+    means[0] = settled.cost[0]
+    sigma = policy.sigma if settled.known.sigma is None else settled.known.sigma
+    if ready.strategy.sees_truth:
+        sigma = policy.sigma
+    return replace(policy, mean_costs=means, sigma=sigma, fingerprint=job.stream.fingerprint())
+
+
+def _own_budget(wanted: Wanted) -> list[float] | None:
+    """The budget of the table's own cost, where that alone is limited."""
+    budget = wanted.budget
+    named = budget if isinstance(budget, Mapping) else {COST: budget}
+    if budget is None or set(named) != {COST}:
+        return None
+    value = named[COST]
+    if not isinstance(value, int | float | np.number) or not 0 < float(value) < np.inf:
+        raise CascjaxError("budget must be finite and above 0, for each cost it names")
+    return [float(value)]
+
+
+def _prepared(job: Job, settled: Settled) -> Prepared:
+    """The sample, made ready for a fit."""
+    strategy, table, m = job.strategies[0], settled.table, len(settled.sample)
+    costs = (COST, *sorted(table.more_costs))
+    means = [table.more_costs[name].mean(0, dtype=np.float64) for name in costs[1:]]
+    more = tuple(np.broadcast_to(mean.astype(np.float32), table.cost.shape) for mean in means)
+    if strategy.sees_truth:
+        source, estimator = Source("truth", None, job.seed), truth(table)
+        more = tuple(table.more_costs[name] for name in costs[1:])
+    else:
+        estimator = settled.known.estimates(table, settled.sample)
+        noisy = job.estimates == "noisy"
+        source = Source("noisy" if noisy else "supplied", job.noise if noisy else None, job.seed)
+    none = np.zeros(0, np.int64)
+    return Prepared(strategy, table, np.arange(m), none, source, Beliefs(estimator, more), costs)
+
+
+def _on_all_rows(
+    job: Job,
+    settled: Settled,
+    ready: Prepared,
+    record: dict[str, Any],
+    parts: Any,
+    progress: Progress,
+) -> Policy:
+    """The policy for one budget, from sums over all rows to fit on."""
+    choices = chosen(job, settled, parts, progress)
+    found = summed(job, settled, choices, parts, progress)
+    sides = [found[index][0].fit for index in sorted(found)]
+    sums = functools.reduce(
+        lambda one, other: jax.tree.map(np.add, one, other), [of for of in sides if of is not None]
+    )
+    budgets = settled.budgets
+    fit = refitted(choices[0].settings, sums.means(), budgets, settled.quality[0])
+    check_budget(fit, budgets, ready.strategy.name, job.stream.cost_unit)
+    rule = replace(
+        mixed(fit.parameters[0], fit.gamma[0]),
+        fitted=Fitted(
+            n_fit=int(settled.count[0]),
+            quality=float(fit.quality[0]),
+            cost=(float(fit.cost[0]),),
+            budget=(float(budgets[0]),),
+            margin=(0.0,),
+            reachable=(fit.cheapest, fit.dearest),
+        ),
+    )
+    return ready.policy(rule, record=record)

@@ -1,0 +1,708 @@
+"""Frontiers over files larger than memory: two readings of the rows, piece by piece.
+
+The first reading (`look`) takes what must be known of all rows before any is decided: mean costs
+and qualities, what estimates take of all rows, and a sample of the rows to fit on. `settle` puts
+that together, and `choose` fits every strategy to every budget on the sample, as in memory. The
+second (`sums`) adds up what the settings chosen do, and `finish` makes frontiers of the sums. Where
+the sample is all rows to fit on, its fit stands. Where it is not, it only shows where to look: the
+settings around every budget are summed over all rows to fit on too, and neighbours and gamma found
+anew in these sums, so that budgets are met on all of them.
+
+Everything is made for several processes. Piece i belongs to process i mod P. `look` and `sums` are
+pure functions of the pieces they are given; what they return is kept by piece, `merge` and a union
+of sums are associative and commutative, and `settle` and `finish` add up in the order of the
+pieces: so the result is the same to the bit, whoever did which piece, and in which order. The
+sample holds the rows of least hash of seed and row, which is no matter of pieces either.
+"""
+
+import functools
+import operator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt64
+
+from cascjax.estimators import Independent, truth
+from cascjax.estimators.pieces import (
+    SUPPLIED_COLUMNS,
+    Known,
+    Moments,
+    Spread,
+    lines,
+    noise_keys,
+    normals,
+)
+from cascjax.io.stream import Piece, Stream
+from cascjax.metrics import area
+from cascjax.search.budget import (
+    Fit,
+    Seen,
+    around,
+    at_once,
+    fit_budgets,
+    mix,
+    near_chains,
+    spared,
+    sum_settings,
+)
+from cascjax.search.frontier import Frontier, budgets_at, with_resamples
+from cascjax.simulate import Resampled, Totals, query_spends, resampled_sums
+from cascjax.strategies import Frugal, Mixing, Sketch, Strategy
+from cascjax.table import FIT, Table, check_split, drawn_split, upper_hull
+
+SAMPLE = 1 << 18
+"""Rows to fit on that settings are looked for on."""
+
+PERMUTED = 1 << 22
+"""Rows up to which a split is drawn as `cascjax.table.split_rows` draws it; of more, by hash."""
+
+_MOST = 1 << 10
+"""Settings summed where their number hardly counts."""
+
+_ERRORS = 3.0
+"""Standard errors of a sample's mean cost that settings are spread over, on each side of one."""
+
+_LOOKED_AT = 8
+"""Budgets at which the error of a sample is taken."""
+
+_BLOCK = 1 << 13
+"""Rows worked on in float64 at once."""
+
+Progress = Callable[[str, int], None]
+"""Called with what is being done and a number of rows that it is done with."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of a stream.
+
+    Attributes:
+        stream: the rows.
+        strategies: what to draw.
+        estimates: "supplied" or "noisy".
+        noise: the four sigmas of noisy estimates.
+        budgets: see `cascjax.search.frontier.study`.
+        seed: of the noise, the sample, and of the split where the files have none.
+        sample: rows to fit on that settings are looked for on, at most.
+        resamples: of the rows to evaluate on, for intervals; 0 for none.
+        confidence: of those intervals.
+        more: further fields of `Table` to read and keep of the sample.
+    """
+
+    stream: Stream
+    strategies: tuple[Strategy, ...]
+    estimates: str = "supplied"
+    noise: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    budgets: int | tuple[float, ...] | None = None
+    seed: int = 0
+    sample: int = SAMPLE
+    resamples: int = 0
+    confidence: float = 0.95
+    more: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read of the files, beside quality and cost."""
+        supplied = SUPPLIED_COLUMNS if self.estimates == "supplied" else ()
+        return ("split", *supplied, *self.more)
+
+    @property
+    def split(self) -> str:
+        """Where the split comes from, in words."""
+        if "split" in self.stream.columns:
+            return "of the files"
+        if self.stream.n_rows <= PERMUTED:
+            return "drawn by seed"
+        return "drawn by seed, row by row"
+
+    def settings(self) -> dict[str, Any]:
+        """What tells it from another job on the same files, for a journal."""
+        return {
+            "strategies": [repr(strategy) for strategy in self.strategies],
+            "models": list(self.stream.models),
+            "estimates": self.estimates,
+            "noise": list(self.noise),
+            "budgets": self.budgets if isinstance(self.budgets, int) else
+            None if self.budgets is None else list(self.budgets),
+            "seed": self.seed,
+            "sample": self.sample,
+            "resamples": self.resamples,
+            "confidence": self.confidence,
+            "pieces": [piece.n_rows for piece in self.stream.pieces],
+        }  # fmt: skip
+
+
+# The first reading.
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Glance:
+    """Sums over the rows of a piece, models in the files' order; first to fit on, then the others.
+
+    Attributes:
+        count: `[2]` rows.
+        cost: `[2, K]` sums of true costs.
+        quality: `[2, K]` sums of true qualities.
+        moved: of supplied estimates, ante less post over the rows to fit on.
+        qualities: of noisy estimates, moments of qualities over all rows.
+        costs: of noisy estimates, moments of costs over all rows.
+    """
+
+    count: Float[np.ndarray, "2"]
+    cost: Float[np.ndarray, "2 K"]
+    quality: Float[np.ndarray, "2 K"]
+    moved: Spread | None = None
+    qualities: Moments | None = None
+    costs: Moments | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The rows to fit on of least hash.
+
+    Attributes:
+        rows: `[m]` their numbers, rising.
+        table: what the files say of them, models in the files' order; None of no rows.
+    """
+
+    rows: Int[np.ndarray, " m"]
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a first reading of some pieces found.
+
+    Attributes:
+        glances: by the index of the piece.
+        sample: of the rows of all these pieces.
+    """
+
+    glances: Mapping[int, Glance]
+    sample: Sample
+
+
+def look(
+    job: Job, pieces: Iterable[Piece], progress: Callable[[int], None] = lambda rows: None
+) -> Looked:
+    """Reads some pieces for the first time.
+
+    Args:
+        job: what is asked.
+        pieces: which.
+        progress: called with the rows of each piece when it is done.
+
+    Raises:
+        CascjaxError: see `Stream.tables`.
+    """
+    looked = Looked({}, Sample(np.zeros(0, np.int64)))
+    for piece, table in job.stream.tables(pieces, job.columns):
+        fit, rows = is_fit(job, piece, table), np.arange(piece.first, piece.first + piece.n_rows)
+        glance = _glance(job, table, fit, rows)
+        some = _least(job, rows[fit], looked.sample)
+        found = replace(table.take(some - piece.first), split=None)
+        sample = Sample(some, found if len(some) else None)
+        looked = merge(job, looked, Looked({piece.index: glance}, sample))
+        progress(piece.n_rows)
+    return looked
+
+
+def merge(job: Job, *looked: Looked) -> Looked:
+    """What a reading of all these pieces together would have found; in any order."""
+    glances: dict[int, Glance] = {}
+    for one in looked:
+        glances |= one.glances
+    samples = [one.sample for one in looked if one.sample.table is not None]
+    if not samples:
+        return Looked(glances, Sample(np.zeros(0, np.int64)))
+    if len(samples) == 1:
+        return Looked(glances, samples[0])
+    rows = np.concatenate([sample.rows for sample in samples])
+    table = jax.tree.map(lambda *of: np.concatenate(of), *(sample.table for sample in samples))
+    keep = np.arange(len(rows))
+    if len(rows) > job.sample:
+        keep = np.argpartition(_hash(job.seed, rows), job.sample - 1)[: job.sample]
+    keep = keep[np.argsort(rows[keep])]
+    return Looked(glances, Sample(rows[keep], table.take(keep)))
+
+
+def _glance(
+    job: Job, table: Table, fit: Bool[np.ndarray, " n"], rows: Int[np.ndarray, " n"]
+) -> Glance:
+    moved = qualities = costs = None
+    if job.estimates == "noisy":
+        noise = normals(noise_keys(job.seed), rows, table.n_models)
+        qualities = Moments.of(table.quality, noise[0], noise[1])
+        costs = Moments.of(table.cost, noise[2], noise[3])
+    elif table.quality_sigma is None:
+        assert table.quality_ante is not None
+        assert table.quality_post is not None
+        moved = Spread.of(table.quality_ante, table.quality_post, np.flatnonzero(fit))
+    sides = np.stack([fit, ~fit]).astype(np.float64)
+    return Glance(
+        sides.sum(1), _sums(sides, table.cost), _sums(sides, table.quality), moved, qualities, costs
+    )
+
+
+def _sums(
+    weights: Float[np.ndarray, "W n"], column: Float[np.ndarray, "n K"]
+) -> Float[np.ndarray, "W K"]:
+    found = np.zeros((len(weights), column.shape[1]))
+    for start in range(0, len(column), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        found += weights[:, part] @ column[part].astype(np.float64)
+    return found
+
+
+def is_fit(job: Job, piece: Piece, table: Table) -> Bool[np.ndarray, " n"]:
+    """Which rows of a piece are to fit on."""
+    if table.split is not None:
+        return table.split == FIT
+    if job.stream.n_rows <= PERMUTED:
+        return _drawn(job.stream.n_rows, job.seed)[piece.first : piece.first + piece.n_rows]
+    rows = np.arange(piece.first, piece.first + piece.n_rows)
+    # Another seed than the sample's: half of the rows, of which the sample takes the least.
+    return _hash(~job.seed, rows) < np.uint64(1 << 63)
+
+
+@functools.lru_cache(maxsize=2)
+def _drawn(n_rows: int, seed: int) -> Bool[np.ndarray, " N"]:
+    fit = np.zeros(n_rows, bool)
+    fit[drawn_split(n_rows, seed)[0]] = True
+    return fit
+
+
+def _least(job: Job, rows: Int[np.ndarray, " n"], sample: Sample) -> Int[np.ndarray, " m"]:
+    """Of these rows those that may be in the sample, rising."""
+    hashes = _hash(job.seed, rows)
+    if len(sample.rows) >= job.sample:
+        less = hashes < _hash(job.seed, sample.rows).max()
+        rows, hashes = rows[less], hashes[less]
+    if len(rows) > job.sample:
+        rows = np.sort(rows[np.argpartition(hashes, job.sample - 1)[: job.sample]])
+    return rows
+
+
+def _hash(seed: int, rows: Int[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+    """A number for each row, no two the same: splitmix64 (Steele, Lea and Flood, 2014)."""
+
+    def mixed(x: np.ndarray) -> np.ndarray:
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+    start = mixed(np.array([seed & (1 << 64) - 1], np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return mixed(start + (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+
+
+# What the first reading says.
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is known of all rows before any is decided; models in rising mean cost.
+
+    Attributes:
+        order: `[K]` places of the models in the files' order.
+        models: K names.
+        known: what estimates take of all rows.
+        count: `[2]` rows to fit on, and to evaluate on.
+        cost: `[2, K]` mean cost of each model alone, on either.
+        quality: `[2, K]` mean quality of each model alone, on either.
+        budgets: `[P]` mean costs wanted.
+        sample: the sample's rows.
+        table: what is true of them.
+        exact: whether they are all rows to fit on.
+    """
+
+    order: Int[np.ndarray, " K"]
+    models: tuple[str, ...]
+    known: Known
+    count: Int[np.ndarray, "2"]
+    cost: Float[np.ndarray, "2 K"]
+    quality: Float[np.ndarray, "2 K"]
+    budgets: Float[np.ndarray, " P"]
+    sample: Int[np.ndarray, " m"]
+    table: Table
+    exact: bool
+
+
+def settle(job: Job, looked: Looked) -> Settled:
+    """Puts together what was found in all pieces.
+
+    Raises:
+        CascjaxError: a side of the split is empty, or all models cost the same.
+    """
+    glances = [looked.glances[index] for index in sorted(looked.glances)]
+    count, cost, quality = (
+        functools.reduce(operator.add, [getattr(glance, name) for glance in glances])
+        for name in ("count", "cost", "quality")
+    )
+    check_split(int(count[0]), int(count[1]))
+    cost, quality = cost / count[:, None], quality / count[:, None]
+    order = np.argsort(cost[0], kind="stable")
+    cost, quality = cost[:, order], quality[:, order]
+    known = Known(job.estimates, cost[0], seed=job.seed)
+    if job.estimates == "noisy":
+        moments = [
+            functools.reduce(Moments.joined, [getattr(glance, name) for glance in glances])
+            for name in ("qualities", "costs")
+        ]
+        found = [
+            lines(of.in_order(order), noises)
+            for of, noises in zip(moments, (job.noise[:2], job.noise[2:]), strict=True)
+        ]
+        each = [line for *two, _ in found for line in two]
+        known = replace(known, sigma=found[0][2], lines=tuple(each))
+    elif glances[0].moved is not None:
+        spread = functools.reduce(Spread.joined, [of.moved for of in glances if of.moved])
+        known = replace(known, sigma=spread.sigma[order])
+    area(cost[1], quality[1], cost[1], quality[1])  # refuses models that cost the same
+    models = tuple(job.stream.models[i] for i in order)
+    assert looked.sample.table is not None
+    return Settled(
+        order=order,
+        models=models,
+        known=known,
+        count=count.astype(np.int64),
+        cost=cost,
+        quality=quality,
+        budgets=budgets_at(job.budgets, cost[1], quality[1]),
+        sample=looked.sample.rows,
+        table=looked.sample.table.select_models(models),
+        exact=len(looked.sample.rows) == int(count[0]),
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The settings of a strategy that are summed over all rows.
+
+    Attributes:
+        settings: `[L]` rising, or `[L, D]` where each has several numbers.
+        panels: see `Strategy.sized_for`: of the sample's estimates; None where there are none.
+        fit: what was fitted, where the sample is all rows to fit on.
+        cost_error: standard error of a mean cost of the sample, as of all rows to fit on, at most;
+            in the files' cost unit. 0 where these are all of them.
+        quality_error: that of a mean quality.
+        seconds: that it took.
+    """
+
+    settings: Float[np.ndarray, "L *D"]
+    panels: int | None = None
+    fit: Fit | None = None
+    cost_error: float = 0.0
+    quality_error: float = 0.0
+    seconds: float = 0.0
+
+
+def choose(
+    settled: Settled,
+    strategy: Strategy,
+    estimates: Independent,
+    progress: Callable[[int], None] = lambda queries: None,
+) -> Choice:
+    """Fits a strategy to every budget on the sample.
+
+    Args:
+        settled: what is known of all rows.
+        strategy: what to fit.
+        estimates: those of the sample.
+        progress: called with the number of queries of each block simulated.
+    """
+    start, table, budgets = time.perf_counter(), settled.table, settled.budgets
+    beliefs = truth(table) if strategy.sees_truth else estimates
+    strategy = strategy.sized_for(beliefs)
+    panels, seen = getattr(strategy, "panels", None), Seen()
+    if not settled.exact and isinstance(strategy, Mixing):
+        # Single models, whose means are known of all rows.
+        of_all = _Known(table, beliefs, None, settled.cost[0], settled.quality[0])
+        return Choice(np.sort(strategy.family(of_all, len(settled.models))), panels)
+    fit = fit_budgets(strategy, beliefs, table, budgets, progress, seen=seen)
+    if settled.exact:
+        settings = np.unique(fit.parameters.reshape(-1, *fit.parameters.shape[2:]), axis=0)
+        return Choice(settings, panels, fit, seconds=time.perf_counter() - start)
+    assert seen.settings is not None
+    at = np.unique(np.linspace(0, len(budgets) - 1, min(_LOOKED_AT, len(budgets))).astype(int))
+    spends = query_spends(strategy, fit.parameters[at, 0], beliefs, table.quality, table.cost)
+    n, m = int(settled.count[0]), len(settled.sample)
+    scale = np.sqrt((1 - m / n) / m)
+    cost_error, quality_error = (of.std(1, dtype=np.float64) * scale for of in spends)
+    error = _ERRORS * np.interp(budgets, budgets[at], cost_error)
+    most = min(_MOST, at_once(strategy, beliefs))
+    if isinstance(strategy, Frugal):
+        settings = near_chains(seen.settings, budgets, error)
+    else:
+        settings = around(strategy, seen.settings, budgets, error, most)
+    return Choice(
+        settings,
+        panels,
+        None,
+        float(cost_error.max()),
+        float(quality_error.max()),
+        time.perf_counter() - start,
+    )
+
+
+@dataclass(frozen=True)
+class _Known(Sketch):
+    """A sketch whose means are those of more rows than its table has."""
+
+    mean_cost: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+    mean_quality: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+
+    @functools.cached_property
+    def cost(self) -> Float[np.ndarray, " K"]:
+        """Mean cost of each model alone."""
+        return self.mean_cost
+
+    @functools.cached_property
+    def quality(self) -> Float[np.ndarray, " K"]:
+        """Mean quality of each model alone."""
+        return self.mean_quality
+
+
+# The second reading.
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What the settings of a strategy did on the rows of a piece, added up.
+
+    Attributes:
+        evaluate: over the rows to evaluate on.
+        fit: over the rows to fit on, without what ran; None where the sample is all of these.
+        seconds: that it took.
+    """
+
+    evaluate: Totals
+    fit: Totals | None
+    seconds: float
+
+
+def sums(
+    job: Job,
+    settled: Settled,
+    choices: Sequence[Choice],
+    pieces: Iterable[Piece],
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Iterator[tuple[Piece, tuple[Summed, ...]]]:
+    """Reads some pieces for the second time: sums for every strategy, piece by piece.
+
+    Args:
+        job: what is asked.
+        settled: what is known of all rows.
+        choices: of each strategy.
+        pieces: which.
+        progress: called with the number of queries of each block simulated.
+
+    Raises:
+        CascjaxError: see `Stream.tables`.
+    """
+    stream = job.stream.select_models(settled.models)
+    for piece, table in stream.tables(pieces, job.columns):
+        fit = is_fit(job, piece, table)
+        to_fit, others = np.flatnonzero(fit), np.flatnonzero(~fit)
+        estimates = settled.known.estimates(
+            table, np.arange(piece.first, piece.first + piece.n_rows)
+        )
+        found = []
+        for strategy, choice in zip(job.strategies, choices, strict=True):
+            start = time.perf_counter()
+            beliefs = truth(table) if strategy.sees_truth else estimates
+            sized = sized_like(strategy, choice.panels, beliefs)
+            of_side = functools.partial(
+                _side, sized, choice.settings, beliefs, table, progress=progress
+            )
+            evaluate = of_side(rows=others, usage=True)
+            of_fit = None if choice.fit is not None else of_side(rows=to_fit, usage=False)
+            found.append(Summed(evaluate, of_fit, time.perf_counter() - start))
+        yield piece, tuple(found)
+
+
+def _side(
+    strategy: Strategy,
+    settings: Float[np.ndarray, "L *D"],
+    estimates: Independent,
+    table: Table,
+    *,
+    rows: Int[np.ndarray, " n"],
+    usage: bool,
+    progress: Callable[[int], None],
+) -> Totals:
+    """Sums over some rows of a piece, of which there may be none."""
+    if len(rows):
+        return sum_settings(
+            strategy, settings, estimates, table, rows=rows, usage=usage, progress=progress
+        )
+    none, counts = np.zeros(len(settings)), np.zeros((len(settings) * usage, table.n_models))
+    return Totals(none, none, counts, counts, counts, count=0.0)
+
+
+def sized_like(strategy: Strategy, panels: int | None, estimates: Independent) -> Strategy:
+    """The strategy with as many quadrature panels as the sample took, or more if need be."""
+    sized = strategy.sized_for(estimates)
+    mine = getattr(sized, "panels", None)
+    if not panels or not mine or mine >= panels:
+        return sized
+    return replace(sized, panels=panels)  # pyright: ignore[reportCallIssue]
+
+
+# What comes out.
+
+
+def finish(
+    job: Job,
+    settled: Settled,
+    choices: Sequence[Choice],
+    found: Mapping[int, tuple[Summed, ...]],
+) -> list[Frontier]:
+    """The frontier of every strategy.
+
+    Args:
+        job: what was asked.
+        settled: what is known of all rows.
+        choices: of each strategy.
+        found: the sums of all pieces, by index.
+    """
+    frontiers = []
+    for place, (strategy, choice) in enumerate(zip(job.strategies, choices, strict=True)):
+        parts = [found[index][place] for index in sorted(found)]
+        evaluate = functools.reduce(_added, [part.evaluate for part in parts]).means()
+        fit = choice.fit
+        if fit is None:
+            of_fit = functools.reduce(_added, [part.fit for part in parts if part.fit]).means()
+            fit = refitted(choice.settings, of_fit, settled.budgets)
+        alike = fit.parameters.reshape(2 * len(fit.gamma), 1, -1) == choice.settings.reshape(
+            1, len(choice.settings), -1
+        )
+        cheap, dear = alike.all(2).argmax(1).reshape(-1, 2).T
+        frontiers.append(
+            _frontier(
+                strategy, settled, fit, evaluate, cheap, dear,
+                choice.seconds + sum(part.seconds for part in parts),
+            )
+        )  # fmt: skip
+    return frontiers
+
+
+def refitted(
+    settings: Float[np.ndarray, "L *D"],
+    means: Totals,
+    budgets: Float[np.ndarray, " P"],
+    single_quality: Float[np.ndarray, " K"] | None = None,
+) -> Fit:
+    """The neighbours whose mix costs each budget, by what settings do on all rows to fit on.
+
+    Args:
+        settings: a setting a row.
+        means: what they do.
+        budgets: mean costs wanted.
+        single_quality: mean quality of each model alone, where some of a budget is to be left if a
+            cheaper setting gives clearly more; see `fit_budgets`.
+    """
+    cost, quality = np.asarray(means.cost), np.asarray(means.quality)
+    # Settings of several numbers are in no order: of these the hull's are neighbours.
+    places = np.arange(len(settings)) if settings.ndim == 1 else upper_hull(cost, quality)
+    pool = np.stack([places.astype(np.float64), cost[places], quality[places]])
+    fit = mix(pool, budgets)
+    if single_quality is not None:
+        fit = spared(fit, pool, budgets, single_quality)
+    return replace(fit, parameters=settings[fit.parameters.astype(int)])
+
+
+def resample(
+    job: Job,
+    settled: Settled,
+    choices: Sequence[Choice],
+    frontiers: Sequence[Frontier],
+    pieces: Iterable[Piece],
+) -> Iterator[tuple[Piece, tuple[Float[np.ndarray, "R M"], ...]]]:
+    """Reads some pieces for a third time: sums of every strategy's resamples, piece by piece.
+
+    Args:
+        job: what is asked.
+        settled: what is known of all rows.
+        choices: of each strategy.
+        frontiers: of each strategy, whose mixes are resampled.
+        pieces: which.
+
+    Raises:
+        CascjaxError: see `Stream.tables`.
+    """
+    stream = job.stream.select_models(settled.models)
+    for piece, table in stream.tables(pieces, job.columns):
+        rows = np.flatnonzero(~is_fit(job, piece, table))
+        estimates = settled.known.estimates(
+            table, np.arange(piece.first, piece.first + piece.n_rows)
+        )
+        found = []
+        for strategy, choice, drawn in zip(job.strategies, choices, frontiers, strict=True):
+            beliefs = truth(table) if strategy.sees_truth else estimates
+            width = 2 * (len(drawn.gamma) + table.n_models) + 1
+            found.append(
+                resampled_sums(
+                    sized_like(strategy, choice.panels, beliefs), drawn.parameters, drawn.gamma,
+                    beliefs, table.quality, table.cost, resamples=job.resamples, seed=job.seed,
+                    rows=rows, first_row=piece.first,
+                )
+                if len(rows) else np.zeros((job.resamples, width))
+            )  # fmt: skip
+        yield piece, tuple(found)
+
+
+def with_intervals(
+    job: Job,
+    frontiers: Sequence[Frontier],
+    found: Mapping[int, tuple[Float[np.ndarray, "R M"], ...]],
+) -> list[Frontier]:
+    """The frontiers with intervals, from the resamples' sums of all pieces, by index."""
+    drawn = []
+    for place, frontier in enumerate(frontiers):
+        sums = functools.reduce(np.add, [found[index][place] for index in sorted(found)])
+        drawn.append(with_resamples(frontier, Resampled.of(sums, len(frontier.gamma)),
+                                    job.confidence))  # fmt: skip
+    return drawn
+
+
+def _added(one: Totals, other: Totals) -> Totals:
+    return jax.tree.map(np.add, one, other)
+
+
+def _frontier(
+    strategy: Strategy,
+    settled: Settled,
+    fit: Fit,
+    means: Totals,
+    cheap: Int[np.ndarray, " P"],
+    dear: Int[np.ndarray, " P"],
+    seconds: float,
+) -> Frontier:
+    def mixed(means: Any) -> np.ndarray:
+        of = np.asarray(means)
+        gamma = fit.gamma.reshape(-1, *[1] * (of.ndim - 1))
+        return (1 - gamma) * of[cheap] + gamma * of[dear]
+
+    cost, quality = mixed(means.cost), mixed(means.quality)
+    return Frontier(
+        strategy=strategy.name,
+        budget=settled.budgets,
+        cost=cost,
+        quality=quality,
+        fit_cost=fit.cost,
+        fit_quality=fit.quality,
+        gamma=fit.gamma,
+        parameters=fit.parameters,
+        reach=fit.reach,
+        ran=mixed(means.ran),
+        answered=mixed(means.answered),
+        depth=mixed(means.depth),
+        reachable=(fit.cheapest, fit.dearest),
+        area=area(cost, quality, settled.cost[1], settled.quality[1]),
+        seconds=seconds,
+    )

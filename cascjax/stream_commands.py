@@ -1,0 +1,251 @@
+"""What commands do with a folder, a pattern or several files: they read them as a stream."""
+
+import glob
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cascjax import arguments
+from cascjax.errors import CascjaxError
+from cascjax.terminal import keep_compiled, make_console, uninterrupted
+
+# Everything that needs JAX is imported inside the commands: the first words come at once.
+
+JOURNAL = "journal"
+"""The folder in --out that what is done is kept in until the end."""
+
+
+def is_stream(tables: Sequence[Path]) -> bool:
+    """Whether these words are to be read as a stream and not as one table."""
+    if len(tables) != 1:
+        return True
+    return tables[0].is_dir() or (not tables[0].exists() and glob.has_magic(str(tables[0])))
+
+
+def check_table_options(**given: Any) -> None:
+    """Refuses, for a single table, options that are of a stream.
+
+    Raises:
+        CascjaxError: one is given.
+    """
+    for name, value in given.items():
+        if value:
+            raise CascjaxError(
+                f"--{name} is of a folder, a pattern or several files: leave it out, or name such"
+            )
+
+
+def frontier(
+    tables: Sequence[Path],
+    out: Path,
+    command: str,
+    *,
+    budgets: int | list[float] | None,
+    strategies: str | None,
+    estimates: str | None,
+    noise: str | None,
+    models: str | None,
+    max_depth: int,
+    search: str,
+    seed: int,
+    sample: int | None,
+    resume: bool,
+    force: bool,
+    scores: str | None,
+    **learned: Any,
+) -> None:
+    """The command frontier of a stream.
+
+    Raises:
+        CascjaxError: an option is given that only a table in memory has, or what
+            `cascjax.search.compare_stream` refuses.
+    """
+    if scores is not None:
+        raise CascjaxError("--scores are of one table: leave them out, or name a single file")
+    resamples, confidence = learned.pop("resamples"), learned.pop("confidence")
+    estimates, _ = arguments.learning(estimates, noise, **learned)
+    level = arguments.noise(noise or "low")
+    chosen = arguments.strategies(strategies, max_depth, search)
+    if any(table.is_dir() and table.resolve() == out.resolve() for table in tables):
+        raise CascjaxError(f"--out {out} is the folder of the tables: name another")
+    click.echo(f"Reading {_named(tables)}")
+    with uninterrupted():
+        from cascjax.io.parts import discard
+        from cascjax.io.stream import open_stream
+        from cascjax.report.console import print_study, stream_progress
+        from cascjax.report.write import write_study
+        from cascjax.search.compare_stream import asked, draw
+        from cascjax.search.ledger import Ledger
+        from cascjax.search.streamed import SAMPLE
+
+    stream = open_stream(tables)
+    if models is not None:
+        stream = stream.select_models(arguments.models(models, stream.models))
+    arguments.check_sizes(chosen, stream.n_models)
+    if estimates is None and noise:
+        estimates = "noisy"
+    job = asked(
+        stream, chosen, estimates=estimates, noise=level, budgets=budgets, seed=seed,
+        sample=sample or SAMPLE,
+        resamples=resamples or 0, confidence=0.95 if confidence is None else confidence,
+    )  # fmt: skip
+    keep_compiled()
+    parts = Ledger(out / JOURNAL, resume, force).opened(job)
+    files = len(stream.files)
+    click.echo(
+        f"{stream.n_rows:,} queries x {stream.n_models} models in {files:,}"
+        f" file{'s' * (files > 1)}; {job.estimates} estimates; split {job.split}."
+    )
+    settings: dict[str, Any] = {"table": _named(tables), "max_depth": max_depth, "search": search}
+    settings |= {"noise": noise or "low"} if job.estimates == "noisy" else {}
+    with _kept(out / JOURNAL), stream_progress(stream.n_rows) as progress:
+        study = draw(job, parts, settings, progress)
+        report = write_study(study, out, command)
+    discard(out / JOURNAL)
+    print_study(study, make_console())
+    for note in notes(study.settings, study.n_fit, study.cost_unit):
+        click.echo(f"Note: {note}.")
+    click.echo(f"Report: {report}")
+
+
+def notes(settings: dict[str, Any], n_fit: int, unit: str) -> list[str]:
+    """What is to be said of settings that were looked for on a sample."""
+    if "sample" not in settings:
+        return []
+    return [
+        f"settings were looked for on {settings['sample']:,} of {n_fit:,} rows to fit on, whose"
+        f" mean cost has a standard error of {settings['sample_cost_error']:.2g}"
+        f"{unit and ' ' + unit} and mean quality of {settings['sample_quality_error']:.2g} at most;"
+        " budgets are met on all rows to fit on"
+    ]
+
+
+def fit(
+    tables: Sequence[Path],
+    out: Path,
+    *,
+    strategy: str,
+    estimates: str | None,
+    noise: str | None,
+    models: str | None,
+    max_depth: int,
+    search: str,
+    sample: int | None,
+    resume: bool,
+    force: bool,
+    **wanted: Any,
+) -> None:
+    """The command fit of a stream; `wanted` are arguments of `fit_stream`.
+
+    Raises:
+        CascjaxError: what `cascjax.search.fit_stream` refuses.
+    """
+    chosen = arguments.strategies(strategy, max_depth, search)
+    if len(chosen) > 1:
+        raise CascjaxError(f"--strategy {strategy!r}: fit one at a time")
+    click.echo(f"Reading {_named(tables)}")
+    with uninterrupted():
+        from cascjax.io.files import atomic_write
+        from cascjax.io.parts import discard
+        from cascjax.io.stream import open_stream
+        from cascjax.report.console import stream_progress
+        from cascjax.report.policies import print_policy
+        from cascjax.search.fit_stream import fit_stream
+        from cascjax.search.ledger import Ledger
+        from cascjax.search.streamed import SAMPLE
+
+    stream = open_stream(tables)
+    if models is not None:
+        stream = stream.select_models(arguments.models(models, stream.models))
+    arguments.check_sizes(chosen, stream.n_models)
+    keep_compiled()
+    journal = out.with_name(f"{out.name}.journal")
+    ledger = Ledger(journal, resume, force)
+    # The file is there before anything is computed for it: what cannot be written fails now.
+    with _kept(journal), atomic_write(out) as temporary:
+        with stream_progress(stream.n_rows) as progress:
+            policy = fit_stream(
+                stream, chosen[0], estimates="noisy" if estimates is None and noise else estimates,
+                noise=arguments.noise(noise or "low"), sample=sample or SAMPLE, ledger=ledger,
+                progress=progress, **wanted,
+            )  # fmt: skip
+        temporary.write_text(policy.text(), encoding="utf-8")
+    discard(journal)
+    for note in policy.record.get("notes", ()):
+        click.echo(f"Note: {note}.")
+    print_policy(policy, make_console())
+    click.echo(f"Wrote {out}")
+
+
+def evaluate(
+    policy: Path,
+    tables: Sequence[Path],
+    out: Path,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    resume: bool,
+    force: bool,
+) -> None:
+    """The command evaluate of a stream.
+
+    Raises:
+        CascjaxError: what `cascjax.evaluation_stream` refuses.
+    """
+    click.echo(f"Reading {policy} and {_named(tables)}")
+    with uninterrupted():
+        from cascjax.evaluation_stream import evaluate_stream
+        from cascjax.io.files import atomic_write
+        from cascjax.io.parts import discard
+        from cascjax.io.stream import open_stream
+        from cascjax.policy import load_policy
+        from cascjax.report.console import stream_progress
+        from cascjax.report.policies import print_evaluation, summary
+        from cascjax.search.ledger import Ledger
+
+    loaded, stream = load_policy(policy), open_stream(tables)
+    keep_compiled()
+    ledger = Ledger(out / JOURNAL, resume, force)
+    settings = {"policy": str(policy), "table": _named(tables), "seed": seed}
+    with _kept(out / JOURNAL), stream_progress(stream.n_rows) as progress:
+        found = evaluate_stream(
+            loaded, stream, resamples=resamples, confidence=confidence, seed=seed, ledger=ledger,
+            progress=progress,
+        )  # fmt: skip
+        content = summary(found) | {"settings": settings | {"resamples": resamples}}
+        with atomic_write(out / "summary.json") as temporary:
+            text = json.dumps(content, indent=2, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+    discard(out / JOURNAL)
+    print_evaluation(found, make_console())
+    click.echo(f"Wrote {out / 'summary.json'}")
+
+
+@contextmanager
+def _kept(journal: Path) -> Iterator[None]:
+    """Says of an interrupt or a full disk what is kept and how to go on."""
+    way_out = f"what is done is kept in {journal}: go on with --resume"
+    try:
+        yield
+    except BaseException as error:
+        if not any(journal.glob("*.parquet")):
+            from cascjax.io.parts import discard
+
+            with suppress(CascjaxError):
+                discard(journal)
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(way_out) from error
+        if isinstance(error, CascjaxError) and str(error).startswith("cannot write"):
+            raise CascjaxError(f"{error}; {way_out} once there is room") from error
+        raise
+
+
+def _named(tables: Sequence[Path]) -> str:
+    more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+    return f"{tables[0]}{more}"

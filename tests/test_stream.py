@@ -1,0 +1,267 @@
+"""Tables of many files: what is read is what is there, and what is wrong is named."""
+
+import itertools
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+import pytest
+
+from cascjax import CascjaxError, open_stream, worlds
+from cascjax.io import to_arrow, write_table
+from cascjax.io.stream import Stream, write_parts
+from cascjax.table import ESTIMATE_COLUMNS, Table
+
+K, CUTS = 3, (0, 700, 701, 1500, 2000)
+EVERY = ("split", "group", "more_costs", "features", "signals", *ESTIMATE_COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    made = worlds.sample(worlds.make_world(K, seed=1), 0, CUTS[-1], features=True, seconds=True)
+    split = (np.arange(CUTS[-1]) % 3 > 0).astype(np.int8)
+    return replace(made, split=split)
+
+
+def write(folder: Path, table: Table) -> Path:
+    """Four files of different sizes, in both formats and with row groups of different sizes."""
+    folder.mkdir()
+    for i, (start, stop) in enumerate(itertools.pairwise(CUTS)):
+        part = to_arrow(table.take(np.arange(start, stop)))
+        if i == 0:
+            pq.write_table(part, folder / "a.parquet", row_group_size=130)
+        elif i == 2:
+            pq.write_table(part, folder / "c.parquet", row_group_size=5000)
+        else:
+            options = ipc.IpcWriteOptions(compression="lz4" if i == 1 else None)
+            with ipc.new_file(folder / f"{'abcd'[i]}.arrow", part.schema, options=options) as file:
+                file.write_table(part, max_chunksize=64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("stream") / "parts", table)
+
+
+def same(one: Table, other: Table) -> None:
+    for name in ("quality", "cost", "split", "features", "signals", *ESTIMATE_COLUMNS):
+        mine, yours = getattr(one, name), getattr(other, name)
+        assert (mine is None) == (yours is None), name
+        if mine is not None:
+            np.testing.assert_array_equal(mine, yours, err_msg=name)
+    np.testing.assert_array_equal(one.more_costs["seconds"], other.more_costs["seconds"])
+    mine, yours = (np.array(t.groups)[t.group] for t in (one, other))
+    np.testing.assert_array_equal(mine, yours)
+
+
+@pytest.mark.parametrize("rows", [1, 100, 333, 10_000])
+def test_pieces_are_all_rows_in_order(table: Table, folder: Path, rows: int) -> None:
+    stream = open_stream(folder, piece_rows=rows)
+    assert stream.n_rows == len(table.quality)
+    assert [p.first for p in stream.pieces] == np.cumsum([0, *(p.n_rows for p in stream.pieces)])[
+        :-1
+    ].tolist()
+    assert max(p.n_rows for p in stream.pieces) <= rows
+    some = stream.pieces if rows > 1 else stream.pieces[::97]
+    for piece, found in stream.tables(some, EVERY):
+        same(found, table.take(np.arange(piece.first, piece.first + piece.n_rows)))
+
+
+def test_pieces_can_be_read_in_any_order(table: Table, folder: Path) -> None:
+    stream = open_stream(folder, piece_rows=111)
+    mixed = [stream.pieces[i] for i in np.random.default_rng(0).permutation(len(stream.pieces))]
+    for piece, found in stream.tables(mixed, EVERY):
+        same(found, table.take(np.arange(piece.first, piece.first + piece.n_rows)))
+
+
+def test_only_what_is_asked_for_is_read(folder: Path) -> None:
+    stream = open_stream(folder)
+    _, found = next(stream.tables(stream.pieces, ["split"]))
+    assert found.split is not None
+    assert found.quality_ante is None
+    assert found.features is None
+    assert not found.more_costs
+
+
+def test_files_are_taken_in_the_order_of_their_names(folder: Path) -> None:
+    paths = sorted(folder.iterdir())
+    every = (folder, str(folder / "*"), paths[::-1])
+    assert len({tuple(f.path for f in open_stream(of).files) for of in every}) == 1
+
+
+def test_models_are_chosen_by_name(table: Table, folder: Path) -> None:
+    stream = open_stream(folder, piece_rows=500)
+    chosen = [stream.models[2], stream.models[0]]
+    for piece, found in stream.select_models(chosen).tables(stream.pieces[1:3], []):
+        rows = np.arange(piece.first, piece.first + piece.n_rows)
+        np.testing.assert_array_equal(found.cost, table.cost[rows][:, [2, 0]])
+    with pytest.raises(CascjaxError, match="unknown model"):
+        stream.select_models(["nobody", stream.models[0]])
+
+
+def test_lists_of_any_length_are_read_where_all_are_of_one(table: Table, tmp_path: Path) -> None:
+    part = to_arrow(table)
+    for name in ("quality", "cost"):
+        at = part.schema.get_field_index(name)
+        part = part.set_column(at, name, part.column(name).cast(pa.list_(pa.float32())))
+    part = part.select(["query_id", "quality", "cost"]).replace_schema_metadata(None)
+    pq.write_table(part, tmp_path / "a.parquet")
+    stream = open_stream(tmp_path)
+    assert stream.models == ("model 1", "model 2", "model 3")
+    for _, found in stream.tables(stream.pieces, []):
+        np.testing.assert_array_equal(found.cost, table.cost)
+
+
+def readers() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("cascjax-read")]
+
+
+def test_the_reader_ends_with_whoever_asked(folder: Path) -> None:
+    stream = open_stream(folder, piece_rows=100)
+    tables = stream.tables(stream.pieces, [])
+    next(tables)
+    assert readers()
+    tables.close()
+    assert not readers()
+    tables = stream.tables(stream.pieces, [])
+    next(tables)
+    with pytest.raises(ZeroDivisionError):
+        tables.throw(ZeroDivisionError)
+    assert not readers()
+
+
+def broken(table: Table, **columns: object) -> pa.Table:
+    return to_arrow(replace(table, **columns))
+
+
+def bad(values: np.ndarray, at: tuple[int, int], value: float) -> np.ndarray:
+    found = values.copy()
+    found[at] = value
+    return found
+
+
+def changed(arrow: pa.Table, **more: object) -> pa.Table:
+    metadata = json.loads((arrow.schema.metadata or {})[b"cascjax"])
+    return arrow.replace_schema_metadata({"cascjax": json.dumps(metadata | more)})
+
+
+WRONG = {
+    "models": lambda t: changed(to_arrow(t), models=["x", "y", "z"]),
+    "cost_unit": lambda t: changed(to_arrow(t), cost_unit="EUR"),
+    "version": lambda t: changed(to_arrow(t), version=9),
+    r"'split' is missing": lambda t: to_arrow(replace(t, split=None)),
+    r"'extra'|'answer' is there": lambda t: to_arrow(
+        replace(t, answer=np.zeros(t.cost.shape, np.int32))
+    ),
+    r"'quality' has 2 values": lambda t: to_arrow(t.select_models(t.models[:2])),
+    r"'quality' must hold": lambda t: to_arrow(t).set_column(
+        to_arrow(t).schema.get_field_index("quality"), "quality", pa.array(["?"] * t.n_queries)
+    ),
+    r"the table has no rows": lambda t: to_arrow(t).slice(0, 0),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+def test_a_file_of_another_shape_is_named(
+    table: Table, tmp_path: Path, what: str, suffix: str
+) -> None:
+    folder = write(tmp_path / "parts", table)
+    odd = folder / f"e.{suffix}"
+    part = WRONG[what](table.take(np.arange(50)))
+    if suffix == "parquet":
+        pq.write_table(part, odd)
+    else:
+        with ipc.new_file(odd, part.schema) as file:
+            file.write_table(part)
+    with pytest.raises(CascjaxError, match=rf"{odd}.*{what}") as caught:
+        open_stream(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_table_is_named(table: Table, tmp_path: Path) -> None:
+    folder = write(tmp_path / "parts", table)
+    odd = folder / "e.parquet"
+    whole = {name: (folder / name).read_bytes() for name in ("a.parquet", "d.arrow")}
+    for content in (b"", b"hello", *(of[: len(of) // 2] for of in whole.values())):
+        odd.write_bytes(content)
+        with pytest.raises(CascjaxError, match=str(odd)) as caught:
+            open_stream(folder)
+        assert "\n" not in str(caught.value)
+    odd.unlink()
+    (folder / "_SUCCESS").write_bytes(b"")
+    (folder / ".hidden").write_bytes(b"")
+    assert len(open_stream(folder).files) == 4
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [("nothing", "cannot read"), ("no*.parquet", "no file has such a name"), ("empty", "no files")],
+)
+def test_sources_without_files(tmp_path: Path, source: str, what: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CascjaxError, match=what):
+        open_stream(tmp_path / source)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "b.arrow", "c.parquet", "d.arrow"])
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [
+        ("cost", -1.0, "negative"),
+        ("cost", np.inf, "inf"),
+        ("quality", np.nan, "nan"),
+        ("quality_ante", np.nan, "nan"),
+    ],
+)
+def test_bad_values_are_named_by_file_and_row(
+    table: Table, tmp_path: Path, name: str, column: str, value: float, what: str
+) -> None:
+    i = "abcd".index(name[0])
+    row = (CUTS[i] + CUTS[i + 1]) // 2
+    values = bad(getattr(table, column), (row, 1), value)
+    folder = write(tmp_path / "parts", replace(table, **{column: values}))
+    stream = open_stream(folder, piece_rows=64)
+    where = rf"{folder / name}: column '{column}', row {row - CUTS[i]}: .*{what}"
+    with pytest.raises(CascjaxError, match=where):
+        list(stream.tables(stream.pieces, EVERY))
+    assert not readers()
+
+
+def test_a_file_that_changes_meanwhile_is_refused(table: Table, tmp_path: Path) -> None:
+    folder = write(tmp_path / "parts", table)
+    stream = open_stream(folder, piece_rows=100)
+    write_table(folder / "d.arrow", table.take(np.arange(30)))
+    with pytest.raises(CascjaxError, match=r"d\.arrow has changed"):
+        list(stream.tables(stream.pieces, []))
+
+
+@pytest.mark.parametrize("parts", [1, 3, 7])
+def test_parts_hold_the_rows_of_the_batches(table: Table, tmp_path: Path, parts: int) -> None:
+    n = len(table.quality)
+    batches = [table.take(np.arange(s, min(s + 450, n))) for s in range(0, n, 450)]
+    write_parts(tmp_path / "w", iter(batches), n, parts)
+    stream: Stream = open_stream(tmp_path / "w")
+    rows = [file.n_rows for file in stream.files]
+    assert len(rows) == parts
+    assert max(rows) - min(rows) <= 1
+    for piece, found in stream.tables(stream.pieces, EVERY):
+        same(found, table.take(np.arange(piece.first, piece.first + piece.n_rows)))
+    with pytest.raises(CascjaxError, match="is there already"):
+        write_parts(tmp_path / "w", iter(batches), n, parts)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w"]
+
+
+def test_the_split_column_is_read(table: Table, folder: Path) -> None:
+    stream = open_stream(folder, piece_rows=97)
+    for piece, found in stream.tables(stream.pieces, ["split"]):
+        assert found.split is not None
+        assert table.split is not None
+        rows = np.arange(piece.first, piece.first + piece.n_rows)
+        np.testing.assert_array_equal(found.split, table.split[rows])

@@ -1,0 +1,482 @@
+"""Frontiers over streams: those of the table in memory, whatever the pieces and interrupts."""
+
+import errno
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from cascjax import (
+    CascjaxError,
+    Study,
+    compare,
+    compare_stream,
+    evaluate,
+    fit,
+    open_stream,
+    worlds,
+)
+from cascjax.cli import main
+from cascjax.estimators import noisy, supplied
+from cascjax.estimators.pieces import Moments, Spread, lines, noise_keys, normals
+from cascjax.evaluation import Mean
+from cascjax.evaluation_stream import evaluate_stream
+from cascjax.io import write_table
+from cascjax.io.parts import discard
+from cascjax.io.stream import Stream
+from cascjax.search.compare_stream import asked, chosen, draw
+from cascjax.search.fit_stream import fit_stream
+from cascjax.search.ledger import Ledger
+from cascjax.search.streamed import Looked, finish, look, merge, settle, sums
+from cascjax.table import Table, mean_rows, split_rows
+
+K, N = 3, 4096
+CUTS = (0, 1150, 2600, N)
+"""Of each piece 513 to 1,024 rows are to fit on, and as many to evaluate on: few programs."""
+
+NOISE = (0.4, 0.2, 0.0002, 0.00005)
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    made = worlds.sample(worlds.make_world(K, seed=1), 0, N)
+    # Not in the order of cost: the noise goes by that order, which is not known at first.
+    return made.select_models([made.models[i] for i in (2, 0, 1)])
+
+
+def write(folder: Path, table: Table) -> Path:
+    folder.mkdir()
+    for i, (start, stop) in enumerate(itertools.pairwise(CUTS)):
+        suffix = "arrow" if i % 2 else "parquet"
+        write_table(folder / f"{i}.{suffix}", table.take(np.arange(start, stop)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stream(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Stream:
+    return open_stream(write(tmp_path_factory.mktemp("s") / "parts", table), piece_rows=1500)
+
+
+def check_same(one: Study, other: Study) -> None:
+    assert one.models == other.models
+    assert (one.n_fit, one.n_evaluate) == (other.n_fit, other.n_evaluate)
+    np.testing.assert_allclose(one.single_cost, other.single_cost, rtol=1e-12)
+    for mine, yours in zip(one.frontiers, other.frontiers, strict=True):
+        assert mine.strategy == yours.strategy
+        # Settings are found on the same rows in the same blocks.
+        np.testing.assert_array_equal(mine.parameters, yours.parameters)
+        np.testing.assert_array_equal(mine.reach, yours.reach)
+        for name in ("budget", "cost", "quality", "fit_cost", "fit_quality", "ran", "depth"):
+            # Sums over other blocks: float32 over a few dozen rows, then float64.
+            np.testing.assert_allclose(
+                getattr(mine, name), getattr(yours, name), rtol=1e-6, atol=1e-9, err_msg=name
+            )
+        assert mine.area == pytest.approx(yours.area, rel=1e-6)
+
+
+def bits(study: Study) -> list[bytes]:
+    return [
+        np.asarray(getattr(f, name)).tobytes()
+        for f in study.frontiers
+        for name in ("cost", "quality", "fit_cost", "gamma", "parameters", "ran", "area")
+    ]
+
+
+QUICK = ("mixing", "routing", "thresholding", "frugal", "pandora", "oracle")
+COMPILED_LONG = ("cascading", "cascade-routing")
+
+
+@pytest.mark.parametrize("kind", ["supplied", "noisy"])
+@pytest.mark.parametrize("names", [QUICK, pytest.param(COMPILED_LONG, marks=pytest.mark.slow)])
+def test_frontiers_are_those_of_the_table(
+    table: Table, stream: Stream, kind: str, names: tuple[str, ...]
+) -> None:
+    asked: dict[str, Any] = {"estimates": kind, "noise": NOISE, "budgets": 5, "max_depth": 2}
+    check_same(compare(table, names, **asked), compare_stream(stream, names, **asked))
+
+
+def test_frontiers_with_a_split_and_sigmas_of_the_files(table: Table, tmp_path: Path) -> None:
+    split = (np.arange(N) % 3 == 0).astype(np.int8)
+    sigma = np.random.default_rng(0).uniform(0.1, 0.4, (N, K)).astype(np.float32)
+    table = replace(table, split=split, quality_sigma=sigma, cost_ante=None, cost_post=None)
+    folder = write(tmp_path / "parts", table)
+    write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2] - 1)))
+    write_table(folder / "1one.parquet", table.take(np.arange(CUTS[2] - 1, CUTS[2])))
+    names = ["routing", "pandora"]
+    asked: dict[str, Any] = {"budgets": 4, "resamples": 100}
+    one, other = compare(table, names, **asked), compare_stream(folder, names, **asked)
+    check_same(one, other)
+    for mine, yours in zip(one.frontiers, other.frontiers, strict=True):
+        # Weights go by the row among all rows, and sums of them are of float32 again.
+        assert mine.cost_interval is not None
+        assert mine.area_samples is not None
+        assert yours.cost_interval is not None
+        assert yours.area_samples is not None
+        np.testing.assert_allclose(mine.cost_interval, yours.cost_interval, rtol=1e-5)
+        np.testing.assert_allclose(mine.area_samples, yours.area_samples, rtol=1e-5)
+
+
+def test_a_sample_meets_budgets_on_all_rows(table: Table, stream: Stream) -> None:
+    names = ["mixing", "routing", "frugal", "pandora"]
+    whole = compare(table, names, budgets=6, max_depth=2)
+    found = compare_stream(stream, names, budgets=6, max_depth=2, sample=300)
+    assert found.settings["sample"] == 300
+    for mine, yours in zip(found.frontiers, whole.frontiers, strict=True):
+        np.testing.assert_array_equal(mine.reach, yours.reach)
+        met = mine.reach == 0
+        np.testing.assert_allclose(mine.fit_cost[met], mine.budget[met], rtol=1e-12)
+        # Closer than a standard error of the sample (0.02): it only chose where to look.
+        assert mine.area == pytest.approx(yours.area, abs=2e-3)
+    # Of all rows, that of routing is the mean over rows, simulated by themselves.
+    routing = found.frontiers[1]
+    fit, _ = split_rows(table)
+    sorted_ = table.sort_models(mean_rows(table.cost, fit))
+    estimates = supplied(sorted_, fit)
+    for p in np.flatnonzero(routing.reach == 0):
+        price = routing.parameters[p].astype(np.float32)[:, None, None]
+        picked = (estimates.quality_ante - price * estimates.cost_ante)[:, fit].argmax(2)
+        spent = np.take_along_axis(sorted_.cost[fit], picked.T, 1).mean(0, dtype=np.float64)
+        mixed = (1 - routing.gamma[p]) * spent[0] + routing.gamma[p] * spent[1]
+        assert mixed == pytest.approx(routing.budget[p], rel=1e-6)
+
+
+@pytest.mark.parametrize("sample", [100, 1 << 18])
+def test_shared_out_pieces_give_the_same_to_the_bit(stream: Stream, sample: int) -> None:
+    job = asked(stream, ["mixing", "routing"], estimates="noisy", noise=NOISE, budgets=4,
+                sample=sample)  # fmt: skip
+    alone = bits(draw(job))
+    for processes in (2, 3):
+        shares = [stream.pieces[i::processes][::-1] for i in range(processes)]
+        looked = [look(job, share) for share in shares]
+        one = merge(job, *looked)
+        other = merge(job, looked[-1], merge(job, *looked[:-1]))
+        np.testing.assert_array_equal(one.sample.rows, other.sample.rows)
+        settled = settle(job, other)
+        choices = chosen(job, settled)
+        found = {}
+        for share in shares[::-1]:
+            found |= {p.index: of for p, of in sums(job, settled, choices, share)}
+        study = Study(tuple(finish(job, settled, choices, found)), (), "", np.zeros(0),
+                      np.zeros(0), 0, 0)  # fmt: skip
+        assert bits(study) == alone
+
+
+def test_the_sample_does_not_depend_on_pieces(table: Table, stream: Stream) -> None:
+    folder = Path(stream.name)
+    rows = []
+    for piece_rows in (137, 1100, 100_000):
+        job = asked(open_stream(folder, piece_rows=piece_rows), ["routing"], sample=50)
+        looked = look(job, job.stream.pieces)
+        rows.append(looked.sample.rows)
+        assert looked.sample.table is not None
+        np.testing.assert_array_equal(looked.sample.table.cost, table.cost[rows[0]])
+    assert all((of == rows[0]).all() for of in rows)
+    fit, _ = split_rows(table)
+    assert np.isin(rows[0], fit).all()
+    assert isinstance(looked, Looked)
+
+
+@pytest.mark.parametrize(("seed", "n", "k"), [(0, 70_000, 2), (7, 100, 11), (2**32 - 1, 33, 3)])
+def test_noise_is_that_of_jax_to_the_bit(seed: int, n: int, k: int) -> None:
+    keys = jax.random.split(jax.random.key(seed), 4)
+    every = np.stack([np.asarray(jax.random.normal(key, (n, k))) for key in keys])
+    for rows in (np.arange(n), np.arange(n // 3, n // 2), np.arange(n)[::-7]):
+        found = normals(noise_keys(seed), rows, k)
+        np.testing.assert_array_equal(found.view(np.int32), every[:, rows].view(np.int32))
+
+
+def test_regressions_of_pieces_are_those_of_all_rows(table: Table) -> None:
+    level = (0.6, 0.3, 100.0, 50.0)
+    order = np.argsort(table.cost.mean(0))
+    whole = noisy(table.select_models([table.models[i] for i in order]), jax.random.key(5), level)
+    noise = normals(noise_keys(5), np.arange(N), K)
+    for truth, at, sides in (
+        (table.quality, 0, (whole.quality_ante, whole.quality_post)),
+        (table.cost, 2, (whole.cost_ante, whole.cost_post)),
+    ):
+        parts = [Moments.of(*(of[a:b] for of in (truth, noise[at], noise[at + 1])))
+                 for a, b in itertools.pairwise(CUTS)]  # fmt: skip
+        joined = parts[2].joined(parts[0].joined(parts[1])).in_order(order)
+        *found, sigma = lines(joined, (level[at], level[at + 1]))
+        for line, of, side in zip(found, noise[at : at + 2], sides, strict=True):
+            # Costs of 1e-3 under a noise of 100 keep 11 digits in float64, float32 has 7.
+            np.testing.assert_allclose(line.predicted(truth[:, order], of), side, rtol=2e-7)
+        if not at:
+            np.testing.assert_allclose(sigma, whole.sigma[0], rtol=1e-6)
+
+
+def test_a_spread_far_from_zero_keeps_its_digits() -> None:
+    draw = np.random.default_rng(0)
+    before = (1e4 + draw.normal(size=(999, 2))).astype(np.float32)
+    after, rows = np.zeros_like(before), np.arange(999)
+    spread = Spread.of(before, after, rows[:400]).joined(Spread.of(before, after, rows[400:]))
+    np.testing.assert_allclose(spread.sigma, before.astype(np.float64).std(0), rtol=1e-9)
+
+
+def test_what_a_stream_cannot_do_is_said(table: Table, stream: Stream, tmp_path: Path) -> None:
+    with pytest.raises(CascjaxError, match="cascjax evaluate POLICY"):
+        compare_stream(stream, estimates="learned")
+    with pytest.raises(CascjaxError, match="out of reach"):
+        compare_stream(stream, ["routing"], budgets=[1e9])
+    one = replace(table, split=np.zeros(N, np.int8))
+    with pytest.raises(CascjaxError, match="0 to evaluate"):
+        compare_stream(write(tmp_path / "one", one), ["routing"])
+    bare = replace(table, quality_ante=None)
+    with pytest.raises(CascjaxError, match="'quality_ante'"):
+        compare_stream(write(tmp_path / "bare", bare), ["routing"], estimates="supplied")
+
+
+# Interrupts.
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "frontier", str(folder), "--strategies", "mixing,routing", "--budgets", "4",
+        "--sample", "200", "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+CODE = """
+import sys
+from cascjax.io import stream
+stream._LEAST_ROWS = stream.PIECE_ROWS = 400
+from cascjax.cli import main
+main(sys.argv[1:])
+"""
+
+
+def points(out: Path) -> list[dict]:
+    return pq.read_table(out / "frontier.parquet").to_pylist()
+
+
+def test_a_run_killed_anywhere_goes_on_to_the_same_bits(stream: Stream, tmp_path: Path) -> None:
+    folder = Path(stream.name)
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+
+    def run(out: Path, *more: str) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-c", CODE, *command(folder, out, *more)]
+        return subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)  # fmt: skip
+
+    assert run(tmp_path / "whole").wait() == 0
+    assert not (tmp_path / "whole" / "journal").exists()
+    # Killed once so many files are in the journal, at a moment of chance after that.
+    for wanted in random.sample(range(1, 12), 2):
+        out = tmp_path / f"killed-{wanted}"
+        process = run(out)
+        while process.poll() is None and len(list(out.glob("journal/*.parquet"))) < wanted:
+            time.sleep(0.001)
+        time.sleep(random.random() * 0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (out / "frontier.parquet").exists():
+            continue  # it was faster
+        assert run(out, "--resume").wait() == 0
+        assert points(out) == points(tmp_path / "whole")
+        assert sorted(p.name for p in out.iterdir() if p.suffix != ".tmp") == [
+            "frontier.parquet", "report.html", "summary.json",
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cascjax.io.stream.PIECE_ROWS", 700)
+    monkeypatch.setattr("cascjax.io.stream._LEAST_ROWS", 700)
+    monkeypatch.setattr("cascjax.stream_commands.keep_compiled", lambda: None)
+
+
+def invoke(words: list[str]) -> tuple[int, str]:
+    found = CliRunner().invoke(main, words)
+    return found.exit_code, found.stderr
+
+
+@pytest.mark.usefixtures("small")
+def test_a_full_disk_is_one_line_and_can_be_gone_on_from(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = Path(stream.name), tmp_path / "out"
+    assert invoke(command(folder, tmp_path / "whole"))[0] == 0
+    real, left = pq.write_table, 6
+
+    def full(*given: Any, **named: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(*given, **named)
+
+    monkeypatch.setattr(pq, "write_table", full)
+    code, error = invoke(command(folder, out))
+    assert code == 2
+    assert "No space left on device" in error
+    assert "--resume once there is room" in error
+    assert error.count("\n") == 1
+    monkeypatch.setattr(pq, "write_table", real)
+    assert invoke(command(folder, out, "--resume"))[0] == 0
+    assert points(out) == points(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("small")
+def test_other_files_and_settings_are_noticed(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = write(tmp_path / "parts", table), tmp_path / "out"
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cascjax.search.compare_stream.finish", stop)
+        code, error = invoke(command(folder, out))
+    assert code == 130
+    assert "go on with --resume" in error
+    code, error = invoke(command(folder, out, "--resume", "--seed", "5"))
+    assert code == 2
+    assert "other settings, seed 0 and not 5" in error
+    write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2])))
+    code, error = invoke(command(folder, out, "--resume"))
+    assert code == 2
+    assert "1.arrow has changed" in error
+    assert error.count("\n") == 1
+    assert invoke(command(folder, out, "--force"))[0] == 0
+    assert not (out / "journal").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_bad_input_leaves_nothing(table: Table, tmp_path: Path) -> None:
+    cost = table.cost.copy()
+    cost[2000, 1] = -1
+    folder, out = write(tmp_path / "parts", replace(table, cost=cost)), tmp_path / "out"
+    code, error = invoke(command(folder, out))
+    assert code == 2
+    assert "1.arrow: column 'cost', row 850" in error
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_interrupts_between_any_two_parts(stream: Stream, tmp_path: Path) -> None:
+    """Whatever is missing of a journal is done again, to the same bits."""
+    job = asked(stream, ["mixing", "routing"], budgets=3, sample=100)
+    whole = bits(draw(job))
+    parts = Ledger(tmp_path / "journal").opened(job)
+    assert bits(draw(job, parts)) == whole
+    with pytest.raises(CascjaxError, match="--resume"):
+        Ledger(tmp_path / "journal").opened(job)
+    parts = Ledger(tmp_path / "journal", resume=True).opened(job)
+    for path in sorted((tmp_path / "journal").glob("*.parquet")):
+        path.unlink()
+        assert bits(draw(job, parts)) == whole
+        assert path.exists() or path.name == "look-sample.parquet"
+    run = json.loads((tmp_path / "journal" / "run.json").read_text())
+    assert len(run["files"]) == 3
+    discard(tmp_path / "journal")
+    assert not (tmp_path / "journal").exists()
+
+
+# Policies.
+
+
+def check_mean(mine: Mean, yours: Mean) -> None:
+    for name in ("value", "low", "high"):
+        one, other = getattr(mine, name), getattr(yours, name)
+        # Sums of the bootstrap are of float32 over a block, and blocks are others.
+        assert one == (None if other is None else pytest.approx(other, rel=1e-5))
+
+
+@pytest.mark.parametrize("kind", ["supplied", "noisy"])
+def test_policies_are_those_of_the_table(table: Table, stream: Stream, kind: str) -> None:
+    asked: dict[str, Any] = {"estimates": kind, "noise": NOISE, "budget": float(table.cost.mean())}
+    one, other = fit(table, "routing", **asked), fit_stream(stream, "routing", **asked)
+    np.testing.assert_array_equal(one.rule.parameters, other.rule.parameters)
+    np.testing.assert_allclose(one.rule.weights, other.rule.weights, rtol=1e-6)
+    np.testing.assert_allclose(one.sigma, other.sigma, rtol=1e-6)
+    np.testing.assert_allclose(one.mean_costs, other.mean_costs, rtol=1e-6)
+    mine = evaluate(one, table, resamples=100)
+    yours = evaluate_stream(other, stream, resamples=100)
+    assert mine.total.n == yours.total.n == N // 2  # the half that the policy was not fitted on
+    assert list(mine.groups) != []
+    for name, part in {"": mine.total, **mine.groups}.items():
+        of = yours.groups[name] if name else yours.total
+        assert (part.n, part.budget, part.rule) == (of.n, of.budget, of.rule)
+        check_mean(part.quality, of.quality)
+        check_mean(part.cost[0], of.cost[0])
+    for name in ("ran", "answered", "depth", "single_cost", "single_quality", "hull_quality"):
+        np.testing.assert_allclose(getattr(mine, name), getattr(yours, name), rtol=1e-6)
+    assert mine.verdicts() == yours.verdicts()
+    # Another table: all of its rows.
+    assert evaluate_stream(one, stream).total.n == N
+
+
+def test_a_budget_is_met_on_all_rows_though_a_sample_is_fitted_on(
+    table: Table, stream: Stream
+) -> None:
+    budget = float(table.cost.mean()) / 2
+    policy = fit_stream(stream, "routing", budget=budget, sample=200)
+    assert policy.rule.fitted is not None
+    assert policy.rule.fitted.cost[0] == pytest.approx(budget, rel=1e-12)
+    assert policy.rule.fitted.n_fit == N // 2
+    assert "notes" not in policy.record
+    # Replayed on the rows fitted on, as the table in memory has them.
+    fit_rows, _ = split_rows(table)
+    assert evaluate(policy, table, rows=fit_rows, resamples=0).total.cost[0].value == pytest.approx(
+        budget, rel=1e-6
+    )
+    other = fit_stream(stream, "routing", quality=float(table.quality.mean()), sample=200)
+    assert "a sample of 200 of 2,048 rows" in other.record["notes"][0]
+    with pytest.raises(CascjaxError, match="out of reach of routing"):
+        fit_stream(stream, "routing", budget=1e-9, sample=200)
+
+
+@pytest.mark.usefixtures("small")
+def test_commands_of_policies_take_folders(stream: Stream, tmp_path: Path) -> None:
+    folder, policy, out = stream.name, str(tmp_path / "p.json"), tmp_path / "out"
+    words = ["fit", folder, "--strategy", "routing", "--budget", "0.001", "--out", policy]
+    assert invoke([*words, "--sample", "200"]) == (0, "")
+    assert invoke(["evaluate", policy, folder, "--out", str(out)]) == (0, "")
+    found = json.loads((out / "summary.json").read_text())
+    assert found["total"]["n"] == N // 2
+    assert [p.name for p in out.iterdir()] == ["summary.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "p.json"]
+    code, error = invoke([*words, "--group-budget", "x=1"])
+    assert code == 2
+    assert "--group-budget is of one table" in error
+
+
+LET_GO = """
+import gc, sys, weakref
+import numpy as np
+from cascjax import worlds
+from cascjax.estimators import supplied
+from cascjax.search.budget import sum_settings
+from cascjax.strategies import Mixing, Routing
+table = worlds.sample(worlds.make_world(3, seed=1), 0, 1000)
+estimates, kept = supplied(table, np.arange(1000)), weakref.ref(table.quality)
+for again in range(2):
+    gc.collect()
+    gc.disable()  # what is compiled, at first, leaves circles of its own
+    for kind in (Routing(), Mixing()):
+        sum_settings(kind, np.arange(3.0), estimates, table, rows=np.arange(0, 1000, 2))
+    if not again:
+        gc.enable()
+del table, estimates
+sys.exit(kept() is not None)
+"""
+
+
+def test_pieces_are_let_go_of_at_once() -> None:
+    """Memory stays as it is without the help of the garbage collector, which comes late."""
+    # A process of its own: what checks types in these tests holds on to arguments.
+    assert subprocess.run([sys.executable, "-c", LET_GO], check=False).returncode == 0
