@@ -151,7 +151,9 @@ class TestWorldToFrontier:
         names = table["strategy"].to_pylist()
         assert list(dict.fromkeys(names)) == list(STRATEGIES)
         assert len(set(map(names.count, STRATEGIES))) == 1
-        assert all(len(p) == 2 for p in table["parameters"].to_pylist())
+        # The two neighbours; of frugal each is a chain and its threshold.
+        for name, pair in zip(names, table["parameters"].to_pylist(), strict=True):
+            assert len(pair) == (4 if name == "frugal" else 2)
         for name in COLUMNS[1:] + ENDS:
             assert np.isfinite(table[name].to_numpy()).all()
         gamma = table["gamma"].to_numpy()
