@@ -699,6 +699,7 @@ def test_runtime_is_told_by_models_and_variant(
     drawn(findings)
 
 
+@pytest.mark.slow
 def test_ablation_puts_slow_beside_the_rule(
     monkeypatch: pytest.MonkeyPatch, twin: Table, tmp_path: Path
 ) -> None:
@@ -739,7 +740,7 @@ def test_settings_learn_from_half_of_a_world(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(settings, "SETTINGS", {"classification": 3})
-    monkeypatch.setattr(settings, "PLAIN", ("mixing", "routing", "cascade-routing"))
+    monkeypatch.setattr(settings, "PLAIN", ("mixing", "routing"))
     job = Job(None, "", 0, {"queries": 200})
     cells = [c for c in EXPERIMENTS["settings"].cells(job) if "learned-casc" not in c.key]
     parts = Parts(tmp_path / "cells", {})

@@ -220,9 +220,10 @@ def test_a_live_query_is_believed_as_its_row_of_a_table_is(learner: str) -> None
     np.testing.assert_array_equal(before.quality, want.quality)
 
 
-def test_a_live_system_does_what_the_replay_does() -> None:
+@pytest.mark.parametrize("name", ["pandora", slow("cascade-routing")])
+def test_a_live_system_does_what_the_replay_does(name: str) -> None:
     """Step by step, one query at a time, to the end: the models run and the answer returned."""
-    table, policy = world(), made("cascade-routing", budget=None, parameter=300.0)
+    table, policy = world(), made(name, budget=None, parameter=300.0)
     rows = np.flatnonzero(table.split == EVALUATE)[:40]
     beliefs = policy.beliefs(table)
     want = spent(policy.strategy, policy.rule, beliefs, table, rows)

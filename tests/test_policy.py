@@ -1,5 +1,6 @@
 """Policies: live decisions held to the simulation, files that come back the same or not at all."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -85,10 +86,13 @@ def stepped(of: Policy, estimator: Independent, **how: Any) -> tuple[np.ndarray,
     return run, np.asarray(of.answer(estimator(jnp.asarray(run)), run))
 
 
+swept = functools.partial(jax.jit, static_argnums=0)(simulate.outcomes)
+
+
 def simulated(
     kind: Strategy, parameters: np.ndarray, estimator: Independent
 ) -> tuple[np.ndarray, np.ndarray]:
-    outcome = simulate.outcomes(
+    outcome = swept(
         kind.sized_for(estimator), jnp.asarray(parameters, jnp.float32), estimator,
         jnp.zeros((N, K), bool),
     )  # fmt: skip

@@ -114,6 +114,18 @@ def make_study(names: tuple[str, ...], points: int = 12, seed: int = 0) -> Study
     )
 
 
+@pytest.fixture
+def unpictured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of a page's words: its pictures, which take most of the time, are left out."""
+
+    def blank(study: Study) -> list[pictures.Picture]:
+        places = (np.zeros((1000, 3)),) * (len(study.frontiers) + 2)
+        return [pictures.Picture("<svg/>", False, False, 0.0, (0.0, 1.0), places)]
+
+    monkeypatch.setattr("cascjax.report.html.frontier_pictures", blank)
+    monkeypatch.setattr("cascjax.report.html.runs_svgs", lambda *_: {})
+
+
 def with_intervals(study: Study) -> Study:
     """The same with intervals of 0.01 to either side; differences of 0.03 and less are noise."""
     side = np.array([-0.01, 0.01])
@@ -448,6 +460,7 @@ class TestPage:
         for part in ("cascjax frontier <t> --out 'a & b'", "2,345", "1,000", "noisy", "UTC"):
             assert part in text
 
+    @pytest.mark.usefixtures("unpictured")
     def test_budgets_out_of_reach(self) -> None:
         study = make_study(SETS["5"])
         assert facts.out_of_reach(study) == []
@@ -643,6 +656,7 @@ def printed(*renderables: object) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("unpictured")
 class TestConsole:
     def said(self, study: Study) -> str:
         console = Console(width=80, file=io.StringIO())

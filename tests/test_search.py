@@ -299,7 +299,8 @@ COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_p
 def areas(table: Table) -> np.ndarray:
     """Every strategy's area on a table that holds its own estimates."""
     rows = np.arange(N)
-    estimator = Independent(*(getattr(table, name) for name in COLUMNS))
+    ante, post, sigma, *costs = (getattr(table, name) for name in COLUMNS)
+    estimator = Independent(ante, post, sigma[:1], *costs)  # the same for all queries
     cost, quality = (x.mean(0, dtype=np.float64) for x in (table.cost, table.quality))
     asked = budgets(cost, quality, 5)
     kinds = [kind() for kind in STRATEGIES.values()]

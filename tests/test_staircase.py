@@ -662,7 +662,7 @@ def test_a_hundred_models_sum_as_exactly() -> None:
     np.testing.assert_allclose(found.cost, math.fsum(truth[:, 0].tolist()), rtol=1e-9)
 
 
-@pytest.mark.parametrize("k", [8, 9, 17])
+@pytest.mark.parametrize("k", [9, *(pytest.param(k, marks=pytest.mark.slow) for k in (8, 17))])
 def test_cascading_stops_also_where_a_good_model_has_failed(k: int) -> None:
     # The best in hand lies below all that the others may give: every gain starts at its floor.
     n, shape = 64, (64, k)

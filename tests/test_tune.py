@@ -189,7 +189,9 @@ SMALL = [
     pytest.param(Thresholding(), calibrated(24, 2, 1), id="thresholding, one step"),
     pytest.param(Thresholding(), calibrated(24, 3, 2), id="thresholding, two steps"),
     pytest.param(Thresholding(), rounded(calibrated(24, 3, 3), 0.25), id="thresholding, ties"),
-    pytest.param(Cascading(), calibrated(24, 2, 4), id="cascading, one step"),
+    pytest.param(
+        Cascading(), calibrated(24, 2, 4), id="cascading, one step", marks=pytest.mark.slow
+    ),
     pytest.param(
         Cascading(), calibrated(24, 3, 5), id="cascading, two steps", marks=pytest.mark.slow
     ),
