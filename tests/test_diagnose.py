@@ -532,6 +532,8 @@ def test_few_strategies_and_no_intervals_can_be_told_in_words() -> None:
         found, gains=found.gains[:1], both_at_once=None, pandora_above=Span(0.1), needs=()
     )
     assert any(line.startswith("Pandora lies +0.1") for line in reasons(alone))
+    level = replace(alone, pandora_above=Span(1e-6, -1e-5, 2e-5))
+    assert "Pandora's area is that of cascade routing, to the digits shown." in reasons(level)
     with pytest.raises(CascjaxError, match="no strategy"):
         named([])
     with pytest.raises(CascjaxError, match="twice"):

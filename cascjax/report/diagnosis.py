@@ -170,7 +170,11 @@ def _both(found: Diagnosis) -> list[str]:
             f" {below}{_chance(apart)}."
         )
     if (apart := found.pandora_above) is not None:
-        lines.append(f"Pandora lies {_signed(apart)} from cascade routing{_chance(apart)}.")
+        ends = (apart.value, apart.low or 0.0, apart.high or 0.0)
+        if all(round(of, 4) == 0 for of in ends):
+            lines.append("Pandora's area is that of cascade routing, to the digits shown.")
+        else:
+            lines.append(f"Pandora lies {_signed(apart)} from cascade routing{_chance(apart)}.")
     return lines
 
 
