@@ -260,8 +260,9 @@ def test_too_many_models_are_refused_before_any_strategy_is_drawn() -> None:
     rng = np.random.default_rng(0)
     quality, cost = rng.random((2, 8, 20), np.float32)
     table = Table(quality, cost, models=tuple("abcdefghijklmnopqrst"))
-    with pytest.raises(CascjaxError, match="too many"):
-        compare(table, estimates="noisy", budgets=3, progress=unheard)
+    for kind, said in (("cascade-routing", "too many"), ("frugal", "of 14 models at most")):
+        with pytest.raises(CascjaxError, match=said):
+            compare(table, ["routing", kind], estimates="noisy", budgets=3, progress=unheard)
 
 
 def assert_scored(one: Frontier, kind: Strategy, rest: Table, beliefs: Independent) -> None:
