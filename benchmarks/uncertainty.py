@@ -63,7 +63,7 @@ def shuffled(table: Table, n_models: int) -> Setup:
 
 
 CASES = {"as-is": as_is, "half": half, "shuffled": shuffled}
-STRATEGIES = (CascadeRouting(max_depth=MAX_DEPTH), Cascading())
+STRATEGIES = {kind.name: kind for kind in (CascadeRouting(max_depth=MAX_DEPTH), Cascading())}
 
 
 def row(
@@ -94,6 +94,9 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=QUERIES, help="of the twin")
     parser.add_argument("--models", type=int, choices=tuple(CHOICES), default=11)
     parser.add_argument("--cases", nargs="+", choices=tuple(CASES), default=list(CASES))
+    parser.add_argument(
+        "--strategies", nargs="+", choices=tuple(STRATEGIES), default=list(STRATEGIES)
+    )
     parser.add_argument("--levels", nargs="+", choices=LEVELS, default=list(LEVELS))
     parser.add_argument("--seed", type=int, default=0, help="of the noise, and of the twin")
     parser.add_argument("--resamples", type=int, default=1000, help="for the intervals")
@@ -110,7 +113,7 @@ def main() -> None:
         f"{table.n_queries:,} queries, {arguments.models} models, noise of seed {arguments.seed};"
     )
     print("areas in percent, in brackets how many points above exact, with 95% intervals\n")
-    for strategy in STRATEGIES:
+    for strategy in (STRATEGIES[name] for name in arguments.strategies):
         print(f"| {strategy.name} | noise | mean sigma, of its square | {' | '.join(TOLD)} |")
         print("| --- | --- | --- |" + " ---: |" * len(TOLD))
         for case in arguments.cases:
