@@ -39,8 +39,8 @@ from cascjax.io.parts import discard
 from cascjax.io.stream import Stream
 from cascjax.search.compare_stream import asked, chosen, draw
 from cascjax.search.fit_stream import fit_stream
-from cascjax.search.ledger import Ledger
-from cascjax.search.streamed import Looked, finish, look, merge, settle, sums
+from cascjax.search.run import Ledger, Run
+from cascjax.search.streamed import Looked, added, finish, look, merge, settle, sums
 from cascjax.table import Table, mean_rows, split_rows
 
 K, N = 3, 4096
@@ -165,11 +165,12 @@ def test_shared_out_pieces_give_the_same_to_the_bit(stream: Stream, sample: int)
         other = merge(job, looked[-1], merge(job, *looked[:-1]))
         np.testing.assert_array_equal(one.sample.rows, other.sample.rows)
         settled = settle(job, other)
-        choices = chosen(job, settled)
+        choices = chosen(job, settled, Run())
         found = {}
         for share in shares[::-1]:
             found |= {p.index: of for p, of in sums(job, settled, choices, share)}
-        study = Study(tuple(finish(job, settled, choices, found)), (), "", np.zeros(0),
+        whole = added(found[index] for index in sorted(found))
+        study = Study(tuple(finish(job, settled, choices, whole)), (), "", np.zeros(0),
                       np.zeros(0), 0, 0)  # fmt: skip
         assert bits(study) == alone
 

@@ -7,6 +7,7 @@ another name and renamed once it is whole: at any moment what stands there is wh
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +97,12 @@ class Parts:
                 return f"a run of other settings, {name} {before} and not {now}"
         return _UNFINISHED if resume is False else None
 
-    def read(self, key: str) -> list[Row] | None:
-        """The rows of a part, or None where it is not done.
+    def read_table(self, key: str) -> pa.Table | None:
+        """What a part holds, or None where it is not done.
 
         Raises:
             CascjaxError: its file is damaged, or of another run.
         """
-        found = self._read(key)
-        return None if found is None else found.to_pylist()
-
-    def _read(self, key: str) -> pa.Table | None:
         path = self._folder / f"{key}.parquet"
         if not path.exists():
             return None
@@ -118,38 +115,43 @@ class Parts:
             raise CascjaxError(f"{path} is of another run: remove it to do that part again")
         return found
 
-    def read_arrays(self, key: str) -> dict[str, np.ndarray] | None:
-        """The arrays of a part by name, or None where it is not done; see `read`."""
-        found = self._read(key)
-        if found is None:
-            return None
-        shapes = json.loads(found.schema.metadata[_SHAPES])
-        return {
-            name: found.column(name).chunk(0).flatten().to_numpy().reshape(shapes[name])
-            for name in found.column_names
-        }
+    def read(self, key: str) -> list[Row] | None:
+        """The rows of a part, or None where it is not done; see `read_table`."""
+        found = self.read_table(key)
+        return None if found is None else found.to_pylist()
 
-    def write_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keeps arrays of numbers, to the bit; see `write`."""
-        columns = {}
-        for name, of in arrays.items():
-            flat = pa.array(np.ascontiguousarray(of).reshape(-1))
-            columns[name] = pa.LargeListArray.from_arrays([0, len(flat)], flat)
-        shapes = json.dumps({name: np.shape(of) for name, of in arrays.items()})
-        self._write(key, pa.table(columns), {_SHAPES: shapes.encode()})
-
-    def write(self, key: str, rows: Sequence[Row]) -> None:
-        """Keeps the rows of a part.
+    def write_table(self, key: str, table: pa.Table) -> None:
+        """Keeps a part.
 
         Raises:
             CascjaxError: the file cannot be written.
         """
-        self._write(key, pa.Table.from_pylist(list(rows)), {})
-
-    def _write(self, key: str, table: pa.Table, more: Mapping[bytes, bytes]) -> None:
-        table = table.replace_schema_metadata({_KEY: self._digest, **more})
+        metadata = {**(table.schema.metadata or {}), _KEY: self._digest}
         with atomic_write(self._folder / f"{key}.parquet") as temporary:
-            pq.write_table(table, temporary)
+            pq.write_table(table.replace_schema_metadata(metadata), temporary)
+
+    def write(self, key: str, rows: Sequence[Row]) -> None:
+        """Keeps the rows of a part; see `write_table`."""
+        self.write_table(key, pa.Table.from_pylist(list(rows)))
+
+
+def packed(arrays: Mapping[str, np.ndarray]) -> pa.Table:
+    """Arrays of numbers by name as a table, which holds them to the bit."""
+    columns = {}
+    for name, of in arrays.items():
+        flat = pa.array(np.ascontiguousarray(of).reshape(-1))
+        columns[name] = pa.LargeListArray.from_arrays([0, len(flat)], flat)
+    shapes = json.dumps({name: np.shape(of) for name, of in arrays.items()})
+    return pa.table(columns).replace_schema_metadata({_SHAPES: shapes.encode()})
+
+
+def unpacked(table: pa.Table) -> dict[str, np.ndarray]:
+    """The arrays that `packed` made a table of."""
+    shapes = json.loads(table.schema.metadata[_SHAPES])
+    return {
+        name: table.column(name).chunk(0).flatten().to_numpy().reshape(shapes[name])
+        for name in table.column_names
+    }
 
 
 def discard(folder: Path) -> None:
@@ -162,5 +164,7 @@ def discard(folder: Path) -> None:
         for part in [*folder.glob("*.parquet"), *folder.glob(".cascjax-*.tmp")]:
             part.unlink(missing_ok=True)
         (folder / RUN).unlink(missing_ok=True)
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+        # Another process may take it away as well.
+        with suppress(FileNotFoundError):
+            if not any(folder.iterdir()):
+                folder.rmdir()
