@@ -97,7 +97,7 @@ def compare_stream(
         stream, strategies, estimates=estimates, noise=noise, budgets=budgets,
         max_depth=max_depth, seed=seed, sample=sample, resamples=resamples, confidence=confidence,
     )  # fmt: skip
-    return draw(job, Run.begun(ledger, job.stream, job.settings(), progress), settings)
+    return draw(job, begun(job, ledger, progress), settings)
 
 
 def asked(
@@ -152,6 +152,11 @@ def asked(
     return Job(stream, tuple(chosen), kind, noises, budgets, seed, sample, resamples, confidence)
 
 
+def begun(job: Job, ledger: Ledger | None, progress: Progress) -> Run:
+    """A run of a job; see `Run.begun`."""
+    return Run.begun(ledger, job.stream, job.settings(), progress, lots(job))
+
+
 def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = None) -> Study:
     """Does a job: both readings, and what comes out.
 
@@ -187,21 +192,26 @@ def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = 
     )
 
 
+def lots(job: Job) -> dict[str, tuple[Piece, ...]]:
+    """The pieces in lots for the first reading, by what is kept of each."""
+    pieces = job.stream.pieces
+    size = -(-len(pieces) // _LOTS)
+    starts = range(0, len(pieces), size)
+    return {f"look-{i:02d}": pieces[start : start + size] for i, start in enumerate(starts)}
+
+
 def looked_at(job: Job, run: Run) -> Looked:
     """What the first reading of all pieces finds."""
-    pieces, doing = job.stream.pieces, "looking"
-    size = -(-len(pieces) // _LOTS)
-    lots = [pieces[start : start + size] for start in range(0, len(pieces), size)]
+    keys, of_each, doing = list(lots(job)), list(lots(job).values()), "looking"
 
     def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
         sample = NO_SAMPLE
         for place in places:
-            found = look(job, lots[place], lambda rows: run.progress(doing, rows), beside=sample)
+            found = look(job, of_each[place], lambda rows: run.progress(doing, rows), beside=sample)
             yield place, looked_table(found)
             sample = merge(job, Looked({}, sample), found).sample
 
-    keys = [f"look-{place:02d}" for place in range(len(lots))]
-    rows = [sum(piece.n_rows for piece in lot) for lot in lots]
+    rows = [sum(piece.n_rows for piece in lot) for lot in of_each]
     looked = Looked({}, NO_SAMPLE)
     for table in run.each(doing, keys, rows, do):
         looked = merge(job, looked, looked_of(job, table))

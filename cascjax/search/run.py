@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from cascjax import __version__
-from cascjax.io.parts import Parts
-from cascjax.io.stream import Stream
+from cascjax.io.parts import FILES, Parts
+from cascjax.io.stream import BadFileError, Piece, Stream
 from cascjax.processes import ALONE, Processes, all_processes
 
 Progress: TypeAlias = Callable[[str, int], None]
@@ -45,15 +46,23 @@ class Run:
         parts: where what is done is kept and found, opened; None to keep nothing.
         progress: who is told.
         processes: who does it.
+        files: the files that some parts are of, by what they are kept as; all other parts are of
+            all files.
     """
 
     parts: Parts | None = None
     progress: Progress = field(default=lambda doing, rows: None)
     processes: Processes = ALONE
+    files: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def begun(
-        cls, ledger: Ledger | None, stream: Stream, settings: Mapping[str, Any], progress: Progress
+        cls,
+        ledger: Ledger | None,
+        stream: Stream,
+        settings: Mapping[str, Any],
+        progress: Progress,
+        of_some: Mapping[str, Sequence[Piece]],
     ) -> "Run":
         """A run of all processes there are.
 
@@ -62,23 +71,30 @@ class Run:
             stream: the rows.
             settings: what tells the job from another on the same rows.
             progress: who is told.
+            of_some: the pieces that some parts are of, by what they are kept as; all other parts
+                are of all pieces. A file of which nothing is kept yet may have been mended.
 
         Raises:
             CascjaxError: another run left something in the ledger, or this one did and is not to
                 be gone on with; it cannot be written; or processes were asked for different jobs.
         """
         processes, parts = all_processes(), None
+        files = {key: {stream.path(piece) for piece in some} for key, some in of_some.items()}
         asked = json.dumps([__version__, stream.fingerprint(), settings], sort_keys=True)
         processes.check_alike("files or settings", hashlib.sha256(asked.encode()).digest())
         if ledger is not None:
-            files = stream.identity()
-            parts = Parts(ledger.folder, {"version": __version__, "files": files, **settings})
+            layout = [piece.n_rows for piece in stream.pieces]
+            run = {"version": __version__, FILES: stream.identity(), "pieces": layout, **settings}
+            parts = opened = Parts(ledger.folder, run)
 
-            def opened(parts: Parts = parts) -> None:
-                parts.open(force=ledger.force, resume=ledger.resume)
+            def spared(changed: set[str]) -> bool:
+                return all(not changed & files.get(key, changed) for key in opened.keys)
 
-            processes.agree(opened)
-        return cls(parts, progress, processes)
+            processes.agree(
+                lambda: opened.open(force=ledger.force, resume=ledger.resume, spared=spared)
+            )
+        named = {key: frozenset(some) for key, some in files.items()}
+        return cls(parts, progress, processes, named)
 
     def each(
         self, doing: str, keys: Sequence[str], rows: Sequence[int], do: Do
@@ -107,11 +123,15 @@ class Run:
         self.progress(doing, done // self.processes.count)
         left = np.flatnonzero(owner < 0)
         owner[left] = np.arange(len(left)) % self.processes.count
-        for place, table in do(self.processes.share(left.tolist())):
-            if self.parts is None:
-                held[place] = table
-            else:
-                self.parts.write_table(keys[place], table)
+        try:
+            for place, table in do(self.processes.share(left.tolist())):
+                if self.parts is None:
+                    held[place] = table
+                else:
+                    self.parts.write_table(keys[place], table)
+        except BadFileError as error:
+            self._forget(os.path.abspath(error.path))
+            raise
         for place, key in enumerate(keys):
             table = None
             if owner[place] == self.processes.index:
@@ -124,6 +144,12 @@ class Run:
                 table = pa.ipc.open_stream(words).read_all()
             assert table is not None
             yield table
+
+    def _forget(self, path: str) -> None:
+        """Lets go of what is kept of a bad file: it is to be mended, and then it is another."""
+        for key in [] if self.parts is None else self.parts.keys:
+            if self.parts is not None and path in self.files.get(key, ()):
+                self.parts.remove(key)
 
 
 def _written(table: pa.Table) -> bytes:

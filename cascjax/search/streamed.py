@@ -129,7 +129,6 @@ class Job:
             "sample": self.sample,
             "resamples": self.resamples,
             "confidence": self.confidence,
-            "pieces": [piece.n_rows for piece in self.stream.pieces],
         }  # fmt: skip
 
 
