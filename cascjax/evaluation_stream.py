@@ -34,7 +34,7 @@ from cascjax.metrics.bootstrap import (
 )
 from cascjax.policy import COST, Policy
 from cascjax.search.compare_stream import by_piece, looked_at, lots
-from cascjax.search.run import Ledger, Progress, Run
+from cascjax.search.run import Done, Ledger, Progress, Run
 from cascjax.search.streamed import Job, is_fit
 from cascjax.table import EVALUATE, Table
 
@@ -188,7 +188,7 @@ def evaluate_stream(
     if noisy:
         of = replace(of, known=_noise(of, run))
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         for piece, each in tallies(of, [pieces[place] for place in places]):
             run.progress(doing, piece.n_rows)
             yield piece.index, pa.Table.from_pylist(each)

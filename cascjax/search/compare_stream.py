@@ -1,11 +1,10 @@
 """Frontiers over a stream: the whole job in one call, and its steps for whoever shares it out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float
 
 from cascjax.errors import CascjaxError, unknown_name
@@ -23,7 +22,7 @@ from cascjax.search.ledger import (
     sums_of,
     sums_table,
 )
-from cascjax.search.run import Ledger, Progress, Run
+from cascjax.search.run import Done, Ledger, Progress, Run
 from cascjax.search.streamed import (
     NO_SAMPLE,
     SAMPLE,
@@ -204,7 +203,7 @@ def looked_at(job: Job, run: Run) -> Looked:
     """What the first reading of all pieces finds."""
     keys, of_each, doing = list(lots(job)), list(lots(job).values()), "looking"
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         sample = NO_SAMPLE
         for place in places:
             found = look(job, of_each[place], lambda rows: run.progress(doing, rows), beside=sample)
@@ -221,7 +220,7 @@ def looked_at(job: Job, run: Run) -> Looked:
 def chosen(job: Job, settled: Settled, run: Run) -> list[Choice]:
     """What every strategy is fitted to on the sample; see `choose`."""
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         estimates = settled.known.estimates(settled.table, settled.sample) if places else None
         for place in places:
             assert estimates is not None
@@ -238,7 +237,7 @@ def summed(job: Job, settled: Settled, choices: Sequence[Choice], run: Run) -> t
     """Of each strategy, its sums over all pieces."""
     pieces, doing = job.stream.pieces, "summing"
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         for piece, found in sums(job, settled, choices, [pieces[place] for place in places]):
             run.progress(doing, piece.n_rows)
             yield piece.index, sums_table(found)
@@ -255,7 +254,7 @@ def _with_intervals(
 ) -> list[Frontier]:
     pieces, doing = job.stream.pieces, "resampling"
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         some = [pieces[place] for place in places]
         for piece, found in resample(job, settled, choices, frontiers, some):
             run.progress(doing, piece.n_rows)

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,8 +21,14 @@ from cascjax.processes import ALONE, Processes, all_processes
 Progress: TypeAlias = Callable[[str, int], None]
 """Called with what is being done and a number of rows that it is done with."""
 
-Do: TypeAlias = Callable[[Sequence[int]], Iterator[tuple[int, pa.Table]]]
-"""Does some of the parts of a job, by their places: each part's place, and what came of it."""
+_ROUND = 300.0
+"""Seconds after which processes meet, if they are not done before: JAX waits for 30 minutes."""
+
+Done: TypeAlias = Generator[tuple[int, pa.Table], None, None]
+"""Parts of a job one after the other: the place of each, and what came of it."""
+
+Do: TypeAlias = Callable[[Sequence[int]], Done]
+"""Does some of the parts of a job, by their places."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,8 @@ class Run:
     ) -> Iterator[pa.Table]:
         """What came of every part of a job, in order: kept, done here, or told by whoever did it.
 
-        What no process has kept is dealt out in turn. Of what a process keeps it holds nothing.
+        What no process has kept is dealt out in turn, and after a while anew what is then left: a
+        process that is slower than the others does less. Of what is kept none is held in memory.
 
         Args:
             doing: what is being done, in words.
@@ -112,26 +121,23 @@ class Run:
         Raises:
             CascjaxError: what `do` raises, a kept part is damaged, or a process does not answer.
         """
-        mine, held = np.zeros(len(keys), bool), {}
+        done, held = np.zeros(len(keys), bool), {}
         for place, key in enumerate(keys):
             if self.parts is not None and self.parts.read_table(key) is not None:
-                mine[place] = True
-        kept = self.processes.gather(mine)
-        owner = np.where(kept.any(0), kept.argmax(0), -1)
+                done[place] = True
         # Each process tells its share: how far all are is about as many times that.
-        done = int(np.asarray(rows)[owner >= 0].sum())
-        self.progress(doing, done // self.processes.count)
-        left = np.flatnonzero(owner < 0)
-        owner[left] = np.arange(len(left)) % self.processes.count
-        try:
-            for place, table in do(self.processes.share(left.tolist())):
+        of_all = self.processes.gather(done)
+        self.progress(doing, int(np.asarray(rows)[of_all.any(0)].sum()) // self.processes.count)
+        while not of_all.any(0).all():
+            left = np.flatnonzero(~of_all.any(0)).tolist()
+            for place, table in self._for_a_while(do, self.processes.share(left)):
                 if self.parts is None:
                     held[place] = table
                 else:
                     self.parts.write_table(keys[place], table)
-        except BadFileError as error:
-            self._forget(os.path.abspath(error.path))
-            raise
+                done[place] = True
+            of_all = self.processes.gather(done)
+        owner = of_all.argmax(0)
         for place, key in enumerate(keys):
             table = None
             if owner[place] == self.processes.index:
@@ -144,6 +150,19 @@ class Run:
                 table = pa.ipc.open_stream(words).read_all()
             assert table is not None
             yield table
+
+    def _for_a_while(self, do: Do, places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+        """Does some parts; of several processes each as many as it can before they meet again."""
+        start = time.monotonic()
+        try:
+            with closing(do(places)) as found:
+                for place, table in found:
+                    yield place, table
+                    if self.processes.count > 1 and time.monotonic() - start > _ROUND:
+                        return
+        except BadFileError as error:
+            self._forget(os.path.abspath(error.path))
+            raise
 
     def _forget(self, path: str) -> None:
         """Lets go of what is kept of a bad file: it is to be mended, and then it is another."""
