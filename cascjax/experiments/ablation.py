@@ -200,6 +200,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
             " by more than their interval, no where some two stand the other way by more than"
             " theirs, else open.",
         ),
+        together=len(LEVELS),
     )
     kept = [row | _beside(found.get((row["variant"], row["noise"]))) for row in rows]
     draw = lambda figure: _draw(figure, by_key, found)  # noqa: E731

@@ -159,14 +159,14 @@ def _lots(grid: Grid) -> tuple[list[range], float]:
     def width(lot: range) -> float:
         return first + sum(_GAP + wide[i - 1] for i in lot)
 
-    # As few lots as can be read, of as many groups each as the others.
-    for count in range(1, len(groups) + 1):
+    # As few lots as can be read, of as many groups each as the others; at worst each by itself.
+    lots = groups
+    for count in range(1, len(groups)):
         each = -(-len(groups) // count)
-        lots = [
-            range(part[0].start, part[-1].stop)
-            for part in (groups[i : i + each] for i in range(0, len(groups), each))
-        ]
-        if max(map(width, lots)) <= _SHRUNK:
+        parts = [groups[i : i + each] for i in range(0, len(groups), each)]
+        joined = [range(part[0].start, part[-1].stop) for part in parts]
+        if max(map(width, joined)) <= _SHRUNK:
+            lots = joined
             break
     return lots, max(map(width, lots))
 
