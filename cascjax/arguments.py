@@ -57,7 +57,9 @@ def named_columns(
     for pair in pairs:
         name, _, column = (part.strip() for part in pair.partition("="))
         if not name or not column:
-            raise CascjaxError(f"{option} {pair[:80]!r}: give a name and a column, such as {example}")
+            raise CascjaxError(
+                f"{option} {pair[:80]!r}: give a name and a column, such as {example}"
+            )
         if name in found:
             raise CascjaxError(f"{option}: {name!r} stands twice; name it once")
         found[name] = column

@@ -42,6 +42,7 @@ from cascjax.report.facts import (
 )
 from cascjax.search.frontier import Study
 from cascjax.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
+from cascjax.words import counted
 
 GROUPS_SHOWN = 12
 """Groups listed by name; the rest are counted together."""
@@ -219,7 +220,7 @@ def inspect_table(table: Table, source: str) -> list[RenderableType]:
         source: where it came from, for the heading.
     """
     heading = Text(f"{plain(source)}\n", style="bold")
-    counts = f"{table.n_queries:,} rows, {table.n_models} models, cost in "
+    counts = f"{counted(table.n_queries, 'row')}, {counted(table.n_models, 'model')}, cost in "
     heading.append(counts + (plain(table.cost_unit) or "an unnamed unit"), style="not bold")
     parts: list[RenderableType] = [heading, _models(table), *_more_costs(table)]
     lines = [_line("split", _split(table)), _line("columns", _columns(table))]
@@ -284,7 +285,7 @@ def _split(table: Table) -> str:
     if table.split is None:
         return "none in the file: drawn by seed"
     fit, evaluate = (int(np.sum(table.split == side)) for side in (FIT, EVALUATE))
-    return f"{fit:,} rows to fit, {evaluate:,} to evaluate"
+    return f"{counted(fit, 'row')} to fit, {evaluate:,} to evaluate"
 
 
 def _columns(table: Table) -> str:
@@ -363,6 +364,6 @@ def _groups(table: Table) -> RenderableType:
         grid.add_row(Text(plain(table.groups[g])), f"{counts[g]:,}", share, best)
     if len(shown) < len(order):
         rest = int(counts[order[len(shown) :]].sum())
-        note = f"and {len(order) - len(shown)} more groups, {rest:,} rows in all"
+        note = f"and {len(order) - len(shown)} more groups, {counted(rest, 'row')} in all"
         return Group(grid, Padding(Text(note), (0, 0, 1, 0)))
     return grid

@@ -43,6 +43,7 @@ from cascjax.report.pictures import (
 )
 from cascjax.report.points import points_data, script_json
 from cascjax.search.frontier import Frontier, Study
+from cascjax.words import counted
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def render(study: Study, command: str, tuning: Mapping[str, Any] | None = None) 
     drawn = frontier_pictures(study)
     script = resources.files("cascjax.report").joinpath("frontier.js").read_text("utf-8")
     return template("report.html").render(
-        title=f"Routing and cascading over {len(study.models)} models",
+        title=f"Routing and cascading over {counted(len(study.models), 'model')}",
         summary=summary(study),
         # The pictures are built by an XML writer, which has escaped every name in them.
         pictures=[{"svg": Markup(p.svg), "narrow": p.narrow, "log": p.log} for p in drawn],
