@@ -19,6 +19,7 @@ from cascjax.estimators.predictors import PREDICTORS, Predictor
 from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
 from cascjax.estimators.run_sets import RunSets
 from cascjax.table import Table
+from cascjax.words import counted
 
 MAX_RUN_SETS_OF = 8
 """Models at most whose every run set is fitted: 256 run sets."""
@@ -62,8 +63,9 @@ class Folds:
             raise CascjaxError(f"folds must be at least 2, not {n_folds}")
         if len(fit_rows) < 2 * n_folds:
             raise CascjaxError(
-                f"{len(fit_rows)} rows to fit on are too few for {n_folds} folds: at least"
-                f" {2 * n_folds} are needed; bring more rows or ask for fewer folds"
+                f"{counted(len(fit_rows), 'row to fit on is', 'rows to fit on are')} too few"
+                f" for {n_folds} folds: at least {2 * n_folds} are needed;"
+                " bring more rows or ask for fewer folds"
             )
         if seed < 0:
             raise CascjaxError(f"the seed of the folds must not be negative, but is {seed}")
@@ -262,6 +264,8 @@ def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
 
     share = float(fitted.normal.shrinkage[-1])
     notes = [f"correlations of signals and qualities are shrunk by {share:.0%}"]
+    if share >= 0.995:
+        notes[0] += ": models are taken as independent, for held-out rows bore none of them out"
     tabulated = len(lesson.models) <= MAX_TABULATED_OF
     if not tabulated:
         notes.append(

@@ -22,10 +22,11 @@ from cascjax.report.facts import (
     gain_text,
     interval_text,
     intervals_note,
+    missing_scores,
     out_of_reach,
     plain,
     quality_text,
-    score_notes,
+    score_meanings,
     score_text,
     scores,
     share_text,
@@ -189,7 +190,12 @@ def _asked_scores(study: Study) -> dict[str, Any] | None:
         (f.strategy, f.strategy in REFERENCES, [score_text(f.scores[n]) for n in names])
         for f in ranked
     ]
-    return {"names": names, "rows": rows, "notes": score_notes(ranked)}
+    return {
+        "names": names,
+        "rows": rows,
+        "meanings": score_meanings(ranked),
+        "missing": missing_scores(ranked),
+    }
 
 
 def _singles(study: Study) -> list[dict[str, Any]]:
