@@ -263,9 +263,7 @@ def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
         return _explained(np.square(told - true).mean(0), true.var(0))
 
     share = float(fitted.normal.shrinkage[-1])
-    notes = [f"correlations of signals and qualities are shrunk by {share:.0%}"]
-    if share >= 0.995:
-        notes[0] += ": models are taken as independent, for held-out rows bore none of them out"
+    notes = [shrinkage_note(share)]
     tabulated = len(lesson.models) <= MAX_TABULATED_OF
     if not tabulated:
         notes.append(
@@ -471,6 +469,14 @@ def _prior(
         means.append((rest.sum(0) + 0.5) / (len(rest) + 1) if logistic else rest.mean(0))
     mean = np.stack(means)
     return np.log(mean / (1 - mean)) if logistic else mean
+
+
+def shrinkage_note(share: float) -> str:
+    """By how much correlations are shrunk, and what it means that nothing is left of them."""
+    note = f"correlations of signals and qualities are shrunk by {share:.0%}"
+    if share < 0.995:
+        return note
+    return f"{note}: models are taken as independent, for held-out rows bore no correlation out"
 
 
 def _few_note(model: str, quality: Float[np.ndarray, " n"]) -> str:
