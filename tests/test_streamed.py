@@ -503,6 +503,16 @@ def test_commands_of_policies_take_folders(stream: Stream, tmp_path: Path) -> No
     assert "--group-budget is of one table" in error
 
 
+def test_a_ledger_of_other_columns_is_refused(table: Table, tmp_path: Path) -> None:
+    """A sample that was kept without further costs cannot be gone on with by one that has them."""
+    seconds = np.full_like(table.cost, 0.5)
+    stream = open_stream(write(tmp_path / "parts", replace(table, more_costs={"seconds": seconds})))
+    kept = tmp_path / "kept"
+    fit_stream(stream, "routing", quality=float(table.quality.mean()), ledger=Ledger(kept))
+    with pytest.raises(CascjaxError, match="other settings, columns"):
+        fit_stream(stream, "routing", budget={"seconds": 1.0}, ledger=Ledger(kept, resume=True))
+
+
 LET_GO = """
 import gc, sys, weakref
 import numpy as np

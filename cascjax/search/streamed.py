@@ -129,6 +129,7 @@ class Job:
             "sample": self.sample,
             "resamples": self.resamples,
             "confidence": self.confidence,
+            "columns": list(self.columns),
         }  # fmt: skip
 
 
