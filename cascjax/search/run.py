@@ -88,10 +88,12 @@ class Run:
         """
         processes, parts = all_processes(), None
         files = {key: {stream.path(piece) for piece in some} for key, some in of_some.items()}
-        asked = json.dumps([__version__, stream.fingerprint(), settings], sort_keys=True)
-        processes.check_alike("files or settings", hashlib.sha256(asked.encode()).digest())
+        layout, kept = [piece.n_rows for piece in stream.pieces], ledger is not None
+        asked = json.dumps(
+            [__version__, stream.fingerprint(), layout, settings, kept], sort_keys=True
+        )
+        processes.check_alike("files, settings or ledger", hashlib.sha256(asked.encode()).digest())
         if ledger is not None:
-            layout = [piece.n_rows for piece in stream.pieces]
             run = {"version": __version__, FILES: stream.identity(), "pieces": layout, **settings}
             parts = opened = Parts(ledger.folder, run)
 
