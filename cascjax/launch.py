@@ -6,12 +6,14 @@ holds a pipe to the worker: whichever of the two is killed, the other one ends.
 """
 
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +36,17 @@ _WORKER = "CASCJAX_WORKER"
 _CODE = "from cascjax.cli import main; main()"
 _PEER_LOST = b"JAX distributed service detected fatal errors"
 
-_INDEX = ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
-_COUNT = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS")
+# In this order: an mpirun in a Slurm job leaves the job's own variables in place.
+_INDEX = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
+_COUNT = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
+_ON_HOST = {
+    "LOCAL_WORLD_SIZE": "LOCAL_RANK",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALNRANKS": "MPI_LOCALRANKID",
+    "SLURM_STEP_TASKS_PER_NODE": "SLURM_LOCALID",
+}
+"""How many processes a host has, of Slurm as in 4(x2),1; and which of them this one is."""
+_VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ class Place:
         coordinator: host and port of process 0.
         processes: how many.
         process: which.
-        device: the one accelerator it is to use; None for all.
+        device: the one accelerator it is to use; None for all that it sees.
     """
 
     coordinator: str | None
@@ -93,29 +104,21 @@ def place(asked: Asked, environment: Mapping[str, str]) -> Place:
     Raises:
         CascjaxError: they say too little, or what cannot be.
     """
-
-    def number(given: int | None, names: tuple[str, ...]) -> int | None:
-        if given is not None:
-            return given
-        found = next((environment[name] for name in names if name in environment), None)
-        if found is not None and not found.isdecimal():
-            raise CascjaxError(f"the launcher's variables say {found!r} where a number belongs")
-        return None if found is None else int(found)
-
     coordinator = asked.coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
     if coordinator is None and "MASTER_ADDR" in environment and "MASTER_PORT" in environment:
         # The launcher itself may listen there.
         taken = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        port = int(environment["MASTER_PORT"]) + taken
-        coordinator = f"{environment['MASTER_ADDR']}:{port}"
+        port = _number(environment, "MASTER_PORT")
+        coordinator = f"{environment['MASTER_ADDR']}:{port and port + taken}"
     if coordinator is None:
         if asked.processes is not None or asked.process is not None:
             raise CascjaxError("--processes and --process need --coordinator HOST:PORT")
-        return Place(None, None, None)
+        return Place(None, None, None, _device(environment))
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise CascjaxError(f"--coordinator {coordinator!r}: give HOST:PORT, as in 10.0.0.1:9876")
-    processes, process = number(asked.processes, _COUNT), number(asked.process, _INDEX)
+    processes = _number(environment, *_COUNT) if asked.processes is None else asked.processes
+    process = _number(environment, *_INDEX) if asked.process is None else asked.process
     if processes is None or process is None:
         raise CascjaxError(
             f"--coordinator {coordinator}: give --processes P and --process I as well, from 0, or"
@@ -123,10 +126,27 @@ def place(asked: Asked, environment: Mapping[str, str]) -> Place:
         )
     if not 0 <= process < processes:
         raise CascjaxError(f"--process {process}: of {processes} give one of 0 to {processes - 1}")
-    several = int(environment.get("LOCAL_WORLD_SIZE", "1")) > 1
-    return Place(
-        coordinator, processes, process, number(None, ("LOCAL_RANK",)) if several else None
-    )
+    return Place(coordinator, processes, process, _device(environment))
+
+
+def _device(environment: Mapping[str, str]) -> int | None:
+    """The accelerator of a process that its launcher started beside others on the same host."""
+    if any("," not in environment[name] for name in _VISIBLE if name in environment):
+        return None  # It sees its own alone.
+    count = next((name for name in _ON_HOST if name in environment), None)
+    if count is None or set(re.findall(r"(?:^|,)(\d+)", environment[count])) <= {"1"}:
+        return None
+    return _number(environment, _ON_HOST[count])
+
+
+def _number(environment: Mapping[str, str], *names: str) -> int | None:
+    """What the first of these variables that is there says."""
+    for name in names:
+        if (found := environment.get(name)) is not None:
+            if not found.isdecimal():
+                raise CascjaxError(f"the launcher's variable {name} is {found!r}, and no number")
+            return int(found)
+    return None
 
 
 def enter(asked: Asked, command: str, kept: Path) -> bool:
@@ -151,9 +171,16 @@ def enter(asked: Asked, command: str, kept: Path) -> bool:
     return _connect(where, asked.wait)
 
 
-def leave(code: int) -> None:
-    """Ends a worker that failed at once: JAX would wait for the others, and end in a dump."""
+def leave(code: int, error: Exception | None = None) -> None:
+    """Ends a worker that failed at once: JAX would wait for the others, and end in a dump.
+
+    Args:
+        code: what it ends with; nothing is done where that is 0.
+        error: what nobody foresaw, to be told whole.
+    """
     if _WORKER in os.environ and code:
+        if error is not None:
+            traceback.print_exception(error)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -161,14 +188,21 @@ def leave(code: int) -> None:
 
 def _watch(where: Place, wait: int, arguments: list[str], kept: Path) -> NoReturn:
     """Runs the worker to its end, says what became of it, and exits as it did."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:  # closed: what is opened next would be taken for it
+            os.open(os.devnull, os.O_RDWR)
     died, alive = os.pipe()
     news, told = os.pipe()
     out, err = os.dup(1), os.dup(2)
     # JAX's own words go to a file: of most of them nothing need be said.
     log = tempfile.NamedTemporaryFile(prefix="cascjax-", suffix=".log", delete=False)  # noqa: SIM115
     passed = (died, told, out, err)
+    # Modules are found where this process finds them, not in the folder it stands in.
+    program = f"import sys; sys.path[:] = {sys.path!r}; {_CODE}"
     with subprocess.Popen(
-        [sys.executable, "-c", _CODE, *arguments],
+        [sys.executable, "-c", program, *arguments],
         env=os.environ | {_WORKER: ",".join(map(str, passed))},
         stdout=log,
         stderr=log,
@@ -181,11 +215,13 @@ def _watch(where: Place, wait: int, arguments: list[str], kept: Path) -> NoRetur
 
         def pass_on(number: int, frame: object) -> None:
             interrupted.set()
-            worker.send_signal(number)
+            # Whichever it was: JAX takes SIGTERM for a notice, and goes on.
+            worker.send_signal(signal.SIGINT)
             threading.Timer(_GRACE, worker.kill).start()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, pass_on)
+            if signal.getsignal(number) != signal.SIG_IGN:  # as of nohup
+                signal.signal(number, pass_on)
         code = worker.wait()
     os.close(alive)
     log.close()
@@ -227,9 +263,14 @@ def _connect(where: Place, wait: int) -> bool:
         os.set_inheritable(fd, False)
     sys.stdout, sys.stderr = (os.fdopen(fd, "w", buffering=1) for fd in (out, err))
     threading.Thread(target=_end_with, args=(died,), daemon=True).start()
+    # Even where it was ignored: it comes from the one that watches alone.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import jax
 
-    devices = None if where.device is None else [where.device]
+    # Of None JAX would make, under some launchers, one device of many.
+    devices = [] if where.device is None else [where.device]
+    if "JAX_LOCAL_DEVICE_IDS" in os.environ:
+        devices = None
     try:
         jax.distributed.initialize(
             where.coordinator,

@@ -43,6 +43,9 @@ class OneLineErrors(click.Group):
         except SystemExit as end:
             leave(end.code if isinstance(end.code, int) else int(end.code is not None))
             raise
+        except Exception as error:
+            leave(1, error)
+            raise
 
     def _run(
         self, args: Sequence[str], prog_name: str | None, *rest: Any, **extra: Any

@@ -11,23 +11,38 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from cascjax import CascjaxError, compare, compare_stream, evaluate, fit, worlds
+from cascjax import (
+    CascjaxError,
+    Ledger,
+    compare,
+    compare_stream,
+    evaluate,
+    fit,
+    launch,
+    open_stream,
+    worlds,
+)
 from cascjax.cli import main
 from cascjax.io import write_table
 from cascjax.io.parts import packed, unpacked
 from cascjax.launch import Asked, Place, place
 from cascjax.processes import ALONE, Processes
+from cascjax.search import run
 from cascjax.search.run import Done, Run
 from cascjax.table import Table
+from cascjax.terminal import OneLineErrors
 
 from workers import ASKED, BUDGET  # isort: skip
 
 K, N, FILES = 3, 4000, 5
+
+CODE = "from cascjax.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +199,26 @@ def test_parts_come_in_order_whoever_did_them() -> None:
         (Asked(processes=2), {"JAX_COORDINATOR_ADDRESS": "h:9", "JOB_COMPLETION_INDEX": "1"},
          Place("h:9", 2, 1)),
         (Asked(True), {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, Place(None, None, None)),
+        # A process that has its host for itself has all of its devices.
+        (Asked(True), {"SLURM_LOCALID": "0", "SLURM_STEP_TASKS_PER_NODE": "1(x12),1"},
+         Place(None, None, None)),
+        (Asked(True), {"SLURM_LOCALID": "3", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"},
+         Place(None, None, None, 3)),
+        # Bound to its own by the launcher, it sees one, whose number is 0.
+        (
+            Asked(True),
+            {"SLURM_LOCALID": "3", "SLURM_STEP_TASKS_PER_NODE": "4", "CUDA_VISIBLE_DEVICES": "0"},
+            Place(None, None, None),
+        ),
+        # MPICH in a Slurm job, whose variables are those of the job's first step.
+        (
+            Asked(True, "h:9"),
+            {
+                "PMI_RANK": "2", "PMI_SIZE": "3", "SLURM_PROCID": "0", "SLURM_NTASKS": "8",
+                "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2", "CUDA_VISIBLE_DEVICES": "0,1",
+            },
+            Place("h:9", 3, 2, 1),
+        ),
     ],
 )  # fmt: skip
 def test_places(asked: Asked, environment: dict[str, str], found: Place) -> None:
@@ -199,7 +234,8 @@ def test_places(asked: Asked, environment: dict[str, str], found: Place) -> None
         (Asked(coordinator="h:99999"), {}, "give HOST:PORT"),
         (Asked(coordinator="h:1", processes=2), {}, "give --processes P and --process I"),
         (Asked(coordinator="h:1", processes=2, process=2), {}, "give one of 0 to 1"),
-        (Asked(coordinator="h:1", processes=2), {"RANK": "one"}, "'one' where a number"),
+        (Asked(coordinator="h:1", processes=2), {"RANK": "one"}, "RANK is 'one', and no number"),
+        (Asked(True), {"MASTER_ADDR": "m", "MASTER_PORT": "x"}, "MASTER_PORT is 'x', and no"),
     ],
 )
 def test_places_that_cannot_be(asked: Asked, environment: dict[str, str], words: str) -> None:
@@ -215,9 +251,112 @@ def test_one_table_needs_no_processes(table: Table, tmp_path: Path) -> None:
     assert "--distributed is of a folder" in found.stderr
 
 
-# One that is lost.
+def test_processes_that_would_wait_for_different_words_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would each wait for ever: a ledger in one of them, pieces of another size."""
+    asked: list[bytes] = []
 
-CODE = "from cascjax.cli import main; main()"
+    class Heard(Processes):
+        def check_alike(self, what: str, digest: bytes) -> None:
+            asked.append(digest)
+
+    monkeypatch.setattr(run, "all_processes", Heard)
+    for ledger, rows in ((None, None), (None, None), (Ledger(tmp_path / "kept"), None), (None, 9)):
+        stream = open_stream(folder, piece_rows=rows)
+        Run.begun(ledger, stream, {}, lambda doing, rows: None, {})
+    assert asked[0] == asked[1]
+    assert len(set(asked)) == 3
+
+
+# One that is watched.
+
+WATCH = """
+from pathlib import Path
+from cascjax import launch
+launch._CODE = {code!r}
+launch._GRACE = 1
+launch._watch(launch.Place("h:1", 2, 0), 1, [], Path("."))
+"""
+
+WORKER = """
+import os, time
+def say(words): os.write(int(os.environ["CASCJAX_WORKER"].split(",")[3]), words)
+time.sleep(0.3)  # the other one listens by now
+try: say(b"here "); time.sleep(2)
+except KeyboardInterrupt: say(b"cleared up "); os._exit(130)
+say(b"done ")
+"""
+
+
+@pytest.mark.parametrize(
+    ("ignored", "sent", "code", "words"),
+    [
+        # Started with nohup, it outlives the terminal.
+        (True, signal.SIGHUP, 0, "here done "),
+        # JAX takes SIGTERM for a notice, and a worker would be killed before it has cleared up.
+        (False, signal.SIGTERM, 130, "here cleared up "),
+        (False, signal.SIGHUP, 130, "here cleared up "),
+    ],
+)
+def test_signals_are_passed_on(ignored: bool, sent: int, code: int, words: str) -> None:
+    watch = f"import signal; signal.signal({sent}, signal.SIG_IGN)\n" * ignored
+    command = [sys.executable, "-c", watch + WATCH.format(code=f"exec({WORKER!r})")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as watcher:
+        assert watcher.stderr is not None
+        said = os.read(watcher.stderr.fileno(), 5)
+        watcher.send_signal(sent)
+        said += watcher.stderr.read()
+    assert (watcher.returncode, said.decode()) == (code, words)
+
+
+def test_a_worker_is_the_command_that_was_typed(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Whatever stands in the folder it is typed in, and though nobody reads what it says."""
+    (tmp_path / "click.py").write_text("raise SystemExit(7)")
+    (tmp_path / "logs").mkdir()
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path[:] = {sys.path!r}; {CODE}"]
+    words = ["frontier", "logs", "--out", "out", "--coordinator", f"127.0.0.1:{free_port()}",
+             "--processes", "1", "--process", "0"]  # fmt: skip
+    found = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *command, *words],
+        cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, timeout=120,
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert "cannot read logs: the folder has no files" in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_a_fault_of_ours_ends_a_worker_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JAX would keep it, and all others with it, until it has waited for them in vain."""
+
+    @click.group(cls=OneLineErrors)
+    def group() -> None:
+        pass
+
+    @group.command()
+    def fails() -> None:
+        raise ZeroDivisionError("ours")
+
+    class Ended(BaseException):
+        pass
+
+    def end(code: int) -> None:
+        raise Ended(code)
+
+    with pytest.raises(ZeroDivisionError):
+        group(["fails"])
+    monkeypatch.setenv(launch._WORKER, "3,4,5,6")
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(Ended, match="1"):
+        group(["fails"])
+    assert "ZeroDivisionError: ours" in capsys.readouterr().err
+
+
+# One that is lost.
 
 
 class Several:
