@@ -5,6 +5,7 @@ said there, any other is alone. What is told goes as bytes, so that sums in floa
 bit, whatever JAX computes in.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,7 +141,18 @@ ALONE = Processes()
 
 
 def all_processes() -> Processes:
-    """Those of `jax.distributed`, or this one alone."""
+    """Those of `jax.distributed`, or this one alone.
+
+    Raises:
+        CascjaxError: they have different numbers of devices.
+    """
+    counts = Counter(device.process_index for device in jax.devices())
+    other = next((index for index in sorted(counts) if counts[index] != counts[0]), None)
+    if other is not None:  # JAX's own words go by a mesh of both
+        raise CascjaxError(
+            f"process {other} has another number of devices, {counts[other]}, than process 0,"
+            f" {counts[0]}: let all see as many, by CUDA_VISIBLE_DEVICES or JAX_LOCAL_DEVICE_IDS"
+        )
     return Processes(jax.process_index(), jax.process_count())
 
 

@@ -10,8 +10,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -32,7 +34,7 @@ from cascjax.cli import main
 from cascjax.io import write_table
 from cascjax.io.parts import packed, unpacked
 from cascjax.launch import Asked, Place, place
-from cascjax.processes import ALONE, Processes
+from cascjax.processes import ALONE, Processes, all_processes
 from cascjax.search import run
 from cascjax.search.run import Done, Run
 from cascjax.table import Table
@@ -249,6 +251,15 @@ def test_one_table_needs_no_processes(table: Table, tmp_path: Path) -> None:
     found = CliRunner().invoke(main, [*words, "--distributed"])
     assert found.exit_code == 2
     assert "--distributed is of a folder" in found.stderr
+
+
+def test_hosts_of_other_numbers_of_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [SimpleNamespace(process_index=index) for index in (0, 0, 1, 1, 2)]
+    monkeypatch.setattr(jax, "devices", lambda: seen)
+    with pytest.raises(
+        CascjaxError, match="process 2 has another number of devices, 1, than process 0, 2: let"
+    ):
+        all_processes()
 
 
 def test_processes_that_would_wait_for_different_words_are_refused(
