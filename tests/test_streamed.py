@@ -38,6 +38,7 @@ from cascjax.evaluation_stream import evaluate_stream
 from cascjax.io import write_table
 from cascjax.io.parts import discard
 from cascjax.io.stream import Piece, Stream
+from cascjax.processes import Processes
 from cascjax.search import streamed
 from cascjax.search.compare_stream import asked, begun, chosen, draw
 from cascjax.search.fit_stream import fit_stream
@@ -409,6 +410,51 @@ def test_a_bad_file_can_be_mended_and_gone_on_from(table: Table, tmp_path: Path)
     assert 2 in read
     assert invoke(command(folder, tmp_path / "whole"))[0] == 0
     assert points(out) == points(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_another_process_kept_of_a_bad_file_is_done_again(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    """It keeps some in the same folder after the file was named, or in a folder of its own."""
+    quality, cost = table.quality.copy(), table.cost.copy()
+    # The second piece of the file is refused; the first is not, and is mended as well.
+    cost[2000, 1], quality[CUTS[1] : CUTS[1] + 100] = -1, 0
+    bad = replace(table, quality=quality, cost=cost)
+    folder = write(tmp_path / "parts", bad)
+
+    def run(resume: bool) -> list[Any]:
+        job = asked(open_stream(folder), ["routing"], budgets=3, sample=100)
+        ledger = Ledger(tmp_path / "kept", resume)
+        return bits(draw(job, begun(job, ledger, lambda doing, rows: None)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cascjax.io.parts.Parts.remove", lambda parts, key: None)
+        if elsewhere:
+            patch.setattr("cascjax.io.parts.Parts.note_bad", lambda parts, file: None)
+        with pytest.raises(CascjaxError, match="column 'cost', row 850"):
+            run(False)
+    write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2])))
+    if elsewhere:
+
+        class Two(Processes):
+            def gather(self, mine: np.ndarray) -> np.ndarray:
+                return np.stack([mine, mine])
+
+            def tell(self, teller: int, words: bytes | None) -> bytes:
+                assert words == b"[]"
+                return json.dumps([str(folder / "1.arrow")] * teller).encode()
+
+        with monkeypatch.context() as patch:
+            patch.setattr("cascjax.search.run.all_processes", lambda: Two(0, 2))
+            job = asked(open_stream(folder), ["routing"], budgets=3, sample=100)
+            begun(job, Ledger(tmp_path / "kept", True), lambda doing, rows: None)
+    else:
+        with pytest.raises(CascjaxError, match="an unfinished run: go on with --resume"):
+            run(False)
+    whole = asked(open_stream(folder), ["routing"], budgets=3, sample=100)
+    assert run(True) == bits(draw(whole))
 
 
 @pytest.mark.usefixtures("small")

@@ -27,6 +27,9 @@ RUN = "run.json"
 FILES = "files"
 """What a run says of the files it reads."""
 
+_BAD = "bad"
+"""What is noted of a file that is to be mended, in place of what tells it from others."""
+
 _KEY, _SHAPES = b"cascjax-run", b"cascjax-shapes"
 
 _UNFINISHED = "an unfinished run"
@@ -77,9 +80,8 @@ class Parts:
                 for part in [*self._folder.glob("*.parquet"), path]:
                     part.unlink(missing_ok=True)
             self._folder.mkdir(exist_ok=True)
-        if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != self._run:
-            with atomic_write(path) as temporary:
-                temporary.write_text(json.dumps(self._run, indent=2) + "\n", encoding="utf-8")
+        if self._found() != self._run:
+            self._write_run(self._run)
 
     @property
     def begun(self) -> bool:
@@ -91,6 +93,38 @@ class Parts:
         """Which parts are done."""
         return sorted(path.stem for path in self._folder.glob("*.parquet"))
 
+    @property
+    def bad(self) -> set[str]:
+        """The files that were named as bad; see `note_bad`."""
+        files = self._found().get(FILES)
+        return {name for name, of in files.items() if of == _BAD} if files is not None else set()
+
+    def note_bad(self, file: str) -> None:
+        """Notes that a file is to be mended: it may have changed when the run is gone on with.
+
+        Raises:
+            CascjaxError: that cannot be written.
+        """
+        if file in (found := self._found()).get(FILES, {}):
+            self._write_run(found | {FILES: found[FILES] | {file: _BAD}})
+
+    def _found(self) -> dict[str, Any]:
+        """What the folder says it holds; of nothing where it says it badly, or not at all."""
+        path = self._folder / RUN
+        if not path.exists():
+            return {}
+        with one_line(f"cannot read {path}"):
+            text = path.read_bytes()
+        try:
+            found = json.loads(text)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _write_run(self, run: Mapping[str, Any]) -> None:
+        with atomic_write(self._folder / RUN) as temporary:
+            temporary.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+
     def _other(
         self, path: Path, resume: bool | None, spared: Callable[[set[str]], bool]
     ) -> str | None:
@@ -99,19 +133,17 @@ class Parts:
             return "parts of an unknown run" if self.begun else None
         if resume is not None and not self.begun:
             return None
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            return f"a damaged {RUN}"
-        if not isinstance(found, dict):
+        if not (found := self._found()):
             return f"a damaged {RUN}"
         for name in {**self._run, **found}:
             before, now = found.get(name), self._run.get(name)
             if before != now:
                 if isinstance(before, dict) and isinstance(now, dict):
                     changed = {k for k in {**now, **before} if before.get(k) != now.get(k)}
-                    if name == FILES and resume and spared(changed):
-                        continue
+                    if name == FILES:
+                        changed -= self.bad
+                        if not changed or (resume and spared(changed)):
+                            continue
                     one = min(changed)
                     return f"a run of other {name}: {one} has changed, come or gone"
                 if name == "table":

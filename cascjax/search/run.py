@@ -97,12 +97,21 @@ class Run:
             run = {"version": __version__, FILES: stream.identity(), "pieces": layout, **settings}
             parts = opened = Parts(ledger.folder, run)
 
+            # Of a bad file another process may have kept a part since it was named, or elsewhere.
+            noted = [json.dumps(sorted(opened.bad)).encode()] * processes.count
+            told = [processes.tell(teller, words) for teller, words in enumerate(noted)]
+            bad = {path for words in told for path in json.loads(words)}
+
             def spared(changed: set[str]) -> bool:
                 return all(not changed & files.get(key, changed) for key in opened.keys)
 
-            processes.agree(
-                lambda: opened.open(force=ledger.force, resume=ledger.resume, spared=spared)
-            )
+            def open_parts() -> None:
+                for key in opened.keys if ledger.resume else []:
+                    if bad & files.get(key, set()):
+                        opened.remove(key)
+                opened.open(force=ledger.force, resume=ledger.resume, spared=spared)
+
+            processes.agree(open_parts)
         named = {key: frozenset(some) for key, some in files.items()}
         return cls(parts, progress, processes, named)
 
@@ -168,8 +177,11 @@ class Run:
 
     def _forget(self, path: str) -> None:
         """Lets go of what is kept of a bad file: it is to be mended, and then it is another."""
-        for key in [] if self.parts is None else self.parts.keys:
-            if self.parts is not None and path in self.files.get(key, ()):
+        if self.parts is None:
+            return
+        self.parts.note_bad(path)
+        for key in self.parts.keys:
+            if path in self.files.get(key, ()):
                 self.parts.remove(key)
 
 
