@@ -169,5 +169,5 @@ def _reached() -> Iterator[None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # the latter where gloo fails at once
         raise CascjaxError(GONE) from error

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from jax.experimental import multihost_utils
 
 from cascjax import (
     CascjaxError,
@@ -135,6 +136,28 @@ def test_one_process_tells_itself() -> None:
 
     with pytest.raises(CascjaxError, match=r"^no$"):
         ALONE.agree(fails)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer"),
+        jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed"),
+    ],
+)
+def test_a_peer_that_is_gone_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As JAX raises them in one whose peer was killed while it waited for it, or just before."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(multihost_utils, "process_allgather", fails)
+    with pytest.raises(CascjaxError, match="cannot be reached any more"):
+        Processes(0, 2).gather(np.zeros(3))
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda sent: np.stack([sent, sent]))
+    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", fails)
+    with pytest.raises(CascjaxError, match="cannot be reached any more"):
+        Processes(0, 2).tell(0, b"words")
 
 
 class Room(Processes):
