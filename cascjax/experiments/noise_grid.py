@@ -1,21 +1,40 @@
 """What cascade routing gains over others as noise grows: 136 levels beforehand and afterwards."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float, Int
 
 from cascjax.estimators import NOISE_LEVELS
 from cascjax.experiments.base import Experiment, Findings, Job
-from cascjax.experiments.batched import NoiseStack, areas
+from cascjax.experiments.batched import (
+    Fits,
+    NoiseStack,
+    areas,
+    areas_of,
+    by_panels,
+    fits,
+    sized_for,
+    sums,
+)
 from cascjax.experiments.cells import Cell, Row
-from cascjax.experiments.protocol import Setup, setup
+from cascjax.experiments.protocol import Setup, check_stream, setup, streamed
 from cascjax.experiments.published import GOALS
+from cascjax.experiments.streams import begun
 from cascjax.experiments.table1 import named
 from cascjax.experiments.tables import Grid, signed, times
+from cascjax.io.parts import packed, unpacked
+from cascjax.io.stream import Piece
 from cascjax.report.pictures import INK
+from cascjax.search.cases import add_up, over_pieces
+from cascjax.search.compare_stream import looked_at
+from cascjax.search.streamed import is_fit, settle
 from cascjax.strategies import Strategy
+from cascjax.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +54,9 @@ _TOGETHER = 34
 
 _BASELINES = ("routing", "thresholding", "cascading", "pandora")
 """What cascade routing is set against; thresholding is the paper's baseline cascade."""
+
+_DRAWN = (*_BASELINES, "cascade-routing")
+"""All that is drawn."""
 
 _WEIGHTS = {"cascade-routing": 8.0}
 """How long a sweep takes beside one of routing."""
@@ -57,22 +79,31 @@ def _seen(strategy: Strategy, a: int, p: int) -> tuple[int, int]:
 
 
 def _cells(job: Job) -> list[Cell]:
+    if job.stream is not None:
+        check_stream(job.stream)
+        return [Cell("all", f"{N_MODELS} models", _stream_work(job))]
     given, stack = setup(job.data, N_MODELS), _Lazy(job)
-    cells = []
-    for name in (*_BASELINES, "cascade-routing"):
-        kind = named(name)
+    return [
+        Cell(
+            f"{kind.name}-{start:03d}",
+            f"{kind.name}: levels {start + 1} to {start + len(part)}",
+            _work(kind, given, stack, part),
+            _WEIGHTS.get(kind.name, 1.0),
+        )
+        for kind, start, part in _sweeps()
+    ]
+
+
+def _sweeps() -> list[tuple[Strategy, int, Int[np.ndarray, " G"]]]:
+    """What is worked out together: a strategy, and places in `PAIRS` from that one of its own."""
+    found = []
+    for kind in map(named, _DRAWN):
         levels = np.array(levels_of(kind))
-        for start in range(0, len(levels), _TOGETHER):
-            part = levels[start : start + _TOGETHER]
-            cells.append(
-                Cell(
-                    f"{name}-{start:03d}",
-                    f"{name}: levels {start + 1} to {start + len(part)}",
-                    _work(kind, given, stack, part),
-                    _WEIGHTS.get(name, 1.0),
-                )
-            )
-    return cells
+        found += [
+            (kind, start, levels[start : start + _TOGETHER])
+            for start in range(0, len(levels), _TOGETHER)
+        ]
+    return found
 
 
 class _Lazy:
@@ -92,16 +123,83 @@ def _work(
     kind: Strategy, given: Setup, stack: _Lazy, part: Int[np.ndarray, " G"]
 ) -> Callable[[Callable[[float], None]], list[Row]]:
     def work(progress: Callable[[float], None]) -> list[Row]:
-        found = areas(kind, given, stack(given), part, progress)
-        return [
-            {
-                "strategy": kind.name,
-                "noise_ante": LEVELS[PAIRS[g][0]],
-                "noise_post": LEVELS[PAIRS[g][1]],
-                "area": float(of),
-            }
-            for g, of in zip(part, found, strict=True)
-        ]
+        return _rows(kind, part, areas(kind, given, stack(given), part, progress))
+
+    return work
+
+
+def _rows(kind: Strategy, part: Int[np.ndarray, " G"], found: Float[np.ndarray, " G"]) -> list[Row]:
+    return [
+        {
+            "strategy": kind.name,
+            "noise_ante": LEVELS[PAIRS[g][0]],
+            "noise_post": LEVELS[PAIRS[g][1]],
+            "area": float(of),
+        }
+        for g, of in zip(part, found, strict=True)
+    ]
+
+
+def _stream_work(job: Job) -> Callable[[Callable[[float], None]], list[Row]]:
+    """All levels and strategies of a stream, over two readings of its files."""
+
+    def work(progress: Callable[[float], None]) -> list[Row]:
+        assert job.stream is not None
+        sweeps, which, costs = _sweeps(), np.array(PAIRS), NOISE_LEVELS["low"][2:]
+        asked = replace(
+            streamed(job.stream, N_MODELS, [named("cascade-routing")], "low", job.seed),
+            noise=(0.0, 0.0, *costs),
+        )
+        more = {"sweeps": [[kind.name, part.tolist()] for kind, _, part in sweeps]}
+        run = begun(job, "all", asked, len(sweeps), progress, more)
+        settled = settle(asked, looked_at(asked, run))
+        table, none = settled.table, np.zeros(0, int)
+        given = Setup(table, np.arange(table.n_queries), none, settled.budgets)
+        stack = NoiseStack.of_rows(settled, table, settled.sample, LEVELS, which)
+        groups = [by_panels(kind, stack, part) for kind, _, part in sweeps]
+
+        def fit(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+            for place in places:
+                start = time.perf_counter()
+                found = fits(groups[place], given, stack, sweeps[place][2])
+                run.progress("fitting", len(settled.sample))
+                took = np.array(time.perf_counter() - start)
+                yield place, packed(vars(found) | {"seconds": took})
+
+        keys = [f"fit-{kind.name}-{start:03d}" for kind, start, _ in sweeps]
+        fitted = [unpacked(of) for of in run.each("fitting", keys, [0] * len(keys), fit)]
+        mixes = [Fits(of["settings"], of["gamma"]) for of in fitted]
+        del stack
+        read: tuple[int, NoiseStack] | None = None
+
+        def add(place: int, piece: Piece, table: Table) -> pa.Table:
+            nonlocal read
+            start, part = time.perf_counter(), sweeps[place][2]
+            if read is None or read[0] != piece.index:
+                rows = np.arange(piece.first, piece.first + piece.n_rows)
+                read = piece.index, NoiseStack.of_rows(settled, table, rows, LEVELS, which)
+            others, found = np.flatnonzero(~is_fit(asked, piece, table)), None
+            if len(others):
+                sized = sized_for(groups[place], read[1], part)
+                found = sums(sized, mixes[place], table, others, read[1], part)
+            else:
+                found = np.zeros((2, *mixes[place].settings.shape))
+            return packed({"sums": found, "seconds": np.array(time.perf_counter() - start)})
+
+        stream = asked.stream.select_models(settled.models)
+        tables = over_pieces(
+            "sums", "summing", stream, asked.columns, len(sweeps), add, run
+        )  # fmt: skip
+        of_all = add_up((unpacked(of) for of in tables), len(sweeps))
+        single, rows = (settled.cost[1], settled.quality[1]), []
+        counts: Row = {"fit": int(settled.count[0]), "evaluate": int(settled.count[1])}
+        if not settled.exact:
+            counts |= {"sample": len(settled.sample), "met_on_sample": True}
+        for (kind, _, part), mix, of, fit_of in zip(sweeps, mixes, of_all, fitted, strict=True):
+            found = areas_of(mix, of["sums"] / settled.count[1], *single)
+            took = float(of["seconds"] + fit_of["seconds"]) / len(part)
+            rows += [row | counts | {"seconds": took} for row in _rows(kind, part, found)]
+        return rows
 
     return work
 
@@ -200,4 +298,5 @@ NOISE_GRID = Experiment(
     "what cascade routing gains over other strategies at 136 levels of noise",
     _cells,
     _findings,
+    readings=2,
 )

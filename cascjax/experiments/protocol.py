@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, noise_level, noisy
 from cascjax.experiments.published import CHOICES, MODELS
+from cascjax.io.stream import Stream
 from cascjax.metrics import area
 from cascjax.metrics import budgets as hull_budgets
-from cascjax.io.stream import Stream
 from cascjax.search.streamed import Job
 from cascjax.strategies import Strategy
 from cascjax.table import ESTIMATE_COLUMNS, PAPER_EVALUATE, Table, mean_rows, paper_split

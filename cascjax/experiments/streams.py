@@ -1,6 +1,6 @@
 """Experiments on streams: a cell is a choice of models, all of whose work shares the readings."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,7 +56,7 @@ def answered(
     questions: Sequence[Question],
     progress: Callable[[float], None],
     resamples: int = 0,
-) -> Iterator[tuple[Question, Settled, list[Frontier]]]:
+) -> list[tuple[Question, Settled, list[Frontier]]]:
     """The frontiers of each question, under the paper's protocol.
 
     Args:
@@ -79,8 +79,8 @@ def answered(
     run = begun(asked, key, jobs[0], len(jobs), progress, {"questions": [*map(repr, questions)]})
     settled = settle(jobs[0], looked_at(jobs[0], run))
     cases = [one.case(job, settled) for one, job in zip(questions, jobs, strict=True)]
-    for one, case, frontiers in zip(questions, cases, draw_cases(cases, run), strict=True):
-        yield one, case.settled, frontiers
+    settled_of = [case.settled for case in cases]
+    return list(zip(questions, settled_of, draw_cases(cases, run), strict=True))
 
 
 def begun(

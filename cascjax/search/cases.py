@@ -1,7 +1,7 @@
 """Several questions on the same models of a stream, answered by the same readings of its files.
 
-Levels of noise, for one: what `look` finds does not depend on them, and a piece that was read serves
-all. Everything else is as in `compare_stream`; what is kept is kept by piece and case.
+Levels of noise, for one: what `look` finds does not depend on them, and a piece that was read
+serves all. Everything else is as in `compare_stream`; what is kept is kept by piece and case.
 """
 
 import functools
