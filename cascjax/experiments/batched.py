@@ -159,11 +159,11 @@ class Fits:
     """Two neighbouring settings for every level and budget, and how to mix them.
 
     Attributes:
-        settings: `[G, 2P]` the cheap ones, then the dear ones.
+        settings: `[G, M]` M = 2P: the cheap ones, then the dear ones.
         gamma: `[G, P]` the share of the dear one.
     """
 
-    settings: Float[np.ndarray, "G 2P"]
+    settings: Float[np.ndarray, "G M"]
     gamma: Float[np.ndarray, "G P"]
 
 
@@ -202,7 +202,7 @@ def sums(
     stack: NoiseStack,
     levels: Int[np.ndarray, " G"],
     progress: Callable[[float], None] = lambda share: None,
-) -> Float[np.ndarray, "2 G 2P"]:
+) -> Float[np.ndarray, "2 G M"]:
     """Costs and qualities of every level's settings, added up over some rows.
 
     Args:
@@ -224,7 +224,7 @@ def sums(
 
 def areas_of(
     fitted: Fits,
-    means: Float[np.ndarray, "2 G 2P"],
+    means: Float[np.ndarray, "2 G M"],
     single_cost: Float[np.ndarray, " K"],
     single_quality: Float[np.ndarray, " K"],
 ) -> Float[np.ndarray, " G"]:

@@ -591,12 +591,14 @@ def _side(
     progress: Callable[[int], None],
 ) -> Totals:
     """Sums over some rows of a piece, of which there may be none."""
-    if len(rows):
-        return sum_settings(
-            strategy, settings, estimates, table, rows=rows, usage=usage, progress=progress
-        )
     none, counts = np.zeros(len(settings)), np.zeros((len(settings) * usage, table.n_models))
-    return Totals(none, none, counts, counts, counts, count=0.0)
+    if not len(rows):
+        return Totals(none, none, counts, counts, counts, count=0.0)
+    found = sum_settings(
+        strategy, settings, estimates, table, rows=rows, usage=usage, progress=progress
+    )
+    # Empty counts are of one shape, whatever the piece: sums of pieces are added up.
+    return found if usage else replace(found, ran=counts, answered=counts, depth=counts)
 
 
 def sized_like(strategy: Strategy, panels: int | None, estimates: Independent) -> Strategy:
