@@ -33,8 +33,8 @@ from cascjax.metrics.bootstrap import (
     weighted_totals,
 )
 from cascjax.policy import COST, Policy
-from cascjax.search.compare_stream import by_piece, looked_at
-from cascjax.search.run import Ledger, Progress, Run
+from cascjax.search.compare_stream import by_piece, looked_at, lots
+from cascjax.search.run import Done, Ledger, Progress, Run
 from cascjax.search.streamed import Job, is_fit
 from cascjax.table import EVALUATE, Table
 
@@ -178,26 +178,36 @@ def evaluate_stream(
         check_bootstrap(resamples, confidence, stream.n_rows)
     of = Replaying(policy, stream.select_models(policy.models), resamples, seed)
     asked = {"policy": policy.text(), "resamples": resamples, "seed": seed}
-    run = Run.begun(ledger, of.stream, asked, progress)
-    if policy.source.kind == "noisy":
-        of = replace(of, known=_noise(of, run))
     pieces, doing = stream.pieces, "evaluating"
+    keys, rows = by_piece("evaluate", pieces)
+    noisy = policy.source.kind == "noisy"
+    of_some = lots(_noise_job(of)) if noisy else {
+        key: [piece] for key, piece in zip(keys, pieces, strict=True)
+    }  # fmt: skip
+    run = Run.begun(ledger, of.stream, asked, progress, of_some)
+    if noisy:
+        of = replace(of, known=_noise(of, run))
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         for piece, each in tallies(of, [pieces[place] for place in places]):
             run.progress(doing, piece.n_rows)
             yield piece.index, pa.Table.from_pylist(each)
 
-    tables = run.each(doing, *by_piece("evaluate", pieces), do)
+    tables = run.each(doing, keys, rows, do)
     return _evaluation(of, confidence, (row for table in tables for row in table.to_pylist()))
+
+
+def _noise_job(of: Replaying) -> Job:
+    policy = of.policy
+    noise = policy.source.noise or (0.0, 0.0, 0.0, 0.0)
+    return Job(of.stream, (policy.strategy,), "noisy", noise, seed=policy.source.seed, sample=1)
 
 
 def _noise(of: Replaying, run: Run) -> Known:
     """What noisy estimates take of all rows, by a reading of their own."""
     policy = of.policy
-    noise = policy.source.noise or (0.0, 0.0, 0.0, 0.0)
-    job = Job(of.stream, (policy.strategy,), "noisy", noise, seed=policy.source.seed, sample=1)
-    looked = looked_at(job, run)
+    job = _noise_job(of)
+    looked, noise = looked_at(job, run), job.noise
     glances = [looked.glances[index] for index in sorted(looked.glances)]
     qualities = functools.reduce(Moments.joined, [g.qualities for g in glances if g.qualities])
     costs = functools.reduce(Moments.joined, [g.costs for g in glances if g.costs])

@@ -87,8 +87,8 @@ def frontier(
         from cascjax.io.stream import open_stream
         from cascjax.report.console import print_study
         from cascjax.report.write import write_study
-        from cascjax.search.compare_stream import asked, draw
-        from cascjax.search.run import Ledger, Run
+        from cascjax.search.compare_stream import asked, begun, draw
+        from cascjax.search.run import Ledger
         from cascjax.search.streamed import SAMPLE
 
     stream = open_stream(tables)
@@ -108,7 +108,7 @@ def frontier(
     settings: dict[str, Any] = {"table": _named(tables), "max_depth": max_depth, "search": search}
     settings |= {"noise": noise or "low"} if job.estimates == "noisy" else {}
     with _kept(journal), _progress(stream.n_rows, speaks) as progress:
-        run = Run.begun(Ledger(journal, resume, force), stream, job.settings(), progress)
+        run = begun(job, Ledger(journal, resume, force), progress)
         _say(
             speaks,
             f"{stream.n_rows:,} queries x {stream.n_models} models in {files:,}"
@@ -277,25 +277,31 @@ def _progress(n_rows: int, speaks: bool) -> Iterator["Progress"]:
 @contextmanager
 def _kept(journal: Path) -> Iterator[None]:
     """Says of an interrupt or a full disk what is kept and how to go on."""
-    way_out = f"what is done is kept in {journal}: go on with --resume"
     try:
         yield
     except BaseException as error:
+        from cascjax.io.stream import BadFileError
         from cascjax.processes import GONE, all_processes
 
-        # Of several processes another may be about to keep something there.
-        if not any(journal.glob("*.parquet")) and all_processes().count == 1:
-            from cascjax.io.parts import discard
+        way_out = f"what is done is kept in {journal}: go on with --resume"
+        if not any(journal.glob("*.parquet")):
+            # Of several processes another may be about to keep something there.
+            if all_processes().count == 1:
+                from cascjax.io.parts import discard
 
-            with suppress(CascjaxError):
-                discard(journal)
+                with suppress(CascjaxError):
+                    discard(journal)
             raise
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(way_out) from error
-        if isinstance(error, CascjaxError) and str(error).startswith(GONE):
-            raise CascjaxError(f"{error}; {way_out}") from error
-        if isinstance(error, CascjaxError) and str(error).startswith("cannot write"):
-            raise CascjaxError(f"{error}; {way_out} once there is room") from error
+        if isinstance(error, CascjaxError):
+            words = str(error)
+            if words.startswith("cannot write"):
+                raise CascjaxError(f"{error}; {way_out} once there is room") from error
+            if isinstance(error, BadFileError):
+                raise CascjaxError(f"{error}; {way_out} once that is mended") from error
+            if words == GONE:
+                raise CascjaxError(f"{error}; {way_out}, all of them") from error
         raise
 
 

@@ -38,6 +38,7 @@ from cascjax.io import write_table
 from cascjax.io.parts import Parts
 from cascjax.io.stream import Stream, open_stream
 from cascjax.search import streamed as streaming
+from cascjax.search.run import Ledger
 from cascjax.search.streamed import is_fit, look, merge, settle
 from cascjax.strategies import CascadeRouting, Pandora, Routing, Strategy
 from cascjax.table import Table
@@ -338,6 +339,18 @@ def test_a_bad_row_is_named_and_mended(twin: Table, tmp_path: Path) -> None:
     result = reproduced("table1", str(parts), out=out)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert f"{parts / '2.parquet'}: column 'cost', row 219" in result.stderr
+    # What was done of the other files stays, and the same command goes on.
+    inside = out / "table1.cells" / f"3{experiments.base.INSIDE}"
+    assert [path.name for path in inside.glob("*.parquet")] != []
+    write_table(parts / "2.parquet", whole.take(np.arange(781, N)))
+    assert reproduced("table1", str(parts), out=out).exit_code == 0
+    alone = reproduced("table1", str(parts), out=tmp_path / "alone")
+    assert alone.exit_code == 0
+    mended, at_once = (
+        pq.read_table(place / "table1.parquet").column("area").to_pylist()
+        for place in (out, tmp_path / "alone")
+    )
+    assert mended == at_once
 
 
 # Interrupts.
@@ -391,7 +404,8 @@ def test_what_is_missing_of_a_cell_is_done_again_to_the_same_bits(
 ) -> None:
     kept_in = tmp_path / "kept"
     kept_in.mkdir()
-    job = Job(None, "", 3, {"tuned": "none", "resamples": 40}, stream, kept_in)
+    ledger = Ledger(kept_in, resume=True)
+    job = Job(None, "", 3, {"tuned": "none", "resamples": 40}, stream, ledger)
 
     def work() -> list[Row]:
         (cell,) = EXPERIMENTS[name].cells(job)
@@ -418,13 +432,17 @@ def test_what_is_missing_of_a_cell_is_done_again_to_the_same_bits(
 
 
 def test_another_run_that_was_cut_off_is_not_gone_on_with(stream: Stream, tmp_path: Path) -> None:
-    seeds: dict[int, str] = {}
-    for seed in (3, 4, 3):
-        job = Job(None, "", seed, {"tuned": "none"}, stream, tmp_path)
+    def areas(seed: int, force: bool = False) -> list[float]:
+        ledger = Ledger(tmp_path, resume=True, force=force)
+        job = Job(None, "", seed, {"tuned": "none"}, stream, ledger)
         (cell,) = EXPERIMENTS["table1"].cells(job)
-        areas = [row["area"] for row in cell.work(lambda share: None)]
-        assert seeds.setdefault(seed, json.dumps(areas)) == json.dumps(areas)
-    assert seeds[3] != seeds[4]
+        return [row["area"] for row in cell.work(lambda share: None)]
+
+    one = areas(3)
+    with pytest.raises(CascjaxError, match=r"3\.parts holds a run of other settings, seed 3"):
+        areas(4)
+    assert areas(3) == one
+    assert areas(4, force=True) != one
 
 
 def test_every_piece_is_read_once_a_reading(

@@ -16,10 +16,11 @@ from cascjax.experiments.cells import Cell, Parts, Row, run_cells
 from cascjax.experiments.protocol import split
 from cascjax.experiments.tables import Grid, latex, markdown
 from cascjax.io.files import atomic_write
-from cascjax.io.parts import discard
+from cascjax.io.parts import FILES, discard
 from cascjax.io.stream import Stream
 from cascjax.policy import fingerprint
 from cascjax.report.pictures import save_drawing
+from cascjax.search.run import Ledger
 from cascjax.search.streamed import PERMUTED
 from cascjax.table import PAPER_EVALUATE, Table
 
@@ -37,7 +38,8 @@ class Job:
         seed: of noise, resamples and worlds.
         settings: what else was asked for, by name; see each experiment's `defaults`.
         stream: the same in files that are read piece by piece, in place of a table.
-        kept: a folder in which cells of a stream keep what is done of them; by default nowhere.
+        ledger: in whose folder cells of a stream keep what is done of them, each in a folder of its
+            own; by default nowhere.
     """
 
     table: Table | None
@@ -45,7 +47,7 @@ class Job:
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     stream: Stream | None = None
-    kept: Path | None = None
+    ledger: Ledger | None = None
 
     @property
     def data(self) -> Table:
@@ -149,7 +151,7 @@ def reproduce(
             experiment, or what the work itself refuses.
     """
     folder = out / f"{experiment.name}.cells"
-    job = replace(job, kept=folder)
+    job = replace(job, ledger=Ledger(folder, resume=True, force=force))
     cells = experiment.cells(job)
     run = {
         "experiment": experiment.name,
@@ -158,7 +160,7 @@ def reproduce(
         "seed": job.seed,
     } | dict(job.settings)
     if job.stream is not None:
-        run |= {"files": job.stream.identity()}
+        run |= {FILES: job.stream.identity()}
     foreign = [out / f"{experiment.name}{suffix}" for suffix in SUFFIXES]
     foreign = [path for path in foreign if path.exists() and not folder.exists()]
     if foreign and not force:
@@ -166,10 +168,9 @@ def reproduce(
             f"{foreign[0]} is there, and not the cells it came from: choose another --out, or"
             " write over it with --force"
         )
-    # Where nothing is done yet nothing can be lost: a file may have been mended.
-    nothing = job.stream is not None and not any(folder.rglob("*.parquet"))
     parts = Parts(folder, run)
-    parts.open(force=force or nothing)
+    # Until a cell of a stream is done, it is for its own folder to say what may be gone on with.
+    parts.open(force=force, resume=None if job.stream is None else True)
     counted(len(cells), sum(parts.read(cell.key) is not None for cell in cells))
     rows = run_cells(cells, parts, progress)
     findings = experiment.findings(job, rows)

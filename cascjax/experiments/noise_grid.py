@@ -1,7 +1,7 @@
 """What cascade routing gains over others as noise grows: 136 levels beforehand and afterwards."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from cascjax.io.stream import Piece
 from cascjax.report.pictures import INK
 from cascjax.search.cases import add_up, over_pieces
 from cascjax.search.compare_stream import looked_at
+from cascjax.search.run import Done
 from cascjax.search.streamed import is_fit, settle
 from cascjax.strategies import Strategy
 from cascjax.table import Table
@@ -158,7 +159,7 @@ def _stream_work(job: Job) -> Callable[[Callable[[float], None]], list[Row]]:
         stack = NoiseStack.of_rows(settled, table, settled.sample, LEVELS, which)
         groups = [by_panels(kind, stack, part) for kind, _, part in sweeps]
 
-        def fit(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+        def fit(places: Sequence[int]) -> Done:
             for place in places:
                 start = time.perf_counter()
                 found = fits(groups[place], given, stack, sweeps[place][2])

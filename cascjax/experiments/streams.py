@@ -10,9 +10,9 @@ from cascjax.experiments import base
 from cascjax.experiments.cells import Row
 from cascjax.experiments.protocol import check_stream, streamed
 from cascjax.search.cases import Case, draw_cases
-from cascjax.search.compare_stream import looked_at
+from cascjax.search.compare_stream import looked_at, lots
 from cascjax.search.frontier import Frontier
-from cascjax.search.run import Ledger, Progress, Run
+from cascjax.search.run import Progress, Run
 from cascjax.search.streamed import SAMPLE, Job, Settled, settle, under
 from cascjax.strategies import Strategy
 
@@ -91,7 +91,7 @@ def begun(
     progress: Callable[[float], None],
     more: Mapping[str, Any],
 ) -> Run:
-    """The run of a cell: it goes on with what an earlier one kept of the same, and nothing else.
+    """The run of a cell.
 
     Args:
         asked: of the experiment.
@@ -102,14 +102,13 @@ def begun(
         more: what else tells the cell's work from another.
 
     Raises:
-        CascjaxError: what was kept cannot be read or written.
+        CascjaxError: see `Run.begun`.
     """
-    ledger = None
-    if asked.kept is not None:
-        # Whether the experiment and the files are the same was asked of the folder around it.
-        ledger = Ledger(asked.kept / f"{key}{base.INSIDE}", resume=True, force=True)
-    settings = job.settings() | dict(more)
-    return Run.begun(ledger, job.stream, settings, _share_of(progress, job, cases))
+    ledger = asked.ledger
+    if ledger is not None:
+        ledger = replace(ledger, folder=ledger.folder / f"{key}{base.INSIDE}")
+    settings, told = job.settings() | dict(more), _share_of(progress, job, cases)
+    return Run.begun(ledger, job.stream, settings, told, lots(job))
 
 
 def _share_of(progress: Callable[[float], None], job: Job, cases: int) -> Progress:

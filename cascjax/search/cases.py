@@ -25,7 +25,7 @@ from cascjax.search.ledger import (
     sums_of,
     sums_table,
 )
-from cascjax.search.run import Run
+from cascjax.search.run import Done, Run
 from cascjax.search.streamed import (
     Choice,
     Job,
@@ -102,7 +102,7 @@ def _chosen(cases: Sequence[Case], run: Run) -> list[list[Choice]]:
     """Of each case what every strategy is fitted to on the sample."""
     pairs = [(i, place) for i, one in enumerate(cases) for place in range(len(one.job.strategies))]
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         for case, some in itertools.groupby(places, lambda place: pairs[place][0]):
             settled = cases[case].settled
             estimates = settled.known.estimates(settled.table, settled.sample)
@@ -147,7 +147,7 @@ def over_pieces(
     """
     pieces = stream.pieces
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         missing: dict[int, list[int]] = {}
         for place in places:
             missing.setdefault(place // count, []).append(place % count)

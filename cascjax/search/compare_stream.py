@@ -1,11 +1,10 @@
 """Frontiers over a stream: the whole job in one call, and its steps for whoever shares it out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float
 
 from cascjax.errors import CascjaxError, unknown_name
@@ -23,7 +22,7 @@ from cascjax.search.ledger import (
     sums_of,
     sums_table,
 )
-from cascjax.search.run import Ledger, Progress, Run
+from cascjax.search.run import Done, Ledger, Progress, Run
 from cascjax.search.streamed import (
     NO_SAMPLE,
     SAMPLE,
@@ -97,7 +96,7 @@ def compare_stream(
         stream, strategies, estimates=estimates, noise=noise, budgets=budgets,
         max_depth=max_depth, seed=seed, sample=sample, resamples=resamples, confidence=confidence,
     )  # fmt: skip
-    return draw(job, Run.begun(ledger, job.stream, job.settings(), progress), settings)
+    return draw(job, begun(job, ledger, progress), settings)
 
 
 def asked(
@@ -152,6 +151,11 @@ def asked(
     return Job(stream, tuple(chosen), kind, noises, budgets, seed, sample, resamples, confidence)
 
 
+def begun(job: Job, ledger: Ledger | None, progress: Progress) -> Run:
+    """A run of a job; see `Run.begun`."""
+    return Run.begun(ledger, job.stream, job.settings(), progress, lots(job))
+
+
 def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = None) -> Study:
     """Does a job: both readings, and what comes out.
 
@@ -187,21 +191,26 @@ def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = 
     )
 
 
+def lots(job: Job) -> dict[str, tuple[Piece, ...]]:
+    """The pieces in lots for the first reading, by what is kept of each."""
+    pieces = job.stream.pieces
+    size = -(-len(pieces) // _LOTS)
+    starts = range(0, len(pieces), size)
+    return {f"look-{i:02d}": pieces[start : start + size] for i, start in enumerate(starts)}
+
+
 def looked_at(job: Job, run: Run) -> Looked:
     """What the first reading of all pieces finds."""
-    pieces, doing = job.stream.pieces, "looking"
-    size = -(-len(pieces) // _LOTS)
-    lots = [pieces[start : start + size] for start in range(0, len(pieces), size)]
+    keys, of_each, doing = list(lots(job)), list(lots(job).values()), "looking"
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         sample = NO_SAMPLE
         for place in places:
-            found = look(job, lots[place], lambda rows: run.progress(doing, rows), beside=sample)
+            found = look(job, of_each[place], lambda rows: run.progress(doing, rows), beside=sample)
             yield place, looked_table(found)
             sample = merge(job, Looked({}, sample), found).sample
 
-    keys = [f"look-{place:02d}" for place in range(len(lots))]
-    rows = [sum(piece.n_rows for piece in lot) for lot in lots]
+    rows = [sum(piece.n_rows for piece in lot) for lot in of_each]
     looked = Looked({}, NO_SAMPLE)
     for table in run.each(doing, keys, rows, do):
         looked = merge(job, looked, looked_of(job, table))
@@ -211,7 +220,7 @@ def looked_at(job: Job, run: Run) -> Looked:
 def chosen(job: Job, settled: Settled, run: Run) -> list[Choice]:
     """What every strategy is fitted to on the sample; see `choose`."""
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         estimates = settled.known.estimates(settled.table, settled.sample) if places else None
         for place in places:
             assert estimates is not None
@@ -228,7 +237,7 @@ def summed(job: Job, settled: Settled, choices: Sequence[Choice], run: Run) -> t
     """Of each strategy, its sums over all pieces."""
     pieces, doing = job.stream.pieces, "summing"
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         for piece, found in sums(job, settled, choices, [pieces[place] for place in places]):
             run.progress(doing, piece.n_rows)
             yield piece.index, sums_table(found)
@@ -245,7 +254,7 @@ def _with_intervals(
 ) -> list[Frontier]:
     pieces, doing = job.stream.pieces, "resampling"
 
-    def do(places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
+    def do(places: Sequence[int]) -> Done:
         some = [pieces[place] for place in places]
         for piece, found in resample(job, settled, choices, frontiers, some):
             run.progress(doing, piece.n_rows)

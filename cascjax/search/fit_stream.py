@@ -13,7 +13,7 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import truth
 from cascjax.io.stream import Stream
 from cascjax.policy import COST, Beliefs, Fitted, Policy, Source
-from cascjax.search.compare_stream import asked, chosen, looked_at, summed
+from cascjax.search.compare_stream import asked, begun, chosen, looked_at, summed
 from cascjax.search.fit import Budget, Prepared, Wanted, check_budget, fit_prepared, mixed
 from cascjax.search.run import Ledger, Progress, Run
 from cascjax.search.streamed import SAMPLE, Job, Settled, refitted, settle
@@ -71,7 +71,7 @@ def fit_stream(
     )  # fmt: skip
     if isinstance(budget, Mapping) and set(budget) - {COST}:
         job = replace(job, more=("more_costs",))
-    run = Run.begun(ledger, job.stream, job.settings(), progress)
+    run = begun(job, ledger, progress)
     settled = settle(job, looked_at(job, run))
     ready = _prepared(job, settled)
     record: dict[str, Any] = {"n_fit": int(settled.count[0]), "split": job.split}

@@ -146,7 +146,6 @@ class Job:
             "resamples": self.resamples,
             "confidence": self.confidence,
             "cut": self.cut,
-            "pieces": [piece.n_rows for piece in self.stream.pieces],
         }  # fmt: skip
 
 
