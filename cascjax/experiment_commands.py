@@ -84,11 +84,12 @@ def reproduce(
     on some of the rows alone; twice by table1 for each of its three choices of models, and three
     times by table4.
     """
+    files = list(tables)
     if name in _TABLELESS:
-        if tables or synthetic:
-            given = str(tables[0]) if tables else "--synthetic"
+        if files or synthetic:
+            given = str(files[0]) if files else "--synthetic"
             raise CascjaxError(f"{name} draws its own data and needs no table: leave out {given}")
-    elif bool(tables) == synthetic:
+    elif bool(files) == synthetic:
         raise CascjaxError(f"{name} needs a TABLE or --synthetic, one of them")
     elif queries is not None and not synthetic:
         raise CascjaxError("--queries is of a synthetic table: give --synthetic, or leave it out")
@@ -100,7 +101,7 @@ def reproduce(
             from cascjax.io.stream import open_stream
 
         experiment = experiments.EXPERIMENTS[name]
-        many = bool(tables) and is_stream(tables)
+        many = bool(files) and is_stream(files)
         asked = {"tuned": tuned, "resamples": resamples}
         if many and "tuned" in experiment.defaults:
             asked["tuned"] = tuned or "none"
@@ -109,15 +110,15 @@ def reproduce(
         settings = _settings(experiment, asked)
         keep_compiled()
         data, stream, source = None, None, ""
-        if tables:
-            more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
-            click.echo(f"Reading {tables[0]}{more}")
+        if files:
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            click.echo(f"Reading {files[0]}{more}")
             if many:
-                _check_out(tables, out)
-                stream = open_stream(tables, piece_rows=experiments.PIECE_ROWS)
+                _check_out(files, out)
+                stream = open_stream(files, piece_rows=experiments.PIECE_ROWS)
                 source = stream.name
             else:
-                data, source = read_table(tables[0]), tables[0].name
+                data, source = read_table(files[0]), files[0].name
         elif synthetic:
             data = _world(queries or QUERIES, seed)
             source = f"a synthetic twin of RouterBench (seed {seed})"
@@ -137,7 +138,7 @@ def reproduce(
 
         try:
             # What is wrong with a stream is said of one of its files, or of all, already.
-            where = nullcontext() if many else naming(tables[0] if tables else Path(name))
+            where = nullcontext() if many else naming(files[0] if files else Path(name))
             with cell_progress(lambda: total) as bar, where:
                 found = experiments.reproduce(
                     experiment, job, out, context.obj, force=force, progress=moved,

@@ -25,6 +25,7 @@ from cascjax.experiments import (
     EXPERIMENTS,
     Job,
     ablation,
+    base,
     noise_grid,
     protocol,
     streams,
@@ -274,7 +275,7 @@ def test_the_command_takes_folders_patterns_and_files(folder: Path, tmp_path: Pa
         result = reproduced("table1", *words, out=out)
         assert result.exit_code == 0, result.output
         assert sorted(p.name for p in out.iterdir()) == sorted(
-            ["table1.cells", *(f"table1{suffix}" for suffix in experiments.base.SUFFIXES)]
+            ["table1.cells", *(f"table1{suffix}" for suffix in base.SUFFIXES)]
         )
         assert sorted(p.name for p in (out / "table1.cells").iterdir()) == [
             "3.parquet", "run.json",
@@ -340,7 +341,7 @@ def test_a_bad_row_is_named_and_mended(twin: Table, tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert f"{parts / '2.parquet'}: column 'cost', row 219" in result.stderr
     # What was done of the other files stays, and the same command goes on.
-    inside = out / "table1.cells" / f"3{experiments.base.INSIDE}"
+    inside = out / "table1.cells" / f"3{base.INSIDE}"
     assert [path.name for path in inside.glob("*.parquet")] != []
     write_table(parts / "2.parquet", whole.take(np.arange(781, N)))
     assert reproduced("table1", str(parts), out=out).exit_code == 0
@@ -389,7 +390,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(folder: Path, tmp_path: 
     for wanted in random.sample(range(1, 40), 3):
         out = tmp_path / f"killed-{wanted}"
         process = run(out)
-        inside = f"table4.cells/*{experiments.base.INSIDE}/*.parquet"
+        inside = f"table4.cells/*{base.INSIDE}/*.parquet"
         while process.poll() is None and len(list(out.glob(inside))) < wanted:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from cascjax.estimators import NOISE_LEVELS
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.batched import (
     Fits,
+    Groups,
     NoiseStack,
     areas,
     areas_of,
@@ -32,8 +33,9 @@ from cascjax.io.stream import Piece
 from cascjax.report.pictures import INK
 from cascjax.search.cases import add_up, over_pieces
 from cascjax.search.compare_stream import looked_at
-from cascjax.search.run import Done
-from cascjax.search.streamed import is_fit, settle
+from cascjax.search.run import Done, Run
+from cascjax.search.streamed import Job as StreamJob
+from cascjax.search.streamed import Settled, is_fit, settle
 from cascjax.strategies import Strategy
 from cascjax.table import Table
 
@@ -86,25 +88,54 @@ def _cells(job: Job) -> list[Cell]:
     given, stack = setup(job.data, N_MODELS), _Lazy(job)
     return [
         Cell(
-            f"{kind.name}-{start:03d}",
-            f"{kind.name}: levels {start + 1} to {start + len(part)}",
-            _work(kind, given, stack, part),
-            _WEIGHTS.get(kind.name, 1.0),
+            one.key,
+            f"{one.kind.name}: levels {one.start + 1} to {one.start + len(one.levels)}",
+            _work(one, given, stack),
+            _WEIGHTS.get(one.kind.name, 1.0),
         )
-        for kind, start, part in _sweeps()
+        for one in _sweeps()
     ]
 
 
-def _sweeps() -> list[tuple[Strategy, int, Int[np.ndarray, " G"]]]:
-    """What is worked out together: a strategy, and places in `PAIRS` from that one of its own."""
-    found = []
-    for kind in map(named, _DRAWN):
-        levels = np.array(levels_of(kind))
-        found += [
-            (kind, start, levels[start : start + _TOGETHER])
-            for start in range(0, len(levels), _TOGETHER)
+@dataclass(frozen=True)
+class _Sweep:
+    """What is worked out together.
+
+    Attributes:
+        kind: a strategy.
+        start: the place of the first among the levels at which its areas differ.
+        levels: `[G]` places in `PAIRS`.
+    """
+
+    kind: Strategy
+    start: int
+    levels: Int[np.ndarray, " G"]
+
+    @property
+    def key(self) -> str:
+        """What it is kept as."""
+        return f"{self.kind.name}-{self.start:03d}"
+
+    def rows(self, found: Float[np.ndarray, " G"]) -> list[Row]:
+        """A row for each level, of its area."""
+        return [
+            {
+                "strategy": self.kind.name,
+                "noise_ante": LEVELS[PAIRS[g][0]],
+                "noise_post": LEVELS[PAIRS[g][1]],
+                "area": float(of),
+            }
+            for g, of in zip(self.levels, found, strict=True)
         ]
-    return found
+
+
+def _sweeps() -> list[_Sweep]:
+    return [
+        _Sweep(kind, start, np.array(levels[start : start + _TOGETHER]))
+        for kind in map(named, _DRAWN)
+        for levels in [levels_of(kind)]
+        for start in range(0, len(levels), _TOGETHER)
+    ]
 
 
 class _Lazy:
@@ -121,24 +152,12 @@ class _Lazy:
 
 
 def _work(
-    kind: Strategy, given: Setup, stack: _Lazy, part: Int[np.ndarray, " G"]
+    one: _Sweep, given: Setup, stack: _Lazy
 ) -> Callable[[Callable[[float], None]], list[Row]]:
     def work(progress: Callable[[float], None]) -> list[Row]:
-        return _rows(kind, part, areas(kind, given, stack(given), part, progress))
+        return one.rows(areas(one.kind, given, stack(given), one.levels, progress))
 
     return work
-
-
-def _rows(kind: Strategy, part: Int[np.ndarray, " G"], found: Float[np.ndarray, " G"]) -> list[Row]:
-    return [
-        {
-            "strategy": kind.name,
-            "noise_ante": LEVELS[PAIRS[g][0]],
-            "noise_post": LEVELS[PAIRS[g][1]],
-            "area": float(of),
-        }
-        for g, of in zip(part, found, strict=True)
-    ]
 
 
 def _stream_work(job: Job) -> Callable[[Callable[[float], None]], list[Row]]:
@@ -146,63 +165,96 @@ def _stream_work(job: Job) -> Callable[[Callable[[float], None]], list[Row]]:
 
     def work(progress: Callable[[float], None]) -> list[Row]:
         assert job.stream is not None
-        sweeps, which, costs = _sweeps(), np.array(PAIRS), NOISE_LEVELS["low"][2:]
-        asked = replace(
-            streamed(job.stream, N_MODELS, [named("cascade-routing")], "low", job.seed),
-            noise=(0.0, 0.0, *costs),
-        )
-        more = {"sweeps": [[kind.name, part.tolist()] for kind, _, part in sweeps]}
+        sweeps = _sweeps()
+        asked = streamed(job.stream, N_MODELS, [named("cascade-routing")], "low", job.seed)
+        asked = replace(asked, noise=(0.0, 0.0, *NOISE_LEVELS["low"][2:]))
+        more = {"sweeps": [[one.key, one.levels.tolist()] for one in sweeps], "levels": LEVELS}
         run = begun(job, "all", asked, len(sweeps), progress, more)
         settled = settle(asked, looked_at(asked, run))
-        table, none = settled.table, np.zeros(0, int)
-        given = Setup(table, np.arange(table.n_queries), none, settled.budgets)
-        stack = NoiseStack.of_rows(settled, table, settled.sample, LEVELS, which)
-        groups = [by_panels(kind, stack, part) for kind, _, part in sweeps]
-
-        def fit(places: Sequence[int]) -> Done:
-            for place in places:
-                start = time.perf_counter()
-                found = fits(groups[place], given, stack, sweeps[place][2])
-                run.progress("fitting", len(settled.sample))
-                took = np.array(time.perf_counter() - start)
-                yield place, packed(vars(found) | {"seconds": took})
-
-        keys = [f"fit-{kind.name}-{start:03d}" for kind, start, _ in sweeps]
-        fitted = [unpacked(of) for of in run.each("fitting", keys, [0] * len(keys), fit)]
-        mixes = [Fits(of["settings"], of["gamma"]) for of in fitted]
-        del stack
-        read: tuple[int, NoiseStack] | None = None
-
-        def add(place: int, piece: Piece, table: Table) -> pa.Table:
-            nonlocal read
-            start, part = time.perf_counter(), sweeps[place][2]
-            if read is None or read[0] != piece.index:
-                rows = np.arange(piece.first, piece.first + piece.n_rows)
-                read = piece.index, NoiseStack.of_rows(settled, table, rows, LEVELS, which)
-            others, found = np.flatnonzero(~is_fit(asked, piece, table)), None
-            if len(others):
-                sized = sized_for(groups[place], read[1], part)
-                found = sums(sized, mixes[place], table, others, read[1], part)
-            else:
-                found = np.zeros((2, *mixes[place].settings.shape))
-            return packed({"sums": found, "seconds": np.array(time.perf_counter() - start)})
-
-        stream = asked.stream.select_models(settled.models)
-        tables = over_pieces(
-            "sums", "summing", stream, asked.columns, len(sweeps), add, run
-        )  # fmt: skip
-        of_all = add_up((unpacked(of) for of in tables), len(sweeps))
-        single, rows = (settled.cost[1], settled.quality[1]), []
-        counts: Row = {"fit": int(settled.count[0]), "evaluate": int(settled.count[1])}
+        fitted = _fitted(sweeps, settled, run)
+        summed = _summed(sweeps, asked, settled, fitted, run)
+        of_all: Row = {"fit": int(settled.count[0]), "evaluate": int(settled.count[1])}
         if not settled.exact:
-            counts |= {"sample": len(settled.sample), "met_on_sample": True}
-        for (kind, _, part), mix, of, fit_of in zip(sweeps, mixes, of_all, fitted, strict=True):
-            found = areas_of(mix, of["sums"] / settled.count[1], *single)
-            took = float(of["seconds"] + fit_of["seconds"]) / len(part)
-            rows += [row | counts | {"seconds": took} for row in _rows(kind, part, found)]
+            of_all |= {"sample": len(settled.sample), "met_on_sample": True}
+        rows = []
+        for one, fit, of in zip(sweeps, fitted, summed, strict=True):
+            means, single = of["sums"] / settled.count[1], (settled.cost[1], settled.quality[1])
+            of_all["seconds"] = (fit.seconds + float(of["seconds"])) / len(one.levels)
+            rows += [row | of_all for row in one.rows(areas_of(fit.fits, means, *single))]
         return rows
 
     return work
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What a sweep is fitted to on a stream's sample.
+
+    Attributes:
+        groups: its levels, by how the strategy is sized for them.
+        fits: the settings.
+        seconds: that it took.
+    """
+
+    groups: Groups
+    fits: Fits
+    seconds: float
+
+
+def _fitted(sweeps: Sequence[_Sweep], settled: Settled, run: Run) -> list[_Fitted]:
+    rows = np.arange(len(settled.sample))
+    given = Setup(settled.table, rows, rows[:0], settled.budgets)
+    stack = NoiseStack.of_rows(settled, given.table, settled.sample, LEVELS, np.array(PAIRS))
+    groups = [by_panels(one.kind, stack, one.levels) for one in sweeps]
+
+    def do(places: Sequence[int]) -> Done:
+        for place in places:
+            start = time.perf_counter()
+            found = fits(groups[place], given, stack, sweeps[place].levels)
+            run.progress("fitting", len(rows))
+            took = {"seconds": np.array(time.perf_counter() - start)}
+            yield place, packed({"settings": found.settings, "gamma": found.gamma} | took)
+
+    keys = [f"fit-{one.key}" for one in sweeps]
+    kept = map(unpacked, run.each("fitting", keys, [0] * len(keys), do))
+    return [
+        _Fitted(group, Fits(of["settings"], of["gamma"]), float(of["seconds"]))
+        for group, of in zip(groups, kept, strict=True)
+    ]
+
+
+def _summed(
+    sweeps: Sequence[_Sweep],
+    asked: StreamJob,
+    settled: Settled,
+    fitted: Sequence[_Fitted],
+    run: Run,
+) -> list[dict[str, np.ndarray]]:
+    """Of each sweep, sums of costs and qualities over all rows to evaluate, and seconds."""
+    made: dict[int, NoiseStack] = {}
+
+    def stack_of(piece: Piece, table: Table) -> NoiseStack:
+        # All sweeps of a piece come one after the other.
+        if piece.index not in made:
+            rows = np.arange(piece.first, piece.first + piece.n_rows)
+            made.clear()
+            made[piece.index] = NoiseStack.of_rows(settled, table, rows, LEVELS, np.array(PAIRS))
+        return made[piece.index]
+
+    def add(place: int, piece: Piece, table: Table) -> pa.Table:
+        start, levels, fit = time.perf_counter(), sweeps[place].levels, fitted[place]
+        rows = np.flatnonzero(~is_fit(asked, piece, table))
+        if len(rows):
+            stack = stack_of(piece, table)
+            groups = sized_for(fit.groups, stack, levels)
+            found = sums(groups, fit.fits, table, rows, stack, levels)
+        else:
+            found = np.zeros((2, *fit.fits.settings.shape))
+        return packed({"sums": found, "seconds": np.array(time.perf_counter() - start)})
+
+    stream = asked.stream.select_models(settled.models)
+    tables = over_pieces("sums", "summing", stream, asked.columns, len(sweeps), add, run)
+    return add_up(map(unpacked, tables), len(sweeps))
 
 
 def gains(rows: Sequence[Row]) -> dict[str, Float[np.ndarray, "A A"]]:

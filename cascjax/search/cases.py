@@ -6,7 +6,7 @@ serves all. Everything else is as in `compare_stream`; what is kept is kept by p
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -160,7 +160,7 @@ def over_pieces(
     return run.each(doing, keys, [piece.n_rows for piece in pieces for _ in range(count)], do)
 
 
-def add_up(found: Iterator[T], count: int) -> list[T]:
+def add_up(found: Iterable[T], count: int) -> list[T]:
     """Of each case the sums over all pieces, of what comes in the order of `over_pieces`."""
     sums: list[T] = []
     for place, of in enumerate(found):
