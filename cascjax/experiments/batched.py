@@ -167,7 +167,7 @@ class Fits:
     gamma: Float[np.ndarray, "G P"]
 
 
-Groups: TypeAlias = Sequence[tuple[Strategy, Int[np.ndarray, " g"]]]
+Groups: TypeAlias = Sequence[tuple[Strategy, Int[np.ndarray, "_"]]]
 """A strategy sized for some levels together, and their places among all that are worked on."""
 
 
@@ -253,7 +253,7 @@ def by_panels(strategy: Strategy, stack: NoiseStack, levels: Int[np.ndarray, " G
 
 def sized_for(
     groups: Groups, stack: NoiseStack, levels: Int[np.ndarray, " G"]
-) -> list[tuple[Strategy, Int[np.ndarray, " g"]]]:
+) -> list[tuple[Strategy, Int[np.ndarray, "_"]]]:
     """The same groups for other estimates, with more panels where these need them."""
     found = []
     for sized, members in groups:
@@ -269,7 +269,7 @@ def sized_for(
 
 def _by_panels(
     strategy: Strategy, beliefs: Sequence[Independent]
-) -> list[tuple[Strategy, Int[np.ndarray, " g"]]]:
+) -> list[tuple[Strategy, Int[np.ndarray, "_"]]]:
     sized = [_certain(strategy, of).sized_for(of) for of in beliefs]
     panels = np.array([getattr(of, "panels", None) or 0 for of in sized])
     groups = []
