@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -229,7 +229,7 @@ def _summed(
     settled: Settled,
     fitted: Sequence[_Fitted],
     run: Run,
-) -> list[dict[str, np.ndarray]]:
+) -> list[dict[str, Any]]:
     """Of each sweep, sums of costs and qualities over all rows to evaluate, and seconds."""
     made: dict[int, NoiseStack] = {}
 
