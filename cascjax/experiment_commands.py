@@ -56,7 +56,9 @@ _HELP = "\b\nNAME is one of\n" + "\n".join(f"  {n:12}{about}" for n, about in EX
     " or cascade-routing too. Default: cheap for table1, none for table4 and of many files, whose"
     " table is never in memory whole.",
 )
-@click.option("--resamples", type=click.IntRange(40, 100_000), help="Of table4; default: 1,000.")
+@click.option(
+    "--resamples", type=click.IntRange(40, 100_000), help="Of table4 and ablation; default: 1,000."
+)
 @click.option("--seed", help="Of noise, resamples and worlds.", **options.SEED_TYPE)
 @click.option("--force", is_flag=True, help="Begin anew where --out holds another run.")
 @options.OUT_FOLDER
@@ -80,9 +82,9 @@ def reproduce(
     command goes on after an interrupt.
 
     A folder, a pattern or several files of such a table are read as one, piece by piece: they may
-    be larger than memory. They are read twice by noise-grid, and by ablation, which times decisions
-    on some of the rows alone; twice by table1 for each of its three choices of models, and three
-    times by table4.
+    be larger than memory. They are read twice by noise-grid, three times by ablation, which times
+    decisions on some of the rows alone, and for each of the three choices of models twice by table1
+    and three times by table4.
     """
     files = list(tables)
     if name in _TABLELESS:

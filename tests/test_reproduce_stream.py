@@ -228,8 +228,10 @@ def test_the_ablation_has_the_areas_of_the_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(ablation, "VARIANTS", kinds)
-    check_areas("ablation", twin, stream, tmp_path, resamples=0)
-    rows = by_key(rows_of("ablation", Job(None, "", 3, {}, stream), tmp_path / "stream"))
+    check_areas("ablation", twin, stream, tmp_path, resamples=40)
+    rows = by_key(
+        rows_of("ablation", Job(None, "", 3, {"resamples": 40}, stream), tmp_path / "stream")
+    )
     assert all(row["timed_on"] == 39 and row["live"] > 0 for row in rows.values())
     if "slow" in kinds:
         slow = [row for row in rows.values() if row["variant"] == "slow"]
@@ -465,8 +467,7 @@ def test_every_piece_is_read_once_a_reading(
         rows_of(name, Job(None, "", 3, {"tuned": "none", "resamples": 40}, stream), place)
         # Of three choices of models in tables 1 and 4, which here have one.
         choices = 3 if name.startswith("table") else 1
-        resampled = name == "ablation"  # of which no resamples are asked by default
-        times = EXPERIMENTS[name].readings // choices + resampled
+        times = EXPERIMENTS[name].readings // choices
         assert sorted(read) == sorted(times * list(range(len(stream.pieces))))
 
 
