@@ -401,9 +401,7 @@ def frontier(
                 resume=resume, force=force, **asked,
             )  # fmt: skip
         return
-    stream_commands.check_table_options(
-        sample=sample, resume=resume, force=force, distributed=several.several
-    )
+    stream_commands.check_table_options(sample=sample, resume=resume, force=force, **several.places)
     click.echo(f"Reading {tables[0]}")
     with output_folder(out):
         _frontier(tables[0], out, command, n_budgets=n_budgets, costs=costs, **asked)

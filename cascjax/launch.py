@@ -70,8 +70,17 @@ class Asked:
     @property
     def several(self) -> bool:
         """Whether this command is one of several processes."""
-        given = (self.coordinator, self.processes, self.process)
-        return self.distributed or any(of is not None for of in given)
+        return any(of is not None and of is not False for of in self.places.values())
+
+    @property
+    def places(self) -> dict[str, bool | str | int | None]:
+        """What says so, by option."""
+        return {
+            "distributed": self.distributed,
+            "coordinator": self.coordinator,
+            "processes": self.processes,
+            "process": self.process,
+        }
 
 
 @dataclass(frozen=True)

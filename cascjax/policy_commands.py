@@ -135,9 +135,7 @@ def fit(
             force=force,
         )  # fmt: skip
         return
-    stream_commands.check_table_options(
-        sample=sample, resume=resume, force=force, distributed=several.several
-    )
+    stream_commands.check_table_options(sample=sample, resume=resume, force=force, **several.places)
     table = tables[0]
     click.echo(f"Reading {table}")
     with uninterrupted():
@@ -383,7 +381,7 @@ def evaluate(
                 seed=seed, resume=resume, force=force,
             )  # fmt: skip
         return
-    stream_commands.check_table_options(resume=resume, force=force, distributed=several.several)
+    stream_commands.check_table_options(resume=resume, force=force, **several.places)
     table, resamples = tables[0], 1000 if resamples is None else resamples
     click.echo(f"Reading {policy} and {table}")
     with output_folder(out):

@@ -41,7 +41,7 @@ def check_table_options(**given: Any) -> None:
         CascjaxError: one is given.
     """
     for name, value in given.items():
-        if value:
+        if value is not None and value is not False:
             raise CascjaxError(
                 f"--{name} is of a folder, a pattern or several files: leave it out, or name such"
             )

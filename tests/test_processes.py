@@ -72,6 +72,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2"
         " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+        "TMPDIR": str(tmp_path_factory.mktemp("logs")),  # of processes that are lost
     }
 
 
@@ -268,12 +269,13 @@ def test_places_that_cannot_be(asked: Asked, environment: dict[str, str], words:
         place(asked, environment)
 
 
-def test_one_table_needs_no_processes(table: Table, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["--distributed"], ["--process", "0"]])
+def test_one_table_needs_no_processes(table: Table, tmp_path: Path, words: list[str]) -> None:
     write_table(tmp_path / "one.arrow", table)
-    words = ["frontier", str(tmp_path / "one.arrow"), "--out", str(tmp_path / "out")]
-    found = CliRunner().invoke(main, [*words, "--distributed"])
+    command = ["frontier", str(tmp_path / "one.arrow"), "--out", str(tmp_path / "out")]
+    found = CliRunner().invoke(main, [*command, *words])
     assert found.exit_code == 2
-    assert "--distributed is of a folder" in found.stderr
+    assert f"{words[0]} is of a folder" in found.stderr
 
 
 def test_hosts_of_other_numbers_of_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
