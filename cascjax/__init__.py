@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cascjax.search.fit import fit
     from cascjax.search.fit_stream import fit_stream
     from cascjax.search.frontier import Frontier, Study, compare
+    from cascjax.search.run import Ledger
     from cascjax.search.tuned import Tuning, tune
     from cascjax.strategies import STOP, STRATEGIES, register, strategy
     from cascjax.table import Table
@@ -43,6 +44,7 @@ _HOMES = {
     "Frontier": "cascjax.search.frontier",
     "Study": "cascjax.search.frontier",
     "compare": "cascjax.search.frontier",
+    "Ledger": "cascjax.search.run",
     "Tuning": "cascjax.search.tuned",
     "tune": "cascjax.search.tuned",
     "STOP": "cascjax.strategies",
@@ -60,6 +62,7 @@ __all__ = [
     "Diagnosis",
     "Evaluation",
     "Frontier",
+    "Ledger",
     "Policy",
     "Stream",
     "Study",

@@ -15,11 +15,13 @@ from cascjax import (
     arguments,
     diagnose_command,
     experiment_commands,
+    launch,
     options,
     policy_commands,
     stream_commands,
 )
 from cascjax.errors import CascjaxError
+from cascjax.launch import Asked
 from cascjax.terminal import (
     OneLineErrors,
     keep_compiled,
@@ -370,6 +372,7 @@ def inspect(table: Path) -> None:
 @options.SAMPLE
 @options.RESUME
 @options.FORCE
+@options.processes
 @options.OUT_FOLDER
 @click.pass_obj
 def frontier(
@@ -380,22 +383,27 @@ def frontier(
     sample: int | None,
     resume: bool,
     force: bool,
+    several: Asked,
     **asked: Any,
 ) -> None:
     """Draw the cost-quality frontier of every strategy, and write a report.
 
     Of a folder, a pattern or several files, which may be larger than memory, rows are read in
-    pieces, and what is done is kept in --out until the end: see --resume.
+    pieces, by several processes if wanted, and what is done is kept in --out until the end: see
+    --resume.
     """
     n_budgets, costs = arguments.budgets(budgets)
     if stream_commands.is_stream(tables):
+        speaks = launch.enter(several, command, out / stream_commands.JOURNAL)
         with output_folder(out):
             stream_commands.frontier(
-                tables, out, command, budgets=costs or n_budgets, sample=sample, resume=resume,
-                force=force, **asked,
+                tables, out, command, speaks, budgets=costs or n_budgets, sample=sample,
+                resume=resume, force=force, **asked,
             )  # fmt: skip
         return
-    stream_commands.check_table_options(sample=sample, resume=resume, force=force)
+    stream_commands.check_table_options(
+        sample=sample, resume=resume, force=force, distributed=several.several
+    )
     click.echo(f"Reading {tables[0]}")
     with output_folder(out):
         _frontier(tables[0], out, command, n_budgets=n_budgets, costs=costs, **asked)

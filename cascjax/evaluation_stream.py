@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
 from cascjax.errors import CascjaxError
@@ -32,8 +33,9 @@ from cascjax.metrics.bootstrap import (
     weighted_totals,
 )
 from cascjax.policy import COST, Policy
-from cascjax.search.ledger import Ledger
-from cascjax.search.streamed import Job, Progress, is_fit, look
+from cascjax.search.compare_stream import by_piece, looked_at, lots
+from cascjax.search.run import Done, Ledger, Progress, Run
+from cascjax.search.streamed import Job, is_fit
 from cascjax.table import EVALUATE, Table
 
 TOTAL, RULE, GROUP = "total", "rule", "group"
@@ -160,7 +162,7 @@ def evaluate_stream(
         The evaluation, whose `rows`, `quality`, `cost`, `steps` and `answer` are empty.
 
     Raises:
-        CascjaxError: what `cascjax.evaluate`, `open_stream`, `Stream.tables` and `Ledger.opened`
+        CascjaxError: what `cascjax.evaluate`, `open_stream`, `Stream.tables` and `Run.begun`
             refuse.
     """
     if not isinstance(stream, Stream):
@@ -175,33 +177,37 @@ def evaluate_stream(
     if resamples:
         check_bootstrap(resamples, confidence, stream.n_rows)
     of = Replaying(policy, stream.select_models(policy.models), resamples, seed)
-    parts = None
-    if ledger is not None:
-        asked = {"policy": policy.text(), "resamples": resamples, "seed": seed}
-        parts = ledger.of(stream, asked)
-    found: dict[int, list[Row]] = {}
-    for piece in stream.pieces if parts is not None else ():
-        assert parts is not None
-        if (done := parts.read(f"evaluate-{piece.index:06d}")) is not None:
-            found[piece.index] = done
-            progress("evaluating", piece.n_rows)
-    left = [piece for piece in stream.pieces if piece.index not in found]
-    if policy.source.kind == "noisy" and left:
-        of = replace(of, known=_noise(of, progress))
-    for piece, each in tallies(of, left):
-        if parts is not None:
-            parts.write(f"evaluate-{piece.index:06d}", each)
-        found[piece.index] = each
-        progress("evaluating", piece.n_rows)
-    return _evaluation(of, confidence, [row for i in sorted(found) for row in found[i]])
+    asked = {"policy": policy.text(), "resamples": resamples, "seed": seed}
+    pieces, doing = stream.pieces, "evaluating"
+    keys, rows = by_piece("evaluate", pieces)
+    noisy = policy.source.kind == "noisy"
+    of_some = lots(_noise_job(of)) if noisy else {
+        key: [piece] for key, piece in zip(keys, pieces, strict=True)
+    }  # fmt: skip
+    run = Run.begun(ledger, of.stream, asked, progress, of_some)
+    if noisy:
+        of = replace(of, known=_noise(of, run))
+
+    def do(places: Sequence[int]) -> Done:
+        for piece, each in tallies(of, [pieces[place] for place in places]):
+            run.progress(doing, piece.n_rows)
+            yield piece.index, pa.Table.from_pylist(each)
+
+    tables = run.each(doing, keys, rows, do)
+    return _evaluation(of, confidence, (row for table in tables for row in table.to_pylist()))
 
 
-def _noise(of: Replaying, progress: Progress) -> Known:
-    """What noisy estimates take of all rows, by a reading of their own."""
+def _noise_job(of: Replaying) -> Job:
     policy = of.policy
     noise = policy.source.noise or (0.0, 0.0, 0.0, 0.0)
-    job = Job(of.stream, (policy.strategy,), "noisy", noise, seed=policy.source.seed, sample=1)
-    looked = look(job, of.stream.pieces, lambda rows: progress("looking", rows))
+    return Job(of.stream, (policy.strategy,), "noisy", noise, seed=policy.source.seed, sample=1)
+
+
+def _noise(of: Replaying, run: Run) -> Known:
+    """What noisy estimates take of all rows, by a reading of their own."""
+    policy = of.policy
+    job = _noise_job(of)
+    looked, noise = looked_at(job, run), job.noise
     glances = [looked.glances[index] for index in sorted(looked.glances)]
     qualities = functools.reduce(Moments.joined, [g.qualities for g in glances if g.qualities])
     costs = functools.reduce(Moments.joined, [g.costs for g in glances if g.costs])
@@ -211,7 +217,7 @@ def _noise(of: Replaying, progress: Progress) -> Known:
     return Known("noisy", policy.mean_costs[0], policy.sigma, each, policy.source.seed)
 
 
-def _evaluation(of: Replaying, confidence: float, rows: Sequence[Row]) -> Evaluation:
+def _evaluation(of: Replaying, confidence: float, rows: Iterable[Row]) -> Evaluation:
     """What the sums of all pieces say, in the order of the pieces."""
     policy, stream = of.policy, of.stream
     present, foreign, costs = costs_of(policy, stream.more_costs)

@@ -1,10 +1,13 @@
 """Arguments and options that several commands have."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+
+from cascjax.launch import WAIT, Asked
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -97,3 +100,47 @@ SAMPLE = click.option(
     type=click.IntRange(min=1),
     help="Of many files: rows of the fit split that settings are looked for on; default: 262,144.",
 )
+
+
+_DISTRIBUTED = click.option(
+    "--distributed",
+    is_flag=True,
+    help="Of many files: be one of several processes, started by srun, mpirun, torchrun or in a"
+    " Kubernetes job, whose variables say which.",
+)
+_COORDINATOR = click.option(
+    "--coordinator",
+    metavar="HOST:PORT",
+    help="The same where nothing says which: where process 0 is to listen.",
+)
+_PROCESSES = click.option("--processes", type=click.IntRange(min=1), help="How many there are.")
+_PROCESS = click.option("--process", type=click.IntRange(min=0), help="Which this is, from 0.")
+_WAIT = click.option(
+    "--wait",
+    type=click.IntRange(min=1),
+    default=WAIT,
+    show_default=True,
+    help="Seconds that processes wait for each other at the start.",
+)
+
+
+def processes(command: F) -> F:
+    """What is said of several processes, given to the command as `several`."""
+
+    @functools.wraps(command)
+    def with_processes(
+        *arguments: Any,
+        distributed: bool,
+        coordinator: str | None,
+        processes: int | None,
+        process: int | None,
+        wait: int,
+        **rest: Any,
+    ) -> Any:
+        several = Asked(distributed, coordinator, processes, process, wait)
+        return command(*arguments, several=several, **rest)
+
+    found = cast(F, with_processes)
+    for option in (_WAIT, _PROCESS, _PROCESSES, _COORDINATOR, _DISTRIBUTED):
+        found = option(found)
+    return found

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cascjax import arguments, options, stream_commands
+from cascjax import arguments, launch, options, stream_commands
 from cascjax.errors import CascjaxError, unknown_name
+from cascjax.launch import Asked
 from cascjax.terminal import keep_compiled, make_console, naming, output_folder, uninterrupted
 
 # Everything that needs JAX is imported inside the commands: the first words come at once.
@@ -58,8 +59,11 @@ if TYPE_CHECKING:
 @options.SAMPLE
 @options.RESUME
 @options.FORCE
+@options.processes
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.pass_obj
 def fit(
+    command: str,
     tables: tuple[Path, ...],
     strategy: str,
     budget: tuple[str, ...],
@@ -82,6 +86,7 @@ def fit(
     sample: int | None,
     resume: bool,
     force: bool,
+    several: Asked,
     out: Path,
 ) -> None:
     """Find a strategy's parameters for a budget or a quality, and write them as a policy.
@@ -117,15 +122,18 @@ def fit(
     if stream_commands.is_stream(tables):
         if of_groups:
             raise CascjaxError("--group-budget is of one table: leave it out, or name one file")
+        speaks = launch.enter(several, command, stream_commands.journal_of(out))
         stream_commands.fit(
-            tables, out, strategy=strategy, budget=budgets or None, quality=quality,
+            tables, out, speaks, strategy=strategy, budget=budgets or None, quality=quality,
             parameter=None if steps is None else steps[0] if len(steps) == 1 else steps,
             confidence=confidence, new_queries=m, estimates=estimates, noise=noise, models=models,
             max_depth=max_depth, search=search, seed=seed, sample=sample, resume=resume,
             force=force,
         )  # fmt: skip
         return
-    stream_commands.check_table_options(sample=sample, resume=resume, force=force)
+    stream_commands.check_table_options(
+        sample=sample, resume=resume, force=force, distributed=several.several
+    )
     table = tables[0]
     click.echo(f"Reading {table}")
     with uninterrupted():
@@ -336,8 +344,11 @@ def _journal_kept(path: Path) -> Iterator[None]:
 @click.option("--seed", help="Of the resamples.", **options.SEED_TYPE)
 @options.RESUME
 @options.FORCE
+@options.processes
 @options.OUT_FOLDER
+@click.pass_obj
 def evaluate(
+    command: str,
     policy: Path,
     tables: tuple[Path, ...],
     resamples: int | None,
@@ -345,6 +356,7 @@ def evaluate(
     seed: int,
     resume: bool,
     force: bool,
+    several: Asked,
     out: Path,
 ) -> None:
     """Replay a policy on a table: quality and costs with intervals, and whether budgets hold.
@@ -353,13 +365,14 @@ def evaluate(
     written, and no row a query.
     """
     if stream_commands.is_stream(tables):
+        speaks = launch.enter(several, command, out / stream_commands.JOURNAL)
         with output_folder(out):
             stream_commands.evaluate(
-                policy, tables, out, resamples=resamples or 0, confidence=confidence, seed=seed,
-                resume=resume, force=force,
+                policy, tables, out, speaks, resamples=resamples or 0, confidence=confidence,
+                seed=seed, resume=resume, force=force,
             )  # fmt: skip
         return
-    stream_commands.check_table_options(resume=resume, force=force)
+    stream_commands.check_table_options(resume=resume, force=force, distributed=several.several)
     table, resamples = tables[0], 1000 if resamples is None else resamples
     click.echo(f"Reading {policy} and {table}")
     with output_folder(out):

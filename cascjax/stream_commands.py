@@ -3,9 +3,9 @@
 import glob
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,9 +14,17 @@ from cascjax.errors import CascjaxError
 from cascjax.terminal import keep_compiled, make_console, uninterrupted
 
 # Everything that needs JAX is imported inside the commands: the first words come at once.
+if TYPE_CHECKING:
+    from cascjax.processes import Processes
+    from cascjax.search.run import Progress
 
 JOURNAL = "journal"
 """The folder in --out that what is done is kept in until the end."""
+
+
+def journal_of(out: Path) -> Path:
+    """The folder that what is done is kept in, where --out is a file."""
+    return out.with_name(f"{out.name}.journal")
 
 
 def is_stream(tables: Sequence[Path]) -> bool:
@@ -43,6 +51,7 @@ def frontier(
     tables: Sequence[Path],
     out: Path,
     command: str,
+    speaks: bool,
     *,
     budgets: int | list[float] | None,
     strategies: str | None,
@@ -58,7 +67,7 @@ def frontier(
     scores: str | None,
     **learned: Any,
 ) -> None:
-    """The command frontier of a stream.
+    """The command frontier of a stream; `speaks` where this process writes for all.
 
     Raises:
         CascjaxError: an option is given that only a table in memory has, or what
@@ -72,14 +81,14 @@ def frontier(
     chosen = arguments.strategies(strategies, max_depth, search)
     if any(table.is_dir() and table.resolve() == out.resolve() for table in tables):
         raise CascjaxError(f"--out {out} is the folder of the tables: name another")
-    click.echo(f"Reading {_named(tables)}")
+    _say(speaks, f"Reading {_named(tables)}")
     with uninterrupted():
         from cascjax.io.parts import discard
         from cascjax.io.stream import open_stream
-        from cascjax.report.console import print_study, stream_progress
+        from cascjax.report.console import print_study
         from cascjax.report.write import write_study
-        from cascjax.search.compare_stream import asked, draw
-        from cascjax.search.ledger import Ledger
+        from cascjax.search.compare_stream import asked, begun, draw
+        from cascjax.search.run import Ledger
         from cascjax.search.streamed import SAMPLE
 
     stream = open_stream(tables)
@@ -94,18 +103,23 @@ def frontier(
         resamples=resamples or 0, confidence=0.95 if confidence is None else confidence,
     )  # fmt: skip
     keep_compiled()
-    parts = Ledger(out / JOURNAL, resume, force).opened(job)
+    journal = out / JOURNAL
     files = len(stream.files)
-    click.echo(
-        f"{stream.n_rows:,} queries x {stream.n_models} models in {files:,}"
-        f" file{'s' * (files > 1)}; {job.estimates} estimates; split {job.split}."
-    )
     settings: dict[str, Any] = {"table": _named(tables), "max_depth": max_depth, "search": search}
     settings |= {"noise": noise or "low"} if job.estimates == "noisy" else {}
-    with _kept(out / JOURNAL), stream_progress(stream.n_rows) as progress:
-        study = draw(job, parts, settings, progress)
-        report = write_study(study, out, command)
-    discard(out / JOURNAL)
+    with _kept(journal), _progress(stream.n_rows, speaks) as progress:
+        run = begun(job, Ledger(journal, resume, force), progress)
+        _say(
+            speaks,
+            f"{stream.n_rows:,} queries x {stream.n_models} models in {files:,}"
+            f" file{'s' * (files > 1)}; {job.estimates} estimates; split {job.split}."
+            f"{_shared(run.processes)}",
+        )
+        study = draw(job, run, settings)
+        report = run.processes.agree(lambda: write_study(study, out, command) if speaks else out)
+    run.processes.agree(lambda: discard(journal))
+    if not speaks:
+        return
     print_study(study, make_console())
     for note in notes(study.settings, study.n_fit, study.cost_unit):
         click.echo(f"Note: {note}.")
@@ -127,6 +141,7 @@ def notes(settings: dict[str, Any], n_fit: int, unit: str) -> list[str]:
 def fit(
     tables: Sequence[Path],
     out: Path,
+    speaks: bool,
     *,
     strategy: str,
     estimates: str | None,
@@ -139,7 +154,7 @@ def fit(
     force: bool,
     **wanted: Any,
 ) -> None:
-    """The command fit of a stream; `wanted` are arguments of `fit_stream`.
+    """The command fit of a stream; `wanted` are arguments of `fit_stream`, `speaks` as above.
 
     Raises:
         CascjaxError: what `cascjax.search.fit_stream` refuses.
@@ -147,15 +162,15 @@ def fit(
     chosen = arguments.strategies(strategy, max_depth, search)
     if len(chosen) > 1:
         raise CascjaxError(f"--strategy {strategy!r}: fit one at a time")
-    click.echo(f"Reading {_named(tables)}")
+    _say(speaks, f"Reading {_named(tables)}")
     with uninterrupted():
         from cascjax.io.files import atomic_write
         from cascjax.io.parts import discard
         from cascjax.io.stream import open_stream
-        from cascjax.report.console import stream_progress
+        from cascjax.processes import all_processes
         from cascjax.report.policies import print_policy
         from cascjax.search.fit_stream import fit_stream
-        from cascjax.search.ledger import Ledger
+        from cascjax.search.run import Ledger
         from cascjax.search.streamed import SAMPLE
 
     stream = open_stream(tables)
@@ -163,18 +178,21 @@ def fit(
         stream = stream.select_models(arguments.models(models, stream.models))
     arguments.check_sizes(chosen, stream.n_models)
     keep_compiled()
-    journal = out.with_name(f"{out.name}.journal")
+    journal, processes = journal_of(out), all_processes()
     ledger = Ledger(journal, resume, force)
     # The file is there before anything is computed for it: what cannot be written fails now.
-    with _kept(journal), atomic_write(out) as temporary:
-        with stream_progress(stream.n_rows) as progress:
+    with _kept(journal), atomic_write(out) if speaks else nullcontext() as temporary:
+        with _progress(stream.n_rows, speaks) as progress:
             policy = fit_stream(
                 stream, chosen[0], estimates="noisy" if estimates is None and noise else estimates,
                 noise=arguments.noise(noise or "low"), sample=sample or SAMPLE, ledger=ledger,
                 progress=progress, **wanted,
             )  # fmt: skip
-        temporary.write_text(policy.text(), encoding="utf-8")
-    discard(journal)
+        if temporary is not None:
+            temporary.write_text(policy.text(), encoding="utf-8")
+    processes.agree(lambda: discard(journal))
+    if not speaks:
+        return
     for note in policy.record.get("notes", ()):
         click.echo(f"Note: {note}.")
     print_policy(policy, make_console())
@@ -185,6 +203,7 @@ def evaluate(
     policy: Path,
     tables: Sequence[Path],
     out: Path,
+    speaks: bool,
     *,
     resamples: int,
     confidence: float,
@@ -192,57 +211,97 @@ def evaluate(
     resume: bool,
     force: bool,
 ) -> None:
-    """The command evaluate of a stream.
+    """The command evaluate of a stream; `speaks` as above.
 
     Raises:
         CascjaxError: what `cascjax.evaluation_stream` refuses.
     """
-    click.echo(f"Reading {policy} and {_named(tables)}")
+    _say(speaks, f"Reading {policy} and {_named(tables)}")
     with uninterrupted():
         from cascjax.evaluation_stream import evaluate_stream
-        from cascjax.io.files import atomic_write
         from cascjax.io.parts import discard
         from cascjax.io.stream import open_stream
         from cascjax.policy import load_policy
-        from cascjax.report.console import stream_progress
+        from cascjax.processes import all_processes
         from cascjax.report.policies import print_evaluation, summary
-        from cascjax.search.ledger import Ledger
+        from cascjax.search.run import Ledger
 
     loaded, stream = load_policy(policy), open_stream(tables)
     keep_compiled()
-    ledger = Ledger(out / JOURNAL, resume, force)
+    ledger, processes = Ledger(out / JOURNAL, resume, force), all_processes()
     settings = {"policy": str(policy), "table": _named(tables), "seed": seed}
-    with _kept(out / JOURNAL), stream_progress(stream.n_rows) as progress:
+    with _kept(out / JOURNAL), _progress(stream.n_rows, speaks) as progress:
         found = evaluate_stream(
             loaded, stream, resamples=resamples, confidence=confidence, seed=seed, ledger=ledger,
             progress=progress,
         )  # fmt: skip
         content = summary(found) | {"settings": settings | {"resamples": resamples}}
-        with atomic_write(out / "summary.json") as temporary:
-            text = json.dumps(content, indent=2, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
-    discard(out / JOURNAL)
-    print_evaluation(found, make_console())
-    click.echo(f"Wrote {out / 'summary.json'}")
+        processes.agree(lambda: _write(out / "summary.json", content) if speaks else None)
+    processes.agree(lambda: discard(out / JOURNAL))
+    if speaks:
+        print_evaluation(found, make_console())
+        click.echo(f"Wrote {out / 'summary.json'}")
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    from cascjax.io.files import atomic_write
+
+    with atomic_write(path) as temporary:
+        text = json.dumps(content, indent=2, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _say(speaks: bool, words: str) -> None:
+    if speaks:
+        click.echo(words)
+
+
+def _shared(processes: "Processes") -> str:
+    return f" Shared by {processes.count} processes." if processes.count > 1 else ""
+
+
+@contextmanager
+def _progress(n_rows: int, speaks: bool) -> Iterator["Progress"]:
+    """A bar of the process that speaks: each does about as much as it does."""
+    from cascjax.processes import all_processes
+    from cascjax.report.console import stream_progress
+
+    if not speaks:
+        yield lambda doing, rows: None
+        return
+    count = all_processes().count
+    with stream_progress(n_rows) as advance:
+        yield lambda doing, rows: advance(doing, rows * count)
 
 
 @contextmanager
 def _kept(journal: Path) -> Iterator[None]:
     """Says of an interrupt or a full disk what is kept and how to go on."""
-    way_out = f"what is done is kept in {journal}: go on with --resume"
     try:
         yield
     except BaseException as error:
-        if not any(journal.glob("*.parquet")):
-            from cascjax.io.parts import discard
+        from cascjax.io.stream import BadFileError
+        from cascjax.processes import GONE, all_processes
 
-            with suppress(CascjaxError):
-                discard(journal)
+        way_out = f"what is done is kept in {journal}: go on with --resume"
+        if not any(journal.glob("*.parquet")):
+            # Of several processes another may be about to keep something there.
+            if all_processes().count == 1:
+                from cascjax.io.parts import discard
+
+                with suppress(CascjaxError):
+                    discard(journal)
             raise
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(way_out) from error
-        if isinstance(error, CascjaxError) and str(error).startswith("cannot write"):
-            raise CascjaxError(f"{error}; {way_out} once there is room") from error
+        if isinstance(error, CascjaxError):
+            words = str(error)
+            if words.startswith("cannot write"):
+                raise CascjaxError(f"{error}; {way_out} once there is room") from error
+            if isinstance(error, BadFileError):
+                raise CascjaxError(f"{error}; {way_out} once that is mended") from error
+            if words == GONE:
+                raise CascjaxError(f"{error}; {way_out}, all of them") from error
         raise
 
 

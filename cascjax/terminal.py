@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from cascjax.errors import CascjaxError
+from cascjax.launch import leave
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +38,15 @@ class OneLineErrors(click.Group):
         """Runs the command and exits."""
         args = sys.argv[1:] if args is None else list(args)
         extra |= {"standalone_mode": False, "obj": shlex.join(["cascjax", *args])}
+        try:
+            self._run(args, prog_name, *rest, **extra)
+        except SystemExit as end:
+            leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+            raise
+
+    def _run(
+        self, args: Sequence[str], prog_name: str | None, *rest: Any, **extra: Any
+    ) -> NoReturn:
         try:
             sys.exit(super().main(args, prog_name, *rest, **extra))
         except click.exceptions.NoArgsIsHelpError as error:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,12 @@ from cascjax.evaluation import Mean
 from cascjax.evaluation_stream import evaluate_stream
 from cascjax.io import write_table
 from cascjax.io.parts import discard
-from cascjax.io.stream import Stream
-from cascjax.search.compare_stream import asked, chosen, draw
+from cascjax.io.stream import Piece, Stream
+from cascjax.search import streamed
+from cascjax.search.compare_stream import asked, begun, chosen, draw
 from cascjax.search.fit_stream import fit_stream
-from cascjax.search.ledger import Ledger
-from cascjax.search.streamed import Looked, finish, look, merge, settle, sums
+from cascjax.search.run import Ledger, Run
+from cascjax.search.streamed import Job, Looked, added, finish, look, merge, settle, sums
 from cascjax.table import Table, mean_rows, split_rows
 
 K, N = 3, 4096
@@ -165,11 +167,12 @@ def test_shared_out_pieces_give_the_same_to_the_bit(stream: Stream, sample: int)
         other = merge(job, looked[-1], merge(job, *looked[:-1]))
         np.testing.assert_array_equal(one.sample.rows, other.sample.rows)
         settled = settle(job, other)
-        choices = chosen(job, settled)
+        choices = chosen(job, settled, Run())
         found = {}
         for share in shares[::-1]:
             found |= {p.index: of for p, of in sums(job, settled, choices, share)}
-        study = Study(tuple(finish(job, settled, choices, found)), (), "", np.zeros(0),
+        whole = added(found[index] for index in sorted(found))
+        study = Study(tuple(finish(job, settled, choices, whole)), (), "", np.zeros(0),
                       np.zeros(0), 0, 0)  # fmt: skip
         assert bits(study) == alone
 
@@ -356,34 +359,79 @@ def test_other_files_and_settings_are_noticed(
 
 
 @pytest.mark.usefixtures("small")
-def test_bad_input_leaves_nothing(table: Table, tmp_path: Path) -> None:
+def test_bad_input_in_the_first_piece_leaves_nothing(table: Table, tmp_path: Path) -> None:
+    cost = table.cost.copy()
+    cost[100, 1] = -1
+    folder, out = write(tmp_path / "parts", replace(table, cost=cost)), tmp_path / "out"
+    code, error = invoke(command(folder, out))
+    assert code == 2
+    assert "0.parquet: column 'cost', row 100" in error
+    assert "--resume" not in error
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_bad_file_can_be_mended_and_gone_on_from(table: Table, tmp_path: Path) -> None:
     cost = table.cost.copy()
     cost[2000, 1] = -1
     folder, out = write(tmp_path / "parts", replace(table, cost=cost)), tmp_path / "out"
     code, error = invoke(command(folder, out))
     assert code == 2
     assert "1.arrow: column 'cost', row 850" in error
-    assert not out.exists()
+    assert "--resume once that is mended" in error
+    first = out / "journal" / "look-00.parquet"
+    before = first.stat().st_mtime_ns
+    # Not the bad file but one of which something is kept.
+    write_table(folder / "0.parquet", table.take(np.arange(CUTS[0], CUTS[1])))
+    code, error = invoke(command(folder, out, "--resume"))
+    assert code == 2
+    assert "0.parquet has changed" in error
+    # The bad one, with another number of rows, so that all that follow are others.
+    write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2] - 1)))
+    assert invoke(command(folder, out, "--resume"))[0] == 2
+    # Begun anew, and the bad one mended.
+    write_table(folder / "1.arrow", replace(table, cost=cost).take(np.arange(CUTS[1], CUTS[2])))
+    assert invoke(command(folder, out, "--force"))[0] == 2
+    assert first.stat().st_mtime_ns > before
+    before = first.stat().st_mtime_ns
+    write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2])))
+    read: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = streamed.look
+
+        def look_and_note(job: Job, pieces: Sequence[Piece], *rest: Any, **more: Any) -> Looked:
+            read.extend(piece.index for piece in pieces)
+            return real(job, pieces, *rest, **more)
+
+        patch.setattr("cascjax.search.compare_stream.look", look_and_note)
+        assert invoke(command(folder, out, "--resume"))[0] == 0
+    assert 0 not in read
+    assert 2 in read
+    assert invoke(command(folder, tmp_path / "whole"))[0] == 0
+    assert points(out) == points(tmp_path / "whole")
 
 
 @pytest.mark.usefixtures("small")
 def test_interrupts_between_any_two_parts(stream: Stream, tmp_path: Path) -> None:
     """Whatever is missing of a journal is done again, to the same bits."""
     job = asked(stream, ["mixing", "routing"], budgets=3, sample=100)
+    folder = tmp_path / "journal"
+
+    def run(resume: bool = False) -> Run:
+        return begun(job, Ledger(folder, resume), lambda doing, rows: None)
+
     whole = bits(draw(job))
-    parts = Ledger(tmp_path / "journal").opened(job)
-    assert bits(draw(job, parts)) == whole
+    assert bits(draw(job, run())) == whole
     with pytest.raises(CascjaxError, match="--resume"):
-        Ledger(tmp_path / "journal").opened(job)
-    parts = Ledger(tmp_path / "journal", resume=True).opened(job)
-    for path in sorted((tmp_path / "journal").glob("*.parquet")):
+        run()
+    going_on = run(resume=True)
+    for path in sorted(folder.glob("*.parquet")):
         path.unlink()
-        assert bits(draw(job, parts)) == whole
-        assert path.exists() or path.name == "look-sample.parquet"
-    run = json.loads((tmp_path / "journal" / "run.json").read_text())
-    assert len(run["files"]) == 3
-    discard(tmp_path / "journal")
-    assert not (tmp_path / "journal").exists()
+        assert bits(draw(job, going_on)) == whole
+        assert path.exists()
+    assert len(json.loads((folder / "run.json").read_text())["files"]) == 3
+    discard(folder)
+    assert not folder.exists()
 
 
 # Policies.

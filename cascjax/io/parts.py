@@ -6,7 +6,8 @@ another name and renamed once it is whole: at any moment what stands there is wh
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ Row = dict[str, Any]
 RUN = "run.json"
 """The file that says what the parts beside it are of."""
 
+FILES = "files"
+"""What a run says of the files it reads."""
+
 _KEY, _SHAPES = b"cascjax-run", b"cascjax-shapes"
 
 _UNFINISHED = "an unfinished run"
@@ -36,26 +40,35 @@ class Parts:
 
         Args:
             folder: made when it is opened; its parent exists.
-            run: what tells this run from others, as JSON can hold it.
+            run: what tells this run from others, as JSON can hold it; of files read, under
+                "files", what tells each from others.
         """
         self._folder, self._run = folder, json.loads(json.dumps(run))
-        text = json.dumps(self._run, sort_keys=True)
+        asked = {name: of for name, of in self._run.items() if name != FILES}
+        text = json.dumps(asked, sort_keys=True)
         self._digest = hashlib.sha256(text.encode()).hexdigest().encode()
 
-    def open(self, *, force: bool = False, resume: bool | None = None) -> None:
+    def open(
+        self,
+        *,
+        force: bool = False,
+        resume: bool | None = None,
+        spared: Callable[[set[str]], bool] = lambda changed: False,
+    ) -> None:
         """Goes on with the run that the folder holds, or begins one.
 
         Args:
             force: begin anew where it holds another run.
             resume: True to go on, and False to refuse what an earlier run left, or with `force` to
                 begin anew; by default this run is gone on with unasked.
+            spared: whether no part that is done is of these files, which have changed since.
 
         Raises:
             CascjaxError: it holds another run, or cannot be written.
         """
         path = self._folder / RUN
         with one_line(f"cannot use the folder {self._folder}"):
-            if self._folder.exists() and (found := self._other(path, resume)) is not None:
+            if self._folder.exists() and (found := self._other(path, resume, spared)):
                 if not force:
                     way_out = "choose another --out, or begin anew with --force"
                     if resume is False and found == _UNFINISHED:
@@ -64,7 +77,7 @@ class Parts:
                 for part in [*self._folder.glob("*.parquet"), path]:
                     part.unlink(missing_ok=True)
             self._folder.mkdir(exist_ok=True)
-        if not path.exists() or (resume is not None and not self.begun):
+        if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != self._run:
             with atomic_write(path) as temporary:
                 temporary.write_text(json.dumps(self._run, indent=2) + "\n", encoding="utf-8")
 
@@ -73,7 +86,14 @@ class Parts:
         """Whether any part is done."""
         return any(self._folder.glob("*.parquet"))
 
-    def _other(self, path: Path, resume: bool | None) -> str | None:
+    @property
+    def keys(self) -> list[str]:
+        """Which parts are done."""
+        return sorted(path.stem for path in self._folder.glob("*.parquet"))
+
+    def _other(
+        self, path: Path, resume: bool | None, spared: Callable[[set[str]], bool]
+    ) -> str | None:
         """What the folder holds instead of this run, in words; None where it is this run."""
         if not path.exists():
             return "parts of an unknown run" if self.begun else None
@@ -89,23 +109,22 @@ class Parts:
             before, now = found.get(name), self._run.get(name)
             if before != now:
                 if isinstance(before, dict) and isinstance(now, dict):
-                    one = next(k for k in {**now, **before} if before.get(k) != now.get(k))
+                    changed = {k for k in {**now, **before} if before.get(k) != now.get(k)}
+                    if name == FILES and resume and spared(changed):
+                        continue
+                    one = min(changed)
                     return f"a run of other {name}: {one} has changed, come or gone"
                 if name == "table":
                     return "a run on another table"
                 return f"a run of other settings, {name} {before} and not {now}"
         return _UNFINISHED if resume is False else None
 
-    def read(self, key: str) -> list[Row] | None:
-        """The rows of a part, or None where it is not done.
+    def read_table(self, key: str) -> pa.Table | None:
+        """What a part holds, or None where it is not done.
 
         Raises:
             CascjaxError: its file is damaged, or of another run.
         """
-        found = self._read(key)
-        return None if found is None else found.to_pylist()
-
-    def _read(self, key: str) -> pa.Table | None:
         path = self._folder / f"{key}.parquet"
         if not path.exists():
             return None
@@ -118,38 +137,52 @@ class Parts:
             raise CascjaxError(f"{path} is of another run: remove it to do that part again")
         return found
 
-    def read_arrays(self, key: str) -> dict[str, np.ndarray] | None:
-        """The arrays of a part by name, or None where it is not done; see `read`."""
-        found = self._read(key)
-        if found is None:
-            return None
-        shapes = json.loads(found.schema.metadata[_SHAPES])
-        return {
-            name: found.column(name).chunk(0).flatten().to_numpy().reshape(shapes[name])
-            for name in found.column_names
-        }
+    def read(self, key: str) -> list[Row] | None:
+        """The rows of a part, or None where it is not done; see `read_table`."""
+        found = self.read_table(key)
+        return None if found is None else found.to_pylist()
 
-    def write_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keeps arrays of numbers, to the bit; see `write`."""
-        columns = {}
-        for name, of in arrays.items():
-            flat = pa.array(np.ascontiguousarray(of).reshape(-1))
-            columns[name] = pa.LargeListArray.from_arrays([0, len(flat)], flat)
-        shapes = json.dumps({name: np.shape(of) for name, of in arrays.items()})
-        self._write(key, pa.table(columns), {_SHAPES: shapes.encode()})
-
-    def write(self, key: str, rows: Sequence[Row]) -> None:
-        """Keeps the rows of a part.
+    def write_table(self, key: str, table: pa.Table) -> None:
+        """Keeps a part.
 
         Raises:
             CascjaxError: the file cannot be written.
         """
-        self._write(key, pa.Table.from_pylist(list(rows)), {})
-
-    def _write(self, key: str, table: pa.Table, more: Mapping[bytes, bytes]) -> None:
-        table = table.replace_schema_metadata({_KEY: self._digest, **more})
+        metadata = {**(table.schema.metadata or {}), _KEY: self._digest}
         with atomic_write(self._folder / f"{key}.parquet") as temporary:
-            pq.write_table(table, temporary)
+            pq.write_table(table.replace_schema_metadata(metadata), temporary)
+
+    def remove(self, key: str) -> None:
+        """Takes a part away, if it is there.
+
+        Raises:
+            CascjaxError: that fails.
+        """
+        with one_line(f"cannot remove {self._folder / key}.parquet"):
+            (self._folder / f"{key}.parquet").unlink(missing_ok=True)
+
+    def write(self, key: str, rows: Sequence[Row]) -> None:
+        """Keeps the rows of a part; see `write_table`."""
+        self.write_table(key, pa.Table.from_pylist(list(rows)))
+
+
+def packed(arrays: Mapping[str, np.ndarray]) -> pa.Table:
+    """Arrays of numbers by name as a table, which holds them to the bit."""
+    columns = {}
+    for name, of in arrays.items():
+        flat = pa.array(np.ascontiguousarray(of).reshape(-1))
+        columns[name] = pa.LargeListArray.from_arrays([0, len(flat)], flat)
+    shapes = json.dumps({name: np.shape(of) for name, of in arrays.items()})
+    return pa.table(columns).replace_schema_metadata({_SHAPES: shapes.encode()})
+
+
+def unpacked(table: pa.Table) -> dict[str, np.ndarray]:
+    """The arrays that `packed` made a table of."""
+    shapes = json.loads(table.schema.metadata[_SHAPES])
+    return {
+        name: table.column(name).chunk(0).flatten().to_numpy().reshape(shapes[name])
+        for name in table.column_names
+    }
 
 
 def discard(folder: Path) -> None:
@@ -162,5 +195,7 @@ def discard(folder: Path) -> None:
         for part in [*folder.glob("*.parquet"), *folder.glob(".cascjax-*.tmp")]:
             part.unlink(missing_ok=True)
         (folder / RUN).unlink(missing_ok=True)
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+        # Another process may take it away as well.
+        with suppress(FileNotFoundError):
+            if not any(folder.iterdir()):
+                folder.rmdir()

@@ -58,6 +58,15 @@ _FOOTER = 1 << 16
 SUFFIXES = (".parquet", ".arrow", ".feather", ".ipc")
 
 
+class BadFileError(CascjaxError):
+    """What a file of a stream holds is bad: it is to be mended, and `path` says which it is."""
+
+    def __init__(self, message: str, path: str) -> None:
+        """Says so in one line."""
+        super().__init__(message)
+        self.path = path
+
+
 @dataclass(frozen=True)
 class StreamFile:
     """A file of a stream, as it was when the stream was opened.
@@ -156,6 +165,10 @@ class Stream:
             os.path.abspath(file.path): [file.size, file.changed, file.footer]
             for file in self.files
         }
+
+    def path(self, piece: Piece) -> str:
+        """The path of a piece's file, as `identity` has it."""
+        return os.path.abspath(self.files[piece.file].path)
 
     def fingerprint(self) -> str:
         """What the files are known by wherever they lie: their sizes and footers."""
@@ -546,17 +559,21 @@ class _Reader:
         """The checked table of a piece, of the models chosen."""
         stream = self._stream
         file = stream.files[piece.file]
-        with one_line(f"cannot read {file.path}"):
-            if self._file != piece.file:
-                self._stack.close()
-                self._file = None
+        if self._file != piece.file:
+            self._stack.close()
+            self._file = None
+            with one_line(f"cannot read {file.path}"):
                 self._rows = self._stack.enter_context(_Rows(file, self._columns))
-                self._file = piece.file
-            arrow = self._rows.read(piece.start, piece.n_rows)
-            try:
+            self._file = piece.file
+        try:
+            with one_line(f"cannot read {file.path}"):
+                arrow = self._rows.read(piece.start, piece.n_rows)
                 table = columns_of(arrow, file.path, stream.metadata, stream._width)
-            except checks.BadRowsError as error:
-                raise error.further_down(piece.start) from error
+        except checks.BadRowsError as error:
+            raise BadFileError(str(error.further_down(piece.start)), file.path) from error
+        except CascjaxError as error:
+            raise BadFileError(str(error), file.path) from error
+        else:
             if table.models != stream.models:
                 table = table.select_models(stream.models)
             return piece, table

@@ -9,38 +9,42 @@ from jaxtyping import Float
 
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import noise_level
-from cascjax.io.parts import Parts
-from cascjax.io.stream import Stream, open_stream
+from cascjax.io.stream import Piece, Stream, open_stream
 from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.search.frontier import Frontier, Study, check_reach, differences_of, strategies_named
 from cascjax.search.ledger import (
-    Ledger,
-    read_choice,
-    read_looked,
-    read_resamples,
-    read_sums,
-    write_choice,
-    write_looked,
-    write_resamples,
-    write_sums,
+    choice_of,
+    choice_table,
+    looked_of,
+    looked_table,
+    resamples_of,
+    resamples_table,
+    sums_of,
+    sums_table,
 )
+from cascjax.search.run import Done, Ledger, Progress, Run
 from cascjax.search.streamed import (
+    NO_SAMPLE,
     SAMPLE,
     Choice,
     Job,
     Looked,
-    Progress,
     Settled,
     Summed,
+    added,
     choose,
     finish,
     look,
+    merge,
     resample,
     settle,
     sums,
     with_intervals,
 )
 from cascjax.strategies import Strategy
+
+_LOTS = 64
+"""Lots that the pieces are looked at in, if there are as many: what is found is kept by lot."""
 
 
 def compare_stream(
@@ -62,7 +66,9 @@ def compare_stream(
     """Draws the frontiers of several strategies over files larger than memory.
 
     As `cascjax.compare` of a table of all rows would, to 1e-6 where the sample holds all rows to
-    fit on. Memory does not grow with the rows, but for a few hundred bytes a piece and model.
+    fit on. Memory does not grow with the rows, but for a few hundred bytes a piece and model, and
+    without a ledger for the sums of each piece. Processes of `jax.distributed` share the work: call
+    it in all of them.
 
     Args:
         stream: the files, opened or as `open_stream` takes them.
@@ -83,14 +89,14 @@ def compare_stream(
 
     Raises:
         CascjaxError: an unknown name; learned estimates, which need the whole table; estimates
-            that the files lack; or what `open_stream`, `Stream.tables`, `Ledger.opened` and
+            that the files lack; or what `open_stream`, `Stream.tables`, `Run.begun` and
             `cascjax.search.frontier.study` refuse.
     """
     job = asked(
         stream, strategies, estimates=estimates, noise=noise, budgets=budgets,
         max_depth=max_depth, seed=seed, sample=sample, resamples=resamples, confidence=confidence,
     )  # fmt: skip
-    return draw(job, None if ledger is None else ledger.opened(job), settings, progress)
+    return draw(job, begun(job, ledger, progress), settings)
 
 
 def asked(
@@ -145,33 +151,31 @@ def asked(
     return Job(stream, tuple(chosen), kind, noises, budgets, seed, sample, resamples, confidence)
 
 
-def draw(
-    job: Job,
-    parts: Parts | None = None,
-    settings: Mapping[str, Any] | None = None,
-    progress: Progress = lambda doing, rows: None,
-) -> Study:
-    """Does a job in one process: both readings, and what comes out.
+def begun(job: Job, ledger: Ledger | None, progress: Progress) -> Run:
+    """A run of a job; see `Run.begun`."""
+    return Run.begun(ledger, job.stream, job.settings(), progress, lots(job))
+
+
+def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = None) -> Study:
+    """Does a job: both readings, and what comes out.
 
     Args:
         job: what is asked.
-        parts: where what is done is kept and found, opened.
+        run: how it is done; by default in this process alone, and nothing is kept.
         settings: what was asked for, for the record.
-        progress: see `compare_stream`.
 
     Raises:
         CascjaxError: see `compare_stream`.
     """
-    looked = looked_at(job, parts, progress)
-    settled = settle(job, looked)
-    choices = chosen(job, settled, parts, progress)
-    found = summed(job, settled, choices, parts, progress)
-    frontiers = finish(job, settled, choices, found)
+    run = run or Run()
+    settled = settle(job, looked_at(job, run))
+    choices = chosen(job, settled, run)
+    frontiers = finish(job, settled, choices, summed(job, settled, choices, run))
     if job.budgets is not None and not isinstance(job.budgets, int):
         check_reach(frontiers, settled.budgets, job.stream.cost_unit)
     if job.resamples:
         check_bootstrap(job.resamples, job.confidence, int(settled.count[1]))
-        frontiers = _with_intervals(job, settled, choices, frontiers, parts, progress)
+        frontiers = _with_intervals(job, settled, choices, frontiers, run)
     return Study(
         frontiers=tuple(frontiers),
         models=settled.models,
@@ -187,41 +191,58 @@ def draw(
     )
 
 
-def looked_at(
-    job: Job, parts: Parts | None = None, progress: Progress = lambda doing, rows: None
-) -> Looked:
-    """What the first reading of all pieces finds, or was kept of it; see `draw`."""
-    found = None if parts is None else read_looked(job, parts)
-    if found is not None:
-        progress("looking", job.stream.n_rows)
-        return found
-    found = look(job, job.stream.pieces, lambda rows: progress("looking", rows))
-    if parts is not None:
-        write_looked(found, parts)
-    return found
+def lots(job: Job) -> dict[str, tuple[Piece, ...]]:
+    """The pieces in lots for the first reading, by what is kept of each."""
+    pieces = job.stream.pieces
+    size = -(-len(pieces) // _LOTS)
+    starts = range(0, len(pieces), size)
+    return {f"look-{i:02d}": pieces[start : start + size] for i, start in enumerate(starts)}
 
 
-def summed(
-    job: Job,
-    settled: Settled,
-    choices: Sequence[Choice],
-    parts: Parts | None = None,
-    progress: Progress = lambda doing, rows: None,
-) -> dict[int, tuple[Summed, ...]]:
-    """The sums of all pieces by index, read or kept; see `draw`."""
-    found: dict[int, tuple[Summed, ...]] = {}
-    if parts is not None:
-        for piece in job.stream.pieces:
-            if (done := read_sums(job, choices, piece, parts)) is not None:
-                found[piece.index] = done
-                progress("summing", piece.n_rows)
-    left = [piece for piece in job.stream.pieces if piece.index not in found]
-    for piece, of in sums(job, settled, choices, left):
-        if parts is not None:
-            write_sums(piece, of, parts)
-        found[piece.index] = of
-        progress("summing", piece.n_rows)
-    return found
+def looked_at(job: Job, run: Run) -> Looked:
+    """What the first reading of all pieces finds."""
+    keys, of_each, doing = list(lots(job)), list(lots(job).values()), "looking"
+
+    def do(places: Sequence[int]) -> Done:
+        sample = NO_SAMPLE
+        for place in places:
+            found = look(job, of_each[place], lambda rows: run.progress(doing, rows), beside=sample)
+            yield place, looked_table(found)
+            sample = merge(job, Looked({}, sample), found).sample
+
+    rows = [sum(piece.n_rows for piece in lot) for lot in of_each]
+    looked = Looked({}, NO_SAMPLE)
+    for table in run.each(doing, keys, rows, do):
+        looked = merge(job, looked, looked_of(job, table))
+    return looked
+
+
+def chosen(job: Job, settled: Settled, run: Run) -> list[Choice]:
+    """What every strategy is fitted to on the sample; see `choose`."""
+
+    def do(places: Sequence[int]) -> Done:
+        estimates = settled.known.estimates(settled.table, settled.sample) if places else None
+        for place in places:
+            assert estimates is not None
+            strategy = job.strategies[place]
+            doing = f"fitting {strategy.name}"
+            choice = choose(settled, strategy, estimates, lambda n, of=doing: run.progress(of, n))
+            yield place, choice_table(choice)
+
+    keys = [f"choice-{place:02d}-{of.name}" for place, of in enumerate(job.strategies)]
+    return [choice_of(table) for table in run.each("fitting", keys, [0] * len(keys), do)]
+
+
+def summed(job: Job, settled: Settled, choices: Sequence[Choice], run: Run) -> tuple[Summed, ...]:
+    """Of each strategy, its sums over all pieces."""
+    pieces, doing = job.stream.pieces, "summing"
+
+    def do(places: Sequence[int]) -> Done:
+        for piece, found in sums(job, settled, choices, [pieces[place] for place in places]):
+            run.progress(doing, piece.n_rows)
+            yield piece.index, sums_table(found)
+
+    return added(sums_of(table) for table in run.each(doing, *by_piece("sums", pieces), do))
 
 
 def _with_intervals(
@@ -229,50 +250,23 @@ def _with_intervals(
     settled: Settled,
     choices: Sequence[Choice],
     frontiers: Sequence[Frontier],
-    parts: Parts | None,
-    progress: Progress,
+    run: Run,
 ) -> list[Frontier]:
-    pieces, found = job.stream.pieces, {}
-    if parts is not None:
-        for piece in pieces:
-            if (done := read_resamples(job, piece, parts)) is not None:
-                found[piece.index] = done
-                progress("resampling", piece.n_rows)
-    left = [piece for piece in pieces if piece.index not in found]
-    for piece, sums_ in resample(job, settled, choices, frontiers, left):
-        if parts is not None:
-            write_resamples(piece, sums_, parts)
-        found[piece.index] = sums_
-        progress("resampling", piece.n_rows)
-    return with_intervals(job, frontiers, found)
+    pieces, doing = job.stream.pieces, "resampling"
+
+    def do(places: Sequence[int]) -> Done:
+        some = [pieces[place] for place in places]
+        for piece, found in resample(job, settled, choices, frontiers, some):
+            run.progress(doing, piece.n_rows)
+            yield piece.index, resamples_table(found)
+
+    found = run.each(doing, *by_piece("resamples", pieces), do)
+    return with_intervals(job, frontiers, (resamples_of(table) for table in found))
 
 
-def chosen(
-    job: Job,
-    settled: Settled,
-    parts: Parts | None = None,
-    progress: Progress = lambda doing, rows: None,
-) -> list[Choice]:
-    """What every strategy is fitted to on the sample; see `choose`.
-
-    Args:
-        job: what is asked.
-        settled: what is known of all rows.
-        parts: where what is done is kept and found, opened.
-        progress: see `compare_stream`.
-    """
-    estimates = settled.known.estimates(settled.table, settled.sample)
-    choices = []
-    for place, strategy in enumerate(job.strategies):
-        key = f"choice-{place:02d}-{strategy.name}"
-        choice = None if parts is None else read_choice(key, parts)
-        if choice is None:
-            doing = f"fitting {strategy.name}"
-            choice = choose(settled, strategy, estimates, lambda n, of=doing: progress(of, n))
-            if parts is not None:
-                write_choice(key, choice, parts)
-        choices.append(choice)
-    return choices
+def by_piece(name: str, pieces: Sequence[Piece]) -> tuple[list[str], list[int]]:
+    """What is kept of each piece is kept as, and its rows."""
+    return [f"{name}-{piece.index:06d}" for piece in pieces], [piece.n_rows for piece in pieces]
 
 
 def record(job: Job, settled: Settled, choices: Sequence[Choice]) -> dict[str, Any]:

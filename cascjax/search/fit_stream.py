@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -14,10 +13,10 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import truth
 from cascjax.io.stream import Stream
 from cascjax.policy import COST, Beliefs, Fitted, Policy, Source
-from cascjax.search.compare_stream import asked, chosen, looked_at, summed
+from cascjax.search.compare_stream import asked, begun, chosen, looked_at, summed
 from cascjax.search.fit import Budget, Prepared, Wanted, check_budget, fit_prepared, mixed
-from cascjax.search.ledger import Ledger
-from cascjax.search.streamed import SAMPLE, Job, Progress, Settled, refitted, settle
+from cascjax.search.run import Ledger, Progress, Run
+from cascjax.search.streamed import SAMPLE, Job, Settled, refitted, settle
 from cascjax.strategies import Strategy
 
 
@@ -72,8 +71,8 @@ def fit_stream(
     )  # fmt: skip
     if isinstance(budget, Mapping) and set(budget) - {COST}:
         job = replace(job, more=("more_costs",))
-    parts = None if ledger is None else ledger.opened(job)
-    settled = settle(job, looked_at(job, parts, progress))
+    run = begun(job, ledger, progress)
+    settled = settle(job, looked_at(job, run))
     ready = _prepared(job, settled)
     record: dict[str, Any] = {"n_fit": int(settled.count[0]), "split": job.split}
     exact = settled.exact or (job.budgets is not None and confidence is None)
@@ -84,7 +83,7 @@ def fit_stream(
                 f"fitted on a sample of {len(settled.sample):,} of {settled.count[0]:,} rows"
             ]
     if exact and not settled.exact:
-        policy = _on_all_rows(job, settled, ready, record, parts, progress)
+        policy = _on_all_rows(job, settled, ready, record, run)
     else:
         doing = f"fitting {ready.strategy.name}"
         policy = fit_prepared(ready, wanted, record, functools.partial(progress, doing))
@@ -130,16 +129,12 @@ def _on_all_rows(
     settled: Settled,
     ready: Prepared,
     record: dict[str, Any],
-    parts: Any,
-    progress: Progress,
+    run: Run,
 ) -> Policy:
     """The policy for one budget, from sums over all rows to fit on."""
-    choices = chosen(job, settled, parts, progress)
-    found = summed(job, settled, choices, parts, progress)
-    sides = [found[index][0].fit for index in sorted(found)]
-    sums = functools.reduce(
-        lambda one, other: jax.tree.map(np.add, one, other), [of for of in sides if of is not None]
-    )
+    choices = chosen(job, settled, run)
+    sums = summed(job, settled, choices, run)[0].fit
+    assert sums is not None
     budgets = settled.budgets
     fit = refitted(choices[0].settings, sums.means(), budgets, settled.quality[0])
     check_budget(fit, budgets, ready.strategy.name, job.stream.cost_unit)

@@ -8,11 +8,11 @@ the sample is all rows to fit on, its fit stands. Where it is not, it only shows
 settings around every budget are summed over all rows to fit on too, and neighbours and gamma found
 anew in these sums, so that budgets are met on all of them.
 
-Everything is made for several processes. Piece i belongs to process i mod P. `look` and `sums` are
-pure functions of the pieces they are given; what they return is kept by piece, `merge` and a union
-of sums are associative and commutative, and `settle` and `finish` add up in the order of the
-pieces: so the result is the same to the bit, whoever did which piece, and in which order. The
-sample holds the rows of least hash of seed and row, which is no matter of pieces either.
+Everything is made for several processes (see `cascjax.search.run`). `look` and `sums` are pure
+functions of the pieces they are given; what they return is kept by piece, `merge` is associative
+and commutative, and `settle` and `added` add up in the order of the pieces: so the result is the
+same to the bit, whoever did which piece, and in which order. The sample holds the rows of least
+hash of seed and row, which is no matter of pieces either.
 """
 
 import functools
@@ -72,9 +72,6 @@ _LOOKED_AT = 8
 _BLOCK = 1 << 13
 """Rows worked on in float64 at once."""
 
-Progress = Callable[[str, int], None]
-"""Called with what is being done and a number of rows that it is done with."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -132,7 +129,6 @@ class Job:
             "sample": self.sample,
             "resamples": self.resamples,
             "confidence": self.confidence,
-            "pieces": [piece.n_rows for piece in self.stream.pieces],
         }  # fmt: skip
 
 
@@ -174,6 +170,10 @@ class Sample:
     table: Table | None = None
 
 
+NO_SAMPLE = Sample(np.zeros(0, np.int64))
+"""A sample of no rows."""
+
+
 @dataclass(frozen=True)
 class Looked:
     """What a first reading of some pieces found.
@@ -188,7 +188,11 @@ class Looked:
 
 
 def look(
-    job: Job, pieces: Iterable[Piece], progress: Callable[[int], None] = lambda rows: None
+    job: Job,
+    pieces: Iterable[Piece],
+    progress: Callable[[int], None] = lambda rows: None,
+    *,
+    beside: Sample = NO_SAMPLE,
 ) -> Looked:
     """Reads some pieces for the first time.
 
@@ -196,15 +200,16 @@ def look(
         job: what is asked.
         pieces: which.
         progress: called with the rows of each piece when it is done.
+        beside: a sample of other pieces; of these, rows that it would push out are left out.
 
     Raises:
         CascjaxError: see `Stream.tables`.
     """
-    looked = Looked({}, Sample(np.zeros(0, np.int64)))
+    looked, most = Looked({}, NO_SAMPLE), _most(job, beside)
     for piece, table in job.stream.tables(pieces, job.columns):
         fit, rows = is_fit(job, piece, table), np.arange(piece.first, piece.first + piece.n_rows)
         glance = _glance(job, table, fit, rows)
-        some = _least(job, rows[fit], looked.sample)
+        some = _least(job, rows[fit], min(most, _most(job, looked.sample)))
         found = replace(table.take(some - piece.first), split=None)
         sample = Sample(some, found if len(some) else None)
         looked = merge(job, looked, Looked({piece.index: glance}, sample))
@@ -219,7 +224,7 @@ def merge(job: Job, *looked: Looked) -> Looked:
         glances |= one.glances
     samples = [one.sample for one in looked if one.sample.table is not None]
     if not samples:
-        return Looked(glances, Sample(np.zeros(0, np.int64)))
+        return Looked(glances, NO_SAMPLE)
     if len(samples) == 1:
         return Looked(glances, samples[0])
     rows = np.concatenate([sample.rows for sample in samples])
@@ -277,12 +282,18 @@ def _drawn(n_rows: int, seed: int) -> Bool[np.ndarray, " N"]:
     return fit
 
 
-def _least(job: Job, rows: Int[np.ndarray, " n"], sample: Sample) -> Int[np.ndarray, " m"]:
+def _most(job: Job, sample: Sample) -> np.uint64:
+    """What the hash of a row must be below to come into a sample."""
+    if len(sample.rows) < job.sample:
+        return np.uint64(np.iinfo(np.uint64).max)
+    return _hash(job.seed, sample.rows).max()
+
+
+def _least(job: Job, rows: Int[np.ndarray, " n"], most: np.uint64) -> Int[np.ndarray, " m"]:
     """Of these rows those that may be in the sample, rising."""
     hashes = _hash(job.seed, rows)
-    if len(sample.rows) >= job.sample:
-        less = hashes < _hash(job.seed, sample.rows).max()
-        rows, hashes = rows[less], hashes[less]
+    less = hashes < most
+    rows, hashes = rows[less], hashes[less]
     if len(rows) > job.sample:
         rows = np.sort(rows[np.argpartition(hashes, job.sample - 1)[: job.sample]])
     return rows
@@ -470,6 +481,7 @@ class _Known(Sketch):
 # The second reading.
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Summed:
     """What the settings of a strategy did on the rows of a piece, added up.
@@ -556,11 +568,13 @@ def sized_like(strategy: Strategy, panels: int | None, estimates: Independent) -
 # What comes out.
 
 
+def added(found: Iterable[tuple[Summed, ...]]) -> tuple[Summed, ...]:
+    """The sums of all pieces together, of every strategy; given in the order of the pieces."""
+    return functools.reduce(functools.partial(jax.tree.map, np.add), found)
+
+
 def finish(
-    job: Job,
-    settled: Settled,
-    choices: Sequence[Choice],
-    found: Mapping[int, tuple[Summed, ...]],
+    job: Job, settled: Settled, choices: Sequence[Choice], found: Sequence[Summed]
 ) -> list[Frontier]:
     """The frontier of every strategy.
 
@@ -568,16 +582,14 @@ def finish(
         job: what was asked.
         settled: what is known of all rows.
         choices: of each strategy.
-        found: the sums of all pieces, by index.
+        found: of each strategy, its sums over all pieces.
     """
     frontiers = []
-    for place, (strategy, choice) in enumerate(zip(job.strategies, choices, strict=True)):
-        parts = [found[index][place] for index in sorted(found)]
-        evaluate = functools.reduce(_added, [part.evaluate for part in parts]).means()
-        fit = choice.fit
+    for strategy, choice, of_all in zip(job.strategies, choices, found, strict=True):
+        evaluate, fit = of_all.evaluate.means(), choice.fit
         if fit is None:
-            of_fit = functools.reduce(_added, [part.fit for part in parts if part.fit]).means()
-            fit = refitted(choice.settings, of_fit, settled.budgets)
+            assert of_all.fit is not None
+            fit = refitted(choice.settings, of_all.fit.means(), settled.budgets)
         alike = fit.parameters.reshape(2 * len(fit.gamma), 1, -1) == choice.settings.reshape(
             1, len(choice.settings), -1
         )
@@ -585,7 +597,7 @@ def finish(
         frontiers.append(
             _frontier(
                 strategy, settled, fit, evaluate, cheap, dear,
-                choice.seconds + sum(part.seconds for part in parts),
+                choice.seconds + float(of_all.seconds),
             )
         )  # fmt: skip
     return frontiers
@@ -659,19 +671,15 @@ def resample(
 def with_intervals(
     job: Job,
     frontiers: Sequence[Frontier],
-    found: Mapping[int, tuple[Float[np.ndarray, "R M"], ...]],
+    found: Iterable[tuple[Float[np.ndarray, "R M"], ...]],
 ) -> list[Frontier]:
-    """The frontiers with intervals, from the resamples' sums of all pieces, by index."""
+    """The frontiers with intervals, from the resamples' sums of all pieces, in their order."""
+    of_all = functools.reduce(functools.partial(jax.tree.map, np.add), found)
     drawn = []
-    for place, frontier in enumerate(frontiers):
-        sums = functools.reduce(np.add, [found[index][place] for index in sorted(found)])
+    for frontier, sums in zip(frontiers, of_all, strict=True):
         drawn.append(with_resamples(frontier, Resampled.of(sums, len(frontier.gamma)),
                                     job.confidence))  # fmt: skip
     return drawn
-
-
-def _added(one: Totals, other: Totals) -> Totals:
-    return jax.tree.map(np.add, one, other)
 
 
 def _frontier(

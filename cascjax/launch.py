@@ -1,0 +1,263 @@
+"""One command in several processes: who they are, and what is said when one of them is lost.
+
+JAX ends a process at once, with a dump, when a peer is lost or never comes. So the command that was
+typed starts itself again as a worker, waits for it, and says in one line what became of it. It
+holds a pipe to the worker: whichever of the two is killed, the other one ends.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from cascjax.errors import CascjaxError
+
+WAIT = 300
+"""Seconds that processes wait for each other at the start."""
+
+_HEARTBEAT = 30
+"""Seconds after which a process that gives no sign of life is taken for lost."""
+
+_GRACE = 10
+"""Seconds that a worker is given to end after an interrupt: it may be waiting for another."""
+
+_WORKER = "CASCJAX_WORKER"
+_CODE = "from cascjax.cli import main; main()"
+_PEER_LOST = b"JAX distributed service detected fatal errors"
+
+_INDEX = ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "JOB_COMPLETION_INDEX")
+_COUNT = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is said of the processes on the command line.
+
+    Attributes:
+        distributed: whether to be one of several.
+        coordinator: host and port that process 0 listens at, and the others look for it.
+        processes: how many.
+        process: which this one is.
+        wait: seconds that they wait for each other at the start.
+    """
+
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    wait: int = WAIT
+
+    @property
+    def several(self) -> bool:
+        """Whether this command is one of several processes."""
+        given = (self.coordinator, self.processes, self.process)
+        return self.distributed or any(of is not None for of in given)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands among the others; None is for JAX to find out of its launcher.
+
+    Attributes:
+        coordinator: host and port of process 0.
+        processes: how many.
+        process: which.
+        device: the one accelerator it is to use; None for all.
+    """
+
+    coordinator: str | None
+    processes: int | None
+    process: int | None
+    device: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The process in words."""
+        if self.process is None or self.processes is None:
+            return "this process"
+        return f"process {self.process} of {self.processes}"
+
+
+def place(asked: Asked, environment: Mapping[str, str]) -> Place:
+    """Where this process stands, by what was typed, or else by its launcher's variables.
+
+    Raises:
+        CascjaxError: they say too little, or what cannot be.
+    """
+
+    def number(given: int | None, names: tuple[str, ...]) -> int | None:
+        if given is not None:
+            return given
+        found = next((environment[name] for name in names if name in environment), None)
+        if found is not None and not found.isdecimal():
+            raise CascjaxError(f"the launcher's variables say {found!r} where a number belongs")
+        return None if found is None else int(found)
+
+    coordinator = asked.coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
+    if coordinator is None and "MASTER_ADDR" in environment and "MASTER_PORT" in environment:
+        # The launcher itself may listen there.
+        taken = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        port = int(environment["MASTER_PORT"]) + taken
+        coordinator = f"{environment['MASTER_ADDR']}:{port}"
+    if coordinator is None:
+        if asked.processes is not None or asked.process is not None:
+            raise CascjaxError("--processes and --process need --coordinator HOST:PORT")
+        return Place(None, None, None)
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise CascjaxError(f"--coordinator {coordinator!r}: give HOST:PORT, as in 10.0.0.1:9876")
+    processes, process = number(asked.processes, _COUNT), number(asked.process, _INDEX)
+    if processes is None or process is None:
+        raise CascjaxError(
+            f"--coordinator {coordinator}: give --processes P and --process I as well, from 0, or"
+            " start all with srun, mpirun or torchrun"
+        )
+    if not 0 <= process < processes:
+        raise CascjaxError(f"--process {process}: of {processes} give one of 0 to {processes - 1}")
+    several = int(environment.get("LOCAL_WORLD_SIZE", "1")) > 1
+    return Place(
+        coordinator, processes, process, number(None, ("LOCAL_RANK",)) if several else None
+    )
+
+
+def enter(asked: Asked, command: str, kept: Path) -> bool:
+    """Makes this process one of several; returns in the worker alone, once all are there.
+
+    Args:
+        asked: what was typed of the processes.
+        command: the whole command as it was typed.
+        kept: where what is done is kept, to be named where a process is lost.
+
+    Returns:
+        Whether it is the one that speaks for all.
+
+    Raises:
+        CascjaxError: what `place` refuses, or the others cannot be reached.
+    """
+    if not asked.several:
+        return True
+    where = place(asked, os.environ)
+    if _WORKER not in os.environ:
+        _watch(where, asked.wait, shlex.split(command)[1:], kept)
+    return _connect(where, asked.wait)
+
+
+def leave(code: int) -> None:
+    """Ends a worker that failed at once: JAX would wait for the others, and end in a dump."""
+    if _WORKER in os.environ and code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _watch(where: Place, wait: int, arguments: list[str], kept: Path) -> NoReturn:
+    """Runs the worker to its end, says what became of it, and exits as it did."""
+    died, alive = os.pipe()
+    news, told = os.pipe()
+    out, err = os.dup(1), os.dup(2)
+    # JAX's own words go to a file: of most of them nothing need be said.
+    log = tempfile.NamedTemporaryFile(prefix="cascjax-", suffix=".log", delete=False)  # noqa: SIM115
+    passed = (died, told, out, err)
+    with subprocess.Popen(
+        [sys.executable, "-c", _CODE, *arguments],
+        env=os.environ | {_WORKER: ",".join(map(str, passed))},
+        stdout=log,
+        stderr=log,
+        pass_fds=passed,
+        process_group=0,
+    ) as worker:
+        for fd in passed:
+            os.close(fd)
+        interrupted = threading.Event()
+
+        def pass_on(number: int, frame: object) -> None:
+            interrupted.set()
+            worker.send_signal(number)
+            threading.Timer(_GRACE, worker.kill).start()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, pass_on)
+        code = worker.wait()
+    os.close(alive)
+    log.close()
+    connected = bool(os.read(news, 1))
+    said = Path(log.name)
+    if code >= 0 or interrupted.is_set():
+        said.unlink(missing_ok=True)
+        if code < 0:
+            click.echo(f"cascjax: interrupted; {_kept(kept)}", err=True)
+        # Without handlers of Python's at its end: timers of the grace may still wait.
+        os._exit(code if code >= 0 else 130)
+    lost = _PEER_LOST in said.read_bytes()
+    if lost and not connected:
+        why = (
+            f"waited {wait} s at {where.coordinator or 'the coordinator'} for the other processes,"
+            " of which not all came: start every one of them, with the same --coordinator and"
+            " --processes, and see that they can reach it"
+        )
+    elif lost:
+        why = f"stopped, for another process of this run is lost; {_kept(kept)}"
+    else:
+        name = signal.Signals(-code).name
+        memory = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+        why = f"was ended by {name}{memory}; {_kept(kept)}"
+    click.echo(f"cascjax: {where.name} {why} (JAX's own words are in {said})", err=True)
+    sys.exit(1)
+
+
+def _kept(kept: Path) -> str:
+    if any(kept.glob("*.parquet")):
+        return f"what is done is kept in {kept}: start all of them again with --resume"
+    return "nothing was done yet: start all of them again"
+
+
+def _connect(where: Place, wait: int) -> bool:
+    """Joins the others, in the worker; whether it is the first of them."""
+    died, told, out, err = map(int, os.environ[_WORKER].split(","))
+    for fd in (died, told, out, err):
+        os.set_inheritable(fd, False)
+    sys.stdout, sys.stderr = (os.fdopen(fd, "w", buffering=1) for fd in (out, err))
+    threading.Thread(target=_end_with, args=(died,), daemon=True).start()
+    import jax
+
+    devices = None if where.device is None else [where.device]
+    try:
+        jax.distributed.initialize(
+            where.coordinator,
+            where.processes,
+            where.process,
+            devices,
+            initialization_timeout=wait,
+            heartbeat_timeout_seconds=_HEARTBEAT,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        if where.coordinator is None:
+            raise CascjaxError(
+                "--distributed: nothing says which processes there are; give --coordinator"
+                " HOST:PORT --processes P --process I, or start all with srun, mpirun or torchrun"
+                f" ({_first_line(error)})"
+            ) from error
+        raise CascjaxError(
+            f"{where.name} cannot be one of several at {where.coordinator}: {_first_line(error)}"
+        ) from error
+    os.write(told, b".")
+    return jax.process_index() == 0
+
+
+def _end_with(died: int) -> None:
+    """Ends this process when the one that watches it is gone."""
+    os.read(died, 1)
+    os._exit(1)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,341 @@
+"""Several processes over loopback: they find what one finds, and none is lost in silence."""
+
+import itertools
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from cascjax import CascjaxError, compare, compare_stream, evaluate, fit, worlds
+from cascjax.cli import main
+from cascjax.io import write_table
+from cascjax.io.parts import packed, unpacked
+from cascjax.launch import Asked, Place, place
+from cascjax.processes import ALONE, Processes
+from cascjax.search.run import Done, Run
+from cascjax.table import Table
+
+from workers import ASKED, BUDGET  # isort: skip
+
+K, N, FILES = 3, 4000, 5
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return worlds.sample(worlds.make_world(K, seed=1), 0, N)
+
+
+@pytest.fixture(scope="module")
+def folder(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A piece a file: some for each process, and not as many."""
+    folder = tmp_path_factory.mktemp("processes") / "parts"
+    folder.mkdir()
+    for i, (start, stop) in enumerate(itertools.pairwise(np.linspace(0, N, FILES + 1).astype(int))):
+        write_table(
+            folder / f"{i}.{'arrow' if i % 2 else 'parquet'}", table.take(np.arange(start, stop))
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return os.environ | {
+        # Nearly all of the time is XLA's: the least of optimisation saves half of it.
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2"
+        " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+# What they find.
+
+
+def test_two_processes_of_two_devices_find_what_one_finds(
+    table: Table, folder: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    script, out, port = Path(__file__).with_name("workers.py"), tmp_path / "found.npz", free_port()
+    several = [
+        subprocess.Popen(
+            [sys.executable, script, str(port), "2", str(process), str(folder), str(out)],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for process in range(2)
+    ]  # fmt: skip
+    said = [process.communicate()[0].decode() for process in several]
+    assert [process.returncode for process in several] == [0, 0], said
+    found = np.load(out)
+    assert found["devices"] == 2
+    # In memory where the sample is all rows to fit on; else as one process streams it.
+    alone = {
+        "exact": compare(table, **ASKED["exact"]),
+        "sampled": compare_stream(folder, **ASKED["sampled"]),
+    }
+    for name, study in alone.items():
+        for frontier in study.frontiers:
+            for part in ("cost", "quality", "parameters", "gamma", "ran", "answered", "depth"):
+                mine, yours = found[f"{name}/{frontier.strategy}/{part}"], getattr(frontier, part)
+                # A mix of equal neighbours may be any; what it does may not.
+                if part not in ("parameters", "gamma"):
+                    np.testing.assert_allclose(mine, yours, rtol=1e-6, atol=1e-12)
+    for frontier in alone["sampled"].frontiers:
+        assert frontier.area_samples is not None
+        mine = found[f"sampled/{frontier.strategy}/resamples"]
+        np.testing.assert_allclose(mine, frontier.area_samples, rtol=1e-6)
+    policy = fit(table, "routing", budget=BUDGET)
+    evaluation = evaluate(policy, table, resamples=0)
+    for name, mean in (("quality", evaluation.total.quality), ("cost", evaluation.total.cost[0])):
+        mine, low, high = found[f"evaluation/{name}"]
+        assert mine == pytest.approx(mean.value, rel=1e-6)
+        assert low < mine < high
+    np.testing.assert_allclose(found["evaluation/ran"], evaluation.ran, rtol=1e-6)
+
+
+def test_one_process_tells_itself() -> None:
+    assert ALONE.share([1, 2, 3]) == [1, 2, 3]
+    assert [Processes(i, 2).share(range(5)) for i in range(2)] == [[0, 2, 4], [1, 3]]
+    assert ALONE.gather(np.array(3.5)).tolist() == [3.5]
+    assert ALONE.tell(0, b"words") == b"words"
+    assert ALONE.agree(lambda: 7) == 7
+
+    def fails() -> None:
+        raise CascjaxError("no")
+
+    with pytest.raises(CascjaxError, match=r"^no$"):
+        ALONE.agree(fails)
+
+
+class Room(Processes):
+    """Processes whose words are all known beforehand."""
+
+    said: list[np.ndarray]
+
+    def gather(self, mine: np.ndarray) -> np.ndarray:
+        return np.stack([mine if i == self.index else of for i, of in enumerate(self.said)])
+
+
+def test_what_fails_in_one_fails_in_all() -> None:
+    room = Room(0, 2)
+    words = np.frombuffer(b"bad disk".ljust(1 << 10), np.uint8)
+    object.__setattr__(room, "said", [words, words])
+    with pytest.raises(CascjaxError, match="process 1 has stopped: bad disk"):
+        room.agree(lambda: 1)
+    object.__setattr__(room, "said", [np.zeros(4, np.uint8), np.ones(4, np.uint8)])
+    with pytest.raises(CascjaxError, match="process 1 has other files than process 0"):
+        room.check_alike("files", b"\0\0\0\0")
+    object.__setattr__(room, "said", [np.zeros(4, np.uint8)] * 2)
+    room.check_alike("files", b"\0\0\0\0")
+
+
+def test_parts_come_in_order_whoever_did_them() -> None:
+    done: list[int] = []
+
+    def do(places: Sequence[int]) -> Done:
+        for part in places[::-1]:
+            done.append(part)
+            yield part, packed({"x": np.array([part, 0.1 + part])})
+
+    found = [unpacked(t)["x"][0] for t in Run().each("x", list("abcd"), [1, 1, 1, 1], do)]
+    assert found == [0, 1, 2, 3]
+    assert done == [3, 2, 1, 0]
+
+
+# Who they are.
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "found"),
+    [
+        (Asked(True), {}, Place(None, None, None)),
+        (Asked(coordinator="h:1", processes=4, process=3), {"RANK": "0"}, Place("h:1", 4, 3)),
+        (
+            Asked(True),
+            {"MASTER_ADDR": "m", "MASTER_PORT": "29", "RANK": "1", "WORLD_SIZE": "2"},
+            Place("m:29", 2, 1),
+        ),
+        (
+            Asked(True),
+            {
+                "MASTER_ADDR": "m", "MASTER_PORT": "29", "RANK": "5", "WORLD_SIZE": "8",
+                "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "TORCHELASTIC_USE_AGENT_STORE": "True",
+            },
+            Place("m:30", 8, 5, 1),
+        ),
+        (
+            Asked(True, "h:9"),
+            {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3"},
+            Place("h:9", 3, 2),
+        ),
+        (Asked(processes=2), {"JAX_COORDINATOR_ADDRESS": "h:9", "JOB_COMPLETION_INDEX": "1"},
+         Place("h:9", 2, 1)),
+        (Asked(True), {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, Place(None, None, None)),
+    ],
+)  # fmt: skip
+def test_places(asked: Asked, environment: dict[str, str], found: Place) -> None:
+    assert asked.several
+    assert place(asked, environment) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "words"),
+    [
+        (Asked(processes=2, process=0), {}, "need --coordinator HOST:PORT"),
+        (Asked(coordinator="10.0.0.1"), {}, "give HOST:PORT"),
+        (Asked(coordinator="h:99999"), {}, "give HOST:PORT"),
+        (Asked(coordinator="h:1", processes=2), {}, "give --processes P and --process I"),
+        (Asked(coordinator="h:1", processes=2, process=2), {}, "give one of 0 to 1"),
+        (Asked(coordinator="h:1", processes=2), {"RANK": "one"}, "'one' where a number"),
+    ],
+)
+def test_places_that_cannot_be(asked: Asked, environment: dict[str, str], words: str) -> None:
+    with pytest.raises(CascjaxError, match=words):
+        place(asked, environment)
+
+
+def test_one_table_needs_no_processes(table: Table, tmp_path: Path) -> None:
+    write_table(tmp_path / "one.arrow", table)
+    words = ["frontier", str(tmp_path / "one.arrow"), "--out", str(tmp_path / "out")]
+    found = CliRunner().invoke(main, [*words, "--distributed"])
+    assert found.exit_code == 2
+    assert "--distributed is of a folder" in found.stderr
+
+
+# One that is lost.
+
+CODE = "from cascjax.cli import main; main()"
+
+
+class Several:
+    """A command in two processes."""
+
+    def __init__(
+        self, folder: Path, out: Path, environment: dict[str, str], *more: str, count: int = 2
+    ) -> None:
+        port, self.out = free_port(), out
+        words = [
+            "frontier", str(folder), "--strategies", "mixing,routing", "--budgets", "4",
+            "--sample", "200", "--out", str(out), "--coordinator", f"127.0.0.1:{port}",
+            "--processes", "2", *more,
+        ]  # fmt: skip
+        self.each = [
+            subprocess.Popen(
+                [sys.executable, "-c", CODE, *words, "--process", str(process)],
+                env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+            for process in range(count)
+        ]  # fmt: skip
+
+    def ended(self) -> tuple[list[int], list[str]]:
+        said = [process.communicate(timeout=120)[1] for process in self.each]
+        return [process.returncode for process in self.each], said
+
+    def worker(self, process: int) -> int:
+        """The process that works for one of them; 0 where it has none yet, or any more."""
+        pid = self.each[process].pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return 0
+        return int(children[0]) if children else 0
+
+    def kept(self) -> int:
+        try:
+            return sum(name.endswith(".parquet") for name in os.listdir(self.out / "journal"))
+        except FileNotFoundError:  # not there yet, or any more
+            return 0
+
+    @property
+    def over(self) -> bool:
+        return any(process.poll() is not None for process in self.each)
+
+
+def points(out: Path) -> list[dict]:
+    return pq.read_table(out / "frontier.parquet").to_pylist()
+
+
+def test_a_process_that_dies_stops_the_other_and_the_run_goes_on(
+    folder: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    several = Several(folder, out, environment)
+    while not several.over and several.kept() < 2:
+        time.sleep(0.01)
+    os.kill(several.worker(0), signal.SIGKILL)
+    codes, (first, second) = several.ended()
+    assert all(codes)
+    assert "process 0 of 2 was ended by SIGKILL" in first
+    assert "another process of this run" in second
+    for said in (first, second):
+        assert "start all of them again with --resume" in said or "go on with --resume" in said
+        assert said.count("\n") == 1
+    codes, said = Several(folder, out, environment, "--resume").ended()
+    assert codes == [0, 0], said
+    assert not (out / "journal").exists()
+    words = ["frontier", str(folder), "--strategies", "mixing,routing", "--budgets", "4",
+             "--sample", "200", "--out", str(tmp_path / "alone")]  # fmt: skip
+    assert CliRunner().invoke(main, words).exit_code == 0
+    for mine, yours in zip(points(out), points(tmp_path / "alone"), strict=True):
+        assert mine["strategy"] == yours["strategy"]
+        assert mine["parameters"] == pytest.approx(yours["parameters"], rel=1e-6)
+        for name in ("cost", "quality", "fit_cost", "fit_quality"):
+            assert mine[name] == pytest.approx(yours[name], rel=1e-6)
+
+
+def test_a_coordinator_that_never_answers_is_named(
+    folder: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    several = Several(folder, tmp_path / "out", environment, "--wait", "3", count=1)
+    (code,), (said,) = several.ended()
+    assert code == 1
+    assert "process 0 of 2 waited 3 s at 127.0.0.1:" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_twenty_deaths_lose_nothing(
+    folder: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Each at a moment of chance, of a worker or of who watches it, in the first or the second."""
+    chance, out = random.Random(7), tmp_path / "out"
+    codes, said = Several(folder, tmp_path / "whole", environment).ended()
+    assert codes == [0, 0], said
+    whole, deaths = points(tmp_path / "whole"), 0
+    while deaths < 20:
+        several = Several(folder, out, environment, "--resume")
+        victim, watcher = chance.randrange(2), chance.random() < 0.3
+        # Once so many parts more are kept, and a little later.
+        wanted, later = several.kept() + chance.randrange(1, 7), chance.random() * 0.1
+        while not several.over and several.kept() < wanted:
+            time.sleep(0.005)
+        time.sleep(later)
+        pid = several.each[victim].pid if watcher else several.worker(victim)
+        if not several.over and pid:
+            os.kill(pid, signal.SIGKILL)
+            deaths += 1
+        killed = time.monotonic()
+        codes, said = several.ended()
+        assert time.monotonic() - killed < 60
+        if (out / "frontier.parquet").exists():  # it was faster
+            assert points(out) == whole
+            (out / "frontier.parquet").unlink()
+        else:
+            assert all(codes), said
+    codes, said = Several(folder, out, environment, "--resume").ended()
+    assert codes == [0, 0], said
+    assert points(out) == whole
+    assert not (out / "journal").exists()
