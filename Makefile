@@ -18,9 +18,11 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# By whole files: most of the time goes into compiling, and a file's tests share what they compile.
+# Most of the time goes into compiling, so LLVM is told to optimise nothing: a fifth less in all. The
+# slow tier, the notebooks and a file run by itself get what users get. Worksteal keeps a file's
+# tests together, which share what they compile, but for the few that an idle process takes over.
 unit: $(STAMP) browser
-	$(BIN)/pytest -n 2 --dist loadfile
+	XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)" $(BIN)/pytest -n 2 --dist worksteal
 
 slow: $(STAMP)
 	$(BIN)/pytest -n 2 -m slow
