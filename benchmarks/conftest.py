@@ -25,10 +25,19 @@ LIMIT = float(os.environ.get("BENCH_SECONDS", "inf"))
 FEW = 10_000
 """Queries by which the time of more is told; of many models a few of these come first."""
 
-MODELS = (11, 5, 3, 8, 12, 32, 100, 300)
+MODELS = (11, 5, 3, 8, 12, 32, 100, 300, 4)
 """Numbers of models, those that matter most first."""
 
-JOBS = ("large", "bootstrap", "next_model", "settings", "usage", "frontier", "learned")
+JOBS = (
+    "large",
+    "bootstrap",
+    "next_model",
+    "learned_next_model",
+    "settings",
+    "usage",
+    "frontier",
+    "learned",
+)
 """Benchmarks, those that matter most first; settings, usage and frontiers share their tables."""
 
 _START = time.perf_counter()

@@ -1,15 +1,19 @@
-"""One live query decided, warm: from quality numbers to the next model.
+"""One live query decided, warm: from quality numbers, or what is seen of it, to the next model.
 
 In CPU time: on a shared machine the wait for a core may be many times the decision itself.
 """
 
+import functools
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cascjax.policy import Policy, Rule
+from cascjax import worlds
+from cascjax.estimators import learned
+from cascjax.policy import Policy, Rule, Source
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
@@ -57,6 +61,72 @@ def test_next_model(benchmark: Any, name: str, kind: Strategy, n_models: int) ->
     benchmark.extra_info |= {
         "job": "next_model",
         "strategy": name,
+        "models": n_models,
+        "queries": 1,
+    }
+
+
+FEATURES, SIGNALS, ROWS = 40, 19, 600
+"""What `cascjax import --features text` makes of a query and of an answer; rows to fit on."""
+
+LEARNED = [("none", 4), ("none", 11), ("logistic", 4), ("logistic", 8), ("joint", 4), ("joint", 11)]
+"""Learners and numbers of models; beside them the independent estimates of a live system's own."""
+
+
+@functools.cache
+def learned_policy(learner: str, n_models: int) -> tuple[Policy, dict[str, Any]]:
+    """A policy of pandora on estimates learned from a small world, and what is seen of a query."""
+    rng = np.random.default_rng(0)
+    made = worlds.sample(worlds.make_world(n_models, seed=0), 0, ROWS)
+    table = replace(
+        made,
+        features=rng.normal(size=(ROWS, FEATURES)).astype(np.float32),
+        signals=rng.normal(size=(ROWS, n_models * SIGNALS)).astype(np.float32),
+        answer=rng.integers(0, 4, (ROWS, n_models)).astype(np.int32),
+        group=rng.integers(0, 3, ROWS).astype(np.int32),
+        groups=("law", "mathematics", "code"),
+        feature_names=tuple(f"feature-{i}" for i in range(FEATURES)),
+        signal_names=tuple(f"signal-{i}" for i in range(SIGNALS)),
+    )
+    policy = Policy(
+        Pandora(),
+        table.models,
+        Rule(np.array([5.0, 6.0]), np.array([0.5, 0.5])),
+        np.full(n_models, 0.2),
+        table.cost.mean(0)[None],
+    )
+    if learner != "none":
+        model = learned(table, np.arange(ROWS), learner=learner, folds=5).model
+        policy = replace(policy, source=Source("learned"), learned=model)
+    assert table.features is not None
+    assert table.signals is not None
+    assert table.answer is not None
+    seen = {
+        "features": table.features[0],
+        "group": "law",
+        "signals": table.signals[0].reshape(n_models, SIGNALS),
+        "answers": table.answer[0],
+        "costs": table.cost[0],
+    }
+    return policy, seen
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+@pytest.mark.parametrize(("learner", "n_models"), LEARNED, ids=[f"{n}-{k}" for n, k in LEARNED])
+def test_learned_next_model(benchmark: Any, learner: str, n_models: int) -> None:
+    """Learned estimates of a query of which one model has run, and what to run next."""
+    policy, seen = learned_policy(learner, n_models)
+    run, quality = np.arange(n_models) == 0, np.linspace(0.4, 0.6, n_models, dtype=np.float32)
+
+    def decide() -> object:
+        if policy.learned is None:
+            return policy.next_model(policy.estimates(quality, run), run, 7)
+        return policy.next_model(policy.learned_estimates(run, **seen), run, 7)
+
+    benchmark.pedantic(decide, rounds=500, warmup_rounds=20)
+    benchmark.extra_info |= {
+        "job": "learned_next_model",
+        "strategy": f"pandora, {learner}",
         "models": n_models,
         "queries": 1,
     }

@@ -34,27 +34,21 @@ def more_costs(pairs: Sequence[str]) -> dict[str, str]:
     """Columns of further costs by the name of the cost, from words such as seconds=latency_s.
 
     Raises:
-        CascjaxError: a word is no such pair, or a name stands twice.
+        CascjaxError: what `named_columns` refuses, or a name is that of the first cost.
     """
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, _, column = (part.strip() for part in pair.partition("="))
-        if not name or not column:
-            raise CascjaxError(
-                f"--more-cost {pair!r}: give a name and a column, such as seconds=latency_s"
-            )
-        if name == "cost":
-            raise CascjaxError(
-                f"--more-cost {pair!r}: 'cost' is the name of what --cost gives; take another"
-            )
-        if name in found:
-            raise CascjaxError(f"--more-cost: {name!r} stands twice; name it once")
-        found[name] = column
+    found = named_columns("--more-cost", pairs, "seconds=latency_s")
+    if "cost" in found:
+        raise CascjaxError(
+            f"--more-cost {'cost=' + found['cost']!r}: 'cost' is the name of what --cost gives;"
+            " take another"
+        )
     return found
 
 
-def named_columns(option: str, pairs: Sequence[str]) -> dict[str, str]:
-    """Columns by the name they are to have, from words such as logprob=mean_logprob.
+def named_columns(
+    option: str, pairs: Sequence[str], example: str = "logprob=mean_logprob"
+) -> dict[str, str]:
+    """Columns by the name they are to have, from words such as the example.
 
     Raises:
         CascjaxError: a word is no such pair, or a name stands twice.
@@ -64,7 +58,7 @@ def named_columns(option: str, pairs: Sequence[str]) -> dict[str, str]:
         name, _, column = (part.strip() for part in pair.partition("="))
         if not name or not column:
             raise CascjaxError(
-                f"{option} {pair[:80]!r}: give a name and a column, such as logprob=mean_logprob"
+                f"{option} {pair[:80]!r}: give a name and a column, such as {example}"
             )
         if name in found:
             raise CascjaxError(f"{option}: {name!r} stands twice; name it once")

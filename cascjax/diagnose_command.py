@@ -40,7 +40,13 @@ from cascjax.terminal import make_console, naming, output_folder, uninterrupted
     help="Of the queries to evaluate, for intervals, 0 for none; default: 1,000, or 200 above"
     " 100,000 queries.",
 )
-@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
+)
 @options.learned_estimates
 @options.NOISE
 @options.MODELS

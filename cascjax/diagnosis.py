@@ -57,6 +57,7 @@ from cascjax.search.frontier import Frontier, frontier
 from cascjax.search.trust import check_trust, trusted
 from cascjax.strategies import CascadeRouting, Frugal, Mixing, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows, take_rows
+from cascjax.words import counted
 
 ESTIMATES = ("supplied", "noisy", "learned")
 """Kinds of estimates that can be asked for."""
@@ -348,8 +349,8 @@ def diagnose(
     """
     if len(table.models) != table.n_models:
         raise CascjaxError(
-            f"the table names {len(table.models)} models and has {table.n_models}; give it"
-            " `models`, a name for each"
+            f"the table names {counted(len(table.models), 'model')} and has"
+            f" {table.n_models}; give it `models`, a name for each"
         )
     if estimates not in (None, *ESTIMATES):
         raise unknown_name("kind of estimates", estimates, ESTIMATES)

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from cascjax.words import counted
+
 
 class CascjaxError(ValueError):
     """Bad input: one line that names the file, row, column or argument, and the way out.
@@ -21,4 +23,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> CascjaxError:
 
 def too_few(n_queries: int) -> str:
     """The words "2 queries are too few", of any number."""
-    return f"{n_queries:,} {'query is' if n_queries == 1 else 'queries are'} too few"
+    return f"{counted(n_queries, 'query is', 'queries are')} too few"

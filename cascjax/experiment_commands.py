@@ -52,7 +52,9 @@ _HELP = "\b\nNAME is one of\n" + "\n".join(f"  {n:12}{about}" for n, about in EX
     help="Of table1 and table4: also tune none; thresholding; that, cascading and pandora (cheap);"
     " or cascade-routing too. Default: cheap for table1, none for table4.",
 )
-@click.option("--resamples", type=click.IntRange(40, 100_000), help="Of table4; default: 1,000.")
+@click.option(
+    "--resamples", type=click.IntRange(40, 100_000), help="Of table4 and ablation; default: 1,000."
+)
 @click.option("--seed", help="Of noise, resamples and worlds.", **options.SEED_TYPE)
 @click.option("--force", is_flag=True, help="Begin anew where --out holds another run.")
 @options.OUT_FOLDER

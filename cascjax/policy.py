@@ -41,6 +41,7 @@ from cascjax.io.files import atomic_write, one_line
 from cascjax.simulate import query_outcomes
 from cascjax.strategies import STRATEGIES, Frugal, Strategy, strategy
 from cascjax.table import Table, take_rows
+from cascjax.words import counted
 
 FORMAT, VERSION = "cascjax-policy", 1
 
@@ -313,7 +314,9 @@ class Policy:
                 raise CascjaxError(f"the policy's estimates are made of {name} too: give them")
         row = recipe.row(features=features, group=group, **of_run)
         if row.ndim > 1 and row.shape[:-1] != run.shape[:-1]:
-            raise CascjaxError(f"{row.shape[0]} queries do not fit run of {_shape(run)}")
+            raise CascjaxError(
+                f"{counted(row.shape[0], 'query does', 'queries do')} not fit run of {_shape(run)}"
+            )
         row = np.broadcast_to(row, (*run.shape[:-1], row.shape[-1]))
         return self.learned.estimates(row, run, None if costs is None else np.asarray(costs))
 
@@ -387,7 +390,8 @@ class Policy:
         typed = jnp.issubdtype(chosen_by.dtype, jax.dtypes.prng_key)
         if typed and chosen_by.shape not in ((), batch):
             raise CascjaxError(
-                f"{chosen_by.shape[0]} keys do not fit run of {_shape(run)}: give one a row"
+                f"{counted(chosen_by.shape[0], 'key does', 'keys do')} not fit run of"
+                f" {_shape(run)}: give one a row"
             )
         which = None if group is None else self.rule_of(group, batch)
         chosen = _decided(
@@ -421,11 +425,14 @@ class Policy:
         places = np.asarray(group) + 1
         if places.size and not (places.min() >= 0 and places.max() < len(self.rules)):
             raise CascjaxError(
-                f"there are {len(self.groups)} groups of their own rule, so a group's number goes"
-                f" from -1, none of them, to {len(self.groups) - 1}"
+                f"{counted(len(self.groups), 'group has its', 'groups have their')} own rule,"
+                f" so a group's number goes from -1, none of them, to {len(self.groups) - 1}"
             )
         if batch is not None and places.shape not in ((), batch):
-            raise CascjaxError(f"{places.shape[0]} groups do not fit {batch} queries")
+            raise CascjaxError(
+                f"{counted(places.shape[0], 'group does', 'groups do')} not fit run of"
+                f" {list(batch)} queries"
+            )
         return places if batch is None else np.broadcast_to(places, batch)
 
     def _all_costs(
@@ -1024,7 +1031,7 @@ def _check_rule(rule: Rule, policy: Policy) -> None:
     if (fitted := rule.fitted) is not None:
         sizes = {len(fitted.cost), len(fitted.budget), len(fitted.margin)}
         if sizes != {r} or fitted.n_fit < 0:
-            raise CascjaxError(f"what was fitted must be of {r} costs")
+            raise CascjaxError(f"what was fitted must be of {counted(r, 'cost')}")
 
 
 def _shape(of: Any) -> str:

@@ -14,6 +14,7 @@ from cascjax import arguments, launch, options, stream_commands
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.launch import Asked
 from cascjax.terminal import keep_compiled, make_console, naming, output_folder, uninterrupted
+from cascjax.words import counted
 
 # Everything that needs JAX is imported inside the commands: the first words come at once.
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
     help="Mean cost allowed to the queries of a group, which get parameters of their own.",
 )
 @click.option(
-    "--confidence", type=float, metavar="P", help="Of new queries keeping within every budget."
+    "--confidence",
+    type=float,
+    metavar="P",
+    help="Of new queries keeping within every budget; above 0.5 and below 1.",
 )
 @click.option(
     "--new-queries",
@@ -191,7 +195,8 @@ def readied(
     table = table.sort_models(mean_rows(table.cost, rows), reuse=True)
     keep_compiled()
     click.echo(
-        f"{table.n_queries:,} queries x {table.n_models} models, {len(rows):,} to fit;"
+        f"{counted(table.n_queries, 'query', 'queries')} x {counted(table.n_models, 'model')},"
+        f" {len(rows):,} to fit;"
         f" {estimates} estimates."
     )
     if estimates == "noisy":
@@ -340,7 +345,13 @@ def _journal_kept(path: Path) -> Iterator[None]:
     type=click.IntRange(0, 100_000),
     help="Of the bootstrap behind the intervals; 0 for none. Default: 1,000, and 0 of many files.",
 )
-@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
+)
 @click.option("--seed", help="Of the resamples.", **options.SEED_TYPE)
 @options.RESUME
 @options.FORCE

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int8
 
 from cascjax.errors import CascjaxError, unknown_name
+from cascjax.words import counted
 
 FIT, EVALUATE = 0, 1
 
@@ -225,7 +226,7 @@ def check_split(n_fit: int, n_evaluate: int) -> None:
     """
     if not n_fit or not n_evaluate:
         raise CascjaxError(
-            f"the split leaves {n_fit} rows to fit and {n_evaluate} to evaluate;"
+            f"the split leaves {counted(n_fit, 'row')} to fit and {n_evaluate} to evaluate;"
             " both need at least one: mend the column 'split' or bring more rows"
         )
 

@@ -479,7 +479,7 @@ class TestImport:
         assert "'mmlu.7'" in line
         assert line.endswith("or leave them out with --on-bad drop")
         text = succeeds("import", "routerbench", "log.parquet", "t.arrow", "--on-bad", "drop")
-        assert "39 queries of 3 models; left out 1 rows" in text
+        assert "39 queries of 3 models; left out 1 row" in text
         assert read_table("t.arrow").n_queries == 39
 
     def test_bad_rows_of_a_long_log(self, here: Path) -> None:

@@ -1,6 +1,7 @@
 """cascjax diagnose: accuracy against scikit-learn and by hand, and verdicts that are known."""
 
 import functools
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from jaxtyping import Array, Bool
+from rich.console import Console
 from scipy import stats
 from sklearn.metrics import brier_score_loss, r2_score
 
@@ -48,7 +50,15 @@ from cascjax.metrics.calibration import (
     pooled_differences_r2,
     reliability,
 )
-from cascjax.report.diagnosis import headline, need_text, reasons, render, summary, to_arrow
+from cascjax.report.diagnosis import (
+    headline,
+    need_text,
+    print_diagnosis,
+    reasons,
+    render,
+    summary,
+    to_arrow,
+)
 from cascjax.resampling import key_of, weights
 from cascjax.search.frontier import frontier
 from cascjax.strategies import Oracle
@@ -524,6 +534,47 @@ def test_names_are_no_markup() -> None:
     assert "\x1b" not in page
     assert "&lt;b&gt;prior&lt;/b&gt;" in page
     assert to_arrow(found)["model"].to_pylist()[0] == hostile[0]
+
+
+def test_routing_may_pay_though_differences_are_not_told() -> None:
+    found = good()
+    line = reasons(found)[0]
+    assert "of those differences the ex-ante estimates explain" in line
+    untold = replace(found, ante=replace(found.ante, differences=Span(-0.002, -0.01, 0.004)))
+    line = reasons(untold)[0]
+    assert line.startswith("Routing pays")
+    assert "where the ex-ante estimates send queries to a dearer model" in line
+    assert "R2 -0.002 [-0.010, 0.004], no more than chance" in line
+    # Without intervals nothing is called chance.
+    plain = replace(found, ante=replace(found.ante, differences=Span(-0.002)))
+    assert "send queries" not in reasons(plain)[0]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_explains_its_columns_and_keeps_to_its_width(width: int) -> None:
+    names = ("WizardLM/WizardLM-13B-V1.2", "gpt-3.5-turbo-1106", "mistralai/mixtral-8x7b-chat")
+    of = replace(good().gains[0], strategy="cascade-routing")
+    rungs = [replace(rung, area=rung.area | {of.strategy: Span(0.1234)}) for rung in good().rungs]
+    found = replace(
+        good(), models=names, gains=(of, *good().gains), rungs=tuple(rungs), unsearched=()
+    )
+    console = Console(width=width, file=io.StringIO())
+    print_diagnosis(found, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text  # nothing is cut
+    for name in ("WizardLM-13B-V1.2", "gpt-3.5-turbo-1106", "mixtral-8x7b-chat"):
+        assert name in text
+    said = " ".join(text.split())
+    assert "refitted, these ones by least squares on the fit split" in said
+    assert "post-hoc, on estimates that know each answer's quality once it is seen" in said
+    assert "ex-ante, on estimates that know all qualities before any model runs" in said
+    for gain in found.gains:
+        assert gain.gain.high is not None
+        row = next(
+            line.split() for line in text.splitlines() if line.strip().startswith(gain.strategy)
+        )
+        assert float(row[3]) == pytest.approx(gain.gain.high - gain.gain.value, abs=6e-5)
 
 
 def test_few_strategies_and_no_intervals_can_be_told_in_words() -> None:

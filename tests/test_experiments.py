@@ -42,7 +42,7 @@ from cascjax.experiments.published import AREAS, CHOICES, COLUMNS, MODELS, QUERI
 from cascjax.experiments.tables import Entry, Grid, latex, markdown, signed, turned
 from cascjax.io import write_table
 from cascjax.io.parts import RUN, Parts
-from cascjax.metrics import budgets
+from cascjax.metrics import area, budgets
 from cascjax.metrics.bootstrap import interval
 from cascjax.search import budget
 from cascjax.search.frontier import frontier, study
@@ -277,19 +277,38 @@ def test_markdown_is_a_table() -> None:
 
 def test_latex_is_escaped() -> None:
     text = latex(GRID)
-    assert r"c\_d & $-$1.00 \\" in text
+    # As wide as if something stood in brackets: numbers stand below each other.
+    assert r"c\_d & $-$1.00\phantom{ {\scriptsize (81.09)}} \\" in text
     assert r"a|b & \textbf{82.36} {\scriptsize (81.09)} \\" in text
-    assert r"\caption{Area \& more\_of it. 50\% of it.}" in text
+    assert r"\caption{Area \& more\_of it.}" in text
+    assert r"{\footnotesize\raggedright 50\% of it.\par}" in text
     assert text.count("{") == text.count("}")
 
 
 def test_wide_latex_is_made_to_fit() -> None:
-    wide = Grid("Areas", list("abcdefg"), [list("1234567")])
-    text = latex(wide)
-    assert text.index(r"\resizebox{\linewidth}{!}{%") < text.index(r"\begin{tabular}{lrrrrrr}")
+    heads = [f"{k} {level}" for k in (3, 5, 11) for level in ("low", "medium", "high")]
+    numbers = [Entry("+11.26 [+10.50, +12.03]", "+12.74")] * 9
+    text = latex(Grid("Areas", ["strategy", *heads], [["mixing", *numbers]], together=3))
+    # Three lots below each other, each with the first column, and none of them parted.
+    for k in (3, 5, 11):
+        assert rf"strategy & {k} low & {k} medium & {k} high \\" in text
+    assert r"\begin{tabular}{lrrr}" in text
+    assert text.count("mixing & ") == text.count(r"\toprule") + text.count(r"\midrule") - 3 == 3
+    # Still wider than a page: it is shrunk, and never widened.
+    assert text.index(r"\resizebox{\ifdim\width>\linewidth") < text.index(r"\begin{tabular}")
     assert r"\end{tabular}}" in text
     assert text.count("{") == text.count("}")
+    # Lots are as even as can be, whatever their number.
+    words = latex(Grid("Words", ["w" * 30] * 7, [["x"] * 7]))
+    assert r"\begin{tabular}{lrr}" in words
+    assert words.count(" & ".join(["w" * 30] * 3) + r" \\") == 3
     assert "resizebox" not in latex(GRID)
+
+
+def test_long_latex_is_set_small() -> None:
+    short, long = (Grid("t", ["a", "b"], [["1", "2"]] * n) for n in (20, 40))
+    assert r"\small" + "\n" not in latex(short)
+    assert r"\small" + "\n" in latex(long)
 
 
 def test_numbers_have_signs() -> None:
@@ -378,7 +397,7 @@ def test_the_order_of_strategies_is_compared_column_by_column(small: list[tuple[
         for k, level in small
     }
     said, notes = table1.order_row(areas | tuned, {"thresholding": "tuned thresholding"})
-    assert said == ["order as published, with tuned thresholding", "yes", "yes"]
+    assert said == ["the same, tuned", "yes", "yes"]
     assert notes[0].startswith("Order as published, with tuned thresholding: in 2 of 2 columns")
 
 
@@ -538,9 +557,10 @@ def test_table1_leaves_five_files(
     assert "| cascade-routing | " in page
     assert "(82.36)" in page
     # What is tuned stands for the published cascades in a line of its own.
-    like = "order as published, with tuned thresholding and tuned cascading"
+    like = "Order as published, with tuned thresholding and tuned cascading"
     assert "order as published" in page
     assert (like in page) == (tuned == "cheap")
+    assert ("| the same, tuned | " in page) == (tuned == "cheap")
     assert f"cascjax reproduce table1 {table}" in page
     for row in rows:
         assert f"{100 * row['area']:.2f}" in page
@@ -699,6 +719,123 @@ def test_runtime_is_told_by_models_and_variant(
     drawn(findings)
 
 
+ROUTE = "cascade-routing"
+
+
+@pytest.fixture
+def quick_ablation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three models at one level of noise, and strategies that compile in seconds."""
+    monkeypatch.setattr(ablation, "N_MODELS", 3)
+    monkeypatch.setattr(ablation, "LEVELS", ("low",))
+    monkeypatch.setattr(ablation, "_LIVE", 2)
+    monkeypatch.setattr(ablation, "_BATCH", 64)
+    kinds = {ROUTE: Pandora(), "other": Routing()}
+    monkeypatch.setattr(ablation, "VARIANTS", kinds)
+
+
+def test_intervals_of_the_ablation_are_those_of_a_loop(
+    quick_ablation: None, three: Setup, twin: Table, tmp_path: Path
+) -> None:
+    """Queries drawn with replacement, again and again, and the area of either worked out anew."""
+    rows = rows_of(EXPERIMENTS["ablation"], Job(twin, "twin", 0, {"resamples": 1000}), tmp_path)
+    found = np.array(ablation.above(rows)["other", "low"])
+    table, estimator, at = three.table, three.noisy("low", 0), three.evaluate_rows
+
+    def each(kind: Strategy) -> np.ndarray:
+        """`[2, P, n]` expected cost and quality of every query at every budget."""
+        drawn = frontier(kind, table, estimator, three.fit_rows, at, three.budgets)
+        ran, answer = query_outcomes(
+            kind, drawn.parameters.reshape(-1), estimator, table.quality.shape, rows=at
+        )
+        cost = np.where(ran, table.cost[at], 0).sum(-1, dtype=np.float64)
+        quality = table.quality[at[None], answer].astype(np.float64)
+        gamma = drawn.gamma[:, None]
+        pairs = np.stack([cost, quality]).reshape(2, -1, 2, len(at))
+        return (1 - gamma) * pairs[:, :, 0] + gamma * pairs[:, :, 1]
+
+    one, other = (each(kind) for kind in (Routing(), Pandora()))
+    singles = np.stack([table.cost[at], table.quality[at]]).astype(np.float64)
+
+    def above(rows: np.ndarray) -> float:
+        single = singles[:, rows].mean(1)
+        return area(*one[:, :, rows].mean(2), *single) - area(*other[:, :, rows].mean(2), *single)
+
+    # Quality of a query whose choice turns on the last digit may be another's.
+    assert found[0] == pytest.approx(above(np.arange(len(at))), abs=1e-4)
+    rng = np.random.default_rng(0)
+    loop = np.array([above(rng.integers(0, len(at), len(at))) for _ in range(1000)])
+    # An end of either is off by a standard error of 0.085 deviations (of 1,000, at the density of
+    # a normal's 2.5% tail), both by 0.12: four of these.
+    np.testing.assert_allclose(found[1:], np.quantile(loop, [0.025, 0.975]), atol=0.5 * loop.std())
+
+
+def ablated(**areas: tuple[float, float]) -> list[dict[str, Any]]:
+    """Rows of an ablation: areas, and how uncertain each is by itself."""
+    rng = np.random.default_rng(0)
+    return [
+        {"variant": name.replace("_", "-"), "noise": "low", "area": area, "alike": 1.0,
+         "area_samples": area + spread * rng.standard_normal(1000), "live": 1e-3,
+         "live_median": 1e-3, "batch": 1e-6, "wall": 1.0, "cpu": 1.0}
+        for name, (area, spread) in areas.items()
+    ]  # fmt: skip
+
+
+def test_the_order_of_the_ablation_is_told_beside_what_is_beyond_intervals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Published at low noise: 87.29, 85.93 and 85.98.
+    monkeypatch.setattr(ablation, "LEVELS", ("low",))
+    names = (ROUTE, "slow", "greedy", "no-uncertainty")
+    monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in names})
+
+    def told(**areas: tuple[float, float]) -> tuple[Findings, list[Any]]:
+        findings = EXPERIMENTS["ablation"].findings(
+            Job(None, "", 0, {"resamples": 1000}), ablated(slow=(0.5, 0.0), **areas)
+        )
+        return findings, [findings.grids[0].rows[-1][1], findings.grids[1].rows[-1][1]]
+
+    sure = {"cascade_routing": (0.88, 1e-4), "greedy": (0.86, 1e-4)}
+    findings, said = told(**sure, no_uncertainty=(0.87, 1e-4))
+    assert said == ["yes", "yes"]
+    assert findings.lines[0].endswith(
+        "1 of 1 columns; 3 of 3 pairs, of which 3 beyond their interval."
+    )
+    # As published, but one of two within its interval.
+    findings, said = told(**sure, no_uncertainty=(0.861, 5e-3))
+    assert said == ["yes", "open"]
+    assert "3 of 3 pairs, of which 2 beyond" in findings.lines[0]
+    # The other way round, within; and beyond.
+    findings, said = told(**sure, no_uncertainty=(0.882, 5e-3))
+    assert said == ["no", "open"]
+    line = "low: no-uncertainty above cascade-routing by 0.20, within its interval. Beyond"
+    assert line in findings.lines[0]
+    assert findings.lines[0].endswith("the order is another in 0 of 1 columns.")
+    findings, said = told(**sure, no_uncertainty=(0.882, 1e-4))
+    assert said == ["no", "no"]
+    assert "low: no-uncertainty above cascade-routing by 0.20. Beyond" in findings.lines[0]
+    assert findings.lines[0].endswith("the order is another in 1 of 1 columns.")
+    # What is beyond stands out, with its interval and what was published beside.
+    assert [row[0] for row in findings.grids[1].rows] == [
+        "greedy",
+        "no-uncertainty",
+        "as published",
+    ]
+    greedy, exact = (row[1] for row in findings.grids[1].rows[:2])
+    assert isinstance(greedy, Entry)
+    assert isinstance(exact, Entry)
+    assert (greedy.best, exact.best) == (False, True)
+    assert (greedy.published, exact.published) == ("−1.36", "−1.31")
+    assert exact.ours.startswith("+0.20 [+0.1")
+    # And in the rows that are written.
+    assert findings.rows is not None
+    of = {row["variant"]: row for row in findings.rows}
+    assert of["no-uncertainty"]["above_cascade_routing"] == pytest.approx(0.002)
+    low, high = of["no-uncertainty"]["above_cascade_routing_interval"]
+    assert 0.0015 < low < 0.002 < high < 0.0025
+    assert "above_cascade_routing" not in of[ROUTE]
+    drawn(findings)
+
+
 @pytest.mark.slow
 def test_ablation_puts_slow_beside_the_rule(
     monkeypatch: pytest.MonkeyPatch, twin: Table, tmp_path: Path
@@ -710,7 +847,7 @@ def test_ablation_puts_slow_beside_the_rule(
     monkeypatch.setattr(ablation, "_SLOW", 64)
     some = ("cascade-routing", "slow", "greedy", "no-uncertainty", ablation.SQUARED)
     monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in some})
-    job = Job(twin, "twin")
+    job = Job(twin, "twin", 0, {"resamples": 40})
     rows = rows_of(EXPERIMENTS["ablation"], job, tmp_path)
     by_variant = {row["variant"]: row for row in rows}
     assert by_variant["slow"]["alike"] == 1

@@ -118,14 +118,14 @@ def test_missing_and_repeated_rows_are_counted_then_dropped(tmp_path: Path, kind
     )
     path = save(tmp_path, bad, kind)
     message = refusal(import_routerbench, path)
-    assert "1 rows with a score, a cost or the id missing (first: 'w.1')" in message
+    assert "1 row with a score, a cost or the id missing (first: 'w.1')" in message
     assert "2 rows repeating an id (first: 'w.1', 'w.2')" in message
     result = import_routerbench(path, on_bad="drop")
     assert result.arrow["query_id"].to_pylist() == ["w.2", "w.1"]  # the second w.1 is complete
     assert (result.n_rows, result.n_missing, result.n_repeated, result.n_dropped) == (2, 1, 1, 2)
     assert result.summary == (
-        "2 queries of 2 models; left out 2 rows of the file: 1 queries with missing values,"
-        " 1 repeated rows"
+        "2 queries of 2 models; left out 2 rows of the file: 1 query with missing values,"
+        " 1 repeated row"
     )
 
 
@@ -211,8 +211,8 @@ def test_the_pickled_fixtures_are_imported() -> None:
     paths = sorted((Path(__file__).parent / "data").glob("*.pkl"))
     results = [import_routerbench(path, on_bad="drop") for path in paths]
     assert {result.summary for result in results} == {
-        "4 queries of 3 models; left out 2 rows of the file: 1 queries with missing values,"
-        " 1 repeated rows"
+        "4 queries of 3 models; left out 2 rows of the file: 1 query with missing values,"
+        " 1 repeated row"
     }
     assert all(result.arrow.equals(results[0].arrow) for result in results)
     assert results[0].arrow["quality"].to_pylist()[1] == [1, 0.5, 0.5]
@@ -290,7 +290,7 @@ def test_a_row_without_a_further_cost_counts_as_absent(tmp_path: Path) -> None:
     path = save(tmp_path, log | {"latency": [1, 2, None, 4, 5, np.inf, 7]}, "parquet")
     more = {"seconds": "latency"}
     message = refusal(import_long, path, *NAMES, more_costs=more)
-    lacking = "1 queries lacking one of the 2 models, its quality or one of its costs (first: 'q3')"
+    lacking = "1 query lacking one of the 2 models, its quality or one of its costs (first: 'q3')"
     assert lacking in message
     result = import_long(path, *NAMES, on_bad="drop", more_costs=more)
     assert result.arrow["query_id"].to_pylist() == ["q2", "q1"]
@@ -312,8 +312,8 @@ def test_missing_and_repeated_pairs(tmp_path: Path, kind: str) -> None:
     }
     path = save(tmp_path, bad, kind)
     message = refusal(import_long, path, *NAMES)
-    assert "1 queries lacking one of the 2 models, its quality or its cost (first: 'q2')" in message
-    assert "1 rows repeating a query and model (first: 'q1 of a')" in message
+    assert "1 query lacking one of the 2 models, its quality or its cost (first: 'q2')" in message
+    assert "1 row repeating a query and model (first: 'q1 of a')" in message
     result = import_long(path, *NAMES, on_bad="drop")
     assert result.arrow["query_id"].to_pylist() == ["q1", "q3"]
     assert result.arrow["quality"].to_pylist() == [[1, 0], [0.25, 1]]
@@ -546,7 +546,7 @@ def test_long_prompts_alone_and_numbers_alone(tmp_path: Path) -> None:
     assert table.signals is table.answer is None
     result = import_long(path, *NAMES, more_signals={"sure": "sure"})
     assert result.arrow["signals"].to_pylist()[0] == [0.5, 2]
-    assert result.summary == "3 queries of 2 models, 0 features, 1 signals a model"
+    assert result.summary == "3 queries of 2 models, 0 features, 1 signal a model"
 
 
 def test_refusals_of_long_text(tmp_path: Path) -> None:

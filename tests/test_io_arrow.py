@@ -170,7 +170,7 @@ def test_an_ipc_file_is_mapped_not_copied(tmp_path: Path) -> None:
 def test_given_ids_are_written() -> None:
     table = full_table(2)
     assert to_arrow(table, ["x", "y"])["query_id"].to_pylist() == ["x", "y"]
-    with pytest.raises(CascjaxError, match="1 query ids are given for 2 queries"):
+    with pytest.raises(CascjaxError, match="1 query id is given for 2 queries"):
         to_arrow(table, ["x"])
     with pytest.raises(CascjaxError, match="no strings"):
         to_arrow(table, np.array([1, 2]))
@@ -353,7 +353,7 @@ BAD = {
     "empty lists": (small(quality=lists([[]] * 3, pa.list_(pa.float32()))), r"row 0 \(and 2 more"),
     "ragged": (
         small(quality=lists([[0, 1], [1], [1, 1]], pa.list_(pa.float64()))),
-        r"'quality', row 1: 1 values where 2",
+        r"'quality', row 1: 1 value where 2",
     ),
     "widths": (
         small(cost=lists([[1, 1, 1]] * 3, pa.list_(pa.float32(), 3))),

@@ -20,7 +20,7 @@ from cascjax.estimators.joint import (
     gains_of,
     shrinkage_of,
 )
-from cascjax.estimators.learned import learned
+from cascjax.estimators.learned import learned, shrinkage_note
 from cascjax.estimators.predictors import Neighbours
 from cascjax.table import Table
 
@@ -441,3 +441,8 @@ def test_what_cannot_be_is_refused():
             fitted(design, quality, fold)
     with pytest.raises(CascjaxError, match="unknown shrinkage"):
         fitted(design, quality, folds(40, 20), shrinkage="some")
+
+
+def test_correlations_shrunk_to_nothing_are_called_independence() -> None:
+    assert shrinkage_note(0.03) == "correlations of signals and qualities are shrunk by 3%"
+    assert "shrunk by 100%: models are taken as independent" in shrinkage_note(1.0)

@@ -605,6 +605,14 @@ class TestWords:
         twin = replace(study.frontiers[0], area=study.frontiers[1].area - 1e-6)
         text = facts.summary(replace(study, frontiers=(twin, study.frontiers[1])))[0]
         assert "level with routing to the digits shown" in text
+        sure = replace(
+            study,
+            frontiers=(twin, study.frontiers[1]),
+            resamples=100,
+            difference=np.zeros((2, 2)),
+            difference_interval=np.full((2, 2, 2), [-0.1, 0.1]),
+        )
+        assert "within noise" not in facts.summary(sure)[0]  # it is said once
         flat = replace(study.frontiers[0], area=0.625 - 1e-6)
         text = facts.summary(replace(study, frontiers=(flat,)))[0]
         assert text.endswith("an area of 0.6250, level with mixing single models at random.")
@@ -649,8 +657,8 @@ class TestWords:
         ]  # fmt: skip
 
 
-def printed(*renderables: object) -> str:
-    console = Console(width=80, file=io.StringIO())
+def printed(*renderables: object, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO())
     for item in renderables:
         console.print(item)
     return console.file.getvalue()  # type: ignore[attr-defined]
@@ -708,17 +716,8 @@ class TestConsole:
         text = printed(areas_table(sure))
         self.legible(text)
         lines = [line.split() for line in text.splitlines()]
-        assert [
-            "strategy",
-            "area",
-            "90%",
-            "interval",
-            "to",
-            "the",
-            "best",
-            "gain",
-            "seconds",
-        ] in lines
+        heads = "over strategy area 90% interval to the best mixing seconds"
+        assert " ".join(word for line in lines[:3] for word in line) == heads
         # The oracle and mixing are not there to be chosen.
         choices = [f for f in sure.frontiers if f.strategy not in ("oracle", "mixing")]
         best = max(choices, key=lambda f: f.area)
@@ -743,17 +742,25 @@ class TestConsole:
             for f in study.frontiers
         ]
         scored[0].scores["qnc"] = np.nan
-        text = printed(*scores_tables(replace(study, frontiers=tuple(scored))))
+        asked = replace(study, frontiers=tuple(scored))
+        text = printed(*scores_tables(asked))
         self.legible(text)
         rows = [line.split() for line in text.splitlines()]
         for f in scored:
             numbers = [word for row in rows if row[:1] == [f.strategy] for word in row[1:]]
             values = f.scores.values()
             assert numbers == [f"{v:.4f}" if np.isfinite(v) else "n/a" for v in values]
+        # A wide terminal has them all in one table.
+        (header,) = [
+            line.split()
+            for line in printed(*scores_tables(asked, 120), width=120).splitlines()
+            if line.split()[:1] == ["strategy"]
+        ]
+        assert header == ["strategy", *SCORES]
         said = " ".join(text.split())
         for name, score in SCORES.items():
             better = "higher" if score.higher else "lower"
-            assert f"{name}: {score.meaning}; {better} is better" in said
+            assert f"{name} {score.meaning}; {better} is better" in said
         assert f"note: no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in said
         # The page has the same table, and none where no scores were asked for.
         assert 'id="scores"' not in render(study, "cascjax frontier")

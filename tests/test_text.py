@@ -1,18 +1,25 @@
 """Features of prompts, signals of responses, and which responses are one answer."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from cascjax.errors import CascjaxError
+from cascjax.estimators import design
 from cascjax.io import (
     TextModel,
     fit_text_model,
+    from_arrow,
+    import_long,
     read_text_model,
     response_answers,
     response_signals,
@@ -387,3 +394,46 @@ def test_a_response_alone_has_the_signals_it_has_among_others() -> None:
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         np.testing.assert_array_equal(response_signals([prompt], [response])[0], whole.signals[row])
         assert response_answers([prompt], [response])[0] == whole.answers[row]
+
+
+def test_the_readme_makes_of_a_live_query_what_the_import_makes_of_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines are run as they stand there."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(features = text_features.*?)```", readme, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    rng, models, n = np.random.default_rng(0), ("a", "b", "c"), 60
+    prompts = some_prompts(n)
+    responses = [[f"The answer is {rng.integers(2)}" for _ in models] for _ in prompts]
+    responses[0][1] = ""
+    rows = [(i, k) for i in range(n) for k in range(len(models))]
+    log = {
+        "id": [f"q{i}" for i, _ in rows],
+        "model": [models[k] for _, k in rows],
+        "score": rng.integers(0, 2, len(rows)).astype(float),
+        "usd": rng.random(len(rows)) + 0.1,
+        "ask": [prompts[i] for i, _ in rows],
+        "say": [responses[i][k] for i, k in rows],
+    }
+    pq.write_table(pa.table(log), "log.parquet")
+    made = import_long(
+        "log.parquet", "id", "model", "score", "usd",
+        prompt="ask", response="say", features="text", text_model="words.npz",
+    )  # fmt: skip
+    table = from_arrow(made.arrow, "log")
+    recipe = design(table, np.arange(n)).recipe
+    assert recipe is not None
+    functions = (read_text_model, text_features, response_signals, response_answers)
+    for i in range(2):
+        live: dict[str, Any] = {of.__name__: of for of in functions} | {
+            "prompt": prompts[i],
+            "signals": np.full((len(models), len(SIGNALS)), np.nan),
+            "said": [None] * len(models),
+        }
+        for k, response in enumerate(responses[i]):
+            exec(lines, live | {"k": k, "response": response}, live)
+        told = {name: live[name] for name in ("features", "signals", "answers")}
+        row = recipe.row(**told, costs=table.cost[i])
+        # float32 either way; the import multiplies all rows at once.
+        np.testing.assert_allclose(row, recipe.seen(table)[i], atol=1e-5)

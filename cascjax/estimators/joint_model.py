@@ -114,7 +114,7 @@ class JointModel:
         run = np.asarray(run)
         (m, k), shape = self.needs.shape, run.shape
         features, signals = self._parts(row.reshape(-1, row.shape[-1]))
-        expected = np.asarray(self.prediction.predict(features))
+        expected = self._expected(features)
         surprise = (signals - expected[:, :m]) / self.spread
         sets, which = np.unique(run.reshape(-1, k), axis=0, return_inverse=True)
         known = [self._moved(tuple(one.tolist())) for one in sets]
@@ -128,6 +128,22 @@ class JointModel:
             jnp.asarray(left.reshape(*shape, k)),
             jnp.asarray(cost),
         )
+
+    def _expected(self, features: Float[np.ndarray, "n F"]) -> Float[np.ndarray, "n H"]:
+        """What features tell of the heads; weights are not brought to the device for each query."""
+        if isinstance(self.prediction, Linear):
+            weights, offset = self._linear
+            return features @ weights + offset
+        return np.asarray(self._on_device.predict(features))
+
+    @functools.cached_property
+    def _linear(self) -> tuple[Float[np.ndarray, "F H"], Float[np.ndarray, " H"]]:
+        assert isinstance(self.prediction, Linear)
+        return np.asarray(self.prediction.weights), np.asarray(self.prediction.offset)
+
+    @functools.cached_property
+    def _on_device(self) -> Linear | Networks:
+        return jax.device_put(self.prediction)
 
     def _moved(
         self, run: tuple[bool, ...]

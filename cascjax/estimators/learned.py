@@ -19,6 +19,7 @@ from cascjax.estimators.predictors import PREDICTORS, Predictor
 from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
 from cascjax.estimators.run_sets import RunSets
 from cascjax.table import Table
+from cascjax.words import counted
 
 MAX_RUN_SETS_OF = 8
 """Models at most whose every run set is fitted: 256 run sets."""
@@ -62,8 +63,9 @@ class Folds:
             raise CascjaxError(f"folds must be at least 2, not {n_folds}")
         if len(fit_rows) < 2 * n_folds:
             raise CascjaxError(
-                f"{len(fit_rows)} rows to fit on are too few for {n_folds} folds: at least"
-                f" {2 * n_folds} are needed; bring more rows or ask for fewer folds"
+                f"{counted(len(fit_rows), 'row to fit on is', 'rows to fit on are')} too few"
+                f" for {n_folds} folds: at least {2 * n_folds} are needed;"
+                " bring more rows or ask for fewer folds"
             )
         if seed < 0:
             raise CascjaxError(f"the seed of the folds must not be negative, but is {seed}")
@@ -261,7 +263,7 @@ def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
         return _explained(np.square(told - true).mean(0), true.var(0))
 
     share = float(fitted.normal.shrinkage[-1])
-    notes = [f"correlations of signals and qualities are shrunk by {share:.0%}"]
+    notes = [shrinkage_note(share)]
     tabulated = len(lesson.models) <= MAX_TABULATED_OF
     if not tabulated:
         notes.append(
@@ -467,6 +469,14 @@ def _prior(
         means.append((rest.sum(0) + 0.5) / (len(rest) + 1) if logistic else rest.mean(0))
     mean = np.stack(means)
     return np.log(mean / (1 - mean)) if logistic else mean
+
+
+def shrinkage_note(share: float) -> str:
+    """By how much correlations are shrunk, and what it means that nothing is left of them."""
+    note = f"correlations of signals and qualities are shrunk by {share:.0%}"
+    if share < 0.995:
+        return note
+    return f"{note}: models are taken as independent, for held-out rows bore no correlation out"
 
 
 def _few_note(model: str, quality: Float[np.ndarray, " n"]) -> str:

@@ -1,5 +1,6 @@
 """Cascade routing without one thing or another: what area that costs, and what time it saves."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from cascjax.experiments.drawing import legend_below, no_ticks, plain_ticks
 from cascjax.experiments.live import decision_seconds
 from cascjax.experiments.protocol import MAX_DEPTH, Setup, setup
 from cascjax.experiments.published import ABLATION, CAVEAT, LEVELS
-from cascjax.experiments.tables import Entry, Grid, percent, times, turned
+from cascjax.experiments.table4 import CONFIDENCE, difference, with_interval
+from cascjax.experiments.tables import Entry, Grid, percent, signed, times
 from cascjax.report.pictures import INK
 from cascjax.search.budget import SETTINGS, simulate_settings
 from cascjax.search.frontier import frontier
@@ -53,6 +55,9 @@ class Slow(CascadeRouting):
 SQUARED = "variance for sigma"
 """Believes each estimate's variance to be its standard deviation, as the published E[max] does."""
 
+_OURS = "cascade-routing"
+"""What every variant is set beside."""
+
 VARIANTS: dict[str, Strategy] = {
     "cascade-routing": CascadeRouting(max_depth=MAX_DEPTH),
     "slow": Slow(max_depth=MAX_DEPTH),
@@ -76,7 +81,7 @@ def _cells(job: Job) -> list[Cell]:
         Cell(
             f"{level}-{name.replace(' ', '-')}",
             f"{level}: {name}",
-            _work(given, level, name, job.seed),
+            _work(given, level, name, job.seed, job.settings["resamples"]),
             _WEIGHTS.get(name, 1.0),
         )
         for level in LEVELS
@@ -85,7 +90,7 @@ def _cells(job: Job) -> list[Cell]:
 
 
 def _work(
-    given: Setup, level: str, name: str, seed: int
+    given: Setup, level: str, name: str, seed: int, resamples: int
 ) -> Callable[[Callable[[float], None]], list[Row]]:
     def work(progress: Callable[[float], None]) -> list[Row]:
         estimator, table, rows = given.noisy(level, seed), given.table, given.evaluate_rows
@@ -96,7 +101,10 @@ def _work(
         slow = isinstance(kind, Slow)
         drawn_as = VARIANTS["cascade-routing"] if slow else kind
         middle = budgets[[len(budgets) // 2]] if slow else budgets
-        drawn = frontier(drawn_as, table, estimator, given.fit_rows, rows, middle)
+        drawn = frontier(
+            drawn_as, table, estimator, given.fit_rows, rows, middle,
+            resamples=0 if slow else resamples, seed=seed,
+        )  # fmt: skip
         progress(0.7)
         at = drawn.parameters[len(middle) // 2]
         batch = rows[: _SLOW if slow else _BATCH]
@@ -111,6 +119,8 @@ def _work(
             row["alike"] = float(same.mean())
         else:
             row["area"] = drawn.area
+            assert drawn.area_samples is not None
+            row["area_samples"] = drawn.area_samples.tolist()
         settings = np.asarray(at if slow else np.resize(np.unique(drawn.parameters), SETTINGS))
         sized = kind.sized_for(estimator)
         took = []
@@ -148,14 +158,8 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
         ]
 
     head = [f"{level} {what}" for level in LEVELS for what in ("area", "ms, one", "ms, batch")]
-    said, notes = ["order as published"], []
-    known = [v for v in VARIANTS if (v, "low") in ABLATION and v != "slow"]
-    for level in LEVELS:
-        pairs = turned(
-            {v: of(v, level, "area") for v in known}, {v: ABLATION[v, level][0] for v in known}
-        )
-        said += ["no" if pairs else "yes", "", ""]
-        notes += [f"{level}: {b} at or above {a}" for a, b in pairs]
+    order = _order(rows)
+    said = ["order as published", *itertools.chain(*([of, "", ""] for of in order.plain))]
     alike = [by_key["slow", level]["alike"] for level in LEVELS]
     grid = Grid(
         f"Area in percent and milliseconds a decision, {N_MODELS} models, and in brackets as"
@@ -173,14 +177,109 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
             " of independent estimates. The published ablation is of cascade routing that runs no"
             f" model cheaper than the last; here any may follow. {CAVEAT}",
         ),
+        together=3,
     )
-    lines = [
-        "Order as published (slow left out, which is the same rule):"
-        f" {said.count('yes')} of {len(LEVELS)} columns."
-        + (f" Otherwise here: {'; '.join(notes)}." if notes else "")
-    ]
-    clock = times([("all", rows, "")])
-    return Findings([grid, clock], lines, lambda f: _draw(f, by_key, of), (11.0, 5.5))
+    found = above(rows)
+
+    def beside(variant: str, level: str) -> Entry:
+        theirs = ABLATION.get((variant, level))
+        shown = "" if theirs is None else signed(theirs[0] - ABLATION[_OURS, level][0])
+        return with_interval(found[variant, level], shown)
+
+    gains = Grid(
+        f"Area above that of {_OURS}, in points, with intervals, and in brackets as published",
+        ["variant", *LEVELS],
+        [
+            *([v, *(beside(v, level) for level in LEVELS)] for v in _others()),
+            ["as published", *order.sure],
+        ],
+        (
+            f"{100 * CONFIDENCE:.0f}% intervals of {job.settings['resamples']:,} bootstrap"
+            " resamples of the queries to evaluate on, the same for all variants; bold where the"
+            " whole interval is above 0. As published: yes where every two stand as published"
+            " by more than their interval, no where some two stand the other way by more than"
+            " theirs, else open.",
+        ),
+        together=len(LEVELS),
+    )
+    kept = [row | _beside(found.get((row["variant"], row["noise"]))) for row in rows]
+    draw = lambda figure: _draw(figure, by_key, found)  # noqa: E731
+    return Findings(
+        [grid, gains, times([("all", rows, "")])], [order.line], draw, (11.0, 5.5), kept
+    )
+
+
+def _others() -> list[str]:
+    """What has an area of its own to be set beside cascade routing's."""
+    return [v for v in VARIANTS if v not in (_OURS, "slow")]
+
+
+def above(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Area of each variant above cascade routing's, and the ends of its interval, by noise."""
+    by_key = {(row["variant"], row["noise"]): row for row in rows}
+    return {
+        (v, level): difference(by_key[v, level], by_key[_OURS, level])
+        for v in _others()
+        for level in LEVELS
+    }
+
+
+def _beside(found: tuple[float, float, float] | None) -> Row:
+    """A difference to cascade routing as columns of a row; none of its own."""
+    if found is None:
+        return {}
+    return {"above_cascade_routing": found[0], "above_cascade_routing_interval": list(found[1:])}
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Whether variants stand as published.
+
+    Attributes:
+        plain: "yes" or "no", by level of noise.
+        sure: the same of differences beyond their interval; "open" where these do not say.
+        line: how many pairs do, and which do not.
+    """
+
+    plain: list[str]
+    sure: list[str]
+    line: str
+
+
+def _order(rows: Sequence[Row]) -> _Order:
+    by_key = {(row["variant"], row["noise"]): row for row in rows}
+    known = [v for v in VARIANTS if (v, LEVELS[0]) in ABLATION and v != "slow"]
+    plain, sure, notes, total, alike, certain = [], [], [], 0, 0, 0
+    for level in LEVELS:
+        published = {v: ABLATION[v, level][0] for v in known}
+        # What ties as published says nothing.
+        pairs = [
+            (better, worse)
+            for better, worse in itertools.permutations(known, 2)
+            if published[better] > published[worse]
+        ]
+        found = {pair: difference(*(by_key[v, level] for v in pair)) for pair in pairs}
+        wrong = [pair for pair in pairs if not found[pair][0] > 0]
+        turned = [pair for pair in wrong if found[pair][2] < 0]
+        right = sum(low > 0 for _, low, _ in found.values())
+        total, alike, certain = total + len(pairs), alike + len(pairs) - len(wrong), certain + right
+        plain.append("no" if wrong else "yes")
+        sure.append("no" if turned else "yes" if right == len(pairs) else "open")
+        notes += [
+            f"{level}: {worse} above {better} by {-100 * found[better, worse][0]:.2f}"
+            + ("" if (better, worse) in turned else ", within its interval")
+            for better, worse in wrong
+        ]
+    line = (
+        "Order as published (slow left out, which is the same rule): in"
+        f" {plain.count('yes')} of {len(LEVELS)} columns; {alike} of {total} pairs, of which"
+        f" {certain} beyond their interval."
+    )
+    if notes:
+        line += f" Otherwise here, in points of area: {'; '.join(notes)}."
+        line += f" Beyond intervals the order is another in {sure.count('no')} of {len(LEVELS)}"
+        line += " columns."
+    return _Order(plain, sure, line)
 
 
 def _ms(seconds: float) -> str:
@@ -202,15 +301,16 @@ _COLORS = (
 def _draw(
     figure: "Figure",
     by_key: dict[tuple[str, str], Row],
-    of: Callable[[str, str, str], float],
+    found: dict[tuple[str, str], tuple[float, float, float]],
 ) -> None:
     """Area beside that of cascade routing against time of a decision, a panel a level of noise."""
     panels = figure.subplots(1, len(LEVELS), sharex=True, sharey=True, squeeze=False)[0]
     for level, axes in zip(LEVELS, panels, strict=True):
         axes.axhline(0, color=INK["soft"][0], linewidth=1)
         for v, color in zip(VARIANTS, _COLORS, strict=False):
-            gain = 100 * (of(v, level, "area") - of("cascade-routing", level, "area"))
+            gain, low, high = (100 * x for x in found.get((v, level), (0.0, 0.0, 0.0)))
             time_ = 1000 * by_key[v, level]["live_median"]
+            axes.vlines(time_, low, high, color=color, linewidth=1.5)
             axes.plot(time_, gain, "o", color=color, markersize=7, label=v)
             if (v, level) in ABLATION:
                 area, milliseconds = ABLATION[v, level]
@@ -223,7 +323,8 @@ def _draw(
         axes.set_xlabel("ms a decision, one at a time")
     panels[0].set_ylabel("points of area above cascade-routing")
     figure.suptitle(
-        "ours (dots) and as published (x), each beside its cascade-routing", fontsize=12
+        "ours (dots, 95% interval) and as published (x), each beside its cascade-routing",
+        fontsize=12,
     )
     legend_below(figure, panels[0], 5, 0.12)
 
@@ -233,4 +334,5 @@ ABLATION_EXPERIMENT = Experiment(
     "cascade routing without one thing or another, area and time",
     _cells,
     _findings,
+    {"resamples": 1000},
 )

@@ -66,12 +66,14 @@ class Findings:
         lines: sentences that stand after the tables.
         draw: draws the picture on an empty figure.
         size: of the picture, in inches.
+        rows: those of all cells, where they are written with more than the cells knew.
     """
 
     grids: Sequence[Grid]
     lines: Sequence[str]
     draw: "Callable[[Figure], None]"
     size: tuple[float, float] = (8.0, 4.5)
+    rows: Sequence[Row] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,8 @@ def _write(
             files.enter_context(atomic_write(out / f"{experiment.name}{suffix}"))
             for suffix in SUFFIXES
         )
-        pq.write_table(pa.Table.from_pylist(_filled(rows)), results)
+        shown = rows if findings.rows is None else findings.rows
+        pq.write_table(pa.Table.from_pylist(_filled(shown)), results)
         save_drawing(findings.draw, findings.size, png, svg)
         md.write_text(page(experiment, job, findings, command), encoding="utf-8")
         text = "\n".join([f"% {command}", *map(latex, findings.grids)])

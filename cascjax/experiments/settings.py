@@ -131,6 +131,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
             " paper's data for these settings are others, so only what beats what is to be"
             " compared.",
         ),
+        together=2,
     )
     lines = [
         f"Cascade routing is at or above routing in {above('routing')}, thresholding in"

@@ -146,7 +146,7 @@ def order_row(
     """
     ours_of = dict(instead or {})
     others = " and ".join(ours_of.values())
-    said, notes, wrong = ["order as published" + f", with {others}" * bool(others)], [], 0
+    said, notes, wrong = ["the same, tuned" if others else "order as published"], [], 0
     for k, level in COLUMNS:
         ours = {s: areas[ours_of.get(s, s), k, level] for s in STRATEGIES}
         theirs = {s: AREAS[s, k, level] for s in STRATEGIES}
@@ -161,8 +161,8 @@ def order_row(
             )
             notes.append(f"{k} {level}: {swapped}")
     count, of_pairs = said.count("yes"), len(COLUMNS) * math.comb(len(STRATEGIES), 2)
-    line = f"{said[0].capitalize()}: in {count} of {len(COLUMNS)} columns; {of_pairs - wrong} of"
-    line += f" {of_pairs} pairs of strategies."
+    line = f"Order as published{f', with {others}' * bool(others)}: in {count} of {len(COLUMNS)}"
+    line += f" columns; {of_pairs - wrong} of {of_pairs} pairs of strategies."
     if notes:
         line += f" Otherwise here, in points of area: {'; '.join(notes)}."
     return said, [line]
@@ -192,6 +192,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
             " have a parameter of their own at every step, found by 400 trials: what is tuned here"
             f" is their like. {CAVEAT}",
         ),
+        together=3,
     )
     lines = [line for _, notes in orders for line in notes]
     return Findings([grid, clock(rows)], lines, lambda figure: _draw(figure, rows), (11.0, 9.0))

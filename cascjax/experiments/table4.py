@@ -24,31 +24,43 @@ CONFIDENCE = 0.95
 _OURS = "cascade-routing"
 
 
-def differences(rows: Sequence[Row]) -> dict[tuple[str, int, str], tuple[float, float, float]]:
-    """Area of cascade routing above each other strategy's, and the ends of its interval.
+def difference(one: Row, other: Row) -> tuple[float, float, float]:
+    """How far one area is above another, and the ends of its interval.
 
-    The resamples of two strategies are of the same queries: pairs, whose common luck cancels.
+    Their resamples are of the same queries: pairs, whose common luck cancels.
+
+    Args:
+        one: has `area` and `area_samples`, as many as the other's and of the same seed and rows.
+        other: likewise.
     """
+    samples = np.asarray(one["area_samples"]) - np.asarray(other["area_samples"])
+    low, high = interval(samples, CONFIDENCE).tolist()
+    return one["area"] - other["area"], low, high
+
+
+def with_interval(found: tuple[float, float, float], published: str = "") -> Entry:
+    """A difference of areas in points, with its interval; bold where all of that is above 0."""
+    middle, low, high = (signed(100 * x) for x in found)
+    return Entry(f"{middle} [{low}, {high}]", published, found[1] > 0)
+
+
+def differences(rows: Sequence[Row]) -> dict[tuple[str, int, str], tuple[float, float, float]]:
+    """Area of cascade routing above each other strategy's, and the ends of its interval."""
     by_key = {(row["strategy"], row["models"], row["noise"]): row for row in rows}
-    found = {}
-    for (name, k, level), row in by_key.items():
-        if name == _OURS:
-            continue
-        above = by_key[_OURS, k, level]
-        samples = np.asarray(above["area_samples"]) - np.asarray(row["area_samples"])
-        low, high = interval(samples, CONFIDENCE).tolist()
-        found[name, k, level] = (above["area"] - row["area"], low, high)
-    return found
+    return {
+        (name, k, level): difference(by_key[_OURS, k, level], row)
+        for (name, k, level), row in by_key.items()
+        if name != _OURS
+    }
 
 
 def _findings(job: Job, rows: Sequence[Row]) -> Findings:
     found, names = differences(rows), [n for n in strategies_of(rows) if n != _OURS]
 
     def entry(name: str, column: tuple[int, str]) -> Entry:
-        middle, low, high = (100 * x for x in found[(name, *column)])
         theirs = AREAS.get((name, *column))
         shown = "" if theirs is None else signed(AREAS[(_OURS, *column)] - theirs)
-        return Entry(f"{signed(middle)} [{signed(low)}, {signed(high)}]", shown, low > 0)
+        return with_interval(found[(name, *column)], shown)
 
     body = [[name, *(entry(name, column) for column in COLUMNS)] for name in names]
     said, line = _signs(found, names)
@@ -63,6 +75,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
             " whole interval is above 0. Published: the difference of the published areas."
             f" {CAVEAT}",
         ),
+        together=3,
     )
     areas = areas_of(rows)
     best = ", ".join(
@@ -70,7 +83,16 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
         for k, level in COLUMNS
     )
     lines = [line, f"Highest area: {best}."]
-    return Findings([grid, clock(rows)], lines, lambda f: _draw(f, found, names), (11.0, 7.0))
+    kept = [row | below(found.get((row["strategy"], row["models"], row["noise"]))) for row in rows]
+    draw = lambda figure: _draw(figure, found, names)  # noqa: E731
+    return Findings([grid, clock(rows)], lines, draw, (11.0, 7.0), kept)
+
+
+def below(found: tuple[float, float, float] | None) -> Row:
+    """A difference to cascade routing as columns of a row; none of its own."""
+    if found is None:
+        return {}
+    return {"cascade_routing_above": found[0], "cascade_routing_above_interval": list(found[1:])}
 
 
 def _signs(

@@ -34,12 +34,14 @@ class Grid:
         head: names of the columns.
         rows: as many entries each; words stand for an entry without a published number.
         notes: a sentence each, beneath it.
+        together: columns of numbers that no page break parts, counted from the first of them.
     """
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str | Entry]]
     notes: Sequence[str] = field(default_factory=tuple)
+    together: int = 1
 
 
 def markdown(grid: Grid) -> str:
@@ -68,9 +70,17 @@ _ESCAPES = {
     "–": "--",
 }
 
+_PAGE = 70
+"""Letters that fit the width of LaTeX's article."""
 
-_WIDE = 6
-"""Columns that fit a page's width."""
+_SHRUNK = 100
+"""Letters that can still be read when they are shrunk to it."""
+
+_LONG = 36
+"""Lines that fit its height beside a caption and notes."""
+
+_GAP = 2.5
+"""Letters that fit between two columns."""
 
 
 def escaped(text: str) -> str:
@@ -79,30 +89,86 @@ def escaped(text: str) -> str:
 
 
 def latex(grid: Grid) -> str:
-    """The table in LaTeX, for the packages booktabs and, where it is wide, graphicx."""
+    """The table in LaTeX, for the packages booktabs and graphicx.
 
-    def cell(of: str | Entry) -> str:
+    Columns that do not fit beside others stand below them, each lot with the first column; what is
+    still too wide is shrunk.
+    """
+    columns = list(zip(*grid.rows, strict=True))
+    # As wide as what stands in brackets, where nothing does: numbers stand below each other.
+    room = [max((_published(of) for of in column), key=len) for column in columns]
+
+    def cell(of: str | Entry, i: int) -> str:
         entry = of if isinstance(of, Entry) else Entry(of)
         text = escaped(entry.ours)
         text = rf"\textbf{{{text}}}" if entry.best else text
-        return rf"{text} {{\scriptsize ({escaped(entry.published)})}}" if entry.published else text
+        if not room[i] or not text:
+            return text
+        if entry.published:
+            return text + _published(entry)
+        return rf"{text}\phantom{{{room[i]}}}"
 
-    wide = len(grid.head) > _WIDE
+    body = []
+    lots, width = _lots(grid)
+    for lot in lots:
+        body += [
+            r"\midrule" if body else r"\toprule",
+            " & ".join(escaped(grid.head[i]) for i in (0, *lot)) + r" \\",
+            r"\midrule",
+            *(" & ".join(cell(row[i], i) for i in (0, *lot)) + r" \\" for row in grid.rows),
+        ]
+    fit = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+    notes = rf"\par\medskip{{\footnotesize\raggedright {escaped(' '.join(grid.notes))}\par}}"
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escaped(' '.join([grid.title + '.', *grid.notes]))}}}",
-        *([r"\resizebox{\linewidth}{!}{%"] if wide else []),
-        rf"\begin{{tabular}}{{l{'r' * (len(grid.head) - 1)}}}",
-        r"\toprule",
-        " & ".join(map(escaped, grid.head)) + r" \\",
-        r"\midrule",
-        *(" & ".join(map(cell, row)) + r" \\" for row in grid.rows),
+        rf"\caption{{{escaped(grid.title)}.}}",
+        r"\smallskip",
+        *([r"\small"] if len(body) > _LONG else []),
+        *([fit] if width > _PAGE else []),
+        rf"\begin{{tabular}}{{l{'r' * max(map(len, lots))}}}",
+        *body,
         r"\bottomrule",
-        r"\end{tabular}" + ("}" if wide else ""),
+        r"\end{tabular}" + ("}" if width > _PAGE else ""),
+        *([notes] if grid.notes else []),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _published(of: str | Entry) -> str:
+    if not isinstance(of, Entry) or not of.published:
+        return ""
+    return rf" {{\scriptsize ({escaped(of.published)})}}"
+
+
+def _lots(grid: Grid) -> tuple[list[range], float]:
+    """Columns of numbers that stand side by side, and the letters that the widest lot takes."""
+
+    def letters(of: str | Entry) -> float:
+        entry = of if isinstance(of, Entry) else Entry(of)
+        # In brackets stands smaller print.
+        return len(entry.ours) + (0.7 * len(entry.published) + 3) * bool(entry.published)
+
+    first, *wide = (max(map(letters, column)) for column in zip(grid.head, *grid.rows, strict=True))
+    groups = [
+        range(i, min(i + grid.together, len(grid.head)))
+        for i in range(1, len(grid.head), grid.together)
+    ]
+
+    def width(lot: range) -> float:
+        return first + sum(_GAP + wide[i - 1] for i in lot)
+
+    # As few lots as can be read, of as many groups each as the others; at worst each by itself.
+    lots = groups
+    for count in range(1, len(groups)):
+        each = -(-len(groups) // count)
+        parts = [groups[i : i + each] for i in range(0, len(groups), each)]
+        joined = [range(part[0].start, part[-1].stop) for part in parts]
+        if max(map(width, joined)) <= _SHRUNK:
+            lots = joined
+            break
+    return lots, max(map(width, lots))
 
 
 def percent(value: float) -> str:

@@ -38,6 +38,7 @@ from cascjax.errors import CascjaxError
 from cascjax.io import checks
 from cascjax.io.files import atomic_write, one_line, sniff, whole
 from cascjax.table import ESTIMATE_COLUMNS, Table
+from cascjax.words import counted
 
 VERSION = 1
 METADATA_KEY = b"cascjax"
@@ -181,8 +182,8 @@ def columns_of(
         )
     if len(models) != K:
         raise CascjaxError(
-            f"{source}: column 'quality' has {K} values a row and the metadata names"
-            f" {len(models)} models; make them agree"
+            f"{source}: column 'quality' has {counted(K, 'value')} a row and the metadata"
+            f" names {counted(len(models), 'model')}; make them agree"
         )
     for name in ("cost", *ESTIMATE_COLUMNS):
         if name in present:
@@ -213,8 +214,8 @@ def columns_of(
             )
             if columns[name].shape[1] % per:
                 raise CascjaxError(
-                    f"{source}: column {name!r} has {columns[name].shape[1]} values a row, no"
-                    f" multiple of the {K} models; give every model as many"
+                    f"{source}: column {name!r} has {counted(columns[name].shape[1], 'value')} a"
+                    f" row, no multiple of the {K} models; give every model as many"
                 )
             columns[f"{name[:-1]}_names"] = names
     return Table(models=models, cost_unit=metadata.cost_unit, **columns)
@@ -236,7 +237,10 @@ def to_arrow(
         with one_line("the query ids are no strings"):
             ids = pa.array(query_id, pa.string())
     if len(ids) != N:
-        raise CascjaxError(f"{len(ids)} query ids are given for {N} queries; give one a query")
+        raise CascjaxError(
+            f"{counted(len(ids), 'query id is', 'query ids are')} given for"
+            f" {counted(N, 'query', 'queries')}; give one a query"
+        )
     columns: dict[str, pa.Array] = {"query_id": ids}
     if table.split is not None:
         columns["split"] = _dictionary(np.asarray(table.split), pa.int8(), checks.SPLITS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from cascjax.errors import CascjaxError, unknown_name
+from cascjax.words import counted
 
 POLICIES = ("fail", "drop")
 
@@ -40,14 +41,16 @@ class ImportResult:
     @property
     def summary(self) -> str:
         """One line: the size of the table, and what was left out and why."""
-        size = f"{self.n_rows:,} queries of {self.n_models} models"
+        size = f"{counted(self.n_rows, 'query', 'queries')} of {counted(self.n_models, 'model')}"
         if self.n_features or self.n_signals:
-            size += f", {self.n_features} features, {self.n_signals} signals a model"
+            size += f", {counted(self.n_features, 'feature')}"
+            size += f", {counted(self.n_signals, 'signal')} a model"
         if not self.n_dropped:
             return size
         return (
-            f"{size}; left out {self.n_dropped:,} rows of the file:"
-            f" {self.n_missing:,} queries with missing values, {self.n_repeated:,} repeated rows"
+            f"{size}; left out {counted(self.n_dropped, 'row')} of the file:"
+            f" {counted(self.n_missing, 'query', 'queries')} with missing values,"
+            f" {counted(self.n_repeated, 'repeated row')}"
         )
 
 
@@ -67,8 +70,8 @@ def settle(
     missing: Sequence[str],
     repeated: Sequence[str],
     n_left: int,
-    missing_means: str,
-    repeated_means: str,
+    missing_means: tuple[str, str, str],
+    repeated_means: tuple[str, str, str],
     never: Sequence[str] = (),
 ) -> None:
     """Let the bad rows pass if they are to be dropped and something is left, or raise.
@@ -79,7 +82,8 @@ def settle(
         missing: the ids of what lacks values.
         repeated: the ids of what stands more than once.
         n_left: how many queries would be left.
-        missing_means: what "missing" counts, as in "3 {missing_means}".
+        missing_means: what "missing" counts, of one and of more, and what is wrong with them, as
+            in ("query", "queries", "lacking a model").
         repeated_means: the same of "repeated".
         never: the models without one complete row, for which no query is complete.
 
@@ -87,8 +91,8 @@ def settle(
         CascjaxError: there are bad rows and `on_bad` is "fail", or nothing would be left.
     """
     found = [
-        f"{len(ids):,} {means} (first: {', '.join(map(repr, ids[:3]))})"
-        for ids, means in ((missing, missing_means), (repeated, repeated_means))
+        f"{counted(len(ids), one, many)} {wrong} (first: {', '.join(map(repr, ids[:3]))})"
+        for ids, (one, many, wrong) in ((missing, missing_means), (repeated, repeated_means))
         if ids
     ]
     if never:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int8, Int32
 
 from cascjax.errors import CascjaxError
 from cascjax.table import EVALUATE, FIT
+from cascjax.words import counted
 
 SPLITS = ("fit", "evaluate")
 """The words of the column split, in the order of the numbers `FIT` and `EVALUATE`."""
@@ -239,8 +240,8 @@ def _fixed_lists(
             )
         if width is not None and kind.list_size != width:
             raise CascjaxError(
-                f"{source}: column {name!r} has {kind.list_size} values a row where {width} are"
-                " expected; make every column and the model names agree"
+                f"{source}: column {name!r} has {counted(kind.list_size, 'value')} a row where"
+                f" {width} are expected; make every column and the model names agree"
             )
         return column
     lengths = pc.call_function("list_value_length", [column]).to_numpy()  # NaN where null
@@ -248,7 +249,7 @@ def _fixed_lists(
     expected = width if width is not None else int(lengths[known][0]) if known.any() else 0
     bad = known & ((lengths != expected) | (lengths == 0))
     if bad.any():
-        what = f"{int(lengths[np.argmax(bad)])} values where {expected} are expected"
+        what = f"{counted(int(lengths[np.argmax(bad)]), 'value')} where {expected} are expected"
         refuse(source, name, bad, what, "every row needs one value a model")
     return column.cast(pa.list_(kind.value_type, expected))
 

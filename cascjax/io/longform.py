@@ -149,10 +149,14 @@ def import_long(
             for row in np.flatnonzero(repeated)
         ],
         n_left=len(keep),
-        missing_means=f"queries lacking one of the {K} models, its quality or"
-        + (" one of its costs" if more_costs else " its cost")
-        + (", or a prompt" if prompt is not None else ""),
-        repeated_means="rows repeating a query and model",
+        missing_means=(
+            "query",
+            "queries",
+            f"lacking one of the {K} models, its quality or"
+            + (" one of its costs" if more_costs else " its cost")
+            + (", or a prompt" if prompt is not None else ""),
+        ),
+        repeated_means=("row", "rows", "repeating a query and model"),
         never=[models[k] for k in np.flatnonzero(np.isnan(wide[0]).all(axis=0))],
     )
 

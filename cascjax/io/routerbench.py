@@ -93,9 +93,13 @@ def import_routerbench(
         # A file refused is described as it is: also where both rows of an id lack scores.
         repeated=strings(ids, np.flatnonzero(checks.repeats(codes, np.asarray(ids.is_valid())))),
         n_left=len(keep),
-        missing_means="rows with a score, a cost"
-        + (" or the id missing" if features is None else ", the id or the prompt missing"),
-        repeated_means="rows repeating an id",
+        missing_means=(
+            "row",
+            "rows",
+            "with a score, a cost"
+            + (" or the id missing" if features is None else ", the id or the prompt missing"),
+        ),
+        repeated_means=("row", "rows", "repeating an id"),
         never=[
             model
             for k, model in enumerate(models)

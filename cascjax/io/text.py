@@ -18,6 +18,7 @@ from jaxtyping import Float32
 
 from cascjax.errors import CascjaxError
 from cascjax.io.files import atomic_write, one_line
+from cascjax.words import counted
 
 VERSION = 1
 COMPONENTS = 32
@@ -203,8 +204,8 @@ def text_model_of(
     found = model.directions.shape[1]
     if n_components not in (None, found):
         raise CascjaxError(
-            f"{os.fspath(path)}: the text model has {found} components and not {n_components};"
-            " leave the number out, or name another file to fit one anew"
+            f"{os.fspath(path)}: the text model has {counted(found, 'component')} and not"
+            f" {n_components}; leave the number out, or name another file to fit one anew"
         )
     return model, False
 

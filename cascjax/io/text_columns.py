@@ -11,6 +11,7 @@ from jaxtyping import Float, Int32
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.io import answers, text
 from cascjax.io.arrow import list_column
+from cascjax.words import counted
 
 FEATURES = ("text",)
 """What features an import can make."""
@@ -132,6 +133,6 @@ def gather_text(
             np.int32,
         ).T.copy()
     if options.text_model is not None:
-        what = f"fitted on the {len(fit_on):,} prompts of the file, written to" * fitted
+        what = f"fitted on the {counted(len(fit_on), 'prompt')} of the file, written to" * fitted
         gathered.notes.append(f"Text model: {what or 'read from'} {os.fspath(options.text_model)}")
     return model if fitted and options.text_model is not None else None

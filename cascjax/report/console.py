@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 from jaxtyping import Float
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.progress import (
@@ -31,17 +32,19 @@ from cascjax.report.facts import (
     gain_text,
     interval_text,
     intervals_note,
+    missing_scores,
     plain,
     quality_text,
     reach_notes,
-    score_notes,
+    score_meanings,
     score_text,
     scores,
     share_text,
     summary,
 )
-from cascjax.search.frontier import Study
+from cascjax.search.frontier import Frontier, Study
 from cascjax.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
+from cascjax.words import counted
 
 GROUPS_SHOWN = 12
 """Groups listed by name; the rest are counted together."""
@@ -52,8 +55,8 @@ NAMES_SHOWN = 24
 COSTS_SHOWN = 3
 """Further costs in a grid, so that it keeps within 80 columns."""
 
-SCORES_SHOWN = 6
-"""Scores side by side, as many as 80 columns hold beside a strategy's name."""
+_GAP = 3
+"""Columns between the columns of a grid."""
 
 
 def areas_table(study: Study) -> Grid:
@@ -62,7 +65,9 @@ def areas_table(study: Study) -> Grid:
     And where the queries were resampled the area's interval, and the difference to the best.
     """
     sure = [f"{100 * study.confidence:.4g}% interval", "to the best"] if study.resamples else []
-    grid = grid_of("strategy", "area", *sure, "gain" if sure else "gain over mixing", "seconds")
+    grid = grid_of(
+        "strategy", "area", *sure, "over\nmixing" if sure else "gain over mixing", "seconds"
+    )
     for score in scores(study):
         f = score.frontier
         grid.add_row(
@@ -76,16 +81,15 @@ def areas_table(study: Study) -> Grid:
     return grid
 
 
-def scores_tables(study: Study) -> list[RenderableType]:
+def scores_tables(study: Study, width: int = 80) -> list[RenderableType]:
     """The scores asked for, a row a strategy in falling order of area; then what each one says.
 
-    A few scores to a table. One that does not exist stands as "n/a", and why is said below.
+    As many scores to a table as the width holds. One that does not exist stands as "n/a", and why
+    is said below.
     """
     ranked = [score.frontier for score in scores(study)]
-    names = list(ranked[0].scores) if ranked else []
     parts: list[RenderableType] = []
-    for start in range(0, len(names), SCORES_SHOWN):
-        shown = names[start : start + SCORES_SHOWN]
+    for shown in _score_columns(ranked, width):
         grid = grid_of("strategy", *shown)
         for f in ranked:
             grid.add_row(
@@ -94,17 +98,39 @@ def scores_tables(study: Study) -> list[RenderableType]:
                 style="dim" if f.strategy in REFERENCES else None,
             )
         parts.append(grid)
-    for note in score_notes(ranked):
-        parts.append(Text(note, style="yellow" if note.startswith("note: ") else ""))
+    if meanings := score_meanings(ranked):
+        legend = Grid.grid(padding=(0, 2))
+        for name, meaning in meanings.items():
+            legend.add_row(Text(name, style="bold"), Text(meaning))
+        parts.append(Padding(legend, (0, 0, 1, 0)))
+    for note in missing_scores(ranked):
+        parts.append(Text(f"note: {note}", style="yellow"))
     return parts
+
+
+def _score_columns(ranked: Sequence[Frontier], width: int) -> list[list[str]]:
+    """The names of scores, cut into as few tables of about as many columns as the width takes."""
+    names = list(ranked[0].scores) if ranked else []
+    if not names:
+        return []
+    first = max(cell_len(f.strategy) for f in ranked) + 2
+    wide = [max([len(n), *(len(score_text(f.scores[n])) for f in ranked)]) + _GAP for n in names]
+    n_tables = 1
+    while True:
+        cut = [part.tolist() for part in np.array_split(np.arange(len(names)), n_tables)]
+        if n_tables == len(names) or all(
+            first + sum(wide[i] for i in part) <= width for part in cut
+        ):
+            return [[names[i] for i in part] for part in cut]
+        n_tables += 1
 
 
 def print_study(study: Study, console: Console) -> None:
     """Prints the areas, any scores, the finding in words, and the budgets out of reach."""
     console.print(areas_table(study))
     if study.resamples:
-        console.print(Text(f"{intervals_note(study)} Gain: over mixing."))
-    for part in scores_tables(study):
+        console.print(Text(intervals_note(study)))
+    for part in scores_tables(study, console.width):
         console.print(part)
     console.print(Text(" ".join(summary(study))))
     for note in reach_notes(study):
@@ -219,7 +245,7 @@ def inspect_table(table: Table, source: str) -> list[RenderableType]:
         source: where it came from, for the heading.
     """
     heading = Text(f"{plain(source)}\n", style="bold")
-    counts = f"{table.n_queries:,} rows, {table.n_models} models, cost in "
+    counts = f"{counted(table.n_queries, 'row')}, {counted(table.n_models, 'model')}, cost in "
     heading.append(counts + (plain(table.cost_unit) or "an unnamed unit"), style="not bold")
     parts: list[RenderableType] = [heading, _models(table), *_more_costs(table)]
     lines = [_line("split", _split(table)), _line("columns", _columns(table))]
@@ -284,7 +310,7 @@ def _split(table: Table) -> str:
     if table.split is None:
         return "none in the file: drawn by seed"
     fit, evaluate = (int(np.sum(table.split == side)) for side in (FIT, EVALUATE))
-    return f"{fit:,} rows to fit, {evaluate:,} to evaluate"
+    return f"{counted(fit, 'row')} to fit, {evaluate:,} to evaluate"
 
 
 def _columns(table: Table) -> str:
@@ -363,6 +389,6 @@ def _groups(table: Table) -> RenderableType:
         grid.add_row(Text(plain(table.groups[g])), f"{counts[g]:,}", share, best)
     if len(shown) < len(order):
         rest = int(counts[order[len(shown) :]].sum())
-        note = f"and {len(order) - len(shown)} more groups, {rest:,} rows in all"
+        note = f"and {len(order) - len(shown)} more groups, {counted(rest, 'row')} in all"
         return Group(grid, Padding(Text(note), (0, 0, 1, 0)))
     return grid

@@ -52,6 +52,7 @@ from cascjax.report.pictures import (
     to_svg,
 )
 from cascjax.report.write import finite
+from cascjax.words import counted
 
 # matplotlib takes most of a second to import, so only the drawing functions do.
 if TYPE_CHECKING:
@@ -78,6 +79,23 @@ _RUNGS = {
     PERFECT_ANTE: ("D", 6.5, "perfect ex-ante"),
 }
 """Marker, size and label of each rung of the ladder."""
+
+_SHORT = {REFITTED: "re-\nfitted", PERFECT_POST: "post-\nhoc", PERFECT_ANTE: "ex-\nante"}
+"""Headings of the rungs that the terminal shows beside the first."""
+
+GAINS_NOTE = (
+    "Areas on better estimates: refitted, these ones by least squares on the fit split; post-hoc,"
+    " on estimates that know each answer's quality once it is seen; ex-ante, on estimates that know"
+    " all qualities before any model runs."
+)
+"""What the columns of the table of gains are."""
+
+MODELS_NOTE = (
+    "R2: variance of quality explained. Brier: mean squared error, beside that of the model's mean."
+    " ECE: expected calibration error, and what it stays below by chance. Slope: of quality on the"
+    " estimate, 1 where calibrated. Bias: mean estimate less mean quality."
+)
+"""What the columns of the table of models are."""
 
 _ODD_SIGMA = 0.1
 """A sigma that is off by more than this share is worth a word, if the interval agrees."""
@@ -110,9 +128,9 @@ def headline(found: Diagnosis) -> str:
             f" random. The best, {best.strategy}, lies {apart} from it."
         )
     return (
-        f"Not settled: without resamples of the {found.n_evaluate:,} queries nothing can be told"
-        f" from chance. The best strategy, {best.strategy}, lies {apart} from mixing single models"
-        " at random."
+        f"Not settled: without resamples of the"
+        f" {counted(found.n_evaluate, 'query', 'queries')} nothing can be told from chance."
+        f" The best strategy, {best.strategy}, lies {apart} from mixing single models at random."
     )
 
 
@@ -136,10 +154,19 @@ def _routing(found: Diagnosis) -> list[str]:
     if gain is None:
         return []
     seen = found.ante
+    alone = f"of each model's quality by itself R2 {_number(_mean(seen.accuracy.r2.value))}"
+    if gain.answer == "pays" and (seen.differences.low or 0) < 0:
+        # The order of queries is enough to route by; R2 is of the size of differences.
+        return [
+            f"Routing {_answered(gain)}: where the ex-ante estimates send queries to a dearer"
+            " model, whole groups of them perhaps, it is worth its price more often than elsewhere."
+            " How far models differ on a single query they do not tell: of that they explain"
+            f" {_r2(seen.differences)}, and {alone} on average."
+        ]
     return [
         f"Routing {_answered(gain)}. It lives on how models differ on a query before any has run:"
-        f" of those differences the ex-ante estimates explain {_r2(seen.differences)}, and of each"
-        f" model's quality by itself R2 {_number(_mean(seen.accuracy.r2.value))} on average."
+        f" of those differences the ex-ante estimates explain {_r2(seen.differences)}, and {alone}"
+        " on average."
     ]
 
 
@@ -357,9 +384,14 @@ def _answered(gain: Gain) -> str:
 
 
 def _signed(span: Span) -> str:
+    return f"{gain_text(span.value)} {_ends(span)}".rstrip()
+
+
+def _ends(span: Span) -> str:
+    """The interval, or nothing."""
     if span.low is None or span.high is None:
-        return gain_text(span.value)
-    return f"{gain_text(span.value)} [{gain_text(span.low)}, {gain_text(span.high)}]"
+        return ""
+    return f"[{gain_text(span.low)}, {gain_text(span.high)}]"
 
 
 def _clear(span: Span) -> bool:
@@ -414,13 +446,14 @@ def diagnosis_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def gains_table(found: Diagnosis) -> Grid:
     """A row a strategy in falling order of area: what it gains, and what better estimates would."""
-    rungs = [rung for rung in found.rungs if rung.name not in (NOW, REDUCED)]
-    sure = [f"{100 * found.confidence:.4g}% interval"] if found.resamples else []
-    heads = [rung.name.removeprefix("perfect ") for rung in rungs]
-    grid = grid_of("strategy", "area", "over hull", *sure, *heads, "")
+    rungs = [rung for rung in found.rungs if rung.name in _SHORT]
+    # Intervals of all at once are as wide below as above; two lines a heading keep to 80 columns.
+    sure = [f"± at\n{100 * found.confidence:.4g}%"] if found.resamples else []
+    heads = [_SHORT[rung.name] for rung in rungs]
+    grid = grid_of("strategy", "area", "over\nhull", *sure, *heads, "")
     for gain in sorted(found.gains, key=lambda of: -of.gain.value):
         of = gain.strategy
-        ends = [f"{gain_text(gain.gain.low or 0)}–{gain_text(gain.gain.high or 0)}"] if sure else []
+        ends = [quality_text((gain.gain.high or 0) - gain.gain.value)] if sure else []
         grid.add_row(
             Text(of),
             quality_text(_area(found, of)),
@@ -434,18 +467,18 @@ def gains_table(found: Diagnosis) -> Grid:
 
 def models_table(found: Diagnosis) -> Grid:
     """A row a model and side: R2, Brier score beside that of the mean, ECE beside chance."""
-    grid = grid_of("model", "estimates", "R2", "Brier", "of mean", "ECE", "chance", "slope", "bias")
-    for k, name in enumerate(short_names(found.models)):
-        for i, (side, seen) in enumerate(_sides(found).items()):
+    grid = grid_of("model", "R2", "Brier", "of\nmean", "ECE", "below", "slope", "bias")
+    for k, name in enumerate(short_names(found.models, 18)):
+        grid.add_row(Text(name))
+        for side, seen in _sides(found).items():
             of, bins = seen.accuracy, seen.reliability[k]
             grid.add_row(
-                Text(name if i == 0 else ""),
-                SIDES[side],
+                f"  {SIDES[side]}",
                 _number(of.r2.value[k]),
                 quality_text(of.brier.value[k]),
                 quality_text(of.prior_brier[k]),
                 _number(bins.ece),
-                f"<{_number(bins.limit)}",
+                _number(bins.limit),
                 _number(of.slope.value[k]),
                 gain_text(of.bias.value[k]),
             )
@@ -456,7 +489,9 @@ def print_diagnosis(found: Diagnosis, console: Console) -> None:
     """Prints the answer, what each strategy gains, how good the estimates are, and why."""
     console.print(Text(headline(found), style="bold"))
     console.print(gains_table(found))
+    console.print(Text(GAINS_NOTE))
     console.print(models_table(found))
+    console.print(Text(MODELS_NOTE))
     for line in reasons(found):
         console.print(Text(f"- {line}"))
 
@@ -677,7 +712,8 @@ def render(found: Diagnosis, command: str) -> str:
                 "strategy": name,
                 "description": DESCRIPTIONS.get(name, ""),
                 "color": f"var({css_variable(style[0])})",
-                "gain": _signed(gain.gain),
+                "gain": gain_text(gain.gain.value),
+                "ends": _ends(gain.gain),
                 "share": f"{gain.share:.0%}" if np.isfinite(gain.share) else "–",
                 "answer": ANSWERS[gain.answer],
                 "areas": [quality_text(rung.area[name].value) for rung in rungs],
@@ -741,7 +777,7 @@ def _named(
     return drawn[0], prefix, title, drawn[1]
 
 
-def _row(found: Diagnosis, seen: Seen, k: int, side: str) -> dict[str, str]:
+def _row(found: Diagnosis, seen: Seen, k: int, side: str) -> dict[str, Any]:
     of, bins = seen.accuracy, seen.reliability[k]
     return {
         "side": SIDES[side],
@@ -749,19 +785,24 @@ def _row(found: Diagnosis, seen: Seen, k: int, side: str) -> dict[str, str]:
         "r2": _of(of.r2.value, of.r2.ends, k),
         "brier": quality_text(of.brier.value[k]),
         "prior": quality_text(of.prior_brier[k]),
-        "parts": f"{bins.reliability:.4f} − {bins.resolution:.4f} + {bins.uncertainty:.4f}",
+        "parts": (
+            f"{bins.reliability:.4f}", f"− {bins.resolution:.4f}", f"+ {bins.uncertainty:.4f}",
+        ),
         "ece": _number(bins.ece),
         "limit": _number(bins.limit),
         "calibrated": "yes" if bins.calibrated else "no",
         "slope": _of(of.slope.value, of.slope.ends, k),
         "bias": gain_text(of.bias.value[k]),
         "outside": share_text(seen.outside[k]) if np.isfinite(seen.outside[k]) else "–",
-    }
+    }  # fmt: skip
 
 
-def _of(value: Float[np.ndarray, " K"], ends: Float[np.ndarray, "K 2"] | None, k: int) -> str:
-    text = _number(value[k])
-    return text if ends is None else f"{text} [{_number(ends[k, 0])}, {_number(ends[k, 1])}]"
+def _of(
+    value: Float[np.ndarray, " K"], ends: Float[np.ndarray, "K 2"] | None, k: int
+) -> tuple[str, str]:
+    """A model's number, and its interval or nothing."""
+    within = "" if ends is None else f"[{_number(ends[k, 0])}, {_number(ends[k, 1])}]"
+    return _number(value[k]), within
 
 
 def _cells(matrix: Float[np.ndarray, "K K"]) -> list[list[str]]:

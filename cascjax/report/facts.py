@@ -10,6 +10,7 @@ from jaxtyping import Float
 from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES, area, upper_hull
 from cascjax.search.frontier import Frontier, Study
+from cascjax.words import counted
 
 REFERENCES = ("mixing", "oracle")
 """Strategies that are not there to be chosen: what is had for free, and the ceiling."""
@@ -146,8 +147,9 @@ def intervals_note(study: Study) -> str:
         return ""
     return (
         f"Intervals hold {100 * study.confidence:.4g}% of {study.resamples:,} resamples of the"
-        f" {study.n_evaluate:,} held-out queries, with the parameters as fitted; (noise): the"
-        " interval of the difference to the best, taken on the same resamples, holds 0."
+        f" {counted(study.n_evaluate, 'held-out query', 'held-out queries')}, with"
+        " the parameters as fitted; (noise): the interval of the difference to the best,"
+        " taken on the same resamples, holds 0."
     )
 
 
@@ -175,15 +177,22 @@ def score_text(value: float) -> str:
     return quality_text(value) if np.isfinite(value) else "n/a"
 
 
-def score_notes(ranked: Sequence[Frontier]) -> list[str]:
-    """What each score asked for says, then of whom one does not exist, and why."""
-    names = list(ranked[0].scores) if ranked else []
-    better = {name: "higher" if SCORES[name].higher else "lower" for name in names}
-    notes = [f"{name}: {SCORES[name].meaning}; {better[name]} is better" for name in names]
-    for name in names:
+def score_meanings(ranked: Sequence[Frontier]) -> dict[str, str]:
+    """What each score asked for says, by its name."""
+    better = {True: "higher is better", False: "lower is better"}
+    return {
+        name: f"{SCORES[name].meaning}; {better[SCORES[name].higher]}"
+        for name in (ranked[0].scores if ranked else ())
+    }
+
+
+def missing_scores(ranked: Sequence[Frontier]) -> list[str]:
+    """Of whom a score asked for does not exist, and why."""
+    notes = []
+    for name in ranked[0].scores if ranked else ():
         without = [f.strategy for f in ranked if not np.isfinite(f.scores[name])]
         if without:
-            notes.append(f"note: no {name} for {', '.join(without)}: {SCORES[name].undefined}")
+            notes.append(f"no {name} for {', '.join(without)}: {SCORES[name].undefined}.")
     return notes
 
 
@@ -227,7 +236,8 @@ def out_of_reach(study: Study) -> list[str]:
             if len(missed):
                 notes.append(
                     f"{f.strategy}: {len(missed)} of {len(f.budget)} budgets ({_listed(missed)})"
-                    f" lie {end} reachable cost, {cost_text(cost)}{_unit(study)}."
+                    f" {'lies' if len(missed) == 1 else 'lie'} {end} reachable cost,"
+                    f" {cost_text(cost)}{_unit(study)}."
                 )
     return notes
 
@@ -264,7 +274,8 @@ def summary(study: Study) -> list[str]:
     """The finding in a few plain sentences; every number is read off the study."""
     ranked = [s for s in scores(study) if np.isfinite(s.frontier.area)]
     contenders = [s for s in ranked if s.frontier.strategy not in REFERENCES]
-    queries = f"{study.n_evaluate:,} held-out queries and {len(study.models)} models"
+    queries = counted(study.n_evaluate, "held-out query", "held-out queries")
+    queries += f" and {counted(len(study.models), 'model')}"
     if not contenders:
         return [f"Measured on {queries}; only reference strategies were asked for."]
     best, others = contenders[0], contenders[1:]
@@ -273,9 +284,11 @@ def summary(study: Study) -> list[str]:
     lead = f"the {name}"
     if others:
         lead = f"{name} does best of {len(contenders)} strategies"
-        if quality_text(others[0].frontier.area) == area_text:
+        level = quality_text(others[0].frontier.area) == area_text
+        if level:
             lead += f", level with {others[0].frontier.strategy} to the digits shown"
-        close = [s.frontier.strategy for s in others if s.in_noise]
+        # What is level is within noise as well: said once.
+        close = [s.frontier.strategy for s in others[level:] if s.in_noise]
         if close:
             listed = filter(None, [", ".join(close[:-1]), close[-1]])
             lead += f", within noise of {' and '.join(listed)}"

@@ -44,7 +44,7 @@
     for (const [k, , ...texts] of models) {
       parts.push(`${data.models[k][0]} ${texts.map((t, j) => `${shares[j]} ${t}`).join(" ")}`);
     }
-    if (rest) parts.push(`and ${rest} more models`);
+    if (rest) parts.push(`and ${rest} more ${rest === 1 ? "model" : "models"}`);
     return `${title(series, i)}: ${parts.join(", ")}`;
   };
 
@@ -58,7 +58,7 @@
       const name = data.series[series].name;
       const group = draw("g", {
         role: "group", "data-series": series,
-        "aria-label": `${name}: ${places.length} points, arrow keys move between them`,
+        "aria-label": `${name}: ${places.length} ${places.length === 1 ? "point" : "points"}, arrow keys move between them`,
       });
       const circles = places.map(([x, y], i) =>
         draw("circle", {

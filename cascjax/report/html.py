@@ -22,10 +22,11 @@ from cascjax.report.facts import (
     gain_text,
     interval_text,
     intervals_note,
+    missing_scores,
     out_of_reach,
     plain,
     quality_text,
-    score_notes,
+    score_meanings,
     score_text,
     scores,
     share_text,
@@ -43,6 +44,7 @@ from cascjax.report.pictures import (
 )
 from cascjax.report.points import points_data, script_json
 from cascjax.search.frontier import Frontier, Study
+from cascjax.words import counted
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def render(study: Study, command: str, tuning: Mapping[str, Any] | None = None) 
     drawn = frontier_pictures(study)
     script = resources.files("cascjax.report").joinpath("frontier.js").read_text("utf-8")
     return template("report.html").render(
-        title=f"Routing and cascading over {len(study.models)} models",
+        title=f"Routing and cascading over {counted(len(study.models), 'model')}",
         summary=summary(study),
         # The pictures are built by an XML writer, which has escaped every name in them.
         pictures=[{"svg": Markup(p.svg), "narrow": p.narrow, "log": p.log} for p in drawn],
@@ -188,7 +190,12 @@ def _asked_scores(study: Study) -> dict[str, Any] | None:
         (f.strategy, f.strategy in REFERENCES, [score_text(f.scores[n]) for n in names])
         for f in ranked
     ]
-    return {"names": names, "rows": rows, "notes": score_notes(ranked)}
+    return {
+        "names": names,
+        "rows": rows,
+        "meanings": score_meanings(ranked),
+        "missing": missing_scores(ranked),
+    }
 
 
 def _singles(study: Study) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from cascjax.report.facts import (
     single_gain,
 )
 from cascjax.search.frontier import Frontier, Study
+from cascjax.words import counted
 
 # matplotlib takes most of a second to import, so only the drawing functions do.
 if TYPE_CHECKING:
@@ -616,7 +617,9 @@ def _stack(
     axes.set_ylim(0, max(1.0, float(low.max(initial=0))))
     if len(budget) and budget[0] < budget[-1]:
         axes.set_xlim(float(budget[0]), float(budget[-1]))
-    title = f"{frontier.strategy}: {caption.lower()}, over {len(frontier.budget)} budgets"
+    title = (
+        f"{frontier.strategy}: {caption.lower()}, over {counted(len(frontier.budget), 'budget')}"
+    )
     if len(frontier.budget):
         title += f" from {cost_text(budget[0])} to {cost_text(budget[-1])}{_unit(study)}"
     return to_svg(figure, prefix, title, tips)

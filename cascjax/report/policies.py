@@ -25,6 +25,7 @@ from cascjax.report.facts import (
     share_text,
     short_names,
 )
+from cascjax.words import counted
 
 
 def print_policy(policy: Policy, console: Console) -> None:
@@ -67,7 +68,7 @@ def _fitted(policy: Policy, of: Fitted) -> list[str]:
         quality += f", the target {target:g}"
         if of.quality > target * (1 + 1e-4):
             quality += ": no cheaper setting is there"
-    lines = [f"On the {of.n_fit:,} queries fitted on: {quality}."]
+    lines = [f"On the {counted(of.n_fit, 'query', 'queries')} fitted on: {quality}."]
     names = zip(policy.costs, policy.cost_units, of.cost, of.budget, of.margin, strict=True)
     for name, unit, cost, budget, margin in names:
         unit = plain(unit).removesuffix("/query")
@@ -95,7 +96,7 @@ def print_evaluation(found: Evaluation, console: Console) -> None:
         grid.add_row(Text(name), f"{part.n:,}", quality, *costs)
     console.print(grid)
     if len(found.groups) > len(shown):
-        console.print(Text(f"and {len(found.groups) - len(shown)} more groups"))
+        console.print(Text(f"and {counted(len(found.groups) - len(shown), 'more group')}"))
     for line in found.verdicts():
         met = not any(of in line for of in ("above the budget", "below the target", "not checked"))
         console.print(Text(plain(line) + ".", style=None if met else "yellow"))  # pyright: ignore

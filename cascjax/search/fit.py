@@ -30,6 +30,7 @@ from cascjax.search.trust import check_trust, trusted
 from cascjax.strategies import CascadeRouting, Frugal, Strategy, strategy
 from cascjax.strategies.base import Priced
 from cascjax.table import Table, mean_rows, split_rows
+from cascjax.words import counted
 
 ESTIMATES = ("supplied", "noisy", "learned")
 """Kinds of estimates that can be asked for."""
@@ -152,8 +153,8 @@ def prepare(
     """
     if len(table.models) != table.n_models:
         raise CascjaxError(
-            f"the table names {len(table.models)} models and has {table.n_models}; give it"
-            " `models`, a name for each"
+            f"the table names {counted(len(table.models), 'model')} and has"
+            f" {table.n_models}; give it `models`, a name for each"
         )
     if isinstance(kind, str):
         deep = kind in (CascadeRouting.name, Frugal.name)

@@ -21,6 +21,7 @@ from cascjax.search.trust import check_trust, trusted
 from cascjax.simulate import Resampled, Sums, resampled
 from cascjax.strategies import STRATEGIES, CascadeRouting, Frugal, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows
+from cascjax.words import counted
 
 
 @dataclass(frozen=True)
@@ -349,8 +350,8 @@ def compare(
     """
     if len(table.models) != table.n_models:
         raise CascjaxError(
-            f"the table names {len(table.models)} models and has {table.n_models}; give it"
-            " `models`, a name for each"
+            f"the table names {counted(len(table.models), 'model')} and has"
+            f" {table.n_models}; give it `models`, a name for each"
         )
     chosen = strategies_named(strategies, max_depth)
     if estimates not in (None, *_ESTIMATES):

@@ -42,6 +42,7 @@ from cascjax.search.journal import Journal
 from cascjax.simulate import outcomes, query_spends
 from cascjax.strategies import InOrder, Mixing, Pandora, Routing, Strategy
 from cascjax.table import Table, mean_rows, upper_hull
+from cascjax.words import counted
 
 SAMPLE = 1 << 13
 """Queries at most that parameters are tuned on and cross-validated with."""
@@ -217,8 +218,8 @@ def tune(
         raise CascjaxError(f"the cross-validation needs at least 2 folds, not {folds}")
     if len(rows) < 4 * folds:
         raise CascjaxError(
-            f"{len(rows)} queries are too few to tune on with {folds} folds: ask for fewer, or give"
-            f" at least 4 queries a fold, {4 * folds}"
+            f"{counted(len(rows), 'query is', 'queries are')} too few to tune on with"
+            f" {folds} folds: ask for fewer, or give at least 4 queries a fold, {4 * folds}"
         )
     if not len(budgets) or not np.all(np.isfinite(budgets)):
         raise CascjaxError("tuning needs at least one budget, and all of them finite")
