@@ -18,9 +18,13 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# By whole files: most of the time goes into compiling, and a file's tests share what they compile.
+# Most of the time goes into compiling, so XLA is told to optimise little, which halves it all. The
+# slow tier, the notebooks and a file run by itself are compiled as for users. Worksteal keeps most
+# of a file's tests together, which share what they compile, and both processes end together.
+QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+
 unit: $(STAMP) browser
-	$(BIN)/pytest -n 2 --dist loadfile
+	XLA_FLAGS="$(QUICK) $(XLA_FLAGS)" $(BIN)/pytest -n 2 --dist worksteal
 
 slow: $(STAMP)
 	$(BIN)/pytest -n 2 -m slow

@@ -50,7 +50,10 @@ def test_numbers_of_another_run_are_noticed() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter client, not ours
 @each_notebook
-def test_a_notebook_runs_from_clean(path: Path, tmp_path: Path) -> None:
+def test_a_notebook_runs_from_clean(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # compiled as for a user: it runs for long
     notebook = nbformat.read(path, as_version=4)
     kept = printed(notebook)
     for cell in notebook.cells:

@@ -38,6 +38,14 @@ KINDS = [
     CascadeRouting(max_depth=2),
 ]
 NAMES = [f"{kind.name}-{i}" for i, kind in enumerate(KINDS)]
+LONG = (CascadeRouting(search="beam", beam_width=4), CascadeRouting(max_depth=2))
+"""What takes longest to compile, and is decided like cascade routing of the other searches."""
+
+EACH = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind in LONG)) for kind in KINDS],
+    ids=NAMES,
+)
 
 
 def beliefs(seed: int = 0) -> Independent:
@@ -107,7 +115,7 @@ def taken(share: float) -> np.ndarray:
 # Deciding.
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+@EACH
 def test_stepping_through_queries_is_the_simulation(kind: Strategy) -> None:
     estimator = beliefs()
     run, answer = stepped(policy(kind), estimator)
@@ -118,7 +126,7 @@ def test_stepping_through_queries_is_the_simulation(kind: Strategy) -> None:
     np.testing.assert_array_equal(answer, both_answer[which, row])
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+@EACH
 def test_one_query_is_decided_as_in_a_batch(kind: Strategy) -> None:
     alone = policy(kind, rule=Rule(np.array(settings(kind)[:1]), np.ones(1)))
     estimator, run = beliefs(), np.zeros((N, K), bool)

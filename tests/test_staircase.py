@@ -471,8 +471,9 @@ def by_rule(kind: Strategy, parameters: np.ndarray, estimator: Independent) -> R
 @pytest.mark.parametrize(
     ("kind", "n"),
     [
-        *((Routing(), n) for n in (1, 5, 63, 64, 65, 200, 20_000)),
+        *((Routing(), n) for n in (1, 64, 65, 200)),
         *((Thresholding(), n) for n in (5, 20_000)),
+        *(pytest.param(Routing(), n, marks=pytest.mark.slow) for n in (5, 63, 20_000)),
     ],
     ids=lambda x: x.name if isinstance(x, Strategy) else str(x),
 )
@@ -497,8 +498,16 @@ BLOCKS = {"one block": (1 << 14, 1 << 14), "blocks of 64": (64, 64), "chunks of 
 """Queries a block and a chunk of it."""
 
 
-@pytest.mark.parametrize("blocks", BLOCKS)
-@EACH
+@pytest.mark.parametrize(
+    ("kind", "blocks"),
+    [
+        pytest.param(kind, blocks, id=f"{kind.name}-{blocks}", marks=[pytest.mark.slow] * long)
+        for kind in STAGED
+        for blocks in BLOCKS
+        # Blocks of 64 hold each kind to most; other sizes need not do so for each.
+        for long in [blocks != "blocks of 64" and kind.name != "thresholding"]
+    ],
+)
 def test_totals_by_stages_are_those_by_sweep_and_by_loops(
     kind: Strategy, blocks: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -489,7 +489,11 @@ def beside(found: Tuned, world: World, fresh: World) -> np.ndarray:
     return of_tuned[1] - of_plain[1] - found.multiplier * (of_tuned[0] - of_plain[0])
 
 
-@pytest.mark.parametrize("kind", [Thresholding(), Pandora(), *SLOW], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind",
+    [Thresholding(), pytest.param(Pandora(), marks=pytest.mark.slow), *SLOW],
+    ids=lambda kind: kind.name,
+)
 def test_where_plain_parameters_are_good_nothing_much_worse_is_taken(kind: Strategy) -> None:
     lost = []
     for seed in range(4):
