@@ -5,6 +5,7 @@ said there, any other is alone. What is told goes as bytes, so that sums in floa
 bit, whatever JAX computes in.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ _LEAST_BYTES = 1 << 12
 
 _WORDS = 1 << 10
 """Bytes of an error that others are told."""
+
+_STATUS = re.compile(r"[A-Z]+(_[A-Z]+)*: ")
+"""What words of XLA's own errors begin with, as in "UNKNOWN: Gloo AllGather failed"."""
 
 
 @dataclass(frozen=True)
@@ -157,5 +161,8 @@ def _reached() -> Iterator[None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        # What gloo says while the call is being dispatched JAX raises as a ValueError.
+        if isinstance(error, ValueError) and not _STATUS.match(str(error)):
+            raise
         raise CascjaxError(GONE) from error

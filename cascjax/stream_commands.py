@@ -291,6 +291,8 @@ def _kept(journal: Path) -> Iterator[None]:
 
                 with suppress(CascjaxError):
                     discard(journal)
+            elif str(error) == GONE:
+                raise CascjaxError(f"{error}; start all of them again with --resume") from error
             raise
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(way_out) from error

@@ -11,10 +11,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from jax.experimental import multihost_utils
 
 from cascjax import CascjaxError, compare, compare_stream, evaluate, fit, worlds
 from cascjax.cli import main
@@ -140,6 +142,28 @@ def test_what_fails_in_one_fails_in_all() -> None:
         room.check_alike("files", b"\0\0\0\0")
     object.__setattr__(room, "said", [np.zeros(4, np.uint8)] * 2)
     room.check_alike("files", b"\0\0\0\0")
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed"), CascjaxError, "reached"),
+        (ValueError("FAILED_PRECONDITION: Gloo"), CascjaxError, "reached"),
+        (jax.errors.JaxRuntimeError("INTERNAL: NCCL"), CascjaxError, "reached"),
+        (ValueError("Incompatible shapes: (2,) and (3,)"), ValueError, "shapes"),
+    ],
+)
+def test_a_peer_that_does_not_answer_is_told_from_a_fault(
+    error: Exception, raised: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JAX raises one kind where it waits for what was told, another while it tells."""
+
+    def fails(*told: object) -> None:
+        raise error
+
+    monkeypatch.setattr(multihost_utils, "process_allgather", fails)
+    with pytest.raises(raised, match=words):
+        Processes(0, 2).gather(np.zeros(1))
 
 
 def test_parts_come_in_order_whoever_did_them() -> None:
