@@ -34,13 +34,17 @@ def is_stream(tables: Sequence[Path]) -> bool:
     return tables[0].is_dir() or (not tables[0].exists() and glob.has_magic(str(tables[0])))
 
 
-def check_table_options(**given: Any) -> None:
+def check_table_options(table: Path, **given: Any) -> None:
     """Refuses, for a single table, options that are of a stream.
 
     Raises:
         CascjaxError: one is given.
     """
     for name, value in given.items():
+        if value and not table.exists():
+            raise CascjaxError(
+                f"cannot read {table}: there is no such file or folder; name another"
+            )
         if value:
             raise CascjaxError(
                 f"--{name} is of a folder, a pattern or several files: leave it out, or name such"
@@ -122,7 +126,7 @@ def frontier(
         return
     print_study(study, make_console())
     for note in notes(study.settings, study.n_fit, study.cost_unit):
-        click.echo(f"Note: {note}.")
+        click.echo(f"note: {note}.")
     click.echo(f"Report: {report}")
 
 
@@ -194,7 +198,7 @@ def fit(
     if not speaks:
         return
     for note in policy.record.get("notes", ()):
-        click.echo(f"Note: {note}.")
+        click.echo(f"note: {note}.")
     print_policy(policy, make_console())
     click.echo(f"Wrote {out}")
 

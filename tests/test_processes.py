@@ -237,6 +237,9 @@ def test_one_table_needs_no_processes(table: Table, tmp_path: Path) -> None:
     found = CliRunner().invoke(main, [*words, "--distributed"])
     assert found.exit_code == 2
     assert "--distributed is of a folder" in found.stderr
+    words[1] = str(tmp_path / "none")
+    found = CliRunner().invoke(main, [*words, "--distributed"])
+    assert f"cannot read {words[1]}: there is no such file or folder" in found.stderr
 
 
 # One that is lost.
@@ -328,6 +331,23 @@ def test_a_coordinator_that_never_answers_is_named(
     assert code == 1
     assert "process 0 of 2 waited 3 s at 127.0.0.1:" in said
     assert said.count("\n") == 1
+
+
+def test_a_port_that_another_listens_at_is_named(folder: Path, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        at = f"127.0.0.1:{other.getsockname()[1]}"
+        words = ["frontier", str(folder), "--out", str(tmp_path / "out"), "--coordinator", at]
+        found = subprocess.run(
+            [sys.executable, "-c", CODE, *words, "--processes", "2", "--process", "0"],
+            env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert found.returncode == 2
+    assert f"--coordinator {at}: process 0 cannot listen" in found.stderr
+    assert "name another port" in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

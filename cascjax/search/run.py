@@ -88,8 +88,11 @@ class Run:
         """
         processes, parts = all_processes(), None
         files = {key: {stream.path(piece) for piece in some} for key, some in of_some.items()}
-        asked = json.dumps([__version__, stream.fingerprint(), settings], sort_keys=True)
-        processes.check_alike("files or settings", hashlib.sha256(asked.encode()).digest())
+        asked = {"version": __version__, "files": stream.fingerprint(), **settings}
+        # One after the other, so that what differs is named; they have as many, if of one command.
+        processes.check_alike("settings", _digest(sorted(asked)))
+        for name, of in sorted(asked.items()):
+            processes.check_alike("files" if name == "files" else f"settings ({name})", _digest(of))
         if ledger is not None:
             layout = [piece.n_rows for piece in stream.pieces]
             run = {"version": __version__, FILES: stream.identity(), "pieces": layout, **settings}
@@ -169,6 +172,10 @@ class Run:
         for key in [] if self.parts is None else self.parts.keys:
             if self.parts is not None and path in self.files.get(key, ()):
                 self.parts.remove(key)
+
+
+def _digest(of: Any) -> bytes:
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).digest()
 
 
 def _written(table: pa.Table) -> bytes:
