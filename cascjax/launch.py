@@ -185,22 +185,26 @@ def _watch(where: Place, wait: int, arguments: list[str], kept: Path) -> NoRetur
             os.close(fd)
         interrupted = threading.Event()
 
+        def connected() -> bool:
+            return bool(select.select([news], [], [], 0)[0])
+
         def pass_on(number: int, frame: object) -> None:
             interrupted.set()
             worker.send_signal(number)
-            threading.Timer(_GRACE, worker.kill).start()
+            # Before the others are there it has nothing to put in order, and JAX does not listen.
+            threading.Timer(_GRACE if connected() else 1, worker.kill).start()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, pass_on)
         try:
             code = worker.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
-            if wait > _PATIENCE and not select.select([news], [], [], 0)[0]:
+            if wait > _PATIENCE and not connected():
                 at = where.coordinator or "the coordinator"
                 click.echo(f"Waiting {wait} s at {at} for the other processes (--wait)", err=True)
             code = worker.wait()
     os.close(alive)
-    connected = bool(os.read(news, 1))
+    joined = bool(os.read(news, 1))
     if code >= 0 or interrupted.is_set():
         if code < 0:
             click.echo(f"cascjax: interrupted; {_kept(kept)}", err=True)
@@ -211,7 +215,7 @@ def _watch(where: Place, wait: int, arguments: list[str], kept: Path) -> NoRetur
     with tempfile.NamedTemporaryFile(prefix="cascjax-", suffix=".log", delete=False) as named:
         named.write(words)
     lost = _PEER_LOST in words
-    if lost and not connected:
+    if lost and not joined:
         why = (
             f"waited {wait} s at {where.coordinator or 'the coordinator'} for the other processes,"
             " of which not all came: start every one of them, with the same --coordinator and"

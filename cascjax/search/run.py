@@ -41,7 +41,7 @@ class Ledger:
         force: begin anew whatever an earlier run left.
     """
 
-    folder: Path
+    folder: str | os.PathLike[str]
     resume: bool = False
     force: bool = False
 
@@ -96,7 +96,7 @@ class Run:
         if ledger is not None:
             layout = [piece.n_rows for piece in stream.pieces]
             run = {"version": __version__, FILES: stream.identity(), "pieces": layout, **settings}
-            parts = opened = Parts(ledger.folder, run)
+            parts = opened = Parts(Path(ledger.folder), run)
 
             def spared(changed: set[str]) -> bool:
                 return all(not changed & files.get(key, changed) for key in opened.keys)
