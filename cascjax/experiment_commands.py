@@ -1,5 +1,7 @@
 """The command that runs the paper's experiments: cascjax reproduce."""
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +9,7 @@ import click
 
 from cascjax import options
 from cascjax.errors import CascjaxError
+from cascjax.stream_commands import is_stream
 from cascjax.terminal import keep_compiled, make_console, naming, output_folder, uninterrupted
 
 # Everything that needs JAX is imported inside the command: the first words come at once.
@@ -38,7 +41,7 @@ _HELP = "\b\nNAME is one of\n" + "\n".join(f"  {n:12}{about}" for n, about in EX
 
 @click.command(epilog=_HELP)
 @click.argument("name", type=click.Choice(tuple(EXPERIMENTS)), metavar="NAME")
-@click.argument("table", type=click.Path(path_type=Path), required=False)
+@options.ANY_TABLES
 @click.option("--synthetic", is_flag=True, help="Instead of TABLE, a world shaped like it.")
 @click.option(
     "--queries",
@@ -50,7 +53,8 @@ _HELP = "\b\nNAME is one of\n" + "\n".join(f"  {n:12}{about}" for n, about in EX
     "--tuned",
     type=click.Choice(["none", "thresholding", "cheap", "all"]),
     help="Of table1 and table4: also tune none; thresholding; that, cascading and pandora (cheap);"
-    " or cascade-routing too. Default: cheap for table1, none for table4.",
+    " or cascade-routing too. Default: cheap for table1, none for table4 and of many files, whose"
+    " table is never in memory whole.",
 )
 @click.option(
     "--resamples", type=click.IntRange(40, 100_000), help="Of table4 and ablation; default: 1,000."
@@ -62,7 +66,7 @@ _HELP = "\b\nNAME is one of\n" + "\n".join(f"  {n:12}{about}" for n, about in EX
 def reproduce(
     context: click.Context,
     name: str,
-    table: Path | None,
+    tables: tuple[Path, ...],
     synthetic: bool,
     queries: int | None,
     tuned: str | None,
@@ -76,12 +80,18 @@ def reproduce(
     TABLE is RouterBench, zero-shot or five-shot, as cascjax import routerbench makes it; what was
     published, and stands beside, is of zero-shot. Finished parts are kept in OUT, so that the same
     command goes on after an interrupt.
+
+    A folder, a pattern or several files of such a table are read as one, piece by piece: they may
+    be larger than memory. They are read twice by noise-grid, three times by ablation, which times
+    decisions on some of the rows alone, and for each of the three choices of models twice by table1
+    and three times by table4.
     """
+    files = list(tables)
     if name in _TABLELESS:
-        if table is not None or synthetic:
-            given = "--synthetic" if table is None else str(table)
+        if files or synthetic:
+            given = str(files[0]) if files else "--synthetic"
             raise CascjaxError(f"{name} draws its own data and needs no table: leave out {given}")
-    elif (table is None) == (not synthetic):
+    elif bool(files) == synthetic:
         raise CascjaxError(f"{name} needs a TABLE or --synthetic, one of them")
     elif queries is not None and not synthetic:
         raise CascjaxError("--queries is of a synthetic table: give --synthetic, or leave it out")
@@ -90,21 +100,31 @@ def reproduce(
             from cascjax import experiments
             from cascjax.experiments.cells import cell_progress
             from cascjax.io import read_table
+            from cascjax.io.stream import open_stream
 
         experiment = experiments.EXPERIMENTS[name]
+        many = bool(files) and is_stream(files)
         asked = {"tuned": tuned, "resamples": resamples}
+        if many and "tuned" in experiment.defaults:
+            asked["tuned"] = tuned or "none"
         if name in _TABLELESS:
             asked["queries"] = queries
         settings = _settings(experiment, asked)
         keep_compiled()
-        data, source = None, ""
-        if table is not None:
-            click.echo(f"Reading {table}")
-            data, source = read_table(table), table.name
+        data, stream, source = None, None, ""
+        if files:
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            click.echo(f"Reading {files[0]}{more}")
+            if many:
+                _check_out(files, out)
+                stream = open_stream(files, piece_rows=experiments.PIECE_ROWS)
+                source = stream.name
+            else:
+                data, source = read_table(files[0]), files[0].name
         elif synthetic:
             data = _world(queries or QUERIES, seed)
             source = f"a synthetic twin of RouterBench (seed {seed})"
-        job = experiments.Job(data, source, seed, settings)
+        job = experiments.Job(data, source, seed, settings, stream)
         kept = total = 0
 
         def counted(cells: int, found: int) -> None:
@@ -119,15 +139,18 @@ def reproduce(
             bar(label, share, done)
 
         try:
-            with cell_progress(lambda: total) as bar, naming(table or Path(name)):
+            # What is wrong with a stream is said of one of its files, or of all, already.
+            where = nullcontext() if many else naming(files[0] if files else Path(name))
+            with cell_progress(lambda: total) as bar, where:
                 found = experiments.reproduce(
                     experiment, job, out, context.obj, force=force, progress=moved,
                     counted=counted,
                 )  # fmt: skip
         except KeyboardInterrupt:
+            also = ", what is done of the next as well" if many and kept < total else ""
             click.echo(
-                f"cascjax: interrupted; {kept} of {total} parts are kept in {out}, and the same"
-                " command goes on from there",
+                f"cascjax: interrupted; {kept} of {total} parts are kept in {out}{also}, and the"
+                " same command goes on from there",
                 err=True,
             )
             context.exit(130)
@@ -135,6 +158,12 @@ def reproduce(
         click.echo(job.rows)
     _print(found)
     click.echo(f"Wrote {out / name}.md, .tex, .parquet, .png and .svg")
+
+
+def _check_out(tables: Sequence[Path], out: Path) -> None:
+    """Refuses to write into a folder of tables: what is kept would be read as one of them."""
+    if any(table.is_dir() and table.resolve() == out.resolve() for table in tables):
+        raise CascjaxError(f"--out {out} is the folder of the tables: name another")
 
 
 def _settings(experiment: "Experiment", asked: dict[str, Any]) -> dict[str, Any]:

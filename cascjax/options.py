@@ -15,6 +15,9 @@ TABLE = click.argument("table", type=click.Path(path_type=Path))
 TABLES = click.argument(
     "tables", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="TABLE|FOLDER|GLOB"
 )
+ANY_TABLES = click.argument(
+    "tables", type=click.Path(path_type=Path), nargs=-1, metavar="[TABLE|FOLDER|GLOB]"
+)
 FILE = click.argument("file", type=click.Path(path_type=Path))
 POLICY = click.argument("policy", type=click.Path(path_type=Path))
 

@@ -1,6 +1,7 @@
 """The evaluation table: what every model really gave and cost on every query."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,12 @@ from cascjax.errors import CascjaxError, unknown_name
 from cascjax.words import counted
 
 FIT, EVALUATE = 0, 1
+
+PAPER_EVALUATE = 0.95
+"""Of the rows, to evaluate as the paper does; the rest are to fit on."""
+
+PAPER_SEED = 42
+"""The paper's: the same table in the same order is split into the same rows."""
 
 _ROWS = 1 << 12
 """Rows worked on at once where all of them would be a copy of the table."""
@@ -216,6 +223,16 @@ def drawn_split(
     rows = np.random.default_rng(seed).permutation(n_queries)
     n_fit = round(fit_fraction * n_queries)
     return np.sort(rows[:n_fit]), np.sort(rows[n_fit:])
+
+
+def paper_split(n_queries: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """5% of the rows to fit on and 95% to evaluate, those that the paper's own split takes.
+
+    That is scikit-learn's `train_test_split(test_size=0.95, random_state=42)`.
+    """
+    n_evaluate = math.ceil(PAPER_EVALUATE * n_queries)
+    rows = np.random.RandomState(PAPER_SEED).permutation(n_queries)
+    return np.sort(rows[n_evaluate:]), np.sort(rows[:n_evaluate])
 
 
 def check_split(n_fit: int, n_evaluate: int) -> None:

@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 
 from cascjax import simulate
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Independent, truth
+from cascjax.estimators import Independent, supplied, truth
 from cascjax.metrics import budgets, upper_hull
 from cascjax.search.budget import fit_budgets, fit_settings, mix, simulate_settings
 from cascjax.search.frontier import Frontier, compare, frontier, study
@@ -430,3 +430,18 @@ def test_no_other_two_of_the_settings_given_mix_to_more(seed: int) -> None:
     beyond = fit_settings(Thresholding(), given, estimator, table, np.array([9.0]), rows=rows)
     assert beyond.reach.tolist() == [1]
     assert beyond.quality[0] == pytest.approx(quality.max())
+
+
+def test_qualities_of_exactly_0_and_1_are_told_apart_by_thresholds() -> None:
+    """Between 0 and the least normal float32 lie thresholds that some programs take for 0."""
+    rng = np.random.default_rng(0)
+    quality = (rng.random((300, 3)) < [0.4, 0.6, 0.8]).astype(np.float32)
+    cost = np.broadcast_to(np.array([1, 3, 9], np.float32), quality.shape).copy()
+    table = Table(quality, cost, quality_ante=quality, quality_post=quality)
+    rows = np.arange(300)
+    budgets = np.array([1.5, 2.5, 4.0])
+    drawn = frontier(Thresholding(), table, supplied(table, rows), rows, rows, budgets)
+    # Fitted and scored on the same rows, by different programs.
+    np.testing.assert_allclose(drawn.cost, budgets, rtol=1e-6)
+    np.testing.assert_allclose(drawn.quality, drawn.fit_quality, rtol=1e-6)
+    assert not np.any((np.abs(drawn.parameters) < 1e-38) & (drawn.parameters != 0))

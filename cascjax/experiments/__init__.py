@@ -5,6 +5,7 @@ from cascjax.experiments.base import Experiment, Findings, Job, page, reproduce
 from cascjax.experiments.noise_grid import NOISE_GRID
 from cascjax.experiments.runtime import RUNTIME
 from cascjax.experiments.settings import SETTINGS_EXPERIMENT
+from cascjax.experiments.streams import PIECE_ROWS
 from cascjax.experiments.table1 import TABLE1
 from cascjax.experiments.table4 import TABLE4
 
@@ -21,4 +22,4 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 """Experiments by name."""
 
-__all__ = ["EXPERIMENTS", "Experiment", "Findings", "Job", "page", "reproduce"]
+__all__ = ["EXPERIMENTS", "PIECE_ROWS", "Experiment", "Findings", "Job", "page", "reproduce"]

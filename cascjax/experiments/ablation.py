@@ -14,13 +14,15 @@ from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
 from cascjax.experiments.drawing import legend_below, no_ticks, plain_ticks
 from cascjax.experiments.live import decision_seconds
-from cascjax.experiments.protocol import MAX_DEPTH, Setup, setup
+from cascjax.experiments.protocol import MAX_DEPTH, Setup, check_stream, setup
 from cascjax.experiments.published import ABLATION, CAVEAT, LEVELS
+from cascjax.experiments.streams import Question, answered, row_of
 from cascjax.experiments.table4 import CONFIDENCE, difference, with_interval
 from cascjax.experiments.tables import Entry, Grid, percent, signed, times
 from cascjax.report.pictures import INK
 from cascjax.search.budget import SETTINGS, simulate_settings
 from cascjax.search.frontier import frontier
+from cascjax.search.streamed import Settled
 from cascjax.simulate import query_outcomes
 from cascjax.strategies import CascadeRouting, Outcome, Pandora, Strategy
 
@@ -76,6 +78,9 @@ _WEIGHTS = {"cascade-routing": 4.0, "no-uncertainty": 4.0, SQUARED: 4.0}
 
 
 def _cells(job: Job) -> list[Cell]:
+    if job.stream is not None:
+        check_stream(job.stream)
+        return [Cell("all", f"{N_MODELS} models", _stream_work(job))]
     given = setup(job.data, N_MODELS)
     return [
         Cell(
@@ -119,8 +124,8 @@ def _work(
             row["alike"] = float(same.mean())
         else:
             row["area"] = drawn.area
-            assert drawn.area_samples is not None
-            row["area_samples"] = drawn.area_samples.tolist()
+            if drawn.area_samples is not None:
+                row["area_samples"] = drawn.area_samples.tolist()
         settings = np.asarray(at if slow else np.resize(np.unique(drawn.parameters), SETTINGS))
         sized = kind.sized_for(estimator)
         took = []
@@ -135,6 +140,42 @@ def _work(
         return [row]
 
     return work
+
+
+def _stream_work(job: Job) -> Callable[[Callable[[float], None]], list[Row]]:
+    """Areas of a stream, over three readings of its files; times on a few of its rows."""
+
+    def work(progress: Callable[[float], None]) -> list[Row]:
+        drawn = {n: kind for n, kind in VARIANTS.items() if not isinstance(kind, Slow)}
+        plain = tuple(kind for name, kind in drawn.items() if name != SQUARED)
+        questions = [Question(level, plain) for level in LEVELS]
+        if SQUARED in drawn:
+            questions += [Question(level, (drawn[SQUARED],), squared=True) for level in LEVELS]
+        resamples = job.settings["resamples"]
+        answers = answered(
+            job, "all", N_MODELS, questions, lambda share: progress(0.95 * share), resamples
+        )
+        found: dict[tuple[str, str], Row] = {}
+        for one, settled, frontiers in answers:
+            names = [name for name in drawn if (name == SQUARED) == one.squared]
+            for name, of in zip(names, frontiers, strict=True):
+                found[name, one.level] = row_of(settled, of)
+        rows, few = [], _few(answers[0][1])
+        timed = {"timed_on": len(few.evaluate_rows)}
+        for level in LEVELS:
+            for name in VARIANTS:
+                (row,) = _work(few, level, name, job.seed, 0)(lambda share: None)
+                rows.append(row | timed | found.get((name, level), {}))
+        return rows
+
+    return work
+
+
+def _few(settled: Settled) -> Setup:
+    """Some rows of a stream's sample as a table of their own, half of them to fit on."""
+    table = settled.table.take(np.arange(min(settled.table.n_queries, 2 * _BATCH)))
+    rows = np.arange(table.n_queries)
+    return Setup(table, rows[::2], rows[1::2], settled.budgets)
 
 
 def _findings(job: Job, rows: Sequence[Row]) -> Findings:
@@ -335,4 +376,5 @@ ABLATION_EXPERIMENT = Experiment(
     _cells,
     _findings,
     {"resamples": 1000},
+    readings=3,
 )

@@ -1,8 +1,9 @@
 """What an experiment is, and the job of running one: cells, tables, a picture, files."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,13 @@ from cascjax.experiments.cells import Cell, Parts, Row, run_cells
 from cascjax.experiments.protocol import split
 from cascjax.experiments.tables import Grid, latex, markdown
 from cascjax.io.files import atomic_write
+from cascjax.io.parts import FILES, discard
+from cascjax.io.stream import Stream
 from cascjax.policy import fingerprint
 from cascjax.report.pictures import save_drawing
-from cascjax.table import Table
+from cascjax.search.run import Ledger
+from cascjax.search.streamed import PERMUTED
+from cascjax.table import PAPER_EVALUATE, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,12 +37,17 @@ class Job:
         source: where the table came from, in words.
         seed: of noise, resamples and worlds.
         settings: what else was asked for, by name; see each experiment's `defaults`.
+        stream: the same in files that are read piece by piece, in place of a table.
+        ledger: in whose folder cells of a stream keep what is done of them, each in a folder of its
+            own; by default nowhere.
     """
 
     table: Table | None
     source: str
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    stream: Stream | None = None
+    ledger: Ledger | None = None
 
     @property
     def data(self) -> Table:
@@ -48,6 +58,8 @@ class Job:
     @property
     def rows(self) -> str:
         """What it is run on, a sentence; none where it needs no table."""
+        if self.stream is not None:
+            return self._stream_rows(self.stream)
         if self.table is None:
             return ""
         fit, evaluate = split(self.table.n_queries)
@@ -55,6 +67,15 @@ class Job:
             f"On {self.source}: {self.table.n_queries:,} queries, of which {len(fit):,} to fit on"
             f" and {len(evaluate):,} to evaluate on, as the paper cuts them."
         )
+
+    def _stream_rows(self, stream: Stream) -> str:
+        n, files = stream.n_rows, len(stream.files)
+        n_fit = n - math.ceil(PAPER_EVALUATE * n)
+        some = f"{n_fit:,} to fit on and {n - n_fit:,} to evaluate on, as the paper cuts them"
+        if n > PERMUTED:
+            some = "about 5% to fit on and the rest to evaluate on, drawn row by row"
+        of_files = f"{files:,} file{'s' * (files > 1)}"
+        return f"On {self.source}: {n:,} queries in {of_files}, of which {some}."
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,7 @@ class Experiment:
         findings: tables and picture from all rows.
         defaults: settings it takes, with what they are where nothing is asked for.
         needs_table: whether it runs on a table.
+        readings: how many times it reads the files of a stream; 0 where it takes none.
     """
 
     name: str
@@ -95,7 +117,11 @@ class Experiment:
     findings: Callable[[Job, Sequence[Row]], Findings]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     needs_table: bool = True
+    readings: int = 0
 
+
+INSIDE = ".parts"
+"""How the folder is called, after its cell, that a cell of a stream keeps what is done in."""
 
 SUFFIXES = (".parquet", ".png", ".svg", ".md", ".tex")
 """Of the files that an experiment leaves, each named after it."""
@@ -126,6 +152,8 @@ def reproduce(
         CascjaxError: the folder holds another run or files of none, the table does not suit the
             experiment, or what the work itself refuses.
     """
+    folder = out / f"{experiment.name}.cells"
+    job = replace(job, ledger=Ledger(folder, resume=True, force=force))
     cells = experiment.cells(job)
     run = {
         "experiment": experiment.name,
@@ -133,7 +161,8 @@ def reproduce(
         "table": None if job.table is None else fingerprint(job.table),
         "seed": job.seed,
     } | dict(job.settings)
-    folder = out / f"{experiment.name}.cells"
+    if job.stream is not None:
+        run |= {FILES: job.stream.identity()}
     foreign = [out / f"{experiment.name}{suffix}" for suffix in SUFFIXES]
     foreign = [path for path in foreign if path.exists() and not folder.exists()]
     if foreign and not force:
@@ -142,18 +171,43 @@ def reproduce(
             " write over it with --force"
         )
     parts = Parts(folder, run)
-    parts.open(force=force)
+    # Until a cell of a stream is done, it is for its own folder to say what may be gone on with.
+    parts.open(force=force, resume=None if job.stream is None else True)
     counted(len(cells), sum(parts.read(cell.key) is not None for cell in cells))
     rows = run_cells(cells, parts, progress)
     findings = experiment.findings(job, rows)
+    if job.stream is not None:
+        lines = [*findings.lines, *_of_stream(experiment, rows)]
+        findings = replace(findings, lines=lines)
     _write(experiment, job, rows, findings, out, command)
+    for inside in folder.glob(f"*{INSIDE}"):
+        discard(inside)
     return findings
+
+
+def _of_stream(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
+    """What is to be said of a run on a stream, sentences."""
+    said = [f"The files are read {experiment.readings} times over."]
+    for row in rows:
+        if row.get("sample"):
+            met = "these" if row.get("met_on_sample") else "all of them"
+            said.append(
+                f"Settings were looked for on a sample of {row['sample']:,} of the {row['fit']:,}"
+                f" rows to fit on; budgets are met on {met}."
+            )
+            break
+    if rows and (timed := rows[0].get("timed_on")):
+        said.append(
+            f"Decisions were timed on {timed:,} of the rows to fit on, in memory; so was it tried"
+            " there whether the slow way comes to the same."
+        )
+    return said
 
 
 def page(experiment: Experiment, job: Job, findings: Findings, command: str) -> str:
     """What an experiment found, as Markdown."""
     parts = [f"## {experiment.name}: {experiment.about}", f"    {command}"]
-    if job.table is not None:
+    if job.rows:
         parts.append(job.rows)
     parts += [markdown(grid).rstrip("\n") for grid in findings.grids]
     parts += findings.lines

@@ -8,9 +8,10 @@ together.
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +19,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cascjax.estimators import Independent, noisy
+from cascjax.estimators.pieces import lines, noise_keys, normals
 from cascjax.experiments.protocol import Setup
 from cascjax.metrics import area
 from cascjax.search.budget import ROUNDS, SETTINGS, closer, mix
+from cascjax.search.streamed import Settled, sized_like
 from cascjax.simulate import outcomes
 from cascjax.strategies import CascadeRouting, Sketch, Strategy
 from cascjax.strategies.base import over_models
-from cascjax.table import take_rows
+from cascjax.table import Table, take_rows
 
 _BLOCK_FLOATS = 1 << 18
 """Numbers a block of queries may take on a CPU: what stays in a core's cache."""
@@ -85,6 +88,37 @@ class NoiseStack:
         costs = np.asarray(made[0].cost_ante), np.asarray(made[0].cost_post)
         return cls(ante, post, *costs, which, np.stack(sigma).astype(np.float32))
 
+    @classmethod
+    def of_rows(
+        cls,
+        settled: Settled,
+        table: Table,
+        rows: Int[np.ndarray, " N"],
+        levels: Sequence[float],
+        which: Int[np.ndarray, "G 2"],
+    ) -> "NoiseStack":
+        """The same of some rows of a stream, by what is known of all of them.
+
+        Args:
+            settled: of noisy estimates; their noise on costs is that of every level.
+            table: the rows, models in order.
+            rows: their numbers among all rows.
+            levels: A standard deviations of noise on quality.
+            which: places in them, beforehand and afterwards.
+        """
+        assert settled.moments is not None
+        known, qualities = settled.known, settled.moments[0]
+        noise = normals(noise_keys(known.seed), rows, table.n_models)
+        made = [lines(qualities, (s, s)) for s in levels]
+        ante = np.stack([of[0].predicted(table.quality, noise[0]) for of in made])
+        post = np.stack([of[1].predicted(table.quality, noise[1]) for of in made])
+        costs = [
+            line.predicted(table.cost, of)
+            for line, of in zip(known.lines[2:], noise[2:], strict=True)
+        ]
+        sigma = [lines(qualities, (levels[a], levels[p]))[2] for a, p in which]
+        return cls(ante, post, costs[0], costs[1], which, np.stack(sigma).astype(np.float32))
+
     def level(self, g: int) -> Independent:
         """The estimates of one level."""
         a, p = self.which[g]
@@ -111,31 +145,131 @@ def areas(
         levels: places in `stack.which`; always as many compile one program.
         progress: called with the share done.
     """
-    cost, quality = np.empty((2, len(levels), len(given.budgets)))
-    single, done = given.single, 0.0
-    groups = _by_panels(strategy, [stack.level(g) for g in levels.tolist()])
+    rows, groups = given.evaluate_rows, by_panels(strategy, stack, levels)
+    fitted = fits(groups, given, stack, levels, lambda share: progress(0.3 * share))
+    found = sums(
+        groups, fitted, given.table, rows, stack, levels,
+        lambda share: progress(0.3 + 0.7 * share),
+    )  # fmt: skip
+    return areas_of(fitted, found / len(rows), *given.single)
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Two neighbouring settings for every level and budget, and how to mix them.
+
+    Attributes:
+        settings: `[G, M]` M = 2P: the cheap ones, then the dear ones.
+        gamma: `[G, P]` the share of the dear one.
+    """
+
+    settings: Float[np.ndarray, "G M"]
+    gamma: Float[np.ndarray, "G P"]
+
+
+Groups: TypeAlias = Sequence[tuple[Strategy, Int[np.ndarray, "_"]]]
+"""A strategy sized for some levels together, and their places among all that are worked on."""
+
+
+def fits(
+    groups: Groups,
+    given: Setup,
+    stack: NoiseStack,
+    levels: Int[np.ndarray, " G"],
+    progress: Callable[[float], None] = lambda share: None,
+) -> Fits:
+    """What a strategy is fitted to at every level; see `areas`.
+
+    Args:
+        groups: see `by_panels`.
+        given: the truth, the rows to fit on and the budgets.
+        stack: estimates.
+        levels: places in `stack.which`.
+        progress: called with the share done.
+    """
+    settings, gamma = (np.empty((len(levels), n * len(given.budgets))) for n in (2, 1))
+    for (sized, members), part in zip(groups, _parts(groups, progress), strict=True):
+        cheap, dear, mixed = _fitted(sized, given, stack, levels[members], len(levels), part)
+        settings[members], gamma[members] = np.concatenate([cheap, dear], axis=1), mixed
+    return Fits(settings, gamma)
+
+
+def sums(
+    groups: Groups,
+    fitted: Fits,
+    table: Table,
+    rows: Int[np.ndarray, " n"],
+    stack: NoiseStack,
+    levels: Int[np.ndarray, " G"],
+    progress: Callable[[float], None] = lambda share: None,
+) -> Float[np.ndarray, "2 G M"]:
+    """Costs and qualities of every level's settings, added up over some rows.
+
+    Args:
+        groups: see `by_panels`.
+        fitted: the settings.
+        table: the truth.
+        rows: which of it; at least one.
+        stack: estimates of all of the table's rows.
+        levels: places in `stack.which`.
+        progress: called with the share done.
+    """
+    found = np.empty((2, *fitted.settings.shape))
+    for (sized, members), part in zip(groups, _parts(groups, progress), strict=True):
+        found[:, members] = _sums(
+            sized, fitted.settings[members], stack, levels[members], table, rows, len(levels), part
+        )
+    return found
+
+
+def areas_of(
+    fitted: Fits,
+    means: Float[np.ndarray, "2 G M"],
+    single_cost: Float[np.ndarray, " K"],
+    single_quality: Float[np.ndarray, " K"],
+) -> Float[np.ndarray, " G"]:
+    """The area of every level, from what its settings do."""
+    cheap, dear = np.split(means, 2, axis=2)
+    points = (1 - fitted.gamma) * cheap + fitted.gamma * dear
+    return np.array([area(c, q, single_cost, single_quality) for c, q in zip(*points, strict=True)])
+
+
+def _parts(groups: Groups, progress: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
+    """What each group tells of its share, one after the other."""
+    whole, done = sum(len(members) for _, members in groups), 0
+    for _, members in groups:
+        yield functools.partial(_told, progress, done / whole, len(members) / whole)
+        done += len(members)
+
+
+def _told(progress: Callable[[float], None], before: float, of: float, share: float) -> None:
+    progress(before + share * of)
+
+
+def by_panels(strategy: Strategy, stack: NoiseStack, levels: Int[np.ndarray, " G"]) -> Groups:
+    """The strategy sized for all levels together, apart from those it takes the plain way for."""
+    return _by_panels(strategy, [stack.level(g) for g in levels.tolist()])
+
+
+def sized_for(
+    groups: Groups, stack: NoiseStack, levels: Int[np.ndarray, " G"]
+) -> list[tuple[Strategy, Int[np.ndarray, "_"]]]:
+    """The same groups for other estimates, with more panels where these need them."""
+    found = []
     for sized, members in groups:
-        places, before = levels[members], done
-
-        def part(share: float, before: float = before, of: int = len(members)) -> None:
-            progress(before + share * of / len(levels))
-
-        cheap, dear, gamma = _fitted(sized, given, stack, places, len(levels), part)
-        settings = np.concatenate([cheap, dear], axis=1)
-        means = _means(
-            sized, settings, stack, places, given, given.evaluate_rows, len(levels),
-            lambda share, part=part: part(0.3 + 0.7 * share),
-        )  # fmt: skip
-        done = before + len(members) / len(levels)
-        first, second = np.split(means, 2, axis=2)
-        cost[members], quality[members] = (1 - gamma) * first + gamma * second
-    return np.array([area(c, q, *single) for c, q in zip(cost, quality, strict=True)])
+        if panels := getattr(sized, "panels", None):
+            anew = replace(sized, panels=None)  # pyright: ignore[reportCallIssue]
+            like = [sized_like(anew, panels, stack.level(g)) for g in levels[members].tolist()]
+            needed = [getattr(of, "panels", 0) for of in like]
+            # The plain way is right for all.
+            sized = like[int(np.argmax(needed) if min(needed) else np.argmin(needed))]
+        found.append((sized, members))
+    return found
 
 
 def _by_panels(
     strategy: Strategy, beliefs: Sequence[Independent]
-) -> list[tuple[Strategy, Int[np.ndarray, " g"]]]:
-    """The strategy sized for all levels together, apart from those it takes the plain way for."""
+) -> list[tuple[Strategy, Int[np.ndarray, "_"]]]:
     sized = [_certain(strategy, of).sized_for(of) for of in beliefs]
     panels = np.array([getattr(of, "panels", None) or 0 for of in sized])
     groups = []
@@ -175,14 +309,14 @@ def _fitted(
             break
         # Every level tries as many: those with fewer repeat their last.
         tried = np.stack([np.pad(new[g], (0, SETTINGS - len(new[g])), mode="edge") for g in open_])
-        means = _means(strategy, tried, stack, levels[open_], given, rows, together)
+        means = _sums(strategy, tried, stack, levels[open_], table, rows, together) / len(rows)
         for i, g in enumerate(open_):
             count = len(new[g])
             more = np.stack([new[g], means[0, i, :count], means[1, i, :count]])
             pool = np.concatenate([pools[g], more], axis=1)
             pools[g] = pool[:, np.argsort(pool[0])]
             new[g] = closer(strategy, pools[g], given.budgets, spread, SETTINGS)
-        progress(0.3 * (1 - 0.5 ** (round_ + 1)))
+        progress(1 - 0.5 ** (round_ + 1))
     fits = [mix(pool, given.budgets) for pool in pools]
     cheap, dear = (np.stack([fit.parameters[:, side] for fit in fits]) for side in (0, 1))
     return cheap, dear, np.stack([fit.gamma for fit in fits])
@@ -193,23 +327,23 @@ def _rising(values: Float[np.ndarray, " L"]) -> Float[np.ndarray, " M"]:
     return np.unique(np.asarray(values, np.float32)).astype(np.float64)
 
 
-def _means(
+def _sums(
     strategy: Strategy,
     settings: Float[np.ndarray, "G L"],
     stack: NoiseStack,
     levels: Int[np.ndarray, " G"],
-    given: Setup,
+    table: Table,
     rows: Int[np.ndarray, " n"],
     together: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Float[np.ndarray, "2 G L"]:
-    """Mean cost and mean quality of each level's own settings, over some rows.
+    """Costs and qualities of each level's own settings, added up over some rows.
 
     There is room for `together` levels, at least as many as are given.
     """
     on_cpu = jax.default_backend() == "cpu"
     room = _BLOCK_FLOATS if on_cpu else _ACCELERATOR_FLOATS
-    k, (count, n_settings) = given.table.n_models, settings.shape
+    k, (count, n_settings) = table.n_models, settings.shape
     size = room // (strategy.footprint(k) + n_settings)
     size = min(max(_LANES, 1 << size.bit_length() - 1), 1 << (len(rows) - 1).bit_length())
     # As many levels as there are room for, also where some are done: one program to compile.
@@ -223,7 +357,7 @@ def _means(
         part = rows[start : start + size]
         cut = np.concatenate([part, np.repeat(part[:1], size - len(part))])
         ante, post = (of[:, cut].transpose(0, 2, 1) for of in (stack.ante, stack.post))
-        columns = (stack.cost_ante, given.table.quality, given.table.cost)
+        columns = (stack.cost_ante, table.quality, table.cost)
         cost_ante, quality, cost = (take_rows(of, cut).T for of in columns)
         shared = _Shared(cost_ante, quality, cost, (np.arange(size) < len(part)).astype(np.float32))
         if on_cpu:
@@ -243,7 +377,7 @@ def _means(
         for done, sums in enumerate(pool.map(one_block, starts)):
             total += sums
             progress((done + 1) / len(starts))
-    return total / len(rows)
+    return total
 
 
 def _level_sums(

@@ -41,7 +41,9 @@ def run_cells(
 ) -> list[Row]:
     """Does what is not done yet, and returns the rows of all cells, in order.
 
-    Every row gets `wall`, `cpu` (seconds of its cell, on the first of its rows; 0 on the others).
+    Every row gets `wall`, `cpu`: seconds of its cell, shared by what its rows say they took
+    (`seconds`), or else on the first of them, and 0 on the others. Of a cell that was cut off and
+    gone on with they are those of its last run.
 
     Args:
         cells: all of them.
@@ -62,13 +64,20 @@ def run_cells(
             wall, cpu = time.perf_counter(), time.process_time()
             found = cell.work(at)
             took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-            found = [row | (took if i == 0 else dict.fromkeys(took, 0.0))
-                     for i, row in enumerate(found)]  # fmt: skip
+            found = [row | {name: share * of for name, of in took.items()}
+                     for row, share in zip(found, _shares(found), strict=True)]  # fmt: skip
             parts.write(cell.key, found)
         rows.append(found)
         behind += cell.weight
         progress(cell.label, behind / total, done + 1)
     return [row for part in rows for row in part]
+
+
+def _shares(rows: Sequence[Row]) -> list[float]:
+    """What share of their cell's time is each row's."""
+    seconds = [row.get("seconds", 0.0) for row in rows]
+    whole = sum(seconds)
+    return [of / whole for of in seconds] if whole else [1.0, *[0.0] * (len(rows) - 1)][: len(rows)]
 
 
 @contextmanager

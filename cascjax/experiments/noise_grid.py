@@ -1,21 +1,43 @@
 """What cascade routing gains over others as noise grows: 136 levels beforehand and afterwards."""
 
+import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float, Int
 
 from cascjax.estimators import NOISE_LEVELS
 from cascjax.experiments.base import Experiment, Findings, Job
-from cascjax.experiments.batched import NoiseStack, areas
+from cascjax.experiments.batched import (
+    Fits,
+    Groups,
+    NoiseStack,
+    areas,
+    areas_of,
+    by_panels,
+    fits,
+    sized_for,
+    sums,
+)
 from cascjax.experiments.cells import Cell, Row
-from cascjax.experiments.protocol import Setup, setup
+from cascjax.experiments.protocol import Setup, check_stream, setup, streamed
 from cascjax.experiments.published import GOALS
+from cascjax.experiments.streams import begun
 from cascjax.experiments.table1 import named
 from cascjax.experiments.tables import Grid, signed, times
+from cascjax.io.parts import packed, unpacked
+from cascjax.io.stream import Piece
 from cascjax.report.pictures import INK
+from cascjax.search.cases import add_up, over_pieces
+from cascjax.search.compare_stream import looked_at
+from cascjax.search.run import Done, Run
+from cascjax.search.streamed import Job as StreamJob
+from cascjax.search.streamed import Settled, is_fit, settle
 from cascjax.strategies import Strategy
+from cascjax.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +57,9 @@ _TOGETHER = 34
 
 _BASELINES = ("routing", "thresholding", "cascading", "pandora")
 """What cascade routing is set against; thresholding is the paper's baseline cascade."""
+
+_DRAWN = (*_BASELINES, "cascade-routing")
+"""All that is drawn."""
 
 _WEIGHTS = {"cascade-routing": 8.0}
 """How long a sweep takes beside one of routing."""
@@ -57,22 +82,60 @@ def _seen(strategy: Strategy, a: int, p: int) -> tuple[int, int]:
 
 
 def _cells(job: Job) -> list[Cell]:
+    if job.stream is not None:
+        check_stream(job.stream)
+        return [Cell("all", f"{N_MODELS} models", _stream_work(job))]
     given, stack = setup(job.data, N_MODELS), _Lazy(job)
-    cells = []
-    for name in (*_BASELINES, "cascade-routing"):
-        kind = named(name)
-        levels = np.array(levels_of(kind))
-        for start in range(0, len(levels), _TOGETHER):
-            part = levels[start : start + _TOGETHER]
-            cells.append(
-                Cell(
-                    f"{name}-{start:03d}",
-                    f"{name}: levels {start + 1} to {start + len(part)}",
-                    _work(kind, given, stack, part),
-                    _WEIGHTS.get(name, 1.0),
-                )
-            )
-    return cells
+    return [
+        Cell(
+            one.key,
+            f"{one.kind.name}: levels {one.start + 1} to {one.start + len(one.levels)}",
+            _work(one, given, stack),
+            _WEIGHTS.get(one.kind.name, 1.0),
+        )
+        for one in _sweeps()
+    ]
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """What is worked out together.
+
+    Attributes:
+        kind: a strategy.
+        start: the place of the first among the levels at which its areas differ.
+        levels: `[G]` places in `PAIRS`.
+    """
+
+    kind: Strategy
+    start: int
+    levels: Int[np.ndarray, " G"]
+
+    @property
+    def key(self) -> str:
+        """What it is kept as."""
+        return f"{self.kind.name}-{self.start:03d}"
+
+    def rows(self, found: Float[np.ndarray, " G"]) -> list[Row]:
+        """A row for each level, of its area."""
+        return [
+            {
+                "strategy": self.kind.name,
+                "noise_ante": LEVELS[PAIRS[g][0]],
+                "noise_post": LEVELS[PAIRS[g][1]],
+                "area": float(of),
+            }
+            for g, of in zip(self.levels, found, strict=True)
+        ]
+
+
+def _sweeps() -> list[_Sweep]:
+    return [
+        _Sweep(kind, start, np.array(levels[start : start + _TOGETHER]))
+        for kind in map(named, _DRAWN)
+        for levels in [levels_of(kind)]
+        for start in range(0, len(levels), _TOGETHER)
+    ]
 
 
 class _Lazy:
@@ -89,21 +152,109 @@ class _Lazy:
 
 
 def _work(
-    kind: Strategy, given: Setup, stack: _Lazy, part: Int[np.ndarray, " G"]
+    one: _Sweep, given: Setup, stack: _Lazy
 ) -> Callable[[Callable[[float], None]], list[Row]]:
     def work(progress: Callable[[float], None]) -> list[Row]:
-        found = areas(kind, given, stack(given), part, progress)
-        return [
-            {
-                "strategy": kind.name,
-                "noise_ante": LEVELS[PAIRS[g][0]],
-                "noise_post": LEVELS[PAIRS[g][1]],
-                "area": float(of),
-            }
-            for g, of in zip(part, found, strict=True)
-        ]
+        return one.rows(areas(one.kind, given, stack(given), one.levels, progress))
 
     return work
+
+
+def _stream_work(job: Job) -> Callable[[Callable[[float], None]], list[Row]]:
+    """All levels and strategies of a stream, over two readings of its files."""
+
+    def work(progress: Callable[[float], None]) -> list[Row]:
+        assert job.stream is not None
+        sweeps = _sweeps()
+        asked = streamed(job.stream, N_MODELS, [named("cascade-routing")], "low", job.seed)
+        asked = replace(asked, noise=(0.0, 0.0, *NOISE_LEVELS["low"][2:]))
+        more = {"sweeps": [[one.key, one.levels.tolist()] for one in sweeps], "levels": LEVELS}
+        run = begun(job, "all", asked, len(sweeps), progress, more)
+        settled = settle(asked, looked_at(asked, run))
+        fitted = _fitted(sweeps, settled, run)
+        summed = _summed(sweeps, asked, settled, fitted, run)
+        of_all: Row = {"fit": int(settled.count[0]), "evaluate": int(settled.count[1])}
+        if not settled.exact:
+            of_all |= {"sample": len(settled.sample), "met_on_sample": True}
+        rows = []
+        for one, fit, of in zip(sweeps, fitted, summed, strict=True):
+            means, single = of["sums"] / settled.count[1], (settled.cost[1], settled.quality[1])
+            of_all["seconds"] = (fit.seconds + float(of["seconds"])) / len(one.levels)
+            rows += [row | of_all for row in one.rows(areas_of(fit.fits, means, *single))]
+        return rows
+
+    return work
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What a sweep is fitted to on a stream's sample.
+
+    Attributes:
+        groups: its levels, by how the strategy is sized for them.
+        fits: the settings.
+        seconds: that it took.
+    """
+
+    groups: Groups
+    fits: Fits
+    seconds: float
+
+
+def _fitted(sweeps: Sequence[_Sweep], settled: Settled, run: Run) -> list[_Fitted]:
+    rows = np.arange(len(settled.sample))
+    given = Setup(settled.table, rows, rows[:0], settled.budgets)
+    stack = NoiseStack.of_rows(settled, given.table, settled.sample, LEVELS, np.array(PAIRS))
+    groups = [by_panels(one.kind, stack, one.levels) for one in sweeps]
+
+    def do(places: Sequence[int]) -> Done:
+        for place in places:
+            start = time.perf_counter()
+            found = fits(groups[place], given, stack, sweeps[place].levels)
+            run.progress("fitting", len(rows))
+            took = {"seconds": np.array(time.perf_counter() - start)}
+            yield place, packed({"settings": found.settings, "gamma": found.gamma} | took)
+
+    keys = [f"fit-{one.key}" for one in sweeps]
+    kept = map(unpacked, run.each("fitting", keys, [0] * len(keys), do))
+    return [
+        _Fitted(group, Fits(of["settings"], of["gamma"]), float(of["seconds"]))
+        for group, of in zip(groups, kept, strict=True)
+    ]
+
+
+def _summed(
+    sweeps: Sequence[_Sweep],
+    asked: StreamJob,
+    settled: Settled,
+    fitted: Sequence[_Fitted],
+    run: Run,
+) -> list[dict[str, Any]]:
+    """Of each sweep, sums of costs and qualities over all rows to evaluate, and seconds."""
+    made: dict[int, NoiseStack] = {}
+
+    def stack_of(piece: Piece, table: Table) -> NoiseStack:
+        # All sweeps of a piece come one after the other.
+        if piece.index not in made:
+            rows = np.arange(piece.first, piece.first + piece.n_rows)
+            made.clear()
+            made[piece.index] = NoiseStack.of_rows(settled, table, rows, LEVELS, np.array(PAIRS))
+        return made[piece.index]
+
+    def add(place: int, piece: Piece, table: Table) -> pa.Table:
+        start, levels, fit = time.perf_counter(), sweeps[place].levels, fitted[place]
+        rows = np.flatnonzero(~is_fit(asked, piece, table))
+        if len(rows):
+            stack = stack_of(piece, table)
+            groups = sized_for(fit.groups, stack, levels)
+            found = sums(groups, fit.fits, table, rows, stack, levels)
+        else:
+            found = np.zeros((2, *fit.fits.settings.shape))
+        return packed({"sums": found, "seconds": np.array(time.perf_counter() - start)})
+
+    stream = asked.stream.select_models(settled.models)
+    tables = over_pieces("sums", "summing", stream, asked.columns, len(sweeps), add, run)
+    return add_up(map(unpacked, tables), len(sweeps))
 
 
 def gains(rows: Sequence[Row]) -> dict[str, Float[np.ndarray, "A A"]]:
@@ -200,4 +351,5 @@ NOISE_GRID = Experiment(
     "what cascade routing gains over other strategies at 136 levels of noise",
     _cells,
     _findings,
+    readings=2,
 )

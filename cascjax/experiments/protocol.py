@@ -9,23 +9,20 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Independent, noisy
+from cascjax.estimators import Independent, noise_level, noisy
 from cascjax.experiments.published import CHOICES, MODELS
+from cascjax.io.stream import Stream
 from cascjax.metrics import area
 from cascjax.metrics import budgets as hull_budgets
-from cascjax.table import ESTIMATE_COLUMNS, Table, mean_rows
+from cascjax.search.streamed import Job
+from cascjax.strategies import Strategy
+from cascjax.table import ESTIMATE_COLUMNS, PAPER_EVALUATE, Table, mean_rows, paper_split
 
 MAX_DEPTH = 5
 """Models that cascade routing runs on one query at most."""
 
 PER_GAP = 10
 """Budgets between each pair of neighbours on the single models' hull, the ends included."""
-
-EVALUATE_SHARE = 0.95
-"""Of the rows, to evaluate; the rest are to fit on."""
-
-SPLIT_SEED = 42
-"""The paper's: the same table in the same order is split into the same rows."""
 
 LEAST_FIT = 20
 """Rows to fit on at least: on fewer, a budget can hardly be told from the next."""
@@ -61,26 +58,31 @@ class Setup:
 
 
 def split(n_queries: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-    """5% of the rows to fit on and 95% to evaluate, those that the paper's own split takes.
+    """Rows to fit on and rows to evaluate on; see `cascjax.table.paper_split`.
 
-    That is scikit-learn's `train_test_split(test_size=0.95, random_state=42)`.
+    Raises:
+        CascjaxError: see `check_rows`.
+    """
+    check_rows(n_queries)
+    return paper_split(n_queries)
+
+
+def check_rows(n_queries: int) -> None:
+    """Refuse so few rows that 5% of them are hardly any.
 
     Raises:
         CascjaxError: fewer than `LEAST_FIT` rows are left to fit on.
     """
-    n_evaluate = math.ceil(EVALUATE_SHARE * n_queries)
-    if n_queries - n_evaluate < LEAST_FIT:
-        least = math.ceil(LEAST_FIT / (1 - EVALUATE_SHARE))
+    n_fit = n_queries - math.ceil(PAPER_EVALUATE * n_queries)
+    if n_fit < LEAST_FIT:
+        least = math.ceil(LEAST_FIT / (1 - PAPER_EVALUATE))
         raise CascjaxError(
-            f"{n_queries:,} rows leave {n_queries - n_evaluate} to fit on, 5% of them, and"
-            f" {LEAST_FIT} are needed: bring at least {least:,} rows, or take as many --queries of"
-            " --synthetic"
+            f"{n_queries:,} rows leave {n_fit} to fit on, 5% of them, and {LEAST_FIT} are needed:"
+            f" bring at least {least:,} rows, or take as many --queries of --synthetic"
         )
-    rows = np.random.RandomState(SPLIT_SEED).permutation(n_queries)
-    return np.sort(rows[n_evaluate:]), np.sort(rows[:n_evaluate])
 
 
-def check_models(table: Table) -> None:
+def check_models(table: Table | Stream) -> None:
     """Refuse a table that lacks a model of the paper's.
 
     Raises:
@@ -118,3 +120,44 @@ def setup_of(table: Table, models: Sequence[str]) -> Setup:
     cost, quality = mean_rows(table.cost, evaluate), mean_rows(table.quality, evaluate)
     area(cost, quality, cost, quality)  # refuses models that all cost the same
     return Setup(table, fit, evaluate, hull_budgets(cost, quality, per_gap=PER_GAP))
+
+
+def check_stream(stream: Stream) -> None:
+    """Refuse files that lack a model of the paper's, or hold too few rows.
+
+    Raises:
+        CascjaxError: names the first of the files, which are all alike, or all of them.
+    """
+    try:
+        check_models(stream)
+    except CascjaxError as error:
+        raise CascjaxError(f"{stream.files[0].path}: {error}") from error
+    try:
+        check_rows(stream.n_rows)
+    except CascjaxError as error:
+        raise CascjaxError(f"{stream.name}: {error}") from error
+
+
+def streamed(
+    stream: Stream,
+    n_models: int,
+    strategies: Sequence[Strategy],
+    noise: NoiseLevel,
+    seed: int,
+    resamples: int = 0,
+) -> Job:
+    """What `setup` and a frontier of each strategy are of a table, asked of a stream.
+
+    Args:
+        stream: of the paper's models, see `check_stream`.
+        n_models: which of its choices.
+        strategies: what to draw.
+        noise: level of noise.
+        seed: of the noise and the resamples.
+        resamples: of the rows to evaluate; 0 for none.
+    """
+    chosen = stream.select_models([MODELS[m] for m in CHOICES[n_models]])
+    return Job(
+        chosen, tuple(strategies), "noisy", noise_level(noise), seed=seed, resamples=resamples,
+        cut="paper",
+    )  # fmt: skip

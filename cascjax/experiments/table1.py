@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascjax.errors import CascjaxError
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
 from cascjax.experiments.drawing import frontiers, legend_below, name_frontiers
-from cascjax.experiments.protocol import MAX_DEPTH, Setup, setup
+from cascjax.experiments.protocol import MAX_DEPTH, Setup, check_stream, setup
 from cascjax.experiments.published import AREAS, CAVEAT, CHOICES, COLUMNS, GOALS, STRATEGIES
+from cascjax.experiments.streams import Question, answered, row_of
 from cascjax.experiments.tables import Entry, Grid, percent, times, turned
 from cascjax.search.frontier import frontier
 from cascjax.search.tune import tune
@@ -46,12 +48,26 @@ def named(name: str) -> Strategy:
 
 
 def area_cells(job: Job, resamples: int) -> list[Cell]:
-    """A cell for each choice of models, noise and strategy.
+    """A cell for each choice of models, noise and strategy; of a stream for each choice of models.
 
     Args:
         job: its setting "tuned" says what is tuned.
         resamples: of the rows to evaluate, whose areas are kept as well; 0 for none.
+
+    Raises:
+        CascjaxError: see `setup`, and `check_stream` of a stream, of which nothing is tuned.
     """
+    if job.stream is not None:
+        if job.settings["tuned"] != "none":
+            raise CascjaxError(
+                f"--tuned {job.settings['tuned']} needs the table in memory: leave it out, or name"
+                " a single file"
+            )
+        check_stream(job.stream)
+        return [
+            Cell(f"{k}", f"{k} models", _stream_work(job, k, resamples), 20.0 if k == 11 else 1.0)
+            for k in CHOICES
+        ]
     tuned = [f"{TUNED} {name}" for name in TUNABLE[job.settings["tuned"]]]
     setups = {k: setup(job.data, k) for k in CHOICES}
     return [
@@ -99,6 +115,21 @@ def _work(
         if drawn.area_samples is not None:
             row["area_samples"] = drawn.area_samples.tolist()
         return [row]
+
+    return work
+
+
+def _stream_work(
+    job: Job, k: int, resamples: int
+) -> Callable[[Callable[[float], None]], list[Row]]:
+    def work(progress: Callable[[float], None]) -> list[Row]:
+        kinds, levels = tuple(map(named, PLAIN)), [level for of, level in COLUMNS if of == k]
+        questions = [Question(level, kinds) for level in levels]
+        return [
+            {"models": k, "noise": one.level, "strategy": name, **row_of(settled, drawn)}
+            for one, settled, found in answered(job, f"{k}", k, questions, progress, resamples)
+            for name, drawn in zip(PLAIN, found, strict=True)
+        ]
 
     return work
 
@@ -238,4 +269,5 @@ TABLE1 = Experiment(
     lambda job: area_cells(job, 0),
     _findings,
     {"tuned": "cheap"},
+    readings=2 * len(CHOICES),
 )

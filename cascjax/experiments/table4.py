@@ -7,7 +7,7 @@ import numpy as np
 
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Row
-from cascjax.experiments.published import AREAS, CAVEAT, COLUMNS
+from cascjax.experiments.published import AREAS, CAVEAT, CHOICES, COLUMNS
 from cascjax.experiments.table1 import area_cells, areas_of, clock, heads, strategies_of
 from cascjax.experiments.tables import Entry, Grid, signed
 from cascjax.metrics.bootstrap import interval
@@ -148,4 +148,5 @@ TABLE4 = Experiment(
     lambda job: area_cells(job, job.settings["resamples"]),
     _findings,
     {"tuned": "none", "resamples": 1000},
+    readings=3 * len(CHOICES),
 )

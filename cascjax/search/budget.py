@@ -36,6 +36,8 @@ mixing them then loses about 1e-6 of quality, since the loss falls with the squa
 qualities and targets."""
 
 
+_TINY = np.finfo(np.float32).tiny
+
 _THRESHOLDS = 128
 """Thresholds tried on every chain of models."""
 
@@ -467,7 +469,9 @@ def at_once(strategy: Strategy, estimator: Estimator) -> int:
 
 
 def _float32(values: Float[np.ndarray, " L"]) -> Float[np.ndarray, " M"]:
-    return np.unique(np.asarray(values, np.float32)).astype(np.float64)
+    found = np.asarray(values, np.float32)
+    # Some programs take numbers below the normal ones for 0, and others do not: none are tried.
+    return np.unique(np.where(np.abs(found) < _TINY, 0, found)).astype(np.float64)
 
 
 def _neighbours(

@@ -52,7 +52,16 @@ from cascjax.search.budget import (
 from cascjax.search.frontier import Frontier, budgets_at, with_resamples
 from cascjax.simulate import Resampled, Totals, query_spends, resampled_sums
 from cascjax.strategies import Frugal, Mixing, Sketch, Strategy
-from cascjax.table import FIT, Table, check_split, drawn_split, upper_hull
+from cascjax.table import (
+    FIT,
+    PAPER_EVALUATE,
+    PAPER_SEED,
+    Table,
+    check_split,
+    drawn_split,
+    paper_split,
+    upper_hull,
+)
 
 SAMPLE = 1 << 18
 """Rows to fit on that settings are looked for on."""
@@ -88,6 +97,8 @@ class Job:
         resamples: of the rows to evaluate on, for intervals; 0 for none.
         confidence: of those intervals.
         more: further fields of `Table` to read and keep of the sample.
+        cut: how rows to fit on are told: "halves", as the files have it or else half of them, drawn
+            by seed; or "paper", 5% of them by the paper's own seed, whatever the files have.
     """
 
     stream: Stream
@@ -100,16 +111,21 @@ class Job:
     resamples: int = 0
     confidence: float = 0.95
     more: tuple[str, ...] = ()
+    cut: str = "halves"
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What is read of the files, beside quality and cost."""
         supplied = SUPPLIED_COLUMNS if self.estimates == "supplied" else ()
-        return ("split", *supplied, *self.more)
+        split = () if self.cut == "paper" else ("split",)
+        return (*split, *supplied, *self.more)
 
     @property
     def split(self) -> str:
         """Where the split comes from, in words."""
+        if self.cut == "paper":
+            drawn = self.stream.n_rows <= PERMUTED
+            return "as the paper draws it" if drawn else "5% to fit on, drawn row by row"
         if "split" in self.stream.columns:
             return "of the files"
         if self.stream.n_rows <= PERMUTED:
@@ -129,6 +145,7 @@ class Job:
             "sample": self.sample,
             "resamples": self.resamples,
             "confidence": self.confidence,
+            "cut": self.cut,
         }  # fmt: skip
 
 
@@ -269,16 +286,19 @@ def is_fit(job: Job, piece: Piece, table: Table) -> Bool[np.ndarray, " n"]:
     if table.split is not None:
         return table.split == FIT
     if job.stream.n_rows <= PERMUTED:
-        return _drawn(job.stream.n_rows, job.seed)[piece.first : piece.first + piece.n_rows]
+        fit = _drawn(job.stream.n_rows, job.cut, job.seed)
+        return fit[piece.first : piece.first + piece.n_rows]
     rows = np.arange(piece.first, piece.first + piece.n_rows)
-    # Another seed than the sample's: half of the rows, of which the sample takes the least.
+    # Another seed than the sample's, which takes the least of these rows.
+    if job.cut == "paper":
+        return _hash(~PAPER_SEED, rows) < np.uint64((1 - PAPER_EVALUATE) * 2**64)
     return _hash(~job.seed, rows) < np.uint64(1 << 63)
 
 
 @functools.lru_cache(maxsize=2)
-def _drawn(n_rows: int, seed: int) -> Bool[np.ndarray, " N"]:
+def _drawn(n_rows: int, cut: str, seed: int) -> Bool[np.ndarray, " N"]:
     fit = np.zeros(n_rows, bool)
-    fit[drawn_split(n_rows, seed)[0]] = True
+    fit[(paper_split(n_rows) if cut == "paper" else drawn_split(n_rows, seed))[0]] = True
     return fit
 
 
@@ -329,6 +349,7 @@ class Settled:
         sample: the sample's rows.
         table: what is true of them.
         exact: whether they are all rows to fit on.
+        moments: of noisy estimates, moments of qualities and of costs.
     """
 
     order: Int[np.ndarray, " K"]
@@ -341,6 +362,7 @@ class Settled:
     sample: Int[np.ndarray, " m"]
     table: Table
     exact: bool
+    moments: tuple[Moments, Moments] | None = None
 
 
 def settle(job: Job, looked: Looked) -> Settled:
@@ -358,18 +380,14 @@ def settle(job: Job, looked: Looked) -> Settled:
     cost, quality = cost / count[:, None], quality / count[:, None]
     order = np.argsort(cost[0], kind="stable")
     cost, quality = cost[:, order], quality[:, order]
-    known = Known(job.estimates, cost[0], seed=job.seed)
+    known, moments = Known(job.estimates, cost[0], seed=job.seed), None
     if job.estimates == "noisy":
-        moments = [
+        qualities, costs = (
             functools.reduce(Moments.joined, [getattr(glance, name) for glance in glances])
             for name in ("qualities", "costs")
-        ]
-        found = [
-            lines(of.in_order(order), noises)
-            for of, noises in zip(moments, (job.noise[:2], job.noise[2:]), strict=True)
-        ]
-        each = [line for *two, _ in found for line in two]
-        known = replace(known, sigma=found[0][2], lines=tuple(each))
+        )
+        moments = qualities.in_order(order), costs.in_order(order)
+        known = _under(known, moments, job.noise)
     elif glances[0].moved is not None:
         spread = functools.reduce(Spread.joined, [of.moved for of in glances if of.moved])
         known = replace(known, sigma=spread.sigma[order])
@@ -387,7 +405,21 @@ def settle(job: Job, looked: Looked) -> Settled:
         sample=looked.sample.rows,
         table=looked.sample.table.select_models(models),
         exact=len(looked.sample.rows) == int(count[0]),
+        moments=moments,
     )
+
+
+def under(settled: Settled, noise: tuple[float, float, float, float]) -> Settled:
+    """The same under another noise, whose draws are the same: what was found once serves all."""
+    assert settled.moments is not None
+    return replace(settled, known=_under(settled.known, settled.moments, noise))
+
+
+def _under(
+    known: Known, moments: tuple[Moments, Moments], noise: tuple[float, float, float, float]
+) -> Known:
+    quality, cost = (lines(of, at) for of, at in zip(moments, (noise[:2], noise[2:]), strict=True))
+    return replace(known, sigma=quality[2], lines=(*quality[:2], *cost[:2]))
 
 
 @dataclass(frozen=True)
@@ -518,23 +550,33 @@ def sums(
     """
     stream = job.stream.select_models(settled.models)
     for piece, table in stream.tables(pieces, job.columns):
-        fit = is_fit(job, piece, table)
-        to_fit, others = np.flatnonzero(fit), np.flatnonzero(~fit)
-        estimates = settled.known.estimates(
-            table, np.arange(piece.first, piece.first + piece.n_rows)
+        yield piece, piece_sums(job, settled, choices, piece, table, progress)
+
+
+def piece_sums(
+    job: Job,
+    settled: Settled,
+    choices: Sequence[Choice],
+    piece: Piece,
+    table: Table,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> tuple[Summed, ...]:
+    """Sums for every strategy over a piece that was read, its models in order; see `sums`."""
+    fit = is_fit(job, piece, table)
+    to_fit, others = np.flatnonzero(fit), np.flatnonzero(~fit)
+    estimates = settled.known.estimates(table, np.arange(piece.first, piece.first + piece.n_rows))
+    found = []
+    for strategy, choice in zip(job.strategies, choices, strict=True):
+        start = time.perf_counter()
+        beliefs = truth(table) if strategy.sees_truth else estimates
+        sized = sized_like(strategy, choice.panels, beliefs)
+        of_side = functools.partial(
+            _side, sized, choice.settings, beliefs, table, progress=progress
         )
-        found = []
-        for strategy, choice in zip(job.strategies, choices, strict=True):
-            start = time.perf_counter()
-            beliefs = truth(table) if strategy.sees_truth else estimates
-            sized = sized_like(strategy, choice.panels, beliefs)
-            of_side = functools.partial(
-                _side, sized, choice.settings, beliefs, table, progress=progress
-            )
-            evaluate = of_side(rows=others, usage=True)
-            of_fit = None if choice.fit is not None else of_side(rows=to_fit, usage=False)
-            found.append(Summed(evaluate, of_fit, time.perf_counter() - start))
-        yield piece, tuple(found)
+        evaluate = of_side(rows=others, usage=True)
+        of_fit = None if choice.fit is not None else of_side(rows=to_fit, usage=False)
+        found.append(Summed(evaluate, of_fit, time.perf_counter() - start))
+    return tuple(found)
 
 
 def _side(
@@ -548,12 +590,14 @@ def _side(
     progress: Callable[[int], None],
 ) -> Totals:
     """Sums over some rows of a piece, of which there may be none."""
-    if len(rows):
-        return sum_settings(
-            strategy, settings, estimates, table, rows=rows, usage=usage, progress=progress
-        )
     none, counts = np.zeros(len(settings)), np.zeros((len(settings) * usage, table.n_models))
-    return Totals(none, none, counts, counts, counts, count=0.0)
+    if not len(rows):
+        return Totals(none, none, counts, counts, counts, count=0.0)
+    found = sum_settings(
+        strategy, settings, estimates, table, rows=rows, usage=usage, progress=progress
+    )
+    # Empty counts are of one shape, whatever the piece: sums of pieces are added up.
+    return found if usage else replace(found, ran=counts, answered=counts, depth=counts)
 
 
 def sized_like(strategy: Strategy, panels: int | None, estimates: Independent) -> Strategy:
@@ -649,23 +693,33 @@ def resample(
     """
     stream = job.stream.select_models(settled.models)
     for piece, table in stream.tables(pieces, job.columns):
-        rows = np.flatnonzero(~is_fit(job, piece, table))
-        estimates = settled.known.estimates(
-            table, np.arange(piece.first, piece.first + piece.n_rows)
-        )
-        found = []
-        for strategy, choice, drawn in zip(job.strategies, choices, frontiers, strict=True):
-            beliefs = truth(table) if strategy.sees_truth else estimates
-            width = 2 * (len(drawn.gamma) + table.n_models) + 1
-            found.append(
-                resampled_sums(
-                    sized_like(strategy, choice.panels, beliefs), drawn.parameters, drawn.gamma,
-                    beliefs, table.quality, table.cost, resamples=job.resamples, seed=job.seed,
-                    rows=rows, first_row=piece.first,
-                )
-                if len(rows) else np.zeros((job.resamples, width))
-            )  # fmt: skip
-        yield piece, tuple(found)
+        yield piece, piece_resamples(job, settled, choices, frontiers, piece, table)
+
+
+def piece_resamples(
+    job: Job,
+    settled: Settled,
+    choices: Sequence[Choice],
+    frontiers: Sequence[Frontier],
+    piece: Piece,
+    table: Table,
+) -> tuple[Float[np.ndarray, "R M"], ...]:
+    """Sums of resamples over a piece that was read, its models in order; see `resample`."""
+    rows = np.flatnonzero(~is_fit(job, piece, table))
+    estimates = settled.known.estimates(table, np.arange(piece.first, piece.first + piece.n_rows))
+    found = []
+    for strategy, choice, drawn in zip(job.strategies, choices, frontiers, strict=True):
+        beliefs = truth(table) if strategy.sees_truth else estimates
+        width = 2 * (len(drawn.gamma) + table.n_models) + 1
+        found.append(
+            resampled_sums(
+                sized_like(strategy, choice.panels, beliefs), drawn.parameters, drawn.gamma,
+                beliefs, table.quality, table.cost, resamples=job.resamples, seed=job.seed,
+                rows=rows, first_row=piece.first,
+            )
+            if len(rows) else np.zeros((job.resamples, width))
+        )  # fmt: skip
+    return tuple(found)
 
 
 def with_intervals(

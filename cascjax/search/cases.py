@@ -1,0 +1,171 @@
+"""Several questions on the same models of a stream, answered by the same readings of its files.
+
+Levels of noise, for one: what `look` finds does not depend on them, and a piece that was read
+serves all. Everything else is as in `compare_stream`; what is kept is kept by piece and case.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import jax
+import numpy as np
+import pyarrow as pa
+
+from cascjax.io.stream import Piece, Stream
+from cascjax.metrics.bootstrap import check_bootstrap
+from cascjax.search.frontier import Frontier
+from cascjax.search.ledger import (
+    choice_of,
+    choice_table,
+    resamples_of,
+    resamples_table,
+    sums_of,
+    sums_table,
+)
+from cascjax.search.run import Done, Run
+from cascjax.search.streamed import (
+    Choice,
+    Job,
+    Settled,
+    choose,
+    finish,
+    piece_resamples,
+    piece_sums,
+    with_intervals,
+)
+from cascjax.table import Table
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One of several questions.
+
+    Attributes:
+        job: what is asked; the same as the others' but for strategies and noise.
+        settled: what is known of all rows, for this one.
+    """
+
+    job: Job
+    settled: Settled
+
+
+def draw_cases(cases: Sequence[Case], run: Run) -> list[list[Frontier]]:
+    """The frontiers of every case, after the first reading: a second one, and of resamples a third.
+
+    Args:
+        cases: at least one.
+        run: how it is done.
+
+    Raises:
+        CascjaxError: see `Stream.tables` and `Run.each`.
+    """
+    first = cases[0]
+    stream, columns = first.job.stream.select_models(first.settled.models), first.job.columns
+    n_cases = len(cases)
+    if first.job.resamples:
+        check_bootstrap(first.job.resamples, first.job.confidence, int(first.settled.count[1]))
+    choices = _chosen(cases, run)
+
+    def summed(case: int, piece: Piece, table: Table) -> pa.Table:
+        one = cases[case]
+        return sums_table(piece_sums(one.job, one.settled, choices[case], piece, table))
+
+    tables = over_pieces("sums", "summing", stream, columns, n_cases, summed, run)
+    found = add_up((sums_of(table) for table in tables), n_cases)
+    drawn = [
+        finish(one.job, one.settled, chosen, of)
+        for one, chosen, of in zip(cases, choices, found, strict=True)
+    ]
+    if not first.job.resamples:
+        return drawn
+
+    def resampled(case: int, piece: Piece, table: Table) -> pa.Table:
+        one = cases[case]
+        return resamples_table(
+            piece_resamples(one.job, one.settled, choices[case], drawn[case], piece, table)
+        )
+
+    tables = over_pieces("resamples", "resampling", stream, columns, n_cases, resampled, run)
+    sums = add_up((resamples_of(table) for table in tables), n_cases)
+    return [
+        with_intervals(one.job, frontiers, [of])
+        for one, frontiers, of in zip(cases, drawn, sums, strict=True)
+    ]
+
+
+def _chosen(cases: Sequence[Case], run: Run) -> list[list[Choice]]:
+    """Of each case what every strategy is fitted to on the sample."""
+    pairs = [(i, place) for i, one in enumerate(cases) for place in range(len(one.job.strategies))]
+
+    def do(places: Sequence[int]) -> Done:
+        for case, some in itertools.groupby(places, lambda place: pairs[place][0]):
+            settled = cases[case].settled
+            estimates = settled.known.estimates(settled.table, settled.sample)
+            for place in some:
+                strategy = cases[case].job.strategies[pairs[place][1]]
+                told = functools.partial(run.progress, "fitting")
+                yield place, choice_table(choose(settled, strategy, estimates, told))
+
+    keys = [f"choice-{case:03d}-{place:02d}" for case, place in pairs]
+    found: list[list[Choice]] = [[] for _ in cases]
+    tables = run.each("fitting", keys, [0] * len(keys), do)
+    for (case, _), table in zip(pairs, tables, strict=True):
+        found[case].append(choice_of(table))
+    return found
+
+
+def over_pieces(
+    name: str,
+    doing: str,
+    stream: Stream,
+    columns: Sequence[str],
+    count: int,
+    work: Callable[[int, Piece, Table], pa.Table],
+    run: Run,
+) -> Iterator[pa.Table]:
+    """What comes of every piece for each of several cases, each piece being read once.
+
+    Args:
+        name: what is kept is called.
+        doing: what is being done, in words.
+        stream: the rows, its models in the order they are wanted in.
+        columns: see `Stream.tables`.
+        count: of cases.
+        work: makes what is kept of a case and a piece that was read.
+        run: how it is done; is told the rows of a piece for each case.
+
+    Returns:
+        Those of the first piece, in the order of the cases, then those of the next one.
+
+    Raises:
+        CascjaxError: see `Stream.tables` and `Run.each`.
+    """
+    pieces = stream.pieces
+
+    def do(places: Sequence[int]) -> Done:
+        missing: dict[int, list[int]] = {}
+        for place in places:
+            missing.setdefault(place // count, []).append(place % count)
+        for piece, table in stream.tables([pieces[i] for i in missing], columns):
+            for case in missing[piece.index]:
+                yield piece.index * count + case, work(case, piece, table)
+                run.progress(doing, piece.n_rows)
+
+    keys = [f"{name}-{piece.index:06d}-{case:03d}" for piece in pieces for case in range(count)]
+    return run.each(doing, keys, [piece.n_rows for piece in pieces for _ in range(count)], do)
+
+
+def add_up(found: Iterable[T], count: int) -> list[T]:
+    """Of each case the sums over all pieces, of what comes in the order of `over_pieces`."""
+    sums: list[T] = []
+    for place, of in enumerate(found):
+        if place < count:
+            sums.append(of)
+        else:
+            sums[place % count] = jax.tree.map(np.add, sums[place % count], of)
+    return sums
