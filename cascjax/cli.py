@@ -401,7 +401,9 @@ def frontier(
                 resume=resume, force=force, **asked,
             )  # fmt: skip
         return
-    stream_commands.check_table_options(sample=sample, resume=resume, force=force, **several.places)
+    stream_commands.check_table_options(
+        tables[0], sample=sample, resume=resume, force=force, **several.places
+    )
     click.echo(f"Reading {tables[0]}")
     with output_folder(out):
         _frontier(tables[0], out, command, n_budgets=n_budgets, costs=costs, **asked)
@@ -477,7 +479,7 @@ def _frontier(
             f" {len(evaluate):,} to evaluate; {estimates} estimates."
         )
         for note in notes:
-            click.echo(f"Note: {note}.")
+            click.echo(f"note: {note}.")
         settings |= {"noise": noise or "low"} if estimates == "noisy" else {}
         with study_progress([s.name for s in chosen], len(fit), len(evaluate)) as progress:
             result = study(

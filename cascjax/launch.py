@@ -7,8 +7,10 @@ holds a pipe to the worker: whichever of the two is killed, the other one ends.
 
 import os
 import re
+import select
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,9 @@ WAIT = 300
 
 _HEARTBEAT = 30
 """Seconds after which a process that gives no sign of life is taken for lost."""
+
+_PATIENCE = 10
+"""Seconds after which a process that still waits for others says so."""
 
 _GRACE = 10
 """Seconds that a worker is given to end after an interrupt: it may be waiting for another."""
@@ -205,8 +210,9 @@ def _watch(where: Place, wait: int, arguments: list[str], kept: Path) -> NoRetur
     died, alive = os.pipe()
     news, told = os.pipe()
     out, err = os.dup(1), os.dup(2)
-    # JAX's own words go to a file: of most of them nothing need be said.
-    log = tempfile.NamedTemporaryFile(prefix="cascjax-", suffix=".log", delete=False)  # noqa: SIM115
+    # JAX's own words go to a file without a name, so that none is left whatever happens: of most of
+    # them nothing need be said.
+    log = tempfile.TemporaryFile()  # noqa: SIM115
     passed = (died, told, out, err)
     # Modules are found where this process finds them, not in the folder it stands in.
     program = f"import sys; sys.path[:] = {sys.path!r}; {_CODE}"
@@ -222,28 +228,39 @@ def _watch(where: Place, wait: int, arguments: list[str], kept: Path) -> NoRetur
             os.close(fd)
         interrupted = threading.Event()
 
+        def connected() -> bool:
+            return bool(select.select([news], [], [], 0)[0])
+
         def pass_on(number: int, frame: object) -> None:
             interrupted.set()
             # Whichever it was: JAX takes SIGTERM for a notice, and goes on.
             worker.send_signal(signal.SIGINT)
-            threading.Timer(_GRACE, worker.kill).start()
+            # Before the others are there it has nothing to put in order, and JAX does not listen.
+            threading.Timer(_GRACE if connected() else 1, worker.kill).start()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # as of nohup
                 signal.signal(number, pass_on)
-        code = worker.wait()
+        try:
+            code = worker.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            if wait > _PATIENCE and not connected():
+                at = where.coordinator or "the coordinator"
+                click.echo(f"Waiting {wait} s at {at} for the other processes (--wait)", err=True)
+            code = worker.wait()
     os.close(alive)
-    log.close()
-    connected = bool(os.read(news, 1))
-    said = Path(log.name)
+    joined = bool(os.read(news, 1))
     if code >= 0 or interrupted.is_set():
-        said.unlink(missing_ok=True)
         if code < 0:
             click.echo(f"cascjax: interrupted; {_kept(kept)}", err=True)
         # Without handlers of Python's at its end: timers of the grace may still wait.
         os._exit(code if code >= 0 else 130)
-    lost = _PEER_LOST in said.read_bytes()
-    if lost and not connected:
+    log.seek(0)
+    words = log.read()
+    with tempfile.NamedTemporaryFile(prefix="cascjax-", suffix=".log", delete=False) as named:
+        named.write(words)
+    lost = _PEER_LOST in words
+    if lost and not joined:
         why = (
             f"waited {wait} s at {where.coordinator or 'the coordinator'} for the other processes,"
             " of which not all came: start every one of them, with the same --coordinator and"
@@ -255,7 +272,7 @@ def _watch(where: Place, wait: int, arguments: list[str], kept: Path) -> NoRetur
         name = signal.Signals(-code).name
         memory = ", as the system does where memory runs out" if name == "SIGKILL" else ""
         why = f"was ended by {name}{memory}; {_kept(kept)}"
-    click.echo(f"cascjax: {where.name} {why} (JAX's own words are in {said})", err=True)
+    click.echo(f"cascjax: {where.name} {why} (JAX's own words are in {named.name})", err=True)
     sys.exit(1)
 
 
@@ -274,6 +291,8 @@ def _connect(where: Place, wait: int) -> bool:
     threading.Thread(target=_end_with, args=(died,), daemon=True).start()
     # Even where it was ignored: it comes from the one that watches alone.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if where.process == 0 and where.coordinator is not None:
+        _check_free(where.coordinator)
     import jax
 
     # Of None JAX would make, under some launchers, one device of many.
@@ -301,6 +320,27 @@ def _connect(where: Place, wait: int) -> bool:
         ) from error
     os.write(told, b".")
     return jax.process_index() == 0
+
+
+def _check_free(coordinator: str) -> None:
+    """Refuses a port that JAX could not listen at: it would crash there, or share it in silence.
+
+    Raises:
+        CascjaxError: another program listens there, or this one may not.
+    """
+    if "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
+        return  # JAX listens elsewhere
+    with socket.socket() as tried:
+        # A port of a run that has just ended is free.
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("", int(coordinator.rpartition(":")[2])))
+            tried.listen()
+        except OSError as error:
+            raise CascjaxError(
+                f"--coordinator {coordinator}: process 0 cannot listen at that port"
+                f" ({error.strerror}); name another port, in every process"
+            ) from error
 
 
 def _end_with(died: int) -> None:

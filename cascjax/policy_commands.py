@@ -135,7 +135,9 @@ def fit(
             force=force,
         )  # fmt: skip
         return
-    stream_commands.check_table_options(sample=sample, resume=resume, force=force, **several.places)
+    stream_commands.check_table_options(
+        tables[0], sample=sample, resume=resume, force=force, **several.places
+    )
     table = tables[0]
     click.echo(f"Reading {table}")
     with uninterrupted():
@@ -170,7 +172,7 @@ def fit(
                 )
         temporary.write_text(policy.text(), encoding="utf-8")
     for note in policy.record.get("notes", ()):
-        click.echo(f"Note: {note}.")
+        click.echo(f"note: {note}.")
     print_policy(policy, make_console())
     paths = f"{shlex.quote(str(out))} {shlex.quote(str(table))}"
     click.echo(f"Wrote {out}; try: cascjax evaluate {paths} --out evaluation")
@@ -381,7 +383,7 @@ def evaluate(
                 seed=seed, resume=resume, force=force,
             )  # fmt: skip
         return
-    stream_commands.check_table_options(resume=resume, force=force, **several.places)
+    stream_commands.check_table_options(tables[0], resume=resume, force=force, **several.places)
     table, resamples = tables[0], 1000 if resamples is None else resamples
     click.echo(f"Reading {policy} and {table}")
     with output_folder(out):

@@ -5,6 +5,7 @@ said there, any other is alone. What is told goes as bytes, so that sums in floa
 bit, whatever JAX computes in.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ _LEAST_BYTES = 1 << 12
 
 _WORDS = 1 << 10
 """Bytes of an error that others are told."""
+
+_STATUS = re.compile(r"[A-Z]+(_[A-Z]+)*: ")
+"""What words of XLA's own errors begin with, as in "UNKNOWN: Gloo AllGather failed"."""
 
 
 @dataclass(frozen=True)
@@ -169,5 +173,8 @@ def _reached() -> Iterator[None]:
     """
     try:
         yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:  # the latter where gloo fails at once
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        # What gloo says while the call is being dispatched JAX raises as a ValueError.
+        if isinstance(error, ValueError) and not _STATUS.match(str(error)):
+            raise
         raise CascjaxError(GONE) from error

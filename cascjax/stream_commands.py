@@ -34,7 +34,7 @@ def is_stream(tables: Sequence[Path]) -> bool:
     return tables[0].is_dir() or (not tables[0].exists() and glob.has_magic(str(tables[0])))
 
 
-def check_table_options(**given: Any) -> None:
+def check_table_options(table: Path, **given: Any) -> None:
     """Refuses, for a single table, options that are of a stream.
 
     Raises:
@@ -42,6 +42,10 @@ def check_table_options(**given: Any) -> None:
     """
     for name, value in given.items():
         if value is not None and value is not False:
+            if not table.exists():
+                raise CascjaxError(
+                    f"cannot read {table}: there is no such file or folder; name another"
+                )
             raise CascjaxError(
                 f"--{name} is of a folder, a pattern or several files: leave it out, or name such"
             )
@@ -122,7 +126,7 @@ def frontier(
         return
     print_study(study, make_console())
     for note in notes(study.settings, study.n_fit, study.cost_unit):
-        click.echo(f"Note: {note}.")
+        click.echo(f"note: {note}.")
     click.echo(f"Report: {report}")
 
 
@@ -194,7 +198,7 @@ def fit(
     if not speaks:
         return
     for note in policy.record.get("notes", ()):
-        click.echo(f"Note: {note}.")
+        click.echo(f"note: {note}.")
     print_policy(policy, make_console())
     click.echo(f"Wrote {out}")
 
@@ -291,6 +295,8 @@ def _kept(journal: Path) -> Iterator[None]:
 
                 with suppress(CascjaxError):
                     discard(journal)
+            elif str(error) == GONE:
+                raise CascjaxError(f"{error}; start all of them again with --resume") from error
             raise
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(way_out) from error

@@ -289,7 +289,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     assert "learned estimates" in done.output
-    assert "Note: costs are told from" in done.output
+    assert "note: costs are told from" in done.output
     settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
     assert (settings["learner"], settings["folds"]) == ("linear", 4)
     assert settings["cost_model"] in COST_MODELS

@@ -509,7 +509,7 @@ def test_the_command_line(here: Path) -> None:
     done = CliRunner().invoke(main, [*words, *more])
     assert done.exit_code == 0, done.output
     assert "learned estimates" in done.output
-    assert "Note: feature" in done.output
+    assert "note: feature" in done.output
     want = fit(
         world(), "routing", budget={"cost": 0.0004}, estimates="learned", learner="linear",
         folds=4, ridge=10.0,

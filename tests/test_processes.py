@@ -183,6 +183,28 @@ def test_what_fails_in_one_fails_in_all() -> None:
     room.check_alike("files", b"\0\0\0\0")
 
 
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed"), CascjaxError, "reached"),
+        (ValueError("FAILED_PRECONDITION: Gloo"), CascjaxError, "reached"),
+        (jax.errors.JaxRuntimeError("INTERNAL: NCCL"), CascjaxError, "reached"),
+        (ValueError("Incompatible shapes: (2,) and (3,)"), ValueError, "shapes"),
+    ],
+)
+def test_a_peer_that_does_not_answer_is_told_from_a_fault(
+    error: Exception, raised: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JAX raises one kind where it waits for what was told, another while it tells."""
+
+    def fails(*told: object) -> None:
+        raise error
+
+    monkeypatch.setattr(multihost_utils, "process_allgather", fails)
+    with pytest.raises(raised, match=words):
+        Processes(0, 2).gather(np.zeros(1))
+
+
 def test_parts_come_in_order_whoever_did_them() -> None:
     done: list[int] = []
 
@@ -276,6 +298,9 @@ def test_one_table_needs_no_processes(table: Table, tmp_path: Path, words: list[
     found = CliRunner().invoke(main, [*command, *words])
     assert found.exit_code == 2
     assert f"{words[0]} is of a folder" in found.stderr
+    command[1] = str(tmp_path / "none")
+    found = CliRunner().invoke(main, [*command, *words])
+    assert f"cannot read {command[1]}: there is no such file or folder" in found.stderr
 
 
 def test_hosts_of_other_numbers_of_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,18 +316,19 @@ def test_processes_that_would_wait_for_different_words_are_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would each wait for ever: a ledger in one of them, pieces of another size."""
-    asked: list[bytes] = []
+    asked: list[list[bytes]] = []
 
     class Heard(Processes):
         def check_alike(self, what: str, digest: bytes) -> None:
-            asked.append(digest)
+            asked[-1].append(digest)
 
     monkeypatch.setattr(run, "all_processes", Heard)
     for ledger, rows in ((None, None), (None, None), (Ledger(tmp_path / "kept"), None), (None, 9)):
         stream = open_stream(folder, piece_rows=rows)
+        asked.append([])
         Run.begun(ledger, stream, {}, lambda doing, rows: None, {})
     assert asked[0] == asked[1]
-    assert len(set(asked)) == 3
+    assert len({tuple(of) for of in asked}) == 3
 
 
 # One that is watched.
@@ -479,6 +505,23 @@ def test_a_coordinator_that_never_answers_is_named(
     assert code == 1
     assert "process 0 of 2 waited 3 s at 127.0.0.1:" in said
     assert said.count("\n") == 1
+
+
+def test_a_port_that_another_listens_at_is_named(folder: Path, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        at = f"127.0.0.1:{other.getsockname()[1]}"
+        words = ["frontier", str(folder), "--out", str(tmp_path / "out"), "--coordinator", at]
+        found = subprocess.run(
+            [sys.executable, "-c", CODE, *words, "--processes", "2", "--process", "0"],
+            env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert found.returncode == 2
+    assert f"--coordinator {at}: process 0 cannot listen" in found.stderr
+    assert "name another port" in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ from cascjax.io.arrow import (
     read_metadata,
     to_arrow,
 )
-from cascjax.io.files import one_line, sniff
+from cascjax.io.files import one_line, sniff, whole
 from cascjax.table import ESTIMATE_COLUMNS, Table, check_models
 
 PIECE_ROWS = 1 << 20
@@ -347,7 +347,7 @@ def _opened(path: str) -> tuple[StreamFile, pa.Schema]:
     if kind not in ("ipc", "parquet"):
         what = "is empty" if kind == "empty" else "is neither Arrow IPC (Feather v2) nor Parquet"
         raise CascjaxError(f"cannot read {path}: it {what}; take it away, or write it anew")
-    with one_line(f"cannot read {path}"):
+    with one_line(f"cannot read {path}"), whole(path):
         size, changed = _stamp(path)
         with open(path, "rb") as file:
             file.seek(max(0, size - _FOOTER))
@@ -360,9 +360,10 @@ def _opened(path: str) -> tuple[StreamFile, pa.Schema]:
                 starts = tuple(itertools.accumulate(counts, initial=0))
                 n_rows = groups.num_rows
         else:
-            n_rows = ds.dataset(path, format="ipc").count_rows()
             with pa.memory_map(path) as file:
+                # Before rows are counted: of a bad file pyarrow says least here.
                 reader = ipc.open_file(file)
+                n_rows = ds.dataset(path, format="ipc").count_rows()
                 schema, before = reader.schema, pa.total_allocated_bytes()
                 batch = reader.get_batch(0) if n_rows else None
                 compressed = pa.total_allocated_bytes() > before + (1 << 12)
@@ -440,11 +441,24 @@ def _check_alike(first: dict[str, Any], other: dict[str, Any], first_path: str, 
     one, another = first["metadata"], other["metadata"]
     for part in ("models", "cost_unit", "cost_units", "features", "signals"):
         before, now = getattr(one, part), getattr(another, part)
-        if before != now:
-            raise CascjaxError(
-                f"{path}: the metadata has {part} {now!r:.80}, and that of {first_path}"
-                f" {before!r:.80}; {way_out}"
+        if before == now:
+            continue
+        if isinstance(now, tuple):
+            # Of many names those that differ.
+            came, gone = (
+                [of for of in now if of not in before],
+                [of for of in before if of not in now],
             )
+            if not came and not gone:
+                raise CascjaxError(
+                    f"{path}: the metadata has {part} in another order than that of {first_path};"
+                    f" {way_out}"
+                )
+            before, now = gone or "none but these", came or "none but these"
+        raise CascjaxError(
+            f"{path}: the metadata has {part} {now!r:.80}, and that of {first_path}"
+            f" {before!r:.80}; {way_out}"
+        )
 
 
 def _cut(files: Sequence[StreamFile], most: int) -> Iterator[Piece]:

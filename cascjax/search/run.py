@@ -41,7 +41,7 @@ class Ledger:
         force: begin anew whatever an earlier run left.
     """
 
-    folder: Path
+    folder: str | os.PathLike[str]
     resume: bool = False
     force: bool = False
 
@@ -88,14 +88,21 @@ class Run:
         """
         processes, parts = all_processes(), None
         files = {key: {stream.path(piece) for piece in some} for key, some in of_some.items()}
-        layout, kept = [piece.n_rows for piece in stream.pieces], ledger is not None
-        asked = json.dumps(
-            [__version__, stream.fingerprint(), layout, settings, kept], sort_keys=True
-        )
-        processes.check_alike("files, settings or ledger", hashlib.sha256(asked.encode()).digest())
+        layout = [piece.n_rows for piece in stream.pieces]
+        asked = {
+            "version": __version__,
+            "files": stream.fingerprint(),
+            "pieces": layout,
+            "ledger": ledger is not None,
+            **settings,
+        }
+        # One after the other, so that what differs is named; they have as many, if of one command.
+        processes.check_alike("settings", _digest(sorted(asked)))
+        for name, of in sorted(asked.items()):
+            processes.check_alike("files" if name == "files" else f"settings ({name})", _digest(of))
         if ledger is not None:
             run = {"version": __version__, FILES: stream.identity(), "pieces": layout, **settings}
-            parts = opened = Parts(ledger.folder, run)
+            parts = opened = Parts(Path(ledger.folder), run)
 
             # Of a bad file another process may have kept a part since it was named, or elsewhere.
             noted = [json.dumps(sorted(opened.bad)).encode()] * processes.count
@@ -183,6 +190,10 @@ class Run:
         for key in self.parts.keys:
             if path in self.files.get(key, ()):
                 self.parts.remove(key)
+
+
+def _digest(of: Any) -> bytes:
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).digest()
 
 
 def _written(table: pa.Table) -> bytes:
