@@ -471,7 +471,7 @@ class TestPage:
         assert facts.out_of_reach(study) == [
             "thresholding: 2 of 12 budgets (0.500, 0.682) lie below its cheapest reachable cost,"
             " 0.750 USD.",
-            "thresholding: 1 of 12 budgets (2.50) lie above its dearest reachable cost, 2.40 USD.",
+            "thresholding: 1 of 12 budgets (2.50) lies above its dearest reachable cost, 2.40 USD.",
         ]
         assert all(note in render(study, "") for note in facts.out_of_reach(study))
         assert "Budgets out of reach" not in render(replace(study, frontiers=()), "")

@@ -80,7 +80,7 @@ class Parts:
                 for part in [*self._folder.glob("*.parquet"), path]:
                     part.unlink(missing_ok=True)
             self._folder.mkdir(exist_ok=True)
-        if self._found() != self._run:
+        if not path.exists() or self._found() != self._run:
             self._write_run(self._run)
 
     @property
