@@ -80,7 +80,7 @@ class Parts:
                 for part in [*self._folder.glob("*.parquet"), path]:
                     part.unlink(missing_ok=True)
             self._folder.mkdir(exist_ok=True)
-        if not path.exists() or self._found() != self._run:
+        if self._found() != self._run:
             self._write_run(self._run)
 
     @property
@@ -96,8 +96,8 @@ class Parts:
     @property
     def bad(self) -> set[str]:
         """The files that were named as bad; see `note_bad`."""
-        files = self._found().get(FILES)
-        return {name for name, of in files.items() if of == _BAD} if files is not None else set()
+        files = (self._found() or {}).get(FILES, {})
+        return {name for name, of in files.items() if of == _BAD}
 
     def note_bad(self, file: str) -> None:
         """Notes that a file is to be mended: it may have changed when the run is gone on with.
@@ -105,21 +105,21 @@ class Parts:
         Raises:
             CascjaxError: that cannot be written.
         """
-        if file in (found := self._found()).get(FILES, {}):
+        if file in (found := self._found() or {}).get(FILES, {}):
             self._write_run(found | {FILES: found[FILES] | {file: _BAD}})
 
-    def _found(self) -> dict[str, Any]:
-        """What the folder says it holds; of nothing where it says it badly, or not at all."""
+    def _found(self) -> dict[str, Any] | None:
+        """What the folder says it holds; None where it says it badly, or not at all."""
         path = self._folder / RUN
         if not path.exists():
-            return {}
+            return None
         with one_line(f"cannot read {path}"):
             text = path.read_bytes()
         try:
             found = json.loads(text)
         except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
+            return None
+        return found if isinstance(found, dict) else None
 
     def _write_run(self, run: Mapping[str, Any]) -> None:
         with atomic_write(self._folder / RUN) as temporary:
@@ -133,7 +133,7 @@ class Parts:
             return "parts of an unknown run" if self.begun else None
         if resume is not None and not self.begun:
             return None
-        if not (found := self._found()):
+        if (found := self._found()) is None:
             return f"a damaged {RUN}"
         for name in {**self._run, **found}:
             before, now = found.get(name), self._run.get(name)
