@@ -418,6 +418,7 @@ def test_it_is_a_learner_of_tables():
         learned(table, np.arange(200), learner=learner, ridge=10.0)
 
 
+@pytest.mark.slow
 def test_twenty_models_are_learned():
     table = _table(250, 20)
     found = learned(table, np.arange(200), learner="joint")

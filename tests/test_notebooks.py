@@ -17,6 +17,8 @@ LARGEST = 256_000
 """Bytes of a notebook at most: its pictures are in the history for ever."""
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+LONG = ("estimators", "paper", "policy")
+"""Those that run for more than some seconds: in the slow tier."""
 
 
 def run(notebook: NotebookNode, folder: Path) -> None:
@@ -49,7 +51,11 @@ def test_numbers_of_another_run_are_noticed() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the Jupyter client, not ours
-@each_notebook
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[pytest.mark.slow] * (p.stem in LONG)) for p in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_runs_from_clean(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -471,6 +471,7 @@ def points(out: Path) -> list[dict]:
     return pq.read_table(out / "frontier.parquet").to_pylist()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_stops_the_other_and_the_run_goes_on(
     folder: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -70,7 +70,10 @@ def loaded(folder: Path, name: str) -> Reference:
     return Reference(table, supplied(table, fit), fit, evaluate, results)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name != NAMES[0])) for name in NAMES],
+)
 def reference(request: pytest.FixtureRequest, shared_data: Path) -> Reference:
     if not (shared_data / f"reference-{request.param}.json").exists():
         pytest.skip(f"reference-{request.param} is absent from {shared_data}")

@@ -264,7 +264,11 @@ def test_stages_count_as_sweeps_do(kind: Strategy, monkeypatch: pytest.MonkeyPat
         np.testing.assert_allclose(one.quality, by_query[1], atol=1)
 
 
-@pytest.mark.parametrize("kind", [CascadeRouting(), Pandora(), Cascading()], ids=lambda of: of.name)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(CascadeRouting(), marks=pytest.mark.slow), Pandora(), Cascading()],
+    ids=lambda of: of.name,
+)
 def test_blocks_and_folds_do_not_matter(kind: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
     n, k = 300, 3
     estimator = drawn(n, k, folds=3)

@@ -266,6 +266,7 @@ def points(out: Path) -> list[dict]:
     return pq.read_table(out / "frontier.parquet").to_pylist()
 
 
+@pytest.mark.slow
 def test_a_run_killed_anywhere_goes_on_to_the_same_bits(stream: Stream, tmp_path: Path) -> None:
     folder = Path(stream.name)
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}

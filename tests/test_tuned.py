@@ -245,6 +245,7 @@ def test_the_folder_holds_policies_and_a_report(world: Path, tmp_path: Path) -> 
     assert replay.exit_code == 0, replay.output
 
 
+@pytest.mark.slow
 def test_fewer_budgets_leave_no_policy_of_more(world: Path, tmp_path: Path) -> None:
     for mine in ("policy-of-mine.json", "policy-7.json"):
         (tmp_path / mine).write_text("{}")
@@ -266,6 +267,7 @@ def test_per_step_parameters_are_written_out(world: Path, tmp_path: Path) -> Non
     assert widths["tuned thresholding"] in ({2}, {4})
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_the_best_so_far_and_goes_on(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
