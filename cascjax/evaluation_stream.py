@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators.pieces import SUPPLIED_COLUMNS, Known, Moments, lines
+from cascjax.estimators.pieces import SUPPLIED_COLUMNS, Known
 from cascjax.evaluation import (
     Evaluation,
     Mean,
@@ -35,7 +35,7 @@ from cascjax.metrics.bootstrap import (
 from cascjax.policy import COST, Policy
 from cascjax.search.compare_stream import by_piece, looked_at, lots
 from cascjax.search.run import Done, Ledger, Progress, Run
-from cascjax.search.streamed import Job, is_fit
+from cascjax.search.streamed import Job, is_fit, moments_of, under_noise
 from cascjax.table import EVALUATE, Table
 
 TOTAL, RULE, GROUP = "total", "rule", "group"
@@ -205,16 +205,11 @@ def _noise_job(of: Replaying) -> Job:
 
 def _noise(of: Replaying, run: Run) -> Known:
     """What noisy estimates take of all rows, by a reading of their own."""
-    policy = of.policy
-    job = _noise_job(of)
-    looked, noise = looked_at(job, run), job.noise
-    glances = [looked.glances[index] for index in sorted(looked.glances)]
-    qualities = functools.reduce(Moments.joined, [g.qualities for g in glances if g.qualities])
-    costs = functools.reduce(Moments.joined, [g.costs for g in glances if g.costs])
-    ante, post, _ = lines(qualities, noise[:2])
-    cost_ante, cost_post, _ = lines(costs, noise[2:])
-    each = (ante, post, cost_ante, cost_post)
-    return Known("noisy", policy.mean_costs[0], policy.sigma, each, policy.source.seed)
+    job, mean_cost = _noise_job(of), of.policy.mean_costs[0]
+    moments = moments_of(looked_at(job, run))
+    known = under_noise(Known("noisy", mean_cost, seed=job.seed), moments, job.noise)
+    # How far answers move is what the policy was fitted with.
+    return replace(known, sigma=of.policy.sigma)
 
 
 def _evaluation(of: Replaying, confidence: float, rows: Iterable[Row]) -> Evaluation:

@@ -18,7 +18,7 @@ from cascjax.metrics.bootstrap import areas, check_bootstrap, differences, inter
 from cascjax.search.budget import Fit, fit_budgets, simulate_settings
 from cascjax.search.scoring import scores_of
 from cascjax.search.trust import check_trust, trusted
-from cascjax.simulate import Resampled, Sums, resampled
+from cascjax.simulate import Resampled, Sums, Totals, resampled
 from cascjax.strategies import STRATEGIES, CascadeRouting, Frugal, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows
 from cascjax.words import counted
@@ -161,6 +161,43 @@ def frontier(
         strategy, settings, beliefs, table, rows=evaluate_rows, progress=progress
     )
     cheap, dear = where.reshape(-1, 2).T
+    singles = _single_models(table, evaluate_rows)
+    drawn = of_mixes(
+        strategy.name, budgets, fit, means, cheap, dear, *singles, time.perf_counter() - start
+    )
+    if not resamples:
+        return drawn
+    others = resampled(
+        strategy, fit.parameters, fit.gamma, beliefs, table.quality, table.cost,
+        resamples=resamples, seed=seed, rows=evaluate_rows, progress=progress,
+    )  # fmt: skip
+    return with_resamples(drawn, others, confidence)
+
+
+def of_mixes(
+    strategy: str,
+    budgets: Float[np.ndarray, " P"],
+    fit: Fit,
+    means: Totals,
+    cheap: Int[np.ndarray, " P"],
+    dear: Int[np.ndarray, " P"],
+    single_cost: Float[np.ndarray, " K"],
+    single_quality: Float[np.ndarray, " K"],
+    seconds: float,
+) -> Frontier:
+    """The frontier of fitted mixes, by what their settings do on the rows to evaluate on.
+
+    Args:
+        strategy: its name.
+        budgets: mean costs allowed.
+        fit: the mixes.
+        means: what any number of settings do.
+        cheap: which of them is the cheap neighbour of each mix.
+        dear: which is the dear one.
+        single_cost: mean cost of each model alone.
+        single_quality: mean quality of each model alone.
+        seconds: that it took.
+    """
 
     def mixed(means: Sums) -> np.ndarray:
         of = np.asarray(means)
@@ -168,9 +205,8 @@ def frontier(
         return (1 - gamma) * of[cheap] + gamma * of[dear]
 
     cost, quality = mixed(means.cost), mixed(means.quality)
-    single_cost, single_quality = _single_models(table, evaluate_rows)
-    drawn = Frontier(
-        strategy=strategy.name,
+    return Frontier(
+        strategy=strategy,
         budget=budgets,
         cost=cost,
         quality=quality,
@@ -184,15 +220,8 @@ def frontier(
         depth=mixed(means.depth),
         reachable=(fit.cheapest, fit.dearest),
         area=area(cost, quality, single_cost, single_quality),
-        seconds=time.perf_counter() - start,
+        seconds=seconds,
     )
-    if not resamples:
-        return drawn
-    others = resampled(
-        strategy, fit.parameters, fit.gamma, beliefs, table.quality, table.cost,
-        resamples=resamples, seed=seed, rows=evaluate_rows, progress=progress,
-    )  # fmt: skip
-    return with_resamples(drawn, others, confidence)
 
 
 def with_resamples(drawn: Frontier, others: Resampled, confidence: float) -> Frontier:

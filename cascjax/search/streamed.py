@@ -49,7 +49,7 @@ from cascjax.search.budget import (
     spared,
     sum_settings,
 )
-from cascjax.search.frontier import Frontier, budgets_at, with_resamples
+from cascjax.search.frontier import Frontier, budgets_at, of_mixes, with_resamples
 from cascjax.simulate import Resampled, Totals, query_spends, resampled_sums
 from cascjax.strategies import Frugal, Mixing, Sketch, Strategy
 from cascjax.table import (
@@ -383,12 +383,9 @@ def settle(job: Job, looked: Looked) -> Settled:
     cost, quality = cost[:, order], quality[:, order]
     known, moments = Known(job.estimates, cost[0], seed=job.seed), None
     if job.estimates == "noisy":
-        qualities, costs = (
-            functools.reduce(Moments.joined, [getattr(glance, name) for glance in glances])
-            for name in ("qualities", "costs")
-        )
+        qualities, costs = moments_of(looked)
         moments = qualities.in_order(order), costs.in_order(order)
-        known = _under(known, moments, job.noise)
+        known = under_noise(known, moments, job.noise)
     elif glances[0].moved is not None:
         spread = functools.reduce(Spread.joined, [of.moved for of in glances if of.moved])
         known = replace(known, sigma=spread.sigma[order])
@@ -413,12 +410,23 @@ def settle(job: Job, looked: Looked) -> Settled:
 def under(settled: Settled, noise: tuple[float, float, float, float]) -> Settled:
     """The same under another noise, whose draws are the same: what was found once serves all."""
     assert settled.moments is not None
-    return replace(settled, known=_under(settled.known, settled.moments, noise))
+    return replace(settled, known=under_noise(settled.known, settled.moments, noise))
 
 
-def _under(
+def moments_of(looked: Looked) -> tuple[Moments, Moments]:
+    """Of noisy estimates the moments of qualities and of costs, in the files' order."""
+    glances = [looked.glances[index] for index in sorted(looked.glances)]
+    qualities, costs = (
+        functools.reduce(Moments.joined, [getattr(glance, name) for glance in glances])
+        for name in ("qualities", "costs")
+    )
+    return qualities, costs
+
+
+def under_noise(
     known: Known, moments: tuple[Moments, Moments], noise: tuple[float, float, float, float]
 ) -> Known:
+    """What noisy estimates take of all rows, by moments in the order of the models."""
     quality, cost = (lines(of, at) for of, at in zip(moments, (noise[:2], noise[2:]), strict=True))
     return replace(known, sigma=quality[2], lines=(*quality[:2], *cost[:2]))
 
@@ -640,9 +648,9 @@ def finish(
         )
         cheap, dear = alike.all(2).argmax(1).reshape(-1, 2).T
         frontiers.append(
-            _frontier(
-                strategy, settled, fit, evaluate, cheap, dear,
-                choice.seconds + float(of_all.seconds),
+            of_mixes(
+                strategy.name, settled.budgets, fit, evaluate, cheap, dear, settled.cost[1],
+                settled.quality[1], choice.seconds + float(of_all.seconds),
             )
         )  # fmt: skip
     return frontiers
@@ -735,37 +743,3 @@ def with_intervals(
         drawn.append(with_resamples(frontier, Resampled.of(sums, len(frontier.gamma)),
                                     job.confidence))  # fmt: skip
     return drawn
-
-
-def _frontier(
-    strategy: Strategy,
-    settled: Settled,
-    fit: Fit,
-    means: Totals,
-    cheap: Int[np.ndarray, " P"],
-    dear: Int[np.ndarray, " P"],
-    seconds: float,
-) -> Frontier:
-    def mixed(means: Any) -> np.ndarray:
-        of = np.asarray(means)
-        gamma = fit.gamma.reshape(-1, *[1] * (of.ndim - 1))
-        return (1 - gamma) * of[cheap] + gamma * of[dear]
-
-    cost, quality = mixed(means.cost), mixed(means.quality)
-    return Frontier(
-        strategy=strategy.name,
-        budget=settled.budgets,
-        cost=cost,
-        quality=quality,
-        fit_cost=fit.cost,
-        fit_quality=fit.quality,
-        gamma=fit.gamma,
-        parameters=fit.parameters,
-        reach=fit.reach,
-        ran=mixed(means.ran),
-        answered=mixed(means.answered),
-        depth=mixed(means.depth),
-        reachable=(fit.cheapest, fit.dearest),
-        area=area(cost, quality, settled.cost[1], settled.quality[1]),
-        seconds=seconds,
-    )
