@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def begun(
     """
     ledger = asked.ledger
     if ledger is not None:
-        ledger = replace(ledger, folder=ledger.folder / f"{key}{base.INSIDE}")
+        ledger = replace(ledger, folder=Path(ledger.folder) / f"{key}{base.INSIDE}")
     settings, told = job.settings() | dict(more), _share_of(progress, job, cases)
     return Run.begun(ledger, job.stream, settings, told, lots(job))
 
