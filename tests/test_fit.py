@@ -302,7 +302,7 @@ def each_alone(name: str) -> tuple[list[Any], float]:
 
 
 @pytest.mark.parametrize("name", ["pandora", "routing"])
-@pytest.mark.parametrize("sample", [None, 100])
+@pytest.mark.parametrize("sample", [pytest.param(None, marks=pytest.mark.slow), 100])
 def test_budgets_in_turn_are_fitted_as_each_alone(
     name: str, sample: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ def made(learner: str = "joint", **more: Any) -> Policy:
     return fit(world(), estimates="learned", learner=learner, **asked)
 
 
-@pytest.mark.parametrize("learner", ["joint", "joint-mlp"])
+@pytest.mark.parametrize("learner", ["joint", pytest.param("joint-mlp", marks=pytest.mark.slow)])
 def test_what_was_fitted_is_kept_and_believed_alike_live(learner: str, tmp_path: Path) -> None:
     table, policy = world(), made(learner, trust=0.5)
     assert policy.record["trust"] == 0.5

@@ -17,8 +17,8 @@ LARGEST = 256_000
 """Bytes of a notebook at most: its pictures are in the history for ever."""
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-LONG = ("estimators", "paper", "policy")
-"""Those that run for more than some seconds: in the slow tier."""
+LONG = ("estimators", "paper", "policy", "strategy")
+"""All but the first, which shows in the fast tier that notebooks run: in the slow tier."""
 
 
 def run(notebook: NotebookNode, folder: Path) -> None:

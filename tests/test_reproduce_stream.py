@@ -401,7 +401,9 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(folder: Path, tmp_path: 
         assert kept(out) == kept(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", ["table4", "noise-grid", "ablation"])
+@pytest.mark.parametrize(
+    "name", ["table4", "noise-grid", pytest.param("ablation", marks=pytest.mark.slow)]
+)
 def test_what_is_missing_of_a_cell_is_done_again_to_the_same_bits(
     name: str, stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -266,7 +266,11 @@ def test_stages_count_as_sweeps_do(kind: Strategy, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(CascadeRouting(), marks=pytest.mark.slow), Pandora(), Cascading()],
+    [
+        pytest.param(CascadeRouting(), marks=pytest.mark.slow),
+        Pandora(),
+        pytest.param(Cascading(), marks=pytest.mark.slow),
+    ],
     ids=lambda of: of.name,
 )
 def test_blocks_and_folds_do_not_matter(kind: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +305,7 @@ def test_blocks_and_folds_do_not_matter(kind: Strategy, monkeypatch: pytest.Monk
     np.testing.assert_allclose(drawn_once.quality, again.quality, rtol=1e-5)
 
 
-@pytest.mark.parametrize("run_models", [0, 1, 2])
+@pytest.mark.parametrize("run_models", [pytest.param(0, marks=pytest.mark.slow), 1, 2])
 def test_gains_are_those_of_many_points_and_of_clark(run_models: int) -> None:
     n, k = 20, 4
     estimator = drawn(n, k, seed=3)
@@ -421,6 +425,7 @@ def test_independent_estimates_written_as_regressions_choose_alike(kind: Strateg
     assert answers[alike].mean() > 0.999
 
 
+@pytest.mark.slow
 def test_frontiers_of_learned_estimates() -> None:
     n, k = 400, 3
     estimator = drawn(n, k, folds=2)
