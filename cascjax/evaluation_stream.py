@@ -33,7 +33,7 @@ from cascjax.metrics.bootstrap import (
     weighted_totals,
 )
 from cascjax.policy import COST, Policy
-from cascjax.search.compare_stream import by_piece, looked_at, lots
+from cascjax.search.compare_stream import looked_at, lots
 from cascjax.search.run import Done, Ledger, Progress, Run
 from cascjax.search.streamed import Job, is_fit, moments_of, under_noise
 from cascjax.table import EVALUATE, Table
@@ -179,7 +179,7 @@ def evaluate_stream(
     of = Replaying(policy, stream.select_models(policy.models), resamples, seed)
     asked = {"policy": policy.text(), "resamples": resamples, "seed": seed}
     pieces, doing = stream.pieces, "evaluating"
-    keys, rows = by_piece("evaluate", pieces)
+    keys = [f"evaluate-{piece.index:06d}" for piece in pieces]
     noisy = policy.source.kind == "noisy"
     of_some = lots(_noise_job(of)) if noisy else {
         key: [piece] for key, piece in zip(keys, pieces, strict=True)
@@ -193,7 +193,7 @@ def evaluate_stream(
             run.progress(doing, piece.n_rows)
             yield piece.index, pa.Table.from_pylist(each)
 
-    tables = run.each(doing, keys, rows, do)
+    tables = run.each(doing, keys, [piece.n_rows for piece in pieces], do)
     return _evaluation(of, confidence, (row for table in tables for row in table.to_pylist()))
 
 

@@ -40,10 +40,11 @@ from cascjax.io.parts import discard
 from cascjax.io.stream import Piece, Stream
 from cascjax.processes import Processes
 from cascjax.search import streamed
-from cascjax.search.compare_stream import asked, begun, chosen, draw
+from cascjax.search.cases import Case, add_up, choose_cases
+from cascjax.search.compare_stream import asked, begun, draw
 from cascjax.search.fit_stream import fit_stream
 from cascjax.search.run import Ledger, Run
-from cascjax.search.streamed import Job, Looked, added, finish, look, merge, settle, sums
+from cascjax.search.streamed import Job, Looked, finish, look, merge, piece_sums, settle
 from cascjax.table import Table, mean_rows, split_rows
 
 K, N = 3, 4096
@@ -168,11 +169,12 @@ def test_shared_out_pieces_give_the_same_to_the_bit(stream: Stream, sample: int)
         other = merge(job, looked[-1], merge(job, *looked[:-1]))
         np.testing.assert_array_equal(one.sample.rows, other.sample.rows)
         settled = settle(job, other)
-        choices = chosen(job, settled, Run())
-        found = {}
+        (choices,) = choose_cases([Case(job, settled)], Run())
+        in_order, found = stream.select_models(settled.models), {}
         for share in shares[::-1]:
-            found |= {p.index: of for p, of in sums(job, settled, choices, share)}
-        whole = added(found[index] for index in sorted(found))
+            for piece, rows in in_order.tables(share, job.columns):
+                found[piece.index] = piece_sums(job, settled, choices, piece, rows)
+        (whole,) = add_up((found[index] for index in sorted(found)), 1)
         study = Study(tuple(finish(job, settled, choices, whole)), (), "", np.zeros(0),
                       np.zeros(0), 0, 0)  # fmt: skip
         assert bits(study) == alone

@@ -31,7 +31,7 @@ from cascjax.experiments.tables import Grid, signed, times
 from cascjax.io.parts import packed, unpacked
 from cascjax.io.stream import Piece
 from cascjax.report.pictures import INK
-from cascjax.search.cases import add_up, over_pieces
+from cascjax.search.cases import Case, add_up, over_pieces
 from cascjax.search.compare_stream import looked_at
 from cascjax.search.run import Done, Run
 from cascjax.search.streamed import Job as StreamJob
@@ -252,8 +252,7 @@ def _summed(
             found = np.zeros((2, *fit.fits.settings.shape))
         return packed({"sums": found, "seconds": np.array(time.perf_counter() - start)})
 
-    stream = asked.stream.select_models(settled.models)
-    tables = over_pieces("sums", "summing", stream, asked.columns, len(sweeps), add, run)
+    tables = over_pieces("sums", "summing", Case(asked, settled), len(sweeps), add, run)
     return add_up(map(unpacked, tables), len(sweeps))
 
 

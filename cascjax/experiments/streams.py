@@ -120,7 +120,7 @@ def _share_of(progress: Callable[[float], None], job: Job, cases: int) -> Progre
 
     def advance(doing: str, rows: int) -> None:
         nonlocal spent
-        spent += rows * {"looking": _LOOKING, "fitting": 1 / kinds}.get(doing, 1.0)
+        spent += rows * {"looking": _LOOKING, "fitting": 1 / kinds}.get(doing.split()[0], 1.0)
         progress(min(0.99, spent / expected))
 
     return advance

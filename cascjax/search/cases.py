@@ -1,7 +1,7 @@
 """Several questions on the same models of a stream, answered by the same readings of its files.
 
 Levels of noise, for one: what `look` finds does not depend on them, and a piece that was read
-serves all. Everything else is as in `compare_stream`; what is kept is kept by piece and case.
+serves all. A single question is the usual one. What is kept is kept by piece and case.
 """
 
 import functools
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from cascjax.io.stream import Piece, Stream
+from cascjax.io.stream import Piece
 from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.search.frontier import Frontier
 from cascjax.search.ledger import (
@@ -30,6 +30,7 @@ from cascjax.search.streamed import (
     Choice,
     Job,
     Settled,
+    Summed,
     choose,
     finish,
     piece_resamples,
@@ -64,42 +65,24 @@ def draw_cases(cases: Sequence[Case], run: Run) -> list[list[Frontier]]:
     Raises:
         CascjaxError: see `Stream.tables` and `Run.each`.
     """
-    first = cases[0]
-    stream, columns = first.job.stream.select_models(first.settled.models), first.job.columns
-    n_cases = len(cases)
-    if first.job.resamples:
-        check_bootstrap(first.job.resamples, first.job.confidence, int(first.settled.count[1]))
-    choices = _chosen(cases, run)
-
-    def summed(case: int, piece: Piece, table: Table) -> pa.Table:
-        one = cases[case]
-        return sums_table(piece_sums(one.job, one.settled, choices[case], piece, table))
-
-    tables = over_pieces("sums", "summing", stream, columns, n_cases, summed, run)
-    found = add_up((sums_of(table) for table in tables), n_cases)
+    choices = choose_cases(cases, run)
+    found = sum_cases(cases, choices, run)
     drawn = [
         finish(one.job, one.settled, chosen, of)
         for one, chosen, of in zip(cases, choices, found, strict=True)
     ]
-    if not first.job.resamples:
-        return drawn
-
-    def resampled(case: int, piece: Piece, table: Table) -> pa.Table:
-        one = cases[case]
-        return resamples_table(
-            piece_resamples(one.job, one.settled, choices[case], drawn[case], piece, table)
-        )
-
-    tables = over_pieces("resamples", "resampling", stream, columns, n_cases, resampled, run)
-    sums = add_up((resamples_of(table) for table in tables), n_cases)
-    return [
-        with_intervals(one.job, frontiers, [of])
-        for one, frontiers, of in zip(cases, drawn, sums, strict=True)
-    ]
+    return resample_cases(cases, choices, drawn, run)
 
 
-def _chosen(cases: Sequence[Case], run: Run) -> list[list[Choice]]:
-    """Of each case what every strategy is fitted to on the sample."""
+def choose_cases(cases: Sequence[Case], run: Run) -> list[list[Choice]]:
+    """Of each case what every strategy is fitted to on the sample; see `choose`.
+
+    Raises:
+        CascjaxError: resamples that cannot show their ends, or see `Run.each`.
+    """
+    for one in cases:
+        if one.job.resamples:
+            check_bootstrap(one.job.resamples, one.job.confidence, int(one.settled.count[1]))
     pairs = [(i, place) for i, one in enumerate(cases) for place in range(len(one.job.strategies))]
 
     def do(places: Sequence[int]) -> Done:
@@ -108,7 +91,7 @@ def _chosen(cases: Sequence[Case], run: Run) -> list[list[Choice]]:
             estimates = settled.known.estimates(settled.table, settled.sample)
             for place in some:
                 strategy = cases[case].job.strategies[pairs[place][1]]
-                told = functools.partial(run.progress, "fitting")
+                told = functools.partial(run.progress, f"fitting {strategy.name}")
                 yield place, choice_table(choose(settled, strategy, estimates, told))
 
     keys = [f"choice-{case:03d}-{place:02d}" for case, place in pairs]
@@ -119,11 +102,55 @@ def _chosen(cases: Sequence[Case], run: Run) -> list[list[Choice]]:
     return found
 
 
+def sum_cases(
+    cases: Sequence[Case], choices: Sequence[Sequence[Choice]], run: Run
+) -> list[tuple[Summed, ...]]:
+    """Of each case the sums of every strategy over all pieces, by a second reading.
+
+    Raises:
+        CascjaxError: see `Stream.tables` and `Run.each`.
+    """
+
+    def work(case: int, piece: Piece, table: Table) -> pa.Table:
+        one = cases[case]
+        return sums_table(piece_sums(one.job, one.settled, choices[case], piece, table))
+
+    tables = over_pieces("sums", "summing", cases[0], len(cases), work, run)
+    return add_up((sums_of(table) for table in tables), len(cases))
+
+
+def resample_cases(
+    cases: Sequence[Case],
+    choices: Sequence[Sequence[Choice]],
+    drawn: Sequence[list[Frontier]],
+    run: Run,
+) -> list[list[Frontier]]:
+    """The frontiers of each case with intervals, by a third reading, if any were asked for.
+
+    Raises:
+        CascjaxError: see `Stream.tables` and `Run.each`.
+    """
+    if not cases[0].job.resamples:
+        return list(drawn)
+
+    def work(case: int, piece: Piece, table: Table) -> pa.Table:
+        one = cases[case]
+        return resamples_table(
+            piece_resamples(one.job, one.settled, choices[case], drawn[case], piece, table)
+        )
+
+    tables = over_pieces("resamples", "resampling", cases[0], len(cases), work, run)
+    sums = add_up((resamples_of(table) for table in tables), len(cases))
+    return [
+        with_intervals(one.job, frontiers, of)
+        for one, frontiers, of in zip(cases, drawn, sums, strict=True)
+    ]
+
+
 def over_pieces(
     name: str,
     doing: str,
-    stream: Stream,
-    columns: Sequence[str],
+    like: Case,
     count: int,
     work: Callable[[int, Piece, Table], pa.Table],
     run: Run,
@@ -133,8 +160,7 @@ def over_pieces(
     Args:
         name: what is kept is called.
         doing: what is being done, in words.
-        stream: the rows, its models in the order they are wanted in.
-        columns: see `Stream.tables`.
+        like: one of the cases, whose rows, models and columns are those of all.
         count: of cases.
         work: makes what is kept of a case and a piece that was read.
         run: how it is done; is told the rows of a piece for each case.
@@ -145,13 +171,14 @@ def over_pieces(
     Raises:
         CascjaxError: see `Stream.tables` and `Run.each`.
     """
+    stream = like.job.stream.select_models(like.settled.models)
     pieces = stream.pieces
 
     def do(places: Sequence[int]) -> Done:
         missing: dict[int, list[int]] = {}
         for place in places:
             missing.setdefault(place // count, []).append(place % count)
-        for piece, table in stream.tables([pieces[i] for i in missing], columns):
+        for piece, table in stream.tables([pieces[i] for i in missing], like.job.columns):
             for case in missing[piece.index]:
                 yield piece.index * count + case, work(case, piece, table)
                 run.progress(doing, piece.n_rows)

@@ -11,17 +11,9 @@ from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import noise_level
 from cascjax.io.stream import Piece, Stream, open_stream
 from cascjax.metrics.bootstrap import check_bootstrap
-from cascjax.search.frontier import Frontier, Study, check_reach, differences_of, strategies_named
-from cascjax.search.ledger import (
-    choice_of,
-    choice_table,
-    looked_of,
-    looked_table,
-    resamples_of,
-    resamples_table,
-    sums_of,
-    sums_table,
-)
+from cascjax.search.cases import Case, choose_cases, resample_cases, sum_cases
+from cascjax.search.frontier import Study, check_reach, differences_of, strategies_named
+from cascjax.search.ledger import looked_of, looked_table
 from cascjax.search.run import Done, Ledger, Progress, Run
 from cascjax.search.streamed import (
     NO_SAMPLE,
@@ -30,16 +22,10 @@ from cascjax.search.streamed import (
     Job,
     Looked,
     Settled,
-    Summed,
-    added,
-    choose,
     finish,
     look,
     merge,
-    resample,
     settle,
-    sums,
-    with_intervals,
 )
 from cascjax.strategies import Strategy
 
@@ -169,13 +155,13 @@ def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = 
     """
     run = run or Run()
     settled = settle(job, looked_at(job, run))
-    choices = chosen(job, settled, run)
-    frontiers = finish(job, settled, choices, summed(job, settled, choices, run))
+    cases = [Case(job, settled)]
+    choices = choose_cases(cases, run)
+    (found,) = sum_cases(cases, choices, run)
+    frontiers = finish(job, settled, choices[0], found)
     if job.budgets is not None and not isinstance(job.budgets, int):
         check_reach(frontiers, settled.budgets, job.stream.cost_unit)
-    if job.resamples:
-        check_bootstrap(job.resamples, job.confidence, int(settled.count[1]))
-        frontiers = _with_intervals(job, settled, choices, frontiers, run)
+    (frontiers,) = resample_cases(cases, choices, [frontiers], run)
     return Study(
         frontiers=tuple(frontiers),
         models=settled.models,
@@ -184,7 +170,7 @@ def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = 
         single_quality=settled.quality[1],
         n_fit=int(settled.count[0]),
         n_evaluate=int(settled.count[1]),
-        settings=record(job, settled, choices) | dict(settings or {}),
+        settings=record(job, settled, choices[0]) | dict(settings or {}),
         resamples=job.resamples,
         confidence=job.confidence,
         **differences_of(frontiers, job.confidence),
@@ -215,58 +201,6 @@ def looked_at(job: Job, run: Run) -> Looked:
     for table in run.each(doing, keys, rows, do):
         looked = merge(job, looked, looked_of(job, table))
     return looked
-
-
-def chosen(job: Job, settled: Settled, run: Run) -> list[Choice]:
-    """What every strategy is fitted to on the sample; see `choose`."""
-
-    def do(places: Sequence[int]) -> Done:
-        estimates = settled.known.estimates(settled.table, settled.sample) if places else None
-        for place in places:
-            assert estimates is not None
-            strategy = job.strategies[place]
-            doing = f"fitting {strategy.name}"
-            choice = choose(settled, strategy, estimates, lambda n, of=doing: run.progress(of, n))
-            yield place, choice_table(choice)
-
-    keys = [f"choice-{place:02d}-{of.name}" for place, of in enumerate(job.strategies)]
-    return [choice_of(table) for table in run.each("fitting", keys, [0] * len(keys), do)]
-
-
-def summed(job: Job, settled: Settled, choices: Sequence[Choice], run: Run) -> tuple[Summed, ...]:
-    """Of each strategy, its sums over all pieces."""
-    pieces, doing = job.stream.pieces, "summing"
-
-    def do(places: Sequence[int]) -> Done:
-        for piece, found in sums(job, settled, choices, [pieces[place] for place in places]):
-            run.progress(doing, piece.n_rows)
-            yield piece.index, sums_table(found)
-
-    return added(sums_of(table) for table in run.each(doing, *by_piece("sums", pieces), do))
-
-
-def _with_intervals(
-    job: Job,
-    settled: Settled,
-    choices: Sequence[Choice],
-    frontiers: Sequence[Frontier],
-    run: Run,
-) -> list[Frontier]:
-    pieces, doing = job.stream.pieces, "resampling"
-
-    def do(places: Sequence[int]) -> Done:
-        some = [pieces[place] for place in places]
-        for piece, found in resample(job, settled, choices, frontiers, some):
-            run.progress(doing, piece.n_rows)
-            yield piece.index, resamples_table(found)
-
-    found = run.each(doing, *by_piece("resamples", pieces), do)
-    return with_intervals(job, frontiers, (resamples_of(table) for table in found))
-
-
-def by_piece(name: str, pieces: Sequence[Piece]) -> tuple[list[str], list[int]]:
-    """What is kept of each piece is kept as, and its rows."""
-    return [f"{name}-{piece.index:06d}" for piece in pieces], [piece.n_rows for piece in pieces]
 
 
 def record(job: Job, settled: Settled, choices: Sequence[Choice]) -> dict[str, Any]:

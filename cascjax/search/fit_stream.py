@@ -13,7 +13,8 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import truth
 from cascjax.io.stream import Stream
 from cascjax.policy import COST, Beliefs, Fitted, Policy, Source
-from cascjax.search.compare_stream import asked, begun, chosen, looked_at, summed
+from cascjax.search.cases import Case, choose_cases, sum_cases
+from cascjax.search.compare_stream import asked, begun, looked_at
 from cascjax.search.fit import Budget, Prepared, Wanted, check_budget, fit_prepared, mixed
 from cascjax.search.run import Ledger, Progress, Run
 from cascjax.search.streamed import SAMPLE, Job, Settled, refitted, settle
@@ -132,11 +133,12 @@ def _on_all_rows(
     run: Run,
 ) -> Policy:
     """The policy for one budget, from sums over all rows to fit on."""
-    choices = chosen(job, settled, run)
-    sums = summed(job, settled, choices, run)[0].fit
-    assert sums is not None
+    cases = [Case(job, settled)]
+    choices = choose_cases(cases, run)
+    ((found,),) = sum_cases(cases, choices, run)
+    assert found.fit is not None
     budgets = settled.budgets
-    fit = refitted(choices[0].settings, sums.means(), budgets, settled.quality[0])
+    fit = refitted(choices[0][0].settings, found.fit.means(), budgets, settled.quality[0])
     check_budget(fit, budgets, ready.strategy.name, job.stream.cost_unit)
     rule = replace(
         mixed(fit.parameters[0], fit.gamma[0]),

@@ -3,14 +3,14 @@
 The first reading (`look`) takes what must be known of all rows before any is decided: mean costs
 and qualities, what estimates take of all rows, and a sample of the rows to fit on. `settle` puts
 that together, and `choose` fits every strategy to every budget on the sample, as in memory. The
-second (`sums`) adds up what the settings chosen do, and `finish` makes frontiers of the sums. Where
-the sample is all rows to fit on, its fit stands. Where it is not, it only shows where to look: the
-settings around every budget are summed over all rows to fit on too, and neighbours and gamma found
-anew in these sums, so that budgets are met on all of them.
+second (`piece_sums`) adds up what the settings chosen do, and `finish` makes frontiers of the sums.
+Where the sample is all rows to fit on, its fit stands. Where it is not, it only shows where to
+look: the settings around every budget are summed over all rows to fit on too, and neighbours and
+gamma found anew in these sums, so that budgets are met on all of them.
 
-Everything is made for several processes (see `cascjax.search.run`). `look` and `sums` are pure
+Everything is made for several processes (see `cases` and `run`). `look` and `piece_sums` are pure
 functions of the pieces they are given; what they return is kept by piece, `merge` is associative
-and commutative, and `settle` and `added` add up in the order of the pieces: so the result is the
+and commutative, and `settle` and `add_up` add up in the order of the pieces: so the result is the
 same to the bit, whoever did which piece, and in which order. The sample holds the rows of least
 hash of seed and row, which is no matter of pieces either.
 """
@@ -18,7 +18,7 @@ hash of seed and row, which is no matter of pieces either.
 import functools
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -538,30 +538,6 @@ class Summed:
     seconds: float
 
 
-def sums(
-    job: Job,
-    settled: Settled,
-    choices: Sequence[Choice],
-    pieces: Iterable[Piece],
-    progress: Callable[[int], None] = lambda rows: None,
-) -> Iterator[tuple[Piece, tuple[Summed, ...]]]:
-    """Reads some pieces for the second time: sums for every strategy, piece by piece.
-
-    Args:
-        job: what is asked.
-        settled: what is known of all rows.
-        choices: of each strategy.
-        pieces: which.
-        progress: called with the number of queries of each block simulated.
-
-    Raises:
-        CascjaxError: see `Stream.tables`.
-    """
-    stream = job.stream.select_models(settled.models)
-    for piece, table in stream.tables(pieces, job.columns):
-        yield piece, piece_sums(job, settled, choices, piece, table, progress)
-
-
 def piece_sums(
     job: Job,
     settled: Settled,
@@ -570,7 +546,16 @@ def piece_sums(
     table: Table,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> tuple[Summed, ...]:
-    """Sums for every strategy over a piece that was read, its models in order; see `sums`."""
+    """Sums for every strategy over a piece that was read.
+
+    Args:
+        job: what is asked.
+        settled: what is known of all rows.
+        choices: of each strategy.
+        piece: which.
+        table: its rows, whose models are in order.
+        progress: called with the number of queries of each block simulated.
+    """
     fit = is_fit(job, piece, table)
     to_fit, others = np.flatnonzero(fit), np.flatnonzero(~fit)
     estimates = settled.known.estimates(table, np.arange(piece.first, piece.first + piece.n_rows))
@@ -619,11 +604,6 @@ def sized_like(strategy: Strategy, panels: int | None, estimates: Independent) -
 
 
 # What comes out.
-
-
-def added(found: Iterable[tuple[Summed, ...]]) -> tuple[Summed, ...]:
-    """The sums of all pieces together, of every strategy; given in the order of the pieces."""
-    return functools.reduce(functools.partial(jax.tree.map, np.add), found)
 
 
 def finish(
@@ -681,30 +661,6 @@ def refitted(
     return replace(fit, parameters=settings[fit.parameters.astype(int)])
 
 
-def resample(
-    job: Job,
-    settled: Settled,
-    choices: Sequence[Choice],
-    frontiers: Sequence[Frontier],
-    pieces: Iterable[Piece],
-) -> Iterator[tuple[Piece, tuple[Float[np.ndarray, "R M"], ...]]]:
-    """Reads some pieces for a third time: sums of every strategy's resamples, piece by piece.
-
-    Args:
-        job: what is asked.
-        settled: what is known of all rows.
-        choices: of each strategy.
-        frontiers: of each strategy, whose mixes are resampled.
-        pieces: which.
-
-    Raises:
-        CascjaxError: see `Stream.tables`.
-    """
-    stream = job.stream.select_models(settled.models)
-    for piece, table in stream.tables(pieces, job.columns):
-        yield piece, piece_resamples(job, settled, choices, frontiers, piece, table)
-
-
 def piece_resamples(
     job: Job,
     settled: Settled,
@@ -713,7 +669,16 @@ def piece_resamples(
     piece: Piece,
     table: Table,
 ) -> tuple[Float[np.ndarray, "R M"], ...]:
-    """Sums of resamples over a piece that was read, its models in order; see `resample`."""
+    """Sums of every strategy's resamples over a piece that was read.
+
+    Args:
+        job: what is asked.
+        settled: what is known of all rows.
+        choices: of each strategy.
+        frontiers: of each strategy, whose mixes are resampled.
+        piece: which.
+        table: its rows, whose models are in order.
+    """
     rows = np.flatnonzero(~is_fit(job, piece, table))
     estimates = settled.known.estimates(table, np.arange(piece.first, piece.first + piece.n_rows))
     found = []
@@ -732,14 +697,10 @@ def piece_resamples(
 
 
 def with_intervals(
-    job: Job,
-    frontiers: Sequence[Frontier],
-    found: Iterable[tuple[Float[np.ndarray, "R M"], ...]],
+    job: Job, frontiers: Sequence[Frontier], found: Sequence[Float[np.ndarray, "R M"]]
 ) -> list[Frontier]:
-    """The frontiers with intervals, from the resamples' sums of all pieces, in their order."""
-    of_all = functools.reduce(functools.partial(jax.tree.map, np.add), found)
-    drawn = []
-    for frontier, sums in zip(frontiers, of_all, strict=True):
-        drawn.append(with_resamples(frontier, Resampled.of(sums, len(frontier.gamma)),
-                                    job.confidence))  # fmt: skip
-    return drawn
+    """The frontiers with intervals, of each its resamples' sums over all pieces."""
+    return [
+        with_resamples(frontier, Resampled.of(sums, len(frontier.gamma)), job.confidence)
+        for frontier, sums in zip(frontiers, found, strict=True)
+    ]
