@@ -329,14 +329,17 @@ def _write_world(
 
 
 @main.command()
-@options.TABLE
-def inspect(table: Path) -> None:
+@options.TABLES
+def inspect(tables: tuple[Path, ...]) -> None:
     """Show a table's models, rows, splits, mean quality and cost, and the single-model hull."""
+    if stream_commands.is_stream(tables):
+        stream_commands.inspect(tables)
+        return
     with uninterrupted():
         from cascjax.io import read_table
-        from cascjax.report.console import print_table
+        from cascjax.report.contents import contents_of, print_contents
 
-    print_table(read_table(table), str(table), make_console())
+    print_contents(contents_of(read_table(tables[0])), str(tables[0]), make_console())
 
 
 @main.command()

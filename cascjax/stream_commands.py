@@ -51,6 +51,27 @@ def check_table_options(table: Path, **given: Any) -> None:
             )
 
 
+def inspect(tables: Sequence[Path]) -> None:
+    """The command inspect of a stream, in one reading of all its columns.
+
+    Raises:
+        CascjaxError: what `cascjax.io.stream` refuses.
+    """
+    with uninterrupted():
+        from cascjax.io.stream import open_stream
+        from cascjax.report.console import stream_progress
+        from cascjax.report.contents import Contents, contents_of, print_contents
+
+    stream, found = open_stream(tables), None
+    with stream_progress(stream.n_rows) as advance:
+        for piece, table in stream.tables(stream.pieces, stream.columns):
+            of_piece: Contents = contents_of(table)
+            found = of_piece if found is None else found + of_piece
+            advance("reading", piece.n_rows)
+    assert found is not None
+    print_contents(found, _named(tables), make_console(), len(stream.files))
+
+
 def frontier(
     tables: Sequence[Path],
     out: Path,

@@ -145,6 +145,19 @@ class TestWorldToFrontier:
         for k, name in enumerate(table.models):
             assert re.search(rf"{name} +{table.quality[:, k].mean():.4f} ", text)
 
+    def test_inspect_a_folder(self, here: Path) -> None:
+        asked = ("--queries", "200", "--models", "3", "--features", "--seconds")
+        succeeds("world", "one.arrow", *asked)
+        succeeds("world", "parts", *asked, "--parts", "3")
+        one, parts = succeeds("inspect", "one.arrow"), succeeds("inspect", "parts")
+        assert "parts\n200 rows in 3 files, 3 models" in parts
+        assert parts.splitlines()[2:] == one.splitlines()[2:]
+        assert succeeds("inspect", *(str(path) for path in sorted(Path("parts").iterdir()))) == (
+            parts.replace("parts\n", "parts/part-00000.arrow and 2 more\n", 1)
+        )
+        Path("parts/part-00001.arrow").write_bytes(b"")
+        assert "parts/part-00001.arrow" in refused("inspect", "parts")
+
     def test_parquet(self, whole: tuple[Path, str]) -> None:
         table = pq.read_table(whole[0] / "frontier.parquet")
         assert table.column_names == [*COLUMNS, "parameters", *ENDS]

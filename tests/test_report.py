@@ -22,11 +22,10 @@ from cascjax.metrics import SCORES, upper_hull
 from cascjax.report import facts, pictures
 from cascjax.report.console import (
     areas_table,
-    inspect_table,
     print_study,
-    print_table,
     scores_tables,
 )
+from cascjax.report.contents import contents_of, described, print_contents
 from cascjax.report.html import render, write_report
 from cascjax.report.points import points_data
 from cascjax.report.write import to_arrow, write_study
@@ -700,7 +699,7 @@ class TestConsole:
     def test_a_long_path_stays_whole(self, study: Study) -> None:
         path = "/".join(["[red]folder"] * 12)
         console = Console(width=80, file=io.StringIO())
-        print_table(self.table(study.models), path, console)
+        print_contents(contents_of(self.table(study.models)), path, console)
         assert console.file.getvalue().splitlines()[0] == path  # type: ignore[attr-defined]
 
     def test_areas(self, study: Study) -> None:
@@ -788,7 +787,7 @@ class TestConsole:
 
     def test_inspect(self, study: Study) -> None:
         table = self.table(study.models)
-        text = printed(*inspect_table(table, "in/[bold]t.arrow"))
+        text = printed(*described(contents_of(table), "in/[bold]t.arrow"))
         self.legible(text)
         K = table.n_models
         for part in (
@@ -806,7 +805,7 @@ class TestConsole:
         assert text.count(" yes") == len(upper_hull(table.cost.mean(0), table.quality.mean(0)))
 
     def test_inspect_lists_models_cheapest_first(self) -> None:
-        text = printed(*inspect_table(self.table(("dear", "middle", "cheap")), "t"))
+        text = printed(*described(contents_of(self.table(("dear", "middle", "cheap"))), "t"))
         assert text.index("cheap") < text.index("middle") < text.index("dear")
         # Their numbers, as --models takes them, are places in the table.
         lines = [line.split() for line in text.splitlines()]
@@ -818,7 +817,9 @@ class TestConsole:
         names = ("seconds", "[red]energy", "calls to other services", "grams of CO2")
         more = {name: rng.random((90, 3)) + 1 for name in names}
         units = (("[red]energy", "kWh"), ("seconds", "[bold]s"))
-        text = printed(*inspect_table(replace(table, more_costs=more, more_cost_units=units), "t"))
+        text = printed(
+            *described(contents_of(replace(table, more_costs=more, more_cost_units=units)), "t")
+        )
         self.legible(text)
         for heading in ("mean seconds ([bold]s)", "mean [red]energy (kWh)", "mean grams of CO2 "):
             assert all(word in text for word in heading.split())
@@ -833,9 +834,32 @@ class TestConsole:
             first = lines.index(rows[-1])
             assert lines[first : first + 3] == rows[::-1]
 
+    def test_inspect_pieces(self) -> None:
+        rng, table = np.random.default_rng(2), self.table(("dear", "middle", "cheap"))
+        features, signals = rng.random((2, 90, 6))
+        features[rng.random(features.shape) < 0.3] = np.nan
+        signals[rng.random(signals.shape) < 0.3] = np.nan
+        table = replace(
+            table,
+            features=features,
+            signals=signals,
+            answer=rng.integers(-1, 3, (90, 3)),
+            more_costs={"seconds": rng.random((90, 3))},
+        )
+        whole = printed(*described(contents_of(table), "t"))
+        for part in ("features", "signals", "agree on", "mean seconds", "missing values: number 1"):
+            assert part in whole
+        # Some groups are in some pieces alone, and counted in another order.
+        pieces = [table.take(np.arange(*ends)) for ends in ((0, 5), (5, 17), (17, 90))]
+        first, *others = map(contents_of, pieces)
+        assert printed(*described(sum(others, first), "t")) == whole
+        assert "90 rows in 3 files, 3 models" in printed(*described(contents_of(table), "t", 3))
+
     def test_inspect_a_bare_table(self) -> None:
         table = replace(self.table(("a", "b")), split=None, group=None, groups=(), features=None)
-        text = printed(*inspect_table(replace(table, quality_ante=None, cost_unit=""), "t"))
+        text = printed(
+            *described(contents_of(replace(table, quality_ante=None, cost_unit="")), "t")
+        )
         assert "an unnamed unit" in text
         assert "drawn by seed" in text
         assert "none but quality and cost" in text

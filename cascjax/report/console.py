@@ -1,13 +1,12 @@
-"""The terminal's view of studies and tables, legible at 80 columns and without colour."""
+"""The terminal's view of studies, and its progress bars, legible at 80 columns without colour."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from jaxtyping import Float
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.progress import (
     BarColumn,
@@ -24,36 +23,24 @@ from rich.progress import (
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.metrics import upper_hull
 from cascjax.report.facts import (
     REFERENCES,
-    cost_texts,
     difference_text,
     gain_text,
     interval_text,
     intervals_note,
     missing_scores,
-    plain,
     quality_text,
     reach_notes,
     score_meanings,
     score_text,
     scores,
-    share_text,
     summary,
 )
 from cascjax.search.frontier import Frontier, Study
-from cascjax.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
-from cascjax.words import counted
 
 GROUPS_SHOWN = 12
 """Groups listed by name; the rest are counted together."""
-
-NAMES_SHOWN = 24
-"""Features or signals listed by name."""
-
-COSTS_SHOWN = 3
-"""Further costs in a grid, so that it keeps within 80 columns."""
 
 _GAP = 3
 """Columns between the columns of a grid."""
@@ -229,166 +216,10 @@ def query_progress(doing: str) -> Iterator[Callable[[int], None]]:
         yield lambda queries: bar.advance(task, queries)
 
 
-def print_table(table: Table, source: str, console: Console) -> None:
-    """Prints what an evaluation table holds; `source`, its file, stands in one line."""
-    heading, *parts = inspect_table(table, source)
-    console.print(heading, soft_wrap=True)
-    for part in parts:
-        console.print(part)
-
-
-def inspect_table(table: Table, source: str) -> list[RenderableType]:
-    """What an evaluation table holds: its models, rows, splits, groups and optional columns.
-
-    Args:
-        table: what to describe; models are listed in rising mean cost.
-        source: where it came from, for the heading.
-    """
-    heading = Text(f"{plain(source)}\n", style="bold")
-    counts = f"{counted(table.n_queries, 'row')}, {counted(table.n_models, 'model')}, cost in "
-    heading.append(counts + (plain(table.cost_unit) or "an unnamed unit"), style="not bold")
-    parts: list[RenderableType] = [heading, _models(table), *_more_costs(table)]
-    lines = [_line("split", _split(table)), _line("columns", _columns(table))]
-    lines += [_line(name, text) for name, text in _seen(table)]
-    parts.append(Group(*lines))
-    if table.group is not None:
-        parts.append(_groups(table))
-    return parts
-
-
 def grid_of(first: str, *others: str) -> Grid:
     """An empty table of these columns, the first of names and the others of numbers."""
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     grid.add_column(Text(first), overflow="fold")
     for name in others:
         grid.add_column(Text(name), justify="right", no_wrap=True)
-    return grid
-
-
-def _line(name: str, value: str) -> RenderableType:
-    row = Grid.grid(padding=(0, 2))
-    row.add_column(width=8)
-    row.add_column(overflow="fold")
-    row.add_row(Text(name, style="bold"), Text(value))
-    return row
-
-
-def _models(table: Table) -> Grid:
-    quality, cost = (c.mean(axis=0, dtype=np.float64) for c in (table.quality, table.cost))
-    hull, order = upper_hull(cost, quality), np.argsort(cost, kind="stable")
-    grid = grid_of("model", "mean quality", _mean("cost", table.cost_unit), "on hull", "number")
-    for i, text in zip(order, cost_texts(cost[order]), strict=True):
-        name = Text(plain(table.models[i]))
-        of_hull = "yes" if i in hull else ""
-        grid.add_row(name, quality_text(quality[i]), text, of_hull, str(i))
-    return grid
-
-
-def _more_costs(table: Table) -> list[Grid]:
-    """The means of the further costs, some to a grid, the models in the order of the first cost."""
-    order = np.argsort(table.cost.mean(axis=0, dtype=np.float64), kind="stable")
-    names, grids = sorted(table.more_costs), []
-    for start in range(0, len(names), COSTS_SHOWN):
-        grid, texts = grid_of("model"), []
-        for name in names[start : start + COSTS_SHOWN]:
-            # A heading of any length breaks into lines rather than be cut.
-            heading = Text(_mean(plain(name), table.unit_of(name)))
-            grid.add_column(heading, justify="right", overflow="fold")
-            mean = table.more_costs[name].mean(axis=0, dtype=np.float64)
-            texts.append(cost_texts(mean[order]))
-        for i, *row in zip(order, *texts, strict=True):
-            grid.add_row(Text(plain(table.models[i])), *row)
-        grids.append(grid)
-    return grids
-
-
-def _mean(cost: str, unit: str) -> str:
-    return f"mean {cost} ({plain(unit)})" if unit else f"mean {cost}"
-
-
-def _split(table: Table) -> str:
-    if table.split is None:
-        return "none in the file: drawn by seed"
-    fit, evaluate = (int(np.sum(table.split == side)) for side in (FIT, EVALUATE))
-    return f"{counted(fit, 'row')} to fit, {evaluate:,} to evaluate"
-
-
-def _columns(table: Table) -> str:
-    names = (*ESTIMATE_COLUMNS, "features", "signals", "answer", "split", "group")
-    present = [
-        f"{name} {_shape(value.shape)}"
-        for name in names
-        if (value := getattr(table, name)) is not None
-    ]
-    present += [
-        f"cost.{plain(name)} {_shape(table.more_costs[name].shape)}"
-        for name in sorted(table.more_costs)
-    ]
-    absent = [name for name in names if getattr(table, name) is None]
-    text = ", ".join(present) or "none but quality and cost"
-    return text + (f"\nabsent: {', '.join(absent)}" if absent else "")
-
-
-def _seen(table: Table) -> list[tuple[str, str]]:
-    """What the features, signals and answers are, a line each."""
-    found = []
-    if table.features is not None:
-        found.append(("features", _named(table.feature_names, table.features[:, None])))
-    if table.signals is not None:
-        by_model = table.signals.reshape(table.n_queries, table.n_models, -1)
-        found.append(("signals", _named(table.signal_names, by_model)))
-    if table.answer is not None:
-        given = table.answer >= 0
-        pairs = [
-            (given[:, i] & (table.answer[:, i] == table.answer[:, j])).mean()
-            for i in range(table.n_models)
-            for j in range(i)
-        ]
-        found.append(
-            (
-                "answers",
-                f"of {share_text(float(given.mean()))} of responses;"
-                f" two models agree on {share_text(float(np.mean(pairs)))} of queries on average",
-            )
-        )
-    return found
-
-
-def _named(names: Sequence[str], values: Float[np.ndarray, "N M P"]) -> str:
-    """How many columns there are, their names, and which of them lack how many values."""
-    names = names or [f"number {p + 1}" for p in range(values.shape[-1])]
-    listed = [plain(name) for name in names[:NAMES_SHOWN]]
-    if len(names) > NAMES_SHOWN:
-        listed.append(f"and {len(names) - NAMES_SHOWN} more")
-    lacking = np.isnan(values).mean(axis=(0, 1))
-    missing = [
-        f"{plain(names[p])} {share_text(lacking[p])}" for p in np.flatnonzero(lacking).tolist()
-    ]
-    if len(missing) > NAMES_SHOWN:
-        missing[NAMES_SHOWN:] = [f"and {len(missing) - NAMES_SHOWN} more"]
-    text = f"{len(names)}: {', '.join(listed)}"
-    return text + f"\nmissing values: {', '.join(missing) or 'none'}"
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"[{', '.join(str(n) for n in shape)}]"
-
-
-def _groups(table: Table) -> RenderableType:
-    assert table.group is not None
-    counts = np.bincount(table.group, minlength=len(table.groups))
-    order = np.argsort(-counts, kind="stable")
-    order = order[counts[order] > 0]
-    # One group more than fits would take the line that says one was left out.
-    shown = order if len(order) <= GROUPS_SHOWN + 1 else order[:GROUPS_SHOWN]
-    grid = grid_of("group", "rows", "share", "best model's mean quality")
-    for g in shown:
-        rows = table.group == g
-        best = quality_text(table.quality[rows].mean(axis=0, dtype=np.float64).max())
-        share = share_text(float(counts[g]) / table.n_queries)
-        grid.add_row(Text(plain(table.groups[g])), f"{counts[g]:,}", share, best)
-    if len(shown) < len(order):
-        rest = int(counts[order[len(shown) :]].sum())
-        note = f"and {len(order) - len(shown)} more groups, {counted(rest, 'row')} in all"
-        return Group(grid, Padding(Text(note), (0, 0, 1, 0)))
     return grid
