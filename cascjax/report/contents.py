@@ -177,7 +177,7 @@ def _models(contents: Contents) -> Grid:
     for i, text in zip(order, cost_texts(cost[order]), strict=True):
         name = Text(plain(contents.models[i]))
         of_hull = "yes" if i in hull else ""
-        grid.add_row(name, quality_text(quality[i]), text, of_hull, str(i))
+        grid.add_row(name, quality_text(float(quality[i])), text, of_hull, str(i))
     return grid
 
 
