@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import (
+    KINDS,
     Estimator,
     Independent,
     learned,
@@ -58,9 +59,6 @@ from cascjax.search.trust import check_trust, trusted
 from cascjax.strategies import CascadeRouting, Frugal, Mixing, Oracle, Strategy, strategy
 from cascjax.table import Table, mean_rows, split_rows, take_rows
 from cascjax.words import counted
-
-ESTIMATES = ("supplied", "noisy", "learned")
-"""Kinds of estimates that can be asked for."""
 
 CHOICES = ("routing", "thresholding", "cascading", "cascade-routing", "pandora")
 """Strategies diagnosed by default: those that estimates decide on."""
@@ -352,8 +350,8 @@ def diagnose(
             f"the table names {counted(len(table.models), 'model')} and has"
             f" {table.n_models}; give it `models`, a name for each"
         )
-    if estimates not in (None, *ESTIMATES):
-        raise unknown_name("kind of estimates", estimates, ESTIMATES)
+    if estimates not in (None, *KINDS):
+        raise unknown_name("kind of estimates", estimates, KINDS)
     noise_level(noise)
     kinds = named(CHOICES if strategies is None else strategies, max_depth=max_depth)
     fit, evaluate = split_rows(table, seed)

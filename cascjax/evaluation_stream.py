@@ -11,6 +11,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
 from cascjax.errors import CascjaxError
+from cascjax.estimators import Independent
 from cascjax.estimators.pieces import SUPPLIED_COLUMNS, Known
 from cascjax.evaluation import (
     Evaluation,
@@ -92,6 +93,7 @@ def tallies(of: Replaying, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, lis
         rows = np.flatnonzero(of.evaluated(piece, table))
         numbers = np.arange(piece.first, piece.first + piece.n_rows)
         noisy = None if of.known is None else of.known.estimates(table, numbers)
+        assert isinstance(noisy, Independent | None)
         found = replay(policy, policy.beliefs(table, noisy), table, rows, costs)
         measured = np.concatenate([found.quality[None], found.cost]).T
         truths = [table.cost if name == COST else table.more_costs[name] for name in costs]
@@ -176,7 +178,10 @@ def evaluate_stream(
     check_confidence(confidence)
     if resamples:
         check_bootstrap(resamples, confidence, stream.n_rows)
-    of = Replaying(policy, stream.select_models(policy.models), resamples, seed)
+    stream = stream.select_models(policy.models)
+    if policy.learned is not None:
+        stream = stream.with_room_for(stream.n_seen + len(policy.learned.recipe.columns))
+    of = Replaying(policy, stream, resamples, seed)
     asked = {"policy": policy.text(), "resamples": resamples, "seed": seed}
     pieces, doing = stream.pieces, "evaluating"
     keys = [f"evaluate-{piece.index:06d}" for piece in pieces]

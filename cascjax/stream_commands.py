@@ -101,7 +101,7 @@ def frontier(
     if scores is not None:
         raise CascjaxError("--scores are of one table: leave them out, or name a single file")
     resamples, confidence = learned.pop("resamples"), learned.pop("confidence")
-    estimates, _ = arguments.learning(estimates, noise, **learned)
+    estimates, learning = arguments.learning(estimates, noise, **learned)
     level = arguments.noise(noise or "low")
     chosen = arguments.strategies(strategies, max_depth, search)
     if any(table.is_dir() and table.resolve() == out.resolve() for table in tables):
@@ -126,6 +126,7 @@ def frontier(
         stream, chosen, estimates=estimates, noise=level, budgets=budgets, seed=seed,
         sample=sample or SAMPLE,
         resamples=resamples or 0, confidence=0.95 if confidence is None else confidence,
+        **learning,
     )  # fmt: skip
     keep_compiled()
     journal = out / JOURNAL
@@ -152,14 +153,16 @@ def frontier(
 
 
 def notes(settings: dict[str, Any], n_fit: int, unit: str) -> list[str]:
-    """What is to be said of settings that were looked for on a sample."""
+    """What is to be said of what was learned, and of settings looked for on a sample."""
+    of_learning = list(settings.get("notes", ()))
     if "sample" not in settings:
-        return []
+        return of_learning
     return [
+        *of_learning,
         f"settings were looked for on {settings['sample']:,} of {n_fit:,} rows to fit on, whose"
         f" mean cost has a standard error of {settings['sample_cost_error']:.2g}"
         f"{unit and ' ' + unit} and mean quality of {settings['sample_quality_error']:.2g} at most;"
-        " budgets are met on all rows to fit on"
+        " budgets are met on all rows to fit on",
     ]
 
 

@@ -170,6 +170,27 @@ def take_rows(column: Any, rows: slice | Int[np.ndarray, " n"]) -> Any:
     return column.take(rows, axis=0) if column.flags.c_contiguous else column[rows]
 
 
+def concatenate(tables: Sequence[Table]) -> Table:
+    """The rows of tables of the same columns and models, one table after the other.
+
+    Groups are told by name: those of no row are left out, and the names sorted.
+    """
+    groups: set[str] = set()
+    for of in tables:
+        if of.group is not None:
+            groups |= {of.groups[g] for g in np.unique(of.group).tolist()}
+    number = {name: g for g, name in enumerate(sorted(groups))}
+
+    def told(of: Table) -> Table:
+        if of.group is None:
+            return of
+        numbers = np.array([number.get(name, -1) for name in of.groups], np.int32)
+        return replace(of, group=numbers[of.group], groups=tuple(number))
+
+    tables = [told(of) for of in tables]
+    return jax.tree.map(lambda *of: np.concatenate(of), *tables)
+
+
 def mean_rows(
     column: Float[np.ndarray, "N K"],
     rows: Int[np.ndarray, " n"] | None = None,

@@ -103,6 +103,7 @@ def test_two_processes_of_two_devices_find_what_one_finds(
     # In memory where the sample is all rows to fit on; else as one process streams it.
     alone = {
         "exact": compare(table, **ASKED["exact"]),
+        "learned": compare(table, **ASKED["learned"]),
         "sampled": compare_stream(folder, **ASKED["sampled"]),
     }
     for name, study in alone.items():

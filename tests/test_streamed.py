@@ -1,6 +1,7 @@
 """Frontiers over streams: those of the table in memory, whatever the pieces and interrupts."""
 
 import errno
+import functools
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -36,16 +38,17 @@ from cascjax.estimators.pieces import Moments, Spread, lines, noise_keys, normal
 from cascjax.evaluation import Mean
 from cascjax.evaluation_stream import evaluate_stream
 from cascjax.io import write_table
-from cascjax.io.parts import discard
+from cascjax.io.parts import discard, packed
 from cascjax.io.stream import Piece, Stream
+from cascjax.policy import load_policy
 from cascjax.processes import Processes
 from cascjax.search import streamed
 from cascjax.search.cases import Case, add_up, choose_cases
-from cascjax.search.compare_stream import asked, begun, draw
+from cascjax.search.compare_stream import asked, begun, draw, settled_by
 from cascjax.search.fit_stream import fit_stream
 from cascjax.search.run import Ledger, Run
 from cascjax.search.streamed import Job, Looked, finish, look, merge, piece_sums, settle
-from cascjax.table import Table, mean_rows, split_rows
+from cascjax.table import Table, concatenate, mean_rows, split_rows
 
 K, N = 3, 4096
 CUTS = (0, 1150, 2600, N)
@@ -74,14 +77,14 @@ def stream(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Stream:
     return open_stream(write(tmp_path_factory.mktemp("s") / "parts", table), piece_rows=1500)
 
 
-def check_same(one: Study, other: Study) -> None:
+def check_same(one: Study, other: Study, parameters: float = 0) -> None:
     assert one.models == other.models
     assert (one.n_fit, one.n_evaluate) == (other.n_fit, other.n_evaluate)
     np.testing.assert_allclose(one.single_cost, other.single_cost, rtol=1e-12)
     for mine, yours in zip(one.frontiers, other.frontiers, strict=True):
         assert mine.strategy == yours.strategy
         # Settings are found on the same rows in the same blocks.
-        np.testing.assert_array_equal(mine.parameters, yours.parameters)
+        np.testing.assert_allclose(mine.parameters, yours.parameters, rtol=parameters)
         np.testing.assert_array_equal(mine.reach, yours.reach)
         for name in ("budget", "cost", "quality", "fit_cost", "fit_quality", "ran", "depth"):
             # Sums over other blocks: float32 over a few dozen rows, then float64.
@@ -233,8 +236,21 @@ def test_a_spread_far_from_zero_keeps_its_digits() -> None:
 
 
 def test_what_a_stream_cannot_do_is_said(table: Table, stream: Stream, tmp_path: Path) -> None:
-    with pytest.raises(CascjaxError, match="cascjax evaluate POLICY"):
-        compare_stream(stream, estimates="learned")
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"learner": "logistics"}, "did you mean 'logistic'"),
+        ({"cost_model": "free"}, "cost model 'free'"),
+        ({"ridge": -1.0}, "ridge"),
+        ({"trust": 11.0}, "trust"),
+        ({"folds": 1}, "folds must be at least 2"),
+    )
+    for changed, said in wrong:
+        with pytest.raises(CascjaxError, match=said):
+            asked(stream, ["routing"], estimates="learned", **changed)
+    many = worlds.sample(worlds.make_world(9, seed=1), 0, 40)
+    (tmp_path / "many").mkdir()
+    write_table(tmp_path / "many" / "0.arrow", many)
+    with pytest.raises(CascjaxError, match="at most 8 models, not 9"):
+        asked(open_stream(tmp_path / "many"), ["routing"], estimates="learned")
     with pytest.raises(CascjaxError, match="out of reach"):
         compare_stream(stream, ["routing"], budgets=[1e9])
     one = replace(table, split=np.zeros(N, np.int8))
@@ -243,6 +259,146 @@ def test_what_a_stream_cannot_do_is_said(table: Table, stream: Stream, tmp_path:
     bare = replace(table, quality_ante=None)
     with pytest.raises(CascjaxError, match="'quality_ante'"):
         compare_stream(write(tmp_path / "bare", bare), ["routing"], estimates="supplied")
+
+
+# Learned estimates.
+
+
+@pytest.fixture(scope="module")
+def log() -> Table:
+    """With all that can be learned from, and a group that only the last file has."""
+    made = worlds.sample(worlds.make_world(K, seed=1), 0, N, features=True)
+    assert made.group is not None
+    answer = np.random.default_rng(3).integers(-1, 4, (N, K))
+    late = np.where(np.arange(N) % 7 == 0, len(made.groups), made.group)
+    group = np.where(np.arange(N) < CUTS[2], made.group, late)
+    made = replace(made, answer=answer, group=group, groups=(*made.groups, "algebra"))
+    # Of names in order: the columns of a table's groups are in the order of its own.
+    return concatenate([made.select_models([made.models[i] for i in (2, 0, 1)])])
+
+
+@pytest.fixture(scope="module")
+def logged(log: Table, tmp_path_factory: pytest.TempPathFactory) -> Stream:
+    folder = tmp_path_factory.mktemp("log") / "parts"
+    folder.mkdir()
+    for i, (start, stop) in enumerate(itertools.pairwise(CUTS)):
+        suffix = "arrow" if i % 2 else "parquet"
+        part = concatenate([log.take(np.arange(start, stop))])
+        assert ("algebra" in part.groups) == (i == 2)
+        write_table(folder / f"{i}.{suffix}", part)
+    return open_stream(folder, piece_rows=1500)
+
+
+LEARNERS = (
+    "logistic",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("joint", "joint-knn")),
+)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_learned_frontiers_are_those_of_the_table(log: Table, logged: Stream, learner: str) -> None:
+    names = ["routing", "pandora"]
+    asked: dict[str, Any] = {"estimates": "learned", "learner": learner, "budgets": 4}
+    one, other = compare(log, names, **asked), compare_stream(logged, names, **asked)
+    # The same weights, but a product of matrices in blocks of another size rounds otherwise.
+    check_same(one, other, parameters=1e-5)
+    assert [f.trust for f in one.frontiers] == [f.trust for f in other.frontiers]
+    assert one.settings["notes"] == other.settings["notes"]
+    assert {k: other.settings[k] for k in ("learner", "folds", "ridge", "cost_model")} == {
+        k: one.settings[k] for k in ("learner", "folds", "ridge", "cost_model")
+    }
+
+
+def test_rows_learned_from_are_estimated_without_themselves(log: Table, logged: Stream) -> None:
+    job = asked(logged, ["routing"], estimates="learned", learner="linear", sample=700)
+    settled = settled_by(job, Run())
+    found = settled.known.learned
+    assert found is not None
+    assert len(settled.sample) == 700
+    none = functools.partial(jnp.zeros, dtype=bool)
+    sample = np.asarray(found.estimator(none((700, K))).quality)
+    rows, told = [], []
+    for piece, table in logged.select_models(settled.models).tables(logged.pieces, job.columns):
+        numbers = np.arange(piece.first, piece.first + piece.n_rows)
+        estimates = settled.known.estimates(table, numbers)
+        rows.append(numbers)
+        told.append(np.asarray(estimates(none((piece.n_rows, K))).quality))
+        # All others by what a policy keeps: weights fitted on the whole sample.
+        kept = found.model.estimator(table)(none((piece.n_rows, K)))
+        others = ~np.isin(numbers, settled.sample)
+        np.testing.assert_allclose(told[-1][others], np.asarray(kept.quality)[others], rtol=1e-5)
+        assert np.abs(told[-1] - np.asarray(kept.quality))[~others].max() > 1e-3
+    np.testing.assert_array_equal(np.concatenate(rows), np.arange(N))
+    np.testing.assert_allclose(np.concatenate(told)[settled.sample], sample, rtol=1e-5, atol=1e-6)
+
+
+def test_what_was_learned_of_a_sample_meets_budgets_on_all_rows(
+    logged: Stream, tmp_path: Path
+) -> None:
+    kinds: dict[str, Any] = {"estimates": "learned", "learner": "linear", "sample": 700}
+    job = asked(logged, ["routing", "pandora"], budgets=4, **kinds)
+    quiet = lambda doing, rows: None  # noqa: E731
+    found = draw(job, begun(job, Ledger(tmp_path / "kept"), quiet))
+    for drawn in found.frontiers:
+        met = drawn.reach == 0
+        assert met.sum() >= 3
+        np.testing.assert_allclose(drawn.fit_cost[met], drawn.budget[met], rtol=1e-12)
+    # Gone on with after the first reading, whose sample has features, signals, answers and groups.
+    for part in (tmp_path / "kept").glob("*.parquet"):
+        if not part.name.startswith("look-") and part.stem != "learned":
+            part.unlink()
+    again = draw(job, begun(job, Ledger(tmp_path / "kept", resume=True), quiet))
+    assert bits(again) == bits(found)
+    other: dict[str, Any] = {"ridge": 2.0}
+    changed = asked(logged, ["routing", "pandora"], budgets=4, **(kinds | other))
+    with pytest.raises(CascjaxError, match="learning: ridge has changed"):
+        begun(changed, Ledger(tmp_path / "kept", resume=True), quiet)
+    # As on a machine that rounds otherwise.
+    run = begun(job, Ledger(tmp_path / "kept", resume=True), quiet)
+    assert run.parts is not None
+    run.parts.write_table("learned", packed({"digest": np.zeros(64, np.uint8)}))
+    with pytest.raises(CascjaxError, match="learned otherwise"):
+        draw(job, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", ["logistic", "joint"])
+def test_learned_policies_are_those_of_the_table(log: Table, logged: Stream, learner: str) -> None:
+    asked: dict[str, Any] = {"budget": 0.001, "estimates": "learned", "learner": learner}
+    one, other = fit(log, "pandora", **asked), fit_stream(logged, "pandora", **asked)
+    np.testing.assert_allclose(one.rule.parameters, other.rule.parameters, rtol=1e-5)
+    np.testing.assert_allclose(one.rule.weights, other.rule.weights, rtol=1e-3)
+    np.testing.assert_allclose(one.sigma, other.sigma, rtol=1e-5)
+    assert {k: v for k, v in one.record.items() if k != "split"} == {
+        k: v for k, v in other.record.items() if k != "split"
+    }
+    mine, yours = evaluate(one, log, resamples=0).total, evaluate_stream(other, logged).total
+    assert mine.quality.value == pytest.approx(yours.quality.value, rel=1e-6)
+    assert mine.cost[0].value == pytest.approx(yours.cost[0].value, rel=1e-6)
+    sampled = fit_stream(logged, "pandora", sample=700, **asked)
+    assert sampled.rule.fitted is not None
+    assert sampled.rule.fitted.n_fit == N // 2
+    assert sampled.rule.fitted.cost[0] == pytest.approx(0.001, rel=1e-12)
+
+
+def test_learned_frontiers_and_policies_by_the_command_line(logged: Stream, tmp_path: Path) -> None:
+    words = [logged.name, "--learner", "linear"]
+    ran = CliRunner().invoke(
+        main,
+        ["frontier", *words, "--strategies", "routing", "--budgets", "4", "--out",
+         str(tmp_path / "out")],
+    )  # fmt: skip
+    assert ran.exit_code == 0, ran.output
+    assert "learned estimates" in ran.output
+    assert "note: costs are told from" in ran.output
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["settings"]["learner"] == "linear"
+    policy = tmp_path / "policy.json"
+    ran = CliRunner().invoke(
+        main, ["fit", *words, "--strategy", "routing", "--budget", "0.001", "--out", str(policy)]
+    )
+    assert ran.exit_code == 0, ran.output
+    assert load_policy(policy).source.kind == "learned"
 
 
 # Interrupts.

@@ -22,6 +22,9 @@ ASKED: dict[str, dict[str, Any]] = {
         "strategies": ("mixing", "routing"), "budgets": 4, "sample": 300, "resamples": 40,
         "estimates": "noisy", "noise": NOISE,
     },
+    "learned": {
+        "strategies": ("routing",), "budgets": 4, "estimates": "learned", "learner": "linear",
+    },
 }  # fmt: skip
 """Frontiers drawn."""
 

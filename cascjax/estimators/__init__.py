@@ -17,8 +17,12 @@ from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.recipe import Recipe
 from cascjax.estimators.run_sets import Grouped, RunSets, Tabulable, Tabulated
 
+KINDS = ("supplied", "noisy", "learned")
+"""Kinds of estimates that can be asked for."""
+
 __all__ = [
     "COST_MODELS",
+    "KINDS",
     "LEARNERS",
     "NOISE_LEVELS",
     "Design",

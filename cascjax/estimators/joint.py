@@ -146,10 +146,16 @@ class Joint:
         cut = ("quality", "surprise", "cost", "cost_run", "fold")
         return replace(self, **{name: take_rows(getattr(self, name), rows) for name in cut})
 
+    @property
+    def seen(self) -> Float[np.ndarray, "B D"]:
+        """1, the K expected qualities, the K expected costs and the M surprises of each query."""
+        one = np.ones((len(self.fold), 1), np.float32)
+        return np.concatenate([one, self.quality, self.cost, self.surprise], 1)
+
     def to_run_sets(self) -> RunSets:
         """The same as one table of weights: gains for each run set, in float64 on the host.
 
-        What is seen becomes 1, the K expected qualities, the K expected costs and the M surprises.
+        What is seen becomes `seen`.
 
         Raises:
             CascjaxError: the 2**K run sets would need too much memory.
@@ -177,9 +183,8 @@ class Joint:
             covariance[part] = np.where(with_ran(runs[part]), 0, rest)
         of_cost = np.zeros((g, 1, k, columns), np.float32)
         of_cost[..., 1 + k : 1 + 2 * k] = np.eye(k)
-        one = np.ones((len(self.fold), 1), np.float32)
         return RunSets(
-            seen=np.concatenate([one, self.quality, self.cost, self.surprise], 1),
+            seen=self.seen,
             fold=self.fold,
             quality_weights=weights,
             cost_weights=of_cost,
@@ -258,6 +263,7 @@ def fit_joint(
     *,
     predictor: Predictor | None = None,
     shrinkage: str = "held-out",
+    n_folds: int | None = None,
 ) -> JointFit:
     """Fit means and covariances, each fold's without its rows.
 
@@ -275,13 +281,15 @@ def fit_joint(
         shrinkage: how far correlations are shrunk towards 0: the share by "ledoit-wolf" (Journal of
             Multivariate Analysis 2004), "none", or the one under which "held-out" rows' qualities
             are estimated best.
+        n_folds: F; by default the greatest fold, which is that of other rows if there are any.
 
     Raises:
         CascjaxError: fewer than two folds, an empty one, or an unknown shrinkage.
     """
     if shrinkage not in SHRINKAGES:
         raise unknown_name("shrinkage", shrinkage, SHRINKAGES)
-    n_folds = int(fold.max(initial=0)) if len(fold) else 0
+    if n_folds is None:
+        n_folds = int(fold.max(initial=0))
     rows = np.flatnonzero(fold < n_folds)
     if n_folds < 2 or len(np.unique(fold[rows])) < n_folds:
         raise CascjaxError(

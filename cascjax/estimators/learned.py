@@ -1,8 +1,9 @@
 """Estimates learned from a user's own log: what it shows of a query, and how well models did."""
 
 import functools
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimator, every_run_set, with_ran
 from cascjax.estimators.design import Design, design
-from cascjax.estimators.joint import MAX_TABULATED_OF, JointFit, fit_joint
+from cascjax.estimators.joint import MAX_TABULATED_OF, Joint, JointFit, fit_joint
 from cascjax.estimators.joint_model import JointModel
 from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.predictors import PREDICTORS, Predictor
@@ -57,10 +58,8 @@ class Folds:
         """Folds of even size, by a permutation of the rows to fit on.
 
         Raises:
-            CascjaxError: fewer than two folds or rows a fold, or a negative seed.
+            CascjaxError: fewer than two rows a fold, or a negative seed.
         """
-        if n_folds < 2:
-            raise CascjaxError(f"folds must be at least 2, not {n_folds}")
         if len(fit_rows) < 2 * n_folds:
             raise CascjaxError(
                 f"{counted(len(fit_rows), 'row to fit on is', 'rows to fit on are')} too few"
@@ -153,12 +152,50 @@ class Learned:
         if self.joint is not None and recipe is not None:
             return JointModel.of(self.joint, recipe, self.trust)
         if not isinstance(of, RunSets) or of.seen is not self.design.seen or recipe is None:
-            raise CascjaxError(
-                f"estimates of learner {self.learner!r} cannot be kept in a policy; those of"
-                f" {', '.join(repr(name) for name in KEPT)} can: take one of these (--learner)"
-            )
+            raise self._refusal("cannot be kept in a policy")
         quality, cost = (np.asarray(x)[-1] for x in (of.quality_weights, of.cost_weights))
         return LearnedModel(quality, cost, np.asarray(of.covariance), of.logistic, recipe)
+
+    def of(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> RunSets | Joint:
+        """Estimates of any queries, made as those of the table learned from.
+
+        Args:
+            table: the queries, its models in the same order.
+            fold: `[N]` the fold of a query that was fitted on, whose weights come from the other
+                folds; F for others, as all are by default.
+
+        Raises:
+            CascjaxError: the estimates hold the rows themselves, or what `Recipe.seen` refuses.
+        """
+        of, recipe, joint = self.estimator, self.design.recipe, self.joint
+        own = joint is not None or (isinstance(of, RunSets) and of.seen is self.design.seen)
+        if recipe is None or not own:
+            raise self._refusal("cannot be made of a stream")
+        if fold is None:
+            fold = np.full(table.n_queries, self.folds.n_folds, np.int32)
+        design = replace(self.design, seen=recipe.seen(table))
+        if joint is None:
+            assert isinstance(of, RunSets)
+            return replace(of, seen=design.seen, fold=fold, cost_run=table.cost)
+        made = joint.estimator(design, table.cost, fold)
+        if isinstance(of, RunSets):
+            return replace(of, seen=made.seen, fold=made.fold, cost_run=made.cost_run)
+        return replace(made, trust=self.trust)
+
+    def _refusal(self, why: str) -> CascjaxError:
+        return CascjaxError(
+            f"estimates of learner {self.learner!r} {why}; those of"
+            f" {', '.join(repr(name) for name in KEPT)} can: take one of these (--learner)"
+        )
+
+    @property
+    def digest(self) -> str:
+        """What was learned, hashed: the weights to the bit and the columns they are of."""
+        none = np.zeros(0, np.int64)
+        found = hashlib.sha256(repr(self.design.recipe).encode())
+        for leaf in jax.tree.leaves((self.estimator.take(none), self.joint)):
+            found.update(np.asarray(leaf).tobytes())
+        return found.hexdigest()
 
     def settings(self) -> dict[str, Any]:
         """What was learned with, and the notes, for the record."""
@@ -251,7 +288,10 @@ def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
         )
     rows, fold = lesson.folds.fit_rows, lesson.folds.fold
     key = jax.random.key(lesson.seed)
-    fitted = fit_joint(lesson.design, lesson.quality, lesson.cost, fold, key, predictor=predictor)
+    fitted = fit_joint(
+        lesson.design, lesson.quality, lesson.cost, fold, key, predictor=predictor,
+        n_folds=lesson.folds.n_folds,
+    )  # fmt: skip
     estimator = fitted.estimator(lesson.design, lesson.cost_run, fold)
     quality, cost = (of[rows].astype(np.float64) for of in (lesson.quality, lesson.cost))
     taught = estimator.take(rows)
@@ -325,12 +365,7 @@ def learned(
         CascjaxError: an unknown learner or cost model, a ridge that is none, too few rows for the
             folds, or what the learner refuses.
     """
-    if learner not in LEARNERS:
-        raise unknown_name("learner", learner, LEARNERS)
-    if cost_model not in (None, *COST_MODELS):
-        raise unknown_name("cost model", cost_model, COST_MODELS)
-    if ridge is not None and not 0 < ridge < np.inf:
-        raise CascjaxError(f"ridge must be finite and above 0, not {ridge}; or None to choose it")
+    check_learning(learner, cost_model, ridge, folds)
     rows = np.unique(np.asarray(fit_rows))
     drawn = Folds.drawn(table.n_queries, rows, folds, seed)
     seen = design(table, rows)
@@ -363,14 +398,39 @@ def learned(
     )
 
 
+def check_learning(
+    learner: str = "logistic",
+    cost_model: str | None = None,
+    ridge: float | None = 1.0,
+    folds: int = 5,
+    *,
+    n_models: int = 0,
+) -> None:
+    """Refuses what `learned` would, as far as that can be told without a table.
+
+    Raises:
+        CascjaxError: an unknown learner or cost model, a ridge that is none, fewer than two folds,
+            or too many models.
+    """
+    if learner not in LEARNERS:
+        raise unknown_name("learner", learner, LEARNERS)
+    if cost_model not in (None, *COST_MODELS):
+        raise unknown_name("cost model", cost_model, COST_MODELS)
+    if ridge is not None and not 0 < ridge < np.inf:
+        raise CascjaxError(f"ridge must be finite and above 0, not {ridge}; or None to choose it")
+    if folds < 2:
+        raise CascjaxError(f"folds must be at least 2, not {folds}")
+    if LEARNERS[learner] in (logistic, linear) and n_models > MAX_RUN_SETS_OF:
+        raise CascjaxError(
+            f"learners of one regression a run set take at most {MAX_RUN_SETS_OF} models, not"
+            f" {n_models}: take learner 'joint' (--learner joint), or fewer models (--models)"
+        )
+
+
 def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
     """A regression for every run set and model."""
     k, rows = len(lesson.models), lesson.folds.fit_rows
-    if k > MAX_RUN_SETS_OF:
-        raise CascjaxError(
-            f"learners of one regression a run set take at most {MAX_RUN_SETS_OF} models, not {k}:"
-            " take learner 'joint' (--learner joint), or fewer models (--models)"
-        )
+    check_learning("logistic" if logistic else "linear", n_models=k)
     shown, quality = lesson.design.shown(), lesson.quality[rows].astype(np.float64)
     fold, notes = lesson.folds.fold[rows], []
     few = np.ptp(quality, axis=0) == 0

@@ -8,14 +8,16 @@ computing sample variances", 1979).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, UInt32
 
+from cascjax.estimators.base import Estimator
 from cascjax.estimators.independent import Independent
+from cascjax.estimators.learned import Learned
 from cascjax.resampling import threefry
 from cascjax.table import Table, mean_rows, take_rows
 
@@ -262,11 +264,14 @@ class Known:
     """What estimates of some rows take of all rows, models in order.
 
     Attributes:
-        kind: "supplied" or "noisy".
+        kind: "supplied", "noisy" or "learned".
         mean_cost: `[K]` over the rows to fit on.
         sigma: `[K]` standard deviation of ante less post; None where the files have their own.
         lines: of noisy estimates, the regressions of quality ante and post and of cost ante, post.
         seed: of the noise.
+        learned: of learned estimates, what was learned from a sample of the rows to fit on.
+        taught: `[m]` the numbers of these rows, rising.
+        trust: scale on sigmas of learned estimates; None for the one that does best on the sample.
     """
 
     kind: str
@@ -274,14 +279,26 @@ class Known:
     sigma: Float[np.ndarray, " K"] | None = None
     lines: Sequence[Line] = ()
     seed: int = 0
+    learned: Learned | None = None
+    taught: Int[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.int64))
+    trust: float | None = 1.0
 
-    def estimates(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
+    def estimates(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
         """The estimates of some rows, as `supplied` or `noisy` makes them of the whole table.
+
+        Of learned ones those of rows learned from are cross-fitted, as `learned` makes them.
 
         Args:
             table: those rows, models in order.
             rows: their numbers among all rows.
         """
+        if self.learned is not None:
+            folds = self.learned.folds
+            fold = np.full(len(rows), folds.n_folds, np.int32)
+            place = np.searchsorted(self.taught, rows).clip(max=len(self.taught) - 1)
+            own = self.taught[place] == rows
+            fold[own] = folds.fold[place[own]]
+            return self.learned.of(table, fold)
         if self.kind == "noisy":
             noise = normals(noise_keys(self.seed), rows, table.n_models)
             truths = (table.quality, table.quality, table.cost, table.cost)

@@ -124,6 +124,7 @@ class Stream:
             costs "more_costs".
         metadata: what all their schemas say.
         more_costs: names of the further costs.
+        n_seen: numbers of features and signals a row, as far as the schema tells.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Stream:
     columns: frozenset[str]
     metadata: Metadata
     more_costs: tuple[str, ...] = ()
+    n_seen: int = 0
     _width: int = field(default=0, repr=False)
 
     @property
@@ -158,6 +160,13 @@ class Stream:
         """
         check_models(models, self.models)
         return replace(self, models=tuple(models))
+
+    def with_room_for(self, numbers: int) -> "Stream":
+        """The same rows, in smaller pieces if so many numbers of each row are worked on at once."""
+        most = max(_LEAST_ROWS, _PIECE_NUMBERS // numbers)
+        if all(piece.n_rows <= most for piece in self.pieces):
+            return self
+        return replace(self, pieces=tuple(_cut(self.files, most)))
 
     def identity(self) -> dict[str, list[int | str]]:
         """What tells these files from others, by their paths: size, time of change and footer."""
@@ -249,6 +258,7 @@ def open_stream(
         columns=frozenset(columns | ({"more_costs"} if more_costs else set())),
         metadata=metadata,
         more_costs=more_costs,
+        n_seen=sum(shape.get(name) or 0 for name in ("features", "signals")),
         _width=width,
     )
 

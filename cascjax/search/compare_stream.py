@@ -1,6 +1,7 @@
 """Frontiers over a stream: the whole job in one call, and its steps for whoever shares it out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import noise_level
+from cascjax.estimators import KINDS, learned, noise_level
+from cascjax.estimators.independent import check_estimator
+from cascjax.estimators.learned import check_learning
+from cascjax.io.parts import packed, unpacked
 from cascjax.io.stream import Piece, Stream, open_stream
 from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.search.cases import Case, choose_cases, resample_cases, sum_cases
@@ -27,6 +31,7 @@ from cascjax.search.streamed import (
     merge,
     settle,
 )
+from cascjax.search.trust import check_trust
 from cascjax.strategies import Strategy
 
 _LOTS = 64
@@ -39,6 +44,11 @@ def compare_stream(
     *,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
+    learner: str = "logistic",
+    folds: int = 5,
+    cost_model: str | None = None,
+    ridge: float | None = 1.0,
+    trust: float | str = "auto",
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     max_depth: int = 5,
     seed: int = 0,
@@ -59,12 +69,18 @@ def compare_stream(
     Args:
         stream: the files, opened or as `open_stream` takes them.
         strategies: names or strategies, or one name; by default every one there is.
-        estimates: "supplied" or "noisy"; by default what the files supply, else noisy.
+        estimates: "supplied", "noisy" or "learned"; by default what the files supply, else noisy.
+            Learned ones are learned from the sample, and are cross-fitted of its rows.
         noise: level of noisy estimates.
+        learner: of learned estimates, see `cascjax.compare`; so are the next four.
+        folds: see there.
+        cost_model: see there.
+        ridge: see there.
+        trust: see there.
         budgets: see `cascjax.search.frontier.study`.
         max_depth: models cascade routing runs on one query at most.
-        seed: of the noise, the sample, and of the split where the files have none.
-        sample: rows to fit on that settings are looked for on, at most.
+        seed: of the noise, the folds, the sample, and of the split where the files have none.
+        sample: rows to fit on that settings are looked for on, and estimates learned from, at most.
         resamples: of the rows to evaluate on, for intervals, which take a third reading; 0 for
             none.
         confidence: of those intervals.
@@ -74,12 +90,13 @@ def compare_stream(
         progress: called with what is being done, and the rows or queries it is done with.
 
     Raises:
-        CascjaxError: an unknown name; learned estimates, which need the whole table; estimates
-            that the files lack; or what `open_stream`, `Stream.tables`, `Run.begun` and
-            `cascjax.search.frontier.study` refuse.
+        CascjaxError: an unknown name; estimates that the files lack; processes that learn other
+            estimates; or what `cascjax.estimators.learned`, `open_stream`, `Stream.tables`,
+            `Run.begun` and `cascjax.search.frontier.study` refuse.
     """
     job = asked(
-        stream, strategies, estimates=estimates, noise=noise, budgets=budgets,
+        stream, strategies, estimates=estimates, noise=noise, learner=learner, folds=folds,
+        cost_model=cost_model, ridge=ridge, trust=trust, budgets=budgets,
         max_depth=max_depth, seed=seed, sample=sample, resamples=resamples, confidence=confidence,
     )  # fmt: skip
     return draw(job, begun(job, ledger, progress), settings)
@@ -91,6 +108,11 @@ def asked(
     *,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
+    learner: str = "logistic",
+    folds: int = 5,
+    cost_model: str | None = None,
+    ridge: float | None = 1.0,
+    trust: float | str = "auto",
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     max_depth: int = 5,
     seed: int = 0,
@@ -110,14 +132,8 @@ def asked(
         raise CascjaxError("no strategy to draw: name at least one")
     for kind in chosen:
         kind.footprint(stream.n_models)
-    if estimates == "learned":
-        raise CascjaxError(
-            "learned estimates are fitted on a table in memory: fit a policy on one of the files,"
-            " with cascjax fit FILE --estimates learned --out POLICY, and hold the others to it"
-            " with cascjax evaluate POLICY"
-        )
-    if estimates not in (None, "supplied", "noisy"):
-        raise unknown_name("kind of estimates", estimates, ("supplied", "noisy", "learned"))
+    if estimates not in (None, *KINDS):
+        raise unknown_name("kind of estimates", estimates, KINDS)
     kind = estimates or ("supplied" if "quality_ante" in stream.columns else "noisy")
     if kind == "supplied":
         for column in ("quality_ante", "quality_post"):
@@ -126,7 +142,13 @@ def asked(
                     f"{stream.name}: the files have no column {column!r}, which supplied estimates"
                     " need; bring it, or use --estimates noisy"
                 )
-    level = noise_level(noise)
+    learning: dict[str, Any] = {}
+    if kind == "learned":
+        check_learning(learner, cost_model, ridge, folds, n_models=stream.n_models)
+        learning = {"learner": learner, "folds": folds, "cost_model": cost_model, "ridge": ridge}
+        # Beside what the files have, what each model cost and whether two of them agree.
+        stream = stream.with_room_for(stream.n_seen + stream.n_models**2)
+    level, scale = noise_level(noise), check_trust(trust)
     if not isinstance(budgets, int | None):
         budgets = tuple(np.asarray(budgets, np.float64).tolist())
     if sample < 1:
@@ -134,7 +156,10 @@ def asked(
     noises = level if kind == "noisy" else (0.0, 0.0, 0.0, 0.0)
     if resamples:
         check_bootstrap(resamples, confidence, stream.n_rows)
-    return Job(stream, tuple(chosen), kind, noises, budgets, seed, sample, resamples, confidence)
+    return Job(
+        stream, tuple(chosen), kind, noises, budgets, seed, sample, resamples, confidence,
+        learning=learning, trust=scale,
+    )  # fmt: skip
 
 
 def begun(job: Job, ledger: Ledger | None, progress: Progress) -> Run:
@@ -154,7 +179,7 @@ def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = 
         CascjaxError: see `compare_stream`.
     """
     run = run or Run()
-    settled = settle(job, looked_at(job, run))
+    settled = settled_by(job, run)
     cases = [Case(job, settled)]
     choices = choose_cases(cases, run)
     (found,) = sum_cases(cases, choices, run)
@@ -175,6 +200,36 @@ def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = 
         confidence=job.confidence,
         **differences_of(frontiers, job.confidence),
     )
+
+
+def settled_by(job: Job, run: Run) -> Settled:
+    """What is known of all rows after the first reading, and what is learned from the sample.
+
+    Raises:
+        CascjaxError: see `settle` and `cascjax.estimators.learned`; or what is learned is not what
+            another process learned, or this run before it was interrupted.
+    """
+    settled = settle(job, looked_at(job, run))
+    if job.estimates != "learned":
+        return settled
+    every = np.arange(len(settled.sample))
+    found = learned(settled.table, every, seed=job.seed, **job.learning)
+    check_estimator(found.estimator, settled.table)
+    digest = np.frombuffer(found.digest.encode(), np.uint8)
+
+    def do(places: Sequence[int]) -> Done:
+        for place in places:
+            yield place, packed({"digest": digest})
+
+    # Every process learns by itself. What one of them found, or kept, all must have found.
+    (first,) = run.each("learning", ["learned"], [0], do)
+    if not np.array_equal(unpacked(first)["digest"], digest):
+        raise CascjaxError(
+            "estimates are learned otherwise here than in another process, or than before the"
+            " interrupt: processors of another kind round otherwise. Go on with machines alike,"
+            " begin anew with --force, or fit a policy on one and share out its evaluation"
+        )
+    return replace(settled, known=replace(settled.known, learned=found, taught=settled.sample))
 
 
 def lots(job: Job) -> dict[str, tuple[Piece, ...]]:
@@ -213,6 +268,8 @@ def record(job: Job, settled: Settled, choices: Sequence[Choice]) -> dict[str, A
     }
     if job.estimates == "noisy":
         found["noise"] = list(job.noise)
+    if settled.known.learned is not None:
+        found |= settled.known.learned.settings()
     if not settled.exact:
         found["sample"] = len(settled.sample)
         found["sample_cost_error"] = max(choice.cost_error for choice in choices)

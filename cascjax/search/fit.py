@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError, too_few, unknown_name
 from cascjax.estimators import (
+    KINDS,
     Independent,
     Learned,
     learned,
@@ -31,9 +32,6 @@ from cascjax.strategies import CascadeRouting, Frugal, Strategy, strategy
 from cascjax.strategies.base import Priced
 from cascjax.table import Table, mean_rows, split_rows
 from cascjax.words import counted
-
-ESTIMATES = ("supplied", "noisy", "learned")
-"""Kinds of estimates that can be asked for."""
 
 _ROUNDS = 12
 """Times at most that a margin is read off settings found; three as a rule."""
@@ -159,8 +157,8 @@ def prepare(
     if isinstance(kind, str):
         deep = kind in (CascadeRouting.name, Frugal.name)
         kind = strategy(kind, **({"max_depth": max_depth} if deep else {}))
-    if estimates not in (None, *ESTIMATES):
-        raise unknown_name("kind of estimates", estimates, ESTIMATES)
+    if estimates not in (None, *KINDS):
+        raise unknown_name("kind of estimates", estimates, KINDS)
     level, scale = noise_level(noise), check_trust(trust)
     fit_rows, evaluate_rows = split_rows(table, seed)
     table = table.sort_models(mean_rows(table.cost, fit_rows))

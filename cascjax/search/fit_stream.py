@@ -14,10 +14,11 @@ from cascjax.estimators import truth
 from cascjax.io.stream import Stream
 from cascjax.policy import COST, Beliefs, Fitted, Policy, Source
 from cascjax.search.cases import Case, choose_cases, sum_cases
-from cascjax.search.compare_stream import asked, begun, looked_at
+from cascjax.search.compare_stream import asked, begun, settled_by
 from cascjax.search.fit import Budget, Prepared, Wanted, check_budget, fit_prepared, mixed
 from cascjax.search.run import Ledger, Progress, Run
-from cascjax.search.streamed import SAMPLE, Job, Settled, refitted, settle
+from cascjax.search.streamed import SAMPLE, Job, Settled, refitted
+from cascjax.search.trust import trusted
 from cascjax.strategies import Strategy
 
 
@@ -32,6 +33,11 @@ def fit_stream(
     new_queries: float | int | None = None,
     estimates: str | None = None,
     noise: str | tuple[float, float, float, float] = "low",
+    learner: str = "logistic",
+    folds: int = 5,
+    cost_model: str | None = None,
+    ridge: float | None = 1.0,
+    trust: float | str = "auto",
     max_depth: int = 5,
     seed: int = 0,
     sample: int = SAMPLE,
@@ -52,11 +58,16 @@ def fit_stream(
         parameter: see there.
         confidence: see there.
         new_queries: see there.
-        estimates: "supplied" or "noisy"; by default what the files supply, else noisy.
+        estimates: "supplied", "noisy" or "learned"; by default what the files supply, else noisy.
         noise: see there.
+        learner: see there.
+        folds: see there.
+        cost_model: see there.
+        ridge: see there.
+        trust: see there.
         max_depth: see there.
-        seed: of the noise, the sample, and of the split where the files have none.
-        sample: rows to fit on that settings are looked for on, at most.
+        seed: of the noise, the folds, the sample, and of the split where the files have none.
+        sample: rows to fit on that settings are looked for on, and estimates learned from, at most.
         ledger: where to keep what is done; by default nowhere.
         progress: see `cascjax.search.compare_stream.compare_stream`.
 
@@ -67,21 +78,25 @@ def fit_stream(
     wanted.check()
     kinds = [strategy] if isinstance(strategy, Strategy) else strategy
     job = asked(
-        stream, kinds, estimates=estimates, noise=noise, max_depth=max_depth, seed=seed,
+        stream, kinds, estimates=estimates, noise=noise, learner=learner, folds=folds,
+        cost_model=cost_model, ridge=ridge, trust=trust, max_depth=max_depth, seed=seed,
         sample=sample, budgets=_own_budget(wanted),
     )  # fmt: skip
     if isinstance(budget, Mapping) and set(budget) - {COST}:
         job = replace(job, more=("more_costs",))
     run = begun(job, ledger, progress)
-    settled = settle(job, looked_at(job, run))
+    settled = settled_by(job, run)
     ready = _prepared(job, settled)
     record: dict[str, Any] = {"n_fit": int(settled.count[0]), "split": job.split}
+    if ready.learned is not None:
+        record |= ready.learned.settings() | {"trust": ready.trust}
     exact = settled.exact or (job.budgets is not None and confidence is None)
     if not settled.exact:
         record["sample"] = len(settled.sample)
         if not exact:
             record["notes"] = [
-                f"fitted on a sample of {len(settled.sample):,} of {settled.count[0]:,} rows"
+                *record.get("notes", ()),
+                f"fitted on a sample of {len(settled.sample):,} of {settled.count[0]:,} rows",
             ]
     if exact and not settled.exact:
         policy = _on_all_rows(job, settled, ready, record, run)
@@ -110,19 +125,27 @@ def _own_budget(wanted: Wanted) -> list[float] | None:
 
 def _prepared(job: Job, settled: Settled) -> Prepared:
     """The sample, made ready for a fit."""
-    strategy, table, m = job.strategies[0], settled.table, len(settled.sample)
+    strategy, table, every = job.strategies[0], settled.table, np.arange(len(settled.sample))
     costs = (COST, *sorted(table.more_costs))
     means = [table.more_costs[name].mean(0, dtype=np.float64) for name in costs[1:]]
     more = tuple(np.broadcast_to(mean.astype(np.float32), table.cost.shape) for mean in means)
+    found, believed = None, 1.0
     if strategy.sees_truth:
         source, estimator = Source("truth", None, job.seed), truth(table)
         more = tuple(table.more_costs[name] for name in costs[1:])
+    elif (found := settled.known.learned) is not None:
+        found.model  # noqa: B018  (refuses what cannot be kept, before the work)
+        scale = settled.known.trust
+        estimator, believed = trusted(strategy, table, found.estimator, every, scale, job.seed)
+        found = replace(found, estimator=estimator, trust=believed)
+        source = Source("learned", None, job.seed)
     else:
         estimator = settled.known.estimates(table, settled.sample)
         noisy = job.estimates == "noisy"
         source = Source("noisy" if noisy else "supplied", job.noise if noisy else None, job.seed)
     none = np.zeros(0, np.int64)
-    return Prepared(strategy, table, np.arange(m), none, source, Beliefs(estimator, more), costs)
+    beliefs = Beliefs(estimator, more)
+    return Prepared(strategy, table, every, none, source, beliefs, costs, found, believed)
 
 
 def _on_all_rows(

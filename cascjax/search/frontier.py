@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import Estimator, learned, noise_level, noisy, supplied, truth
+from cascjax.estimators import KINDS, Estimator, learned, noise_level, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
 from cascjax.metrics import area, check_scores
 from cascjax.metrics import budgets as default_budgets
@@ -330,9 +330,6 @@ def study(
     )
 
 
-_ESTIMATES = ("supplied", "noisy", "learned")
-
-
 def compare(
     table: Table,
     strategies: Sequence[str | Strategy] | str | None = None,
@@ -383,8 +380,8 @@ def compare(
             f" {table.n_models}; give it `models`, a name for each"
         )
     chosen = strategies_named(strategies, max_depth)
-    if estimates not in (None, *_ESTIMATES):
-        raise unknown_name("kind of estimates", estimates, _ESTIMATES)
+    if estimates not in (None, *KINDS):
+        raise unknown_name("kind of estimates", estimates, KINDS)
     noise_level(noise)
     check_trust(trust)
     fit, evaluate = split_rows(table, seed)

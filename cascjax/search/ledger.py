@@ -1,5 +1,6 @@
 """What came of the parts of a job over a stream, as tables that can be kept and told: see `run`."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
@@ -12,6 +13,7 @@ from cascjax.io.arrow import MORE_COST
 from cascjax.io.parts import packed, unpacked
 from cascjax.search.budget import Fit
 from cascjax.search.streamed import (
+    LEARNED_COLUMNS,
     NO_SAMPLE,
     Choice,
     Glance,
@@ -23,11 +25,12 @@ from cascjax.search.streamed import (
 from cascjax.simulate import Totals
 from cascjax.table import Table
 
-_MATRICES = ("quality", "cost", *SUPPLIED_COLUMNS)
+_COLUMNS = ("quality", "cost", *SUPPLIED_COLUMNS, *LEARNED_COLUMNS)
 _SUMS = ("moved", "qualities", "costs")
 _TOTALS = ("cost", "quality", "ran", "answered", "depth", "count")
 _FIT = tuple(f.name for f in fields(Fit))
 _SAMPLE = "sample."
+_GROUPS = _SAMPLE + "groups"
 
 
 def looked_table(looked: Looked) -> pa.Table:
@@ -43,10 +46,12 @@ def looked_table(looked: Looked) -> pa.Table:
                 of = [getattr(getattr(glance, name), f.name) for glance in glances]
                 arrays[f"{name}.{f.name}"] = np.stack(of)
     if (table := looked.sample.table) is not None:
-        columns = {name: getattr(table, name) for name in _MATRICES}
+        columns = {name: getattr(table, name) for name in _COLUMNS}
         columns |= {MORE_COST + name: of for name, of in table.more_costs.items()}
         given = {_SAMPLE + name: of for name, of in columns.items() if of is not None}
         arrays |= {_SAMPLE + "rows": looked.sample.rows, **given}
+        # Numbers are all that is kept: names as the bytes of a list.
+        arrays[_GROUPS] = np.frombuffer(json.dumps(table.groups).encode(), np.uint8)
     return packed(arrays)
 
 
@@ -73,6 +78,13 @@ def looked_of(job: Job, found: pa.Table) -> Looked:
         for name, of in sample.items()
         if name.startswith(MORE_COST)
     }
+    columns["groups"] = tuple(json.loads(columns["groups"].tobytes()))
+    for name, names in (
+        ("feature", job.stream.metadata.features),
+        ("signal", job.stream.metadata.signals),
+    ):
+        if f"{name}s" in columns:
+            columns[f"{name}_names"] = names
     table = Table(**columns, models=job.stream.models, cost_unit=job.stream.cost_unit)
     return Looked(glances, Sample(rows, table))
 
@@ -82,7 +94,9 @@ def choice_table(choice: Choice) -> pa.Table:
     arrays = {
         "settings": choice.settings,
         "panels": np.array(-1 if choice.panels is None else choice.panels),
-        "numbers": np.array([choice.cost_error, choice.quality_error, choice.seconds]),
+        "numbers": np.array(
+            [choice.cost_error, choice.quality_error, choice.seconds, choice.trust]
+        ),
     }
     if choice.fit is not None:
         arrays |= {f"fit.{name}": np.asarray(getattr(choice.fit, name)) for name in _FIT}

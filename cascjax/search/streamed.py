@@ -26,7 +26,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from cascjax.estimators import Independent, truth
+from cascjax.estimators import Estimator, Joint, RunSets, truth
 from cascjax.estimators.pieces import (
     SUPPLIED_COLUMNS,
     Known,
@@ -50,6 +50,7 @@ from cascjax.search.budget import (
     sum_settings,
 )
 from cascjax.search.frontier import Frontier, budgets_at, of_mixes, with_resamples
+from cascjax.search.trust import scaled, trusted
 from cascjax.simulate import Resampled, Totals, query_spends, resampled_sums
 from cascjax.strategies import Frugal, Mixing, Sketch, Strategy
 from cascjax.table import (
@@ -58,13 +59,17 @@ from cascjax.table import (
     PAPER_SEED,
     Table,
     check_split,
+    concatenate,
     drawn_split,
     paper_split,
     upper_hull,
 )
 
 SAMPLE = 1 << 18
-"""Rows to fit on that settings are looked for on."""
+"""Rows to fit on that settings are looked for on, and estimates learned from."""
+
+LEARNED_COLUMNS = ("features", "signals", "answer", "group")
+"""What estimates are learned from, beside what models that have run cost."""
 
 PERMUTED = 1 << 22
 """Rows up to which a split is drawn as `cascjax.table.split_rows` draws it; of more, by hash."""
@@ -89,10 +94,12 @@ class Job:
     Attributes:
         stream: the rows.
         strategies: what to draw.
-        estimates: "supplied" or "noisy".
+        estimates: "supplied", "noisy" or "learned".
         noise: the four sigmas of noisy estimates.
+        learning: of learned estimates, arguments of `cascjax.estimators.learned`.
+        trust: of learned estimates, see `Known`.
         budgets: see `cascjax.search.frontier.study`.
-        seed: of the noise, the sample, and of the split where the files have none.
+        seed: of the noise, the folds, the sample, and of the split where the files have none.
         sample: rows to fit on that settings are looked for on, at most.
         resamples: of the rows to evaluate on, for intervals; 0 for none.
         confidence: of those intervals.
@@ -112,13 +119,15 @@ class Job:
     confidence: float = 0.95
     more: tuple[str, ...] = ()
     cut: str = "halves"
+    learning: Mapping[str, Any] = field(default_factory=dict)
+    trust: float | None = 1.0
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What is read of the files, beside quality and cost."""
-        supplied = SUPPLIED_COLUMNS if self.estimates == "supplied" else ()
+        of_kind = {"supplied": SUPPLIED_COLUMNS, "learned": LEARNED_COLUMNS}
         split = () if self.cut == "paper" else ("split",)
-        return (*split, *supplied, *self.more)
+        return (*split, *of_kind.get(self.estimates, ()), *self.more)
 
     @property
     def split(self) -> str:
@@ -147,6 +156,7 @@ class Job:
             "confidence": self.confidence,
             "columns": list(self.columns),
             "cut": self.cut,
+            "learning": dict(self.learning) | {"trust": self.trust},
         }  # fmt: skip
 
 
@@ -228,8 +238,10 @@ def look(
         fit, rows = is_fit(job, piece, table), np.arange(piece.first, piece.first + piece.n_rows)
         glance = _glance(job, table, fit, rows)
         some = _least(job, rows[fit], min(most, _most(job, looked.sample)))
-        found = replace(table.take(some - piece.first), split=None)
-        sample = Sample(some, found if len(some) else None)
+        sample = NO_SAMPLE
+        if len(some):
+            found = replace(table.take(some - piece.first), split=None)
+            sample = Sample(some, concatenate([found]))
         looked = merge(job, looked, Looked({piece.index: glance}, sample))
         progress(piece.n_rows)
     return looked
@@ -246,12 +258,12 @@ def merge(job: Job, *looked: Looked) -> Looked:
     if len(samples) == 1:
         return Looked(glances, samples[0])
     rows = np.concatenate([sample.rows for sample in samples])
-    table = jax.tree.map(lambda *of: np.concatenate(of), *(sample.table for sample in samples))
+    table = concatenate([sample.table for sample in samples if sample.table is not None])
     keep = np.arange(len(rows))
     if len(rows) > job.sample:
         keep = np.argpartition(_hash(job.seed, rows), job.sample - 1)[: job.sample]
     keep = keep[np.argsort(rows[keep])]
-    return Looked(glances, Sample(rows[keep], table.take(keep)))
+    return Looked(glances, Sample(rows[keep], concatenate([table.take(keep)])))
 
 
 def _glance(
@@ -262,7 +274,7 @@ def _glance(
         noise = normals(noise_keys(job.seed), rows, table.n_models)
         qualities = Moments.of(table.quality, noise[0], noise[1])
         costs = Moments.of(table.cost, noise[2], noise[3])
-    elif table.quality_sigma is None:
+    elif job.estimates == "supplied" and table.quality_sigma is None:
         assert table.quality_ante is not None
         assert table.quality_post is not None
         moved = Spread.of(table.quality_ante, table.quality_post, np.flatnonzero(fit))
@@ -381,7 +393,7 @@ def settle(job: Job, looked: Looked) -> Settled:
     cost, quality = cost / count[:, None], quality / count[:, None]
     order = np.argsort(cost[0], kind="stable")
     cost, quality = cost[:, order], quality[:, order]
-    known, moments = Known(job.estimates, cost[0], seed=job.seed), None
+    known, moments = Known(job.estimates, cost[0], seed=job.seed, trust=job.trust), None
     if job.estimates == "noisy":
         qualities, costs = moments_of(looked)
         moments = qualities.in_order(order), costs.in_order(order)
@@ -443,6 +455,7 @@ class Choice:
             in the files' cost unit. 0 where these are all of them.
         quality_error: that of a mean quality.
         seconds: that it took.
+        trust: scale on the sigmas of learned estimates it is shown; see `cascjax.search.trust`.
     """
 
     settings: Float[np.ndarray, "L *D"]
@@ -451,12 +464,13 @@ class Choice:
     cost_error: float = 0.0
     quality_error: float = 0.0
     seconds: float = 0.0
+    trust: float = 1.0
 
 
 def choose(
     settled: Settled,
     strategy: Strategy,
-    estimates: Independent,
+    estimates: Estimator,
     progress: Callable[[int], None] = lambda queries: None,
 ) -> Choice:
     """Fits a strategy to every budget on the sample.
@@ -468,7 +482,9 @@ def choose(
         progress: called with the number of queries of each block simulated.
     """
     start, table, budgets = time.perf_counter(), settled.table, settled.budgets
+    known, every = settled.known, np.arange(len(settled.sample))
     beliefs = truth(table) if strategy.sees_truth else estimates
+    beliefs, trust = trusted(strategy, table, beliefs, every, known.trust, known.seed)
     strategy = strategy.sized_for(beliefs)
     panels, seen = getattr(strategy, "panels", None), Seen()
     if not settled.exact and isinstance(strategy, Mixing):
@@ -478,7 +494,8 @@ def choose(
     fit = fit_budgets(strategy, beliefs, table, budgets, progress, seen=seen)
     if settled.exact:
         settings = np.unique(fit.parameters.reshape(-1, *fit.parameters.shape[2:]), axis=0)
-        return Choice(settings, panels, fit, seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Choice(settings, panels, fit, seconds=seconds, trust=trust)
     assert seen.settings is not None
     at = np.unique(np.linspace(0, len(budgets) - 1, min(_LOOKED_AT, len(budgets))).astype(int))
     spends = query_spends(strategy, fit.parameters[at, 0], beliefs, table.quality, table.cost)
@@ -498,6 +515,7 @@ def choose(
         float(cost_error.max()),
         float(quality_error.max()),
         time.perf_counter() - start,
+        trust,
     )
 
 
@@ -562,7 +580,7 @@ def piece_sums(
     found = []
     for strategy, choice in zip(job.strategies, choices, strict=True):
         start = time.perf_counter()
-        beliefs = truth(table) if strategy.sees_truth else estimates
+        beliefs = shown(strategy, choice, table, estimates)
         sized = sized_like(strategy, choice.panels, beliefs)
         of_side = functools.partial(
             _side, sized, choice.settings, beliefs, table, progress=progress
@@ -576,7 +594,7 @@ def piece_sums(
 def _side(
     strategy: Strategy,
     settings: Float[np.ndarray, "L *D"],
-    estimates: Independent,
+    estimates: Estimator,
     table: Table,
     *,
     rows: Int[np.ndarray, " n"],
@@ -594,7 +612,16 @@ def _side(
     return found if usage else replace(found, ran=counts, answered=counts, depth=counts)
 
 
-def sized_like(strategy: Strategy, panels: int | None, estimates: Independent) -> Strategy:
+def shown(strategy: Strategy, choice: Choice, table: Table, estimates: Estimator) -> Estimator:
+    """What a strategy is shown of some rows."""
+    if strategy.sees_truth:
+        return truth(table)
+    if isinstance(estimates, RunSets | Joint) and choice.trust != 1:
+        return scaled(estimates, choice.trust)
+    return estimates
+
+
+def sized_like(strategy: Strategy, panels: int | None, estimates: Estimator) -> Strategy:
     """The strategy with as many quadrature panels as the sample took, or more if need be."""
     sized = strategy.sized_for(estimates)
     mine = getattr(sized, "panels", None)
@@ -627,12 +654,11 @@ def finish(
             1, len(choice.settings), -1
         )
         cheap, dear = alike.all(2).argmax(1).reshape(-1, 2).T
-        frontiers.append(
-            of_mixes(
-                strategy.name, settled.budgets, fit, evaluate, cheap, dear, settled.cost[1],
-                settled.quality[1], choice.seconds + float(of_all.seconds),
-            )
+        drawn = of_mixes(
+            strategy.name, settled.budgets, fit, evaluate, cheap, dear, settled.cost[1],
+            settled.quality[1], choice.seconds + float(of_all.seconds),
         )  # fmt: skip
+        frontiers.append(replace(drawn, trust=choice.trust))
     return frontiers
 
 
@@ -683,7 +709,7 @@ def piece_resamples(
     estimates = settled.known.estimates(table, np.arange(piece.first, piece.first + piece.n_rows))
     found = []
     for strategy, choice, drawn in zip(job.strategies, choices, frontiers, strict=True):
-        beliefs = truth(table) if strategy.sees_truth else estimates
+        beliefs = shown(strategy, choice, table, estimates)
         width = 2 * (len(drawn.gamma) + table.n_models) + 1
         found.append(
             resampled_sums(
