@@ -239,6 +239,8 @@ def test_what_a_stream_cannot_do_is_said(table: Table, stream: Stream, tmp_path:
     wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({"learner": "logistics"}, "did you mean 'logistic'"),
         ({"cost_model": "free"}, "cost model 'free'"),
+        ({"cost_model": "seen", "learner": "joint-mlp"}, "no cost model 'seen'"),
+        ({"ridge": 3.0, "learner": "joint"}, "no use for ridge 3"),
         ({"ridge": -1.0}, "ridge"),
         ({"trust": 11.0}, "trust"),
         ({"folds": 1}, "folds must be at least 2"),

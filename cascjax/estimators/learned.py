@@ -276,16 +276,7 @@ def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
     Raises:
         CascjaxError: a cost model other than "features", or a ridge.
     """
-    if lesson.cost_model not in (None, "features"):
-        raise CascjaxError(
-            f"learner 'joint' has no cost model {lesson.cost_model!r}: it tells costs from"
-            " features; leave the cost model (--cost-model) out"
-        )
-    if lesson.ridge not in (None, Lesson.ridge):
-        raise CascjaxError(
-            f"learner 'joint' has no use for ridge {lesson.ridge:g}: it finds penalties and"
-            " shrinkage on rows left out; leave the ridge (--ridge) out"
-        )
+    _check_joint(lesson.cost_model, lesson.ridge)
     rows, fold = lesson.folds.fit_rows, lesson.folds.fold
     key = jax.random.key(lesson.seed)
     fitted = fit_joint(
@@ -410,7 +401,7 @@ def check_learning(
 
     Raises:
         CascjaxError: an unknown learner or cost model, a ridge that is none, fewer than two folds,
-            or too many models.
+            too many models, or what learner "joint" has no use for.
     """
     if learner not in LEARNERS:
         raise unknown_name("learner", learner, LEARNERS)
@@ -420,10 +411,26 @@ def check_learning(
         raise CascjaxError(f"ridge must be finite and above 0, not {ridge}; or None to choose it")
     if folds < 2:
         raise CascjaxError(f"folds must be at least 2, not {folds}")
-    if LEARNERS[learner] in (logistic, linear) and n_models > MAX_RUN_SETS_OF:
+    of = LEARNERS[learner]
+    if getattr(of, "func", of) is joint:
+        _check_joint(cost_model, ridge)
+    if of in (logistic, linear) and n_models > MAX_RUN_SETS_OF:
         raise CascjaxError(
             f"learners of one regression a run set take at most {MAX_RUN_SETS_OF} models, not"
             f" {n_models}: take learner 'joint' (--learner joint), or fewer models (--models)"
+        )
+
+
+def _check_joint(cost_model: str | None, ridge: float | None) -> None:
+    if cost_model not in (None, "features"):
+        raise CascjaxError(
+            f"learner 'joint' has no cost model {cost_model!r}: it tells costs from features;"
+            " leave the cost model (--cost-model) out"
+        )
+    if ridge not in (None, Lesson.ridge):
+        raise CascjaxError(
+            f"learner 'joint' has no use for ridge {ridge:g}: it finds penalties and shrinkage on"
+            " rows left out; leave the ridge (--ridge) out"
         )
 
 
