@@ -331,7 +331,11 @@ def _write_world(
 @main.command()
 @options.TABLES
 def inspect(tables: tuple[Path, ...]) -> None:
-    """Show a table's models, rows, splits, mean quality and cost, and the single-model hull."""
+    """Show a table's models, rows, splits, mean quality and cost, and the single-model hull.
+
+    Of a folder, a pattern or several files, which may be larger than memory, those of all their
+    rows.
+    """
     if stream_commands.is_stream(tables):
         stream_commands.inspect(tables)
         return
@@ -364,7 +368,7 @@ def inspect(tables: tuple[Path, ...]) -> None:
     "--resamples",
     type=click.IntRange(min=0),
     help="Bootstrap resamples of the evaluate queries for intervals, 0 for none; default: 1,000"
-    " for up to 100,000 queries, else 0.",
+    " for up to 100,000 queries, else 0; of many files 0.",
 )
 @click.option(
     "--confidence",

@@ -13,6 +13,10 @@ class CascjaxError(ValueError):
     """
 
 
+class RefusedError(CascjaxError):
+    """What was asked cannot be had of these rows: asked again, it would be refused again."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> CascjaxError:
     """Error for a `name` not among the `known` ones, suggesting the nearest."""
     names = list(known)

@@ -34,7 +34,10 @@ _ANY_ESTIMATES = click.option(
     " where an option of learned ones is given.",
 )
 _LEARNER = click.option(
-    "--learner", metavar="NAME", help="What learned estimates are made with; default: logistic."
+    "--learner",
+    metavar="NAME",
+    help="What learned estimates are made with: logistic or linear (up to 8 models), joint,"
+    " joint-knn, joint-mlp; default: logistic.",
 )
 _LEARNER_FOLDS = click.option(
     "--folds",
@@ -101,7 +104,8 @@ FORCE = click.option(
 SAMPLE = click.option(
     "--sample",
     type=click.IntRange(min=1),
-    help="Of many files: rows of the fit split that settings are looked for on; default: 262,144.",
+    help="Of many files: rows of the fit split that settings are looked for on, and estimates"
+    " learned from; default: 262,144.",
 )
 
 

@@ -393,7 +393,7 @@ def evaluate(
             from cascjax.io.arrow import read_ids
             from cascjax.policy import load_policy
             from cascjax.report.console import query_progress
-            from cascjax.report.policies import print_evaluation, write_evaluation
+            from cascjax.report.policies import print_evaluation, rows_note, write_evaluation
 
         loaded = load_policy(policy)
         data = read_table(table)
@@ -406,4 +406,6 @@ def evaluate(
         settings = {"policy": str(policy), "table": str(table), "seed": seed}
         write_evaluation(found, read_ids(table), out, settings | {"resamples": resamples})
     print_evaluation(found, make_console())
+    if note := rows_note(found, data.n_queries, split=data.split is not None):
+        click.echo(f"note: {note}.")
     click.echo(f"Wrote {out / 'evaluation.parquet'} and {out / 'summary.json'}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cascjax import arguments
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, RefusedError
 from cascjax.terminal import keep_compiled, make_console, uninterrupted
 
 # Everything that needs JAX is imported inside the commands: the first words come at once.
@@ -63,6 +63,7 @@ def inspect(tables: Sequence[Path]) -> None:
         from cascjax.report.contents import Contents, contents_of, print_contents
 
     stream, found = open_stream(tables), None
+    stream = stream.with_room_for(stream.n_seen + stream.n_models)
     with stream_progress(stream.n_rows) as advance:
         for piece, table in stream.tables(stream.pieces, stream.columns):
             of_piece: Contents = contents_of(table)
@@ -149,6 +150,8 @@ def frontier(
     print_study(study, make_console())
     for note in notes(study.settings, study.n_fit, study.cost_unit):
         click.echo(f"note: {note}.")
+    if not study.resamples:
+        click.echo("note: no intervals were asked for: --resamples 1000 takes a third reading.")
     click.echo(f"Report: {report}")
 
 
@@ -251,7 +254,7 @@ def evaluate(
         from cascjax.io.stream import open_stream
         from cascjax.policy import load_policy
         from cascjax.processes import all_processes
-        from cascjax.report.policies import print_evaluation, summary
+        from cascjax.report.policies import print_evaluation, rows_note, summary
         from cascjax.search.run import Ledger
 
     loaded, stream = load_policy(policy), open_stream(tables)
@@ -268,6 +271,8 @@ def evaluate(
     processes.agree(lambda: discard(out / JOURNAL))
     if speaks:
         print_evaluation(found, make_console())
+        if note := rows_note(found, stream.n_rows, split="split" in stream.columns):
+            click.echo(f"note: {note}.")
         click.echo(f"Wrote {out / 'summary.json'}")
 
 
@@ -308,15 +313,19 @@ def _kept(journal: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        from cascjax.io.parts import discard
         from cascjax.io.stream import BadFileError
         from cascjax.processes import GONE, all_processes
 
+        if isinstance(error, RefusedError):
+            # Refused again if asked again: what is kept would stand in the way of another command.
+            with suppress(CascjaxError):
+                discard(journal)
+            raise
         way_out = f"what is done is kept in {journal}: go on with --resume"
         if not any(journal.glob("*.parquet")):
             # Of several processes another may be about to keep something there.
             if all_processes().count == 1:
-                from cascjax.io.parts import discard
-
                 with suppress(CascjaxError):
                     discard(journal)
             elif str(error) == GONE:

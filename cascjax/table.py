@@ -188,6 +188,8 @@ def concatenate(tables: Sequence[Table]) -> Table:
         return replace(of, group=numbers[of.group], groups=tuple(number))
 
     tables = [told(of) for of in tables]
+    if len(tables) == 1:
+        return tables[0]
     return jax.tree.map(lambda *of: np.concatenate(of), *tables)
 
 

@@ -1,6 +1,7 @@
 """The joint normal: against formulas query by query, and worlds whose posterior is known."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -90,9 +91,10 @@ def folds(n: int, n_fit: int, n_folds: int = 4) -> np.ndarray:
 
 
 def fitted(
-    design: Design, quality: np.ndarray, fold: np.ndarray, **options
+    design: Design, quality: np.ndarray, fold: np.ndarray, **options: Any
 ) -> tuple[JointFit, Joint]:
     cost = np.ones_like(quality)
+    options.setdefault("n_folds", int(fold.max()))
     fit = fit_joint(design, quality, cost, fold, KEY, **options)
     return fit, fit.estimator(design, cost, fold)
 
@@ -395,7 +397,8 @@ def test_costs_are_positive_and_told_from_features():
     design, quality, _ = Gaussian(seed=16).sample(400, seed=17)
     cost = np.exp(design.seen[:, 1:2] + 0.1 * rng.standard_normal((400, K))).astype(np.float32)
     fold = folds(400, 300)
-    joint = fit_joint(design, quality, cost, fold, KEY).estimator(design, cost, fold)
+    fitted = fit_joint(design, quality, cost, fold, KEY, n_folds=int(fold.max()))
+    joint = fitted.estimator(design, cost, fold)
     told = np.asarray(joint.cost)[300:]
     assert told.min() > 0
     assert np.square(told - cost[300:]).mean() < 0.6 * cost[300:].var()

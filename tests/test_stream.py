@@ -159,7 +159,13 @@ WRONG = {
     r"'extra'|'answer' is there": lambda t: to_arrow(
         replace(t, answer=np.zeros(t.cost.shape, np.int32))
     ),
-    r"'quality' has 2 values": lambda t: to_arrow(t.select_models(t.models[:2])),
+    r"the metadata lacks models '[^']*' of .*a.parquet": lambda t: to_arrow(
+        t.select_models(t.models[:2])
+    ),
+    r"the metadata lacks models '[^']*' and 2 more of": lambda t: changed(to_arrow(t), models=[]),
+    r"'quality' has 2 values": lambda t: changed(
+        to_arrow(t.select_models(t.models[:2])), models=list(t.models)
+    ),
     r"'quality' must hold": lambda t: to_arrow(t).set_column(
         to_arrow(t).schema.get_field_index("quality"), "quality", pa.array(["?"] * t.n_queries)
     ),
@@ -183,6 +189,25 @@ def test_a_file_of_another_shape_is_named(
     with pytest.raises(CascjaxError, match=rf"{odd}.*{what}") as caught:
         open_stream(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_copy_is_named(table: Table, tmp_path: Path) -> None:
+    folder = write(tmp_path / "parts", table)
+    for name in ("a.parquet", "d.arrow"):
+        odd = folder / f"z{name}"
+        odd.write_bytes((folder / name).read_bytes())
+        with pytest.raises(CascjaxError, match=f"{odd} holds the same rows as {folder / name}"):
+            open_stream(folder)
+        odd.unlink()
+    # Of one size and with the same end, but of other rows.
+    rows = table.take(np.arange(40_000) % table.n_queries)
+    for i in range(2):
+        quality = rows.quality.copy()
+        quality[:100] = i
+        write_table(folder / f"z{i}.arrow", replace(rows, quality=quality))
+    stream = open_stream(folder)
+    one, other = stream.files[-2:]
+    assert (one.size, one.footer) == (other.size, other.footer)
 
 
 def test_what_is_no_table_is_named(table: Table, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -33,11 +34,11 @@ from cascjax import (
     worlds,
 )
 from cascjax.cli import main
-from cascjax.estimators import noisy, supplied
+from cascjax.estimators import Joint, noisy, supplied
 from cascjax.estimators.pieces import Moments, Spread, lines, noise_keys, normals
 from cascjax.evaluation import Mean
 from cascjax.evaluation_stream import evaluate_stream
-from cascjax.io import write_table
+from cascjax.io import to_arrow, write_table
 from cascjax.io.parts import discard, packed
 from cascjax.io.stream import Piece, Stream
 from cascjax.policy import load_policy
@@ -47,7 +48,17 @@ from cascjax.search.cases import Case, add_up, choose_cases
 from cascjax.search.compare_stream import asked, begun, draw, settled_by
 from cascjax.search.fit_stream import fit_stream
 from cascjax.search.run import Ledger, Run
-from cascjax.search.streamed import Job, Looked, finish, look, merge, piece_sums, settle
+from cascjax.search.streamed import (
+    Choice,
+    Job,
+    Looked,
+    finish,
+    look,
+    merge,
+    piece_sums,
+    settle,
+    shown,
+)
 from cascjax.table import Table, concatenate, mean_rows, split_rows
 
 K, N = 3, 4096
@@ -244,6 +255,7 @@ def test_what_a_stream_cannot_do_is_said(table: Table, stream: Stream, tmp_path:
         ({"ridge": -1.0}, "ridge"),
         ({"trust": 11.0}, "trust"),
         ({"folds": 1}, "folds must be at least 2"),
+        ({"sample": 9}, r"9 rows \(--sample\) is too small for 5 folds: take at least 10"),
     )
     for changed, said in wrong:
         with pytest.raises(CascjaxError, match=said):
@@ -275,8 +287,7 @@ def log() -> Table:
     late = np.where(np.arange(N) % 7 == 0, len(made.groups), made.group)
     group = np.where(np.arange(N) < CUTS[2], made.group, late)
     made = replace(made, answer=answer, group=group, groups=(*made.groups, "algebra"))
-    # Of names in order: the columns of a table's groups are in the order of its own.
-    return concatenate([made.select_models([made.models[i] for i in (2, 0, 1)])])
+    return made.select_models([made.models[i] for i in (2, 0, 1)])
 
 
 @pytest.fixture(scope="module")
@@ -338,9 +349,11 @@ def test_what_was_learned_of_a_sample_meets_budgets_on_all_rows(
     logged: Stream, tmp_path: Path
 ) -> None:
     kinds: dict[str, Any] = {"estimates": "learned", "learner": "linear", "sample": 700}
+    kinds["trust"] = 0.5
     job = asked(logged, ["routing", "pandora"], budgets=4, **kinds)
     quiet = lambda doing, rows: None  # noqa: E731
     found = draw(job, begun(job, Ledger(tmp_path / "kept"), quiet))
+    assert [drawn.trust for drawn in found.frontiers] == [1.0, 0.5]
     for drawn in found.frontiers:
         met = drawn.reach == 0
         assert met.sum() >= 3
@@ -361,6 +374,93 @@ def test_what_was_learned_of_a_sample_meets_budgets_on_all_rows(
     run.parts.write_table("learned", packed({"digest": np.zeros(64, np.uint8)}))
     with pytest.raises(CascjaxError, match="learned otherwise"):
         draw(job, run)
+
+
+def test_more_models_than_a_table_has_run_sets_for(tmp_path: Path) -> None:
+    k, table = 12, worlds.sample(worlds.make_world(12, seed=2), 0, 400, features=True)
+    (tmp_path / "parts").mkdir()
+    for i, (start, stop) in enumerate(itertools.pairwise((0, 150, 400))):
+        write_table(tmp_path / "parts" / f"{i}.arrow", table.take(np.arange(start, stop)))
+    job = asked(tmp_path / "parts", ["pandora"], estimates="learned", learner="joint", sample=120)
+    settled = settled_by(job, Run())
+    found = settled.known.learned
+    assert found is not None
+    taught = found.estimator
+    assert isinstance(taught, Joint)
+    choice = Choice(np.zeros(1), trust=0.5)
+    for piece, rows in job.stream.select_models(settled.models).tables(
+        job.stream.pieces, job.columns
+    ):
+        numbers = np.arange(piece.first, piece.first + piece.n_rows)
+        told = settled.known.estimates(rows, numbers)
+        assert isinstance(told, Joint)
+        own = np.flatnonzero(np.isin(numbers, settled.sample))
+        place = np.searchsorted(settled.sample, numbers[own])
+        none = jnp.zeros((len(own), k), bool)
+        mine, yours = told.take(own)(none), taught.take(place)(none)
+        np.testing.assert_allclose(mine.quality, yours.quality, atol=1e-6)
+        np.testing.assert_array_equal(told.fold[own], taught.fold[place])
+        half = shown(job.strategies[0], choice, rows, told)
+        assert isinstance(half, Joint)
+        assert half.trust == 0.5
+
+
+def test_a_refusal_does_not_stand_in_the_way(log: Table, tmp_path: Path) -> None:
+    # Of a row to fit on that may be in no sample.
+    split = (np.arange(N) % 2).astype(np.int8)
+    quality = log.quality.copy()
+    quality[CUTS[1] + 100, 1] = 7
+    folder = write(tmp_path / "parts", replace(log, quality=quality, split=split))
+    out = str(tmp_path / "out")
+    words = ["frontier", str(folder), "--strategies", "mixing", "--out", out, "--sample", "50"]
+    ran = CliRunner().invoke(main, [*words, "--learner", "logistic"])
+    assert ran.exit_code == 2
+    said = ran.output.splitlines()[-1]
+    assert f"{folder}/1.arrow: quality 7 of model 'model-1' in row 100 is not between" in said
+    assert "--learner linear" in said
+    assert not Path(out, "journal").exists()
+    ran = CliRunner().invoke(main, [*words, "--learner", "linear"])
+    assert ran.exit_code == 0, ran.output
+    assert "note: estimates were learned from 50 of 2,048 rows to fit on" in ran.output
+    ran = CliRunner().invoke(main, [*words, "--budgets", "1e-9"])
+    assert ran.exit_code == 2
+    assert "out of reach" in ran.output
+    assert not Path(out, "journal").exists()
+    # What keeps the rows it was fitted on is refused before anything is read.
+    with pytest.raises(CascjaxError, match="too much for a policy"):
+        fit_stream(folder, "routing", budget=0.001, estimates="learned", learner="joint-knn")
+    # What sees the truth is shown no estimates, so that none are learned.
+    asked: dict[str, Any] = {"budget": 0.001, "estimates": "learned"}
+    assert fit_stream(folder, "oracle", **asked).source.kind == "truth"
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_features_of_a_varying_number(tmp_path: Path, files: int) -> None:
+    made = worlds.sample(worlds.make_world(2, seed=1), 0, 20, features=True)
+    (tmp_path / "parts").mkdir()
+    for i, start in enumerate(range(0, 20, 20 // files)):
+        rows = to_arrow(made.take(np.arange(start, start + 20 // files))).drop_columns("signals")
+        values = [[1.0] * (3 + (start + j >= 10)) for j in range(rows.num_rows)]
+        features = pa.array(values, pa.list_(pa.float32()))
+        rows = rows.set_column(rows.schema.get_field_index("features"), "features", features)
+        meta = json.loads(rows.schema.metadata[b"cascjax"]) | {"features": [], "signals": []}
+        rows = rows.replace_schema_metadata({"cascjax": json.dumps(meta)})
+        pq.write_table(rows, tmp_path / "parts" / f"{i}.parquet")
+    stream = open_stream(tmp_path / "parts", piece_rows=10)
+    assert stream.seen == {"features": 3}
+    with pytest.raises(CascjaxError, match=rf"{files - 1}.parquet: column 'features' has 4 values"):
+        compare_stream(stream, "routing", estimates="learned", learner="linear", folds=2)
+
+
+def test_pieces_have_room_for_what_is_learned_from(logged: Stream) -> None:
+    assert logged.seen == {"features": 6, "signals": 2 * K}
+    file = replace(logged.files[0], n_rows=1 << 20, starts=())
+    wide = replace(logged, files=(file,), pieces=(Piece(0, 0, 0, 1 << 20, 0),))
+    assert wide.with_room_for(1) is wide
+    narrow = wide.with_room_for(1 << 8)
+    assert [piece.n_rows for piece in narrow.pieces] == [1 << 16] * 16
+    assert [piece.first for piece in narrow.pieces] == [i << 16 for i in range(16)]
+    assert narrow.with_room_for(2) is narrow
 
 
 @pytest.mark.slow

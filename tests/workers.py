@@ -23,7 +23,8 @@ ASKED: dict[str, dict[str, Any]] = {
         "estimates": "noisy", "noise": NOISE,
     },
     "learned": {
-        "strategies": ("routing",), "budgets": 4, "estimates": "learned", "learner": "linear",
+        "strategies": ("routing", "pandora"), "budgets": 4, "estimates": "learned",
+        "learner": "linear", "trust": 0.5,
     },
 }  # fmt: skip
 """Frontiers drawn."""

@@ -128,14 +128,18 @@ def _columns(
 
 
 def _groups(table: Table, fit_rows: Int[np.ndarray, " n"], notes: list[str]) -> Iterator[Column]:
-    """A column a group but the most frequent, which all others are measured against."""
+    """A column a group but the most frequent, which all others are measured against.
+
+    By name, whatever the order in which a file or a piece of one lists them.
+    """
     assert table.group is not None
+    by_name = np.array(sorted(range(len(table.groups)), key=lambda g: table.groups[g]))
     count = np.bincount(table.group[fit_rows], minlength=len(table.groups))
-    usual = int(np.argmax(count))
-    large = np.flatnonzero(count >= LEAST_OF_GROUP)
+    usual = by_name[np.argmax(count[by_name])]
+    large = by_name[count[by_name] >= LEAST_OF_GROUP]
     for g in large[large != usual]:
         yield Column("group", (table.groups[g],))
-    small = np.flatnonzero(count < LEAST_OF_GROUP)
+    small = by_name[count[by_name] < LEAST_OF_GROUP]
     small = small[small != usual]
     if len(small) and count[small].sum() < LEAST_OF_GROUP:
         notes.append(
@@ -147,7 +151,7 @@ def _groups(table: Table, fit_rows: Int[np.ndarray, " n"], notes: list[str]) -> 
             f"{_some_groups(table, small)} fewer than {LEAST_OF_GROUP} rows to fit on each: they"
             " share a column"
         )
-        others = np.setdiff1d(np.arange(len(table.groups)), small)
+        others = by_name[~np.isin(by_name, small)]
         yield Column("small groups", tuple(table.groups[g] for g in others))
 
 

@@ -261,9 +261,9 @@ def fit_joint(
     fold: Int[np.ndarray, " N"],
     key: Array,
     *,
+    n_folds: int,
     predictor: Predictor | None = None,
     shrinkage: str = "held-out",
-    n_folds: int | None = None,
 ) -> JointFit:
     """Fit means and covariances, each fold's without its rows.
 
@@ -277,19 +277,17 @@ def fit_joint(
         cost: `[N, K]` likewise, in the table's cost unit.
         fold: `[N]` folds 0 to F - 1 of the rows fitted on; F for all other rows.
         key: a JAX random key, for predictors that draw.
+        n_folds: F.
         predictor: of the means; ridge regression by default.
         shrinkage: how far correlations are shrunk towards 0: the share by "ledoit-wolf" (Journal of
             Multivariate Analysis 2004), "none", or the one under which "held-out" rows' qualities
             are estimated best.
-        n_folds: F; by default the greatest fold, which is that of other rows if there are any.
 
     Raises:
         CascjaxError: fewer than two folds, an empty one, or an unknown shrinkage.
     """
     if shrinkage not in SHRINKAGES:
         raise unknown_name("shrinkage", shrinkage, SHRINKAGES)
-    if n_folds is None:
-        n_folds = int(fold.max(initial=0))
     rows = np.flatnonzero(fold < n_folds)
     if n_folds < 2 or len(np.unique(fold[rows])) < n_folds:
         raise CascjaxError(

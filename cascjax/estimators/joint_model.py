@@ -29,6 +29,14 @@ _LAYERS = ("first", "first bias", "second", "second bias", "last", "linear", "bi
 _MOST_TRUST = 10.0
 
 
+def keeps_rows() -> CascjaxError:
+    """The error that a policy cannot keep the rows which nearest neighbours are told from."""
+    return CascjaxError(
+        "estimates of nearest neighbours (learner 'joint-knn') hold every row fitted on,"
+        " too much for a policy: take learner 'joint' or 'joint-mlp' (--learner)"
+    )
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class JointModel:
@@ -59,10 +67,7 @@ class JointModel:
         """
         prediction = fit.predictions[-1]
         if not isinstance(prediction, Linear | Networks):
-            raise CascjaxError(
-                "estimates of nearest neighbours (learner 'joint-knn') hold every row fitted on,"
-                " too much for a policy: take learner 'joint' or 'joint-mlp' (--learner)"
-            )
+            raise keeps_rows()
         normal = fit.normal
         return cls(
             prediction, normal.spread[-1], normal.covariance[-1], fit.least_cost, trust, recipe

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, RefusedError, unknown_name
 from cascjax.estimators.base import Estimator, every_run_set, with_ran
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.joint import MAX_TABULATED_OF, Joint, JointFit, fit_joint
@@ -152,7 +152,10 @@ class Learned:
         if self.joint is not None and recipe is not None:
             return JointModel.of(self.joint, recipe, self.trust)
         if not isinstance(of, RunSets) or of.seen is not self.design.seen or recipe is None:
-            raise self._refusal("cannot be kept in a policy")
+            raise CascjaxError(
+                f"estimates of learner {self.learner!r} cannot be kept in a policy; those of"
+                f" {', '.join(repr(name) for name in KEPT)} can: take one of these (--learner)"
+            )
         quality, cost = (np.asarray(x)[-1] for x in (of.quality_weights, of.cost_weights))
         return LearnedModel(quality, cost, np.asarray(of.covariance), of.logistic, recipe)
 
@@ -170,7 +173,10 @@ class Learned:
         of, recipe, joint = self.estimator, self.design.recipe, self.joint
         own = joint is not None or (isinstance(of, RunSets) and of.seen is self.design.seen)
         if recipe is None or not own:
-            raise self._refusal("cannot be made of a stream")
+            raise CascjaxError(
+                f"estimates of learner {self.learner!r} are of the rows learned from alone: for"
+                f" others take one of {', '.join(LEARNERS)} (--learner)"
+            )
         if fold is None:
             fold = np.full(table.n_queries, self.folds.n_folds, np.int32)
         design = replace(self.design, seen=recipe.seen(table))
@@ -181,12 +187,6 @@ class Learned:
         if isinstance(of, RunSets):
             return replace(of, seen=made.seen, fold=made.fold, cost_run=made.cost_run)
         return replace(made, trust=self.trust)
-
-    def _refusal(self, why: str) -> CascjaxError:
-        return CascjaxError(
-            f"estimates of learner {self.learner!r} {why}; those of"
-            f" {', '.join(repr(name) for name in KEPT)} can: take one of these (--learner)"
-        )
 
     @property
     def digest(self) -> str:
@@ -242,16 +242,32 @@ def logistic(lesson: Lesson) -> Taught:
     Raises:
         CascjaxError: a quality outside 0 to 1, or more than `MAX_RUN_SETS_OF` models.
     """
-    quality = lesson.quality[lesson.folds.fit_rows]
+    rows = lesson.folds.fit_rows
+    check_shares(lesson.quality[rows], rows, lesson.models)
+    return _regressions(lesson, logistic=True)
+
+
+def check_shares(
+    quality: Float[np.ndarray, "n K"], rows: Int[np.ndarray, " n"], models: Sequence[str]
+) -> None:
+    """Refuses qualities that the logistic function cannot reach.
+
+    Args:
+        quality: of some rows.
+        rows: their numbers, for the message.
+        models: the K names.
+
+    Raises:
+        RefusedError: one is not between 0 and 1.
+    """
     beyond = (quality < 0) | (quality > 1)
     if beyond.any():
         row, model = np.argwhere(beyond)[0]
-        raise CascjaxError(
-            f"quality {quality[row, model]:g} of model {lesson.models[model]!r} in row"
-            f" {lesson.folds.fit_rows[row]} is not between 0 and 1, as learner 'logistic' needs;"
-            " use learner 'linear' (--learner linear), or bring quality to that range"
+        raise RefusedError(
+            f"quality {quality[row, model]:g} of model {models[model]!r} in row {rows[row]} is not"
+            " between 0 and 1, as learner 'logistic' needs; use learner 'linear' (--learner"
+            " linear), or bring quality to that range"
         )
-    return _regressions(lesson, logistic=True)
 
 
 def linear(lesson: Lesson) -> Taught:
@@ -322,7 +338,10 @@ LEARNERS: dict[str, Learner] = {
 """Learners by name; a new one is a function from `Lesson` to `Taught`, added here."""
 
 KEPT = ("logistic", "linear", "joint", "joint-mlp")
-"""Those whose estimates a policy can keep: they do not hold the rows fitted on."""
+"""Those whose estimates a policy can keep."""
+
+HELD = ("joint-knn",)
+"""Those whose estimates it cannot: they hold the rows fitted on."""
 
 
 def learned(
@@ -414,10 +433,16 @@ def check_learning(
     of = LEARNERS[learner]
     if getattr(of, "func", of) is joint:
         _check_joint(cost_model, ridge)
-    if of in (logistic, linear) and n_models > MAX_RUN_SETS_OF:
+    if of in (logistic, linear):
+        _check_run_sets(n_models)
+
+
+def _check_run_sets(n_models: int) -> None:
+    if n_models > MAX_RUN_SETS_OF:
         raise CascjaxError(
-            f"learners of one regression a run set take at most {MAX_RUN_SETS_OF} models, not"
-            f" {n_models}: take learner 'joint' (--learner joint), or fewer models (--models)"
+            "learners 'logistic' and 'linear' fit a regression for every set of models that has"
+            f" run, for at most {MAX_RUN_SETS_OF} models, not {n_models}: take learner 'joint'"
+            " (--learner joint), or fewer models (--models)"
         )
 
 
@@ -437,7 +462,7 @@ def _check_joint(cost_model: str | None, ridge: float | None) -> None:
 def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
     """A regression for every run set and model."""
     k, rows = len(lesson.models), lesson.folds.fit_rows
-    check_learning("logistic" if logistic else "linear", n_models=k)
+    _check_run_sets(k)
     shown, quality = lesson.design.shown(), lesson.quality[rows].astype(np.float64)
     fold, notes = lesson.folds.fold[rows], []
     few = np.ptp(quality, axis=0) == 0

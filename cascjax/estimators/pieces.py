@@ -266,7 +266,8 @@ class Known:
     Attributes:
         kind: "supplied", "noisy" or "learned".
         mean_cost: `[K]` over the rows to fit on.
-        sigma: `[K]` standard deviation of ante less post; None where the files have their own.
+        sigma: `[K]` standard deviation of ante less post; None where the files have their own, and
+            of learned estimates.
         lines: of noisy estimates, the regressions of quality ante and post and of cost ante, post.
         seed: of the noise.
         learned: of learned estimates, what was learned from a sample of the rows to fit on.
@@ -284,13 +285,16 @@ class Known:
     trust: float | None = 1.0
 
     def estimates(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
-        """The estimates of some rows, as `supplied` or `noisy` makes them of the whole table.
+        """The estimates of some rows, as `supplied`, `noisy` or `learned` makes them of a table.
 
-        Of learned ones those of rows learned from are cross-fitted, as `learned` makes them.
+        Those of rows that others were learned from are cross-fitted.
 
         Args:
             table: those rows, models in order.
             rows: their numbers among all rows.
+
+        Raises:
+            CascjaxError: see `Learned.of`.
         """
         if self.learned is not None:
             folds = self.learned.folds

@@ -60,14 +60,16 @@ def one_line(action: str) -> Iterator[None]:
 
 @contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what pyarrow says of a file that ends too soon into what is wrong with it.
+    """Turn what pyarrow says of a file that is not as it was written into what is wrong with it.
 
     Raises:
         CascjaxError: in place of the error raised inside.
     """
     try:
         yield
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the system, and not of what the file holds
         reason = first_line(error).rstrip(".")
         raise CascjaxError(
             f"cannot read {path}: it is damaged or cut short ({reason}); bring it anew"

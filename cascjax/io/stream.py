@@ -13,7 +13,7 @@ import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -40,6 +40,7 @@ from cascjax.io.arrow import (
 )
 from cascjax.io.files import one_line, sniff, whole
 from cascjax.table import ESTIMATE_COLUMNS, Table, check_models
+from cascjax.words import counted
 
 PIECE_ROWS = 1 << 20
 """Rows of a piece at most."""
@@ -51,6 +52,9 @@ _LEAST_ROWS = 1 << 14
 
 _BATCH = 1 << 16
 """Rows decoded at once of a Parquet file."""
+
+_SAMPLED = 1 << 20
+"""Bytes at the start and in the middle of a file that tell it from another that ends alike."""
 
 _FOOTER = 1 << 16
 """Bytes at the end of a file that it is known by."""
@@ -124,7 +128,7 @@ class Stream:
             costs "more_costs".
         metadata: what all their schemas say.
         more_costs: names of the further costs.
-        n_seen: numbers of features and signals a row, as far as the schema tells.
+        seen: numbers of "features" and of "signals" a row, where there are any.
     """
 
     name: str
@@ -134,7 +138,7 @@ class Stream:
     columns: frozenset[str]
     metadata: Metadata
     more_costs: tuple[str, ...] = ()
-    n_seen: int = 0
+    seen: Mapping[str, int] = field(default_factory=dict)
     _width: int = field(default=0, repr=False)
 
     @property
@@ -151,6 +155,11 @@ class Stream:
     def cost_unit(self) -> str:
         """The unit of the column cost, empty where none is known."""
         return self.metadata.cost_unit
+
+    @property
+    def n_seen(self) -> int:
+        """Numbers of features and signals a row."""
+        return sum(self.seen.values())
 
     def select_models(self, models: Sequence[str]) -> "Stream":
         """The stream of the named models alone, in that order.
@@ -228,8 +237,8 @@ def open_stream(
         piece_rows: rows of a piece at most; by default `PIECE_ROWS`, and fewer of many models.
 
     Raises:
-        CascjaxError: there is no file; or one is empty, cut short, no evaluation table, or has
-            other columns, models or units than the first.
+        CascjaxError: there is no file; or one is empty, cut short, no evaluation table, a copy of
+            another, or has other columns, models or units than the first.
     """
     name, paths = _paths(source)
     first, schema = _opened(paths[0])
@@ -242,6 +251,7 @@ def open_stream(
         file, schema = _opened(path)
         _check_alike(shape, _shape(schema, None, width, path), first.path, path)
         files.append(file)
+    _check_copies(files)
     rows = piece_rows or min(PIECE_ROWS, max(_LEAST_ROWS, _PIECE_NUMBERS // width))
     if rows < 1:
         raise CascjaxError(f"piece_rows must be at least 1, not {rows}")
@@ -258,7 +268,7 @@ def open_stream(
         columns=frozenset(columns | ({"more_costs"} if more_costs else set())),
         metadata=metadata,
         more_costs=more_costs,
-        n_seen=sum(shape.get(name) or 0 for name in ("features", "signals")),
+        seen=_seen(shape, first),
         _width=width,
     )
 
@@ -400,6 +410,18 @@ def _width(schema: pa.Schema, metadata: Metadata, file: StreamFile) -> int:
     return checks.matrix(found, file.path, "quality").shape[1]
 
 
+def _seen(shape: Mapping[str, Any], file: StreamFile) -> dict[str, int]:
+    """Numbers of features and of signals a row: by the schema, or else the first row."""
+    found = {name: shape[name] for name in ("features", "signals") if name in shape}
+    varying = [name for name, count in found.items() if count is None]
+    if varying:
+        with one_line(f"cannot read {file.path}"), _Rows(file, varying) as rows:
+            row = rows.read(0, 1)
+        for name in varying:
+            found[name] = len(row.column(name)[0].as_py() or ())
+    return found
+
+
 def _shape(schema: pa.Schema, metadata: Metadata | None, width: int, source: str) -> dict[str, Any]:
     """What must be the same of all files: columns and their widths, and what the schema says."""
     check_names(schema, source)
@@ -434,21 +456,8 @@ def _fixed(kind: pa.DataType, width: int) -> pa.DataType:
 def _check_alike(first: dict[str, Any], other: dict[str, Any], first_path: str, path: str) -> None:
     """Refuse a file that is not of the shape of the first, naming what differs."""
     way_out = "write it anew, or read it by itself"
-    for name in first:
-        if name not in other:
-            raise CascjaxError(f"{path}: column {name!r} is missing, and {first_path} has it;"
-                               f" {way_out}")  # fmt: skip
-    for name in other:
-        if name not in first:
-            raise CascjaxError(f"{path}: column {name!r} is there, and {first_path} lacks it;"
-                               f" {way_out}")  # fmt: skip
-    for name, of in first.items():
-        if name != "metadata" and other[name] != of:
-            raise CascjaxError(
-                f"{path}: column {name!r} has {other[name] or 'a varying number of'} values a row,"
-                f" and that of {first_path} {of or 'a varying number'}; {way_out}"
-            )
     one, another = first["metadata"], other["metadata"]
+    # Models first: of other models everything else may differ as well.
     for part in ("models", "cost_unit", "cost_units", "features", "signals"):
         before, now = getattr(one, part), getattr(another, part)
         if before == now:
@@ -464,11 +473,56 @@ def _check_alike(first: dict[str, Any], other: dict[str, Any], first_path: str, 
                     f"{path}: the metadata has {part} in another order than that of {first_path};"
                     f" {way_out}"
                 )
-            before, now = gone or "none but these", came or "none but these"
+            differs = [f"has {part} {_some(came)} that {first_path} lacks"] if came else []
+            differs += [f"lacks {part} {_some(gone)} of {first_path}"] if gone else []
+            raise CascjaxError(f"{path}: the metadata {' and '.join(differs)}; {way_out}")
         raise CascjaxError(
             f"{path}: the metadata has {part} {now!r:.80}, and that of {first_path}"
             f" {before!r:.80}; {way_out}"
         )
+    for name in first:
+        if name not in other:
+            raise CascjaxError(f"{path}: column {name!r} is missing, and {first_path} has it;"
+                               f" {way_out}")  # fmt: skip
+    for name in other:
+        if name not in first:
+            raise CascjaxError(f"{path}: column {name!r} is there, and {first_path} lacks it;"
+                               f" {way_out}")  # fmt: skip
+    for name, of in first.items():
+        if name != "metadata" and other[name] != of:
+            raise CascjaxError(
+                f"{path}: column {name!r} has {other[name] or 'a varying number of'} values a row,"
+                f" and that of {first_path} {of or 'a varying number'}; {way_out}"
+            )
+
+
+def _some(names: Sequence[Any]) -> str:
+    """The first of some names, or of pairs, and how many more there are."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]!r:.80}{more}"
+
+
+def _check_copies(files: Sequence[StreamFile]) -> None:
+    """Refuses a file that is a copy of another: its rows would count twice.
+
+    Copies are of one size and end alike; of those that do, the first and the middle megabyte tell.
+    """
+    alike: dict[tuple[int, str], list[StreamFile]] = {}
+    for file in files:
+        alike.setdefault((file.size, file.footer), []).append(file)
+    for some in alike.values():
+        seen: dict[bytes, str] = {}
+        for file in some if len(some) > 1 else []:
+            with one_line(f"cannot read {file.path}"), open(file.path, "rb") as opened:
+                digest = hashlib.sha256(opened.read(_SAMPLED))
+                opened.seek(file.size // 2)
+                digest.update(opened.read(_SAMPLED))
+            other = seen.setdefault(digest.digest(), file.path)
+            if other != file.path:
+                raise CascjaxError(
+                    f"{file.path} holds the same rows as {other}, which would count twice: take"
+                    " one of them away"
+                )
 
 
 def _cut(files: Sequence[StreamFile], most: int) -> Iterator[Piece]:
@@ -590,9 +644,18 @@ class _Reader:
                 self._rows = self._stack.enter_context(_Rows(file, self._columns))
             self._file = piece.file
         try:
-            with one_line(f"cannot read {file.path}"):
+            with one_line(f"cannot read {file.path}"), whole(file.path):
                 arrow = self._rows.read(piece.start, piece.n_rows)
+            with one_line(f"cannot read {file.path}"):
                 table = columns_of(arrow, file.path, stream.metadata, stream._width)
+            for name, count in stream.seen.items():
+                held = getattr(table, name)
+                if held is not None and held.shape[1] != count:
+                    raise CascjaxError(
+                        f"{file.path}: column {name!r} has {counted(held.shape[1], 'value')} a row,"
+                        f" and that of {stream.files[0].path} {count:,}; write it anew, or read it"
+                        " by itself"
+                    )
         except checks.BadRowsError as error:
             raise BadFileError(str(error.further_down(piece.start)), file.path) from error
         except CascjaxError as error:

@@ -173,7 +173,7 @@ class _RowsPerSecond(ProgressColumn):
 def stream_progress(n_rows: int) -> Iterator[Callable[[str, int], None]]:
     """A bar for each reading of a stream's rows on a terminal's stderr, and what moves them.
 
-    A fit has no end that is known, and shows what was simulated for it.
+    What is learned or fitted has no end that is known; a fit shows what was simulated for it.
     """
     console, tasks = Console(stderr=True), {}
     with Progress(
@@ -189,7 +189,7 @@ def stream_progress(n_rows: int) -> Iterator[Callable[[str, int], None]]:
 
         def advance(doing: str, rows: int) -> None:
             if doing not in tasks:
-                whole = not doing.startswith("fitting")
+                whole = not doing.startswith(("learning", "fitting"))
                 tasks[doing] = bar.add_task(doing, total=n_rows if whole else None)
             bar.advance(tasks[doing], rows)
 

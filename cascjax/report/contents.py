@@ -114,11 +114,11 @@ def _names(names: Sequence[str], count: int) -> tuple[str, ...]:
 def _by_group(table: Table) -> dict[str, Float[np.ndarray, " M"]]:
     if table.group is None:
         return {}
-    order = np.argsort(table.group, kind="stable")
-    index, first, counts = np.unique(table.group[order], return_index=True, return_counts=True)
-    quality = np.add.reduceat(table.quality[order].astype(np.float64), first, axis=0)
-    found = np.column_stack([counts, quality])
-    return {table.groups[g]: found[place] for place, g in enumerate(index.tolist())}
+    size = len(table.groups)
+    counts = np.bincount(table.group, minlength=size)
+    quality = [np.bincount(table.group, of, minlength=size) for of in table.quality.T]
+    found = np.stack([counts, *quality], axis=1).astype(np.float64)
+    return {table.groups[g]: found[g] for g in np.flatnonzero(counts).tolist()}
 
 
 def print_contents(contents: Contents, source: str, console: Console, files: int = 1) -> None:

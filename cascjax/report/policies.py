@@ -40,6 +40,23 @@ def print_policy(policy: Policy, console: Console) -> None:
                 console.print(Text(line))
 
 
+def rows_note(found: Evaluation, n_rows: int, *, split: bool) -> str:
+    """What is to be said where all rows of a log were counted; else nothing.
+
+    Args:
+        found: what came of them.
+        n_rows: of the log.
+        split: whether it says which are to evaluate on.
+    """
+    if split or found.total.n < n_rows:
+        return ""
+    return (
+        f"all {counted(n_rows, 'row')} are counted, as of a log that the policy was not fitted on;"
+        " if it is that log in another form, rows fitted on flatter the policy: mark them in a"
+        " column 'split'"
+    )
+
+
 def _settings(policy: Policy, rule: Rule) -> Grid:
     names = ["parameter"]
     if rule.prices is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, RefusedError, unknown_name
 from cascjax.estimators import KINDS, learned, noise_level
 from cascjax.estimators.independent import check_estimator
 from cascjax.estimators.learned import check_learning
@@ -33,6 +33,7 @@ from cascjax.search.streamed import (
 )
 from cascjax.search.trust import check_trust
 from cascjax.strategies import Strategy
+from cascjax.words import counted
 
 _LOTS = 64
 """Lots that the pieces are looked at in, if there are as many: what is found is kept by lot."""
@@ -153,6 +154,11 @@ def asked(
         budgets = tuple(np.asarray(budgets, np.float64).tolist())
     if sample < 1:
         raise CascjaxError(f"the sample must hold at least 1 row, not {sample}")
+    if kind == "learned" and sample < 2 * folds:
+        raise CascjaxError(
+            f"a sample of {counted(sample, 'row')} (--sample) is too small for {folds} folds: take"
+            f" at least {2 * folds}"
+        )
     noises = level if kind == "noisy" else (0.0, 0.0, 0.0, 0.0)
     if resamples:
         check_bootstrap(resamples, confidence, stream.n_rows)
@@ -206,24 +212,30 @@ def settled_by(job: Job, run: Run) -> Settled:
     """What is known of all rows after the first reading, and what is learned from the sample.
 
     Raises:
-        CascjaxError: see `settle` and `cascjax.estimators.learned`; or what is learned is not what
-            another process learned, or this run before it was interrupted.
+        RefusedError: what `cascjax.estimators.learned` refuses.
+        CascjaxError: see `settle`; or what is learned is not what another process learned, or this
+            run before it was interrupted.
     """
     settled = settle(job, looked_at(job, run))
     if job.estimates != "learned":
         return settled
-    every = np.arange(len(settled.sample))
-    found = learned(settled.table, every, seed=job.seed, **job.learning)
-    check_estimator(found.estimator, settled.table)
+    doing, every = "learning", np.arange(len(settled.sample))
+    run.progress(doing, 0)
+    try:
+        found = learned(settled.table, every, seed=job.seed, **job.learning)
+        check_estimator(found.estimator, settled.table)
+    except CascjaxError as error:
+        raise RefusedError(str(error)) from error
     digest = np.frombuffer(found.digest.encode(), np.uint8)
 
     def do(places: Sequence[int]) -> Done:
         for place in places:
             yield place, packed({"digest": digest})
 
-    # Every process learns by itself. What one of them found, or kept, all must have found.
-    (first,) = run.each("learning", ["learned"], [0], do)
-    if not np.array_equal(unpacked(first)["digest"], digest):
+    # Every process learns by itself, and what was found before an interrupt is found again.
+    alike = (run.processes.gather(digest) == digest).all()
+    (kept,) = run.each(doing, ["learned"], [0], do)
+    if not alike or not np.array_equal(unpacked(kept)["digest"], digest):
         raise CascjaxError(
             "estimates are learned otherwise here than in another process, or than before the"
             " interrupt: processors of another kind round otherwise. Go on with machines alike,"
@@ -258,6 +270,14 @@ def looked_at(job: Job, run: Run) -> Looked:
     return looked
 
 
+def learned_from(settled: Settled) -> list[str]:
+    """What is to be said of the rows that estimates were learned from, where these are not all."""
+    if settled.exact:
+        return []
+    m, n = len(settled.sample), int(settled.count[0])
+    return [f"estimates were learned from {m:,} of {n:,} rows to fit on, a sample"]
+
+
 def record(job: Job, settled: Settled, choices: Sequence[Choice]) -> dict[str, Any]:
     """What is to be said of how a job was done."""
     found: dict[str, Any] = {
@@ -270,6 +290,7 @@ def record(job: Job, settled: Settled, choices: Sequence[Choice]) -> dict[str, A
         found["noise"] = list(job.noise)
     if settled.known.learned is not None:
         found |= settled.known.learned.settings()
+        found["notes"] += learned_from(settled)
     if not settled.exact:
         found["sample"] = len(settled.sample)
         found["sample_cost_error"] = max(choice.cost_error for choice in choices)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linprog
 
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, RefusedError
 from cascjax.policy import COST, Beliefs, Rule
 from cascjax.search.budget import (
     FEW_SETTINGS,
@@ -47,7 +47,7 @@ _WIDEST = 4.0
 """Prices tried around those of the program at first, as a factor; every round tries closer ones."""
 
 
-class UnreachableError(CascjaxError):
+class UnreachableError(RefusedError):
     """Budgets that no mixture of settings keeps to.
 
     Attributes:

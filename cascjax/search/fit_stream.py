@@ -11,13 +11,16 @@ from jaxtyping import Float
 
 from cascjax.errors import CascjaxError
 from cascjax.estimators import truth
+from cascjax.estimators.joint_model import keeps_rows
+from cascjax.estimators.learned import HELD
 from cascjax.io.stream import Stream
 from cascjax.policy import COST, Beliefs, Fitted, Policy, Source
 from cascjax.search.cases import Case, choose_cases, sum_cases
-from cascjax.search.compare_stream import asked, begun, settled_by
+from cascjax.search.compare_stream import asked, begun, learned_from, settled_by
 from cascjax.search.fit import Budget, Prepared, Wanted, check_budget, fit_prepared, mixed
+from cascjax.search.frontier import strategies_named
 from cascjax.search.run import Ledger, Progress, Run
-from cascjax.search.streamed import SAMPLE, Job, Settled, refitted
+from cascjax.search.streamed import SAMPLE, Choice, Job, Settled, refitted
 from cascjax.search.trust import trusted
 from cascjax.strategies import Strategy
 
@@ -76,7 +79,11 @@ def fit_stream(
     """
     wanted = Wanted(budget, quality, parameter, None, confidence, new_queries)
     wanted.check()
-    kinds = [strategy] if isinstance(strategy, Strategy) else strategy
+    kinds = strategies_named([strategy], max_depth)
+    if estimates == "learned" and kinds[0].sees_truth:
+        estimates = None  # it is shown none
+    if estimates == "learned" and learner in HELD:
+        raise keeps_rows()
     job = asked(
         stream, kinds, estimates=estimates, noise=noise, learner=learner, folds=folds,
         cost_model=cost_model, ridge=ridge, trust=trust, max_depth=max_depth, seed=seed,
@@ -86,11 +93,16 @@ def fit_stream(
         job = replace(job, more=("more_costs",))
     run = begun(job, ledger, progress)
     settled = settled_by(job, run)
-    ready = _prepared(job, settled)
+    exact = settled.exact or (job.budgets is not None and confidence is None)
+    choices = []
+    if exact and not settled.exact:
+        choices = choose_cases([Case(job, settled)], run)
+    # What the settings were found with, so that it is looked for once.
+    ready = _prepared(job, settled, choices[0][0].trust if choices else settled.known.trust)
     record: dict[str, Any] = {"n_fit": int(settled.count[0]), "split": job.split}
     if ready.learned is not None:
         record |= ready.learned.settings() | {"trust": ready.trust}
-    exact = settled.exact or (job.budgets is not None and confidence is None)
+        record["notes"] += learned_from(settled)
     if not settled.exact:
         record["sample"] = len(settled.sample)
         if not exact:
@@ -98,8 +110,8 @@ def fit_stream(
                 *record.get("notes", ()),
                 f"fitted on a sample of {len(settled.sample):,} of {settled.count[0]:,} rows",
             ]
-    if exact and not settled.exact:
-        policy = _on_all_rows(job, settled, ready, record, run)
+    if choices:
+        policy = _on_all_rows(job, settled, choices, ready, record, run)
     else:
         doing = f"fitting {ready.strategy.name}"
         policy = fit_prepared(ready, wanted, record, functools.partial(progress, doing))
@@ -123,7 +135,7 @@ def _own_budget(wanted: Wanted) -> list[float] | None:
     return [float(value)]
 
 
-def _prepared(job: Job, settled: Settled) -> Prepared:
+def _prepared(job: Job, settled: Settled, trust: float | None) -> Prepared:
     """The sample, made ready for a fit."""
     strategy, table, every = job.strategies[0], settled.table, np.arange(len(settled.sample))
     costs = (COST, *sorted(table.more_costs))
@@ -135,8 +147,7 @@ def _prepared(job: Job, settled: Settled) -> Prepared:
         more = tuple(table.more_costs[name] for name in costs[1:])
     elif (found := settled.known.learned) is not None:
         found.model  # noqa: B018  (refuses what cannot be kept, before the work)
-        scale = settled.known.trust
-        estimator, believed = trusted(strategy, table, found.estimator, every, scale, job.seed)
+        estimator, believed = trusted(strategy, table, found.estimator, every, trust, job.seed)
         found = replace(found, estimator=estimator, trust=believed)
         source = Source("learned", None, job.seed)
     else:
@@ -151,14 +162,13 @@ def _prepared(job: Job, settled: Settled) -> Prepared:
 def _on_all_rows(
     job: Job,
     settled: Settled,
+    choices: Sequence[Sequence[Choice]],
     ready: Prepared,
     record: dict[str, Any],
     run: Run,
 ) -> Policy:
     """The policy for one budget, from sums over all rows to fit on."""
-    cases = [Case(job, settled)]
-    choices = choose_cases(cases, run)
-    ((found,),) = sum_cases(cases, choices, run)
+    ((found,),) = sum_cases([Case(job, settled)], choices, run)
     assert found.fit is not None
     budgets = settled.budgets
     fit = refitted(choices[0][0].settings, found.fit.means(), budgets, settled.quality[0])

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, RefusedError, unknown_name
 from cascjax.estimators import KINDS, Estimator, learned, noise_level, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
 from cascjax.metrics import area, check_scores
@@ -454,7 +454,7 @@ def check_reach(frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"],
     """Refuses a budget asked for that is out of reach of every strategy.
 
     Raises:
-        CascjaxError: there is one.
+        RefusedError: there is one.
     """
     low = min(f.reachable[0] for f in frontiers)
     high = max(f.reachable[1] for f in frontiers)
@@ -462,7 +462,7 @@ def check_reach(frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"],
     slack = 1e-5
     beyond = budgets[(budgets < low * (1 - slack)) | (budgets > high * (1 + slack))]
     if len(beyond):
-        raise CascjaxError(
+        raise RefusedError(
             f"budget {beyond[0]:g} is out of reach: mean cost goes from {low:.6g} to {high:.6g}"
             f" {unit.removesuffix('/query') or 'units'} a query; choose within that range"
         )

@@ -85,6 +85,8 @@ def looked_of(job: Job, found: pa.Table) -> Looked:
     ):
         if f"{name}s" in columns:
             columns[f"{name}_names"] = names
+    units = job.stream.metadata.cost_units
+    columns["more_cost_units"] = tuple(of for of in units if of[0] in columns["more_costs"])
     table = Table(**columns, models=job.stream.models, cost_unit=job.stream.cost_unit)
     return Looked(glances, Sample(rows, table))
 

@@ -26,7 +26,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
+from cascjax.errors import RefusedError
 from cascjax.estimators import Estimator, Joint, RunSets, truth
+from cascjax.estimators.learned import check_shares
 from cascjax.estimators.pieces import (
     SUPPLIED_COLUMNS,
     Known,
@@ -62,6 +64,7 @@ from cascjax.table import (
     concatenate,
     drawn_split,
     paper_split,
+    take_rows,
     upper_hull,
 )
 
@@ -231,11 +234,13 @@ def look(
         beside: a sample of other pieces; of these, rows that it would push out are left out.
 
     Raises:
-        CascjaxError: see `Stream.tables`.
+        CascjaxError: see `Stream.tables`, or a quality that the learner cannot take.
     """
     looked, most = Looked({}, NO_SAMPLE), _most(job, beside)
     for piece, table in job.stream.tables(pieces, job.columns):
         fit, rows = is_fit(job, piece, table), np.arange(piece.first, piece.first + piece.n_rows)
+        if job.learning.get("learner") == "logistic":
+            _check_shares(job, piece, table, fit)
         glance = _glance(job, table, fit, rows)
         some = _least(job, rows[fit], min(most, _most(job, looked.sample)))
         sample = NO_SAMPLE
@@ -245,6 +250,15 @@ def look(
         looked = merge(job, looked, Looked({piece.index: glance}, sample))
         progress(piece.n_rows)
     return looked
+
+
+def _check_shares(job: Job, piece: Piece, table: Table, fit: Bool[np.ndarray, " n"]) -> None:
+    """Of all rows to fit on, not of the sample alone: so that it is no matter of luck."""
+    rows = np.flatnonzero(fit)
+    try:
+        check_shares(take_rows(table.quality, rows), piece.start + rows, table.models)
+    except RefusedError as error:
+        raise RefusedError(f"{job.stream.files[piece.file].path}: {error}") from error
 
 
 def merge(job: Job, *looked: Looked) -> Looked:
