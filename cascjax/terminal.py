@@ -39,7 +39,8 @@ class OneLineErrors(click.Group):
         args = sys.argv[1:] if args is None else list(args)
         extra |= {"standalone_mode": False, "obj": shlex.join(["cascjax", *args])}
         try:
-            self._run(args, prog_name, *rest, **extra)
+            with _termination_as_interrupt():
+                self._run(args, prog_name, *rest, **extra)
         except SystemExit as end:
             leave(end.code if isinstance(end.code, int) else int(end.code is not None))
             raise
@@ -79,6 +80,26 @@ def _fail(message: str, code: int = 2) -> NoReturn:
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
     click.echo(f"cascjax: {line}", err=True)
     sys.exit(code)
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Takes SIGTERM, which schedulers send, for Ctrl-C, so that what is left is said."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of nohup
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # which may be held back
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

@@ -903,19 +903,19 @@ class TestProcess:
         assert any(folder.iterdir())
 
     @pytest.mark.usefixtures("heeded_interrupts")
-    @pytest.mark.parametrize("when", ["importing", "drawing"])
+    @pytest.mark.parametrize("when", ["importing", "drawing", "terminated"])
     def test_interrupt(self, here: Path, when: str) -> None:
         succeeds("world", "large.arrow", "--queries", "400000", "--models", "5")
         before = set(files(here))
         process = start(here, "frontier", "large.arrow", "--out", "new/out")
         assert process.stdout
         assert process.stdout.readline() == "Reading large.arrow\n"
-        if when == "drawing":
+        if when != "importing":
             assert "200,000 to fit" in process.stdout.readline()
             time.sleep(2)
         else:
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM if when == "terminated" else signal.SIGINT)
         _, error = process.communicate(timeout=HUNG)
         assert process.returncode == 130
         assert one_line(error) == "cascjax: interrupted; nothing half-written is left"
