@@ -391,6 +391,7 @@ def draws(rng: np.random.Generator, n: int) -> Float[np.ndarray, "2 n"]:
     return np.stack([mean * common * rng.lognormal(0, 0.3, n) for mean in COSTS])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "m", "confidence"),
     [(100, 100, 0.95), (400, 400, 0.95), (200, 1000, 0.9), (100, 30, 0.95), (400, math.inf, 0.95)],

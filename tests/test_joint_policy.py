@@ -56,6 +56,7 @@ def test_what_was_fitted_is_kept_and_believed_alike_live(learner: str, tmp_path:
     np.testing.assert_array_equal(both[0].quality, both[1].quality)
 
 
+@pytest.mark.slow
 def test_more_models_than_a_table_has_run_sets_for() -> None:
     made_of = worlds.make_world(12, 0)
     table = worlds.sample(made_of, 0, 120, features=True)

@@ -271,6 +271,7 @@ def test_live_refusals() -> None:
 # The file.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pandora", slow("cascading")])
 def test_what_is_loaded_decides_like_what_was_saved(name: str, tmp_path: Path) -> None:
     policy = grouped(name)

@@ -523,6 +523,7 @@ def discrete_reservation(chance: np.ndarray, price: float, grid: np.ndarray) -> 
 # What the theory orders, on draws from the very model believed in.
 
 
+@pytest.mark.slow
 def test_the_order_of_strategies_where_the_model_is_true() -> None:
     n, block, k = 1 << 16, 1 << 11, 3
     rng = np.random.default_rng(7)

@@ -376,6 +376,7 @@ def test_what_was_learned_of_a_sample_meets_budgets_on_all_rows(
         draw(job, run)
 
 
+@pytest.mark.slow
 def test_more_models_than_a_table_has_run_sets_for(tmp_path: Path) -> None:
     k, table = 12, worlds.sample(worlds.make_world(12, seed=2), 0, 400, features=True)
     (tmp_path / "parts").mkdir()

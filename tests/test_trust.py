@@ -33,6 +33,7 @@ def log(n: int = 600) -> tuple[Table, RunSets, np.ndarray, np.ndarray]:
     return table, replace(found, covariance=said), fit, evaluate
 
 
+@pytest.mark.slow
 def test_spreads_that_are_made_up_are_not_believed() -> None:
     table, estimator, fit, evaluate = log()
     kind = CascadeRouting()

@@ -360,6 +360,7 @@ def test_scales_that_all_sigmas_share_are_candidates() -> None:
 # Evolution.
 
 
+@pytest.mark.slow
 def test_evolution_estimates_the_slope_of_the_smoothed_objective() -> None:
     n, queries = 24, calibrated(24, 3, 7)
     table, estimator = queries

@@ -23,8 +23,7 @@ ASKED: dict[str, dict[str, Any]] = {
         "estimates": "noisy", "noise": NOISE,
     },
     "learned": {
-        "strategies": ("routing", "pandora"), "budgets": 4, "estimates": "learned",
-        "learner": "linear", "trust": 0.5,
+        "strategies": ("routing",), "budgets": 4, "estimates": "learned", "learner": "linear",
     },
 }  # fmt: skip
 """Frontiers drawn."""
