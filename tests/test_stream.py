@@ -210,6 +210,18 @@ def test_a_copy_is_named(table: Table, tmp_path: Path) -> None:
     assert (one.size, one.footer) == (other.size, other.footer)
 
 
+def test_damage_behind_a_whole_end_is_named(table: Table, tmp_path: Path) -> None:
+    folder = write(tmp_path / "parts", table)
+    odd = folder / "a.parquet"
+    content = bytearray(odd.read_bytes())
+    content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)
+    odd.write_bytes(content)
+    stream = open_stream(folder)
+    with pytest.raises(CascjaxError, match=f"{odd}: it is damaged or cut short") as caught:
+        list(stream.tables(stream.pieces, []))
+    assert "\n" not in str(caught.value)
+
+
 def test_what_is_no_table_is_named(table: Table, tmp_path: Path) -> None:
     folder = write(tmp_path / "parts", table)
     odd = folder / "e.parquet"

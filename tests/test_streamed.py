@@ -435,6 +435,33 @@ def test_a_refusal_does_not_stand_in_the_way(log: Table, tmp_path: Path) -> None
     assert fit_stream(folder, "oracle", **asked).source.kind == "truth"
 
 
+def test_further_costs_keep_their_units(table: Table, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"more_costs": {"seconds": 1 + table.cost}}
+    timed = replace(table, more_cost_units=(("seconds", "s"),), **more)
+    folder = write(tmp_path / "parts", timed)
+    budget = {"cost": 0.002, "seconds": 1.5}
+    assert fit_stream(folder, "routing", budget=budget).cost_units == (table.cost_unit, "s")
+
+
+def test_rows_that_may_have_been_fitted_on_are_spoken_of(
+    table: Table, stream: Stream, tmp_path: Path
+) -> None:
+    policy, alone = tmp_path / "policy.json", tmp_path / "alone.arrow"
+    write_table(alone, table)
+
+    def said(*words: str) -> str:
+        ran = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "out")])
+        assert ran.exit_code == 0, ran.output
+        return ran.output
+
+    note = f"note: all {N:,} rows are counted, as of a log that the policy was not fitted on"
+    fit_stream(stream, "routing", budget=0.002).save(policy)
+    assert note not in said("evaluate", str(policy), stream.name)
+    assert note in said("evaluate", str(policy), str(alone))
+    fit(table, "routing", budget=0.002).save(policy)
+    assert note in said("evaluate", str(policy), stream.name)
+
+
 @pytest.mark.parametrize("files", [1, 2])
 def test_features_of_a_varying_number(tmp_path: Path, files: int) -> None:
     made = worlds.sample(worlds.make_world(2, seed=1), 0, 20, features=True)
