@@ -12,11 +12,11 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError
 from cascjax.estimators import (
-    KINDS,
     Estimator,
     Independent,
+    check_kind,
     learned,
     noise_level,
     noisy,
@@ -350,8 +350,7 @@ def diagnose(
             f"the table names {counted(len(table.models), 'model')} and has"
             f" {table.n_models}; give it `models`, a name for each"
         )
-    if estimates not in (None, *KINDS):
-        raise unknown_name("kind of estimates", estimates, KINDS)
+    check_kind(estimates)
     noise_level(noise)
     kinds = named(CHOICES if strategies is None else strategies, max_depth=max_depth)
     fit, evaluate = split_rows(table, seed)

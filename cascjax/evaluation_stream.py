@@ -91,7 +91,7 @@ def tallies(of: Replaying, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, lis
     _, _, costs = costs_of(policy, stream.more_costs)
     for piece, table in stream.tables(pieces, of.columns):
         rows = np.flatnonzero(of.evaluated(piece, table))
-        numbers = np.arange(piece.first, piece.first + piece.n_rows)
+        numbers = piece.rows
         noisy = None if of.known is None else of.known.estimates(table, numbers)
         assert isinstance(noisy, Independent | None)
         found = replay(policy, policy.beliefs(table, noisy), table, rows, costs)

@@ -632,7 +632,7 @@ def test_other_files_and_settings_are_noticed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("cascjax.search.compare_stream.finish", stop)
+        patch.setattr("cascjax.search.cases.finish", stop)
         code, error = invoke(command(folder, out))
     assert code == 130
     assert "go on with --resume" in error

@@ -1,6 +1,6 @@
 """What is believed before and after a model runs."""
 
-from cascjax.estimators.base import Estimates, Estimator
+from cascjax.estimators.base import Estimates, Estimator, check_kind
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.independent import (
     NOISE_LEVELS,
@@ -17,12 +17,8 @@ from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.recipe import Recipe
 from cascjax.estimators.run_sets import Grouped, RunSets, Tabulable, Tabulated
 
-KINDS = ("supplied", "noisy", "learned")
-"""Kinds of estimates that can be asked for."""
-
 __all__ = [
     "COST_MODELS",
-    "KINDS",
     "LEARNERS",
     "NOISE_LEVELS",
     "Design",
@@ -38,6 +34,7 @@ __all__ = [
     "RunSets",
     "Tabulable",
     "Tabulated",
+    "check_kind",
     "design",
     "learned",
     "noise_level",

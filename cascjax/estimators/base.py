@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from cascjax.errors import unknown_name
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -48,6 +50,20 @@ class Estimator(Protocol):
     def take(self, rows: slice | np.ndarray) -> "Estimator":
         """The estimator of some of its queries alone."""
         ...
+
+
+KINDS = ("supplied", "noisy", "learned")
+"""Kinds of estimates that can be asked for."""
+
+
+def check_kind(estimates: str | None) -> None:
+    """Refuses what is no kind of estimates; None leaves it open.
+
+    Raises:
+        CascjaxError: it is none.
+    """
+    if estimates not in (None, *KINDS):
+        raise unknown_name("kind of estimates", estimates, KINDS)
 
 
 def every_run_set(n_models: int) -> Bool[np.ndarray, "S K"]:

@@ -236,7 +236,7 @@ def _summed(
     def stack_of(piece: Piece, table: Table) -> NoiseStack:
         # All sweeps of a piece come one after the other.
         if piece.index not in made:
-            rows = np.arange(piece.first, piece.first + piece.n_rows)
+            rows = piece.rows
             made.clear()
             made[piece.index] = NoiseStack.of_rows(settled, table, rows, LEVELS, np.array(PAIRS))
         return made[piece.index]

@@ -81,7 +81,8 @@ def answered(
     settled = settle(jobs[0], looked_at(jobs[0], run))
     cases = [one.case(job, settled) for one, job in zip(questions, jobs, strict=True)]
     settled_of = [case.settled for case in cases]
-    return list(zip(questions, settled_of, draw_cases(cases, run), strict=True))
+    frontiers = [drawn for _, drawn in draw_cases(cases, run)]
+    return list(zip(questions, settled_of, frontiers, strict=True))
 
 
 def begun(

@@ -20,10 +20,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
+from jaxtyping import Int
 
 from cascjax.errors import CascjaxError
 from cascjax.io import checks
@@ -40,7 +42,6 @@ from cascjax.io.arrow import (
 )
 from cascjax.io.files import one_line, sniff, whole
 from cascjax.table import ESTIMATE_COLUMNS, Table, check_models
-from cascjax.words import counted
 
 PIECE_ROWS = 1 << 20
 """Rows of a piece at most."""
@@ -58,6 +59,9 @@ _SAMPLED = 1 << 20
 
 _FOOTER = 1 << 16
 """Bytes at the end of a file that it is known by."""
+
+_WAY_OUT = "write it anew, or read it by itself"
+"""Of a file that is not of the shape of the first."""
 
 SUFFIXES = (".parquet", ".arrow", ".feather", ".ipc")
 
@@ -113,6 +117,11 @@ class Piece:
     start: int
     n_rows: int
     first: int
+
+    @property
+    def rows(self) -> Int[np.ndarray, " n"]:
+        """The numbers of its rows, among those of all files."""
+        return np.arange(self.first, self.first + self.n_rows)
 
 
 @dataclass(frozen=True)
@@ -455,7 +464,6 @@ def _fixed(kind: pa.DataType, width: int) -> pa.DataType:
 
 def _check_alike(first: dict[str, Any], other: dict[str, Any], first_path: str, path: str) -> None:
     """Refuse a file that is not of the shape of the first, naming what differs."""
-    way_out = "write it anew, or read it by itself"
     one, another = first["metadata"], other["metadata"]
     # Models first: of other models everything else may differ as well.
     for part in ("models", "cost_unit", "cost_units", "features", "signals"):
@@ -471,29 +479,36 @@ def _check_alike(first: dict[str, Any], other: dict[str, Any], first_path: str, 
             if not came and not gone:
                 raise CascjaxError(
                     f"{path}: the metadata has {part} in another order than that of {first_path};"
-                    f" {way_out}"
+                    f" {_WAY_OUT}"
                 )
             differs = [f"has {part} {_some(came)} that {first_path} lacks"] if came else []
             differs += [f"lacks {part} {_some(gone)} of {first_path}"] if gone else []
-            raise CascjaxError(f"{path}: the metadata {' and '.join(differs)}; {way_out}")
+            raise CascjaxError(f"{path}: the metadata {' and '.join(differs)}; {_WAY_OUT}")
         raise CascjaxError(
             f"{path}: the metadata has {part} {now!r:.80}, and that of {first_path}"
-            f" {before!r:.80}; {way_out}"
+            f" {before!r:.80}; {_WAY_OUT}"
         )
     for name in first:
         if name not in other:
             raise CascjaxError(f"{path}: column {name!r} is missing, and {first_path} has it;"
-                               f" {way_out}")  # fmt: skip
+                               f" {_WAY_OUT}")  # fmt: skip
     for name in other:
         if name not in first:
             raise CascjaxError(f"{path}: column {name!r} is there, and {first_path} lacks it;"
-                               f" {way_out}")  # fmt: skip
+                               f" {_WAY_OUT}")  # fmt: skip
     for name, of in first.items():
         if name != "metadata" and other[name] != of:
-            raise CascjaxError(
-                f"{path}: column {name!r} has {other[name] or 'a varying number of'} values a row,"
-                f" and that of {first_path} {of or 'a varying number'}; {way_out}"
-            )
+            raise _other_width(path, name, other[name], first_path, of)
+
+
+def _other_width(
+    path: str, name: str, found: int | None, first_path: str, wanted: int | None
+) -> CascjaxError:
+    """The error that a column's lists are of another length than those of the first file."""
+    mine, yours = ("a varying number of" if of is None else of for of in (found, wanted))
+    return CascjaxError(
+        f"{path}: column {name!r} has {mine} values a row, and {first_path} {yours}; {_WAY_OUT}"
+    )
 
 
 def _some(names: Sequence[Any]) -> str:
@@ -651,11 +666,8 @@ class _Reader:
             for name, count in stream.seen.items():
                 held = getattr(table, name)
                 if held is not None and held.shape[1] != count:
-                    raise CascjaxError(
-                        f"{file.path}: column {name!r} has {counted(held.shape[1], 'value')} a row,"
-                        f" and that of {stream.files[0].path} {count:,}; write it anew, or read it"
-                        " by itself"
-                    )
+                    first = stream.files[0].path
+                    raise _other_width(file.path, name, held.shape[1], first, count)
         except checks.BadRowsError as error:
             raise BadFileError(str(error.further_down(piece.start)), file.path) from error
         except CascjaxError as error:

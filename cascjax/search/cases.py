@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cascjax.io.stream import Piece
 from cascjax.metrics.bootstrap import check_bootstrap
-from cascjax.search.frontier import Frontier
+from cascjax.search.frontier import Frontier, check_reach
 from cascjax.search.ledger import (
     choice_of,
     choice_table,
@@ -55,15 +55,15 @@ class Case:
     settled: Settled
 
 
-def draw_cases(cases: Sequence[Case], run: Run) -> list[list[Frontier]]:
-    """The frontiers of every case, after the first reading: a second one, and of resamples a third.
+def draw_cases(cases: Sequence[Case], run: Run) -> list[tuple[list[Choice], list[Frontier]]]:
+    """What every case's settings and frontiers are, by a second reading, and of resamples a third.
 
     Args:
         cases: at least one.
         run: how it is done.
 
     Raises:
-        CascjaxError: see `Stream.tables` and `Run.each`.
+        CascjaxError: a budget asked for is out of reach, or see `Stream.tables` and `Run.each`.
     """
     choices = choose_cases(cases, run)
     found = sum_cases(cases, choices, run)
@@ -71,7 +71,10 @@ def draw_cases(cases: Sequence[Case], run: Run) -> list[list[Frontier]]:
         finish(one.job, one.settled, chosen, of)
         for one, chosen, of in zip(cases, choices, found, strict=True)
     ]
-    return resample_cases(cases, choices, drawn, run)
+    for one, frontiers in zip(cases, drawn, strict=True):
+        if isinstance(one.job.budgets, tuple):
+            check_reach(frontiers, one.settled.budgets, one.job.stream.cost_unit)
+    return list(zip(choices, _resampled(cases, choices, drawn, run), strict=True))
 
 
 def choose_cases(cases: Sequence[Case], run: Run) -> list[list[Choice]]:
@@ -119,17 +122,13 @@ def sum_cases(
     return add_up((sums_of(table) for table in tables), len(cases))
 
 
-def resample_cases(
+def _resampled(
     cases: Sequence[Case],
     choices: Sequence[Sequence[Choice]],
     drawn: Sequence[list[Frontier]],
     run: Run,
 ) -> list[list[Frontier]]:
-    """The frontiers of each case with intervals, by a third reading, if any were asked for.
-
-    Raises:
-        CascjaxError: see `Stream.tables` and `Run.each`.
-    """
+    """The frontiers of each case with intervals, by a third reading, if any were asked for."""
     if not cases[0].job.resamples:
         return list(drawn)
 

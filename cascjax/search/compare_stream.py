@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from cascjax.errors import CascjaxError, RefusedError, unknown_name
-from cascjax.estimators import KINDS, learned, noise_level
+from cascjax.errors import CascjaxError, RefusedError
+from cascjax.estimators import check_kind, learned, noise_level
 from cascjax.estimators.independent import check_estimator
 from cascjax.estimators.learned import check_learning
 from cascjax.io.parts import packed, unpacked
 from cascjax.io.stream import Piece, Stream, open_stream
 from cascjax.metrics.bootstrap import check_bootstrap
-from cascjax.search.cases import Case, choose_cases, resample_cases, sum_cases
-from cascjax.search.frontier import Study, check_reach, differences_of, strategies_named
+from cascjax.search.cases import Case, draw_cases
+from cascjax.search.frontier import Study, differences_of, strategies_named
 from cascjax.search.ledger import looked_of, looked_table
 from cascjax.search.run import Done, Ledger, Progress, Run
 from cascjax.search.streamed import (
@@ -26,7 +26,6 @@ from cascjax.search.streamed import (
     Job,
     Looked,
     Settled,
-    finish,
     look,
     merge,
     settle,
@@ -133,8 +132,7 @@ def asked(
         raise CascjaxError("no strategy to draw: name at least one")
     for kind in chosen:
         kind.footprint(stream.n_models)
-    if estimates not in (None, *KINDS):
-        raise unknown_name("kind of estimates", estimates, KINDS)
+    check_kind(estimates)
     kind = estimates or ("supplied" if "quality_ante" in stream.columns else "noisy")
     if kind == "supplied":
         for column in ("quality_ante", "quality_post"):
@@ -186,13 +184,7 @@ def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = 
     """
     run = run or Run()
     settled = settled_by(job, run)
-    cases = [Case(job, settled)]
-    choices = choose_cases(cases, run)
-    (found,) = sum_cases(cases, choices, run)
-    frontiers = finish(job, settled, choices[0], found)
-    if job.budgets is not None and not isinstance(job.budgets, int):
-        check_reach(frontiers, settled.budgets, job.stream.cost_unit)
-    (frontiers,) = resample_cases(cases, choices, [frontiers], run)
+    ((choices, frontiers),) = draw_cases([Case(job, settled)], run)
     return Study(
         frontiers=tuple(frontiers),
         models=settled.models,
@@ -201,7 +193,7 @@ def draw(job: Job, run: Run | None = None, settings: Mapping[str, Any] | None = 
         single_quality=settled.quality[1],
         n_fit=int(settled.count[0]),
         n_evaluate=int(settled.count[1]),
-        settings=record(job, settled, choices[0]) | dict(settings or {}),
+        settings=record(job, settled, choices) | dict(settings or {}),
         resamples=job.resamples,
         confidence=job.confidence,
         **differences_of(frontiers, job.confidence),

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 
 from cascjax.errors import CascjaxError, too_few, unknown_name
 from cascjax.estimators import (
-    KINDS,
     Independent,
     Learned,
+    check_kind,
     learned,
     noise_level,
     noisy,
@@ -69,7 +69,6 @@ class Prepared:
         costs: R names, the table's own cost first.
         learned: where estimates are learned, all there is to them: rows to fit on are shown those
             of weights not fitted on them, and the policy keeps the weights fitted on all of them.
-        trust: scale that the sigmas of learned estimates already have.
     """
 
     strategy: Strategy
@@ -80,7 +79,6 @@ class Prepared:
     beliefs: Beliefs
     costs: tuple[str, ...]
     learned: Learned | None = None
-    trust: float = 1.0
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -157,8 +155,7 @@ def prepare(
     if isinstance(kind, str):
         deep = kind in (CascadeRouting.name, Frugal.name)
         kind = strategy(kind, **({"max_depth": max_depth} if deep else {}))
-    if estimates not in (None, *KINDS):
-        raise unknown_name("kind of estimates", estimates, KINDS)
+    check_kind(estimates)
     level, scale = noise_level(noise), check_trust(trust)
     fit_rows, evaluate_rows = split_rows(table, seed)
     table = table.sort_models(mean_rows(table.cost, fit_rows))
@@ -172,18 +169,15 @@ def prepare(
         return Prepared(
             kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs
         )
-    found, believed = None, 1.0
+    found = None
     if estimates == "learned":
         found = learned(
             table, fit_rows,
             learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge,
         )  # fmt: skip
-        found.model  # noqa: B018  (refuses what cannot be kept, before the work)
         check_estimator(found.estimator, table)
-        shown, believed = trusted(kind, table, found.estimator, fit_rows, scale, seed)
-        # What is kept of them is what is trusted.
-        found = replace(found, estimator=shown, trust=believed)
-        source, estimator = Source("learned", None, seed), shown
+        found = kept(found, kind, table, fit_rows, scale, seed)
+        source, estimator = Source("learned", None, seed), found.estimator
     elif estimates == "supplied":
         source, estimator = Source("supplied", None, seed), supplied(table, fit_rows)
     else:
@@ -193,9 +187,34 @@ def prepare(
     means = _mean_costs(table, costs, fit_rows).astype(np.float32)
     more = tuple(np.broadcast_to(mean, table.cost.shape) for mean in means[1:])
     return Prepared(
-        kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs, found,
-        believed,
+        kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs, found
     )  # fmt: skip
+
+
+def kept(
+    found: Learned,
+    strategy: Strategy,
+    table: Table,
+    rows: Int[np.ndarray, " n"],
+    trust: float | None,
+    seed: int,
+) -> Learned:
+    """Learned estimates as a policy keeps them: as far as the strategy does best to trust them.
+
+    Args:
+        found: what was learned.
+        strategy: what will be shown it.
+        table: the truth.
+        rows: to fit on.
+        trust: see `cascjax.search.trust.trusted`.
+        seed: see there.
+
+    Raises:
+        CascjaxError: a policy cannot keep it.
+    """
+    found.model  # noqa: B018  (refuses what cannot be kept, before the work)
+    estimator, believed = trusted(strategy, table, found.estimator, rows, trust, seed)
+    return replace(found, estimator=estimator, trust=believed)
 
 
 def fit(
@@ -265,7 +284,7 @@ def fit(
         "split": "drawn by seed" if table.split is None else "of the table",
     }
     if ready.learned is not None:
-        record |= ready.learned.settings() | {"trust": ready.trust}
+        record |= ready.learned.settings() | {"trust": ready.learned.trust}
     return fit_prepared(ready, wanted, record, progress)
 
 

@@ -17,11 +17,10 @@ from cascjax.io.stream import Stream
 from cascjax.policy import COST, Beliefs, Fitted, Policy, Source
 from cascjax.search.cases import Case, choose_cases, sum_cases
 from cascjax.search.compare_stream import asked, begun, learned_from, settled_by
-from cascjax.search.fit import Budget, Prepared, Wanted, check_budget, fit_prepared, mixed
+from cascjax.search.fit import Budget, Prepared, Wanted, check_budget, fit_prepared, kept, mixed
 from cascjax.search.frontier import strategies_named
 from cascjax.search.run import Ledger, Progress, Run
 from cascjax.search.streamed import SAMPLE, Choice, Job, Settled, refitted
-from cascjax.search.trust import trusted
 from cascjax.strategies import Strategy
 
 
@@ -93,19 +92,18 @@ def fit_stream(
         job = replace(job, more=("more_costs",))
     run = begun(job, ledger, progress)
     settled = settled_by(job, run)
-    exact = settled.exact or (job.budgets is not None and confidence is None)
     choices = []
-    if exact and not settled.exact:
+    if not settled.exact and job.budgets is not None and confidence is None:
         choices = choose_cases([Case(job, settled)], run)
     # What the settings were found with, so that it is looked for once.
     ready = _prepared(job, settled, choices[0][0].trust if choices else settled.known.trust)
     record: dict[str, Any] = {"n_fit": int(settled.count[0]), "split": job.split}
     if ready.learned is not None:
-        record |= ready.learned.settings() | {"trust": ready.trust}
+        record |= ready.learned.settings() | {"trust": ready.learned.trust}
         record["notes"] += learned_from(settled)
     if not settled.exact:
         record["sample"] = len(settled.sample)
-        if not exact:
+        if not choices:
             record["notes"] = [
                 *record.get("notes", ()),
                 f"fitted on a sample of {len(settled.sample):,} of {settled.count[0]:,} rows",
@@ -141,22 +139,19 @@ def _prepared(job: Job, settled: Settled, trust: float | None) -> Prepared:
     costs = (COST, *sorted(table.more_costs))
     means = [table.more_costs[name].mean(0, dtype=np.float64) for name in costs[1:]]
     more = tuple(np.broadcast_to(mean.astype(np.float32), table.cost.shape) for mean in means)
-    found, believed = None, 1.0
+    found = None
     if strategy.sees_truth:
         source, estimator = Source("truth", None, job.seed), truth(table)
         more = tuple(table.more_costs[name] for name in costs[1:])
     elif (found := settled.known.learned) is not None:
-        found.model  # noqa: B018  (refuses what cannot be kept, before the work)
-        estimator, believed = trusted(strategy, table, found.estimator, every, trust, job.seed)
-        found = replace(found, estimator=estimator, trust=believed)
-        source = Source("learned", None, job.seed)
+        found = kept(found, strategy, table, every, trust, job.seed)
+        source, estimator = Source("learned", None, job.seed), found.estimator
     else:
         estimator = settled.known.estimates(table, settled.sample)
         noisy = job.estimates == "noisy"
         source = Source("noisy" if noisy else "supplied", job.noise if noisy else None, job.seed)
     none = np.zeros(0, np.int64)
-    beliefs = Beliefs(estimator, more)
-    return Prepared(strategy, table, every, none, source, beliefs, costs, found, believed)
+    return Prepared(strategy, table, every, none, source, Beliefs(estimator, more), costs, found)
 
 
 def _on_all_rows(

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.errors import CascjaxError, RefusedError, unknown_name
-from cascjax.estimators import KINDS, Estimator, learned, noise_level, noisy, supplied, truth
+from cascjax.errors import CascjaxError, RefusedError
+from cascjax.estimators import Estimator, check_kind, learned, noise_level, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
 from cascjax.metrics import area, check_scores
 from cascjax.metrics import budgets as default_budgets
@@ -380,8 +380,7 @@ def compare(
             f" {table.n_models}; give it `models`, a name for each"
         )
     chosen = strategies_named(strategies, max_depth)
-    if estimates not in (None, *KINDS):
-        raise unknown_name("kind of estimates", estimates, KINDS)
+    check_kind(estimates)
     noise_level(noise)
     check_trust(trust)
     fit, evaluate = split_rows(table, seed)

@@ -238,7 +238,7 @@ def look(
     """
     looked, most = Looked({}, NO_SAMPLE), _most(job, beside)
     for piece, table in job.stream.tables(pieces, job.columns):
-        fit, rows = is_fit(job, piece, table), np.arange(piece.first, piece.first + piece.n_rows)
+        fit, rows = is_fit(job, piece, table), piece.rows
         if job.learning.get("learner") == "logistic":
             _check_shares(job, piece, table, fit)
         glance = _glance(job, table, fit, rows)
@@ -315,7 +315,7 @@ def is_fit(job: Job, piece: Piece, table: Table) -> Bool[np.ndarray, " n"]:
     if job.stream.n_rows <= PERMUTED:
         fit = _drawn(job.stream.n_rows, job.cut, job.seed)
         return fit[piece.first : piece.first + piece.n_rows]
-    rows = np.arange(piece.first, piece.first + piece.n_rows)
+    rows = piece.rows
     # Another seed than the sample's, which takes the least of these rows.
     if job.cut == "paper":
         return _hash(~PAPER_SEED, rows) < np.uint64((1 - PAPER_EVALUATE) * 2**64)
@@ -590,7 +590,7 @@ def piece_sums(
     """
     fit = is_fit(job, piece, table)
     to_fit, others = np.flatnonzero(fit), np.flatnonzero(~fit)
-    estimates = settled.known.estimates(table, np.arange(piece.first, piece.first + piece.n_rows))
+    estimates = settled.known.estimates(table, piece.rows)
     found = []
     for strategy, choice in zip(job.strategies, choices, strict=True):
         start = time.perf_counter()
@@ -630,9 +630,8 @@ def shown(strategy: Strategy, choice: Choice, table: Table, estimates: Estimator
     """What a strategy is shown of some rows."""
     if strategy.sees_truth:
         return truth(table)
-    if isinstance(estimates, RunSets | Joint) and choice.trust != 1:
-        return scaled(estimates, choice.trust)
-    return estimates
+    learned = isinstance(estimates, RunSets | Joint)
+    return scaled(estimates, choice.trust) if learned else estimates
 
 
 def sized_like(strategy: Strategy, panels: int | None, estimates: Estimator) -> Strategy:
@@ -720,7 +719,7 @@ def piece_resamples(
         table: its rows, whose models are in order.
     """
     rows = np.flatnonzero(~is_fit(job, piece, table))
-    estimates = settled.known.estimates(table, np.arange(piece.first, piece.first + piece.n_rows))
+    estimates = settled.known.estimates(table, piece.rows)
     found = []
     for strategy, choice, drawn in zip(job.strategies, choices, frontiers, strict=True):
         beliefs = shown(strategy, choice, table, estimates)

@@ -29,6 +29,8 @@ _BUDGETS = 12
 
 def scaled(estimator: RunSets | Joint, trust: float) -> RunSets | Joint:
     """The same estimates, every sigma times `trust`."""
+    if trust == 1:
+        return estimator
     if isinstance(estimator, Joint):
         return replace(estimator, trust=estimator.trust * trust)
     return replace(estimator, covariance=np.asarray(estimator.covariance) * np.float32(trust**2))
@@ -72,7 +74,7 @@ def trusted(
     if trust is None:
         tried = isinstance(estimator, RunSets)
         trust = _best(strategy, table, estimator, rows, seed) if tried else 1.0
-    return (estimator if trust == 1 else scaled(estimator, trust)), trust
+    return scaled(estimator, trust), trust
 
 
 def _best(
