@@ -23,7 +23,7 @@ import sys, time
 sys.path.insert(0, {folder!r})
 import conftest
 from cascjax.strategies import strategy
-from cascjax.terminal import keep_compiled
+from cascjax.cli.terminal import keep_compiled
 keep_compiled()
 run = conftest.one_pass(strategy({name!r}), 4096, {k})
 times = []
@@ -52,7 +52,7 @@ def first_calls() -> dict[str, list[float]]:
 
 def memory(n_queries: int) -> dict[str, dict[str, float]]:
     """GB of a table's matrices, and at the peak of drawing frontiers from its file."""
-    cascjax, found = [sys.executable, "-c", "from cascjax.cli import main; main()"], {}
+    cascjax, found = [sys.executable, "-c", "from cascjax.cli.main import main; main()"], {}
     with tempfile.TemporaryDirectory() as folder:
         table = os.path.join(folder, "table.arrow")
         size = ["--queries", str(n_queries), "--models", "11"]

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from cascjax import worlds
+from cascjax import synthetic
+from cascjax.data.table import Table, mean_rows
+from cascjax.engine.simulate import totals
 from cascjax.estimators import Independent, supplied
-from cascjax.search.budget import SETTINGS
-from cascjax.simulate import totals
+from cascjax.search.budgets import SETTINGS
 from cascjax.strategies import Sketch, Strategy
-from cascjax.table import Table, mean_rows
 
 SECONDS = 2.5
 """A benchmark of which a single round would take longer is skipped, and says how long."""
@@ -67,7 +67,7 @@ def in_time() -> None:
 @functools.lru_cache(maxsize=4)
 def data(n_queries: int, n_models: int) -> tuple[Table, Independent]:
     """A synthetic world's queries and the estimates it supplies, models in rising mean cost."""
-    table = worlds.sample(worlds.make_world(n_models, seed=0), 0, n_queries)
+    table = synthetic.sample(synthetic.make_world(n_models, seed=0), 0, n_queries)
     table = table.sort_models(mean_rows(table.cost), reuse=True)
     return table, supplied(table, np.arange(n_queries))
 

@@ -22,7 +22,7 @@ import scipy
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from cascjax.expected_max import (
+from cascjax.core.expected_max import (
     expected_max,
     members,
     panels_needed,

@@ -45,13 +45,13 @@ from rich import box
 from rich.table import Table as Grid
 from scipy.stats import qmc
 
-from cascjax import worlds
+from cascjax import synthetic
+from cascjax.cli.terminal import make_console
+from cascjax.data.table import Table
+from cascjax.engine.simulate import totals
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, supplied
-from cascjax.simulate import totals
 from cascjax.strategies import Strategy, strategy
-from cascjax.table import Table
-from cascjax.terminal import make_console
 
 STRATEGIES = ("routing", "cascading", "cascade-routing")
 MAX_DEPTH = 5
@@ -59,7 +59,7 @@ SETTINGS = 64
 PACKAGES = "loguru hyperopt scikit-learn"
 
 OUR_ERROR = 1e-5
-"""Error of our E[max] in units of the largest sigma, as `cascjax.expected_max` states it."""
+"""Error of our E[max] in units of the largest sigma, as `cascjax.core.expected_max` states it."""
 
 THEIR_ROUNDING = 1e-8
 """The reference rounds worths to 8 digits, and of equal ones takes the cheapest."""
@@ -413,8 +413,8 @@ def compared(its: SimpleNamespace, name: str, n_models: int, arguments: argparse
     """One strategy, by the reference and then by ours."""
     # Some 1 to 10 seconds a pass of ours.
     size = 20_000 if name == "cascade-routing" and n_models > 5 else 100_000
-    world = worlds.make_world(n_models, seed=arguments.seed)
-    table = worlds.sample(world, arguments.seed, max(size, arguments.queries))
+    world = synthetic.make_world(n_models, seed=arguments.seed)
+    table = synthetic.sample(world, arguments.seed, max(size, arguments.queries))
     table = table.sort_models(table.cost.mean(0, dtype=np.float64))
     estimator = supplied(table, np.arange(table.n_queries))
     head = slice(0, arguments.queries)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cascjax.io import from_arrow, import_routerbench
-from cascjax.search.frontier import Study, compare
-from cascjax.table import EVALUATE, FIT, Table
+from cascjax.comparison import Study, compare
+from cascjax.data import from_arrow
+from cascjax.data.table import EVALUATE, FIT, Table
+from cascjax.importers import import_routerbench
 
 FOLDS, RESAMPLES, SEED = 5, 1000, 0
 FOUR = "mistralai/mistral-7b-chat,zero-one-ai/Yi-34B-Chat,gpt-3.5-turbo-1106,gpt-4-1106-preview"

@@ -17,9 +17,10 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from cascjax.comparison import frontier
+from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.estimators import Estimator, Independent, RunSets
 from cascjax.metrics import budgets
-from cascjax.search.frontier import frontier
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
@@ -29,7 +30,6 @@ from cascjax.strategies import (
     Strategy,
     Thresholding,
 )
-from cascjax.table import Table, mean_rows, split_rows
 
 FEATURES, FOLDS, NOISE = 32, 5, 0.3
 KINDS: list[Strategy] = [

@@ -20,7 +20,7 @@ from pathlib import Path
 ROWS = 1_000_000
 """Rows of a file."""
 
-CASCJAX = [sys.executable, "-c", "from cascjax.cli import main; main()"]
+CASCJAX = [sys.executable, "-c", "from cascjax.cli.main import main; main()"]
 
 
 def measured(command: list[str]) -> dict[str, float]:

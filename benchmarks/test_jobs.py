@@ -8,11 +8,12 @@ import pytest
 import run_sets
 import test_kernels
 
+from cascjax.comparison import Frontier, frontier
+from cascjax.data.table import mean_rows, split_rows
+from cascjax.engine.simulate import resampled
 from cascjax.metrics import budgets
 from cascjax.metrics.bootstrap import areas, differences, interval
-from cascjax.search.budget import Fit, fit_budgets
-from cascjax.search.frontier import Frontier, frontier
-from cascjax.simulate import resampled
+from cascjax.search.budgets import Fit, fit_budgets
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
@@ -22,7 +23,6 @@ from cascjax.strategies import (
     Strategy,
     Thresholding,
 )
-from cascjax.table import mean_rows, split_rows
 
 CELLS = [
     cell

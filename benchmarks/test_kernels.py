@@ -9,7 +9,7 @@ import conftest
 import jax
 import pytest
 
-from cascjax.search.budget import SETTINGS
+from cascjax.search.budgets import SETTINGS
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cascjax import worlds
+from cascjax import synthetic
 from cascjax.estimators import learned
 from cascjax.policy import Policy, Rule, Source
 from cascjax.strategies import (
@@ -77,7 +77,7 @@ LEARNED = [("none", 4), ("none", 11), ("logistic", 4), ("logistic", 8), ("joint"
 def learned_policy(learner: str, n_models: int) -> tuple[Policy, dict[str, Any]]:
     """A policy of pandora on estimates learned from a small world, and what is seen of a query."""
     rng = np.random.default_rng(0)
-    made = worlds.sample(worlds.make_world(n_models, seed=0), 0, ROWS)
+    made = synthetic.sample(synthetic.make_world(n_models, seed=0), 0, ROWS)
     table = replace(
         made,
         features=rng.normal(size=(ROWS, FEATURES)).astype(np.float32),

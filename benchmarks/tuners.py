@@ -34,16 +34,16 @@ from jaxtyping import Array, Float, Int
 from results import number, table
 
 import cascjax
+from cascjax.core.expected_max import members, supermodel_tables
+from cascjax.data import from_arrow
+from cascjax.data.table import Table, mean_rows, split_rows, upper_hull
+from cascjax.engine.simulate import query_spends
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, noisy
-from cascjax.expected_max import members, supermodel_tables
-from cascjax.io import from_arrow
 from cascjax.metrics import budgets as default_budgets
-from cascjax.search.budget import mix
+from cascjax.search.budgets import mix
 from cascjax.search.tune import Corrections, Problem, Steps, searched, tune
-from cascjax.simulate import query_spends
 from cascjax.strategies import CascadeRouting, InOrder, Pandora, strategy
-from cascjax.table import Table, mean_rows, split_rows, upper_hull
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- tables: made by tuners.py -->\n", "<!-- end of tables -->\n"

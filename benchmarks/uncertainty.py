@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Array, Float
 
-from cascjax import worlds
+from cascjax import synthetic
+from cascjax.cli.terminal import keep_compiled
+from cascjax.comparison import frontier
+from cascjax.data import read_table
+from cascjax.data.table import Table
 from cascjax.experiments.cells import Row
 from cascjax.experiments.protocol import MAX_DEPTH, Setup, setup
 from cascjax.experiments.published import CHOICES, LEVELS, QUERIES
 from cascjax.experiments.table4 import difference, with_interval
-from cascjax.io import read_table
-from cascjax.search.frontier import frontier
 from cascjax.strategies import CascadeRouting, Cascading
-from cascjax.table import Table
-from cascjax.terminal import keep_compiled
 
 Sigma = Float[Array, "#B K"] | Float[np.ndarray, "#B K"]
 
@@ -105,8 +105,8 @@ def main() -> None:
         parser.error("give a table or --synthetic, one of them")
     keep_compiled()
     if arguments.synthetic:
-        world = worlds.make_world(11, kind="routerbench")
-        table = worlds.sample(world, arguments.seed, arguments.queries)
+        world = synthetic.make_world(11, kind="routerbench")
+        table = synthetic.sample(world, arguments.seed, arguments.queries)
     else:
         table = read_table(arguments.table)
     print(

@@ -1,10 +1,10 @@
 """How much each kind of world lets an estimator know, and what that is worth to each strategy.
 
-    python benchmarks/worlds.py [--queries 20000] [--models 4]
+    python benchmarks/synthetic.py [--queries 20000] [--models 4]
 
 Prints Markdown; half a minute on an idle core. Half of the queries fit logistic regressions
 (scikit-learn, one a group and model), the others judge them: the share of the variance of quality
-they explain, beside what `worlds.known_posterior` explains, which nothing that sees the same can
+they explain, beside what `synthetic.known_posterior` explains, which nothing that sees the same can
 beat but by chance. "Before" is the features, "own answer" a model's signals besides, "all answers"
 the signals of all models and which answers agree; on all answers the known one is that of 2,000
 queries. Areas are those of the exact estimates a world supplies (of noisy ones, at the low level,
@@ -23,8 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import cascjax
-from cascjax import worlds
-from cascjax.table import Table
+from cascjax import synthetic
+from cascjax.data.table import Table
 
 STRATEGIES = ["mixing", "routing", "cascading", "cascade-routing", "pandora", "oracle"]
 KNOWN_ROWS = 2_000
@@ -41,14 +41,14 @@ def main() -> None:
     print(f"{n:,} queries of {K} models; explained, as learned / as known, mean over the models\n")
     print("| kind | mean quality | cost ratio | before | own answer | all answers | rows/s |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for kind in worlds.KINDS:
-        world = worlds.make_world(K, kind=kind)
-        worlds.sample(world, 1, 1 << 14, features=True)  # first calls are slower
+    for kind in synthetic.KINDS:
+        world = synthetic.make_world(K, kind=kind)
+        synthetic.sample(world, 1, 1 << 14, features=True)  # first calls are slower
         start = time.perf_counter()
-        for _ in worlds.batches(world, 1 << 18, 1, features=True):
+        for _ in synthetic.batches(world, 1 << 18, 1, features=True):
             pass
         speed = (1 << 18) / (time.perf_counter() - start)
-        drawn[kind] = table = worlds.sample(world, 0, n, features=True)
+        drawn[kind] = table = synthetic.sample(world, 0, n, features=True)
         print(f"| {kind} | {row(world, table)} | {speed:,.0f} |", flush=True)
     print(f"\nAreas\n\n| kind | {' | '.join(STRATEGIES)} |")
     print("| --- |" + " --- |" * len(STRATEGIES))
@@ -59,7 +59,7 @@ def main() -> None:
         print(f"| {kind} | {' | '.join(f'{area[s]:.4f}' for s in STRATEGIES)} |", flush=True)
 
 
-def row(world: worlds.World | worlds.AnswerWorld, table: Table) -> str:
+def row(world: synthetic.World | synthetic.AnswerWorld, table: Table) -> str:
     """Mean qualities and costs, and what is explained under three run sets."""
     K, half = table.n_models, table.n_queries // 2
     later = np.arange(half, table.n_queries)
@@ -70,7 +70,7 @@ def row(world: worlds.World | worlds.AnswerWorld, table: Table) -> str:
         learned, known = np.empty(K), np.empty(K)
         judged = few if runs.all() else test
         for k in range(K):
-            belief, _ = worlds.known_posterior(world, few, runs[k])
+            belief, _ = synthetic.known_posterior(world, few, runs[k])
             known[k] = explained(few.quality[:, k], belief[:, k])
             learned[k] = explained(
                 judged.quality[:, k], logistic(table, half, runs[k], k)[: judged.n_queries]

@@ -4,22 +4,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cascjax.devices import use_devices
+    from cascjax.comparison import Frontier, Study, compare
+    from cascjax.comparison_stream import compare_stream
+    from cascjax.data import read_table, write_table
+    from cascjax.data.source import Stream, open_stream
+    from cascjax.data.table import Table
     from cascjax.diagnosis import Diagnosis, diagnose
+    from cascjax.engine.devices import use_devices
+    from cascjax.engine.run import Ledger
     from cascjax.errors import CascjaxError
     from cascjax.evaluation import Evaluation, evaluate
     from cascjax.evaluation_stream import evaluate_stream
-    from cascjax.io import import_long, import_routerbench, read_table, write_table
-    from cascjax.io.stream import Stream, open_stream
+    from cascjax.fitting import fit
+    from cascjax.fitting_stream import fit_stream
+    from cascjax.importers import import_long, import_routerbench
     from cascjax.policy import Policy, load_policy
-    from cascjax.search.compare_stream import compare_stream
-    from cascjax.search.fit import fit
-    from cascjax.search.fit_stream import fit_stream
-    from cascjax.search.frontier import Frontier, Study, compare
-    from cascjax.search.run import Ledger
-    from cascjax.search.tuned import Tuning, tune
     from cascjax.strategies import STOP, STRATEGIES, register, strategy
-    from cascjax.table import Table
+    from cascjax.tuning import Tuning, tune
 
 __version__ = "0.1.0"
 
@@ -30,29 +31,29 @@ _HOMES = {
     "Evaluation": "cascjax.evaluation",
     "evaluate": "cascjax.evaluation",
     "evaluate_stream": "cascjax.evaluation_stream",
-    "import_long": "cascjax.io",
-    "import_routerbench": "cascjax.io",
-    "read_table": "cascjax.io",
-    "Stream": "cascjax.io.stream",
-    "open_stream": "cascjax.io.stream",
-    "write_table": "cascjax.io",
+    "import_long": "cascjax.importers",
+    "import_routerbench": "cascjax.importers",
+    "read_table": "cascjax.data",
+    "Stream": "cascjax.data.source",
+    "open_stream": "cascjax.data.source",
+    "write_table": "cascjax.data",
     "Policy": "cascjax.policy",
     "load_policy": "cascjax.policy",
-    "compare_stream": "cascjax.search.compare_stream",
-    "fit": "cascjax.search.fit",
-    "fit_stream": "cascjax.search.fit_stream",
-    "Frontier": "cascjax.search.frontier",
-    "Study": "cascjax.search.frontier",
-    "compare": "cascjax.search.frontier",
-    "Ledger": "cascjax.search.run",
-    "Tuning": "cascjax.search.tuned",
-    "tune": "cascjax.search.tuned",
+    "compare_stream": "cascjax.comparison_stream",
+    "fit": "cascjax.fitting",
+    "fit_stream": "cascjax.fitting_stream",
+    "Frontier": "cascjax.comparison",
+    "Study": "cascjax.comparison",
+    "compare": "cascjax.comparison",
+    "Ledger": "cascjax.engine.run",
+    "Tuning": "cascjax.tuning",
+    "tune": "cascjax.tuning",
     "STOP": "cascjax.strategies",
     "STRATEGIES": "cascjax.strategies",
     "register": "cascjax.strategies",
     "strategy": "cascjax.strategies",
-    "Table": "cascjax.table",
-    "use_devices": "cascjax.devices",
+    "Table": "cascjax.data.table",
+    "use_devices": "cascjax.engine.devices",
 }
 
 __all__ = [

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from cascjax.comparison import Frontier, frontier
+from cascjax.data.table import Table, mean_rows, split_rows, take_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators import (
     Estimator,
@@ -54,10 +56,8 @@ from cascjax.metrics.calibration import (
     pooled_differences_r2,
     reliability,
 )
-from cascjax.search.frontier import Frontier, frontier
-from cascjax.search.trust import check_trust, trusted
+from cascjax.search.sigma_scale import check_trust, trusted
 from cascjax.strategies import CascadeRouting, Frugal, Mixing, Oracle, Strategy, strategy
-from cascjax.table import Table, mean_rows, split_rows, take_rows
 from cascjax.words import counted
 
 CHOICES = ("routing", "thresholding", "cascading", "cascade-routing", "pandora")
@@ -206,7 +206,7 @@ class Gain:
         gain: area above that of mixing. The intervals of all strategies hold at once.
         share: of the oracle's gain; nan where that has none.
         answer: whether it pays: the interval lies above 0, about 0, or below; or is unknown.
-        trust: scale on the sigmas of learned estimates it was shown, see `cascjax.search.trust`.
+        trust: scale on the sigmas of learned estimates it was shown, see `cascjax.search.sigma_scale`.
     """
 
     strategy: str
@@ -442,7 +442,7 @@ def diagnose_estimator(
         confidence: of the intervals.
         notes: of the estimator, for the record.
         trust: scale on the sigmas that strategies are shown of the estimates as they are, where
-            these are learned, or "auto"; see `cascjax.search.trust`.
+            these are learned, or "auto"; see `cascjax.search.sigma_scale`.
         settings: what was asked for, for the record.
         progress: called with what is done next, the steps done and the steps there are.
 

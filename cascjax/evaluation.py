@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from cascjax.data.arrow import MORE_COST
+from cascjax.data.table import EVALUATE, Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError
-from cascjax.io.arrow import MORE_COST
 from cascjax.metrics import upper_hull
 from cascjax.metrics.bootstrap import (
     check_bootstrap,
@@ -17,7 +18,6 @@ from cascjax.metrics.bootstrap import (
     weighted_totals,
 )
 from cascjax.policy import COST, Beliefs, Policy, fingerprint, spent
-from cascjax.table import EVALUATE, Table, mean_rows, split_rows
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
+from cascjax.comparison_stream import looked_at, lots
+from cascjax.data.source import Piece, Stream, open_stream
+from cascjax.data.table import EVALUATE, Table
+from cascjax.engine.parts import Row
+from cascjax.engine.passes import Job, is_fit, moments_of, under_noise
+from cascjax.engine.run import Done, Ledger, Progress, Run
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
 from cascjax.estimators.pieces import SUPPLIED_COLUMNS, Known
@@ -24,8 +30,6 @@ from cascjax.evaluation import (
     target_of,
     unchecked,
 )
-from cascjax.io.parts import Row
-from cascjax.io.stream import Piece, Stream, open_stream
 from cascjax.metrics.bootstrap import (
     check_bootstrap,
     check_confidence,
@@ -34,10 +38,6 @@ from cascjax.metrics.bootstrap import (
     weighted_totals,
 )
 from cascjax.policy import COST, Policy
-from cascjax.search.compare_stream import looked_at, lots
-from cascjax.search.run import Done, Ledger, Progress, Run
-from cascjax.search.streamed import Job, is_fit, moments_of, under_noise
-from cascjax.table import EVALUATE, Table
 
 TOTAL, RULE, GROUP = "total", "rule", "group"
 
@@ -158,7 +158,7 @@ def evaluate_stream(
         confidence: see there.
         seed: see there.
         ledger: where to keep what is done; by default nowhere.
-        progress: see `cascjax.search.compare_stream.compare_stream`.
+        progress: see `cascjax.comparison_stream.compare_stream`.
 
     Returns:
         The evaluation, whose `rows`, `quality`, `cost`, `steps` and `answer` are empty.

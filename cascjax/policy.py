@@ -23,6 +23,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cascjax import __version__
+from cascjax.data.files import atomic_write, one_line
+from cascjax.data.table import Table, take_rows
+from cascjax.engine.simulate import query_outcomes
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import (
     Estimates,
@@ -37,10 +40,7 @@ from cascjax.estimators import (
 )
 from cascjax.estimators.joint_model import JOINT
 from cascjax.fields import array, known, names, number, typed
-from cascjax.io.files import atomic_write, one_line
-from cascjax.simulate import query_outcomes
 from cascjax.strategies import STRATEGIES, Frugal, Strategy, strategy
-from cascjax.table import Table, take_rows
 from cascjax.words import counted
 
 FORMAT, VERSION = "cascjax-policy", 1

@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascjax import simulate, use_devices
+from cascjax import use_devices
+from cascjax.data.table import Table
+from cascjax.engine import simulate
+from cascjax.engine.simulate import chain_means, query_outcomes, query_spends, resampled, totals
 from cascjax.estimators import Estimates, Independent, RunSets
-from cascjax.simulate import chain_means, query_outcomes, query_spends, resampled, totals
 from cascjax.strategies import STRATEGIES, Frugal, Mixing, Pandora, Routing, Sketch
-from cascjax.table import Table
 
 N, K, FOLDS, SETTINGS = 901, 2, 2, 5
 

@@ -11,7 +11,12 @@ import test_search
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
-from cascjax import resampling, simulate
+from cascjax.comparison import compare, frontier, study
+from cascjax.core import random as resampling
+from cascjax.core.random import COUNTS_OF_2_16, MIN_QUERIES, key_of, threefry, weights
+from cascjax.data.table import Table
+from cascjax.engine import simulate
+from cascjax.engine.simulate import resampled, rollout
 from cascjax.errors import CascjaxError
 from cascjax.metrics import area
 from cascjax.metrics.bootstrap import (
@@ -21,12 +26,8 @@ from cascjax.metrics.bootstrap import (
     queries_needed,
     resampled_means,
 )
-from cascjax.resampling import COUNTS_OF_2_16, MIN_QUERIES, key_of, threefry, weights
-from cascjax.search.budget import fit_budgets
-from cascjax.search.frontier import compare, frontier, study
-from cascjax.simulate import resampled, rollout
+from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import STRATEGIES, Pandora, Routing, Strategy, Thresholding
-from cascjax.table import Table
 
 
 @functools.cache

@@ -21,14 +21,15 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from cascjax import arguments, cli
-from cascjax.cli import main
+from cascjax.cli import arguments
+from cascjax.cli import main as cli
+from cascjax.cli.main import main
+from cascjax.cli.terminal import keep_compiled, uninterrupted
+from cascjax.data import read_table
 from cascjax.errors import CascjaxError
-from cascjax.io import read_table
 from cascjax.metrics import SCORES
 from cascjax.report import facts
 from cascjax.strategies import STRATEGIES
-from cascjax.terminal import keep_compiled, uninterrupted
 
 HUNG = 300
 """Seconds after which a process is given up; it takes three, but on a machine that is shared."""
@@ -807,7 +808,7 @@ class TestCompiledCode:
 
 class TestGroup:
     def test_help_needs_no_jax(self) -> None:
-        code = "import sys, cascjax.cli as c; c.main.main(['--help'], standalone_mode=True)"
+        code = "import sys, cascjax.cli.main as c; c.main.main(['--help'], standalone_mode=True)"
         code = f"import sys\ntry:\n {code}\nexcept SystemExit as e: sys.exit('jax' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators.design import LEAST_OF_GROUP, design
-from cascjax.table import Table
 
 N, K = 400, 3
 FIT = np.arange(0, N, 2)

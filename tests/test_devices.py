@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cascjax import CascjaxError, use_devices
-from cascjax.devices import mesh
+from cascjax.engine.devices import mesh
 from cascjax.strategies import STRATEGIES
 
 

@@ -20,7 +20,11 @@ from scipy import stats
 from sklearn.metrics import brier_score_loss, r2_score
 
 import cascjax
-from cascjax.cli import main
+from cascjax.cli.main import main
+from cascjax.comparison import frontier
+from cascjax.core.random import key_of, weights
+from cascjax.data import from_arrow
+from cascjax.data.table import EVALUATE, FIT, Table, mean_rows
 from cascjax.diagnosis import (
     Diagnosis,
     Improvement,
@@ -39,7 +43,6 @@ from cascjax.estimators.better import (
     reduced,
     refitted,
 )
-from cascjax.io import from_arrow
 from cascjax.metrics import budgets
 from cascjax.metrics.bootstrap import interval, simultaneous
 from cascjax.metrics.calibration import (
@@ -59,10 +62,7 @@ from cascjax.report.diagnosis import (
     summary,
     to_arrow,
 )
-from cascjax.resampling import key_of, weights
-from cascjax.search.frontier import frontier
 from cascjax.strategies import Oracle
-from cascjax.table import EVALUATE, FIT, Table, mean_rows
 
 N, RESAMPLES, BUDGETS = 1200, 400, 12
 """Queries, resamples and budgets of most: what one diagnosis compiles serves the others."""

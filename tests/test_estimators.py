@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Bool, Float
 
+from cascjax.data.table import EVALUATE, FIT, Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators import NOISE_LEVELS, Estimates, Independent, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
-from cascjax.table import EVALUATE, FIT, Table
 
 N, K = 4000, 3
 

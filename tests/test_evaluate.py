@@ -7,13 +7,13 @@ import numpy as np
 import plain
 import pytest
 
+from cascjax.data.table import EVALUATE, FIT, Table, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.evaluation import Evaluation, Mean, evaluate
+from cascjax.fitting import fit
 from cascjax.policy import Fitted, Policy, Rule
 from cascjax.report.policies import summary
-from cascjax.search.fit import fit
 from cascjax.strategies import Pandora, Routing
-from cascjax.table import EVALUATE, FIT, Table, split_rows
 
 N, K = 120, 3
 SIGMA = np.array([0.2, 0.15, 0.1])

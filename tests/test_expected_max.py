@@ -12,8 +12,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import ndtr
 
-from cascjax.errors import CascjaxError
-from cascjax.expected_max import (
+from cascjax.core.expected_max import (
     MAX_ENUMERATED,
     Maximum,
     check_normal,
@@ -28,6 +27,7 @@ from cascjax.expected_max import (
     supermodel_tables,
     supermodel_values,
 )
+from cascjax.errors import CascjaxError
 
 EPS = float(np.finfo(np.float32).eps)
 

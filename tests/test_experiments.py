@@ -17,8 +17,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from sklearn.model_selection import train_test_split
 
-from cascjax import experiment_commands, worlds
-from cascjax.cli import main
+from cascjax import synthetic
+from cascjax.cli import experiments as experiment_commands
+from cascjax.cli.main import main
+from cascjax.comparison import frontier, study
+from cascjax.data import write_table
+from cascjax.data.table import Table, mean_rows, split_rows
+from cascjax.engine.parts import RUN, Parts
+from cascjax.engine.simulate import query_outcomes
 from cascjax.errors import CascjaxError
 from cascjax.estimators import NOISE_LEVELS, learned, noisy
 from cascjax.experiments import (
@@ -40,13 +46,9 @@ from cascjax.experiments.live import decision_seconds
 from cascjax.experiments.protocol import Setup, setup, setup_of, split
 from cascjax.experiments.published import AREAS, CHOICES, COLUMNS, MODELS, QUERIES, STRATEGIES
 from cascjax.experiments.tables import Entry, Grid, latex, markdown, signed, turned
-from cascjax.io import write_table
-from cascjax.io.parts import RUN, Parts
 from cascjax.metrics import area, budgets
 from cascjax.metrics.bootstrap import interval
-from cascjax.search import budget
-from cascjax.search.frontier import frontier, study
-from cascjax.simulate import query_outcomes
+from cascjax.search import budgets as budget
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
@@ -55,7 +57,6 @@ from cascjax.strategies import (
     Strategy,
     Thresholding,
 )
-from cascjax.table import Table, mean_rows, split_rows
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -71,7 +72,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def twin() -> Table:
-    return worlds.sample(worlds.make_world(11, kind="routerbench"), 0, 600)
+    return synthetic.sample(synthetic.make_world(11, kind="routerbench"), 0, 600)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def test_published_areas_are_whole() -> None:
 def test_a_table_of_other_models_is_refused(twin: Table) -> None:
     with pytest.raises(CascjaxError, match="lacks claude-v2: make it with cascjax import"):
         setup(twin.select_models([m for m in twin.models if m != "claude-v2"]), 11)
-    judged = worlds.sample(worlds.make_world(5), 0, 600)
+    judged = synthetic.sample(synthetic.make_world(5), 0, 600)
     with pytest.raises(CascjaxError, match=r"5 models, and of RouterBench's 11 it lacks .* 8 more"):
         setup(judged, 3)
 

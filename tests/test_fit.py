@@ -10,17 +10,17 @@ import pytest
 from jaxtyping import Float
 from scipy.optimize import linprog
 
-from cascjax import worlds
+from cascjax import synthetic
+from cascjax.comparison import compare
+from cascjax.data.table import EVALUATE, FIT, Table, split_rows
 from cascjax.errors import CascjaxError, unknown_name
+from cascjax.fitting import fit, prepare
 from cascjax.policy import Policy, Rule, load_policy, spent
-from cascjax.search import budget as search
-from cascjax.search.budget import Seen, fit_budgets, simulate_settings
+from cascjax.search import budgets as search
+from cascjax.search.budgets import Seen, fit_budgets, simulate_settings
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import Pool, fit_costs
-from cascjax.search.fit import fit, prepare
-from cascjax.search.frontier import compare
 from cascjax.strategies import STRATEGIES
-from cascjax.table import EVALUATE, FIT, Table, split_rows
 
 N, K = 2000, 3
 
@@ -588,7 +588,7 @@ def test_what_the_table_lacks_is_named() -> None:
 
 
 def test_a_synthetic_world_end_to_end(tmp_path: Any) -> None:
-    table = worlds.sample(worlds.make_world(4, seed=1), 0, 2000, seconds=True)
+    table = synthetic.sample(synthetic.make_world(4, seed=1), 0, 2000, seconds=True)
     policy = fit(
         table, "pandora", budget={"cost": 0.0005, "seconds": 8}, group_budgets={"law": 0.002},
         confidence=0.9, new_queries=math.inf,
@@ -606,7 +606,7 @@ def test_a_synthetic_world_end_to_end(tmp_path: Any) -> None:
 def test_a_budget_out_of_reach_is_not_a_matter_of_confidence(
     budget: Any, new_queries: float | None
 ) -> None:
-    table = worlds.sample(worlds.make_world(3, seed=0), 0, 400)
+    table = synthetic.sample(synthetic.make_world(3, seed=0), 0, 400)
     with pytest.raises(CascjaxError, match=r"out of reach of routing: the (nearest|lowest)"):
         fit(table, "routing", budget=budget, confidence=0.95, new_queries=new_queries)
 

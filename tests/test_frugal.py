@@ -11,15 +11,15 @@ import pytest
 import test_run_sets
 import test_search
 
+from cascjax.data.table import Table, upper_hull
+from cascjax.engine.simulate import chain_means
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator, Independent
 from cascjax.evaluation import evaluate
+from cascjax.fitting import fit
 from cascjax.policy import load_policy
-from cascjax.search.budget import fit_budgets, fit_targets, simulate_settings
-from cascjax.search.fit import fit
-from cascjax.simulate import chain_means
+from cascjax.search.budgets import fit_budgets, fit_targets, simulate_settings
 from cascjax.strategies import Frugal, Sketch
-from cascjax.table import Table, upper_hull
 
 N, K = 300, 4
 
@@ -50,7 +50,7 @@ def learned_world() -> tuple[Table, Estimator]:
     return Table(quality, np.asarray(estimator.cost_run), models=tuple("abcd")), estimator
 
 
-def worlds() -> dict[str, tuple[Table, Estimator]]:
+def synthetic() -> dict[str, tuple[Table, Estimator]]:
     table, estimator = test_search.world(3, N, K)
     return {
         "independent": (table, estimator),
@@ -61,7 +61,7 @@ def worlds() -> dict[str, tuple[Table, Estimator]]:
 
 @pytest.mark.parametrize("name", ["independent", "learned", "any"])
 def test_one_pass_over_all_chains_is_each_setting_by_itself(name: str) -> None:
-    table, estimator = worlds()[name]
+    table, estimator = synthetic()[name]
     kind, rows = Frugal(max_depth=3), np.random.default_rng(1).permutation(N)[:200]
     taus = np.unique(kind.family(Sketch(table, estimator, rows), 7)).astype(np.float32)
     found = chain_means(kind, taus, estimator, table.quality, table.cost, rows=rows)
@@ -76,7 +76,7 @@ def test_one_pass_over_all_chains_is_each_setting_by_itself(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["independent", "learned"])
 def test_no_budget_is_below_the_single_models_hull_on_the_queries_fitted_on(name: str) -> None:
-    table, estimator = worlds()[name]
+    table, estimator = synthetic()[name]
     rows = np.arange(0, N, 2)
     cost, quality = (of[rows].mean(0, dtype=np.float64) for of in (table.cost, table.quality))
     hull = upper_hull(cost, quality)

@@ -12,23 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from cascjax.cli import main
+from cascjax.cli.main import main
+from cascjax.data import from_arrow, read_table, write_table
+from cascjax.data.table import EVALUATE, FIT
 from cascjax.errors import CascjaxError
-from cascjax.io import (
-    ImportResult,
-    from_arrow,
-    import_long,
-    import_routerbench,
-    read_table,
-    read_text_model,
-    response_signals,
-    text_features,
-    write_table,
-)
-from cascjax.io.answers import SIGNALS
-from cascjax.io.routerbench import _unwrapped
-from cascjax.io.text import FACTS
-from cascjax.table import EVALUATE, FIT
+from cascjax.features import read_text_model, response_signals, text_features
+from cascjax.features.answers import SIGNALS
+from cascjax.features.prompts import FACTS
+from cascjax.importers import ImportResult, import_long, import_routerbench
+from cascjax.importers.routerbench import _unwrapped
 
 KINDS = ("parquet", "arrow", "csv", "pkl")
 

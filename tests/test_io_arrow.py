@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from cascjax.data import TableWriter, from_arrow, read_table, to_arrow, write_table
+from cascjax.data.table import EVALUATE, FIT, Table
 from cascjax.errors import CascjaxError
-from cascjax.io import TableWriter, from_arrow, read_table, to_arrow, write_table
-from cascjax.table import EVALUATE, FIT, Table
 
 SUFFIXES = (".arrow", ".feather", ".ipc", ".parquet")
 

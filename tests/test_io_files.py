@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cascjax.data import atomic_write
 from cascjax.errors import CascjaxError
-from cascjax.io import atomic_write
 
 
 def test_the_file_appears_whole_and_alone(tmp_path: Path) -> None:

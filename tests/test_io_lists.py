@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from scipy.stats import entropy
 from test_importers import KINDS, refusal, save
 
-from cascjax.cli import main
-from cascjax.io import from_arrow, import_long, read_table
+from cascjax.cli.main import main
+from cascjax.data import from_arrow, read_table
+from cascjax.importers import import_long
 
 NAMES = ("id", "model", "score", "usd")
 LOGPROBS = [[-0.5, -1.5, -0.1], [-2.0], None, [], [-0.25, 0.0], [-1.0, -3.0]]

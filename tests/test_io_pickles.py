@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cascjax.errors import CascjaxError
-from cascjax.io.pickles import _ADMITTED, read_pickle_frame
+from cascjax.importers.pickles import _ADMITTED, read_pickle_frame
 
 FIXTURES = sorted((Path(__file__).parent / "data").glob("*.pkl"))
 
@@ -158,7 +158,7 @@ def test_what_is_no_part_of_a_frame_is_refused(
         ("copy_reg", "_reconstructor"),
         ("functools", "partial"),
         ("operator", "attrgetter"),
-        ("cascjax.io.pickles", "_Node"),
+        ("cascjax.importers.pickles", "_Node"),
         ("", ""),
         ("os\n\x1b[2J", "system\n"),
     ],

@@ -1,4 +1,4 @@
-"""The joint normal: against formulas query by query, and worlds whose posterior is known."""
+"""The joint normal: against formulas query by query, and synthetic whose posterior is known."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from cascjax import worlds
+from cascjax import synthetic
+from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator
 from cascjax.estimators.design import Design
@@ -23,7 +24,6 @@ from cascjax.estimators.joint import (
 )
 from cascjax.estimators.learned import learned, shrinkage_note
 from cascjax.estimators.predictors import Neighbours
-from cascjax.table import Table
 
 K = 4
 
@@ -273,8 +273,8 @@ def test_total_variance():
 
 def test_a_world_of_right_and_wrong_answers_is_told_as_well_as_lines_can():
     """Supplied estimates of a world are its exact conditional expectations."""
-    world = worlds.make_world(3, seed=2, n_domains=2)
-    table = worlds.sample(world, seed=1, n=5000, features=True)
+    world = synthetic.make_world(3, seed=2, n_domains=2)
+    table = synthetic.sample(world, seed=1, n=5000, features=True)
     ante, features = table.quality_ante, table.features
     assert ante is not None
     assert features is not None
@@ -434,8 +434,8 @@ def test_twenty_models_are_learned():
 
 
 def _table(n: int, k: int) -> Table:
-    world = worlds.make_world(k, seed=3)
-    return worlds.sample(world, seed=4, n=n, features=True)
+    world = synthetic.make_world(k, seed=3)
+    return synthetic.sample(world, seed=4, n=n, features=True)
 
 
 def test_what_cannot_be_is_refused():

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from test_learned_policy import RUNS, K, fit_rows, live, world
 
-from cascjax import evaluate, fit, load_policy, worlds
+from cascjax import evaluate, fit, load_policy, synthetic
+from cascjax.data.table import EVALUATE, FIT
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Joint, JointModel, RunSets, learned
 from cascjax.policy import Policy, _checksum
-from cascjax.table import EVALUATE, FIT
 
 
 @functools.cache
@@ -58,8 +58,8 @@ def test_what_was_fitted_is_kept_and_believed_alike_live(learner: str, tmp_path:
 
 @pytest.mark.slow
 def test_more_models_than_a_table_has_run_sets_for() -> None:
-    made_of = worlds.make_world(12, 0)
-    table = worlds.sample(made_of, 0, 120, features=True)
+    made_of = synthetic.make_world(12, 0)
+    table = synthetic.sample(made_of, 0, 120, features=True)
     split = np.where(np.arange(120) % 3 > 0, FIT, EVALUATE).astype(np.int8)
     table = replace(table, split=split, answer=None)
     policy = fit(table, "pandora", parameter=30.0, estimates="learned", learner="joint")

@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 import cascjax
-from cascjax import worlds
-from cascjax.cli import main
+from cascjax import synthetic
+from cascjax.cli.main import main
+from cascjax.data import write_table
+from cascjax.data.table import EVALUATE, FIT, Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators import RunSets, learned
 from cascjax.estimators.learned import COST_MODELS, LEAST_OF_CLASS, Folds, Learned
-from cascjax.io import write_table
-from cascjax.table import EVALUATE, FIT, Table
 
 N, K = 1200, 3
 FIT_ROWS = np.flatnonzero(np.arange(N) % 3 > 0)
@@ -26,7 +26,7 @@ OTHERS = np.flatnonzero(np.arange(N) % 3 == 0)
 
 
 def world(seed: int = 0) -> Table:
-    table = worlds.sample(worlds.make_world(K, seed), seed, N, features=True)
+    table = synthetic.sample(synthetic.make_world(K, seed), seed, N, features=True)
     split = np.where(np.arange(N) % 3 > 0, FIT, EVALUATE).astype(np.int8)
     return replace(table, split=split)
 

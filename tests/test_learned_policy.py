@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cascjax import compare, evaluate, fit, load_policy, tune, worlds
-from cascjax.cli import main
+from cascjax import compare, evaluate, fit, load_policy, synthetic, tune
+from cascjax.cli.main import main
+from cascjax.data import write_table
+from cascjax.data.table import EVALUATE, FIT, Table, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators import LearnedModel, Recipe, RunSets, design, learned
-from cascjax.io import write_table
+from cascjax.fitting import prepare
 from cascjax.policy import Beliefs, Policy, spent
-from cascjax.search.fit import prepare
-from cascjax.table import EVALUATE, FIT, Table, split_rows
 
 N, K = 900, 3
 RUNS = [np.array(run, bool) for run in itertools.product([0, 1], repeat=K)]
@@ -32,8 +32,8 @@ RUNS = [np.array(run, bool) for run in itertools.product([0, 1], repeat=K)]
 @functools.cache
 def world(n: int = N, seed: int = 0) -> Table:
     """A world whose answers, signals, features, groups and costs all tell something."""
-    made = worlds.make_world(K, 0)
-    table = worlds.sample(made, seed, n, features=True)
+    made = synthetic.make_world(K, 0)
+    table = synthetic.sample(made, seed, n, features=True)
     rng = np.random.default_rng(seed)
     assert table.features is not None
     features = table.features.copy()

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import cascjax
-from cascjax import worlds
+from cascjax import synthetic
+from cascjax.engine.simulate import query_outcomes
 from cascjax.estimators import Estimates, supplied
-from cascjax.simulate import query_outcomes
 from cascjax.strategies import STOP, STRATEGIES, Priced, Routing, Strategy, register
 
 
@@ -45,7 +45,7 @@ class Second(Priced, Strategy):
 
 @pytest.fixture(scope="module")
 def table() -> cascjax.Table:
-    drawn = worlds.sample(worlds.make_world(n_models=3, seed=4), 1, 600)
+    drawn = synthetic.sample(synthetic.make_world(n_models=3, seed=4), 1, 600)
     return drawn.sort_models(drawn.cost.mean(0))
 
 

@@ -16,8 +16,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+from cascjax.comparison import Study
 from cascjax.report.write import write_study
-from cascjax.search.frontier import Study
 
 SWITCHES = (
     "--headless",

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascjax import simulate
+from cascjax.data.table import Table
+from cascjax.engine import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
 from cascjax.policy import Fitted, Policy, Rule, Source, fingerprint, load_policy
@@ -27,7 +28,6 @@ from cascjax.strategies import (
     Strategy,
     Thresholding,
 )
-from cascjax.table import Table
 
 N, K = 96, 4
 MODELS = ("tiny", "small", "large", "huge")

@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from cascjax import evaluate, fit, load_policy, read_table
-from cascjax.cli import main
+from cascjax import fitting as search
+from cascjax.cli.main import main
 from cascjax.policy import Policy, Rule
 from cascjax.report import console as report
 from cascjax.report.policies import print_policy
-from cascjax.search import fit as search
 from cascjax.strategies import strategy
 
 

@@ -27,30 +27,29 @@ from cascjax import (
     compare_stream,
     evaluate,
     fit,
-    launch,
     open_stream,
-    worlds,
+    synthetic,
 )
-from cascjax.cli import main
-from cascjax.io import write_table
-from cascjax.io.parts import packed, unpacked
-from cascjax.launch import Asked, Place, place
-from cascjax.processes import ALONE, Processes, all_processes
-from cascjax.search import run
-from cascjax.search.run import Done, Run
-from cascjax.table import Table
-from cascjax.terminal import OneLineErrors
+from cascjax.cli.main import main
+from cascjax.cli.terminal import OneLineErrors
+from cascjax.data import write_table
+from cascjax.data.table import Table
+from cascjax.engine import launch, run
+from cascjax.engine.launch import Asked, Place, place
+from cascjax.engine.parts import packed, unpacked
+from cascjax.engine.processes import ALONE, Processes, all_processes
+from cascjax.engine.run import Done, Run
 
 from workers import ASKED, BUDGET  # isort: skip
 
 K, N, FILES = 3, 4000, 5
 
-CODE = "from cascjax.cli import main; main()"
+CODE = "from cascjax.cli.main import main; main()"
 
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    return worlds.sample(worlds.make_world(K, seed=1), 0, N)
+    return synthetic.sample(synthetic.make_world(K, seed=1), 0, N)
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +335,7 @@ def test_processes_that_would_wait_for_different_words_are_refused(
 
 WATCH = """
 from pathlib import Path
-from cascjax import launch
+from cascjax.engine import launch
 launch._CODE = {code!r}
 launch._GRACE = 1
 launch._watch(launch.Place("h:1", 2, 0), 1, [], Path("."))

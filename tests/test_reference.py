@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascjax import simulate
+from cascjax.comparison import frontier
+from cascjax.data import read_table
+from cascjax.data.table import Table, split_rows
+from cascjax.engine import simulate
 from cascjax.estimators import Independent, supplied
-from cascjax.io import read_table
 from cascjax.metrics import area, budgets
-from cascjax.search.frontier import frontier
 from cascjax.strategies import CascadeRouting, Cascading, Mixing, Pandora, Routing, Thresholding
-from cascjax.table import Table, split_rows
 
 KINDS = (Mixing(), Routing(), Thresholding(), Cascading(), CascadeRouting(), Pandora())
 

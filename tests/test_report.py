@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from cascjax.comparison import Frontier, Study
+from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES, upper_hull
 from cascjax.report import facts, pictures
@@ -29,8 +31,6 @@ from cascjax.report.contents import contents_of, described, print_contents
 from cascjax.report.html import render, write_report
 from cascjax.report.points import points_data
 from cascjax.report.write import to_arrow, write_study
-from cascjax.search.frontier import Frontier, Study
-from cascjax.table import Table
 
 STRATEGIES = (
     "mixing",

@@ -18,8 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from cascjax import experiments, worlds
-from cascjax.cli import main
+from cascjax import experiments, synthetic
+from cascjax.cli.main import main
+from cascjax.data import write_table
+from cascjax.data.source import Stream, open_stream
+from cascjax.data.table import Table
+from cascjax.engine import passes as streaming
+from cascjax.engine.parts import Parts
+from cascjax.engine.passes import is_fit, look, merge, settle
+from cascjax.engine.run import Ledger
 from cascjax.errors import CascjaxError
 from cascjax.experiments import (
     EXPERIMENTS,
@@ -35,14 +42,7 @@ from cascjax.experiments import (
 from cascjax.experiments.cells import Row, run_cells
 from cascjax.experiments.protocol import check_stream, setup, split, streamed
 from cascjax.experiments.published import CHOICES
-from cascjax.io import write_table
-from cascjax.io.parts import Parts
-from cascjax.io.stream import Stream, open_stream
-from cascjax.search import streamed as streaming
-from cascjax.search.run import Ledger
-from cascjax.search.streamed import is_fit, look, merge, settle
 from cascjax.strategies import CascadeRouting, Pandora, Routing, Strategy
-from cascjax.table import Table
 
 N = 1581
 CUTS = (0, 780, 781, N)
@@ -54,7 +54,7 @@ QUICK = ("mixing", "routing")
 
 @pytest.fixture(scope="module")
 def twin() -> Table:
-    return worlds.sample(worlds.make_world(11, kind="routerbench"), 0, N)
+    return synthetic.sample(synthetic.make_world(11, kind="routerbench"), 0, N)
 
 
 def write(folder: Path, table: Table, cuts: tuple[int, ...] = CUTS) -> Path:
@@ -93,7 +93,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation, "VARIANTS", {"pandora": Pandora(), ablation.SQUARED: Pandora()})
     monkeypatch.setattr(ablation, "_LIVE", 4)
     monkeypatch.setattr(experiments, "PIECE_ROWS", 400)
-    monkeypatch.setattr("cascjax.experiment_commands.keep_compiled", lambda: None)
+    monkeypatch.setattr("cascjax.cli.experiments.keep_compiled", lambda: None)
 
 
 def rows_of(name: str, job: Job, folder: Path) -> list[Row]:
@@ -295,7 +295,7 @@ def test_what_a_stream_cannot_do_is_said_in_a_line(
     twin: Table, folder: Path, tmp_path: Path
 ) -> None:
     few = write(tmp_path / "few", twin.take(np.arange(399)), (0, 200, 399))
-    judged = worlds.sample(worlds.make_world(5), 0, 600)
+    judged = synthetic.sample(synthetic.make_world(5), 0, 600)
     other = write(tmp_path / "other", judged, (0, 200, 600))
     mixed = write(tmp_path / "mixed", twin)
     write_table(mixed / "2.parquet", judged)
@@ -361,7 +361,7 @@ def test_a_bad_row_is_named_and_mended(twin: Table, tmp_path: Path) -> None:
 CODE = """
 import sys
 import cascjax.experiments as e
-from cascjax.cli import main
+from cascjax.cli.main import main
 from cascjax.experiments import noise_grid, table1, table4
 from cascjax.experiments.published import CHOICES
 for module in (table1, table4):
@@ -482,7 +482,7 @@ def test_shares_rise_to_the_end(stream: Stream) -> None:
 
 
 def test_streams_are_checked_before_anything_is_read(tmp_path: Path) -> None:
-    judged = worlds.sample(worlds.make_world(5), 0, 600)
+    judged = synthetic.sample(synthetic.make_world(5), 0, 600)
     stream = open_stream(write(tmp_path / "other", judged, (0, 200, 600)))
     with pytest.raises(CascjaxError, match=r"0\.parquet: the table has 5 models"):
         check_stream(stream)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import cascjax
-from cascjax.io import from_arrow
+from cascjax.data import from_arrow
 
 # The paper's subsets, by position among the score columns.
 SUBSETS = {3: (9, 4, 5), 5: (0, 9, 4, 3, 5), 11: tuple(range(11))}

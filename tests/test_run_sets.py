@@ -12,13 +12,14 @@ import plain
 import pytest
 from scipy import stats
 
-from cascjax import simulate
+from cascjax.comparison import frontier
+from cascjax.core.expected_max import expected_max
+from cascjax.data.table import Table
+from cascjax.engine import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, RunSets, Tabulable
 from cascjax.estimators.independent import check_estimator
-from cascjax.expected_max import expected_max
-from cascjax.search.budget import fit_budgets
-from cascjax.search.frontier import frontier
+from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
@@ -30,8 +31,7 @@ from cascjax.strategies import (
     Strategy,
     Thresholding,
 )
-from cascjax.strategies.additions import additions, gains_over, joint_points, run_sets_up_to
-from cascjax.table import Table
+from cascjax.strategies.supersets import additions, gains_over, joint_points, run_sets_up_to
 
 FEATURES, SIGNALS = 3, 1
 

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascjax import simulate
+from cascjax.comparison import Study, compare, study
+from cascjax.data.table import Table
+from cascjax.engine import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, truth
 from cascjax.metrics import SCORES, Evidence, area, check_scores
 from cascjax.metrics.scores import aiq, apgr, cpt, gain, nauc, oracle_gap, peak, qnc, rci, sound
-from cascjax.search.frontier import Study, compare, study
 from cascjax.search.scoring import extremes
 from cascjax.strategies import Mixing, Oracle, Pandora, Routing, Strategy
-from cascjax.table import Table
 
 # Three models: cheap and poor, of middling cost and best, dear and second best.
 COST, QUALITY = np.array([1.0, 3.0, 5.0]), np.array([0.2, 0.8, 0.7])

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from cascjax import simulate
+from cascjax.comparison import Frontier, compare, frontier, study
+from cascjax.data.table import Table
+from cascjax.engine import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, supplied, truth
 from cascjax.metrics import budgets, upper_hull
-from cascjax.search.budget import fit_budgets, fit_settings, mix, simulate_settings
-from cascjax.search.frontier import Frontier, compare, frontier, study
+from cascjax.search.budgets import fit_budgets, fit_settings, mix, simulate_settings
 from cascjax.strategies import (
     STRATEGIES,
     CascadeRouting,
@@ -27,7 +28,6 @@ from cascjax.strategies import (
     Strategy,
     Thresholding,
 )
-from cascjax.table import Table
 
 N, K = 256, 3
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Bool, Float
 
-from cascjax import simulate
+from cascjax.comparison import study
+from cascjax.data.table import Table
+from cascjax.engine import simulate
+from cascjax.engine.simulate import Totals, query_spends, totals
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
-from cascjax.search import budget
-from cascjax.search.frontier import study
-from cascjax.simulate import Totals, query_spends, totals
+from cascjax.search import budgets as budget
 from cascjax.strategies import CascadeRouting, Pandora, Routing, Strategy, Thresholding
-from cascjax.table import Table
 
 N, K = 37, 3
 

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Array, Bool
 
-from cascjax import simulate
+from cascjax.core.breakpoints import Ladder
+from cascjax.data.table import Table, mean_rows
+from cascjax.engine import simulate
+from cascjax.engine.simulate import Totals, totals
 from cascjax.estimators import Estimates, Independent
-from cascjax.search import budget
-from cascjax.search.budget import Fit, fit_budgets, simulate_settings
-from cascjax.simulate import Totals, totals
-from cascjax.staircase import Ladder
+from cascjax.search import budgets as budget
+from cascjax.search.budgets import Fit, fit_budgets, simulate_settings
 from cascjax.strategies import (
     STRATEGIES,
     Cascading,
@@ -33,7 +34,6 @@ from cascjax.strategies import (
     Strategy,
     Thresholding,
 )
-from cascjax.table import Table, mean_rows
 
 Ran: TypeAlias = tuple[np.ndarray, np.ndarray]
 """What has run `[*L, B, K]` and which answers `[*L, B]`."""

@@ -12,7 +12,7 @@ import numpy as np
 import plain
 import pytest
 
-from cascjax import simulate
+from cascjax.engine import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
 from cascjax.strategies import (

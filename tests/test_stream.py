@@ -12,10 +12,10 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
 
-from cascjax import CascjaxError, open_stream, worlds
-from cascjax.io import to_arrow, write_table
-from cascjax.io.stream import Stream, write_parts
-from cascjax.table import ESTIMATE_COLUMNS, Table
+from cascjax import CascjaxError, open_stream, synthetic
+from cascjax.data import to_arrow, write_table
+from cascjax.data.source import Stream, write_parts
+from cascjax.data.table import ESTIMATE_COLUMNS, Table
 
 K, CUTS = 3, (0, 700, 701, 1500, 2000)
 EVERY = ("split", "group", "more_costs", "features", "signals", *ESTIMATE_COLUMNS)
@@ -23,7 +23,9 @@ EVERY = ("split", "group", "more_costs", "features", "signals", *ESTIMATE_COLUMN
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    made = worlds.sample(worlds.make_world(K, seed=1), 0, CUTS[-1], features=True, seconds=True)
+    made = synthetic.sample(
+        synthetic.make_world(K, seed=1), 0, CUTS[-1], features=True, seconds=True
+    )
     split = (np.arange(CUTS[-1]) % 3 > 0).astype(np.int8)
     return replace(made, split=split)
 

@@ -31,24 +31,17 @@ from cascjax import (
     evaluate,
     fit,
     open_stream,
-    worlds,
+    synthetic,
 )
-from cascjax.cli import main
-from cascjax.estimators import Joint, noisy, supplied
-from cascjax.estimators.pieces import Moments, Spread, lines, noise_keys, normals
-from cascjax.evaluation import Mean
-from cascjax.evaluation_stream import evaluate_stream
-from cascjax.io import to_arrow, write_table
-from cascjax.io.parts import discard, packed
-from cascjax.io.stream import Piece, Stream
-from cascjax.policy import load_policy
-from cascjax.processes import Processes
-from cascjax.search import streamed
-from cascjax.search.cases import Case, add_up, choose_cases
-from cascjax.search.compare_stream import asked, begun, draw, settled_by
-from cascjax.search.fit_stream import fit_stream
-from cascjax.search.run import Ledger, Run
-from cascjax.search.streamed import (
+from cascjax.cli.main import main
+from cascjax.comparison_stream import asked, begun, draw, settled_by
+from cascjax.data import to_arrow, write_table
+from cascjax.data.source import Piece, Stream
+from cascjax.data.table import Table, concatenate, mean_rows, split_rows
+from cascjax.engine import passes as streamed
+from cascjax.engine.cases import Case, add_up, choose_cases
+from cascjax.engine.parts import discard, packed
+from cascjax.engine.passes import (
     Choice,
     Job,
     Looked,
@@ -59,7 +52,14 @@ from cascjax.search.streamed import (
     settle,
     shown,
 )
-from cascjax.table import Table, concatenate, mean_rows, split_rows
+from cascjax.engine.processes import Processes
+from cascjax.engine.run import Ledger, Run
+from cascjax.estimators import Joint, noisy, supplied
+from cascjax.estimators.pieces import Moments, Spread, lines, noise_keys, normals
+from cascjax.evaluation import Mean
+from cascjax.evaluation_stream import evaluate_stream
+from cascjax.fitting_stream import fit_stream
+from cascjax.policy import load_policy
 
 K, N = 3, 4096
 CUTS = (0, 1150, 2600, N)
@@ -70,7 +70,7 @@ NOISE = (0.4, 0.2, 0.0002, 0.00005)
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    made = worlds.sample(worlds.make_world(K, seed=1), 0, N)
+    made = synthetic.sample(synthetic.make_world(K, seed=1), 0, N)
     # Not in the order of cost: the noise goes by that order, which is not known at first.
     return made.select_models([made.models[i] for i in (2, 0, 1)])
 
@@ -260,7 +260,7 @@ def test_what_a_stream_cannot_do_is_said(table: Table, stream: Stream, tmp_path:
     for changed, said in wrong:
         with pytest.raises(CascjaxError, match=said):
             asked(stream, ["routing"], estimates="learned", **changed)
-    many = worlds.sample(worlds.make_world(9, seed=1), 0, 40)
+    many = synthetic.sample(synthetic.make_world(9, seed=1), 0, 40)
     (tmp_path / "many").mkdir()
     write_table(tmp_path / "many" / "0.arrow", many)
     with pytest.raises(CascjaxError, match="at most 8 models, not 9"):
@@ -281,7 +281,7 @@ def test_what_a_stream_cannot_do_is_said(table: Table, stream: Stream, tmp_path:
 @pytest.fixture(scope="module")
 def log() -> Table:
     """With all that can be learned from, and a group that only the last file has."""
-    made = worlds.sample(worlds.make_world(K, seed=1), 0, N, features=True)
+    made = synthetic.sample(synthetic.make_world(K, seed=1), 0, N, features=True)
     assert made.group is not None
     answer = np.random.default_rng(3).integers(-1, 4, (N, K))
     late = np.where(np.arange(N) % 7 == 0, len(made.groups), made.group)
@@ -378,7 +378,7 @@ def test_what_was_learned_of_a_sample_meets_budgets_on_all_rows(
 
 @pytest.mark.slow
 def test_more_models_than_a_table_has_run_sets_for(tmp_path: Path) -> None:
-    k, table = 12, worlds.sample(worlds.make_world(12, seed=2), 0, 400, features=True)
+    k, table = 12, synthetic.sample(synthetic.make_world(12, seed=2), 0, 400, features=True)
     (tmp_path / "parts").mkdir()
     for i, (start, stop) in enumerate(itertools.pairwise((0, 150, 400))):
         write_table(tmp_path / "parts" / f"{i}.arrow", table.take(np.arange(start, stop)))
@@ -464,7 +464,7 @@ def test_rows_that_may_have_been_fitted_on_are_spoken_of(
 
 @pytest.mark.parametrize("files", [1, 2])
 def test_features_of_a_varying_number(tmp_path: Path, files: int) -> None:
-    made = worlds.sample(worlds.make_world(2, seed=1), 0, 20, features=True)
+    made = synthetic.sample(synthetic.make_world(2, seed=1), 0, 20, features=True)
     (tmp_path / "parts").mkdir()
     for i, start in enumerate(range(0, 20, 20 // files)):
         rows = to_arrow(made.take(np.arange(start, start + 20 // files))).drop_columns("signals")
@@ -543,9 +543,9 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
 
 CODE = """
 import sys
-from cascjax.io import stream
+from cascjax.data import source as stream
 stream._LEAST_ROWS = stream.PIECE_ROWS = 400
-from cascjax.cli import main
+from cascjax.cli.main import main
 main(sys.argv[1:])
 """
 
@@ -586,9 +586,9 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(stream: Stream, tmp_path
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cascjax.io.stream.PIECE_ROWS", 700)
-    monkeypatch.setattr("cascjax.io.stream._LEAST_ROWS", 700)
-    monkeypatch.setattr("cascjax.stream_commands.keep_compiled", lambda: None)
+    monkeypatch.setattr("cascjax.data.source.PIECE_ROWS", 700)
+    monkeypatch.setattr("cascjax.data.source._LEAST_ROWS", 700)
+    monkeypatch.setattr("cascjax.cli.stream.keep_compiled", lambda: None)
 
 
 def invoke(words: list[str]) -> tuple[int, str]:
@@ -632,7 +632,7 @@ def test_other_files_and_settings_are_noticed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("cascjax.search.cases.finish", stop)
+        patch.setattr("cascjax.engine.cases.finish", stop)
         code, error = invoke(command(folder, out))
     assert code == 130
     assert "go on with --resume" in error
@@ -693,7 +693,7 @@ def test_a_bad_file_can_be_mended_and_gone_on_from(table: Table, tmp_path: Path)
             read.extend(piece.index for piece in pieces)
             return real(job, pieces, *rest, **more)
 
-        patch.setattr("cascjax.search.compare_stream.look", look_and_note)
+        patch.setattr("cascjax.comparison_stream.look", look_and_note)
         assert invoke(command(folder, out, "--resume"))[0] == 0
     assert 0 not in read
     assert 2 in read
@@ -719,9 +719,9 @@ def test_what_another_process_kept_of_a_bad_file_is_done_again(
         return bits(draw(job, begun(job, ledger, lambda doing, rows: None)))
 
     with monkeypatch.context() as patch:
-        patch.setattr("cascjax.io.parts.Parts.remove", lambda parts, key: None)
+        patch.setattr("cascjax.engine.parts.Parts.remove", lambda parts, key: None)
         if elsewhere:
-            patch.setattr("cascjax.io.parts.Parts.note_bad", lambda parts, file: None)
+            patch.setattr("cascjax.engine.parts.Parts.note_bad", lambda parts, file: None)
         with pytest.raises(CascjaxError, match="column 'cost', row 850"):
             run(False)
     write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2])))
@@ -736,7 +736,7 @@ def test_what_another_process_kept_of_a_bad_file_is_done_again(
                 return json.dumps([str(folder / "1.arrow")] * teller).encode()
 
         with monkeypatch.context() as patch:
-            patch.setattr("cascjax.search.run.all_processes", lambda: Two(0, 2))
+            patch.setattr("cascjax.engine.run.all_processes", lambda: Two(0, 2))
             job = asked(open_stream(folder), ["routing"], budgets=3, sample=100)
             begun(job, Ledger(tmp_path / "kept", True), lambda doing, rows: None)
     else:
@@ -851,11 +851,11 @@ def test_a_ledger_of_other_columns_is_refused(table: Table, tmp_path: Path) -> N
 LET_GO = """
 import gc, sys, weakref
 import numpy as np
-from cascjax import worlds
+from cascjax import synthetic
 from cascjax.estimators import supplied
-from cascjax.search.budget import sum_settings
+from cascjax.search.budgets import sum_settings
 from cascjax.strategies import Mixing, Routing
-table = worlds.sample(worlds.make_world(3, seed=1), 0, 1000)
+table = synthetic.sample(synthetic.make_world(3, seed=1), 0, 1000)
 estimates, kept = supplied(table, np.arange(1000)), weakref.ref(table.quality)
 for again in range(2):
     gc.collect()

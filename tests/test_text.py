@@ -13,21 +13,21 @@ import pytest
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
+from cascjax.data import from_arrow
 from cascjax.errors import CascjaxError
 from cascjax.estimators import design
-from cascjax.io import (
+from cascjax.features import (
     TextModel,
     fit_text_model,
-    from_arrow,
-    import_long,
     read_text_model,
     response_answers,
     response_signals,
     text_features,
     write_text_model,
 )
-from cascjax.io.answers import SIGNALS, ResponseReader
-from cascjax.io.text import COMPONENTS, FACTS, VERSION, options, question, text_model_of
+from cascjax.features.answers import SIGNALS, ResponseReader
+from cascjax.features.prompts import COMPONENTS, FACTS, VERSION, options, question, text_model_of
+from cascjax.importers import import_long
 
 WORDS = ("sun", "moon", "tide", "river", "stone", "iron", "light", "heat", "cold", "wind", "rain")
 CHOICE = "Which is a metal?\nA) stone\nB) iron, a metal\nC) rain\nAnswer:"

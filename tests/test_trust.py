@@ -9,18 +9,18 @@ from test_joint import drawn_joint
 from test_run_sets import drawn
 
 import cascjax
-from cascjax import worlds
+from cascjax import synthetic
+from cascjax.comparison import study
+from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Joint, RunSets, learned
-from cascjax.search.frontier import study
-from cascjax.search.trust import TRUSTS, check_trust, scaled, trusted
+from cascjax.search.sigma_scale import TRUSTS, check_trust, scaled, trusted
 from cascjax.strategies import CascadeRouting, Pandora, Routing, Thresholding
-from cascjax.table import Table, mean_rows, split_rows
 
 
 def log(n: int = 600) -> tuple[Table, RunSets, np.ndarray, np.ndarray]:
     """A world in which answers tell nothing, and estimates of which it is said they do."""
-    table = worlds.sample(worlds.make_world(3, seed=0), 0, n, features=True)
+    table = synthetic.sample(synthetic.make_world(3, seed=0), 0, n, features=True)
     table = replace(table, signals=None, signal_names=(), answer=None)
     fit, evaluate = split_rows(table, 0)
     table = table.sort_models(mean_rows(table.cost, fit))
@@ -81,7 +81,7 @@ def test_only_what_reads_sigma_asks() -> None:
     table, estimator, fit, _ = log(200)
     for kind in (Routing(), Thresholding()):
         assert trusted(kind, table, estimator, fit, None) == (estimator, 1.0)
-    supplied = worlds.sample(worlds.make_world(3, seed=0), 0, 200)
+    supplied = synthetic.sample(synthetic.make_world(3, seed=0), 0, 200)
     found = cascjax.compare(supplied, ["pandora"], budgets=4, trust=0.5)
     assert found.frontiers[0].trust == 1.0
 

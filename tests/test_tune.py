@@ -1,4 +1,4 @@
-"""Tuning against brute force, Monte Carlo, cross-validation by hand and worlds whose best is known.
+"""Tuning against brute force, Monte Carlo, cross-validation by hand and synthetic whose best is known.
 
 Also journals: an interrupt loses nothing, and no file of another search is taken for this one.
 """
@@ -18,16 +18,18 @@ import numpy as np
 import pytest
 
 import cascjax
-from cascjax import estimators, simulate
+from cascjax import estimators
+from cascjax.data import from_arrow
+from cascjax.data.table import Table, mean_rows, split_rows
+from cascjax.engine import simulate
+from cascjax.engine.journal import Journal
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
-from cascjax.io import from_arrow
 from cascjax.metrics import area
 from cascjax.metrics import budgets as default_budgets
 from cascjax.search import corrections
 from cascjax.search import tune as tuning
-from cascjax.search.budget import Fit, fit_budgets
-from cascjax.search.journal import Journal
+from cascjax.search.budgets import Fit, fit_budgets
 from cascjax.search.tune import Problem, Steps, Tuned, searched
 from cascjax.strategies import (
     CascadeRouting,
@@ -40,7 +42,6 @@ from cascjax.strategies import (
     Thresholding,
 )
 from cascjax.strategies.pandora import reservation_value
-from cascjax.table import Table, mean_rows, split_rows
 
 World = tuple[Table, Independent]
 

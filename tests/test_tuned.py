@@ -14,18 +14,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cascjax
-from cascjax import worlds
-from cascjax.cli import main
+from cascjax import synthetic
+from cascjax import tuning as job
+from cascjax.cli.main import main
+from cascjax.comparison import frontier
+from cascjax.data.table import Table, mean_rows, split_rows
+from cascjax.engine.journal import Journal
+from cascjax.engine.simulate import query_spends
 from cascjax.errors import CascjaxError
 from cascjax.estimators import supplied
 from cascjax.metrics import area
-from cascjax.search import tuned as job
-from cascjax.search.frontier import frontier
-from cascjax.search.journal import Journal
 from cascjax.search.tune import _SCALES
-from cascjax.simulate import query_spends
 from cascjax.strategies import Pandora, Thresholding
-from cascjax.table import Table, mean_rows, split_rows
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -186,7 +186,7 @@ def test_budgets_that_are_none(misjudged: Table, budgets: list[float], says: str
 
 def test_budgets_it_chooses_itself_are_within_reach() -> None:
     # Some noisy estimates of costs are negative: cascading cannot run the cheapest model alone.
-    table = worlds.sample(worlds.make_world(4, seed=1), 0, 600)
+    table = synthetic.sample(synthetic.make_world(4, seed=1), 0, 600)
     found = cascjax.tune(table, "cascading", budgets=3, estimates="noisy")
     low, _ = found.study.frontiers[1].reachable
     assert low > 1.5 * mean_rows(table.cost, split_rows(table, 0)[0]).min()

@@ -16,13 +16,14 @@ from jaxtyping import Bool, Float
 from scipy.stats import multivariate_normal
 
 import cascjax
-from cascjax import cli, worlds
+from cascjax import synthetic
+from cascjax.cli import main as cli
+from cascjax.data import from_arrow
+from cascjax.data.table import Table, upper_hull
 from cascjax.errors import CascjaxError
-from cascjax.io import from_arrow
-from cascjax.table import Table, upper_hull
-from cascjax.worlds import KINDS, AnswerWorld, known_posterior, make_world, sample
-from cascjax.worlds.answering import FREE, NO_IDENTITY
-from cascjax.worlds.routerbench import MODELS, PAPER_CHOICES
+from cascjax.synthetic import KINDS, AnswerWorld, known_posterior, make_world, sample
+from cascjax.synthetic.answering import FREE, NO_IDENTITY
+from cascjax.synthetic.routerbench import MODELS, PAPER_CHOICES
 
 ANSWERING = tuple(kind for kind in KINDS if kind != "judged")
 N = 1 << 16
@@ -74,7 +75,7 @@ def assert_believed(
             assert abs(n_right - p.sum()) < ERRORS * np.sqrt(variance)
 
 
-def some_runs(world: worlds.World | AnswerWorld, n: int) -> Bool[np.ndarray, "N K"]:
+def some_runs(world: synthetic.World | AnswerWorld, n: int) -> Bool[np.ndarray, "N K"]:
     """A run set a query, from none to all."""
     rng = np.random.default_rng(9)
     return rng.random((n, world.n_models)) < rng.random((n, 1)) * 1.2
@@ -86,7 +87,7 @@ def in_group(world: AnswerWorld, table: Table, g: int) -> np.ndarray:
 
 
 def correct(
-    world: worlds.World | AnswerWorld, table: Table, quality: Float[np.ndarray, "N K"]
+    world: synthetic.World | AnswerWorld, table: Table, quality: Float[np.ndarray, "N K"]
 ) -> Float[np.ndarray, "N K"]:
     """How often answers are right, of qualities: 0 where they are that of a wrong one, 1 right."""
     if not isinstance(world, AnswerWorld):
@@ -111,7 +112,7 @@ def test_a_small_table_is_the_head_of_a_large_one(
     kind: str, n: int, batch: int, seconds: bool
 ) -> None:
     world = drawn_world(kind, 2)
-    tables = list(worlds.batches(world, n, 5, batch, features=True, seconds=seconds))
+    tables = list(synthetic.batches(world, n, 5, batch, features=True, seconds=seconds))
     joined = jax.tree.map(lambda *columns: np.concatenate(columns), *tables)
     large = sample(world, 5, 40_000, features=True, seconds=seconds)
     assert_same(joined, large.take(np.arange(n)))

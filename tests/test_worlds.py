@@ -1,4 +1,4 @@
-"""Synthetic worlds: reproducible row by row, and calibrated by construction."""
+"""Synthetic synthetic: reproducible row by row, and calibrated by construction."""
 
 import dataclasses
 import itertools
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from jaxtyping import Bool, Float
 from scipy.special import ndtr
 
+from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
-from cascjax.table import Table
-from cascjax.worlds import (
+from cascjax.synthetic import (
     ANSWER_EFFORT,
     ANSWER_SPREAD,
     FIRST_TOKEN_SPREAD,
@@ -180,8 +180,8 @@ def test_seconds_are_first_token_and_tokens_by_speed() -> None:
 
 
 def test_dear_models_are_slower_on_the_whole_but_not_one_by_one() -> None:
-    worlds = [make_world(seed=seed) for seed in range(100)]
-    seconds = np.array([w.first_token + w.answer_tokens / w.speed for w in worlds])
+    synthetic = [make_world(seed=seed) for seed in range(100)]
+    seconds = np.array([w.first_token + w.answer_tokens / w.speed for w in synthetic])
     rising = np.diff(seconds, axis=1) >= 0
     assert rising.mean() > 0.6
     assert rising.all(axis=1).mean() < 0.4

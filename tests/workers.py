@@ -40,7 +40,7 @@ def main() -> None:
         address, processes, process, coordinator_bind_address=address, initialization_timeout=120
     )
     from cascjax import compare_stream, evaluate_stream, fit_stream
-    from cascjax.search import run
+    from cascjax.engine import run
 
     found: dict[str, np.ndarray] = {"devices": np.array([jax.local_device_count()])}
     for name, asked in ASKED.items():

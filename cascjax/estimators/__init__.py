@@ -2,6 +2,7 @@
 
 from cascjax.estimators.base import Estimates, Estimator, check_kind
 from cascjax.estimators.design import Design, design
+from cascjax.estimators.feature_spec import Recipe
 from cascjax.estimators.independent import (
     NOISE_LEVELS,
     Independent,
@@ -14,7 +15,6 @@ from cascjax.estimators.joint import Joint
 from cascjax.estimators.joint_model import JointModel
 from cascjax.estimators.learned import COST_MODELS, LEARNERS, Learned, learned
 from cascjax.estimators.learned_model import LearnedModel
-from cascjax.estimators.recipe import Recipe
 from cascjax.estimators.run_sets import Grouped, RunSets, Tabulable, Tabulated
 
 __all__ = [

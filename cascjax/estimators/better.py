@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.data.table import Table, mean_rows
 from cascjax.estimators.base import Estimates, Estimator
 from cascjax.estimators.independent import Independent
-from cascjax.table import Table, mean_rows
 
 Side: TypeAlias = Literal["ante", "post"]
 """Estimates from before a model has run, or from after."""

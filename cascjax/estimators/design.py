@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from cascjax.data.table import Table, take_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import every_run_set, shown_by
-from cascjax.estimators.recipe import Column, Places, Recipe
-from cascjax.table import Table, take_rows
+from cascjax.estimators.feature_spec import Column, Places, Recipe
 
 LEAST_OF_GROUP = 10
 """Rows to fit on that a group needs for a column of its own."""

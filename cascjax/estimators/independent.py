@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.core.expected_max import check_normal, check_numbers
+from cascjax.data.table import Table, mean_rows, take_rows
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimates, Estimator
 from cascjax.estimators.run_sets import RunSets
-from cascjax.expected_max import check_normal, check_numbers
-from cascjax.table import Table, mean_rows, take_rows
 
 Matrix: TypeAlias = Float[Array, "B K"] | Float[np.ndarray, "B K"]
 
@@ -100,7 +100,7 @@ def check_estimator(estimator: Estimator, table: Table) -> None:
 
     Raises:
         CascjaxError: a sigma is negative or not finite, or what `RunSets.check` or
-            `cascjax.expected_max.check_normal` refuses.
+            `cascjax.core.expected_max.check_normal` refuses.
     """
     if isinstance(estimator, Independent):
         # One sigma for all queries: then no query is to be named.

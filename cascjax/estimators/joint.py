@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.data.table import mean_rows, take_rows
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimates, every_run_set, shown_by, with_ran
 from cascjax.estimators.design import Design
 from cascjax.estimators.predictors import Prediction, Predictor, Ridge
 from cascjax.estimators.run_sets import RunSets
-from cascjax.table import mean_rows, take_rows
 
 SHRINKAGES = ("held-out", "ledoit-wolf", "none")
 """Ways to choose how far correlations are shrunk towards 0."""
@@ -88,7 +88,7 @@ class Joint:
             the last for all queries.
         remaining: `[K, K]` covariance of the qualities once every model has run, by the last.
         needs: `[M, K]` the models that must have run for a signal to be seen.
-        trust: scale on the sigmas stated, see `cascjax.search.trust`.
+        trust: scale on the sigmas stated, see `cascjax.search.sigma_scale`.
     """
 
     quality: Float[Array, "B K"] | Float[np.ndarray, "B K"]

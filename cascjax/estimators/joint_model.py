@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from cascjax import fields
+from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import Estimates, shown_by, with_ran
+from cascjax.estimators.feature_spec import Recipe
 from cascjax.estimators.joint import MAX_TABULATED_OF, Joint, JointFit, Normal, gains_of
 from cascjax.estimators.learned_model import ROUNDED, listed
 from cascjax.estimators.predictors import Linear, Networks
-from cascjax.estimators.recipe import Recipe
 from cascjax.estimators.run_sets import RunSets
-from cascjax.table import Table
 
 JOINT = "joint"
 """What the field "kind" of such a model says in a policy's file."""
@@ -47,7 +47,7 @@ class JointModel:
         spread: `[M]` as in `Normal`.
         covariance: `[M + K, M + K]` as in `Normal`.
         least_cost: `[K]` what no model is expected to cost less than, in the table's cost unit.
-        trust: scale on the sigmas stated, see `cascjax.search.trust`.
+        trust: scale on the sigmas stated, see `cascjax.search.sigma_scale`.
         recipe: of the columns: features are those of no model, signals all others.
     """
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
 from cascjax.estimators.base import Estimator, every_run_set, with_ran
 from cascjax.estimators.design import Design, design
@@ -19,7 +20,6 @@ from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.predictors import PREDICTORS, Predictor
 from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
 from cascjax.estimators.run_sets import RunSets
-from cascjax.table import Table
 from cascjax.words import counted
 
 MAX_RUN_SETS_OF = 8
@@ -125,7 +125,7 @@ class Learned:
         cost_explained: `[K]` that of cost before anything has run; nan where it does not vary.
         ridge: that of the regressions of quality, given or chosen; None where there are none.
         joint: the joint normal that the estimates come from, if they do.
-        trust: scale that sigmas of `estimator` already have, see `cascjax.search.trust`.
+        trust: scale that sigmas of `estimator` already have, see `cascjax.search.sigma_scale`.
     """
 
     estimator: Estimator

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from cascjax import fields
+from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import Estimates, every_run_set, with_ran
-from cascjax.estimators.recipe import Recipe
+from cascjax.estimators.feature_spec import Recipe
 from cascjax.estimators.run_sets import RunSets
-from cascjax.table import Table
 
 _ARRAYS = ("quality_weights", "cost_weights", "covariance")
 

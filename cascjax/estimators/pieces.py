@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, UInt32
 
+from cascjax.core.random import threefry
+from cascjax.data.table import Table, mean_rows, take_rows
 from cascjax.estimators.base import Estimator
 from cascjax.estimators.independent import Independent
 from cascjax.estimators.learned import Learned
-from cascjax.resampling import threefry
-from cascjax.table import Table, mean_rows, take_rows
 
 _ROWS = 1 << 16
 """Rows whose noise is drawn at once."""

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.core.expected_max import check_normal, check_numbers
+from cascjax.data.table import take_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import Estimates, Estimator, every_run_set, with_ran
-from cascjax.expected_max import check_normal, check_numbers
-from cascjax.table import take_rows
 
 
 @jax.tree_util.register_dataclass

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Array, Float
 
+from cascjax.comparison import frontier
+from cascjax.engine.passes import Settled
+from cascjax.engine.simulate import query_outcomes
 from cascjax.estimators import Independent, Tabulated
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
@@ -20,10 +23,7 @@ from cascjax.experiments.streams import Question, answered, row_of
 from cascjax.experiments.table4 import CONFIDENCE, difference, with_interval
 from cascjax.experiments.tables import Entry, Grid, percent, signed, times
 from cascjax.report.pictures import INK
-from cascjax.search.budget import SETTINGS, simulate_settings
-from cascjax.search.frontier import frontier
-from cascjax.search.streamed import Settled
-from cascjax.simulate import query_outcomes
+from cascjax.search.budgets import SETTINGS, simulate_settings
 from cascjax.strategies import CascadeRouting, Outcome, Pandora, Strategy
 
 if TYPE_CHECKING:

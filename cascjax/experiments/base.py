@@ -11,18 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cascjax import __version__
+from cascjax.data.files import atomic_write
+from cascjax.data.source import Stream
+from cascjax.data.table import PAPER_EVALUATE, Table
+from cascjax.engine.parts import FILES, discard
+from cascjax.engine.passes import PERMUTED
+from cascjax.engine.run import Ledger
 from cascjax.errors import CascjaxError
 from cascjax.experiments.cells import Cell, Parts, Row, run_cells
 from cascjax.experiments.protocol import split
 from cascjax.experiments.tables import Grid, latex, markdown
-from cascjax.io.files import atomic_write
-from cascjax.io.parts import FILES, discard
-from cascjax.io.stream import Stream
 from cascjax.policy import fingerprint
 from cascjax.report.pictures import save_drawing
-from cascjax.search.run import Ledger
-from cascjax.search.streamed import PERMUTED
-from cascjax.table import PAPER_EVALUATE, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ class Job:
     Attributes:
         table: RouterBench or what is shaped like it; None where an experiment needs none.
         source: where the table came from, in words.
-        seed: of noise, resamples and worlds.
+        seed: of noise, resamples and synthetic.
         settings: what else was asked for, by name; see each experiment's `defaults`.
         stream: the same in files that are read piece by piece, in place of a table.
         ledger: in whose folder cells of a stream keep what is done of them, each in a folder of its

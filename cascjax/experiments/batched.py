@@ -18,16 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from cascjax.data.table import Table, take_rows
+from cascjax.engine.passes import Settled, sized_like
+from cascjax.engine.simulate import outcomes
 from cascjax.estimators import Independent, noisy
 from cascjax.estimators.pieces import lines, noise_keys, normals
 from cascjax.experiments.protocol import Setup
 from cascjax.metrics import area
-from cascjax.search.budget import ROUNDS, SETTINGS, closer, mix
-from cascjax.search.streamed import Settled, sized_like
-from cascjax.simulate import outcomes
+from cascjax.search.budgets import ROUNDS, SETTINGS, closer, mix
 from cascjax.strategies import CascadeRouting, Sketch, Strategy
 from cascjax.strategies.base import over_models
-from cascjax.table import Table, take_rows
 
 _BLOCK_FLOATS = 1 << 18
 """Numbers a block of queries may take on a CPU: what stays in a core's cache."""
@@ -135,7 +135,7 @@ def areas(
 ) -> Float[np.ndarray, " G"]:
     """The area under the strategy's frontier at each of some levels of noise.
 
-    As `cascjax.search.frontier.frontier` fits and scores it, in one sweep for all levels; where
+    As `cascjax.compare.frontier` fits and scores it, in one sweep for all levels; where
     that takes thousands of settings at once for a strategy of stages, this takes more rounds.
 
     Args:

@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cascjax.io.parts import Parts, Row
+from cascjax.engine.parts import Parts, Row
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,14 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
+from cascjax.comparison_stream import looked_at
+from cascjax.data.source import Piece
+from cascjax.data.table import Table
+from cascjax.engine.cases import Case, add_up, over_pieces
+from cascjax.engine.parts import packed, unpacked
+from cascjax.engine.passes import Job as StreamJob
+from cascjax.engine.passes import Settled, is_fit, settle
+from cascjax.engine.run import Done, Run
 from cascjax.estimators import NOISE_LEVELS
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.batched import (
@@ -28,16 +36,8 @@ from cascjax.experiments.published import GOALS
 from cascjax.experiments.streams import begun
 from cascjax.experiments.table1 import named
 from cascjax.experiments.tables import Grid, signed, times
-from cascjax.io.parts import packed, unpacked
-from cascjax.io.stream import Piece
 from cascjax.report.pictures import INK
-from cascjax.search.cases import Case, add_up, over_pieces
-from cascjax.search.compare_stream import looked_at
-from cascjax.search.run import Done, Run
-from cascjax.search.streamed import Job as StreamJob
-from cascjax.search.streamed import Settled, is_fit, settle
 from cascjax.strategies import Strategy
-from cascjax.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

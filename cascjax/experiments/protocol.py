@@ -8,15 +8,15 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from cascjax.data.source import Stream
+from cascjax.data.table import ESTIMATE_COLUMNS, PAPER_EVALUATE, Table, mean_rows, paper_split
+from cascjax.engine.passes import Job
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, noise_level, noisy
 from cascjax.experiments.published import CHOICES, MODELS
-from cascjax.io.stream import Stream
 from cascjax.metrics import area
 from cascjax.metrics import budgets as hull_budgets
-from cascjax.search.streamed import Job
 from cascjax.strategies import Strategy
-from cascjax.table import ESTIMATE_COLUMNS, PAPER_EVALUATE, Table, mean_rows, paper_split
 
 MAX_DEPTH = 5
 """Models that cascade routing runs on one query at most."""
@@ -58,7 +58,7 @@ class Setup:
 
 
 def split(n_queries: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-    """Rows to fit on and rows to evaluate on; see `cascjax.table.paper_split`.
+    """Rows to fit on and rows to evaluate on; see `cascjax.data.table.paper_split`.
 
     Raises:
         CascjaxError: see `check_rows`.
@@ -101,7 +101,7 @@ def setup(table: Table, n_models: int) -> Setup:
     """The paper's choice of so many models.
 
     Raises:
-        CascjaxError: see `check_models`, `split` and `cascjax.metrics.area`.
+        CascjaxError: see `check_models`, `split` and `cascjax.core.auc`.
     """
     check_models(table)
     return setup_of(table, [MODELS[m] for m in CHOICES[n_models]])
@@ -111,7 +111,7 @@ def setup_of(table: Table, models: Sequence[str]) -> Setup:
     """Any choice of models, by name.
 
     Raises:
-        CascjaxError: see `split`, `cascjax.metrics.area` and `Table.select_models`.
+        CascjaxError: see `split`, `cascjax.core.auc` and `Table.select_models`.
     """
     table = replace(table, **dict.fromkeys((*ESTIMATE_COLUMNS, "split")))
     fit, evaluate = split(table.n_queries)

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascjax.core.expected_max import MAX_ENUMERATED
+from cascjax.engine.simulate import outcomes
 from cascjax.estimators import Independent
-from cascjax.expected_max import MAX_ENUMERATED
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
 from cascjax.experiments.drawing import legend_below, no_ticks
 from cascjax.experiments.live import decision_seconds
 from cascjax.experiments.tables import Grid, times
-from cascjax.simulate import outcomes
 from cascjax.strategies import CascadeRouting, Pandora, Strategy
 
 if TYPE_CHECKING:

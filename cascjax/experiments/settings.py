@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cascjax import worlds
+from cascjax import synthetic
+from cascjax.comparison import frontier
+from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators import learned, supplied
 from cascjax.experiments.base import Experiment, Findings, Job
@@ -15,8 +17,6 @@ from cascjax.experiments.drawing import frontiers, legend_below, name_frontiers
 from cascjax.experiments.table1 import PLAIN, named, share_of
 from cascjax.experiments.tables import Entry, Grid, percent, times
 from cascjax.metrics import budgets
-from cascjax.search.frontier import frontier
-from cascjax.table import Table, mean_rows, split_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,8 +42,8 @@ _WEIGHTS = {"cascade-routing": 8.0, "cascading": 3.0, "pandora": 2.0}
 
 def world(kind: str, queries: int, seed: int) -> Table:
     """The first queries of a world, its models in rising mean cost on the half to fit on."""
-    made = worlds.make_world(SETTINGS[kind], seed, kind=kind)
-    table = worlds.sample(made, seed, queries, features=True)
+    made = synthetic.make_world(SETTINGS[kind], seed, kind=kind)
+    table = synthetic.sample(made, seed, queries, features=True)
     fit, _ = split_rows(table, seed)
     return table.sort_models(mean_rows(table.cost, fit))
 
@@ -124,7 +124,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
         ["strategy", *(f"{kind} ({SETTINGS[kind]}), {estimates}" for kind, estimates in columns)],
         body,
         (
-            f"Synthetic worlds of {rows[0]['fit'] + rows[0]['evaluate']:,} queries, seed"
+            f"Synthetic synthetic of {rows[0]['fit'] + rows[0]['evaluate']:,} queries, seed"
             f" {job.seed}, half to fit on; the number of models in brackets. Learned: regressions"
             " of every run set, of features and signals, fitted on that half. Known: what is to be"
             " believed there of each model by itself. Nothing published stands beside them: the"
@@ -159,7 +159,7 @@ def _draw(figure: "Figure", rows: Sequence[Row]) -> None:
 
 SETTINGS_EXPERIMENT = Experiment(
     "settings",
-    "worlds in kind of the paper's other data, with learned estimates",
+    "synthetic in kind of the paper's other data, with learned estimates",
     _cells,
     _findings,
     {"queries": _QUERIES},

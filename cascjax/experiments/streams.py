@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from cascjax.comparison import Frontier
+from cascjax.comparison_stream import looked_at, lots
+from cascjax.engine.cases import Case, draw_cases
+from cascjax.engine.passes import SAMPLE, Job, Settled, settle, under
+from cascjax.engine.run import Progress, Run
 from cascjax.experiments import base
 from cascjax.experiments.cells import Row
 from cascjax.experiments.protocol import check_stream, streamed
-from cascjax.search.cases import Case, draw_cases
-from cascjax.search.compare_stream import looked_at, lots
-from cascjax.search.frontier import Frontier
-from cascjax.search.run import Progress, Run
-from cascjax.search.streamed import SAMPLE, Job, Settled, settle, under
 from cascjax.strategies import Strategy
 
 PIECE_ROWS = 1 << 17
@@ -69,7 +69,7 @@ def answered(
         resamples: of the rows to evaluate; 0 for none.
 
     Raises:
-        CascjaxError: see `check_stream` and `cascjax.search.compare_stream.compare_stream`.
+        CascjaxError: see `check_stream` and `cascjax.comparison_stream.compare_stream`.
     """
     assert asked.stream is not None
     check_stream(asked.stream)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascjax.comparison import frontier
 from cascjax.errors import CascjaxError
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
@@ -14,10 +15,9 @@ from cascjax.experiments.protocol import MAX_DEPTH, Setup, check_stream, setup
 from cascjax.experiments.published import AREAS, CAVEAT, CHOICES, COLUMNS, GOALS, STRATEGIES
 from cascjax.experiments.streams import Question, answered, row_of
 from cascjax.experiments.tables import Entry, Grid, percent, times, turned
-from cascjax.search.frontier import frontier
 from cascjax.search.tune import tune
-from cascjax.search.tuned import TUNED
 from cascjax.strategies import CascadeRouting, Strategy, strategy
+from cascjax.tuning import TUNED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from cascjax.experiments.tables import Entry, Grid, signed
 from cascjax.metrics.bootstrap import interval
 from cascjax.report.pictures import INK
 from cascjax.report.pictures import STRATEGIES as STYLES
-from cascjax.search.tuned import TUNED
+from cascjax.tuning import TUNED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from jaxtyping import Float, Int
 
+from cascjax.core.random import MIN_QUERIES, check_resamples, key_of, weighted_sums
 from cascjax.errors import CascjaxError
-from cascjax.resampling import MIN_QUERIES, check_resamples, key_of, weighted_sums
 
 DEFAULT_RESAMPLES = 1000
 
@@ -118,7 +118,7 @@ def resampled_means(
             on their order) their weights depend; by default 0, ..., n - 1.
 
     Raises:
-        CascjaxError: see `check_resamples` and `key_of` in `cascjax.resampling`.
+        CascjaxError: see `check_resamples` and `key_of` in `cascjax.core.random`.
     """
     check_resamples(resamples, len(values))
     sums = _sums(values, resamples, seed, np.arange(len(values)) if rows is None else rows)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from cascjax.core.auc import area
+from cascjax.data.table import upper_hull
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.metrics.area import area
-from cascjax.table import upper_hull
 
 _SLACK = 1e-6
 """Share of a quality that may be missing where it is to be reached: sums over queries differ by

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Table as Grid
 from rich.text import Text
 
+from cascjax.comparison import Frontier, Study
 from cascjax.report.facts import (
     REFERENCES,
     difference_text,
@@ -37,7 +38,6 @@ from cascjax.report.facts import (
     scores,
     summary,
 )
-from cascjax.search.frontier import Frontier, Study
 
 GROUPS_SHOWN = 12
 """Groups listed by name; the rest are counted together."""

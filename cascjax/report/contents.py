@@ -10,11 +10,11 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.io.arrow import MORE_COST
+from cascjax.data.arrow import MORE_COST
+from cascjax.data.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 from cascjax.metrics import upper_hull
 from cascjax.report.console import GROUPS_SHOWN, grid_of
 from cascjax.report.facts import cost_texts, plain, quality_text, share_text
-from cascjax.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 from cascjax.words import counted
 
 NAMES_SHOWN = 24

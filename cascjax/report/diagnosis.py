@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table as Grid
 from rich.text import Text
 
+from cascjax.data.files import atomic_write
 from cascjax.diagnosis import (
     NOW,
     PERFECT_ANTE,
@@ -28,7 +29,6 @@ from cascjax.diagnosis import (
     Seen,
     Span,
 )
-from cascjax.io.files import atomic_write
 from cascjax.metrics import upper_hull
 from cascjax.metrics.calibration import Reliability
 from cascjax.report.console import grid_of

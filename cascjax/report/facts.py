@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from cascjax.comparison import Frontier, Study
 from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES, area, upper_hull
-from cascjax.search.frontier import Frontier, Study
 from cascjax.words import counted
 
 REFERENCES = ("mixing", "oracle")

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from cascjax import __version__
-from cascjax.io.files import atomic_write
+from cascjax.comparison import Frontier, Study
+from cascjax.data.files import atomic_write
 from cascjax.metrics import upper_hull
 from cascjax.report.facts import (
     DESCRIPTIONS,
@@ -43,7 +44,6 @@ from cascjax.report.pictures import (
     strategy_styles,
 )
 from cascjax.report.points import points_data, script_json
-from cascjax.search.frontier import Frontier, Study
 from cascjax.words import counted
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from cascjax.io.files import atomic_write
+from cascjax.comparison import Frontier, Study
+from cascjax.data.files import atomic_write
 from cascjax.metrics import upper_hull
 from cascjax.report.facts import (
     cost_text,
@@ -25,7 +26,6 @@ from cascjax.report.facts import (
     short_names,
     single_gain,
 )
-from cascjax.search.frontier import Frontier, Study
 from cascjax.words import counted
 
 # matplotlib takes most of a second to import, so only the drawing functions do.

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from cascjax.comparison import Frontier, Study
+from cascjax.data.table import upper_hull
 from cascjax.report.facts import (
     chain_text,
     cost_texts,
@@ -19,8 +21,6 @@ from cascjax.report.facts import (
     single_gain,
 )
 from cascjax.report.pictures import Picture, css_variable, model_colors, strategy_styles
-from cascjax.search.frontier import Frontier, Study
-from cascjax.table import upper_hull
 
 POINTS_SHOWN = 200
 """Points a strategy that can be asked for their numbers; of more, these many evenly spread."""

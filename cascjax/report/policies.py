@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from cascjax.data.arrow import MORE_COST
+from cascjax.data.files import atomic_write
 from cascjax.evaluation import Evaluation, Mean, Part, target_of
-from cascjax.io.arrow import MORE_COST
-from cascjax.io.files import atomic_write
 from cascjax.policy import COST, Fitted, Policy, Rule
 from cascjax.report.console import GROUPS_SHOWN, grid_of
 from cascjax.report.facts import (

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cascjax.report.console import grid_of
 from cascjax.report.write import finite, write_study
-from cascjax.search.tuned import Tuning
+from cascjax.tuning import Tuning
 
 
 @contextmanager

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from cascjax.io.files import atomic_write
+from cascjax.comparison import Study
+from cascjax.data.files import atomic_write
 from cascjax.report.html import render
-from cascjax.search.frontier import Study
 
 
 def write_study(

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from cascjax.core.expected_max import materialize
 from cascjax.estimators import Independent
-from cascjax.expected_max import materialize
 from cascjax.strategies.pandora import reservation_value
 
 _PLACES = np.array([0, -1, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1], np.float32)

@@ -17,19 +17,19 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linprog
 
+from cascjax.data.table import Table, mean_rows
+from cascjax.engine.simulate import has_stages
 from cascjax.errors import CascjaxError, RefusedError
 from cascjax.policy import COST, Beliefs, Rule
-from cascjax.search.budget import (
+from cascjax.search.budgets import (
     FEW_SETTINGS,
     SETTINGS,
     is_large,
     sampled,
     simulate_settings,
 )
-from cascjax.simulate import has_stages
 from cascjax.strategies import Frugal, Mixing, Sketch, Strategy
 from cascjax.strategies.base import Priced
-from cascjax.table import Table, mean_rows
 
 _ROUNDS = 24
 """Rounds of new settings at most."""

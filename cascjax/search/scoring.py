@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
+from cascjax.data.table import Table, mean_rows, take_rows
 from cascjax.estimators import Estimator, truth
 from cascjax.metrics.scores import SCORES, Evidence, sound
-from cascjax.search.budget import simulate_settings
+from cascjax.search.budgets import simulate_settings
 from cascjax.strategies import Strategy
-from cascjax.table import Table, mean_rows, take_rows
 
 if TYPE_CHECKING:
-    from cascjax.search.frontier import Frontier
+    from cascjax.comparison import Frontier
 
 _ROWS = 1 << 12
 """Queries looked at together."""

@@ -34,14 +34,14 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cascjax import __version__
+from cascjax.data.table import Table, mean_rows, upper_hull
+from cascjax.engine.journal import Journal
+from cascjax.engine.simulate import outcomes, query_spends
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
-from cascjax.search.budget import SETTINGS, Fit, fit_budgets, fit_settings, mix
+from cascjax.search.budgets import SETTINGS, Fit, fit_budgets, fit_settings, mix
 from cascjax.search.corrections import Corrected, Seen, improved
-from cascjax.search.journal import Journal
-from cascjax.simulate import outcomes, query_spends
 from cascjax.strategies import InOrder, Mixing, Pandora, Routing, Strategy
-from cascjax.table import Table, mean_rows, upper_hull
 from cascjax.words import counted
 
 SAMPLE = 1 << 13

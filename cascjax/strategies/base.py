@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.core.expected_max import LEAST_GAIN, materialize, panels_needed
+from cascjax.data.table import Table, mean_rows
 from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
-from cascjax.expected_max import LEAST_GAIN, materialize, panels_needed
-from cascjax.table import Table, mean_rows
 
 Bits = TypeVar("Bits", Array, np.ndarray)
 Carry = TypeVar("Carry")

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.data.table import upper_hull
 from cascjax.estimators import Estimates, Independent, Tabulated
 from cascjax.strategies.base import STOP, Outcome, Sketch, Strategy
 from cascjax.strategies.routing import Routing
-from cascjax.table import upper_hull
 
 
 @dataclass(frozen=True)

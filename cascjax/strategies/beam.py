@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.expected_max import LEAST_GAIN, Maximum, single_gain
+from cascjax.core.expected_max import LEAST_GAIN, Maximum, single_gain
 from cascjax.strategies.base import STOP
 
 _CANDIDATES = 16

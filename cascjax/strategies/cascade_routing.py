@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
-from cascjax.expected_max import (
+from cascjax.core.expected_max import (
     LEAST_GAIN,
     certain_tables,
     materialize,
@@ -20,18 +18,8 @@ from cascjax.expected_max import (
     supermodel_tables,
     supermodel_values,
 )
-from cascjax.strategies.additions import (
-    SAMPLES,
-    Additions,
-    additions,
-    best_answer,
-    best_of,
-    exact_for_one,
-    gains_over,
-    joint_points,
-    over_floor,
-    run_sets_up_to,
-)
+from cascjax.errors import CascjaxError
+from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
 from cascjax.strategies.base import (
     ROWS,
     STOP,
@@ -46,6 +34,18 @@ from cascjax.strategies.base import (
     without_rounding,
 )
 from cascjax.strategies.beam import best_addition
+from cascjax.strategies.supersets import (
+    SAMPLES,
+    Additions,
+    additions,
+    best_answer,
+    best_of,
+    exact_for_one,
+    gains_over,
+    joint_points,
+    over_floor,
+    run_sets_up_to,
+)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
-from cascjax.expected_max import (
+from cascjax.core.expected_max import (
     Prefixes,
     materialize,
     prefix_gains,
@@ -17,15 +16,7 @@ from cascjax.expected_max import (
     real_gains,
     single_gain,
 )
-from cascjax.strategies.additions import (
-    SAMPLES,
-    best_of,
-    exact_for_one,
-    joint_points,
-    means_of_maxima,
-    over_floor,
-    real,
-)
+from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
 from cascjax.strategies.base import (
     STOP,
     InOrder,
@@ -36,6 +27,15 @@ from cascjax.strategies.base import (
     panels_for,
     per_step,
     without_rounding,
+)
+from cascjax.strategies.supersets import (
+    SAMPLES,
+    best_of,
+    exact_for_one,
+    joint_points,
+    means_of_maxima,
+    over_floor,
+    real,
 )
 
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.core.expected_max import MAX_ENUMERATED, materialize
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator, Independent, Tabulable, Tabulated
-from cascjax.expected_max import MAX_ENUMERATED, materialize
-from cascjax.strategies.additions import run_sets_up_to
 from cascjax.strategies.base import STOP, Outcome, Sketch, Strategy, over_models, per_step
+from cascjax.strategies.supersets import run_sets_up_to
 
 _SAMPLE = 1 << 10
 """Queries that thresholds are taken from."""

@@ -10,17 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.special import erfcx
 
+from cascjax.core.expected_max import materialize
 from cascjax.estimators import Estimates, Independent, Tabulated
-from cascjax.expected_max import materialize
-from cascjax.strategies.additions import (
-    Additions,
-    additions,
-    best_answer,
-    best_of,
-    rows_of,
-    run_sets_up_to,
-    select,
-)
 from cascjax.strategies.base import (
     STOP,
     Outcome,
@@ -30,6 +21,15 @@ from cascjax.strategies.base import (
     at_step,
     over_models,
     per_step,
+)
+from cascjax.strategies.supersets import (
+    Additions,
+    additions,
+    best_answer,
+    best_of,
+    rows_of,
+    run_sets_up_to,
+    select,
 )
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.core.expected_max import materialize
 from cascjax.estimators import Estimates, Independent, Tabulated
-from cascjax.expected_max import materialize
 from cascjax.strategies.base import STOP, Outcome, Priced, Stages, Strategy, of_model, over_models
 
 

@@ -1,0 +1,349 @@
+"""What commands do with a folder, a pattern or several files: they read them as a stream."""
+
+import glob
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cascjax.cli import arguments
+from cascjax.cli.terminal import keep_compiled, make_console, uninterrupted
+from cascjax.errors import CascjaxError, RefusedError
+
+# Everything that needs JAX is imported inside the commands: the first words come at once.
+if TYPE_CHECKING:
+    from cascjax.engine.processes import Processes
+    from cascjax.engine.run import Progress
+
+JOURNAL = "journal"
+"""The folder in --out that what is done is kept in until the end."""
+
+
+def journal_of(out: Path) -> Path:
+    """The folder that what is done is kept in, where --out is a file."""
+    return out.with_name(f"{out.name}.journal")
+
+
+def is_stream(tables: Sequence[Path]) -> bool:
+    """Whether these words are to be read as a stream and not as one table."""
+    if len(tables) != 1:
+        return True
+    return tables[0].is_dir() or (not tables[0].exists() and glob.has_magic(str(tables[0])))
+
+
+def check_table_options(table: Path, **given: Any) -> None:
+    """Refuses, for a single table, options that are of a stream.
+
+    Raises:
+        CascjaxError: one is given.
+    """
+    for name, value in given.items():
+        if value is not None and value is not False:
+            if not table.exists():
+                raise CascjaxError(
+                    f"cannot read {table}: there is no such file or folder; name another"
+                )
+            raise CascjaxError(
+                f"--{name} is of a folder, a pattern or several files: leave it out, or name such"
+            )
+
+
+def inspect(tables: Sequence[Path]) -> None:
+    """The command inspect of a stream, in one reading of all its columns.
+
+    Raises:
+        CascjaxError: what `cascjax.data.source` refuses.
+    """
+    with uninterrupted():
+        from cascjax.data.source import open_stream
+        from cascjax.report.console import stream_progress
+        from cascjax.report.contents import Contents, contents_of, print_contents
+
+    stream, found = open_stream(tables), None
+    stream = stream.with_room_for(stream.n_seen + stream.n_models)
+    with stream_progress(stream.n_rows) as advance:
+        for piece, table in stream.tables(stream.pieces, stream.columns):
+            of_piece: Contents = contents_of(table)
+            found = of_piece if found is None else found + of_piece
+            advance("reading", piece.n_rows)
+    assert found is not None
+    print_contents(found, _named(tables), make_console(), len(stream.files))
+
+
+def frontier(
+    tables: Sequence[Path],
+    out: Path,
+    command: str,
+    speaks: bool,
+    *,
+    budgets: int | list[float] | None,
+    strategies: str | None,
+    estimates: str | None,
+    noise: str | None,
+    models: str | None,
+    max_depth: int,
+    search: str,
+    seed: int,
+    sample: int | None,
+    resume: bool,
+    force: bool,
+    scores: str | None,
+    **learned: Any,
+) -> None:
+    """The command frontier of a stream; `speaks` where this process writes for all.
+
+    Raises:
+        CascjaxError: an option is given that only a table in memory has, or what
+            `cascjax.comparison_stream` refuses.
+    """
+    if scores is not None:
+        raise CascjaxError("--scores are of one table: leave them out, or name a single file")
+    resamples, confidence = learned.pop("resamples"), learned.pop("confidence")
+    estimates, learning = arguments.learning(estimates, noise, **learned)
+    level = arguments.noise(noise or "low")
+    chosen = arguments.strategies(strategies, max_depth, search)
+    if any(table.is_dir() and table.resolve() == out.resolve() for table in tables):
+        raise CascjaxError(f"--out {out} is the folder of the tables: name another")
+    _say(speaks, f"Reading {_named(tables)}")
+    with uninterrupted():
+        from cascjax.comparison_stream import asked, begun, draw
+        from cascjax.data.source import open_stream
+        from cascjax.engine.parts import discard
+        from cascjax.engine.passes import SAMPLE
+        from cascjax.engine.run import Ledger
+        from cascjax.report.console import print_study
+        from cascjax.report.write import write_study
+
+    stream = open_stream(tables)
+    if models is not None:
+        stream = stream.select_models(arguments.models(models, stream.models))
+    arguments.check_sizes(chosen, stream.n_models)
+    if estimates is None and noise:
+        estimates = "noisy"
+    job = asked(
+        stream, chosen, estimates=estimates, noise=level, budgets=budgets, seed=seed,
+        sample=sample or SAMPLE,
+        resamples=resamples or 0, confidence=0.95 if confidence is None else confidence,
+        **learning,
+    )  # fmt: skip
+    keep_compiled()
+    journal = out / JOURNAL
+    files = len(stream.files)
+    settings: dict[str, Any] = {"table": _named(tables), "max_depth": max_depth, "search": search}
+    settings |= {"noise": noise or "low"} if job.estimates == "noisy" else {}
+    with _kept(journal), _progress(stream.n_rows, speaks) as progress:
+        run = begun(job, Ledger(journal, resume, force), progress)
+        _say(
+            speaks,
+            f"{stream.n_rows:,} queries x {stream.n_models} models in {files:,}"
+            f" file{'s' * (files > 1)}; {job.estimates} estimates; split {job.split}."
+            f"{_shared(run.processes)}",
+        )
+        study = draw(job, run, settings)
+        report = run.processes.agree(lambda: write_study(study, out, command) if speaks else out)
+    run.processes.agree(lambda: discard(journal))
+    if not speaks:
+        return
+    print_study(study, make_console())
+    for note in notes(study.settings, study.n_fit, study.cost_unit):
+        click.echo(f"note: {note}.")
+    if not study.resamples:
+        click.echo("note: no intervals were asked for: --resamples 1000 takes a third reading.")
+    click.echo(f"Report: {report}")
+
+
+def notes(settings: dict[str, Any], n_fit: int, unit: str) -> list[str]:
+    """What is to be said of what was learned, and of settings looked for on a sample."""
+    of_learning = list(settings.get("notes", ()))
+    if "sample" not in settings:
+        return of_learning
+    return [
+        *of_learning,
+        f"settings were looked for on {settings['sample']:,} of {n_fit:,} rows to fit on, whose"
+        f" mean cost has a standard error of {settings['sample_cost_error']:.2g}"
+        f"{unit and ' ' + unit} and mean quality of {settings['sample_quality_error']:.2g} at most;"
+        " budgets are met on all rows to fit on",
+    ]
+
+
+def fit(
+    tables: Sequence[Path],
+    out: Path,
+    speaks: bool,
+    *,
+    strategy: str,
+    estimates: str | None,
+    noise: str | None,
+    models: str | None,
+    max_depth: int,
+    search: str,
+    sample: int | None,
+    resume: bool,
+    force: bool,
+    **wanted: Any,
+) -> None:
+    """The command fit of a stream; `wanted` are arguments of `fit_stream`, `speaks` as above.
+
+    Raises:
+        CascjaxError: what `cascjax.fitting_stream` refuses.
+    """
+    chosen = arguments.strategies(strategy, max_depth, search)
+    if len(chosen) > 1:
+        raise CascjaxError(f"--strategy {strategy!r}: fit one at a time")
+    _say(speaks, f"Reading {_named(tables)}")
+    with uninterrupted():
+        from cascjax.data.files import atomic_write
+        from cascjax.data.source import open_stream
+        from cascjax.engine.parts import discard
+        from cascjax.engine.passes import SAMPLE
+        from cascjax.engine.processes import all_processes
+        from cascjax.engine.run import Ledger
+        from cascjax.fitting_stream import fit_stream
+        from cascjax.report.policies import print_policy
+
+    stream = open_stream(tables)
+    if models is not None:
+        stream = stream.select_models(arguments.models(models, stream.models))
+    arguments.check_sizes(chosen, stream.n_models)
+    keep_compiled()
+    journal, processes = journal_of(out), all_processes()
+    ledger = Ledger(journal, resume, force)
+    # The file is there before anything is computed for it: what cannot be written fails now.
+    with _kept(journal), atomic_write(out) if speaks else nullcontext() as temporary:
+        with _progress(stream.n_rows, speaks) as progress:
+            policy = fit_stream(
+                stream, chosen[0], estimates="noisy" if estimates is None and noise else estimates,
+                noise=arguments.noise(noise or "low"), sample=sample or SAMPLE, ledger=ledger,
+                progress=progress, **wanted,
+            )  # fmt: skip
+        if temporary is not None:
+            temporary.write_text(policy.text(), encoding="utf-8")
+    processes.agree(lambda: discard(journal))
+    if not speaks:
+        return
+    for note in policy.record.get("notes", ()):
+        click.echo(f"note: {note}.")
+    print_policy(policy, make_console())
+    click.echo(f"Wrote {out}")
+
+
+def evaluate(
+    policy: Path,
+    tables: Sequence[Path],
+    out: Path,
+    speaks: bool,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    resume: bool,
+    force: bool,
+) -> None:
+    """The command evaluate of a stream; `speaks` as above.
+
+    Raises:
+        CascjaxError: what `cascjax.evaluation_stream` refuses.
+    """
+    _say(speaks, f"Reading {policy} and {_named(tables)}")
+    with uninterrupted():
+        from cascjax.data.source import open_stream
+        from cascjax.engine.parts import discard
+        from cascjax.engine.processes import all_processes
+        from cascjax.engine.run import Ledger
+        from cascjax.evaluation_stream import evaluate_stream
+        from cascjax.policy import load_policy
+        from cascjax.report.policies import print_evaluation, rows_note, summary
+
+    loaded, stream = load_policy(policy), open_stream(tables)
+    keep_compiled()
+    ledger, processes = Ledger(out / JOURNAL, resume, force), all_processes()
+    settings = {"policy": str(policy), "table": _named(tables), "seed": seed}
+    with _kept(out / JOURNAL), _progress(stream.n_rows, speaks) as progress:
+        found = evaluate_stream(
+            loaded, stream, resamples=resamples, confidence=confidence, seed=seed, ledger=ledger,
+            progress=progress,
+        )  # fmt: skip
+        content = summary(found) | {"settings": settings | {"resamples": resamples}}
+        processes.agree(lambda: _write(out / "summary.json", content) if speaks else None)
+    processes.agree(lambda: discard(out / JOURNAL))
+    if speaks:
+        print_evaluation(found, make_console())
+        if note := rows_note(found, stream.n_rows, split="split" in stream.columns):
+            click.echo(f"note: {note}.")
+        click.echo(f"Wrote {out / 'summary.json'}")
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    from cascjax.data.files import atomic_write
+
+    with atomic_write(path) as temporary:
+        text = json.dumps(content, indent=2, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _say(speaks: bool, words: str) -> None:
+    if speaks:
+        click.echo(words)
+
+
+def _shared(processes: "Processes") -> str:
+    return f" Shared by {processes.count} processes." if processes.count > 1 else ""
+
+
+@contextmanager
+def _progress(n_rows: int, speaks: bool) -> Iterator["Progress"]:
+    """A bar of the process that speaks: each does about as much as it does."""
+    from cascjax.engine.processes import all_processes
+    from cascjax.report.console import stream_progress
+
+    if not speaks:
+        yield lambda doing, rows: None
+        return
+    count = all_processes().count
+    with stream_progress(n_rows) as advance:
+        yield lambda doing, rows: advance(doing, rows * count)
+
+
+@contextmanager
+def _kept(journal: Path) -> Iterator[None]:
+    """Says of an interrupt or a full disk what is kept and how to go on."""
+    try:
+        yield
+    except BaseException as error:
+        from cascjax.data.source import BadFileError
+        from cascjax.engine.parts import discard
+        from cascjax.engine.processes import GONE, all_processes
+
+        if isinstance(error, RefusedError):
+            # Refused again if asked again: what is kept would stand in the way of another command.
+            with suppress(CascjaxError):
+                discard(journal)
+            raise
+        way_out = f"what is done is kept in {journal}: go on with --resume"
+        if not any(journal.glob("*.parquet")):
+            # Of several processes another may be about to keep something there.
+            if all_processes().count == 1:
+                with suppress(CascjaxError):
+                    discard(journal)
+            elif str(error) == GONE:
+                raise CascjaxError(f"{error}; start all of them again with --resume") from error
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(way_out) from error
+        if isinstance(error, CascjaxError):
+            words = str(error)
+            if words.startswith("cannot write"):
+                raise CascjaxError(f"{error}; {way_out} once there is room") from error
+            if isinstance(error, BadFileError):
+                raise CascjaxError(f"{error}; {way_out} once that is mended") from error
+            if words == GONE:
+                raise CascjaxError(f"{error}; {way_out}, all of them") from error
+        raise
+
+
+def _named(tables: Sequence[Path]) -> str:
+    more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+    return f"{tables[0]}{more}"

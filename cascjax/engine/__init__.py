@@ -1,0 +1,1 @@
+"""The engine: chunks, devices, processes and checkpoints."""

@@ -1,0 +1,20 @@
+"""Features of prompts, and signals and answers of responses."""
+
+from cascjax.features.answers import response_answers, response_signals
+from cascjax.features.prompts import (
+    TextModel,
+    fit_text_model,
+    read_text_model,
+    text_features,
+    write_text_model,
+)
+
+__all__ = [
+    "TextModel",
+    "fit_text_model",
+    "read_text_model",
+    "response_answers",
+    "response_signals",
+    "text_features",
+    "write_text_model",
+]

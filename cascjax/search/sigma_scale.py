@@ -1,0 +1,95 @@
+"""How much of the spread that learned estimates state is to be believed.
+
+The covariance of a run set says how far estimates move until every model has run (the
+paper's section 6). A strategy that stops after a few sees less of it: agreement, for instance,
+tells nothing until a second answer is there. So one number, a scale on every sigma, is found on
+the rows to fit on, whose estimates are out of fold: 1 believes all of it, 0 none.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cascjax.data.table import Table, mean_rows
+from cascjax.errors import CascjaxError
+from cascjax.estimators import Estimator, Joint, RunSets
+from cascjax.metrics import area
+from cascjax.search.budgets import fit_budgets
+from cascjax.strategies import Strategy
+
+TRUSTS = (1.0, 0.75, 0.5, 0.25, 0.0)
+"""Scales that are tried; of equals the first is taken."""
+
+_SAMPLE = 1 << 13
+"""Rows at most that they are tried on."""
+
+_BUDGETS = 12
+
+
+def scaled(estimator: RunSets | Joint, trust: float) -> RunSets | Joint:
+    """The same estimates, every sigma times `trust`."""
+    if trust == 1:
+        return estimator
+    if isinstance(estimator, Joint):
+        return replace(estimator, trust=estimator.trust * trust)
+    return replace(estimator, covariance=np.asarray(estimator.covariance) * np.float32(trust**2))
+
+
+def check_trust(trust: float | str) -> float | None:
+    """A scale, or None for "auto".
+
+    Raises:
+        CascjaxError: it is neither "auto" nor a number from 0 to 10.
+    """
+    if trust == "auto":
+        return None
+    if isinstance(trust, str) or not 0 <= trust <= 10:
+        raise CascjaxError(f"trust must be 'auto' or a number from 0 to 10, not {trust!r:.40}")
+    return float(trust)
+
+
+def trusted(
+    strategy: Strategy,
+    table: Table,
+    estimator: Estimator,
+    rows: Int[np.ndarray, " n"],
+    trust: float | None,
+    seed: int = 0,
+) -> tuple[Estimator, float]:
+    """The estimates a strategy does best with on some rows, and how far they are trusted.
+
+    Args:
+        strategy: what will be shown them.
+        table: the truth, models in rising mean cost.
+        estimator: the estimates of all its queries; of all but learned ones everything is believed.
+        rows: the rows to fit on, whose estimates must be out of fold.
+        trust: the scale, or None for the one of `TRUSTS` with the highest area on a sample of rows;
+            that is 1 for `Joint`, which is too dear to simulate for each.
+        seed: of the sample.
+    """
+    learned = isinstance(estimator, RunSets | Joint)
+    if not learned or strategy.sees_truth or "sigma" not in strategy.reads:
+        return estimator, 1.0
+    if trust is None:
+        tried = isinstance(estimator, RunSets)
+        trust = _best(strategy, table, estimator, rows, seed) if tried else 1.0
+    return scaled(estimator, trust), trust
+
+
+def _best(
+    strategy: Strategy, table: Table, estimator: RunSets, rows: Int[np.ndarray, " n"], seed: int
+) -> float:
+    if len(rows) > _SAMPLE:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _SAMPLE, replace=False))
+    cost, quality = mean_rows(table.cost, rows), mean_rows(table.quality, rows)
+    # Nearer to the cheap end, where most of a frontier rises.
+    at = np.geomspace(cost.min() + 0.02 * np.ptp(cost), cost.max(), _BUDGETS)
+
+    def reached(trust: float) -> float:
+        sized = strategy.sized_for(estimator)
+        found = fit_budgets(sized, scaled(estimator, trust), table, at, rows=rows)
+        return area(found.cost, found.quality, cost, quality)
+
+    areas: Float[np.ndarray, " T"] = np.array([reached(trust) for trust in TRUSTS])
+    return TRUSTS[int(np.argmax(areas))]

@@ -1,0 +1,238 @@
+"""A world where a judge scores answers: latent difficulty, models of differing skill and price.
+
+Ability meets difficulty as in the two-parameter normal-ogive item response model (Lord,
+"Applications of Item Response Theory to Practical Testing Problems", 1980). The ogive, and not
+its logistic cousin, because it keeps every belief Gaussian until the last step: the estimates a
+world hands out are then exact conditional expectations, so calibration can be tested against.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from scipy.special import ndtr
+
+from cascjax.data.table import Table
+from cascjax.errors import unknown_name
+from cascjax.synthetic.base import (
+    BLOCK,
+    FIRST_TOKEN_SPREAD,
+    count,
+    lognormal,
+    model_names,
+    positive,
+)
+
+QUALITIES = ("binary", "graded")
+DOMAINS = ("chat", "code", "math", "law", "medicine", "science", "writing", "translation")
+SIGNAL_NAMES = ("judge", "log_answer_tokens")
+
+PROMPT_TOKENS, PROMPT_SPREAD = 400.0, 1.0
+"""Mean tokens of a prompt, and the standard deviation of their logarithm."""
+
+ANSWER_EFFORT, ANSWER_SPREAD = 0.3, 0.9
+"""Log answer tokens gained per unit of difficulty, and the standard deviation of the rest."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class World:
+    """The K models and D domains that queries are drawn against; models rise in mean cost.
+
+    Attributes:
+        ability: `[K, D]` the difficulty at which a model is right half of the time.
+        price_prompt: `[K]` price of a prompt token, in `cost_unit`.
+        price_answer: `[K]` price of an answer token, in `cost_unit`.
+        answer_tokens: `[K]` mean length of an answer, in tokens.
+        first_token: `[K]` mean time to the first token of an answer, in seconds.
+        speed: `[K]` tokens of an answer a second.
+        domain_weights: `[D]` the share of queries of each domain; sums to 1.
+        discrimination: how sharply quality falls with difficulty.
+        interaction: standard deviation of what a query and a model share beyond ability and
+            difficulty, in units of the margin `discrimination * (ability - difficulty)`.
+        difficulty_noise: standard deviation of the error difficulty is seen with beforehand.
+        judge_noise: standard deviation of the error a seen answer's margin is judged with.
+        quality: "binary" (right or wrong) or "graded" (anywhere in 0 to 1).
+        models: the K model names.
+        domains: the D domain names.
+        cost_unit: the unit of every price and cost.
+    """
+
+    ability: Float[np.ndarray, "K D"]
+    price_prompt: Float[np.ndarray, " K"]
+    price_answer: Float[np.ndarray, " K"]
+    answer_tokens: Float[np.ndarray, " K"]
+    first_token: Float[np.ndarray, " K"]
+    speed: Float[np.ndarray, " K"]
+    domain_weights: Float[np.ndarray, " D"]
+    discrimination: float
+    interaction: float
+    difficulty_noise: float
+    judge_noise: float
+    quality: str = field(metadata={"static": True})
+    models: tuple[str, ...] = field(metadata={"static": True})
+    domains: tuple[str, ...] = field(metadata={"static": True})
+    cost_unit: str = field(default="USD", metadata={"static": True})
+
+    @property
+    def n_models(self) -> int:
+        """K, the number of models."""
+        return self.ability.shape[0]
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What is seen of a query beforehand: noisy difficulty, log prompt length, its domain."""
+        return ("difficulty", "log_prompt_tokens", *(f"is_{name}" for name in self.domains))
+
+    def block(self, seed: int, index: int, features: bool, seconds: bool) -> Table:
+        """The generative model: block `index` of the queries of `seed`, `BLOCK` rows."""
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+        K = self.n_models
+
+        def normal(columns: int) -> np.ndarray:
+            return rng.standard_normal((BLOCK, columns), np.float32)
+
+        # A query: its domain, its difficulty and a prompt every model reads.
+        u = rng.random(BLOCK, np.float32)
+        domain = np.searchsorted(np.cumsum(self.domain_weights)[:-1], u, side="right").astype(
+            np.int32
+        )
+        difficulty = normal(1)
+        prompt_tokens = lognormal(PROMPT_TOKENS, PROMPT_SPREAD * normal(1), PROMPT_SPREAD)
+
+        # Beforehand difficulty is seen through noise; given that, it is Normal(believed, doubt).
+        seen = difficulty + self.difficulty_noise * normal(1)
+        doubt = self.difficulty_noise**2 / (1 + self.difficulty_noise**2)
+        believed = (1 - doubt) * seen
+
+        # Quality is the normal CDF of the margin (graded), or whether margin + Normal(0, 1) is
+        # above 0 (binary). Both have the mean ndtr(mean / sqrt(1 + variance of the margin)): the
+        # one Normal(0, 1) is averaged over there, and has been drawn here.
+        a, ability = self.discrimination, self.ability.T[domain]
+        binary = self.quality == "binary"
+        drawn, averaged = (1.0, 0.0) if binary else (0.0, 1.0)
+        own_variance = self.interaction**2 + drawn
+        margin = a * (ability - difficulty) + math.sqrt(own_variance) * normal(K)
+        quality = (margin > 0).astype(np.float32) if binary else ndtr(margin)
+
+        # The estimates: what is believed of the margin beforehand, then once a judge has seen the
+        # answer. A Gaussian update, so E[post | ante] = ante.
+        mean, variance = a * (ability - believed), a**2 * doubt + own_variance
+        judged = margin + self.judge_noise * normal(K)
+        gain = variance / (variance + self.judge_noise**2)
+        mean_post, variance_post = mean + gain * (judged - mean), (1 - gain) * variance
+
+        # The price: long-tailed token counts, and longer answers to harder queries.
+        spread = math.sqrt(ANSWER_EFFORT**2 + ANSWER_SPREAD**2)
+        effort = ANSWER_EFFORT * difficulty + ANSWER_SPREAD * normal(K)
+        answer_tokens = lognormal(self.answer_tokens, effort, spread)
+        expected_tokens = lognormal(
+            self.answer_tokens, ANSWER_EFFORT * believed, ANSWER_EFFORT * math.sqrt(1 - doubt)
+        )
+        prompt_cost = self.price_prompt * prompt_tokens
+        cost = prompt_cost + self.price_answer * answer_tokens
+
+        table: dict[str, Any] = {}
+        if features:
+            is_domain = np.eye(len(self.domains), dtype=np.float32)[domain]
+            signals = np.stack([judged, np.log(answer_tokens)], axis=-1)
+            table = {
+                "features": np.concatenate([seen, np.log(prompt_tokens), is_domain], axis=1),
+                "signals": signals.reshape(BLOCK, -1),
+                "feature_names": self.feature_names,
+                "signal_names": SIGNAL_NAMES,
+            }
+        if seconds:  # drawn last: a query is the same with and without
+            busy = FIRST_TOKEN_SPREAD * normal(K)
+            first_token = lognormal(self.first_token, busy, FIRST_TOKEN_SPREAD)
+            table["more_costs"] = {"seconds": first_token + answer_tokens / self.speed}
+            table["more_cost_units"] = (("seconds", "s"),)
+        return Table(
+            quality=quality,
+            cost=cost,
+            quality_ante=ndtr(mean / math.sqrt(variance + averaged)),
+            quality_post=ndtr(mean_post / math.sqrt(variance_post + averaged)),
+            cost_ante=prompt_cost + self.price_answer * expected_tokens,
+            cost_post=cost,
+            group=domain,
+            models=self.models,
+            cost_unit=self.cost_unit,
+            groups=self.domains,
+            **table,
+        )
+
+
+def judged(
+    n_models: int = 5,
+    seed: int = 0,
+    *,
+    n_domains: int = 4,
+    quality: str = "binary",
+    discrimination: float = 1.5,
+    interaction: float = 1.0,
+    difficulty_noise: float = 0.4,
+    judge_noise: float = 0.6,
+) -> World:
+    """Draw a world: prices over two orders of magnitude, ability that only roughly follows them.
+
+    So some models are dominated, and some are worth their price in a few domains alone. Dear models
+    are slower on the whole, but not one by one: seconds and price are two costs.
+
+    Args:
+        n_models: K, at least 2.
+        seed: picks the models; no less than 0.
+        n_domains: D, at least 1.
+        quality: "binary" or "graded".
+        discrimination: above 0.
+        interaction: no less than 0, in units of the margin.
+        difficulty_noise: no less than 0; difficulty itself has standard deviation 1.
+        judge_noise: above 0, in units of the margin.
+
+    Raises:
+        CascjaxError: an argument is out of its range.
+    """
+    K, D = count("n_models", n_models, 2), count("n_domains", n_domains, 1)
+    rng = np.random.default_rng(count("seed", seed, 0))
+    if quality not in QUALITIES:
+        raise unknown_name("quality", quality, QUALITIES)
+    positive("discrimination", discrimination)
+    positive("interaction", interaction, zero=True)
+    positive("difficulty_noise", difficulty_noise, zero=True)
+    positive("judge_noise", judge_noise)
+
+    rank = np.linspace(0, 1, K)
+    general = -0.25 + 1.6 * rank + 0.15 * rng.standard_normal(K)
+    ability = general[:, None] + 0.45 * rng.standard_normal((K, D))
+    price = 1e-7 * 100**rank * np.exp(0.2 * rng.standard_normal(K))
+    tokens = 300 * np.exp(0.3 * rng.standard_normal(K))
+    order = np.argsort(price * (PROMPT_TOKENS / 4 + tokens))
+    weights = rng.dirichlet(np.full(D, 5.0))
+    # Drawn last, so that a world's other numbers are those it had before it had these.
+    first_token = 0.25 * 3**rank * np.exp(0.4 * rng.standard_normal(K))
+    speed = 160 * 0.25**rank * np.exp(0.4 * rng.standard_normal(K))
+
+    def column(values: np.ndarray) -> np.ndarray:
+        return values.astype(np.float32)
+
+    return World(
+        ability=column(ability[order]),
+        price_prompt=column(price[order] / 4),  # the usual ratio in price lists
+        price_answer=column(price[order]),
+        answer_tokens=column(tokens[order]),
+        first_token=column(first_token[order]),
+        speed=column(speed[order]),
+        domain_weights=column(weights),
+        discrimination=float(discrimination),
+        interaction=float(interaction),
+        difficulty_noise=float(difficulty_noise),
+        judge_noise=float(judge_noise),
+        quality=quality,
+        models=model_names(K),
+        domains=tuple(
+            DOMAINS[d % len(DOMAINS)] + (f"-{d // len(DOMAINS) + 1}" if d >= len(DOMAINS) else "")
+            for d in range(D)
+        ),
+    )
