@@ -67,7 +67,7 @@ def in_time() -> None:
 @functools.lru_cache(maxsize=4)
 def data(n_queries: int, n_models: int) -> tuple[Table, Independent]:
     """A synthetic world's queries and the estimates it supplies, models in rising mean cost."""
-    table = synthetic.sample(synthetic.make_world(n_models, seed=0), 0, n_queries)
+    table = synthetic.sample(synthetic.make_dataset(n_models, seed=0), 0, n_queries)
     table = table.sort_models(mean_rows(table.cost), reuse=True)
     return table, supplied(table, np.arange(n_queries))
 

@@ -15,11 +15,11 @@ MARK = "<!-- pages: made by cascjax reproduce, put here by paper.py -->"
 
 
 def main() -> None:
-    """Writes the page anew: what stands above the mark stays."""
+    """Writes the page again: what stands above the mark stays."""
     parser = argparse.ArgumentParser(description="Put pages of cascjax reproduce into PAPER.md.")
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     folders: list[Path] = parser.parse_args().folders
-    # What is not given anew would be lost: a misspelt folder is no folder without pages.
+    # What is not given again would be lost: a misspelt folder is no folder without pages.
     for folder in folders:
         if not any((folder / f"{name}.md").exists() for name in EXPERIMENTS):
             parser.error(f"{folder} holds nothing that cascjax reproduce wrote")

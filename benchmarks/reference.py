@@ -9,7 +9,7 @@ Both get the same estimates of the same queries, one after the other, in one pro
 Timed of the reference (its v1.1) is `_execute`, one price over the queries, as its search for a
 budget calls it over and over; of ours `simulate.totals`, 64 prices over a large table of the same
 world. Run sets are compared on the same queries and prices. Prices spend evenly between the
-cheapest and the dearest single model, as the budgets of a frontier do.
+cheapest and the most expensive single model, as the budgets of a frontier do.
 
 Where the two differ it must be a tie, else the exit code is 1. The reference's E[max] is a mean
 over 100 quasi-random points. So the query is taken again in float64 loops (tests/plain.py), and it
@@ -95,7 +95,7 @@ def load(path: Path, seed: int) -> SimpleNamespace:
         reason = f"the reference imports {error.name!r}, which is missing: pip install {PACKAGES}"
         raise CascjaxError(reason) from error
 
-    # Its points are scrambled anew in every process; with a seed, a run repeats. That 100 is no
+    # Its points are scrambled again in every process; with a seed, a run repeats. That 100 is no
     # power of two, of which scipy warns, is its choice.
     its.statistics.qmc = SimpleNamespace(Sobol=functools.partial(qmc.Sobol, rng=seed))
     warnings.filterwarnings("ignore", message="The balance properties of Sobol' points")
@@ -204,11 +204,12 @@ def evaluation(
 def spending_evenly(
     kind: Strategy, table: Table, estimator: Independent, count: int
 ) -> Float[np.ndarray, " count"]:
-    """Prices of evenly spaced mean costs, from the cheapest to the dearest single model's."""
+    """Return the lambdas of evenly spaced mean costs over the range of the single models."""
     few = slice(0, 2000)
     part = (estimator.take(few), table.quality[few], table.cost[few])
     single = table.cost.mean(0, dtype=np.float64)
-    # Quality is from 0 to 1: from where the dearest model costs nothing to where none is worth it.
+    # Quality is from 0 to 1: from where the most expensive model costs nothing to where none is
+    # worth it.
     wide = np.geomspace(1e3 / single.min(), 1e-4 / single.max(), 128).astype(np.float32)
     spent = np.asarray(totals(kind, wide, *part, usage=False).cost) / len(part[1])
     low, high = max(single.min(), spent.min()), min(single.max(), spent.max())
@@ -413,7 +414,7 @@ def compared(its: SimpleNamespace, name: str, n_models: int, arguments: argparse
     """One strategy, by the reference and then by ours."""
     # Some 1 to 10 seconds a pass of ours.
     size = 20_000 if name == "cascade-routing" and n_models > 5 else 100_000
-    world = synthetic.make_world(n_models, seed=arguments.seed)
+    world = synthetic.make_dataset(n_models, seed=arguments.seed)
     table = synthetic.sample(world, arguments.seed, max(size, arguments.queries))
     table = table.sort_models(table.cost.mean(0, dtype=np.float64))
     estimator = supplied(table, np.arange(table.n_queries))

@@ -69,7 +69,7 @@ def this_device() -> str:
 
 
 def merged(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the suite, those measured anew in place of what they were; the others stay."""
+    """Rows of the suite, those measured again in place of what they were; the others stay."""
     found = {key_of(row): row for row in before}
     return list((found | {key_of(row): row for row in rows}).values())
 
@@ -281,7 +281,7 @@ def page(all_: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Keeps the numbers, and writes the tables anew."""
+    """Keeps the numbers, and writes the tables again."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", help="a name for the machine, for instance '2 cores'")
     parser.add_argument("files", type=Path, nargs="*", help="JSON of the suite and the scripts")
@@ -293,7 +293,7 @@ def main() -> None:
         name = found["device"].replace(" ", "-")
         file = kept / f"{name}.json"
         before = json.loads(file.read_text()) if file.exists() else {}
-        # What is not measured anew stays: with the machine as it was, where that is most of it.
+        # What is not measured again stays: with the machine as it was, where that is most of it.
         if "suite" in found:
             new = found["suite"]
             found["suite"] = merged(before.get("suite", []), new)

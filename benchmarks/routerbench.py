@@ -3,7 +3,7 @@
     python benchmarks/routerbench.py routerbench-sample.parquet [--models LIST] [--learners LIST]
 
 Each fifth of the queries is evaluated on once, with estimates and parameters from the other four
-fifths; no score of it is seen before. Areas are means over the folds; intervals of differences to
+fifths; no score of it is seen before. AUCs are means over the folds; intervals of differences to
 routing are of 1,000 paired bootstrap resamples of each fold's queries, averaged likewise. Prints
 Markdown.
 """
@@ -48,18 +48,18 @@ def folds(table: Table, learner: str, text: bool, budgets: int) -> list[Study]:
 
 
 def row(learner: str, text: bool, studies: list[Study]) -> list[str]:
-    """Areas, then differences to routing with their intervals, then what was believed."""
-    area = np.array([[f.area for f in study.frontiers] for study in studies]).mean(0)
-    samples = [np.stack([np.asarray(f.area_samples) for f in s.frontiers]) for s in studies]
+    """AUCs, then differences to routing with their intervals, then what was believed."""
+    auc = np.array([[f.auc for f in study.frontiers] for study in studies]).mean(0)
+    samples = [np.stack([np.asarray(f.auc_samples) for f in s.frontiers]) for s in studies]
     mean = np.mean(samples, axis=0)
     routing = STRATEGIES.index("routing")
     cells = [f"{learner}{', text' if text else ''}"]
     for i, name in enumerate(STRATEGIES):
-        text_ = f"{area[i]:.4f}"
+        text_ = f"{auc[i]:.4f}"
         if i != routing:
             low, high = np.quantile(mean[i] - mean[routing], [0.025, 0.975])
-            text_ += f" ({area[i] - area[routing]:+.4f} [{low:+.4f}, {high:+.4f}])"
-        trusts = [s.frontiers[i].trust for s in studies]
+            text_ += f" ({auc[i] - auc[routing]:+.4f} [{low:+.4f}, {high:+.4f}])"
+        trusts = [s.frontiers[i].sigma_scale for s in studies]
         if name in ("cascading", "cascade-routing", "pandora"):
             text_ += f" s = {np.mean(trusts):.2f}"
         cells.append(text_)

@@ -94,10 +94,10 @@ def world(n_queries: int, n_models: int) -> tuple[Table, Independent, RunSets]:
 def job(
     kind: Strategy, table: Table, estimator: Estimator, points: int = 100
 ) -> Callable[[], float]:
-    """A frontier, fitted on one half and scored on the other; gives its area."""
+    """A frontier, fitted on one half and scored on the other; gives its AUC."""
     fit, evaluate = split_rows(table)
     at = budgets(mean_rows(table.cost, fit), mean_rows(table.quality, fit), points)
-    return lambda: frontier(kind, table, estimator, fit, evaluate, at).area
+    return lambda: frontier(kind, table, estimator, fit, evaluate, at).auc
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def main() -> None:
     print(f"{given.queries:,} queries, {given.models} models, {FEATURES} features, {FOLDS} folds")
     total = np.zeros((2, 2))
     for kind in [one for one in KINDS if one.name in given.strategies.split(",")]:
-        seconds, area, first = np.zeros((2, 2)), np.zeros(2), np.zeros(2)
+        seconds, auc, first = np.zeros((2, 2)), np.zeros(2), np.zeros(2)
         for i in range(int(given.learned_alone), 2):
             start = time.process_time()
             job(kind, few[0], few[1:][i], given.points)()
@@ -125,12 +125,12 @@ def main() -> None:
             # Of stages how many settings there are depends on the queries: that compiles as well.
             for _ in range(3 if kind.staged else 1):
                 start = np.array([time.perf_counter(), time.process_time()])
-                area[i] = job(kind, table, (supplied, learned)[i], given.points)()
+                auc[i] = job(kind, table, (supplied, learned)[i], given.points)()
                 tried.append(np.array([time.perf_counter(), time.process_time()]) - start)
             seconds[i] = np.min(tried, axis=0)
         total += seconds
         _say(kind.name, seconds)
-        print(f"  areas {area[0]:.4f}, {area[1]:.4f}; compiled and run: {first.round(1)} s of CPU")
+        print(f"  AUCs {auc[0]:.4f}, {auc[1]:.4f}; compiled and run: {first.round(1)} s of CPU")
     _say("all", total)
 
 

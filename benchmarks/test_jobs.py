@@ -12,7 +12,7 @@ from cascjax.comparison import Frontier, frontier
 from cascjax.data.table import mean_rows, split_rows
 from cascjax.engine.simulate import resampled
 from cascjax.metrics import budgets
-from cascjax.metrics.bootstrap import areas, differences, interval
+from cascjax.metrics.bootstrap import aucs, differences, interval
 from cascjax.search.budgets import Fit, fit_budgets
 from cascjax.strategies import (
     CascadeRouting,
@@ -75,7 +75,7 @@ def test_search_loss(benchmark: Any, name: str, kind: Strategy, n_models: int) -
     found = benchmark.pedantic(drawn, (kind, 2_000, n_models, 10), rounds=1, warmup_rounds=0)
     benchmark.extra_info |= {
         "job": "search", "strategy": name, "queries": 2_000, "models": n_models,
-        "area": found.area, "fitted": float(found.fit_quality.mean()),
+        "auc": found.auc, "fitted": float(found.fit_quality.mean()),
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ FIVE: list[tuple[str, list[Strategy]]] = [
 
 @pytest.mark.parametrize(("name", "kinds"), FIVE, ids=[name for name, _ in FIVE])
 def test_bootstrap(benchmark: Any, name: str, kinds: list[Strategy]) -> None:
-    """1,000 resamples of 36,000 queries, 40 budgets: intervals of points, areas, differences."""
+    """1,000 resamples of 36,000 queries, 40 budgets: intervals of points, AUCs, differences."""
     table, estimator = conftest.data(72_000, 5)
     fit, evaluate = split_rows(table)
     at = budgets(mean_rows(table.cost, fit), mean_rows(table.quality, fit), 40)
@@ -99,11 +99,11 @@ def test_bootstrap(benchmark: Any, name: str, kinds: list[Strategy]) -> None:
                 kind, of.parameters, of.gamma, estimator, table.quality, table.cost,
                 resamples=1_000, rows=evaluate,
             )  # fmt: skip
-            area = areas(found.cost, found.quality, found.single_cost, found.single_quality)
-            return area, *(interval(x, 0.95) for x in (found.cost, found.quality, area))
+            auc = aucs(found.cost, found.quality, found.single_cost, found.single_quality)
+            return auc, *(interval(x, 0.95) for x in (found.cost, found.quality, auc))
 
         each = [one(kind, of) for kind, of in zip(kinds, fits, strict=True)]
-        return [differences(np.stack([area for area, *_ in each]), 0.95)]
+        return [differences(np.stack([auc for auc, *_ in each]), 0.95)]
 
     benchmark.pedantic(intervals, rounds=3, warmup_rounds=1)
     benchmark.extra_info |= {
@@ -123,9 +123,9 @@ def test_learned(benchmark: Any, kind: Strategy, n_models: int, n_queries: int, 
     """100 budgets, estimates under every run set beside those of each model by itself."""
     table, supplied, of_all = run_sets.world(n_queries, n_models)
     run = run_sets.job(kind, table, supplied if way == "supplied" else of_all)
-    area = benchmark.pedantic(run, rounds=2, warmup_rounds=1)
+    auc = benchmark.pedantic(run, rounds=2, warmup_rounds=1)
     benchmark.extra_info |= {
         "job": "learned", "strategy": f"{kind.name}, {way}", "queries": n_queries,
-        "models": n_models, "area": area,
+        "models": n_models, "auc": auc,
         "us": benchmark.stats.stats.median / n_queries * 1e6,
     }  # fmt: skip

@@ -77,7 +77,7 @@ LEARNED = [("none", 4), ("none", 11), ("logistic", 4), ("logistic", 8), ("joint"
 def learned_policy(learner: str, n_models: int) -> tuple[Policy, dict[str, Any]]:
     """A policy of pandora on estimates learned from a small world, and what is seen of a query."""
     rng = np.random.default_rng(0)
-    made = synthetic.sample(synthetic.make_world(n_models, seed=0), 0, ROWS)
+    made = synthetic.sample(synthetic.make_dataset(n_models, seed=0), 0, ROWS)
     table = replace(
         made,
         features=rng.normal(size=(ROWS, FEATURES)).astype(np.float32),

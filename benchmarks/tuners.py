@@ -426,9 +426,9 @@ def score(
     cost, quality = (of[:, setting.fit].mean(1, dtype=np.float64) for of in (spent, got))
     hull = upper_hull(cost, quality)
     fit = mix(np.stack([hull, cost[hull], quality[hull]]).astype(np.float64), budgets)
-    cheap, dear = fit.parameters.astype(int).T
+    cheap, expensive = fit.parameters.astype(int).T
     other = got[:, setting.evaluate].mean(1, dtype=np.float64)
-    mixed = (1 - fit.gamma) * other[cheap] + fit.gamma * other[dear]
+    mixed = (1 - fit.gamma) * other[cheap] + fit.gamma * other[expensive]
     return Score(
         float(worth.mean()), float(fit.quality.mean()), float(mixed.mean()), *seconds, trials
     )
@@ -460,8 +460,8 @@ def compared(setting: Setting, name: str, n_models: int, noise: str) -> dict[str
     setting.problem(name)  # compiles
     problem, set_up = clocked(lambda: setting.problem(name), 1)
     box = box_of(problem)
-    dear = name == "cascade-routing" and n_models > 5
-    at = FEW if dear else range(len(problem.budgets))
+    expensive = name == "cascade-routing" and n_models > 5
+    at = FEW if expensive else range(len(problem.budgets))
     check_trial(problem, box)
 
     ours(problem, box)  # compiles
@@ -472,7 +472,7 @@ def compared(setting: Setting, name: str, n_models: int, noise: str) -> dict[str
     )
     # A minute, where cascade routing has 11 models: at one level of noise.
     whole_seconds = None
-    if not dear or noise == "medium":
+    if not expensive or noise == "medium":
         whole()  # compiles
         _, whole_seconds = clocked(whole, 1)
 
@@ -483,7 +483,9 @@ def compared(setting: Setting, name: str, n_models: int, noise: str) -> dict[str
 
     some, share = list(at), len(problem.budgets) / len(at)
     rows = {"plain": scored(box.plain[some]), "ours": scored(found[some], seconds)}
-    kinds = {"TPE": True} | ({"TPE, one by one": False} if noise == "medium" and not dear else {})
+    kinds = {"TPE": True} | (
+        {"TPE, one by one": False} if noise == "medium" and not expensive else {}
+    )
     for tuner, multivariate in kinds.items():
         points, taken = clocked(
             lambda multivariate=multivariate: np.stack([
@@ -533,8 +535,8 @@ def check_trial(problem: Problem, box: Box) -> None:
         spent, got = query_spends(kind, settings, beliefs, problem.quality, problem.cost)
         truth = got.mean(dtype=np.float64), spent.mean(dtype=np.float64)
         for cost, quality in (box.one(point), (together[0][at], together[1][at])):
-            dear = abs(cost / truth[1] - 1)
-            apart = max(apart, abs(quality - truth[0]), dear)
+            expensive = abs(cost / truth[1] - 1)
+            apart = max(apart, abs(quality - truth[0]), expensive)
     if apart > 3 / len(problem.quality):
         raise CascjaxError(
             f"{kind.name}: a trial is {apart:g} from the simulation; box_of and the strategy no"
@@ -687,7 +689,7 @@ def page(one: dict[str, Any]) -> str:
 
 
 def write_page() -> None:
-    """The tables of TUNING.md, anew."""
+    """The tables of TUNING.md, again."""
     kept = sorted((HERE / "measured" / "tuning").glob("*.json"))
     file = HERE / "TUNING.md"
     text = file.read_text()
@@ -728,7 +730,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = HERE / "measured" / "tuning"
             folder.mkdir(parents=True, exist_ok=True)
             file = asked.json or folder / f"{asked.device.replace(' ', '-')}.json"
-            # What was measured anew stands in the place of what was; the rest stays.
+            # What was measured again stands in the place of what was; the rest stays.
             new = {setting_of(row): row for row in rows}
             if file.exists():
                 old = json.loads(file.read_text())

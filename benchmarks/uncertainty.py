@@ -3,11 +3,11 @@
     python benchmarks/uncertainty.py rb.arrow
     python benchmarks/uncertainty.py --synthetic --cases as-is
 
-Prints the tables of PAPER.md's "No uncertainty above the exact rule": areas in percent by the
+Prints the tables of PAPER.md's "No uncertainty above the exact rule": AUCs in percent by the
 paper's protocol, and how many points above the exact rule's they are, with 95% intervals of paired
 bootstrap resamples. The estimates are the same in all columns; only the standard deviations that go
 into E[max] differ. The cases: the table as it is; half of the rows to evaluate taken to fit on,
-and areas on the other half; every model's scores shuffled on their own, so that models know
+and AUCs on the other half; every model's scores shuffled on their own, so that models know
 nothing of each other. It takes minutes on the sample of RouterBench, and more on its twin.
 """
 
@@ -69,7 +69,7 @@ STRATEGIES = {kind.name: kind for kind in (CascadeRouting(max_depth=MAX_DEPTH), 
 def row(
     given: Setup, strategy: CascadeRouting | Cascading, level: str, seed: int, resamples: int
 ) -> list[str]:
-    """The mean of sigma and of its square, then the area of each column, and what it gains."""
+    """The mean of sigma and of its square, then the AUC of each column, and what it gains."""
     estimator = given.noisy(level, seed)
     cells = [f"{np.mean(estimator.sigma):.2f}, {np.mean(np.square(estimator.sigma)):.2f}"]
     exact: Row | None = None
@@ -79,16 +79,16 @@ def row(
             strategy, given.table, believed, given.fit_rows, given.evaluate_rows, given.budgets,
             resamples=resamples, seed=seed,
         )  # fmt: skip
-        found: Row = {"area": drawn.area, "area_samples": drawn.area_samples}
+        found: Row = {"auc": drawn.auc, "auc_samples": drawn.auc_samples}
         gain = f" ({with_interval(difference(found, exact)).ours})" if exact else ""
-        cells.append(f"{100 * drawn.area:.2f}{gain}")
+        cells.append(f"{100 * drawn.auc:.2f}{gain}")
         exact = exact or found
     return cells
 
 
 def main() -> None:
     """Print one table a strategy, its rows as they come."""
-    parser = argparse.ArgumentParser(description="Areas with less uncertainty than there is.")
+    parser = argparse.ArgumentParser(description="AUCs with less uncertainty than there is.")
     parser.add_argument("table", type=Path, nargs="?", help="RouterBench, imported")
     parser.add_argument("--synthetic", action="store_true", help="instead, the twin of RouterBench")
     parser.add_argument("--queries", type=int, default=QUERIES, help="of the twin")
@@ -105,14 +105,14 @@ def main() -> None:
         parser.error("give a table or --synthetic, one of them")
     keep_compiled()
     if arguments.synthetic:
-        world = synthetic.make_world(11, kind="routerbench")
+        world = synthetic.make_dataset(11, kind="routerbench")
         table = synthetic.sample(world, arguments.seed, arguments.queries)
     else:
         table = read_table(arguments.table)
     print(
         f"{table.n_queries:,} queries, {arguments.models} models, noise of seed {arguments.seed};"
     )
-    print("areas in percent, in brackets how many points above exact, with 95% intervals\n")
+    print("AUCs in percent, in brackets how many points above exact, with 95% intervals\n")
     for strategy in (STRATEGIES[name] for name in arguments.strategies):
         print(f"| {strategy.name} | noise | mean sigma, of its square | {' | '.join(TOLD)} |")
         print("| --- | --- | --- |" + " ---: |" * len(TOLD))

@@ -7,7 +7,7 @@ Prints Markdown; half a minute on an idle core. Half of the queries fit logistic
 they explain, beside what `synthetic.known_posterior` explains, which nothing that sees the same can
 beat but by chance. "Before" is the features, "own answer" a model's signals besides, "all answers"
 the signals of all models and which answers agree; on all answers the known one is that of 2,000
-queries. Areas are those of the exact estimates a world supplies (of noisy ones, at the low level,
+queries. AUCs are those of the exact estimates a world supplies (of noisy ones, at the low level,
 for RouterBench's twin, which supplies none).
 """
 
@@ -42,7 +42,7 @@ def main() -> None:
     print("| kind | mean quality | cost ratio | before | own answer | all answers | rows/s |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for kind in synthetic.KINDS:
-        world = synthetic.make_world(K, kind=kind)
+        world = synthetic.make_dataset(K, kind=kind)
         synthetic.sample(world, 1, 1 << 14, features=True)  # first calls are slower
         start = time.perf_counter()
         for _ in synthetic.batches(world, 1 << 18, 1, features=True):
@@ -55,11 +55,11 @@ def main() -> None:
     for kind, table in drawn.items():
         how = "noisy" if table.quality_ante is None else "supplied"
         study = cascjax.compare(table, STRATEGIES, budgets=20, estimates=how, resamples=0)
-        area = {f.strategy: f.area for f in study.frontiers}
-        print(f"| {kind} | {' | '.join(f'{area[s]:.4f}' for s in STRATEGIES)} |", flush=True)
+        auc = {f.strategy: f.auc for f in study.frontiers}
+        print(f"| {kind} | {' | '.join(f'{auc[s]:.4f}' for s in STRATEGIES)} |", flush=True)
 
 
-def row(world: synthetic.World | synthetic.AnswerWorld, table: Table) -> str:
+def row(world: synthetic.Dataset | synthetic.AnswerWorld, table: Table) -> str:
     """Mean qualities and costs, and what is explained under three run sets."""
     K, half = table.n_models, table.n_queries // 2
     later = np.arange(half, table.n_queries)

@@ -14,12 +14,12 @@ from cascjax.engine.simulate import Resampled, Sums, Totals, resampled
 from cascjax.errors import CascjaxError, RefusedError
 from cascjax.estimators import Estimator, check_kind, learned, noise_level, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
-from cascjax.metrics import area, check_scores
+from cascjax.metrics import auc, check_scores
 from cascjax.metrics import budgets as default_budgets
-from cascjax.metrics.bootstrap import areas, check_bootstrap, differences, interval
+from cascjax.metrics.bootstrap import aucs, check_bootstrap, differences, interval
 from cascjax.search.budgets import Fit, fit_budgets, simulate_settings
 from cascjax.search.scoring import scores_of
-from cascjax.search.sigma_scale import check_trust, trusted
+from cascjax.search.sigma_scale import check_sigma_scale, with_sigma_scale
 from cascjax.strategies import STRATEGIES, CascadeRouting, Frugal, Oracle, Strategy, strategy
 from cascjax.words import counted
 
@@ -35,25 +35,27 @@ class Frontier:
         quality: `[P]` mean quality on the evaluation split.
         fit_cost: `[P]` mean cost on the fit split; equals the budget where it is reachable.
         fit_quality: `[P]` mean quality on the fit split.
-        gamma: `[P]` share of queries that take the dear one of the two neighbouring parameters.
-        parameters: `[P, 2]` the neighbours, cheap then dear (lambda, or tau for thresholding);
+        gamma: `[P]` share of queries that take the expensive one of the two neighbouring
+            parameters.
+        parameters: `[P, 2]` the neighbours, cheap then expensive (lambda, or tau for thresholding);
             `[P, 2, D]` where each has a number a step, or a chain of models and tau.
         reach: `[P]` 0 where the budget is met exactly on the fit split, -1 where it lies below
-            the cheapest reachable cost, 1 where it lies above the dearest.
+            the cheapest reachable cost, 1 where it lies above the most expensive.
         ran: `[P, K]` share of evaluation queries on which each model ran.
         answered: `[P, K]` share of evaluation queries each model's answer was returned for.
         depth: `[P, K]` share of evaluation queries on which 1, 2, ..., K models ran.
         reachable: lowest and highest mean cost it reaches on the fit split.
-        area: area under (cost, quality), divided by its width, see `cascjax.core.auc`.
+        auc: AUC under (cost, quality), divided by its width, see `cascjax.core.auc`.
         seconds: wall time to fit and evaluate.
         scores: the scores asked for, by name, see `cascjax.metrics.SCORES`; nan where one does
             not exist.
         cost_interval: `[P, 2]` interval of the mean cost, or None where nothing was resampled.
         quality_interval: `[P, 2]` interval of the mean quality, or None.
-        area_interval: interval of the area, or None.
-        area_samples: `[R]` area in each resample, or None. Those of two strategies on the same
+        auc_interval: interval of the AUC, or None.
+        auc_samples: `[R]` AUC in each resample, or None. Those of two strategies on the same
             rows are pairs: the resamples are the same.
-        trust: scale on the sigmas of learned estimates it was shown, see `cascjax.search.sigma_scale`.
+        sigma_scale: scale on the sigmas of learned estimates it was shown, see
+            `cascjax.search.sigma_scale`.
     """
 
     strategy: str
@@ -69,14 +71,14 @@ class Frontier:
     answered: Float[np.ndarray, "P K"]
     depth: Float[np.ndarray, "P K"]
     reachable: tuple[float, float]
-    area: float
+    auc: float
     seconds: float
     scores: dict[str, float] = field(default_factory=dict)
     cost_interval: Float[np.ndarray, "P 2"] | None = None
     quality_interval: Float[np.ndarray, "P 2"] | None = None
-    area_interval: tuple[float, float] | None = None
-    area_samples: Float[np.ndarray, " R"] | None = None
-    trust: float = 1.0
+    auc_interval: tuple[float, float] | None = None
+    auc_samples: Float[np.ndarray, " R"] | None = None
+    sigma_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Study:
         settings: what was asked for, name to value, for the record.
         resamples: of the evaluation queries, that the intervals come from; 0 where there are none.
         confidence: of the intervals.
-        difference: `[S, S]` area of the first strategy above that of the second, or None.
+        difference: `[S, S]` AUC of the first strategy above that of the second, or None.
         difference_interval: `[S, S, 2]` its interval, from the same resamples of both, or None.
     """
 
@@ -129,8 +131,8 @@ def frontier(
     """Fits a strategy to every budget on one part of a table and scores it on the other.
 
     Mixed settings are scored by their expectation: (1 - gamma) of the cheap neighbour's mean and
-    gamma of the dear one's. So they are resampled too, with the parameters as fitted: an interval
-    says what other queries to evaluate on would change, not what others to fit on would.
+    gamma of the expensive one's. So they are resampled too, with the parameters as fitted: an
+    interval says what other queries to evaluate on would change, not what others to fit on would.
 
     Args:
         strategy: what to draw.
@@ -140,7 +142,7 @@ def frontier(
         evaluate_rows: rows the scores are taken on.
         budgets: mean costs allowed, in the table's cost unit.
         progress: called with the number of queries of each chunk simulated.
-        resamples: of the rows to evaluate, for intervals of cost, quality and area; 0 for none.
+        resamples: of the rows to evaluate, for intervals of cost, quality and AUC; 0 for none.
         confidence: of those intervals.
         seed: of the resamples.
         fit: settings already fitted to these budgets on these rows, to be scored as they are.
@@ -160,10 +162,10 @@ def frontier(
     means = simulate_settings(
         strategy, settings, beliefs, table, rows=evaluate_rows, progress=progress
     )
-    cheap, dear = where.reshape(-1, 2).T
+    cheap, expensive = where.reshape(-1, 2).T
     singles = _single_models(table, evaluate_rows)
     drawn = of_mixes(
-        strategy.name, budgets, fit, means, cheap, dear, *singles, time.perf_counter() - start
+        strategy.name, budgets, fit, means, cheap, expensive, *singles, time.perf_counter() - start
     )
     if not resamples:
         return drawn
@@ -180,7 +182,7 @@ def of_mixes(
     fit: Fit,
     means: Totals,
     cheap: Int[np.ndarray, " P"],
-    dear: Int[np.ndarray, " P"],
+    expensive: Int[np.ndarray, " P"],
     single_cost: Float[np.ndarray, " K"],
     single_quality: Float[np.ndarray, " K"],
     seconds: float,
@@ -193,7 +195,7 @@ def of_mixes(
         fit: the mixes.
         means: what any number of settings do.
         cheap: which of them is the cheap neighbour of each mix.
-        dear: which is the dear one.
+        expensive: which is the expensive one.
         single_cost: mean cost of each model alone.
         single_quality: mean quality of each model alone.
         seconds: that it took.
@@ -202,7 +204,7 @@ def of_mixes(
     def mixed(means: Sums) -> np.ndarray:
         of = np.asarray(means)
         gamma = fit.gamma.reshape(-1, *[1] * (of.ndim - 1))
-        return (1 - gamma) * of[cheap] + gamma * of[dear]
+        return (1 - gamma) * of[cheap] + gamma * of[expensive]
 
     cost, quality = mixed(means.cost), mixed(means.quality)
     return Frontier(
@@ -218,22 +220,22 @@ def of_mixes(
         ran=mixed(means.ran),
         answered=mixed(means.answered),
         depth=mixed(means.depth),
-        reachable=(fit.cheapest, fit.dearest),
-        area=area(cost, quality, single_cost, single_quality),
+        reachable=(fit.cheapest, fit.most_expensive),
+        auc=auc(cost, quality, single_cost, single_quality),
         seconds=seconds,
     )
 
 
 def with_resamples(drawn: Frontier, others: Resampled, confidence: float) -> Frontier:
-    """A frontier with the intervals of its points and its area."""
-    samples = areas(others.cost, others.quality, others.single_cost, others.single_quality)
+    """A frontier with the intervals of its points and its AUC."""
+    samples = aucs(others.cost, others.quality, others.single_cost, others.single_quality)
     low, high = interval(samples, confidence).tolist()
     return replace(
         drawn,
         cost_interval=interval(others.cost, confidence),
         quality_interval=interval(others.quality, confidence),
-        area_interval=(low, high),
-        area_samples=samples,
+        auc_interval=(low, high),
+        auc_samples=samples,
     )
 
 
@@ -251,7 +253,7 @@ def study(
     resamples: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
-    trust: float | str = 1.0,
+    sigma_scale: float | str = 1.0,
 ) -> Study:
     """Draws the frontier of every strategy over the same budgets.
 
@@ -262,18 +264,18 @@ def study(
         fit_rows: rows the parameters are found on.
         evaluate_rows: rows the scores are taken on.
         budgets: mean costs wanted, in the table's cost unit, or how many, spread from the cheapest
-            to the dearest single model; by default ten between each pair of neighbours on their
-            hull.
+            to the most expensive single model; by default ten between each pair of neighbours on
+            their hull.
         settings: what was asked for, for the record.
         progress: called with a strategy's name, the number of queries just simulated, and
             whether that was its last.
         scores: names of scores to work out for every frontier, see `cascjax.metrics.SCORES`.
-        resamples: of the rows to evaluate, for intervals of every point, area and difference of
-            areas; 0 for none. See `frontier`.
+        resamples: of the rows to evaluate, for intervals of every point, AUC and difference of
+            AUCs; 0 for none. See `frontier`.
         confidence: of those intervals.
         seed: of the resamples.
-        trust: scale on the sigmas of learned estimates, or "auto" for the one that does best on the
-            rows to fit on, strategy by strategy; see `cascjax.search.sigma_scale`.
+        sigma_scale: scale on the sigmas of learned estimates, or "auto" for the one that does best
+            on the rows to fit on, strategy by strategy; see `cascjax.search.sigma_scale`.
 
     Raises:
         CascjaxError: no strategy, a sigma or covariance that is none, every model costs the same,
@@ -288,21 +290,21 @@ def study(
     check_estimator(estimator, table)
     single_cost, single_quality = _single_models(table, evaluate_rows)
     # What cannot succeed fails now, not once the strategies before it have been drawn.
-    area(single_cost, single_quality, single_cost, single_quality)
+    auc(single_cost, single_quality, single_cost, single_quality)
     for kind in strategies:
         kind.footprint(table.n_models)
     at = budgets_at(budgets, single_cost, single_quality)
     frontiers = []
-    scale = check_trust(trust)
+    scale = check_sigma_scale(sigma_scale)
     for kind in strategies:
         name = kind.name
-        shown, believed = trusted(kind, table, estimator, fit_rows, scale, seed)
+        shown, believed = with_sigma_scale(kind, table, estimator, fit_rows, scale, seed)
         drawn = frontier(
             kind, table, shown, fit_rows, evaluate_rows, at,
             lambda queries, name=name: progress(name, queries, False),
             resamples=resamples, confidence=confidence, seed=seed,
         )  # fmt: skip
-        frontiers.append(replace(drawn, trust=believed))
+        frontiers.append(replace(drawn, sigma_scale=believed))
         progress(name, 0, True)
     if not (budgets is None or isinstance(budgets, int)):
         check_reach(frontiers, at, table.cost_unit)
@@ -312,7 +314,7 @@ def study(
             oracle = frontier(Oracle(), table, estimator, fit_rows, evaluate_rows, at)
         found = scores_of(
             wanted, frontiers, strategies, table, estimator, evaluate_rows,
-            oracle=np.nan if oracle is None else oracle.area,
+            oracle=np.nan if oracle is None else oracle.auc,
         )  # fmt: skip
         frontiers = [replace(f, scores=each) for f, each in zip(frontiers, found, strict=True)]
     return Study(
@@ -340,7 +342,7 @@ def compare(
     folds: int = 5,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
-    trust: float | str = "auto",
+    sigma_scale: float | str = "auto",
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     max_depth: int = 5,
     seed: int = 0,
@@ -361,7 +363,7 @@ def compare(
         folds: of the cross-fitting of learned estimates.
         cost_model: of learned estimates, see `cascjax.estimators.learned`.
         ridge: of learned estimates, see `cascjax.estimators.learned`.
-        trust: of learned estimates, see `study`.
+        sigma_scale: of learned estimates, see `study`.
         budgets: see `study`.
         max_depth: models cascade routing and frugal run on one query at most.
         seed: of the noise, the folds, the resamples, and of the split where the table has none.
@@ -382,7 +384,7 @@ def compare(
     chosen = strategies_named(strategies, max_depth)
     check_kind(estimates)
     noise_level(noise)
-    check_trust(trust)
+    check_sigma_scale(sigma_scale)
     fit, evaluate = split_rows(table, seed)
     table = table.sort_models(mean_rows(table.cost, fit))
     kind = estimates or ("noisy" if table.quality_ante is None else "supplied")
@@ -402,7 +404,7 @@ def compare(
     return study(
         chosen, table, estimator, fit, evaluate,
         budgets=budgets, settings=settings, progress=progress, scores=scores,
-        resamples=resamples, confidence=confidence, seed=seed, trust=trust,
+        resamples=resamples, confidence=confidence, seed=seed, sigma_scale=sigma_scale,
     )  # fmt: skip
 
 
@@ -427,13 +429,13 @@ def strategies_named(
 
 
 def differences_of(frontiers: Sequence[Frontier], confidence: float) -> dict[str, np.ndarray]:
-    """The fields of a `Study` on differences of areas; none where nothing was resampled."""
-    samples = [f.area_samples for f in frontiers if f.area_samples is not None]
+    """The fields of a `Study` on differences of AUCs; none where nothing was resampled."""
+    samples = [f.auc_samples for f in frontiers if f.auc_samples is not None]
     if not samples:
         return {}
-    area = np.array([f.area for f in frontiers])
+    auc = np.array([f.auc for f in frontiers])
     return {
-        "difference": area[:, None] - area,
+        "difference": auc[:, None] - auc,
         "difference_interval": differences(np.stack(samples), confidence),
     }
 

@@ -30,7 +30,7 @@ from cascjax.estimators import check_kind, learned, noise_level
 from cascjax.estimators.independent import check_estimator
 from cascjax.estimators.learned import check_learning
 from cascjax.metrics.bootstrap import check_bootstrap
-from cascjax.search.sigma_scale import check_trust
+from cascjax.search.sigma_scale import check_sigma_scale
 from cascjax.strategies import Strategy
 from cascjax.words import counted
 
@@ -48,7 +48,7 @@ def compare_stream(
     folds: int = 5,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
-    trust: float | str = "auto",
+    sigma_scale: float | str = "auto",
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     max_depth: int = 5,
     seed: int = 0,
@@ -76,7 +76,7 @@ def compare_stream(
         folds: see there.
         cost_model: see there.
         ridge: see there.
-        trust: see there.
+        sigma_scale: see there.
         budgets: see `cascjax.compare.study`.
         max_depth: models cascade routing runs on one query at most.
         seed: of the noise, the folds, the sample, and of the split where the files have none.
@@ -96,7 +96,7 @@ def compare_stream(
     """
     job = asked(
         stream, strategies, estimates=estimates, noise=noise, learner=learner, folds=folds,
-        cost_model=cost_model, ridge=ridge, trust=trust, budgets=budgets,
+        cost_model=cost_model, ridge=ridge, sigma_scale=sigma_scale, budgets=budgets,
         max_depth=max_depth, seed=seed, sample=sample, resamples=resamples, confidence=confidence,
     )  # fmt: skip
     return draw(job, begun(job, ledger, progress), settings)
@@ -112,7 +112,7 @@ def asked(
     folds: int = 5,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
-    trust: float | str = "auto",
+    sigma_scale: float | str = "auto",
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     max_depth: int = 5,
     seed: int = 0,
@@ -147,7 +147,7 @@ def asked(
         learning = {"learner": learner, "folds": folds, "cost_model": cost_model, "ridge": ridge}
         # Beside what the files have, what each model cost and whether two of them agree.
         stream = stream.with_room_for(stream.n_seen + stream.n_models**2)
-    level, scale = noise_level(noise), check_trust(trust)
+    level, scale = noise_level(noise), check_sigma_scale(sigma_scale)
     if not isinstance(budgets, int | None):
         budgets = tuple(np.asarray(budgets, np.float64).tolist())
     if sample < 1:
@@ -162,7 +162,7 @@ def asked(
         check_bootstrap(resamples, confidence, stream.n_rows)
     return Job(
         stream, tuple(chosen), kind, noises, budgets, seed, sample, resamples, confidence,
-        learning=learning, trust=scale,
+        learning=learning, sigma_scale=scale,
     )  # fmt: skip
 
 
@@ -231,7 +231,7 @@ def settled_by(job: Job, run: Run) -> Settled:
         raise CascjaxError(
             "estimates are learned otherwise here than in another process, or than before the"
             " interrupt: processors of another kind round otherwise. Go on with machines alike,"
-            " begin anew with --force, or fit a policy on one and share out its evaluation"
+            " start over with --force, or fit a policy on one and share out its evaluation"
         )
     return replace(settled, known=replace(settled.known, learned=found, taught=settled.sample))
 

@@ -35,7 +35,7 @@ from cascjax.estimators.better import (
     refitted,
 )
 from cascjax.estimators.independent import check_estimator
-from cascjax.metrics import area
+from cascjax.metrics import auc
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import (
     DEFAULT_RESAMPLES,
@@ -56,7 +56,7 @@ from cascjax.metrics.calibration import (
     pooled_differences_r2,
     reliability,
 )
-from cascjax.search.sigma_scale import check_trust, trusted
+from cascjax.search.sigma_scale import check_sigma_scale, with_sigma_scale
 from cascjax.strategies import CascadeRouting, Frugal, Mixing, Oracle, Strategy, strategy
 from cascjax.words import counted
 
@@ -67,7 +67,7 @@ NOW, REDUCED, REFITTED = "now", "reduced", "refitted"
 PERFECT_POST, PERFECT_ANTE = "perfect post-hoc", "perfect ex-ante"
 
 TARGET = 0.01
-"""The rise of area whose price in accuracy is asked for."""
+"""The rise of AUC whose price in accuracy is asked for."""
 
 Answer = Literal["pays", "undecided", "loses", "unknown"]
 
@@ -81,13 +81,13 @@ _COPIES = 8
 """Times at most that few queries are looked at, each under noise of its own."""
 
 _SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.55, 0.8, 1.0)
-"""Shares of what is unknown that are tried in turn, until the area is reached."""
+"""Shares of what is unknown that are tried in turn, until the AUC is reached."""
 
 _ROUNDS = 6
 """Times at most that the share is narrowed down then."""
 
 _NEAR = 2e-4
-"""Of area: near enough to what was wanted; noise alone moves it by more."""
+"""Of AUC: near enough to what was wanted; noise alone moves it by more."""
 
 _FEW_MODELS = 6
 """Models up to which the search takes cascade routing too: it looks at all sets of them."""
@@ -145,24 +145,24 @@ class Moves:
 
 @dataclass(frozen=True)
 class Rung:
-    """The areas that strategies reach on one kind of estimates.
+    """The AUCs that strategies reach on one kind of estimates.
 
     Attributes:
         name: of the estimates.
-        area: by strategy.
-        above: area above what the same strategy reaches now, by strategy; paired.
+        auc: by strategy.
+        above: AUC above what the same strategy reaches now, by strategy; paired.
     """
 
     name: str
-    area: dict[str, Span]
+    auc: dict[str, Span]
     above: dict[str, Span]
 
 
 @dataclass(frozen=True)
 class Need:
-    """How accurate estimates must become for one strategy's area to rise by a given amount.
+    """How accurate estimates must become for one strategy's AUC to rise by a given amount.
 
-    The area now and those reached are of the search's own sample of queries.
+    The AUC now and those reached are of the search's own sample of queries.
 
     Attributes:
         strategy: its name.
@@ -179,7 +179,7 @@ class Need:
         area_now: with the estimates as they are.
         area_reached: at `share`.
         area_checked: at `share`, under fresh noise.
-        most: highest area that any accuracy tried reaches.
+        most: highest AUC that any accuracy tried reaches.
     """
 
     strategy: str
@@ -203,17 +203,18 @@ class Gain:
 
     Attributes:
         strategy: its name.
-        gain: area above that of mixing. The intervals of all strategies hold at once.
+        gain: AUC above that of mixing. The intervals of all strategies hold at once.
         share: of the oracle's gain; nan where that has none.
         answer: whether it pays: the interval lies above 0, about 0, or below; or is unknown.
-        trust: scale on the sigmas of learned estimates it was shown, see `cascjax.search.sigma_scale`.
+        sigma_scale: scale on the sigmas of learned estimates it was shown, see
+            `cascjax.search.sigma_scale`.
     """
 
     strategy: str
     gain: Span
     share: float
     answer: Answer
-    trust: float = 1.0
+    sigma_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -235,16 +236,16 @@ class Diagnosis:
         single_quality: `[K]` mean quality of each model alone.
         cheapest_suffices: share of queries on which no model does better than the cheapest.
         all_alike: share of queries on which all models do equally well.
-        mixing: area of mixing single models: the hull.
-        oracle: area of routing on true quality and cost.
+        mixing: AUC of mixing single models: the hull.
+        oracle: AUC of routing on true quality and cost.
         rungs: from the estimates as they are up to perfect ones.
         gains: of each strategy, on the estimates as they are.
-        both_at_once: area of the better of cascade routing and pandora above the better of
+        both_at_once: AUC of the better of cascade routing and pandora above the better of
             routing, thresholding, frugal and cascading; None where one of the two is missing.
-        pandora_above: area of pandora above that of cascade routing, or None.
+        pandora_above: AUC of pandora above that of cascade routing, or None.
         needs: accuracies needed for `target` more.
         target: the rise asked for.
-        unsearched: strategies left out of `needs`, dear as they are to simulate.
+        unsearched: strategies left out of `needs`, expensive as they are to simulate.
         resamples: of the queries to evaluate; 0 for none.
         confidence: of the intervals.
         notes: of the estimator: what was filled in or left out.
@@ -289,7 +290,7 @@ class Diagnosis:
 
     @property
     def best(self) -> Gain:
-        """The strategy of highest area."""
+        """The strategy of highest AUC."""
         return max(self.gains, key=lambda of: of.gain.value)
 
     def rung(self, name: str) -> Rung | None:
@@ -307,7 +308,7 @@ def diagnose(
     folds: int = 5,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
-    trust: float | str = "auto",
+    sigma_scale: float | str = "auto",
     budgets: int | None = None,
     target: float | int = TARGET,
     bins: int | None = None,
@@ -330,7 +331,7 @@ def diagnose(
         folds: of the cross-fitting of learned estimates.
         cost_model: of learned estimates, see `cascjax.estimators.learned`.
         ridge: of learned estimates, see `cascjax.estimators.learned`.
-        trust: of learned estimates, see `diagnose_estimator`.
+        sigma_scale: of learned estimates, see `diagnose_estimator`.
         budgets: see `diagnose_estimator`.
         target: see `diagnose_estimator`.
         bins: see `diagnose_estimator`.
@@ -364,14 +365,15 @@ def diagnose(
             table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge
         )
         estimator, notes = found.estimator, found.notes
-        record |= found.settings() | {"trust": trust}
+        record |= found.settings() | {"sigma_scale": sigma_scale}
     else:
         estimator = noisy(table, jax.random.key(seed), noise)
         record["noise"] = noise
     return diagnose_estimator(
         table, estimator, fit, evaluate,
         strategies=kinds, budgets=budgets, target=target, bins=bins, seed=seed,
-        resamples=resamples, confidence=confidence, notes=notes, progress=progress, trust=trust,
+        resamples=resamples, confidence=confidence, notes=notes, progress=progress,
+        sigma_scale=sigma_scale,
         settings=record | {"max_depth": max_depth, "seed": seed},
     )  # fmt: skip
 
@@ -382,7 +384,7 @@ def named(
     """Strategies by name, to be diagnosed.
 
     Raises:
-        CascjaxError: an unknown name, none at all, one that stands twice, or one that sees no
+        CascjaxError: an unknown name, none at all, one that is listed twice, or one that sees no
             estimates.
     """
     static = {
@@ -397,7 +399,7 @@ def named(
                 f" is drawn beside the others as it is; choose among {', '.join(CHOICES)}"
             )
         if of.name in [other.name for other in kinds[:i]]:
-            raise CascjaxError(f"strategy {of.name!r} stands twice; name it once")
+            raise CascjaxError(f"strategy {of.name!r} is listed twice; name it once")
     if not kinds:
         raise CascjaxError(f"no strategy to diagnose: name one of {', '.join(CHOICES)}")
     return kinds
@@ -417,7 +419,7 @@ def diagnose_estimator(
     resamples: int | None = None,
     confidence: float = 0.95,
     notes: Sequence[str] = (),
-    trust: float | str = 1.0,
+    sigma_scale: float | str = 1.0,
     settings: dict[str, Any] | None = None,
     progress: Callable[[str, int, int], None] = lambda what, step, steps: None,
 ) -> Diagnosis:
@@ -434,15 +436,15 @@ def diagnose_estimator(
         evaluate_rows: rows that everything is measured on.
         strategies: what to look at.
         budgets: how many, see `cascjax.metrics.budgets`.
-        target: rise of area whose price in accuracy is looked for; 0 to look for none.
+        target: rise of AUC whose price in accuracy is looked for; 0 to look for none.
         bins: of the reliability diagrams; by default 10, or fewer of fewer than 300 queries.
         seed: of the resamples and of the noise of better estimates.
         resamples: of the rows to evaluate, 0 for none; by default 1,000, or 200 of more than
             100,000 rows, or none where the rows are too few for intervals.
         confidence: of the intervals.
         notes: of the estimator, for the record.
-        trust: scale on the sigmas that strategies are shown of the estimates as they are, where
-            these are learned, or "auto"; see `cascjax.search.sigma_scale`.
+        sigma_scale: scale on the sigmas that strategies are shown of the estimates as they are,
+            where these are learned, or "auto"; see `cascjax.search.sigma_scale`.
         settings: what was asked for, for the record.
         progress: called with what is done next, the steps done and the steps there are.
 
@@ -453,11 +455,11 @@ def diagnose_estimator(
     """
     m = len(evaluate_rows)
     if not 0 <= target < np.inf:
-        raise CascjaxError(f"the target must be a rise of area of at least 0, not {target:g}")
+        raise CascjaxError(f"the target must be a rise of AUC of at least 0, not {target:g}")
     if bins is not None and bins < 1:
         raise CascjaxError(f"the number of bins must be at least 1, not {bins}")
     check_confidence(confidence)
-    scale = check_trust(trust)
+    scale = check_sigma_scale(sigma_scale)
     if resamples is None:
         resamples = DEFAULT_RESAMPLES if m <= 100_000 else DEFAULT_RESAMPLES // 5
         resamples = resamples if m >= queries_needed(confidence) else 0
@@ -465,7 +467,7 @@ def diagnose_estimator(
         check_bootstrap(resamples, confidence, m)
     check_estimator(estimator, table)
     single = [mean_rows(of, evaluate_rows) for of in (table.cost, table.quality)]
-    area(single[0], single[1], single[0], single[1])  # refuses models that all cost the same
+    auc(single[0], single[1], single[0], single[1])  # refuses models that all cost the same
     for kind in strategies:
         kind.footprint(table.n_models)
     at = default_budgets(single[0], single[1], budgets)
@@ -489,9 +491,9 @@ def diagnose_estimator(
 
     def drawn(kind: Strategy, beliefs: Estimator, what: str) -> Frontier:
         progress(f"{kind.name}, {what}", next(done), steps)
-        shown, believed = trusted(kind, table, beliefs, fit_rows, scale, seed)
+        shown, believed = with_sigma_scale(kind, table, beliefs, fit_rows, scale, seed)
         found = frontier(kind, table, shown, fit_rows, evaluate_rows, at, **sure)
-        return replace(found, trust=believed)
+        return replace(found, sigma_scale=believed)
 
     hull, oracle = drawn(Mixing(), estimator, "hull"), drawn(Oracle(), estimator, "truth")
     found = {
@@ -615,18 +617,18 @@ class Improvement:
             seed=self.seed if seed is None else seed,
         )  # fmt: skip
 
-    def area(self, kind: Strategy, estimator: Independent) -> float:
-        """Area that a strategy reaches on estimates."""
+    def auc(self, kind: Strategy, estimator: Independent) -> float:
+        """AUC that a strategy reaches on estimates."""
         return frontier(
             kind, self.table, estimator, self.fit_rows, self.evaluate_rows, self.budgets
-        ).area
+        ).auc
 
     def need(self, kind: Strategy, side: Side, target: float | int) -> Need:
-        """Looks for the smallest share tried at which the area has risen by the target."""
-        start = self.area(kind, self.estimator)
+        """Looks for the smallest share tried at which the AUC has risen by the target."""
+        start = self.auc(kind, self.estimator)
         wanted, low, high, most = start + target, (0.0, -np.inf), None, start
         for share in _SHARES:
-            reached = self.area(kind, self.better(side, share))
+            reached = self.auc(kind, self.better(side, share))
             most = max(most, reached)
             if reached >= wanted:
                 high = (share, reached)
@@ -645,7 +647,7 @@ class Improvement:
             # Along the chord, but well inside, so that a curve cannot hold one end for ever.
             part = (wanted - low[1]) / (high[1] - low[1])
             share = low[0] + min(max(part, 0.1), 0.9) * (high[0] - low[0])
-            reached = self.area(kind, self.better(side, share))
+            reached = self.auc(kind, self.better(side, share))
             low, high = (low, (share, reached)) if reached >= wanted else ((share, reached), high)
         found = self._r2(side, high[0])
         return Need(
@@ -660,7 +662,7 @@ class Improvement:
             r2_needed_by_model=found[1],
             area_now=start,
             area_reached=high[1],
-            area_checked=self.area(kind, self.better(side, high[0], self.seed + 1)),
+            area_checked=self.auc(kind, self.better(side, high[0], self.seed + 1)),
             most=most,
         )
 
@@ -770,15 +772,15 @@ def _stated(estimator: Estimator, rows: Int[np.ndarray, " m"], k: int) -> Float[
 
 
 def _span(drawn: Frontier) -> Span:
-    return Span(drawn.area, *(drawn.area_interval or (None, None)))
+    return Span(drawn.auc, *(drawn.auc_interval or (None, None)))
 
 
 def _apart(one: Frontier, other: Frontier, confidence: float) -> Span:
-    """How far the first area lies above the second, on the same resamples."""
-    value = one.area - other.area
-    if one.area_samples is None or other.area_samples is None:
+    """How far the first AUC lies above the second, on the same resamples."""
+    value = one.auc - other.auc
+    if one.auc_samples is None or other.auc_samples is None:
         return Span(value)
-    low, high = interval(one.area_samples - other.area_samples, confidence).tolist()
+    low, high = interval(one.auc_samples - other.auc_samples, confidence).tolist()
     return Span(value, low, high)
 
 
@@ -790,7 +792,7 @@ def _best_apart(
 ) -> Span | None:
     """How far the best of some strategies lies above the best of others, where there are both."""
     best = [
-        max((drawn[name] for name in names if name in drawn), key=lambda f: f.area, default=None)
+        max((drawn[name] for name in names if name in drawn), key=lambda f: f.auc, default=None)
         for names in (ones, others)
     ]
     if best[0] is None or best[1] is None:
@@ -801,12 +803,12 @@ def _best_apart(
 def _gains(
     now: dict[str, Frontier], hull: Frontier, oracle: Frontier, confidence: float
 ) -> tuple[Gain, ...]:
-    values = np.array([f.area - hull.area for f in now.values()])
-    room = oracle.area - hull.area
+    values = np.array([f.auc - hull.auc for f in now.values()])
+    room = oracle.auc - hull.auc
     ends: list[list[float | None]] = [[None, None] for _ in values]
-    if hull.area_samples is not None:
-        at_hull = hull.area_samples
-        samples = [f.area_samples - at_hull for f in now.values() if f.area_samples is not None]
+    if hull.auc_samples is not None:
+        at_hull = hull.auc_samples
+        samples = [f.auc_samples - at_hull for f in now.values() if f.auc_samples is not None]
         ends = simultaneous(values, np.stack(samples), confidence).tolist()
     found = []
     for name, value, (low, high) in zip(now, values.tolist(), ends, strict=True):
@@ -815,5 +817,5 @@ def _gains(
             least = _LEAST * max(room, 0.0)
             answer = "pays" if low > least else "loses" if high < -least else "undecided"
         share = value / room if room > 0 else np.nan
-        found.append(Gain(name, Span(value, low, high), share, answer, now[name].trust))
+        found.append(Gain(name, Span(value, low, high), share, answer, now[name].sigma_scale))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""The one error a user can mend, and the nearest-name hint its messages share."""
+"""The one error a user can fix, and the nearest-name hint its messages share."""
 
 import difflib
 from collections.abc import Iterable

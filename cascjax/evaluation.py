@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.data.arrow import MORE_COST
+from cascjax.data.arrow import EXTRA_COST
 from cascjax.data.table import EVALUATE, Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.metrics import upper_hull
@@ -197,13 +197,11 @@ def evaluate(
     table = policy.matched(table)
     rows = _default_rows(policy, table) if rows is None else np.asarray(rows)
     if not len(rows):
-        raise CascjaxError(
-            "there are no rows to evaluate on: name some, or mend the column 'split'"
-        )
+        raise CascjaxError("there are no rows to evaluate on: name some, or fix the column 'split'")
     check_confidence(confidence)
     if resamples:
         check_bootstrap(resamples, confidence, len(rows))
-    present, foreign, costs = costs_of(policy, tuple(table.more_costs))
+    present, foreign, costs = costs_of(policy, tuple(table.extra_costs))
     n = len(rows)
     found = replay(policy, policy.beliefs(table), table, rows, costs, progress)
     rule_of, quality, cost = found.rule_of, found.quality, found.cost
@@ -225,7 +223,7 @@ def evaluate(
             of = np.flatnonzero(table.group[rows] == index)
             if len(of):
                 groups[name] = part(of, int(rule_of[of[0]]))
-    truths = [table.cost if name == COST else table.more_costs[name] for name in costs]
+    truths = [table.cost if name == COST else table.extra_costs[name] for name in costs]
     single_cost = np.stack([mean_rows(of, rows) for of in truths])
     single_quality = mean_rows(table.quality, rows)
     return Evaluation(
@@ -234,7 +232,7 @@ def evaluate(
         costs=costs,
         cost_units=(
             *(policy.cost_units[i] for i in present),
-            *(dict(table.more_cost_units).get(name, "") for name in foreign),
+            *(dict(table.extra_cost_units).get(name, "") for name in foreign),
         ),
         total=part(np.arange(n), 0),
         rules={("", *policy.groups)[p]: part(of, p) for p, of in by_rule.items() if len(of)},
@@ -253,7 +251,7 @@ def evaluate(
         answer=found.answer,
         unchecked=unchecked(
             policy,
-            tuple(table.more_costs),
+            tuple(table.extra_costs),
             table.group is not None,
             [place for place, of in by_rule.items() if len(of)],
         ),
@@ -263,16 +261,16 @@ def evaluate(
 
 
 def costs_of(
-    policy: Policy, more_costs: Sequence[str]
+    policy: Policy, extra_costs: Sequence[str]
 ) -> tuple[list[int], tuple[str, ...], tuple[str, ...]]:
     """Which of a policy's costs a table has, which others, and the names of all of these.
 
     Args:
         policy: what is replayed.
-        more_costs: names of the further costs that the table has.
+        extra_costs: names of the extra costs that the table has.
     """
-    present = [i for i, name in enumerate(policy.costs) if i == 0 or name in more_costs]
-    foreign = tuple(sorted(set(more_costs) - set(policy.costs)))
+    present = [i for i, name in enumerate(policy.costs) if i == 0 or name in extra_costs]
+    foreign = tuple(sorted(set(extra_costs) - set(policy.costs)))
     return present, foreign, (*(policy.costs[i] for i in present), *foreign)
 
 
@@ -353,13 +351,13 @@ def target_of(policy: Policy) -> float | None:
 
 
 def unchecked(
-    policy: Policy, more_costs: Sequence[str], grouped: bool, places: list[int]
+    policy: Policy, extra_costs: Sequence[str], grouped: bool, places: list[int]
 ) -> tuple[str, ...]:
     """What the rules at these places ask for and a table has no column to check.
 
     Args:
         policy: whose rules.
-        more_costs: names of the further costs that the table has.
+        extra_costs: names of the extra costs that the table has.
         grouped: whether it has groups.
         places: of the rules.
     """
@@ -368,10 +366,10 @@ def unchecked(
         name, fitted = ("", *policy.groups)[place], policy.rules[place].fitted
         where = f"group {name!r}: " if name else ""
         for cost, budget in zip(policy.costs, fitted.budget if fitted else (), strict=False):
-            if budget is not None and cost != COST and cost not in more_costs:
+            if budget is not None and cost != COST and cost not in extra_costs:
                 found.append(
                     f"{where}budget of {cost}: the table lacks the column"
-                    f" {MORE_COST + cost!r}, not checked"
+                    f" {EXTRA_COST + cost!r}, not checked"
                 )
     if policy.groups and not grouped:
         found.append(

@@ -65,7 +65,7 @@ class Replaying:
         """What is read of the files."""
         seen = ("features", "signals", "answer") if self.policy.learned is not None else ()
         supplied = SUPPLIED_COLUMNS if self.policy.source.kind == "supplied" else ()
-        return ("split", "group", "more_costs", *supplied, *seen)
+        return ("split", "group", "extra_costs", *supplied, *seen)
 
     def evaluated(self, piece: Piece, table: Table) -> Bool[np.ndarray, " n"]:
         """The rows to evaluate on; see `cascjax.evaluation.evaluate`."""
@@ -88,7 +88,7 @@ def tallies(of: Replaying, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, lis
         CascjaxError: see `Stream.tables` and `Policy.beliefs`.
     """
     policy, stream = of.policy, of.stream
-    _, _, costs = costs_of(policy, stream.more_costs)
+    _, _, costs = costs_of(policy, stream.extra_costs)
     for piece, table in stream.tables(pieces, of.columns):
         rows = np.flatnonzero(of.evaluated(piece, table))
         numbers = piece.rows
@@ -96,7 +96,7 @@ def tallies(of: Replaying, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, lis
         assert isinstance(noisy, Independent | None)
         found = replay(policy, policy.beliefs(table, noisy), table, rows, costs)
         measured = np.concatenate([found.quality[None], found.cost]).T
-        truths = [table.cost if name == COST else table.more_costs[name] for name in costs]
+        truths = [table.cost if name == COST else table.extra_costs[name] for name in costs]
         alone = [column[rows].sum(0, dtype=np.float64) for column in (*truths, table.quality)]
 
         tally = functools.partial(_tally, of, found, measured, piece.first + rows)
@@ -180,7 +180,7 @@ def evaluate_stream(
         check_bootstrap(resamples, confidence, stream.n_rows)
     stream = stream.select_models(policy.models)
     if policy.learned is not None:
-        stream = stream.with_room_for(stream.n_seen + len(policy.learned.recipe.columns))
+        stream = stream.with_room_for(stream.n_seen + len(policy.learned.feature_spec.columns))
     of = Replaying(policy, stream, resamples, seed)
     asked = {"policy": policy.text(), "resamples": resamples, "seed": seed}
     pieces, doing = stream.pieces, "evaluating"
@@ -220,7 +220,7 @@ def _noise(of: Replaying, run: Run) -> Known:
 def _evaluation(of: Replaying, confidence: float, rows: Iterable[Row]) -> Evaluation:
     """What the sums of all pieces say, in the order of the pieces."""
     policy, stream = of.policy, of.stream
-    present, foreign, costs = costs_of(policy, stream.more_costs)
+    present, foreign, costs = costs_of(policy, stream.extra_costs)
     k, names = len(policy.models), ("", *policy.groups)
     joined: dict[tuple[str, str], Row] = {}
     for row in rows:
@@ -237,7 +237,7 @@ def _evaluation(of: Replaying, confidence: float, rows: Iterable[Row]) -> Evalua
     n = total["n"]
     if not n:
         raise CascjaxError(
-            "there are no rows to evaluate on: name other files, or mend the column 'split'"
+            "there are no rows to evaluate on: name other files, or fix the column 'split'"
         )
     if of.resamples:
         check_bootstrap(of.resamples, confidence, n)
@@ -285,7 +285,7 @@ def _evaluation(of: Replaying, confidence: float, rows: Iterable[Row]) -> Evalua
         cost=np.zeros((len(costs), 0)),
         steps=none,
         answer=np.zeros(0, np.int32),
-        unchecked=unchecked(policy, stream.more_costs, "group" in stream.columns, places),
+        unchecked=unchecked(policy, stream.extra_costs, "group" in stream.columns, places),
         target=target_of(policy),
         foreign=foreign,
     )

@@ -28,7 +28,7 @@ from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, fingerpr
 from cascjax.search.budgets import Fit, Seen, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import Pool, UnreachableError, fit_costs
-from cascjax.search.sigma_scale import check_trust, trusted
+from cascjax.search.sigma_scale import check_sigma_scale, with_sigma_scale
 from cascjax.strategies import CascadeRouting, Frugal, Strategy, strategy
 from cascjax.strategies.base import Priced
 from cascjax.words import counted
@@ -88,7 +88,7 @@ class Prepared:
     def policy(self, rule: Rule, **more: Any) -> Policy:
         """The policy of a rule found here; `more` are fields of `Policy`."""
         table, estimator = self.table, self.beliefs.estimator
-        units = dict(table.more_cost_units)
+        units = dict(table.extra_cost_units)
         if not isinstance(estimator, Independent):
             # Of estimates that move with what has run, that of the first query before anything has.
             first = jax.jit(lambda these: these(jnp.zeros((1, table.n_models), bool)).variance)
@@ -123,7 +123,7 @@ def prepare(
     folds: int = 5,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
-    trust: float | str = "auto",
+    sigma_scale: float | str = "auto",
     max_depth: int = 5,
     seed: int = 0,
 ) -> Prepared:
@@ -139,7 +139,7 @@ def prepare(
         folds: of their cross-fitting.
         cost_model: what their costs are told from.
         ridge: what their squared weights cost.
-        trust: scale on their sigmas, or "auto", see `cascjax.search.sigma_scale`.
+        sigma_scale: scale on their sigmas, or "auto", see `cascjax.search.sigma_scale`.
         max_depth: models cascade routing or frugal runs on one query at most, where it is named.
         seed: of the noise, the folds, and of the split where the table has none.
 
@@ -156,16 +156,16 @@ def prepare(
         deep = kind in (CascadeRouting.name, Frugal.name)
         kind = strategy(kind, **({"max_depth": max_depth} if deep else {}))
     check_kind(estimates)
-    level, scale = noise_level(noise), check_trust(trust)
+    level, scale = noise_level(noise), check_sigma_scale(sigma_scale)
     fit_rows, evaluate_rows = split_rows(table, seed)
     table = table.sort_models(mean_rows(table.cost, fit_rows))
     kind.footprint(table.n_models)  # refuses too many models, before the work
-    costs = (COST, *sorted(table.more_costs))
+    costs = (COST, *sorted(table.extra_costs))
     if estimates is None:
         estimates = "noisy" if table.quality_ante is None else "supplied"
     if kind.sees_truth:
         source, estimator = Source("truth", None, seed), truth(table)
-        more = tuple(table.more_costs[name] for name in costs[1:])
+        more = tuple(table.extra_costs[name] for name in costs[1:])
         return Prepared(
             kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs
         )
@@ -196,25 +196,27 @@ def kept(
     strategy: Strategy,
     table: Table,
     rows: Int[np.ndarray, " n"],
-    trust: float | None,
+    sigma_scale: float | None,
     seed: int,
 ) -> Learned:
-    """Learned estimates as a policy keeps them: as far as the strategy does best to trust them.
+    """Return the learned estimates a policy keeps, at the strategy's best sigma scale.
 
     Args:
         found: what was learned.
         strategy: what will be shown it.
         table: the truth.
         rows: to fit on.
-        trust: see `cascjax.search.sigma_scale.trusted`.
+        sigma_scale: see `cascjax.search.sigma_scale.with_sigma_scale`.
         seed: see there.
 
     Raises:
         CascjaxError: a policy cannot keep it.
     """
     found.model  # noqa: B018  (refuses what cannot be kept, before the work)
-    estimator, believed = trusted(strategy, table, found.estimator, rows, trust, seed)
-    return replace(found, estimator=estimator, trust=believed)
+    estimator, believed = with_sigma_scale(
+        strategy, table, found.estimator, rows, sigma_scale, seed
+    )
+    return replace(found, estimator=estimator, sigma_scale=believed)
 
 
 def fit(
@@ -233,7 +235,7 @@ def fit(
     folds: int = 5,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
-    trust: float | str = "auto",
+    sigma_scale: float | str = "auto",
     max_depth: int = 5,
     seed: int = 0,
     progress: Progress = lambda queries: None,
@@ -241,8 +243,8 @@ def fit(
     """Finds the parameters of a strategy on the fit split of a table, ready to deploy.
 
     Exactly one of `budget`, `quality` and `parameter` says what is wanted. A budget is met with
-    something left where it is above the dearest mean cost the strategy reaches, or where a cheaper
-    setting gives clearly more: quality need not rise with cost.
+    something left where it is above the most expensive mean cost the strategy reaches, or where a
+    cheaper setting gives clearly more: quality need not rise with cost.
 
     Args:
         table: the truth, and the estimates where it has them.
@@ -264,7 +266,7 @@ def fit(
         folds: see `prepare`.
         cost_model: see `prepare`.
         ridge: see `prepare`.
-        trust: see `prepare`.
+        sigma_scale: see `prepare`.
         max_depth: see `prepare`.
         seed: see `prepare`.
         progress: called with the number of queries of each block simulated.
@@ -277,14 +279,14 @@ def fit(
     wanted.check()
     ready = prepare(
         table, strategy, estimates=estimates, noise=noise, learner=learner, folds=folds,
-        cost_model=cost_model, ridge=ridge, trust=trust, max_depth=max_depth, seed=seed,
+        cost_model=cost_model, ridge=ridge, sigma_scale=sigma_scale, max_depth=max_depth, seed=seed,
     )  # fmt: skip
     record: dict[str, Any] = {
         "n_fit": len(ready.fit_rows),
         "split": "drawn by seed" if table.split is None else "of the table",
     }
     if ready.learned is not None:
-        record |= ready.learned.settings() | {"trust": ready.learned.trust}
+        record |= ready.learned.settings() | {"sigma_scale": ready.learned.sigma_scale}
     return fit_prepared(ready, wanted, record, progress)
 
 
@@ -472,7 +474,7 @@ class _Search:
                 f" quality it reaches is {found.best:.6g}; choose no more than that"
             )
         rule = mixed(found.parameters[0], found.gamma[0])
-        reachable = (found.cheapest, found.dearest)
+        reachable = (found.cheapest, found.most_expensive)
         nothing = np.zeros(len(ready.costs))
         return self._fitted(
             rule, self._means(found), reachable, _Asked(rows), nothing + np.inf, nothing
@@ -528,7 +530,7 @@ class _Search:
         )  # fmt: skip
         check_budget(found, budgets, ready.strategy.name, ready.table.cost_unit)
         rule = mixed(found.parameters[0], found.gamma[0])
-        return rule, self._means(found), (found.cheapest, found.dearest)
+        return rule, self._means(found), (found.cheapest, found.most_expensive)
 
     def _means(self, found: Fit, p: int = 0) -> _Means:
         cost = np.full(len(self.ready.costs), np.nan)
@@ -647,7 +649,7 @@ def policies(
     search = _Search(believed, None, None, lambda queries: None)
     limits = np.full((len(budgets), len(ready.costs)), np.inf)
     limits[:, 0] = budgets
-    reachable, asked = (found.cheapest, found.dearest), _Asked(ready.fit_rows)
+    reachable, asked = (found.cheapest, found.most_expensive), _Asked(ready.fit_rows)
     others = np.full(len(ready.costs) - 1, np.nan)  # seen when the settings are simulated
     rules = (
         search._fitted(
@@ -684,7 +686,7 @@ def check_budget(
 
 
 def mixed(parameters: Float[np.ndarray, "2 *D"], gamma: float) -> Rule:
-    """The rule of a cheap and a dear neighbour; of one alone where it takes all queries."""
+    """The rule of a cheap and a expensive neighbour; of one alone where it takes all queries."""
     weights = np.array([1 - gamma, gamma])
     if np.array_equal(parameters[0], parameters[1]):
         weights = np.array([1.0, 0.0])
@@ -715,7 +717,7 @@ def _rows_of(ready: Prepared, groups: tuple[str, ...]) -> dict[str, Int[np.ndarr
 def _mean_costs(
     table: Table, costs: tuple[str, ...], rows: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "R K"]:
-    truths = (table.cost, *(table.more_costs[name] for name in costs[1:]))
+    truths = (table.cost, *(table.extra_costs[name] for name in costs[1:]))
     return np.stack([mean_rows(of, rows) for of in truths])
 
 

@@ -39,7 +39,7 @@ def fit_stream(
     folds: int = 5,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
-    trust: float | str = "auto",
+    sigma_scale: float | str = "auto",
     max_depth: int = 5,
     seed: int = 0,
     sample: int = SAMPLE,
@@ -66,7 +66,7 @@ def fit_stream(
         folds: see there.
         cost_model: see there.
         ridge: see there.
-        trust: see there.
+        sigma_scale: see there.
         max_depth: see there.
         seed: of the noise, the folds, the sample, and of the split where the files have none.
         sample: rows to fit on that settings are looked for on, and estimates learned from, at most.
@@ -85,21 +85,23 @@ def fit_stream(
         raise keeps_rows()
     job = asked(
         stream, kinds, estimates=estimates, noise=noise, learner=learner, folds=folds,
-        cost_model=cost_model, ridge=ridge, trust=trust, max_depth=max_depth, seed=seed,
+        cost_model=cost_model, ridge=ridge, sigma_scale=sigma_scale, max_depth=max_depth, seed=seed,
         sample=sample, budgets=_own_budget(wanted),
     )  # fmt: skip
     if isinstance(budget, Mapping) and set(budget) - {COST}:
-        job = replace(job, more=("more_costs",))
+        job = replace(job, more=("extra_costs",))
     run = begun(job, ledger, progress)
     settled = settled_by(job, run)
     choices = []
     if not settled.exact and job.budgets is not None and confidence is None:
         choices = choose_cases([Case(job, settled)], run)
     # What the settings were found with, so that it is looked for once.
-    ready = _prepared(job, settled, choices[0][0].trust if choices else settled.known.trust)
+    ready = _prepared(
+        job, settled, choices[0][0].sigma_scale if choices else settled.known.sigma_scale
+    )
     record: dict[str, Any] = {"n_fit": int(settled.count[0]), "split": job.split}
     if ready.learned is not None:
-        record |= ready.learned.settings() | {"trust": ready.learned.trust}
+        record |= ready.learned.settings() | {"sigma_scale": ready.learned.sigma_scale}
         record["notes"] += learned_from(settled)
     if not settled.exact:
         record["sample"] = len(settled.sample)
@@ -133,18 +135,18 @@ def _own_budget(wanted: Wanted) -> list[float] | None:
     return [float(value)]
 
 
-def _prepared(job: Job, settled: Settled, trust: float | None) -> Prepared:
+def _prepared(job: Job, settled: Settled, sigma_scale: float | None) -> Prepared:
     """The sample, made ready for a fit."""
     strategy, table, every = job.strategies[0], settled.table, np.arange(len(settled.sample))
-    costs = (COST, *sorted(table.more_costs))
-    means = [table.more_costs[name].mean(0, dtype=np.float64) for name in costs[1:]]
+    costs = (COST, *sorted(table.extra_costs))
+    means = [table.extra_costs[name].mean(0, dtype=np.float64) for name in costs[1:]]
     more = tuple(np.broadcast_to(mean.astype(np.float32), table.cost.shape) for mean in means)
     found = None
     if strategy.sees_truth:
         source, estimator = Source("truth", None, job.seed), truth(table)
-        more = tuple(table.more_costs[name] for name in costs[1:])
+        more = tuple(table.extra_costs[name] for name in costs[1:])
     elif (found := settled.known.learned) is not None:
-        found = kept(found, strategy, table, every, trust, job.seed)
+        found = kept(found, strategy, table, every, sigma_scale, job.seed)
         source, estimator = Source("learned", None, job.seed), found.estimator
     else:
         estimator = settled.known.estimates(table, settled.sample)
@@ -176,7 +178,7 @@ def _on_all_rows(
             cost=(float(fit.cost[0]),),
             budget=(float(budgets[0]),),
             margin=(0.0,),
-            reachable=(fit.cheapest, fit.dearest),
+            reachable=(fit.cheapest, fit.most_expensive),
         ),
     )
     return ready.policy(rule, record=record)

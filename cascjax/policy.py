@@ -124,7 +124,7 @@ class Beliefs:
 
     Attributes:
         estimator: estimates of quality and of the first cost.
-        more: estimates of each further cost before a model runs, each `[N, K]`; beside learned
+        more: estimates of each extra cost before a model runs, each `[N, K]`; beside learned
             estimates the same for all queries.
     """
 
@@ -280,7 +280,7 @@ class Policy:
     ) -> Estimates:
         """The estimates of a query, or of a batch, from what a live system sees of it.
 
-        The names and order of features and signals are those of `learned.recipe`; what is of
+        The names and order of features and signals are those of `learned.feature_spec`; what is of
         models that have not run is not looked at, and nan is missing: taken as its mean.
 
         Args:
@@ -302,7 +302,7 @@ class Policy:
                 "the policy makes no estimates itself: give yours to its method estimates, or fit"
                 " one on learned estimates"
             )
-        recipe, run = self.learned.recipe, np.asarray(run)
+        feature_spec, run = self.learned.feature_spec, np.asarray(run)
         k = len(self.models)
         if run.ndim not in (1, 2) or run.shape[-1] != k or run.dtype != bool:
             raise CascjaxError(f"run must be booleans [{k}] or [B, {k}], not {_shape(run)}")
@@ -310,9 +310,9 @@ class Policy:
         of_run = {"signals": signals, "answers": answers, "costs": costs}
         # Before anything has run there is nothing of it to see.
         for name, given in (seen | (of_run if run.any() else {})).items():
-            if given is None and recipe.asks(name):
+            if given is None and feature_spec.asks(name):
                 raise CascjaxError(f"the policy's estimates are made of {name} too: give them")
-        row = recipe.row(features=features, group=group, **of_run)
+        row = feature_spec.row(features=features, group=group, **of_run)
         if row.ndim > 1 and row.shape[:-1] != run.shape[:-1]:
             raise CascjaxError(
                 f"{counted(row.shape[0], 'query does', 'queries do')} not fit run of {_shape(run)}"
@@ -327,7 +327,7 @@ class Policy:
         key: Array | int | Sequence[int] | Int[np.ndarray, " B"] | None = None,
         *,
         group: str | int | Sequence[str] | Int[np.ndarray, " B"] | None = None,
-        more_costs: Mapping[str, Numbers] | None = None,
+        extra_costs: Mapping[str, Numbers] | None = None,
     ) -> int | Int[np.ndarray, " B"]:
         """The model to run next, or `cascjax.strategies.STOP`, -1; of one query or of a batch.
 
@@ -344,7 +344,7 @@ class Policy:
                 each row draws by its place. May be left out where no rule mixes settings.
             group: the query's group, or one a row: names, or places in `groups`, -1 for none.
                 Names without a rule of their own fall under the default.
-            more_costs: expected further costs by name, shaped as the estimates; by default the
+            extra_costs: expected extra costs by name, shaped as the estimates; by default the
                 means of the queries fitted on.
 
         Returns:
@@ -373,8 +373,8 @@ class Policy:
             if not np.isfinite(value).all():
                 raise CascjaxError(f"the estimates hold a {name} that is not finite; give numbers")
         costs = None
-        if more_costs:
-            costs = self._all_costs(cost, more_costs)
+        if extra_costs:
+            costs = self._all_costs(cost, extra_costs)
         if key is None:
             if any(len(rule.weights) > 1 for rule in self.rules):
                 raise CascjaxError(
@@ -436,15 +436,15 @@ class Policy:
         return places if batch is None else np.broadcast_to(places, batch)
 
     def _all_costs(
-        self, cost: np.ndarray, more_costs: Mapping[str, Numbers]
+        self, cost: np.ndarray, extra_costs: Mapping[str, Numbers]
     ) -> Float[np.ndarray, "R *B K"]:
-        for name, of in more_costs.items():
+        for name, of in extra_costs.items():
             if name not in self.costs[1:]:
                 raise unknown_name("cost", name, self.costs[1:])
             if np.shape(of) != cost.shape or not np.isfinite(np.asarray(of)).all():
-                raise CascjaxError(f"more_costs {name!r} must be finite, of shape {_shape(cost)}")
+                raise CascjaxError(f"extra_costs {name!r} must be finite, of shape {_shape(cost)}")
         means = zip(self.costs[1:], self.mean_costs[1:], strict=True)
-        rest = [np.broadcast_to(more_costs.get(name, mean), cost.shape) for name, mean in means]
+        rest = [np.broadcast_to(extra_costs.get(name, mean), cost.shape) for name, mean in means]
         return np.stack([cost, *rest])
 
     @functools.cached_property
@@ -501,7 +501,7 @@ class Policy:
             estimator: estimates of theirs, not corrected yet; by default those of `estimator`.
 
         Raises:
-            CascjaxError: what `estimator` refuses, or an oracle's table lacks a further cost.
+            CascjaxError: what `estimator` refuses, or an oracle's table lacks a extra cost.
         """
         table = self.matched(table)
         estimator = self.estimator(table) if estimator is None else estimator
@@ -513,13 +513,13 @@ class Policy:
                 sigma=np.asarray(estimator.sigma) * self.scale,
             )
         if self.source.kind == "truth":
-            lacking = [name for name in self.costs[1:] if name not in table.more_costs]
+            lacking = [name for name in self.costs[1:] if name not in table.extra_costs]
             if lacking:
                 raise CascjaxError(
                     f"the table lacks a cost an oracle was fitted with: {', '.join(lacking)};"
                     f" bring it as the column '{COST}.{lacking[0]}'"
                 )
-            return Beliefs(estimator, tuple(table.more_costs[name] for name in self.costs[1:]))
+            return Beliefs(estimator, tuple(table.extra_costs[name] for name in self.costs[1:]))
         shape = table.cost.shape
         return Beliefs(estimator, tuple(np.broadcast_to(m, shape) for m in self.mean_costs[1:]))
 
@@ -645,7 +645,7 @@ def spent(
             strategy, rule.parameters[alike], shown, shape, rows=rows, progress=progress
         )
     got = np.take_along_axis(take_rows(table.quality, rows), answer.T, axis=1).T
-    truths = [table.cost if name == COST else table.more_costs[name] for name in costs]
+    truths = [table.cost if name == COST else table.extra_costs[name] for name in costs]
     cost = [np.einsum("mnk,nk->mn", run, take_rows(of, rows).astype(np.float64)) for of in truths]
     return Spent(rule.weights, run, answer, got.astype(np.float64), np.stack(cost))
 
@@ -990,7 +990,7 @@ def _check_policy(policy: Policy) -> None:
         )
     if (learned := policy.learned) is not None:
         learned.check()
-        if learned.recipe.models != policy.models:
+        if learned.feature_spec.models != policy.models:
             raise CascjaxError("the learned estimates of a policy must be of its models, in order")
         if policy.corrected:
             raise CascjaxError("learned estimates are not corrected: leave out scale and offset")

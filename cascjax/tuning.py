@@ -84,7 +84,8 @@ def tune(
         table: the truth, and the estimates where it has them.
         strategy: thresholding, cascading, cascade-routing or pandora; or a strategy.
         budgets: mean costs wanted, in the table's cost unit, or how many, spread from the
-            cheapest to the dearest single model; by default ten between neighbours on their hull.
+            cheapest to the most expensive single model; by default ten between neighbours on their
+            hull.
         folds: parts of the cross-validation, see `cascjax.search.tune.tune`.
         estimates: "supplied" or "noisy"; by default what the table supplies, else noisy.
         noise: level of noisy estimates.

@@ -268,14 +268,14 @@ def rollout(
     return run, answer, least
 
 
-def area(
+def auc(
     cost: Sequence[float] | np.ndarray,
     quality: Sequence[float] | np.ndarray,
     low: float,
     high: float,
     lowest: float,
 ) -> float:
-    """Area between the costs low and high, segment by segment, divided by their distance."""
+    """AUC between the costs low and high, segment by segment, divided by their distance."""
     points = sorted(zip(cost, quality, strict=True))
     if points[0][0] > low:
         points.insert(0, (low, lowest))

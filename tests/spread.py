@@ -86,7 +86,7 @@ def main() -> None:
             if count == 2:
                 continue  # what is left costs time to compile, and two are like eight
             job = (Pandora(), np.array([0.1, 0.5]))
-            keep(f"{count}/sigma a query", totals(*job, single, quality, cost, more_costs=[noise]))
+            keep(f"{count}/sigma a query", totals(*job, single, quality, cost, extra_costs=[noise]))
             keep(f"{count}/joint", totals(*job, joint, quality, cost, rows=some, usage=False))
             keep(f"{count}/learned", totals(Routing(), job[1], of_all, quality, cost, rows=some))
             for name, kind, rows in (("some", Routing(), some), ("few", Mixing(), few)):

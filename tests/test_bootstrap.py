@@ -18,9 +18,9 @@ from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.engine.simulate import resampled, rollout
 from cascjax.errors import CascjaxError
-from cascjax.metrics import area
+from cascjax.metrics import auc
 from cascjax.metrics.bootstrap import (
-    areas,
+    aucs,
     differences,
     interval,
     queries_needed,
@@ -154,7 +154,7 @@ def test_intervals_of_means_cover() -> None:
     assert ((low <= 1) & (high >= 1)).mean() == pytest.approx(0.943, abs=0.021)
 
 
-# Areas.
+# AUCs.
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -164,14 +164,14 @@ def test_areas_at_once_are_those_one_by_one(seed: int) -> None:
     # On a grid costs and ends meet; off it nothing does.
     parts = [rng.integers(0, 6, s) / 5 if seed < 3 else rng.random(s) for s in shapes]
     parts[2][:, 0] = parts[2].max(1) + 0.2  # of some width
-    found = areas(*parts)
-    expected = [area(*(part[r] for part in parts)) for r in range(200)]
+    found = aucs(*parts)
+    expected = [auc(*(part[r] for part in parts)) for r in range(200)]
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_areas_without_width_are_none() -> None:
     ones = np.ones((2, 3))
-    assert np.isnan(areas(ones, ones, ones, ones)).all()
+    assert np.isnan(aucs(ones, ones, ones, ones)).all()
 
 
 def test_intervals_of_area_differences_cover() -> None:
@@ -181,7 +181,7 @@ def test_intervals_of_area_differences_cover() -> None:
     single = np.array([[0.1, 1.0], [0.3, 0.7]])  # cost, quality of two models
     first = np.array([[0.15, 0.5, 0.9], [0.4, 0.6, 0.7]])
     second = np.array([[0.2, 0.45, 0.95], [0.35, 0.62, 0.68]])
-    true = [area(*s, *single) for s in (first, second)]
+    true = [auc(*s, *single) for s in (first, second)]
     means = np.concatenate([first, second, single], axis=1).reshape(-1)
     rng = np.random.default_rng(5)
     common = rng.normal(0, 0.3, (n, sets, 1))
@@ -191,7 +191,7 @@ def test_intervals_of_area_differences_cover() -> None:
     cost, quality = resampled[:, 0], resampled[:, 1]
     ends = cost[:, 2 * points :], quality[:, 2 * points :]
     samples = [
-        areas(cost[:, part], quality[:, part], *ends).reshape(400, sets)
+        aucs(cost[:, part], quality[:, part], *ends).reshape(400, sets)
         for part in (slice(points), slice(points, 2 * points))
     ]
     low, high = interval(samples[0] - samples[1], 0.9).T
@@ -309,15 +309,15 @@ def test_a_study_has_intervals_around_what_it_found() -> None:
     assert (found.resamples, found.confidence, plain.resamples) == (200, 0.9, 0)
     assert plain.difference is plain.difference_interval is None
     for f, bare in zip(found.frontiers, plain.frontiers, strict=True):
-        assert bare.area_interval is bare.cost_interval is bare.area_samples is None
+        assert bare.auc_interval is bare.cost_interval is bare.auc_samples is None
         np.testing.assert_array_equal(f.cost, bare.cost)
         for value, ends in ((f.cost, f.cost_interval), (f.quality, f.quality_interval)):
             assert ((ends[:, 0] < value) & (value < ends[:, 1])).all()
-        assert f.area_interval == tuple(interval(f.area_samples, 0.9))
-        assert f.area_interval[0] < f.area < f.area_interval[1]
+        assert f.auc_interval == tuple(interval(f.auc_samples, 0.9))
+        assert f.auc_interval[0] < f.auc < f.auc_interval[1]
         # The middle of the resamples is what was found, but for a tenth of their spread or so.
-        assert abs(f.area_samples.mean() - f.area) < 0.3 * f.area_samples.std()
-    assert drawn_study(seed=1).frontiers[0].area_interval != found.frontiers[0].area_interval
+        assert abs(f.auc_samples.mean() - f.auc) < 0.3 * f.auc_samples.std()
+    assert drawn_study(seed=1).frontiers[0].auc_interval != found.frontiers[0].auc_interval
 
 
 def test_differences_are_paired() -> None:
@@ -326,11 +326,11 @@ def test_differences_are_paired() -> None:
     # The same strategy drawn twice: no difference in any resample.
     np.testing.assert_array_equal(found.difference_interval[[0, 0, 1], [2, 0, 1]], 0)
     assert found.difference[0, 2] == 0
-    assert found.difference[1, 0] == pandora.area - routing.area
-    paired = interval(pandora.area_samples - again.area_samples, 0.9)
+    assert found.difference[1, 0] == pandora.auc - routing.auc
+    paired = interval(pandora.auc_samples - again.auc_samples, 0.9)
     np.testing.assert_array_equal(found.difference_interval[1, 0], paired)
     np.testing.assert_allclose(found.difference_interval[0, 1], -paired[::-1], atol=1e-12)
-    unpaired = interval(pandora.area_samples - np.roll(routing.area_samples, 1), 0.9)
+    unpaired = interval(pandora.auc_samples - np.roll(routing.auc_samples, 1), 0.9)
     assert np.diff(paired) < np.diff(unpaired)
     assert paired[0] < found.difference[1, 0] < paired[1]
 
@@ -342,7 +342,7 @@ def test_compare_passes_on_what_is_asked() -> None:
     assert found.difference is not None
     again = compare(table, ["mixing", "routing"], resamples=60, confidence=0.5, seed=4)
     # Whatever else is drawn.
-    assert found.frontiers[0].area_interval == again.frontiers[1].area_interval
+    assert found.frontiers[0].auc_interval == again.frontiers[1].auc_interval
 
 
 # What is refused.

@@ -176,8 +176,10 @@ class TestWorldToFrontier:
 
     def test_summary(self, whole: tuple[Path, str], made: Path) -> None:
         found = json.loads((whole[0] / "summary.json").read_text())
-        trust = {"resamples", "confidence", "differences"}
-        assert set(found) == {"models", "n_fit", "n_evaluate", "strategies", "settings"} | trust
+        sigma_scale = {"resamples", "confidence", "differences"}
+        assert (
+            set(found) == {"models", "n_fit", "n_evaluate", "strategies", "settings"} | sigma_scale
+        )
         assert set(found["models"]) == set(read_table(made).models)
         assert (found["n_fit"], found["n_evaluate"]) == (100, 100)
         assert list(found["strategies"]) == list(STRATEGIES)
@@ -325,11 +327,11 @@ class TestOptions:
         assert cli._resampling(asked[0], asked[1], queries) == expected
 
     def test_scores(self, here: Path) -> None:
-        drawn("--scores", "qnc, area,cpt80", "--strategies", "mixing,routing")
+        drawn("--scores", "qnc, AUC,cpt80", "--strategies", "mixing,routing")
         found = json.loads(Path("out/summary.json").read_text())["strategies"]
         for score in found.values():
-            assert list(score["scores"]) == ["qnc", "area", "cpt80"]
-            assert score["scores"]["area"] == score["auc"]
+            assert list(score["scores"]) == ["qnc", "auc", "cpt80"]
+            assert score["scores"]["auc"] == score["auc"]
         # Nobody asked to see the oracle that one of the scores is held against.
         drawn("--scores", "all", "--strategies", "mixing,routing")
         found = json.loads(Path("out/summary.json").read_text())["strategies"]
@@ -387,12 +389,12 @@ class TestOptions:
         np.testing.assert_array_equal(timed.cost, plain.cost)
         np.testing.assert_array_equal(timed.quality, plain.quality)
         assert timed.unit_of("seconds") == "s"
-        assert not plain.more_costs
+        assert not plain.extra_costs
         text = succeeds("inspect", f"timed{suffix}")
         assert "mean seconds (s)" in text
         assert "cost.seconds [200, 3]" in text
         lines = [line.split() for line in text.splitlines()]
-        for model, mean in zip(timed.models, timed.more_costs["seconds"].mean(0), strict=True):
+        for model, mean in zip(timed.models, timed.extra_costs["seconds"].mean(0), strict=True):
             assert [model, f"{mean:.2f}"] in lines
 
 
@@ -440,7 +442,7 @@ def table_of_runs(n: int = 30) -> pa.Table:
 
 
 LONG = ["--query", "query", "--model", "model", "--quality", "score", "--cost", "price"]
-TO_LONG = ["long", "log.csv", "t.arrow", *LONG, "--more-cost"]
+TO_LONG = ["long", "log.csv", "t.arrow", *LONG, "--extra-cost"]
 
 
 @pytest.mark.usefixtures("unread")
@@ -471,9 +473,9 @@ class TestImport:
     def test_further_costs_of_a_long_log(self, here: Path) -> None:
         log = table_of_runs()
         pq.write_table(log, "log.parquet")
-        more = ["--more-cost", "seconds=latency = s", "--more-cost", "calls=calls"]
+        more = ["--extra-cost", "seconds=latency = s", "--extra-cost", "calls=calls"]
         succeeds("import", "long", "log.parquet", "t.arrow", *LONG, *more)
-        found = read_table("t.arrow").more_costs
+        found = read_table("t.arrow").extra_costs
         assert list(found) == ["calls", "seconds"]
         for name, column in (("calls", "calls"), ("seconds", "latency = s")):
             expected = log[column].to_numpy().reshape(-1, len(MODELS))
@@ -523,10 +525,13 @@ class TestImport:
             (["long", "log.csv", "t.arrow", *LONG[:-1], "model"], ["column", "two things"]),
             ([*TO_LONG, "seconds=price"], ["column", "two things"]),
             ([*TO_LONG, "seconds=latency"], ["log.csv", "unknown column 'latency'"]),
-            ([*TO_LONG, "seconds"], ["--more-cost 'seconds'", "such as seconds=latency_s"]),
-            ([*TO_LONG, "=topic"], ["--more-cost '=topic'", "a name and a column"]),
-            ([*TO_LONG, "cost=topic"], ["--more-cost 'cost=topic'", "'cost'", "--cost"]),
-            ([*TO_LONG, "s=topic", "--more-cost", "s=score"], ["--more-cost", "'s' stands twice"]),
+            ([*TO_LONG, "seconds"], ["--extra-cost 'seconds'", "such as seconds=latency_s"]),
+            ([*TO_LONG, "=topic"], ["--extra-cost '=topic'", "a name and a column"]),
+            ([*TO_LONG, "cost=topic"], ["--extra-cost 'cost=topic'", "'cost'", "--cost"]),
+            (
+                [*TO_LONG, "s=topic", "--extra-cost", "s=score"],
+                ["--extra-cost", "'s' is listed twice"],
+            ),
             (["routerbench", "log.csv", "t.arrow"], ["log.csv", "cascjax import long"]),
             (["routerbench", "none.csv", "t.arrow"], ["none.csv", "No such file"]),
             (["routerbench", "log.csv", "t.txt"], ["t.txt", "'.txt'", ".parquet"]),
@@ -583,11 +588,11 @@ BAD_TABLES: dict[str, tuple[Callable[[], pa.Table], list[str]]] = {
         lambda: table(cost=values((5, 2), -1.0)),
         ["'cost'", "row 5", "-1", "'model 3'", "at least 0"],
     ),
-    "negative further cost": (
+    "negative extra cost": (
         lambda: further("cost.seconds", values((5, 2), -1.0)),
         ["'cost.seconds'", "row 5", "-1", "'model 3'", "at least 0"],
     ),
-    "further cost of no name": (
+    "extra cost of no name": (
         lambda: further("cost.", np.ones((20, 3))),
         ["'cost.'", "empty", "'cost.seconds'"],
     ),
@@ -666,7 +671,7 @@ class TestBadInput:
             (["--noise", "hihg"], ["did you mean 'high'?"]),
             (["--scores", "qcn"], ["unknown score 'qcn'", "did you mean 'qnc'?"]),
             (["--scores", "all,qnc"], ["unknown score 'all'", "oracle-gap"]),
-            (["--scores", "qnc,qnc"], ["--scores", "'qnc' stands twice"]),
+            (["--scores", "qnc,qnc"], ["--scores", "'qnc' is listed twice"]),
             (["--scores", ","], ["--scores", "at least one"]),
             (["--noise", "1,2,3"], ["--noise '1,2,3'", "four numbers"]),
             (["--noise", "1,2,3,nan"], ["--noise '1,2,3,nan'", "four numbers"]),

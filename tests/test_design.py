@@ -93,8 +93,8 @@ def test_standardised_on_the_fit_rows_alone() -> None:
     other[1::2] *= 100  # rows to evaluate
     changed = design(replace(table, features=other), FIT)
     np.testing.assert_array_equal(changed.seen[FIT], got.seen[FIT])
-    assert got.recipe is not None
-    of = got.recipe.columns[1]
+    assert got.feature_spec is not None
+    of = got.feature_spec.columns[1]
     back = got.seen[:, 1] * of.spread + of.centre
     np.testing.assert_allclose(back, table.features[:, 0], rtol=1e-5, atol=1e-5)
 

@@ -280,10 +280,10 @@ class TestBetter:
         table = world()
         of = replace(perfect_ante(believed(table, 1, 1), table), cost_ante=table.cost)
         rows, at = rows_of(table), grid(table)
-        best = frontier(Oracle(), table, of, *rows, at).area
+        best = frontier(Oracle(), table, of, *rows, at).auc
         for kind in named(["routing", "pandora"]):
             # A price low enough for all queries fitted on is too high for one or two of the 600.
-            assert frontier(kind, table, of, *rows, at).area == pytest.approx(best, abs=2 / 600)
+            assert frontier(kind, table, of, *rows, at).auc == pytest.approx(best, abs=2 / 600)
 
     def test_perfect_post_hoc_sigma_is_the_spread_of_the_error(self) -> None:
         table = world()
@@ -355,12 +355,12 @@ class TestVerdict:
         assert {gain.answer for gain in found.gains} == {"pays"}
         assert headline(found).startswith("Yes")
         assert any(line.startswith("Routing pays") for line in reasons(found))
-        ladder = {rung.name: rung.area for rung in found.rungs}
+        ladder = {rung.name: rung.auc for rung in found.rungs}
         # Thresholding is no optimal rule: of estimates of 0 and 1 it makes less than of these.
         for name in ("routing", "pandora"):
-            areas = [ladder[rung][name].value for rung in ("now", "perfect ex-ante")]
-            assert found.mixing.value < areas[0] < areas[1]
-            assert areas[1] < found.oracle.value + 2 / 600  # see TestBetter
+            aucs = [ladder[rung][name].value for rung in ("now", "perfect ex-ante")]
+            assert found.mixing.value < aucs[0] < aucs[1]
+            assert aucs[1] < found.oracle.value + 2 / 600  # see TestBetter
 
     def test_noise_does_not(self) -> None:
         found = useless()
@@ -411,13 +411,13 @@ class TestNeed:
         need = search.need(kind, side, 0.01)
         assert need.share is not None
         assert need.share > 0
-        before = frontier(kind, table, start, fit, evaluate, at).area
+        before = frontier(kind, table, start, fit, evaluate, at).auc
         assert need.area_now == pytest.approx(before, abs=1e-4)  # the same queries, repeated
         after = [
             frontier(
                 kind, table, improved(start, table, fit, side, need.share, seed=seed),
                 fit, evaluate, at,
-            ).area
+            ).auc
             for seed in range(100, 106)
         ]  # fmt: skip
         # Each moves by about 0.006 with its noise; so does, by a third of that, the search.
@@ -500,8 +500,8 @@ def test_the_command_writes_what_it_says(here: Path) -> None:
         cascjax.read_table("world.arrow"), strategies=["routing", "pandora"], budgets=BUDGETS,
         target=0, resamples=RESAMPLES,
     )  # fmt: skip
-    area = found["rungs"][0]["area"]["pandora"]["value"]
-    assert again.rungs[0].area["pandora"].value == pytest.approx(area, abs=1e-9)
+    auc = found["rungs"][0]["auc"]["pandora"]["value"]
+    assert again.rungs[0].auc["pandora"].value == pytest.approx(auc, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -543,7 +543,7 @@ def test_routing_may_pay_though_differences_are_not_told() -> None:
     untold = replace(found, ante=replace(found.ante, differences=Span(-0.002, -0.01, 0.004)))
     line = reasons(untold)[0]
     assert line.startswith("Routing pays")
-    assert "where the ex-ante estimates send queries to a dearer model" in line
+    assert "where the ex-ante estimates send queries to a more expensive model" in line
     assert "R2 -0.002 [-0.010, 0.004], no more than chance" in line
     # Without intervals nothing is called chance.
     plain = replace(found, ante=replace(found.ante, differences=Span(-0.002)))
@@ -554,7 +554,7 @@ def test_routing_may_pay_though_differences_are_not_told() -> None:
 def test_the_terminal_explains_its_columns_and_keeps_to_its_width(width: int) -> None:
     names = ("WizardLM/WizardLM-13B-V1.2", "gpt-3.5-turbo-1106", "mistralai/mixtral-8x7b-chat")
     of = replace(good().gains[0], strategy="cascade-routing")
-    rungs = [replace(rung, area=rung.area | {of.strategy: Span(0.1234)}) for rung in good().rungs]
+    rungs = [replace(rung, auc=rung.auc | {of.strategy: Span(0.1234)}) for rung in good().rungs]
     found = replace(
         good(), models=names, gains=(of, *good().gains), rungs=tuple(rungs), unsearched=()
     )
@@ -584,7 +584,7 @@ def test_few_strategies_and_no_intervals_can_be_told_in_words() -> None:
     )
     assert any(line.startswith("Pandora lies +0.1") for line in reasons(alone))
     level = replace(alone, pandora_above=Span(1e-6, -1e-5, 2e-5))
-    assert "Pandora's area is that of cascade routing, to the digits shown." in reasons(level)
+    assert "Pandora's AUC is that of cascade routing, to the digits shown." in reasons(level)
     with pytest.raises(CascjaxError, match="no strategy"):
         named([])
     with pytest.raises(CascjaxError, match="twice"):

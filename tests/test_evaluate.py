@@ -30,7 +30,7 @@ def world(seed: int = 0, n: int = N) -> Table:
         x.astype(np.float32) for x in (quality, cost, seconds, post, ante)
     )
     return Table(
-        quality, cost, quality_ante=ante, quality_post=post, more_costs={"seconds": seconds},
+        quality, cost, quality_ante=ante, quality_post=post, extra_costs={"seconds": seconds},
         group=(np.arange(n) % 2).astype(np.int32), groups=("chat", "law"),
         models=("a", "b", "c"), cost_unit="USD",
     )  # fmt: skip
@@ -68,7 +68,7 @@ def by_hand(of: Policy, table: Table) -> dict[str, np.ndarray]:
             models = sorted(run)
             found["quality"][i] += weight * table.quality[i, answer]
             found["cost"][i] += weight * table.cost[i, models].sum()
-            found["seconds"][i] += weight * table.more_costs["seconds"][i, models].sum()
+            found["seconds"][i] += weight * table.extra_costs["seconds"][i, models].sum()
             found["steps"][i] += weight * len(models)
             found["ran"][i, models] += weight
             found["answered"][i, answer] += weight
@@ -100,7 +100,9 @@ def test_every_number_is_that_of_a_loop_over_queries() -> None:
     assert found.groups["chat"].budget == (0.1, None)
     assert found.total.budget == (None, None)  # queries under two rules have none in common
     np.testing.assert_allclose(found.single_quality, table.quality.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(found.single_cost[1], table.more_costs["seconds"].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(
+        found.single_cost[1], table.extra_costs["seconds"].mean(0), rtol=1e-6
+    )
     # The hull by hand: all three models are on it.
     x, y = table.cost.mean(0, dtype=float), table.quality.mean(0, dtype=float)
     assert plain.upper_hull(x, y) == [0, 1, 2]
@@ -143,8 +145,8 @@ def test_models_and_groups_are_matched_by_name() -> None:
     strange = replace(table, groups=("chat", "medicine"))
     assert set(evaluate(of, strange).rules) == {""}
     assert set(evaluate(of, replace(table, group=None, groups=())).rules) == {""}
-    # A further cost the table lacks is left out.
-    assert evaluate(of, replace(table, more_costs={}, more_cost_units=())).costs == ("cost",)
+    # A extra cost the table lacks is left out.
+    assert evaluate(of, replace(table, extra_costs={}, extra_cost_units=())).costs == ("cost",)
     with pytest.raises(CascjaxError, match="the table lacks: c"):
         evaluate(of, table.select_models(["a", "b"]))
 
@@ -152,7 +154,7 @@ def test_models_and_groups_are_matched_by_name() -> None:
 def test_a_cost_that_the_policy_does_not_know_is_said_not_to_be_limited() -> None:
     table = world()
     rows = split_rows(table, 0)[1]
-    without = fit(replace(table, more_costs={}, more_cost_units=()), "routing", budget=0.08)
+    without = fit(replace(table, extra_costs={}, extra_cost_units=()), "routing", budget=0.08)
     found = evaluate(without, table, rows=rows)
     assert found.costs == ("cost", "seconds")
     assert found.foreign == ("seconds",)
@@ -252,7 +254,7 @@ def test_a_budget_the_table_has_no_column_for_is_not_met() -> None:
     rule = Rule(np.array([1.5]), np.ones(1), None, fitted)
     of = replace(policy(), rule=rule, group_rules={})
     assert evaluate(of, world(), resamples=0).met()
-    found = evaluate(of, replace(world(), more_costs={}), resamples=0)
+    found = evaluate(of, replace(world(), extra_costs={}), resamples=0)
     words = "budget of seconds: the table lacks the column 'cost.seconds', not checked"
     assert found.verdicts()[1:] == [words]
     assert not found.met()

@@ -202,7 +202,7 @@ def test_gain_of_a_supermodel_over_a_floor(sigmas: str) -> None:
     k = 4
     mean, variance = (column[:10] for column in drawn(sigmas, "near", k))
     sigma = np.sqrt(variance)
-    # Floors below, among and far above the means; one stands twice.
+    # Floors below, among and far above the means; one is listed twice.
     floor = mean[:, [0, 1, 0, 2, 2]] + np.array([0, 0, 0, -5, 90], np.float32)
     found = np.asarray(jitted(supermodel_gains)(floor, mean, sigma))
     masks = members(k)

@@ -40,13 +40,13 @@ from cascjax.experiments import (
     table1,
     table4,
 )
-from cascjax.experiments.batched import NoiseStack, areas
+from cascjax.experiments.batched import NoiseStack, aucs
 from cascjax.experiments.cells import Cell, run_cells
 from cascjax.experiments.live import decision_seconds
 from cascjax.experiments.protocol import Setup, setup, setup_of, split
 from cascjax.experiments.published import AREAS, CHOICES, COLUMNS, MODELS, QUERIES, STRATEGIES
 from cascjax.experiments.tables import Entry, Grid, latex, markdown, signed, turned
-from cascjax.metrics import area, budgets
+from cascjax.metrics import auc, budgets
 from cascjax.metrics.bootstrap import interval
 from cascjax.search import budgets as budget
 from cascjax.strategies import (
@@ -72,7 +72,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def twin() -> Table:
-    return synthetic.sample(synthetic.make_world(11, kind="routerbench"), 0, 600)
+    return synthetic.sample(synthetic.make_dataset(11, kind="routerbench"), 0, 600)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_published_areas_are_whole() -> None:
 def test_a_table_of_other_models_is_refused(twin: Table) -> None:
     with pytest.raises(CascjaxError, match="lacks claude-v2: make it with cascjax import"):
         setup(twin.select_models([m for m in twin.models if m != "claude-v2"]), 11)
-    judged = synthetic.sample(synthetic.make_world(5), 0, 600)
+    judged = synthetic.sample(synthetic.make_dataset(5), 0, 600)
     with pytest.raises(CascjaxError, match=r"5 models, and of RouterBench's 11 it lacks .* 8 more"):
         setup(judged, 3)
 
@@ -257,7 +257,7 @@ def test_folders_that_are_no_run(tmp_path: Path) -> None:
 # Tables.
 
 GRID = Grid(
-    "Area & more_of it",
+    "AUC & more_of it",
     ["strategy", "3 low"],
     [["a|b", Entry("82.36", "81.09", best=True)], ["c_d", Entry("−1.00")], ["plain", "yes"]],
     ("50% of it.",),
@@ -281,7 +281,7 @@ def test_latex_is_escaped() -> None:
     # As wide as if something stood in brackets: numbers stand below each other.
     assert r"c\_d & $-$1.00\phantom{ {\scriptsize (81.09)}} \\" in text
     assert r"a|b & \textbf{82.36} {\scriptsize (81.09)} \\" in text
-    assert r"\caption{Area \& more\_of it.}" in text
+    assert r"\caption{AUC \& more\_of it.}" in text
     assert r"{\footnotesize\raggedright 50\% of it.\par}" in text
     assert text.count("{") == text.count("}")
 
@@ -289,7 +289,7 @@ def test_latex_is_escaped() -> None:
 def test_wide_latex_is_made_to_fit() -> None:
     heads = [f"{k} {level}" for k in (3, 5, 11) for level in ("low", "medium", "high")]
     numbers = [Entry("+11.26 [+10.50, +12.03]", "+12.74")] * 9
-    text = latex(Grid("Areas", ["strategy", *heads], [["mixing", *numbers]], together=3))
+    text = latex(Grid("AUCs", ["strategy", *heads], [["mixing", *numbers]], together=3))
     # Three lots below each other, each with the first column, and none of them parted.
     for k in (3, 5, 11):
         assert rf"strategy & {k} low & {k} medium & {k} high \\" in text
@@ -365,7 +365,7 @@ def test_areas_are_those_of_a_study(
             resamples=40, seed=3,
         )  # fmt: skip
         assert [found[f.strategy, k, level] for f in drawn.frontiers] == [
-            f.area for f in drawn.frontiers
+            f.auc for f in drawn.frontiers
         ]
         # Its differences are those of the study, whose resamples are pairs.
         assert drawn.difference is not None
@@ -379,17 +379,17 @@ def test_areas_are_those_of_a_study(
 
 
 def test_the_order_of_strategies_is_compared_column_by_column(small: list[tuple[int, str]]) -> None:
-    areas = {(s, k, level): AREAS[s, k, level] / 100 for s in STRATEGIES for k, level in small}
-    said, notes = table1.order_row(areas)
+    aucs = {(s, k, level): AREAS[s, k, level] / 100 for s in STRATEGIES for k, level in small}
+    said, notes = table1.order_row(aucs)
     assert said[1:] == ["yes", "yes"]
     assert notes == ["Order as published: in 2 of 2 columns; 20 of 20 pairs of strategies."]
-    areas["routing", 3, "low"] = areas["thresholding", 3, "low"] + 0.001
-    said, notes = table1.order_row(areas)
+    aucs["routing", 3, "low"] = aucs["thresholding", 3, "low"] + 0.001
+    said, notes = table1.order_row(aucs)
     assert said[1:] == ["no", "yes"]
     assert "in 1 of 2 columns; 19 of 20 pairs" in notes[0]
     assert "3 low: routing above thresholding by 0.10 (published: below by 1.13)" in notes[0]
     # Two that are turned in one column are two.
-    turned_twice = areas | {("cascading", 3, "low"): areas["routing", 3, "low"] - 0.0005}
+    turned_twice = aucs | {("cascading", 3, "low"): aucs["routing", 3, "low"] - 0.0005}
     _, notes = table1.order_row(turned_twice)
     assert "in 1 of 2 columns; 18 of 20 pairs" in notes[0]
     # The published thresholding is tuned: ours may stand for it.
@@ -397,7 +397,7 @@ def test_the_order_of_strategies_is_compared_column_by_column(small: list[tuple[
         ("tuned thresholding", k, level): AREAS["thresholding", k, level] / 100 + 0.0015
         for k, level in small
     }
-    said, notes = table1.order_row(areas | tuned, {"thresholding": "tuned thresholding"})
+    said, notes = table1.order_row(aucs | tuned, {"thresholding": "tuned thresholding"})
     assert said == ["the same, tuned", "yes", "yes"]
     assert notes[0].startswith("Order as published, with tuned thresholding: in 2 of 2 columns")
 
@@ -440,12 +440,12 @@ def test_a_sweep_over_levels_draws_each_frontier(
     # Half of the rows to fit on: of 30, another pair of settings may be found around a budget.
     three = replace(three, fit_rows=np.arange(0, 600, 2), evaluate_rows=np.arange(1, 600, 2))
     shares: list[float] = []
-    found = areas(strategy, three, stack, np.arange(4), shares.append)
+    found = aucs(strategy, three, stack, np.arange(4), shares.append)
     expected = [
         frontier(
             strategy, three.table, stack.level(g), three.fit_rows, three.evaluate_rows,
             three.budgets,
-        ).area
+        ).auc
         for g in range(4)
     ]  # fmt: skip
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -454,8 +454,8 @@ def test_a_sweep_over_levels_draws_each_frontier(
 
 
 def test_some_levels_are_as_all_levels(three: Setup, stack: NoiseStack) -> None:
-    every = areas(Pandora(), three, stack, np.arange(4))
-    some = areas(Pandora(), three, stack, np.array([3, 1]))
+    every = aucs(Pandora(), three, stack, np.arange(4))
+    some = aucs(Pandora(), three, stack, np.array([3, 1]))
     np.testing.assert_allclose(some, every[[3, 1]], rtol=1e-6)
 
 
@@ -467,7 +467,7 @@ def test_levels_that_a_strategy_does_not_read_are_left_out() -> None:
 
 
 def test_gains_stand_at_their_levels() -> None:
-    def area(name: str, ante: float, post: float) -> float:
+    def auc(name: str, ante: float, post: float) -> float:
         # Each reads what it reads: routing the first, thresholding the second.
         return {"routing": ante, "thresholding": post}.get(name, 10 * ante + post)
 
@@ -476,7 +476,7 @@ def test_gains_stand_at_their_levels() -> None:
         for g in noise_grid.levels_of(table1.named(name)):
             ante, post = (noise_grid.LEVELS[i] for i in noise_grid.PAIRS[g])
             of = {"strategy": name, "noise_ante": ante, "noise_post": post}
-            rows.append(of | {"area": area(name, ante, post)})
+            rows.append(of | {"auc": auc(name, ante, post)})
     found = noise_grid.gains(rows)
     for a, p in noise_grid.PAIRS:
         ante, post = noise_grid.LEVELS[a], noise_grid.LEVELS[p]
@@ -529,11 +529,11 @@ def reproduced(name: str, *arguments: str, out: Path) -> Result:
 
 
 def supposed(kind: Strategy, *_: Any, **__: Any) -> SimpleNamespace:
-    """A frontier in place of one worked out: its area is as published, or a little above."""
-    area = AREAS.get((kind.name, 3, "low"), 83.0) / 100
+    """A frontier in place of one worked out: its AUC is as published, or a little above."""
+    auc = AREAS.get((kind.name, 3, "low"), 83.0) / 100
     none = np.zeros(2)
     return SimpleNamespace(
-        area=area, area_samples=None, reach=none, budget=none, cost=none, quality=none
+        auc=auc, auc_samples=None, reach=none, budget=none, cost=none, quality=none
     )
 
 
@@ -564,7 +564,7 @@ def test_table1_leaves_five_files(
     assert ("| the same, tuned | " in page) == (tuned == "cheap")
     assert f"cascjax reproduce table1 {table}" in page
     for row in rows:
-        assert f"{100 * row['area']:.2f}" in page
+        assert f"{100 * row['auc']:.2f}" in page
     assert r"\begin{tabular}" in (out / "table1.tex").read_text()
     assert (out / "table1.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (out / "table1.svg").read_text()
@@ -576,7 +576,7 @@ def test_table1_leaves_five_files(
     assert (out / "table1.parquet").read_bytes() == before
     other = reproduced("table1", str(table), "--tuned", tuned, "--seed", "1", out=out)
     assert other.exit_code == 2
-    assert "seed 0 and not 1: choose another --out, or begin anew with --force" in other.stderr
+    assert "seed 0 and not 1: choose another --out, or start over with --force" in other.stderr
     assert (out / "table1.parquet").read_bytes() == before
 
 
@@ -737,7 +737,7 @@ def quick_ablation(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_intervals_of_the_ablation_are_those_of_a_loop(
     quick_ablation: None, three: Setup, twin: Table, tmp_path: Path
 ) -> None:
-    """Queries drawn with replacement, again and again, and the area of either worked out anew."""
+    """Queries drawn with replacement, again and again, and the AUC of either worked out again."""
     rows = rows_of(EXPERIMENTS["ablation"], Job(twin, "twin", 0, {"resamples": 1000}), tmp_path)
     found = np.array(ablation.above(rows)["other", "low"])
     table, estimator, at = three.table, three.noisy("low", 0), three.evaluate_rows
@@ -759,7 +759,7 @@ def test_intervals_of_the_ablation_are_those_of_a_loop(
 
     def above(rows: np.ndarray) -> float:
         single = singles[:, rows].mean(1)
-        return area(*one[:, :, rows].mean(2), *single) - area(*other[:, :, rows].mean(2), *single)
+        return auc(*one[:, :, rows].mean(2), *single) - auc(*other[:, :, rows].mean(2), *single)
 
     # Quality of a query whose choice turns on the last digit may be another's.
     assert found[0] == pytest.approx(above(np.arange(len(at))), abs=1e-4)
@@ -770,14 +770,14 @@ def test_intervals_of_the_ablation_are_those_of_a_loop(
     np.testing.assert_allclose(found[1:], np.quantile(loop, [0.025, 0.975]), atol=0.5 * loop.std())
 
 
-def ablated(**areas: tuple[float, float]) -> list[dict[str, Any]]:
-    """Rows of an ablation: areas, and how uncertain each is by itself."""
+def ablated(**aucs: tuple[float, float]) -> list[dict[str, Any]]:
+    """Rows of an ablation: AUCs, and how uncertain each is by itself."""
     rng = np.random.default_rng(0)
     return [
-        {"variant": name.replace("_", "-"), "noise": "low", "area": area, "alike": 1.0,
-         "area_samples": area + spread * rng.standard_normal(1000), "live": 1e-3,
+        {"variant": name.replace("_", "-"), "noise": "low", "auc": auc, "alike": 1.0,
+         "auc_samples": auc + spread * rng.standard_normal(1000), "live": 1e-3,
          "live_median": 1e-3, "batch": 1e-6, "wall": 1.0, "cpu": 1.0}
-        for name, (area, spread) in areas.items()
+        for name, (auc, spread) in aucs.items()
     ]  # fmt: skip
 
 
@@ -789,9 +789,9 @@ def test_the_order_of_the_ablation_is_told_beside_what_is_beyond_intervals(
     names = (ROUTE, "slow", "greedy", "no-uncertainty")
     monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in names})
 
-    def told(**areas: tuple[float, float]) -> tuple[Findings, list[Any]]:
+    def told(**aucs: tuple[float, float]) -> tuple[Findings, list[Any]]:
         findings = EXPERIMENTS["ablation"].findings(
-            Job(None, "", 0, {"resamples": 1000}), ablated(slow=(0.5, 0.0), **areas)
+            Job(None, "", 0, {"resamples": 1000}), ablated(slow=(0.5, 0.0), **aucs)
         )
         return findings, [findings.grids[0].rows[-1][1], findings.grids[1].rows[-1][1]]
 
@@ -864,14 +864,14 @@ def test_ablation_puts_slow_beside_the_rule(
         CascadeRouting(max_depth=5, uncertainty=False), given.table, given.noisy("low", 0),
         given.fit_rows, given.evaluate_rows, given.budgets,
     )  # fmt: skip
-    assert by_variant["no-uncertainty"]["area"] == expected.area
+    assert by_variant["no-uncertainty"]["auc"] == expected.auc
     estimator = given.noisy("low", 0)
     expected = frontier(
         CascadeRouting(max_depth=5), given.table,
         replace(estimator, sigma=np.square(estimator.sigma)),
         given.fit_rows, given.evaluate_rows, given.budgets,
     )  # fmt: skip
-    assert by_variant[ablation.SQUARED]["area"] == expected.area
+    assert by_variant[ablation.SQUARED]["auc"] == expected.auc
 
 
 def test_settings_learn_from_half_of_a_world(
@@ -887,8 +887,8 @@ def test_settings_learn_from_half_of_a_world(
     found = {(row["estimates"], row["strategy"]): row for row in rows}
     # Mixing knows nothing of a query, however it is estimated; the sums of its costs, in another
     # order, find gamma.
-    area = found["known", "mixing"]["area"]
-    assert found["learned", "mixing"]["area"] == pytest.approx(area, rel=1e-6)
+    auc = found["known", "mixing"]["auc"]
+    assert found["learned", "mixing"]["auc"] == pytest.approx(auc, rel=1e-6)
     assert found["learned", "routing"]["fit"] == found["learned", "routing"]["evaluate"] == 100
     table = settings.world("classification", 200, 0)
     fit, evaluate = split_rows(table, 0)
@@ -896,9 +896,9 @@ def test_settings_learn_from_half_of_a_world(
     cost, quality = (mean_rows(of, evaluate) for of in (table.cost, table.quality))
     expected = frontier(
         Routing(), table, taught.estimator, fit, evaluate, budgets(cost, quality)
-    ).area
+    ).auc
     # Another order of the float32 sums of the regressions.
-    assert found["learned", "routing"]["area"] == pytest.approx(expected, rel=1e-6)
+    assert found["learned", "routing"]["auc"] == pytest.approx(expected, rel=1e-6)
     with pytest.raises(CascjaxError, match="199 queries are too few to learn estimates from"):
         EXPERIMENTS["settings"].cells(Job(None, "", 0, {"queries": 199}))
 
@@ -912,8 +912,8 @@ def test_intervals_are_of_pairs() -> None:
     rng = np.random.default_rng(0)
     luck = rng.standard_normal(1000)
     rows = [
-        {"strategy": name, "models": 3, "noise": "low", "area": area, "area_samples": area + luck}
-        for name, area in (("cascade-routing", 0.8), ("routing", 0.7))
+        {"strategy": name, "models": 3, "noise": "low", "auc": auc, "auc_samples": auc + luck}
+        for name, auc in (("cascade-routing", 0.8), ("routing", 0.7))
     ]
     middle, low, high = table4.differences(rows)["routing", 3, "low"]
     # Alone each is known to about 2; what they share cancels.

@@ -25,7 +25,7 @@ from cascjax.strategies import STRATEGIES
 N, K = 2000, 3
 
 BRINK = 2 * 1.0 / (N // 2)
-"""What two queries of the dearest cost, or of quality 1, are to a mean over those fitted on. A fit
+"""What two queries of the highest cost, or of quality 1, are to a mean over those fitted on. A fit
 comes to stand where one query is about to change its mind, and rounding decides for it: the live
 way and the fast one may differ there."""
 
@@ -43,7 +43,7 @@ def world(seed: int = 0, n: int = N, k: int = K) -> Table:
     )
     return Table(
         quality, cost, quality_ante=ante, quality_post=post,
-        more_costs={"seconds": seconds}, more_cost_units=(("seconds", "s"),),
+        extra_costs={"seconds": seconds}, extra_cost_units=(("seconds", "s"),),
         split=np.where(np.arange(n) % 2, EVALUATE, FIT).astype(np.int8),
         group=(np.arange(n) // 2 % 3).astype(np.int32), groups=("chat", "law", "math"),
         models=tuple("abcdef"[:k]), cost_unit="USD",
@@ -55,7 +55,7 @@ def halved(table: Table) -> Table:
 
 
 def simulated(of: Policy, table: Table) -> tuple[float, Float[np.ndarray, " R"]]:
-    """Mean quality and costs of a policy's own rule on the rows it was fitted on, told anew."""
+    """Mean quality and costs of a policy's own rule on the rows it was fitted on, told again."""
     table = of.matched(table)
     assert table.split is not None
     rows = np.flatnonzero(table.split == FIT)
@@ -105,7 +105,7 @@ def test_estimates_noisy_and_by_the_means_of_the_fit() -> None:
     fit_rows = halved(table)
     np.testing.assert_allclose(
         policy.mean_costs,
-        [fit_rows.cost.mean(0), fit_rows.more_costs["seconds"].mean(0)],
+        [fit_rows.cost.mean(0), fit_rows.extra_costs["seconds"].mean(0)],
         rtol=1e-5,
     )
 
@@ -181,7 +181,7 @@ def test_a_budget_beyond_the_dearest_setting_leaves_something() -> None:
 def programmed(table: Table, cost: float, seconds: float) -> float:
     """Best mean quality of a router that may mix, within both budgets: a program over queries."""
     n, k = table.quality.shape
-    spend = np.stack([table.cost, table.more_costs["seconds"]]).astype(np.float64)
+    spend = np.stack([table.cost, table.extra_costs["seconds"]]).astype(np.float64)
     found = linprog(
         -table.quality.astype(np.float64).ravel() / n,
         A_ub=spend.reshape(2, -1) / n, b_ub=[cost, seconds],
@@ -252,7 +252,7 @@ def test_strategies_without_prices_mix_settings_as_they_are(name: str) -> None:
 def test_mixing_within_two_budgets_is_the_program_over_models() -> None:
     table = world()
     some = halved(table)
-    means = [x.mean(0, dtype=np.float64) for x in (some.cost, some.more_costs["seconds"])]
+    means = [x.mean(0, dtype=np.float64) for x in (some.cost, some.extra_costs["seconds"])]
     found = linprog(
         -some.quality.mean(0, dtype=np.float64), A_ub=np.stack(means), b_ub=[0.1, 1.6],
         A_eq=np.ones((1, K)), b_eq=[1],
@@ -266,7 +266,7 @@ def test_a_cost_other_than_the_first_alone() -> None:
     policy = fit(table, "routing", budget={"seconds": 1.4})
     np.testing.assert_allclose(simulated(policy, table)[1][1], 1.4, atol=10 * BRINK)
     # As if that cost were the table's own.
-    other = replace(table, cost=table.more_costs["seconds"], more_costs={}, more_cost_units=())
+    other = replace(table, cost=table.extra_costs["seconds"], extra_costs={}, extra_cost_units=())
     want = fit(other, "routing", budget=1.4).rule.fitted
     assert policy.rule.fitted is not None
     assert want is not None
@@ -353,7 +353,7 @@ def test_a_margin_takes_few_passes_more(wanted: Any) -> None:
 
     counted(0, None)
     counted(1, 0.95)
-    # It was many times as many when each round of the margin began anew.
+    # It was many times as many when each round of the margin began again.
     assert passes[0] < passes[1] < 4 * passes[0]
 
 
@@ -441,7 +441,7 @@ def lognormal_world(rng: np.random.Generator, n: int, m: int) -> Table:
     split = np.where(np.arange(n + m) < n, FIT, EVALUATE).astype(np.int8)
     return Table(
         quality, cost, quality_ante=quality, quality_post=quality, split=split,
-        models=("cheap", "dear"),
+        models=("cheap", "expensive"),
     )  # fmt: skip
 
 
@@ -588,7 +588,7 @@ def test_what_the_table_lacks_is_named() -> None:
 
 
 def test_a_synthetic_world_end_to_end(tmp_path: Any) -> None:
-    table = synthetic.sample(synthetic.make_world(4, seed=1), 0, 2000, seconds=True)
+    table = synthetic.sample(synthetic.make_dataset(4, seed=1), 0, 2000, seconds=True)
     policy = fit(
         table, "pandora", budget={"cost": 0.0005, "seconds": 8}, group_budgets={"law": 0.002},
         confidence=0.9, new_queries=math.inf,
@@ -606,7 +606,7 @@ def test_a_synthetic_world_end_to_end(tmp_path: Any) -> None:
 def test_a_budget_out_of_reach_is_not_a_matter_of_confidence(
     budget: Any, new_queries: float | None
 ) -> None:
-    table = synthetic.sample(synthetic.make_world(3, seed=0), 0, 400)
+    table = synthetic.sample(synthetic.make_dataset(3, seed=0), 0, 400)
     with pytest.raises(CascjaxError, match=r"out of reach of routing: the (nearest|lowest)"):
         fit(table, "routing", budget=budget, confidence=0.95, new_queries=new_queries)
 

@@ -88,7 +88,7 @@ def test_no_budget_is_below_the_single_models_hull_on_the_queries_fitted_on(name
     assert (found.quality >= least - 1e-6).all()
     assert (found.quality > least + 0.01).sum() >= 5
     # A target of quality that is had for a budget costs no more than it.
-    reached = found.quality[(found.reach == 0) & (asked < found.dearest)]
+    reached = found.quality[(found.reach == 0) & (asked < found.most_expensive)]
     turned = fit_targets(Frugal(), estimator, table, reached, rows=rows)
     np.testing.assert_allclose(turned.cost, asked[: len(reached)], rtol=1e-4)
 
@@ -100,7 +100,7 @@ def test_a_policy_keeps_chains_and_decides_as_simulated(tmp_path: Path) -> None:
         table.quality, table.cost, models=table.models, cost_unit="USD",
         quality_ante=np.asarray(estimator.quality_ante),
         quality_post=np.asarray(estimator.quality_post),
-        more_costs={"seconds": table.cost},
+        extra_costs={"seconds": table.cost},
     )  # fmt: skip
     policy = fit(table, "frugal", budget=0.06, confidence=0.9)
     assert policy.rule.parameters.shape[1] == 2

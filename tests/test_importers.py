@@ -268,12 +268,12 @@ def test_long_from_every_format(tmp_path: Path, kind: str) -> None:
 def test_further_costs_of_a_long_log(tmp_path: Path, kind: str) -> None:
     log = LONG | {"latency": [0.5, 0.25, 2, 3, 4, 8], "calls": [1, 1, 1, 1, 2, 1]}
     more = {"seconds": "latency", "calls": "calls"}
-    result = import_long(save(tmp_path, log, kind), *NAMES, more_costs=more)
+    result = import_long(save(tmp_path, log, kind), *NAMES, extra_costs=more)
     table = from_arrow(result.arrow, "result")
     np.testing.assert_array_equal(table.cost, [[9, 2], [8, 1], [7, 3]])
-    assert list(table.more_costs) == ["calls", "seconds"]
-    np.testing.assert_array_equal(table.more_costs["seconds"], [[0.5, 3], [0.25, 2], [8, 4]])
-    np.testing.assert_array_equal(table.more_costs["calls"], [[1, 1], [1, 1], [1, 2]])
+    assert list(table.extra_costs) == ["calls", "seconds"]
+    np.testing.assert_array_equal(table.extra_costs["seconds"], [[0.5, 3], [0.25, 2], [8, 4]])
+    np.testing.assert_array_equal(table.extra_costs["calls"], [[1, 1], [1, 1], [1, 2]])
 
 
 def test_a_row_without_a_further_cost_counts_as_absent(tmp_path: Path) -> None:
@@ -281,10 +281,10 @@ def test_a_row_without_a_further_cost_counts_as_absent(tmp_path: Path) -> None:
     log = {name: [*column, column[2]] for name, column in LONG.items()}
     path = save(tmp_path, log | {"latency": [1, 2, None, 4, 5, np.inf, 7]}, "parquet")
     more = {"seconds": "latency"}
-    message = refusal(import_long, path, *NAMES, more_costs=more)
+    message = refusal(import_long, path, *NAMES, extra_costs=more)
     lacking = "1 query lacking one of the 2 models, its quality or one of its costs (first: 'q3')"
     assert lacking in message
-    result = import_long(path, *NAMES, on_bad="drop", more_costs=more)
+    result = import_long(path, *NAMES, on_bad="drop", extra_costs=more)
     assert result.arrow["query_id"].to_pylist() == ["q2", "q1"]
     assert result.arrow["cost.seconds"].to_pylist() == [[1, 4], [2, 7]]
 
@@ -331,7 +331,7 @@ def test_a_pivot_agrees_with_pandas(tmp_path: Path) -> None:
 
 def test_long_refusals(tmp_path: Path) -> None:
     def message(names: Sequence[str] = NAMES, kind: str = "parquet", **changed: Any) -> str:
-        given = ("group", "split", "on_bad", "more_costs")
+        given = ("group", "split", "on_bad", "extra_costs")
         options = {key: changed.pop(key) for key in given if key in changed}
         path = save(tmp_path, LONG | changed, kind)
         return refusal(import_long, path, *names, **options)
@@ -345,13 +345,13 @@ def test_long_refusals(tmp_path: Path) -> None:
     assert "unknown on_bad" in message(on_bad="keep")
     assert "'id', row 1 (and 1 more): null" in message(id=["q2", None, None, "q2", "q3", "q3"])
     assert "'price', row 3: negative" in message(price=[1.0, 1, 1, -1, 1, 1])
-    assert "unknown column 'pricy' (did you mean 'price'?)" in message(more_costs={"s": "pricy"})
+    assert "unknown column 'pricy' (did you mean 'price'?)" in message(extra_costs={"s": "pricy"})
     for column in ("price", "score", "id"):
-        assert "named for two things" in message(more_costs={"s": column})
-    assert "named for two things" in message(more_costs={"s": "more", "t": "more"}, more=[1] * 6)
-    assert "'more', row 4: negative" in message(more_costs={"s": "more"}, more=[1, 1, 1, 1, -1, 1])
-    assert "'cost.': the name of its cost is empty" in message(more_costs={"": "more"})
-    assert "is that of the column 'cost'" in message(more_costs={"cost": "more"})
+        assert "named for two things" in message(extra_costs={"s": column})
+    assert "named for two things" in message(extra_costs={"s": "more", "t": "more"}, more=[1] * 6)
+    assert "'more', row 4: negative" in message(extra_costs={"s": "more"}, more=[1, 1, 1, 1, -1, 1])
+    assert "'cost.': the name of its cost is empty" in message(extra_costs={"": "more"})
+    assert "is that of the column 'cost'" in message(extra_costs={"cost": "more"})
     assert "'score' must hold number" in message(score=["a"] * 6)
     assert "invalid value 'a'" in message(kind="csv", score=["a"] * 6)
     assert "has 1 model" in message(llm=["m"] * 6, id=list("abcdef"))

@@ -42,7 +42,7 @@ def tagged(arrow: pa.Table, **names: Any) -> pa.Table:
 def assert_same(left: Table, right: Table) -> None:
     for field in dataclasses.fields(Table):
         a, b = getattr(left, field.name), getattr(right, field.name)
-        if field.name == "more_costs":
+        if field.name == "extra_costs":
             assert list(a) == list(b)
             assert all(a[name].dtype == b[name].dtype for name in a)
             for name in a:
@@ -69,7 +69,7 @@ def full_table(N: int = 5, K: int = 3) -> Table:
         quality_sigma=values(K),
         cost_ante=values(K) - 0.5,
         cost_post=values(K),
-        more_costs={"grams of CO2": values(K), "seconds": values(K)},
+        extra_costs={"grams of CO2": values(K), "seconds": values(K)},
         features=values(2),
         signals=values(2 * K),
         answer=rng.integers(-1, 4, (N, K), np.int32),
@@ -77,7 +77,7 @@ def full_table(N: int = 5, K: int = 3) -> Table:
         group=np.arange(N, dtype=np.int32)[::-1] % 3,
         models=tuple(f"m{k}" for k in range(K)),
         cost_unit="USD",
-        more_cost_units=(("seconds", "s"),),
+        extra_cost_units=(("seconds", "s"),),
         groups=("law", "chat", "code", "never seen"),
         feature_names=("length", "hardness"),
         signal_names=("judge", "entropy"),
@@ -115,8 +115,8 @@ def columns(draw: st.DrawFn) -> dict[str, Any]:
         quality_ante=draw(st.none() | st.just(matrix(K, anything))),
         quality_sigma=draw(st.none() | st.just(matrix(K, positive))),
         cost_post=draw(st.none() | st.just(matrix(K, anything))),
-        more_costs={name: matrix(K, positive) for name in costs},
-        more_cost_units=tuple((name, draw(names)) for name in costs[::2]),
+        extra_costs={name: matrix(K, positive) for name in costs},
+        extra_cost_units=tuple((name, draw(names)) for name in costs[::2]),
         signals=matrix(K * P, anything),
         answer=draw(hnp.arrays(np.int32, (N, K))),
         split=draw(hnp.arrays(np.int8, N, elements=st.sampled_from([FIT, EVALUATE]))),
@@ -265,12 +265,12 @@ def test_further_costs_come_in_order_of_names_with_their_units() -> None:
     arrow = small(**{"cost.seconds": lists(seconds), "cost.calls": lists(calls)})
     units = {"seconds": "s", "calls": "", "gone": "kg"}
     table = from_arrow(tagged(arrow, cost_unit="USD", cost_units=units), "t")
-    assert list(table.more_costs) == ["calls", "seconds"]
-    np.testing.assert_array_equal(table.more_costs["seconds"], seconds)
-    np.testing.assert_array_equal(table.more_costs["calls"], calls)
-    assert table.more_cost_units == (("seconds", "s"),)
+    assert list(table.extra_costs) == ["calls", "seconds"]
+    np.testing.assert_array_equal(table.extra_costs["seconds"], seconds)
+    np.testing.assert_array_equal(table.extra_costs["calls"], calls)
+    assert table.extra_cost_units == (("seconds", "s"),)
     assert [table.unit_of(name) for name in ("cost", "calls", "seconds")] == ["USD", "", "s"]
-    assert from_arrow(small(), "t").more_costs == {}
+    assert from_arrow(small(), "t").extra_costs == {}
 
 
 def test_a_table_without_further_costs_is_written_as_before() -> None:
@@ -289,18 +289,18 @@ def test_further_costs_follow_their_rows_and_models() -> None:
         return Table(
             quality=quality.copy(),
             cost=where[:, ::-1].copy(),
-            more_costs=more,
+            extra_costs=more,
             signals=both.copy(),
             models=("a", "b", "c"),
         )
 
     def holds(table: Table, rows: list[int], models: list[int]) -> None:
         assert table.models == tuple("abc"[k] for k in models)
-        assert set(table.more_costs) == {"seconds", "calls"}
+        assert set(table.extra_costs) == {"seconds", "calls"}
         for column, expected in (
             (table.quality, quality),
-            (table.more_costs["seconds"], seconds),
-            (table.more_costs["calls"], calls),
+            (table.extra_costs["seconds"], seconds),
+            (table.extra_costs["calls"], calls),
         ):
             np.testing.assert_array_equal(column, expected[np.ix_(rows, models)])
         expected = both.reshape(6, 3, 2)[np.ix_(rows, models)].reshape(len(rows), -1)
@@ -314,18 +314,18 @@ def test_further_costs_follow_their_rows_and_models() -> None:
     holds(made().sort_models(mean_cost, reuse=True), every, [2, 0, 1])
     # What a file maps cannot be written to, and what two columns share must not be moved twice.
     fixed = made()
-    fixed.more_costs["calls"].flags.writeable = False
+    fixed.extra_costs["calls"].flags.writeable = False
     holds(fixed.sort_models(mean_cost, reuse=True), every, [2, 0, 1])
     shared = made()
-    shared.more_costs["twin"] = shared.more_costs["calls"]
-    found = shared.sort_models(mean_cost, reuse=True).more_costs
+    shared.extra_costs["twin"] = shared.extra_costs["calls"]
+    found = shared.sort_models(mean_cost, reuse=True).extra_costs
     np.testing.assert_array_equal(found["twin"], calls[:, [2, 0, 1]])
     np.testing.assert_array_equal(found["calls"], calls[:, [2, 0, 1]])
 
 
 @pytest.mark.parametrize(("name", "said"), [("", "is empty"), ("cost", "is that of the column")])
 def test_a_further_cost_of_no_name_of_its_own_is_not_written(name: str, said: str) -> None:
-    table = dataclasses.replace(full_table(), more_costs={name: full_table().cost})
+    table = dataclasses.replace(full_table(), extra_costs={name: full_table().cost})
     with pytest.raises(CascjaxError, match=said):
         to_arrow(table)
 
@@ -364,7 +364,7 @@ BAD = {
         r"'cost', row 0 \(and 2 more\): 3 values where 2",
     ),
     "names": (tagged(small(), models=["x", "y", "z"]), r"names 3 models"),
-    "same names": (tagged(small(), models=["x", "x"]), r"'x' stands twice among the models"),
+    "same names": (tagged(small(), models=["x", "x"]), r"'x' is listed twice among the models"),
     "odd names": (tagged(small(), models="xy"), r"'models' .* must be a list of names"),
     "odd unit": (tagged(small(), cost_unit=3), r"'cost_unit'"),
     "version": (tagged(small(), version=2), r"version 2 and this cascjax reads 1"),
@@ -409,44 +409,44 @@ BAD = {
         small(quality_sigma=lists([[0, 1], [1, 1], [-1, 0]])),
         r"'quality_sigma', row 2: -1 for model 'model 1' is negative",
     ),
-    "further cost negative": (
+    "extra cost negative": (
         tagged(small(**{"cost.s": lists([[0, 1], [1, 1], [0, -3]])}), models=["x", "y"]),
         r"'cost\.s', row 2: -3 for model 'y' is negative",
     ),
-    "further cost nan": (
+    "extra cost nan": (
         small(**{"cost.s": lists([[0, 1], [1, NAN], [0, NAN]])}),
         r"'cost\.s', row 1 \(and 1 more\): nan",
     ),
-    "further cost inf": (
+    "extra cost inf": (
         small(**{"cost.s": lists([[0, 1], [1, 1], [np.inf, 0]])}),
         r"'cost\.s', row 2: inf",
     ),
-    "further cost null": (
+    "extra cost null": (
         small(**{"cost.s": lists([[0, 1], None, [1, 0]])}),
         r"'cost\.s', row 1: null",
     ),
-    "further cost width": (
+    "extra cost width": (
         small(**{"cost.s": lists([[1, 1, 1]] * 3, pa.list_(pa.float32(), 3))}),
         r"'cost\.s' has 3 values a row where 2",
     ),
-    "further cost type": (
+    "extra cost type": (
         small(**{"cost.s": pa.array([1.0, 2, 3])}),
         r"'cost\.s' must hold a list of numbers a row",
     ),
-    "further cost twice": (
+    "extra cost twice": (
         small(**{"cost.s": lists([[0, 1]] * 3)}).append_column("cost.s", small()["cost"]),
         r"'cost\.s' stands 2 times",
     ),
-    "further cost of no name": (
+    "extra cost of no name": (
         small(**{"cost.": lists([[0, 1]] * 3)}),
         r"column 'cost\.': the name of its cost is empty; take another, as in 'cost\.seconds'",
     ),
-    "further cost of the first": (
+    "extra cost of the first": (
         small(**{"cost.cost": lists([[0, 1]] * 3)}),
         r"column 'cost\.cost': the name of its cost is that of the column 'cost'",
     ),
     "odd units": (tagged(small(), cost_units=["s"]), r"'cost_units' .* units, such as"),
-    "odd unit of a further cost": (tagged(small(), cost_units={"s": 1}), r"'cost_units'"),
+    "odd unit of a extra cost": (tagged(small(), cost_units={"s": 1}), r"'cost_units'"),
     "type": (small(cost=pa.array([1.0, 2, 3])), r"'cost' must hold a list of numbers a row, not d"),
     "element type": (
         small(cost=lists([["1", "2"]] * 3, pa.list_(pa.string(), 2))),
@@ -506,7 +506,7 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
             read_table(path)
         assert "\n" not in str(caught.value)
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CascjaxError, match=r"damaged or cut short \(.*\); bring it anew"):
+    with pytest.raises(CascjaxError, match=r"damaged or cut short \(.*\); bring it again"):
         read_table(path)
 
 

@@ -254,7 +254,7 @@ def test_what_is_no_frame_is_refused(path: Path) -> None:
     for value in (1, "text", [1, 2], {"a": 1}, np.arange(3), pd.Index([1]), None):
         assert "no data frame" in refusal(path, pickle.dumps(value))
     twice = pd.DataFrame([[1, 2]], columns=["a", "a"])
-    assert "'a' stands twice" in refusal(path, pickle.dumps(twice))
+    assert "'a' is listed twice" in refusal(path, pickle.dumps(twice))
     deep = pd.DataFrame({"a": pd.Series([{"b": 1}], dtype=object)})
     assert "found dict" in refusal(path, pickle.dumps(deep))
 

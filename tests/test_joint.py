@@ -273,7 +273,7 @@ def test_total_variance():
 
 def test_a_world_of_right_and_wrong_answers_is_told_as_well_as_lines_can():
     """Supplied estimates of a world are its exact conditional expectations."""
-    world = synthetic.make_world(3, seed=2, n_domains=2)
+    world = synthetic.make_dataset(3, seed=2, n_domains=2)
     table = synthetic.sample(world, seed=1, n=5000, features=True)
     ante, features = table.quality_ante, table.features
     assert ante is not None
@@ -434,7 +434,7 @@ def test_twenty_models_are_learned():
 
 
 def _table(n: int, k: int) -> Table:
-    world = synthetic.make_world(k, seed=3)
+    world = synthetic.make_dataset(k, seed=3)
     return synthetic.sample(world, seed=4, n=n, features=True)
 
 

@@ -27,8 +27,8 @@ def made(learner: str = "joint", **more: Any) -> Policy:
 
 @pytest.mark.parametrize("learner", ["joint", pytest.param("joint-mlp", marks=pytest.mark.slow)])
 def test_what_was_fitted_is_kept_and_believed_alike_live(learner: str, tmp_path: Path) -> None:
-    table, policy = world(), made(learner, trust=0.5)
-    assert policy.record["trust"] == 0.5
+    table, policy = world(), made(learner, sigma_scale=0.5)
+    assert policy.record["sigma_scale"] == 0.5
     policy.save(tmp_path / "policy.json")
     loaded = load_policy(tmp_path / "policy.json")
     assert isinstance(loaded.learned, JointModel)
@@ -58,7 +58,7 @@ def test_what_was_fitted_is_kept_and_believed_alike_live(learner: str, tmp_path:
 
 @pytest.mark.slow
 def test_more_models_than_a_table_has_run_sets_for() -> None:
-    made_of = synthetic.make_world(12, 0)
+    made_of = synthetic.make_dataset(12, 0)
     table = synthetic.sample(made_of, 0, 120, features=True)
     split = np.where(np.arange(120) % 3 > 0, FIT, EVALUATE).astype(np.int8)
     table = replace(table, split=split, answer=None)
@@ -83,7 +83,7 @@ def test_more_models_than_a_table_has_run_sets_for() -> None:
     ("path", "value", "words"),
     [
         (("kind",), "tree", "unknown kind of learned estimates 'tree'"),
-        (("trust",), 11, "trust be from 0 to 10"),
+        (("sigma_scale",), 11, "sigma_scale be from 0 to 10"),
         (("spread", 0), 0.0, "spread of learned estimates must be above 0"),
         (("spread",), [1.0], r"spread of learned estimates of 3 models"),
         (("covariance", 0, 0), -1.0, "holds what is none"),
@@ -118,7 +118,7 @@ def test_neighbours_are_too_many_to_keep() -> None:
 def test_run_sets_of_a_live_query_are_solved_once() -> None:
     model = made().learned
     assert isinstance(model, JointModel)
-    row = np.zeros((len(model.recipe.columns)), np.float32)
+    row = np.zeros((len(model.feature_spec.columns)), np.float32)
     for run in itertools.chain(RUNS, RUNS):
         model.estimates(row, run)
     assert len(model._solved) == 2**K

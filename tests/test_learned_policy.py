@@ -21,7 +21,7 @@ from cascjax.cli.main import main
 from cascjax.data import write_table
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
 from cascjax.errors import CascjaxError
-from cascjax.estimators import LearnedModel, Recipe, RunSets, design, learned
+from cascjax.estimators import FeatureSpec, LearnedModel, RunSets, design, learned
 from cascjax.fitting import prepare
 from cascjax.policy import Beliefs, Policy, spent
 
@@ -32,7 +32,7 @@ RUNS = [np.array(run, bool) for run in itertools.product([0, 1], repeat=K)]
 @functools.cache
 def world(n: int = N, seed: int = 0) -> Table:
     """A world whose answers, signals, features, groups and costs all tell something."""
-    made = synthetic.make_world(K, 0)
+    made = synthetic.make_dataset(K, 0)
     table = synthetic.sample(made, seed, n, features=True)
     rng = np.random.default_rng(seed)
     assert table.features is not None
@@ -45,7 +45,7 @@ def world(n: int = N, seed: int = 0) -> Table:
     return replace(
         table, features=features, answer=answer, group=group, split=split,
         groups=("law", "math", "code", "rare", "odd"),
-        more_costs={"seconds": (table.cost / table.cost.mean(0) * [3, 2, 1]).astype(np.float32)},
+        extra_costs={"seconds": (table.cost / table.cost.mean(0) * [3, 2, 1]).astype(np.float32)},
     )  # fmt: skip
 
 
@@ -70,8 +70,8 @@ def slow(name: str) -> Any:
 
 
 @functools.cache
-def recipe() -> Recipe:
-    found = design(world(), fit_rows(world())).recipe
+def feature_spec() -> FeatureSpec:
+    found = design(world(), fit_rows(world())).feature_spec
     assert found is not None
     return found
 
@@ -81,12 +81,12 @@ def recipe() -> Recipe:
 
 def test_a_recipe_makes_the_columns_of_the_design() -> None:
     got = design(world(), fit_rows(world()))
-    np.testing.assert_array_equal(recipe().seen(world()), got.seen)
-    assert tuple(column.name for column in recipe().columns) == got.names
-    kinds = {column.kind for column in recipe().columns}
+    np.testing.assert_array_equal(feature_spec().seen(world()), got.seen)
+    assert tuple(column.name for column in feature_spec().columns) == got.names
+    kinds = {column.kind for column in feature_spec().columns}
     assert kinds >= {"one", "feature", "group", "small groups", "signal", "answers", "cost"}
-    np.testing.assert_array_equal(recipe().shown(), got.shown())
-    alone = replace(recipe(), columns=recipe().columns[::2])
+    np.testing.assert_array_equal(feature_spec().shown(), got.shown())
+    alone = replace(feature_spec(), columns=feature_spec().columns[::2])
     np.testing.assert_array_equal(alone.seen(world()), got.seen[:, ::2])
 
 
@@ -110,7 +110,7 @@ def test_models_groups_and_names_are_matched_in_any_order() -> None:
         quality=mixed(table.quality),
         cost=mixed(table.cost),
         answer=mixed(np.asarray(table.answer)),
-        more_costs={},
+        extra_costs={},
         signals=signals.reshape(N, -1),
         signal_names=(*table.signal_names[::-1], "more"),
         features=np.concatenate([np.ones((N, 1), np.float32), table.features[:, ::-1]], 1),
@@ -120,7 +120,7 @@ def test_models_groups_and_names_are_matched_in_any_order() -> None:
         group=len(table.groups) - table.group,
         quality_ante=None, quality_post=None, quality_sigma=None, cost_ante=None, cost_post=None,
     )  # fmt: skip
-    np.testing.assert_array_equal(recipe().seen(more), recipe().seen(table))
+    np.testing.assert_array_equal(feature_spec().seen(more), feature_spec().seen(table))
     policy = made()
     got, want = (evaluate(policy, of, resamples=0) for of in (more, table))
     np.testing.assert_array_equal(got.quality, want.quality)
@@ -129,10 +129,10 @@ def test_models_groups_and_names_are_matched_in_any_order() -> None:
 
 def test_groups_that_are_new_are_small_ones() -> None:
     table = replace(world(), groups=("law", "math", "code", "new", "newer"))
-    np.testing.assert_array_equal(recipe().seen(table), recipe().seen(world()))
-    names = [column.name for column in recipe().columns]
+    np.testing.assert_array_equal(feature_spec().seen(table), feature_spec().seen(world()))
+    names = [column.name for column in feature_spec().columns]
     small = names.index("small groups")
-    row = recipe().row(group=["new", "law", "odd"])
+    row = feature_spec().row(group=["new", "law", "odd"])
     assert row[0, small] == row[2, small] > row[1, small]
 
 
@@ -156,10 +156,10 @@ def test_what_another_table_lacks_is_named() -> None:
     ]
     for columns, words in lacking:
         with pytest.raises(CascjaxError, match=words):
-            recipe().seen(replace(table, **columns))
+            feature_spec().seen(replace(table, **columns))
     # What no column is made of is not asked for.
     plain = replace(table, answer=None, group=None, signals=None, signal_names=())
-    found = design(plain, fit_rows(table)).recipe
+    found = design(plain, fit_rows(table)).feature_spec
     assert found is not None
     np.testing.assert_array_equal(found.seen(table), found.seen(plain))
 
@@ -210,8 +210,8 @@ def test_a_live_query_is_believed_as_its_row_of_a_table_is(learner: str) -> None
         for answers in ([5, nan, nan], [5, -1, -1])
     )
     np.testing.assert_array_equal(got.quality, want.quality)
-    large = recipe().row(answers=[1 << 62, (1 << 62) + 1, 3])
-    np.testing.assert_array_equal(large, recipe().row(answers=[1, 2, 3]))
+    large = feature_spec().row(answers=[1 << 62, (1 << 62) + 1, 3])
+    np.testing.assert_array_equal(large, feature_spec().row(answers=[1, 2, 3]))
     # Before anything has run nothing of it is asked for.
     nothing = np.zeros(K, bool)
     seen = live(table, rows[7], nothing)
@@ -255,10 +255,10 @@ def test_live_refusals() -> None:
         with pytest.raises(CascjaxError, match=words):
             policy.learned_estimates(run, **(seen | more))
     # A table's group codes are no names; types are checked in tests alone.
-    row = inspect.unwrap(type(recipe()).row)
+    row = inspect.unwrap(type(feature_spec()).row)
     for group in (1, [1], np.array([0, 1])):
         with pytest.raises(CascjaxError, match="group must be a group's name"):
-            row(recipe(), group=group)
+            row(feature_spec(), group=group)
     with pytest.raises(CascjaxError, match="run must be booleans"):
         policy.learned_estimates([True, False], **seen)
     with pytest.raises(CascjaxError, match="take its learned_estimates"):
@@ -280,7 +280,7 @@ def test_what_is_loaded_decides_like_what_was_saved(name: str, tmp_path: Path) -
     assert loaded.text() == policy.text()
     assert loaded.learned is not None
     assert policy.learned is not None
-    assert loaded.learned.recipe == policy.learned.recipe
+    assert loaded.learned.feature_spec == policy.learned.feature_spec
     for name in ("quality_weights", "cost_weights", "covariance"):
         np.testing.assert_array_equal(getattr(loaded.learned, name), getattr(policy.learned, name))
     rng = np.random.default_rng(0)
@@ -315,7 +315,7 @@ def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
     ("change", "words"),
     [
         (put("logistic", value=1), "'logistic' is no true or false"),
-        (put("recipe", value=[]), "'recipe' is no object"),
+        (put("feature_spec", value=[]), "'feature spec' is no object"),
         (put("more", value=[]), "unknown field of learned 'more'"),
         (put("covariance", value=[[[0.0]]]), "covariance of learned estimates of 3 models"),
         (put("covariance", 1, 0, 0, value=0.5), "covariance of learned estimates holds"),
@@ -324,16 +324,22 @@ def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
         (put("quality_weights", 0, 0, -1, value=0.5), "of what is not seen yet"),
         (put("quality_weights", 0, 0, 0, value="a"), "'quality_weights' is no array"),
         (put("cost_weights", value=[[[0.0, 0.0]]]), "cost_weights .* must be"),
-        (put("recipe", "models", value=["a", "b", "b"]), "models of a recipe must be distinct"),
-        (put("recipe", "models", value=["c", "a", "b"]), "models it cannot be of"),
-        (put("recipe", "columns", value=[]), "first column of a recipe must be 1"),
-        (put("recipe", "columns", 1, value=3), "no list of objects"),
-        (put("recipe", "columns", 1, "kind", value="guess"), "unknown kind of column"),
-        (put("recipe", "columns", 1, "spread", value=0), "must be above 0"),
-        (put("recipe", "columns", 1, "centre", value="x"), "'centre' holds what is no number"),
-        (put("recipe", "columns", 1, "of", value=["none"]), "unknown feature 'none'"),
-        (put("recipe", "columns", 1, "of", value=[]), "one name or none"),
-        (put("recipe", "columns", -1, "models", value=["model-1"]), "models it cannot be of"),
+        (
+            put("feature_spec", "models", value=["a", "b", "b"]),
+            "models of a feature spec must be distinct",
+        ),
+        (put("feature_spec", "models", value=["c", "a", "b"]), "models it cannot be of"),
+        (put("feature_spec", "columns", value=[]), "first column of a feature spec must be 1"),
+        (put("feature_spec", "columns", 1, value=3), "no list of objects"),
+        (put("feature_spec", "columns", 1, "kind", value="guess"), "unknown kind of column"),
+        (put("feature_spec", "columns", 1, "spread", value=0), "must be above 0"),
+        (
+            put("feature_spec", "columns", 1, "centre", value="x"),
+            "'centre' holds what is no number",
+        ),
+        (put("feature_spec", "columns", 1, "of", value=["none"]), "unknown feature 'none'"),
+        (put("feature_spec", "columns", 1, "of", value=[]), "one name or none"),
+        (put("feature_spec", "columns", -1, "models", value=["model-1"]), "models it cannot be of"),
     ],
 )
 def test_files_that_hold_what_no_policy_can_are_refused(

@@ -1,11 +1,11 @@
-"""Areas, budgets and hulls, by hand and by plain loops."""
+"""AUCs, budgets and hulls, by hand and by plain loops."""
 
 import numpy as np
 import plain
 import pytest
 
 from cascjax.errors import CascjaxError
-from cascjax.metrics import area, budgets, upper_hull
+from cascjax.metrics import auc, budgets, upper_hull
 
 LOW_HIGH = ([1.0, 3.0], [0.2, 0.8])  # two models: cost, quality
 
@@ -25,7 +25,7 @@ BY_HAND = {
     # All left of the range, flat.
     "all cheap": ([0.1, 0.5], [0.3, 0.4], 0.4),
     # All right of it: the ramp from (1, .2) to (5, 1) as far as 3 is .2 to .6.
-    "all dear": ([5], [1.0], 0.4),
+    "all expensive": ([5], [1.0], 0.4),
 }
 
 
@@ -33,7 +33,7 @@ BY_HAND = {
 def test_area_by_hand(name: str) -> None:
     cost, quality, expected = BY_HAND[name]
     single = (np.array(LOW_HIGH[0]), np.array(LOW_HIGH[1]))
-    found = area(np.array(cost, float), np.array(quality, float), *single)
+    found = auc(np.array(cost, float), np.array(quality, float), *single)
     assert found == pytest.approx(expected, abs=1e-12)
 
 
@@ -42,25 +42,25 @@ def test_area_is_that_of_plain_segments(seed: int) -> None:
     rng = np.random.default_rng(seed)
     cost, quality = rng.uniform(0, 10, 7), rng.random(7)
     single_cost, single_quality = rng.uniform(1, 9, 4), rng.random(4)
-    found = area(cost, quality, single_cost, single_quality)
+    found = auc(cost, quality, single_cost, single_quality)
     ends = single_cost.min(), single_cost.max(), single_quality.min()
-    assert found == pytest.approx(plain.area(cost, quality, *ends), abs=1e-12)
+    assert found == pytest.approx(plain.auc(cost, quality, *ends), abs=1e-12)
     # Neither the order of the points nor the units of cost matter.
     order = rng.permutation(7)
-    same = area(9 * cost[order], quality[order], 9 * single_cost, single_quality)
+    same = auc(9 * cost[order], quality[order], 9 * single_cost, single_quality)
     assert found == pytest.approx(same, abs=1e-12)
 
 
 def test_area_of_points_at_one_cost_takes_the_best_on_the_right() -> None:
     single = (np.array(LOW_HIGH[0]), np.array(LOW_HIGH[1]))
-    found = area(np.array([2.0, 2.0, 1.0]), np.array([0.7, 0.3, 0.3]), *single)
+    found = auc(np.array([2.0, 2.0, 1.0]), np.array([0.7, 0.3, 0.3]), *single)
     assert found == pytest.approx((0.3 + 0.7) / 2, abs=1e-12)
 
 
 def test_area_of_nothing_to_trade_is_refused() -> None:
     ones = np.ones(3)
     with pytest.raises(CascjaxError, match="same mean cost"):
-        area(ones, ones, ones, ones)
+        auc(ones, ones, ones, ones)
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -44,8 +44,8 @@ def numbers_that_moved(before: list[str], after: list[str]) -> float:
 
 
 def test_numbers_of_another_run_are_noticed() -> None:
-    assert numbers_that_moved(["area 0.81 [0.80, 0.82]"], ["area 0.815 [0.80, 0.82]"]) == 0
-    assert numbers_that_moved(["area 0.81 [0.80, 0.82]"], ["area 0.91 [0.90, 0.92]"]) == 1
+    assert numbers_that_moved(["AUC 0.81 [0.80, 0.82]"], ["AUC 0.815 [0.80, 0.82]"]) == 0
+    assert numbers_that_moved(["AUC 0.81 [0.80, 0.82]"], ["AUC 0.91 [0.90, 0.92]"]) == 1
     assert numbers_that_moved(["1 2 3 4"], ["1 2 3 5"]) == 0.25
     assert numbers_that_moved(["1 2"], ["1"]) == 1
 

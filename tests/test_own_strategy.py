@@ -45,7 +45,7 @@ class Second(Priced, Strategy):
 
 @pytest.fixture(scope="module")
 def table() -> cascjax.Table:
-    drawn = synthetic.sample(synthetic.make_world(n_models=3, seed=4), 1, 600)
+    drawn = synthetic.sample(synthetic.make_dataset(n_models=3, seed=4), 1, 600)
     return drawn.sort_models(drawn.cost.mean(0))
 
 
@@ -74,7 +74,7 @@ def test_its_name_is_as_good_as_an_instance(table: cascjax.Table) -> None:
     ).frontiers
     assert by_name.strategy == "second"
     np.testing.assert_array_equal(by_name.quality, by_itself.quality)
-    assert other.area != by_name.area
+    assert other.auc != by_name.auc
     # Between its budgets' ends the price is found: the cost on the rows to fit is the budget.
     met = by_name.reach == 0
     assert met.sum() >= 2

@@ -141,9 +141,9 @@ def test_a_point_says_what_the_parquet_says(
         assert said[name] == f"{row[key]:.{digits}f}"
     ends = f"{row['quality_low']:.4f} to {row['quality_high']:.4f}"
     assert said["its 90% interval"] == ends
-    cheap, dear = row["parameters"]
+    cheap, expensive = row["parameters"]
     assert said["price λ"] == (
-        f"{cheap:.4g} ({1 - row['gamma']:.0%}), {dear:.4g} ({row['gamma']:.0%})"
+        f"{cheap:.4g} ({1 - row['gamma']:.0%}), {expensive:.4g} ({row['gamma']:.0%})"
     )
     f = study.frontiers[CASCADE_ROUTING]
     p = int(np.argsort(f.cost)[i])

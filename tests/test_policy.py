@@ -226,7 +226,7 @@ def test_several_costs_are_weighed_by_the_prices_of_each_setting() -> None:
     )  # fmt: skip
     ante, cost = np.asarray(estimator.quality_ante), np.asarray(estimator.cost_ante)
     for given, of_seconds in (
-        ({"more_costs": {"seconds": seconds}}, seconds),
+        ({"extra_costs": {"seconds": seconds}}, seconds),
         ({}, np.arange(1.0, K + 1)),
     ):
         run, _ = stepped(of, estimator, **given)
@@ -279,7 +279,7 @@ def bad(**change: Any) -> Estimates:
             "quality that is not finite",
         ),
         (
-            lambda p: p.next_model(bad(), np.zeros(K, bool), 0, more_costs={"x": np.ones(K)}),
+            lambda p: p.next_model(bad(), np.zeros(K, bool), 0, extra_costs={"x": np.ones(K)}),
             "unknown cost 'x'",
         ),
         (lambda p: p.next_model(bad(), np.zeros(K, bool), 0, group=0), "from -1, none of them"),
@@ -336,7 +336,7 @@ def test_every_strategy_keeps_its_options(kind: Strategy, tmp_path: Path) -> Non
 
 
 def changed(path: Path, change: Callable[[dict[str, Any]], Any], sign: bool = True) -> None:
-    """Changes what stands in a file, and signs it anew."""
+    """Changes what stands in a file, and signs it again."""
     content = json.loads(path.read_text())
     content.pop("checksum")
     change(content)

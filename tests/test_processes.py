@@ -49,7 +49,7 @@ CODE = "from cascjax.cli.main import main; main()"
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    return synthetic.sample(synthetic.make_world(K, seed=1), 0, N)
+    return synthetic.sample(synthetic.make_dataset(K, seed=1), 0, N)
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +113,9 @@ def test_two_processes_of_two_devices_find_what_one_finds(
                 if part not in ("parameters", "gamma"):
                     np.testing.assert_allclose(mine, yours, rtol=1e-6, atol=1e-12)
     for frontier in alone["sampled"].frontiers:
-        assert frontier.area_samples is not None
+        assert frontier.auc_samples is not None
         mine = found[f"sampled/{frontier.strategy}/resamples"]
-        np.testing.assert_allclose(mine, frontier.area_samples, rtol=1e-6)
+        np.testing.assert_allclose(mine, frontier.auc_samples, rtol=1e-6)
     policy = fit(table, "routing", budget=BUDGET)
     evaluation = evaluate(policy, table, resamples=0)
     for name, mean in (("quality", evaluation.total.quality), ("cost", evaluation.total.cost[0])):

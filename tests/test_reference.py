@@ -20,12 +20,12 @@ from cascjax.data import read_table
 from cascjax.data.table import Table, split_rows
 from cascjax.engine import simulate
 from cascjax.estimators import Independent, supplied
-from cascjax.metrics import area, budgets
+from cascjax.metrics import auc, budgets
 from cascjax.strategies import CascadeRouting, Cascading, Mixing, Pandora, Routing, Thresholding
 
 KINDS = (Mixing(), Routing(), Thresholding(), Cascading(), CascadeRouting(), Pandora())
 
-# Our strategy, the reference's name for it, and how far the areas may lie apart. Theirs carry
+# Our strategy, the reference's name for it, and how far the AUCs may lie apart. Theirs carry
 # the noise of 100 points and of one split: four runs lay within 0.001, and thresholding, where
 # a few thresholds far apart make the whole curve, within 0.004.
 MATCHES = {
@@ -58,7 +58,7 @@ class Reference:
     def their_area(self, strategy: str) -> float:
         rows = self.points(strategy)
         cost, quality = (np.array([row[name] for row in rows]) for name in ("cost", "quality"))
-        return area(cost, quality, *self.singles())
+        return auc(cost, quality, *self.singles())
 
 
 @functools.cache
@@ -85,7 +85,7 @@ def test_areas_and_their_order_are_those_of_the_paper(reference: Reference) -> N
     # Our own budgets would be the same, to the nine digits that stand in the file.
     np.testing.assert_allclose(asked, budgets(*reference.singles(), len(asked)), atol=1e-9)
     rows = (reference.table, reference.estimator, reference.fit, reference.evaluate)
-    ours = {kind.name: frontier(kind, *rows, asked).area for kind in KINDS}
+    ours = {kind.name: frontier(kind, *rows, asked).auc for kind in KINDS}
     theirs = {name: reference.their_area(match) for name, (match, _) in MATCHES.items()}
     print("ours", ours, "theirs", theirs)
     for name, (_, apart) in MATCHES.items():
@@ -144,11 +144,11 @@ def test_routing_at_their_prices_is_theirs(reference: Reference) -> None:
         spent_and_gained(reference, Routing(), list(np.maximum(at + shift, 0)))
         for shift in (0.0096, -0.0096)
     )
-    for name, cheap, dear in zip(("cost", "quality"), low, high, strict=True):
+    for name, cheap, expensive in zip(("cost", "quality"), low, high, strict=True):
         theirs = np.array([row[name] for row in rows])
         # Six digits after the point of quality, nine of cost, stand in the file.
         slack = 1e-9 if name == "cost" else 1e-6
-        between = (np.minimum(cheap, dear) - slack, np.maximum(cheap, dear) + slack)
+        between = (np.minimum(cheap, expensive) - slack, np.maximum(cheap, expensive) + slack)
         assert ((between[0] <= theirs) & (theirs <= between[1])).all()
         # Nearly exactly: few queries lie within such a bracket.
-        np.testing.assert_allclose(cheap, dear, rtol=0.01)
+        np.testing.assert_allclose(cheap, expensive, rtol=0.01)

@@ -97,7 +97,7 @@ def make_study(names: tuple[str, ...], points: int = 12, seed: int = 0) -> Study
                 answered=ran if name in ONE_MODEL else shares(points),
                 depth=depth,
                 reachable=(float(cost[0]), float(cost[-1])),
-                area=0.5 + 0.0123 * i,
+                auc=0.5 + 0.0123 * i,
                 seconds=0.5 + i,
             )
         )
@@ -128,8 +128,8 @@ def unpictured(monkeypatch: pytest.MonkeyPatch) -> None:
 def with_intervals(study: Study) -> Study:
     """The same with intervals of 0.01 to either side; differences of 0.03 and less are noise."""
     side = np.array([-0.01, 0.01])
-    area = np.array([f.area for f in study.frontiers])
-    difference = area[:, None] - area
+    auc = np.array([f.auc for f in study.frontiers])
+    difference = auc[:, None] - auc
     return replace(
         study,
         frontiers=tuple(
@@ -137,7 +137,7 @@ def with_intervals(study: Study) -> Study:
                 f,
                 cost_interval=f.cost[:, None] * (1 + side),
                 quality_interval=f.quality[:, None] + side,
-                area_interval=(f.area - 0.01, f.area + 0.01),
+                auc_interval=(f.auc - 0.01, f.auc + 0.01),
             )
             for f in study.frontiers
         ),
@@ -428,9 +428,9 @@ class TestPage:
 
     def test_areas_are_the_studys(self, study: Study, html: str) -> None:
         rows = {row[0].split()[0]: row[1:] for row in Page(html).rows if len(row) == 4}
-        mixing = study.frontiers[0].area
+        mixing = study.frontiers[0].auc
         for f in study.frontiers:
-            expected = [f"{f.area:.4f}", f"{f.area - mixing:+.4f}", f"{f.seconds:.2f}"]
+            expected = [f"{f.auc:.4f}", f"{f.auc - mixing:+.4f}", f"{f.seconds:.2f}"]
             expected[1] = expected[1].replace("+0.0000", "0.0000")
             assert [cell.strip() for cell in rows[f.strategy]] == expected
 
@@ -470,7 +470,8 @@ class TestPage:
         assert facts.out_of_reach(study) == [
             "thresholding: 2 of 12 budgets (0.500, 0.682) lie below its cheapest reachable cost,"
             " 0.750 USD.",
-            "thresholding: 1 of 12 budgets (2.50) lies above its dearest reachable cost, 2.40 USD.",
+            "thresholding: 1 of 12 budgets (2.50) lies above its most expensive reachable cost,"
+            " 2.40 USD.",
         ]
         assert all(note in render(study, "") for note in facts.out_of_reach(study))
         assert "Budgets out of reach" not in render(replace(study, frontiers=()), "")
@@ -527,7 +528,7 @@ class TestWriting:
 
     def test_summary_is_json_also_without_an_area(self, tmp_path: Path) -> None:
         study = make_study(SETS["3"])
-        study = replace(study, frontiers=(replace(study.frontiers[1], area=float("nan")),))
+        study = replace(study, frontiers=(replace(study.frontiers[1], auc=float("nan")),))
         write_study(study, tmp_path, "")
         found = json.loads((tmp_path / "summary.json").read_text())
         assert found["strategies"] == {"routing": {"auc": None, "seconds": 1.5}}
@@ -543,7 +544,7 @@ class TestWriting:
         write_study(made, tmp_path, "")
         found = json.loads((tmp_path / "summary.json").read_text())
         ends = found["strategies"]["routing"]["auc_interval"]
-        assert ends == pytest.approx(made.frontiers[1].area_interval)
+        assert ends == pytest.approx(made.frontiers[1].auc_interval)
         ends = found["differences"][0]["auc_interval"]
         assert ends == pytest.approx(np.asarray(made.difference_interval)[0, 1].tolist())
 
@@ -563,10 +564,10 @@ class TestWords:
         routing, cascading = base.frontiers[1], base.frontiers[3]
         cost = np.array([1.0, 2.0, 3.0])
         routing = replace(
-            routing, budget=cost, cost=cost, quality=np.array([0.5, 0.6, 0.7]), area=0.6
+            routing, budget=cost, cost=cost, quality=np.array([0.5, 0.6, 0.7]), auc=0.6
         )
         cascading = replace(
-            cascading, budget=cost, cost=cost, quality=np.array([0.5, 0.65, 0.85]), area=0.6625
+            cascading, budget=cost, cost=cost, quality=np.array([0.5, 0.65, 0.85]), auc=0.6625
         )
         return replace(
             base,
@@ -579,9 +580,9 @@ class TestWords:
 
     def test_summary_by_hand(self) -> None:
         assert facts.summary(self.example()) == [
-            # Mixing goes straight from 0.5 to 0.75, so its area is 0.625.
+            # Mixing goes straight from 0.5 to 0.75, so its AUC is 0.625.
             "On 2,345 held-out queries and 2 models, cascading does best of 2 strategies: its"
-            " frontier has an area of 0.6625, 0.0375 above mixing single models at random.",
+            " frontier has an AUC of 0.6625, 0.0375 above mixing single models at random.",
             "At the middle budget, 2.00 USD per query, it reaches quality 0.6500, 0.0500 above"
             " routing.",
             # Half way from 0.65 at 2 to 0.85 at 3: 2.5 of 3.
@@ -592,7 +593,7 @@ class TestWords:
     def test_summary_where_nothing_helps(self) -> None:
         study = self.example()
         text = " ".join(facts.summary(replace(study, frontiers=study.frontiers[:1])))
-        assert "the routing frontier has an area of 0.6000, 0.0250 below mixing" in text
+        assert "the routing frontier has an AUC of 0.6000, 0.0250 below mixing" in text
         assert "It stays 0.0500 short of the best single model, large (quality 0.7500)." in text
 
     def test_simulated_estimates_are_called_simulated(self) -> None:
@@ -601,7 +602,7 @@ class TestWords:
 
     def test_level_strategies_are_called_level(self) -> None:
         study = self.example()
-        twin = replace(study.frontiers[0], area=study.frontiers[1].area - 1e-6)
+        twin = replace(study.frontiers[0], auc=study.frontiers[1].auc - 1e-6)
         text = facts.summary(replace(study, frontiers=(twin, study.frontiers[1])))[0]
         assert "level with routing to the digits shown" in text
         sure = replace(
@@ -612,9 +613,9 @@ class TestWords:
             difference_interval=np.full((2, 2, 2), [-0.1, 0.1]),
         )
         assert "within noise" not in facts.summary(sure)[0]  # it is said once
-        flat = replace(study.frontiers[0], area=0.625 - 1e-6)
+        flat = replace(study.frontiers[0], auc=0.625 - 1e-6)
         text = facts.summary(replace(study, frontiers=(flat,)))[0]
-        assert text.endswith("an area of 0.6250, level with mixing single models at random.")
+        assert text.endswith("an AUC of 0.6250, level with mixing single models at random.")
 
     @pytest.mark.parametrize(
         ("names", "labels"),
@@ -692,7 +693,8 @@ class TestConsole:
         assert facts.reach_notes(replace(study, frontiers=frontiers)) == [
             "budgets below the cheapest cost a strategy reaches: routing 1 of 12, thresholding 1"
             " of 12.",
-            "budgets above the dearest cost a strategy reaches: routing 2 of 12, thresholding 2"
+            "budgets above the most expensive cost a strategy reaches: routing 2 of 12,"
+            " thresholding 2"
             " of 12.",
         ]
 
@@ -707,25 +709,25 @@ class TestConsole:
         self.legible(text)
         lines = [line.split() for line in text.splitlines()]
         for f in study.frontiers:
-            gain = facts.gain_text(f.area - study.frontiers[0].area)
-            assert [f.strategy, f"{f.area:.4f}", gain, f"{f.seconds:.2f}"] in lines
+            gain = facts.gain_text(f.auc - study.frontiers[0].auc)
+            assert [f.strategy, f"{f.auc:.4f}", gain, f"{f.seconds:.2f}"] in lines
 
     def test_areas_with_intervals(self, study: Study) -> None:
         sure = with_intervals(study)
         text = printed(areas_table(sure))
         self.legible(text)
         lines = [line.split() for line in text.splitlines()]
-        heads = "over strategy area 90% interval to the best mixing seconds"
+        heads = "over strategy AUC 90% interval to the best mixing seconds"
         assert " ".join(word for line in lines[:3] for word in line) == heads
         # The oracle and mixing are not there to be chosen.
         choices = [f for f in sure.frontiers if f.strategy not in ("oracle", "mixing")]
-        best = max(choices, key=lambda f: f.area)
+        best = max(choices, key=lambda f: f.auc)
         for f in sure.frontiers:
-            gain = facts.gain_text(f.area - study.frontiers[0].area)
-            apart = [facts.gain_text(f.area - best.area)] if f is not best else ["–"]
-            apart += ["(noise)"] if f is not best and abs(f.area - best.area) < 0.03 else []
-            ends = f"{f.area - 0.01:.4f}–{f.area + 0.01:.4f}"
-            row = [f.strategy, f"{f.area:.4f}", ends, *apart, gain, f"{f.seconds:.2f}"]
+            gain = facts.gain_text(f.auc - study.frontiers[0].auc)
+            apart = [facts.gain_text(f.auc - best.auc)] if f is not best else ["–"]
+            apart += ["(noise)"] if f is not best and abs(f.auc - best.auc) < 0.03 else []
+            ends = f"{f.auc - 0.01:.4f}–{f.auc + 0.01:.4f}"
+            row = [f.strategy, f"{f.auc:.4f}", ends, *apart, gain, f"{f.seconds:.2f}"]
             assert row in lines
         note = "Intervals hold 90% of 1,000 resamples of the 2,345 held-out queries"
         assert note in self.said(sure)
@@ -805,20 +807,20 @@ class TestConsole:
         assert text.count(" yes") == len(upper_hull(table.cost.mean(0), table.quality.mean(0)))
 
     def test_inspect_lists_models_cheapest_first(self) -> None:
-        text = printed(*described(contents_of(self.table(("dear", "middle", "cheap"))), "t"))
-        assert text.index("cheap") < text.index("middle") < text.index("dear")
+        text = printed(*described(contents_of(self.table(("expensive", "middle", "cheap"))), "t"))
+        assert text.index("cheap") < text.index("middle") < text.index("expensive")
         # Their numbers, as --models takes them, are places in the table.
         lines = [line.split() for line in text.splitlines()]
-        for number, name in enumerate(("dear", "middle", "cheap")):
+        for number, name in enumerate(("expensive", "middle", "cheap")):
             assert next(line for line in lines if line[:1] == [name])[-1] == str(number)
 
     def test_inspect_further_costs(self) -> None:
-        rng, table = np.random.default_rng(1), self.table(("dear", "middle", "cheap"))
+        rng, table = np.random.default_rng(1), self.table(("expensive", "middle", "cheap"))
         names = ("seconds", "[red]energy", "calls to other services", "grams of CO2")
         more = {name: rng.random((90, 3)) + 1 for name in names}
         units = (("[red]energy", "kWh"), ("seconds", "[bold]s"))
         text = printed(
-            *described(contents_of(replace(table, more_costs=more, more_cost_units=units)), "t")
+            *described(contents_of(replace(table, extra_costs=more, extra_cost_units=units)), "t")
         )
         self.legible(text)
         for heading in ("mean seconds ([bold]s)", "mean [red]energy (kWh)", "mean grams of CO2 "):
@@ -835,7 +837,7 @@ class TestConsole:
             assert lines[first : first + 3] == rows[::-1]
 
     def test_inspect_pieces(self) -> None:
-        rng, table = np.random.default_rng(2), self.table(("dear", "middle", "cheap"))
+        rng, table = np.random.default_rng(2), self.table(("expensive", "middle", "cheap"))
         features, signals = rng.random((2, 90, 6))
         features[rng.random(features.shape) < 0.3] = np.nan
         signals[rng.random(signals.shape) < 0.3] = np.nan
@@ -844,7 +846,7 @@ class TestConsole:
             features=features,
             signals=signals,
             answer=rng.integers(-1, 3, (90, 3)),
-            more_costs={"seconds": rng.random((90, 3))},
+            extra_costs={"seconds": rng.random((90, 3))},
         )
         whole = printed(*described(contents_of(table), "t"))
         for part in ("features", "signals", "agree on", "mean seconds", "missing values: number 1"):

@@ -54,7 +54,7 @@ QUICK = ("mixing", "routing")
 
 @pytest.fixture(scope="module")
 def twin() -> Table:
-    return synthetic.sample(synthetic.make_world(11, kind="routerbench"), 0, N)
+    return synthetic.sample(synthetic.make_dataset(11, kind="routerbench"), 0, N)
 
 
 def write(folder: Path, table: Table, cuts: tuple[int, ...] = CUTS) -> Path:
@@ -119,10 +119,10 @@ def check_areas(name: str, twin: Table, stream: Stream, tmp_path: Path, **settin
     assert found.keys() == table.keys()
     for key, row in found.items():
         # Sums over other blocks: float32 over a few dozen rows, then float64.
-        assert row["area"] == pytest.approx(table[key]["area"], abs=1e-6, nan_ok=True), key
-        if row.get("area_samples"):
+        assert row["auc"] == pytest.approx(table[key]["auc"], abs=1e-6, nan_ok=True), key
+        if row.get("auc_samples"):
             # Of the same weights, whose sums are of float32 over other blocks.
-            np.testing.assert_allclose(row["area_samples"], table[key]["area_samples"], rtol=1e-5)
+            np.testing.assert_allclose(row["auc_samples"], table[key]["auc_samples"], rtol=1e-5)
         if "fit" in row:
             assert (row["fit"], row["evaluate"]) == (79, N - 79)
 
@@ -174,7 +174,7 @@ def test_of_many_rows_5_percent_are_drawn_row_by_row(
     np.testing.assert_array_equal(settled.sample, np.flatnonzero(found[0]))
 
 
-# Areas.
+# AUCs.
 
 
 @pytest.mark.parametrize(
@@ -255,11 +255,11 @@ def test_of_a_sample_areas_are_nearly_the_same(
     for name in ("table1", "noise-grid"):
         for key, row in found[name, 60].items():
             assert row["sample"] == 60
-            # Budgets move along the frontier, and its area hardly with them: the sample's mean
+            # Budgets move along the frontier, and its AUC hardly with them: the sample's mean
             # costs are off by a standard error of about 5% of their range.
             whole = found[name, streaming.SAMPLE][key]
             assert "sample" not in whole
-            assert row["area"] == pytest.approx(whole["area"], abs=0.02)
+            assert row["auc"] == pytest.approx(whole["auc"], abs=0.02)
 
 
 # The command.
@@ -285,7 +285,7 @@ def test_the_command_takes_folders_patterns_and_files(folder: Path, tmp_path: Pa
         page = (out / "table1.md").read_text()
         assert "1,581 queries in 3 files, of which 79 to fit on and 1,502 to evaluate on" in page
         assert "The files are read 6 times over." in page
-        found.append([row["area"] for row in pq.read_table(out / "table1.parquet").to_pylist()])
+        found.append([row["auc"] for row in pq.read_table(out / "table1.parquet").to_pylist()])
     assert found[0] == found[1] == found[2]
     again = reproduced("table1", str(folder), out=tmp_path / "0")
     assert "1 of 1 parts were done before" in again.output
@@ -295,7 +295,7 @@ def test_what_a_stream_cannot_do_is_said_in_a_line(
     twin: Table, folder: Path, tmp_path: Path
 ) -> None:
     few = write(tmp_path / "few", twin.take(np.arange(399)), (0, 200, 399))
-    judged = synthetic.sample(synthetic.make_world(5), 0, 600)
+    judged = synthetic.sample(synthetic.make_dataset(5), 0, 600)
     other = write(tmp_path / "other", judged, (0, 200, 600))
     mixed = write(tmp_path / "mixed", twin)
     write_table(mixed / "2.parquet", judged)
@@ -305,7 +305,7 @@ def test_what_a_stream_cannot_do_is_said_in_a_line(
         (["noise-grid", str(few)], f"{few}: 399 rows leave 19 to fit on"),
         (["ablation", str(other)], f"{other / '0.parquet'}: the table has 5 models"),
         (["table1", str(mixed)], f"{mixed / '2.parquet'}: "),
-        (["table1", str(tmp_path / "no*")], "no file has such a name; mend the pattern"),
+        (["table1", str(tmp_path / "no*")], "no file has such a name; fix the pattern"),
         (["runtime", str(folder)], f"needs no table: leave out {folder}"),
         (["table1", str(folder), "--synthetic"], "one of them"),
     ):
@@ -350,7 +350,7 @@ def test_a_bad_row_is_named_and_mended(twin: Table, tmp_path: Path) -> None:
     alone = reproduced("table1", str(parts), out=tmp_path / "alone")
     assert alone.exit_code == 0
     mended, at_once = (
-        pq.read_table(place / "table1.parquet").column("area").to_pylist()
+        pq.read_table(place / "table1.parquet").column("auc").to_pylist()
         for place in (out, tmp_path / "alone")
     )
     assert mended == at_once
@@ -437,17 +437,17 @@ def test_what_is_missing_of_a_cell_is_done_again_to_the_same_bits(
 
 
 def test_another_run_that_was_cut_off_is_not_gone_on_with(stream: Stream, tmp_path: Path) -> None:
-    def areas(seed: int, force: bool = False) -> list[float]:
+    def aucs(seed: int, force: bool = False) -> list[float]:
         ledger = Ledger(tmp_path, resume=True, force=force)
         job = Job(None, "", seed, {"tuned": "none"}, stream, ledger)
         (cell,) = EXPERIMENTS["table1"].cells(job)
-        return [row["area"] for row in cell.work(lambda share: None)]
+        return [row["auc"] for row in cell.work(lambda share: None)]
 
-    one = areas(3)
+    one = aucs(3)
     with pytest.raises(CascjaxError, match=r"3\.parts holds a run of other settings, seed 3"):
-        areas(4)
-    assert areas(3) == one
-    assert areas(4, force=True) != one
+        aucs(4)
+    assert aucs(3) == one
+    assert aucs(4, force=True) != one
 
 
 def test_every_piece_is_read_once_a_reading(
@@ -482,7 +482,7 @@ def test_shares_rise_to_the_end(stream: Stream) -> None:
 
 
 def test_streams_are_checked_before_anything_is_read(tmp_path: Path) -> None:
-    judged = synthetic.sample(synthetic.make_world(5), 0, 600)
+    judged = synthetic.sample(synthetic.make_dataset(5), 0, 600)
     stream = open_stream(write(tmp_path / "other", judged, (0, 200, 600)))
     with pytest.raises(CascjaxError, match=r"0\.parquet: the table has 5 models"):
         check_stream(stream)

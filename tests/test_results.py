@@ -1,4 +1,4 @@
-"""Numbers measured anew take the place of what they were; all others stay."""
+"""Numbers measured again take the place of what they were; all others stay."""
 
 import importlib.util
 import json

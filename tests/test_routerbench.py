@@ -1,4 +1,4 @@
-"""The whole way on real data: RouterBench's sample, from its own file to areas."""
+"""The whole way on real data: RouterBench's sample, from its own file to AUCs."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def test_areas_come_in_the_order_theory_says(shared_data: Path, n_models: int, n
     table = from_arrow(result.arrow, "sample")
     table = table.select_models([table.models[i] for i in SUBSETS[n_models]])
     study = cascjax.compare(table, estimates="noisy", noise=noise)
-    area = {frontier.strategy: frontier.area for frontier in study.frontiers}
-    assert area["mixing"] < area["routing"] < area["cascade-routing"] < area["oracle"]
+    auc = {frontier.strategy: frontier.auc for frontier in study.frontiers}
+    assert auc["mixing"] < auc["routing"] < auc["cascade-routing"] < auc["oracle"]
     # Pandora is optimal where estimates are independent; those of real models are not quite.
-    assert area["pandora"] > area["cascade-routing"] - 0.005
-    assert area["cascading"] < area["cascade-routing"] + 0.001
+    assert auc["pandora"] > auc["cascade-routing"] - 0.005
+    assert auc["cascading"] < auc["cascade-routing"] + 0.001

@@ -435,14 +435,14 @@ def test_frontiers_of_learned_estimates() -> None:
     table = Table(quality, np.asarray(estimator.cost_run), models=("a", "b", "c"))
     fit, evaluate = np.arange(200), np.arange(200, 400)
     budgets = np.linspace(0.1, 0.9, 5)
-    areas = {
-        kind.name: frontier(kind, table, estimator, fit, evaluate, budgets).area
+    aucs = {
+        kind.name: frontier(kind, table, estimator, fit, evaluate, budgets).auc
         for kind in (Routing(), Cascading(), CascadeRouting(), Pandora())
     }
     found = fit_budgets(Pandora(), estimator, table, budgets, rows=fit)
     np.testing.assert_allclose(found.cost, budgets, rtol=1e-5)
     # Whoever may both choose and go on does better than who may only choose.
-    assert min(areas["cascade-routing"], areas["pandora"]) > areas["routing"]
+    assert min(aucs["cascade-routing"], aucs["pandora"]) > aucs["routing"]
 
 
 def refused(change: dict, said: str) -> None:

@@ -12,12 +12,12 @@ from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, truth
-from cascjax.metrics import SCORES, Evidence, area, check_scores
+from cascjax.metrics import SCORES, Evidence, auc, check_scores
 from cascjax.metrics.scores import aiq, apgr, cpt, gain, nauc, oracle_gap, peak, qnc, rci, sound
 from cascjax.search.scoring import extremes
 from cascjax.strategies import Mixing, Oracle, Pandora, Routing, Strategy
 
-# Three models: cheap and poor, of middling cost and best, dear and second best.
+# Three models: cheap and poor, of middling cost and best, expensive and second best.
 COST, QUALITY = np.array([1.0, 3.0, 5.0]), np.array([0.2, 0.8, 0.7])
 WEAK, STRONG = 0, 1
 
@@ -47,12 +47,12 @@ def test_gain_by_hand() -> None:
 
 def test_aiq_by_hand() -> None:
     # The hull of the points leaves out (2, .3), below the line from (1, .2) to (3, .8), and the
-    # dearer but worse (4, .7): a ramp of mean .5 over half of the range, .8 over the other.
+    # more expensive but worse (4, .7): a ramp of mean .5 over half of the range, .8 over the other.
     cost, quality = array(1, 2, 3, 4), array(0.2, 0.3, 0.8, 0.7)
     assert aiq(cost, quality, COST, QUALITY) == pytest.approx((0.5 + 0.8) / 2)
     # A concave rising curve is its own hull.
     cost, quality = array(1, 2, 5), array(0.2, 0.6, 0.9)
-    assert aiq(cost, quality, COST, QUALITY) == pytest.approx(area(cost, quality, COST, QUALITY))
+    assert aiq(cost, quality, COST, QUALITY) == pytest.approx(auc(cost, quality, COST, QUALITY))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -116,12 +116,12 @@ def test_qnc_by_hand() -> None:
 
 
 def test_rci_by_hand() -> None:
-    # The third model is dearest on the whole.
+    # The third model is most expensive on the whole.
     quality = np.array(
         [
             [1, 0, 1],  # a cheaper one is as good: only the first may answer
-            [0, 0, 1],  # the dearest alone is best: it may answer
-            [0, 0, 0],  # all fail alike: any but the dearest
+            [0, 0, 1],  # the most expensive alone is best: it may answer
+            [0, 0, 0],  # all fail alike: any but the most expensive
             [1, 0, 0],  # only the first
         ],
         float,
@@ -139,10 +139,12 @@ def test_rci_is_that_of_a_loop_over_queries(seed: int) -> None:
     rng = np.random.default_rng(seed)
     quality, answer = rng.integers(0, 3, (50, 4)) / 2, rng.integers(0, 4, 50)
     cost = np.array([1.0, 4.0, 2.0, 4.0]) if seed % 2 else rng.random(4)
-    dearest, wrong = {k for k in range(4) if cost[k] == cost.max()}, 0
+    most_expensive, wrong = {k for k in range(4) if cost[k] == cost.max()}, 0
     for row, k in zip(quality, answer.tolist(), strict=True):
         best = {j for j in range(4) if row[j] == row.max()}
-        wrong += not ((k in best and k not in dearest) or (k in best and best <= dearest))
+        wrong += not (
+            (k in best and k not in most_expensive) or (k in best and best <= most_expensive)
+        )
     assert rci(answer, quality, cost) == pytest.approx(wrong / 50)
 
 
@@ -182,7 +184,7 @@ def test_apgr_by_hand() -> None:
 
 
 def test_apgr_is_that_of_routellm() -> None:
-    """As their code has it: areas of the curve, of weak alone and of strong alone, of qualities."""
+    """As their code has it: AUCs of the curve, of weak alone and of strong alone, of qualities."""
     rng = np.random.default_rng(0)
     shares = np.append(np.sort(rng.random(8)), 1)
     shares[0] = 0
@@ -226,7 +228,7 @@ def test_scores_by_name() -> None:
     # The curve: .41 over 1, .68 over 1.5, .8 over 1.5, of 4: 2.63 / 4. Mixing: .5 over 2 and
     # .8 over 2, of 4: .65.
     expected = {
-        "area": 2.63 / 4,
+        "auc": 2.63 / 4,
         "gain": 0.12,  # at 2, where the hull has .5
         "aiq": 2.63 / 4,  # rising by .42, .08 and .08 a unit of cost: its own hull
         # From (.9, .3) along (2, .62): (1, .2) is dominated. .46 * 1.1 + .68 * 1.5 + .8 * 1.5
@@ -260,11 +262,11 @@ def test_higher_is_better_where_it_says_so() -> None:
 
 
 def test_names_are_checked() -> None:
-    assert check_scores(["qnc", "area"]) == ("qnc", "area")
+    assert check_scores(["qnc", "auc"]) == ("qnc", "auc")
     with pytest.raises(CascjaxError, match=r"unknown score 'oracle_gap'.*'oracle-gap'"):
         check_scores(["oracle_gap"])
-    with pytest.raises(CascjaxError, match="'qnc' stands twice"):
-        check_scores(["qnc", "area", "qnc"])
+    with pytest.raises(CascjaxError, match="'qnc' is listed twice"):
+        check_scores(["qnc", "auc", "qnc"])
 
 
 # Of whole studies.
@@ -322,7 +324,7 @@ def test_collapse_is_that_of_the_answers_step_by_step(strategy: Strategy) -> Non
     seen = (truth(table) if strategy.sees_truth else beliefs).take(EVALUATE)
     nothing = jnp.zeros((len(EVALUATE), 3), bool)
     at, single_cost = int(drawn.budget.argmax()), table.cost[EVALUATE].mean(0, dtype=np.float64)
-    cheap, dear = (
+    cheap, expensive = (
         rci(
             np.asarray(simulate.rollout(strategy, jnp.float32(p), seen, nothing).answer),
             table.quality[EVALUATE],
@@ -331,7 +333,7 @@ def test_collapse_is_that_of_the_answers_step_by_step(strategy: Strategy) -> Non
         for p in drawn.parameters[at]
     )
     gamma = drawn.gamma[at]
-    assert drawn.scores["rci"] == pytest.approx((1 - gamma) * cheap + gamma * dear, abs=1e-6)
+    assert drawn.scores["rci"] == pytest.approx((1 - gamma) * cheap + gamma * expensive, abs=1e-6)
     assert 0 < drawn.scores["rci"] < 1
 
 
@@ -340,7 +342,7 @@ def test_scores_of_a_study() -> None:
     found = scored()
     for drawn in found.frontiers:
         assert list(drawn.scores) == list(SCORES)
-        assert drawn.scores["area"] == drawn.area
+        assert drawn.scores["auc"] == drawn.auc
         assert drawn.scores["peak"] >= drawn.quality.max()
         args = drawn.quality, drawn.ran, found.single_cost, found.single_quality
         assert drawn.scores["cpt50"] == cpt(*args, 0.5)

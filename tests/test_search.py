@@ -56,7 +56,7 @@ def world(seed: int, n: int = N, k: int = K) -> tuple[Table, Independent]:
 
 
 def reachable(table: Table, count: int) -> np.ndarray:
-    """Budgets between the cheapest and the dearest model, the ends left out."""
+    """Budgets between the cheapest and the most expensive model, the ends left out."""
     cost = table.cost.mean(0, dtype=np.float64)
     return np.linspace(cost.min(), cost.max(), count + 2)[1:-1]
 
@@ -89,8 +89,8 @@ def test_routing_is_the_optimum_of_the_linear_program(n: int, k: int, seed: int)
     cost = (np.geomspace(0.05, 1, k) * rng.lognormal(0, 0.5, (n, k))).astype(np.float32)
     table = Table(quality, cost, models=tuple("abcdef"[:k]))
     cheapest = cost.min(1).mean(dtype=np.float64)
-    dearest = np.take_along_axis(cost, quality.argmax(1)[:, None], 1).mean(dtype=np.float64)
-    asked = np.linspace(cheapest, dearest, 8)[1:-1]
+    most_expensive = np.take_along_axis(cost, quality.argmax(1)[:, None], 1).mean(dtype=np.float64)
+    asked = np.linspace(cheapest, most_expensive, 8)[1:-1]
     fit = fit_budgets(Routing(), truth(table), table, asked)
     assert (fit.reach == 0).all()
     # The share the mix gives up, for its neighbours may lie a thousandth of the range apart, and
@@ -113,7 +113,7 @@ def test_a_budget_is_met_in_expectation_or_said_to_be_out_of_reach(index: int) -
     asked = np.concatenate([[cost.min() / 50], reachable(table, 7), [cost.sum() * 2]])
     fit = fit_budgets(KINDS[index], estimator, table, asked)
     np.testing.assert_array_equal(
-        fit.reach, np.where(asked < fit.cheapest, -1, np.where(asked > fit.dearest, 1, 0))
+        fit.reach, np.where(asked < fit.cheapest, -1, np.where(asked > fit.most_expensive, 1, 0))
     )
     assert fit.reach[0] == -1
     assert fit.reach[-1] == 1
@@ -122,14 +122,14 @@ def test_a_budget_is_met_in_expectation_or_said_to_be_out_of_reach(index: int) -
     np.testing.assert_allclose(fit.cost[met], asked[met], rtol=1e-6)
     assert ((fit.gamma >= 0) & (fit.gamma <= 1)).all()
     np.testing.assert_array_equal(fit.parameters[~met, 0], fit.parameters[~met, 1])
-    np.testing.assert_allclose(fit.cost[[0, -1]], [fit.cheapest, fit.dearest], rtol=1e-12)
-    # And it is so: simulate each neighbour anew, and mix. (Not by another way: a fit comes to
+    np.testing.assert_allclose(fit.cost[[0, -1]], [fit.cheapest, fit.most_expensive], rtol=1e-12)
+    # And it is so: simulate each neighbour again, and mix. (Not by another way: a fit comes to
     # stand where one query is just about to change its mind, and rounding decides for it.)
     pairs = np.moveaxis(fit.parameters, 1, 0)
     ends = [simulate_settings(KINDS[index], p, estimator, table) for p in pairs]
     for name in ("cost", "quality"):
-        cheap, dear = (np.asarray(getattr(end, name)) for end in ends)
-        mixed = (1 - fit.gamma) * cheap + fit.gamma * dear
+        cheap, expensive = (np.asarray(getattr(end, name)) for end in ends)
+        mixed = (1 - fit.gamma) * cheap + fit.gamma * expensive
         np.testing.assert_allclose(mixed, getattr(fit, name), rtol=1e-9)  # float64 from there
 
 
@@ -232,8 +232,8 @@ def test_a_study_is_fitted_on_one_part_and_scored_on_the_other() -> None:
         np.testing.assert_array_equal(one.budget, expected)
         beliefs = truth(rest) if kind.sees_truth else estimator.take(rows)
         assert_scored(one, kind, rest, beliefs)
-    areas = {one.strategy: one.area for one in found.frontiers}
-    assert areas["oracle"] > areas["routing"] > areas["mixing"]
+    aucs = {one.strategy: one.auc for one in found.frontiers}
+    assert aucs["oracle"] > aucs["routing"] > aucs["mixing"]
 
 
 def unheard(*_: object) -> None:
@@ -266,7 +266,7 @@ def test_too_many_models_are_refused_before_any_strategy_is_drawn() -> None:
 
 
 def assert_scored(one: Frontier, kind: Strategy, rest: Table, beliefs: Independent) -> None:
-    """The scores are those of the neighbours, run anew and mixed in float64."""
+    """The scores are those of the neighbours, run again and mixed in float64."""
     met = one.reach == 0
     assert met.any()
     np.testing.assert_allclose(one.fit_cost[met], one.budget[met], rtol=1e-6)
@@ -297,25 +297,25 @@ FEW = settings(max_examples=3, deadline=None, derandomize=True)
 COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
 
 
-def areas(table: Table) -> np.ndarray:
-    """Every strategy's area on a table that holds its own estimates."""
+def aucs(table: Table) -> np.ndarray:
+    """Every strategy's AUC on a table that holds its own estimates."""
     rows = np.arange(N)
     ante, post, sigma, *costs = (getattr(table, name) for name in COLUMNS)
     estimator = Independent(ante, post, sigma[:1], *costs)  # the same for all queries
     cost, quality = (x.mean(0, dtype=np.float64) for x in (table.cost, table.quality))
     asked = budgets(cost, quality, 5)
     kinds = [kind() for kind in STRATEGIES.values()]
-    return np.array([frontier(k, table, estimator, rows, rows, asked).area for k in kinds])
+    return np.array([frontier(k, table, estimator, rows, rows, asked).auc for k in kinds])
 
 
 @functools.cache
 def unmoved(seed: int) -> tuple[Table, np.ndarray]:
-    """A table with its estimates as columns, and the areas on it."""
+    """A table with its estimates as columns, and the AUCs on it."""
     table, estimator = world(seed)
     ante, post, sigma, *costs = jax.tree.leaves(estimator)
     columns = dict(zip(COLUMNS, (ante, post, np.repeat(sigma, N, 0), *costs), strict=True))
     table = replace(table, **columns)
-    return table, areas(table)
+    return table, aucs(table)
 
 
 @FEW
@@ -328,7 +328,7 @@ def test_the_order_of_queries_and_of_models_does_not_matter(seed: int) -> None:
     moved = moved.sort_models(moved.cost.mean(0, dtype=np.float64))
     assert moved.models == table.models
     # Sums in another order: float32 over at most 64 numbers.
-    np.testing.assert_allclose(areas(moved), expected, rtol=1e-6)
+    np.testing.assert_allclose(aucs(moved), expected, rtol=1e-6)
 
 
 @FEW
@@ -393,8 +393,8 @@ def test_neighbours_are_mixed_by_hand() -> None:
     np.testing.assert_allclose(fit.gamma[2:5], [1 / 6, 1 / 4, 3 / 4])
     assert fit.parameters[2:5].tolist() == [[10, 11], [12, 13], [12, 13]]
     assert fit.parameters[[0, -1]].tolist() == [[10, 10], [13, 13]]
-    assert (fit.cheapest, fit.dearest, fit.best) == (1, 6, 0.9)
-    # A dear neighbour that comes first is still the second of the two.
+    assert (fit.cheapest, fit.most_expensive, fit.best) == (1, 6, 0.9)
+    # A expensive neighbour that comes first is still the second of the two.
     assert mix(pool[:, 1:3], np.array([3.5])).parameters.tolist() == [[12, 11]]
 
 

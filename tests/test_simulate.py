@@ -67,7 +67,7 @@ def test_several_costs_in_one_pass_are_those_one_by_one(kind: Strategy) -> None:
     estimator, prices = Independent(ante, post, sigma, cost, cost), np.array([0.01, 0.3, 2.0])
     for usage in (True, False):
         both = totals(
-            kind, prices, estimator, quality, cost, usage=usage, more_costs=[seconds, third]
+            kind, prices, estimator, quality, cost, usage=usage, extra_costs=[seconds, third]
         )
         each = [
             totals(kind, prices, estimator, quality, of, usage=usage)
@@ -249,10 +249,10 @@ def test_sorting_in_place_leaves_shared_columns_right() -> None:
     for shared in (True, False):
         quality = np.array([[0.2, 0.8], [0.4, 0.6]], np.float32)
         post = quality if shared else quality.copy()
-        models = ("dear", "cheap")
+        models = ("expensive", "cheap")
         table = Table(quality, cost.copy(), quality_post=post, models=models)
         found = table.sort_models(cost.mean(0), reuse=True)
-        assert found.models == ("cheap", "dear")
+        assert found.models == ("cheap", "expensive")
         np.testing.assert_allclose(found.quality, [[0.8, 0.2], [0.6, 0.4]], rtol=1e-6)
         np.testing.assert_array_equal(found.quality_post, found.quality)
         np.testing.assert_array_equal(found.cost, cost[:, ::-1])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Array, Bool
 
-from cascjax.core.breakpoints import Ladder
+from cascjax.core.breakpoints import Breakpoints
 from cascjax.data.table import Table, mean_rows
 from cascjax.engine import simulate
 from cascjax.engine.simulate import Totals, totals
@@ -84,7 +84,7 @@ def assert_counts(values: np.ndarray, more: np.ndarray, room: int, asked: int) -
     ends = np.array([0.0, -0.0, np.inf, -np.inf])
     x = normal(np.concatenate([more, ends, rising, *near]))[:asked]
     padded = np.append(x, np.zeros(asked - len(x), np.float32))
-    found = np.asarray(counted(Ladder.of(rising, room), jnp.asarray(padded)))[: len(x)]
+    found = np.asarray(counted(Breakpoints.of(rising, room), jnp.asarray(padded)))[: len(x)]
     np.testing.assert_array_equal(found, np.searchsorted(rising, x, side="left"))
 
 
@@ -131,7 +131,7 @@ def test_denormals_count_as_themselves_or_as_zero() -> None:
     rising = np.array([-1, -tiny, -1e-40, 0, 1e-45, 1e-40, 2e-40, tiny, 1], np.float32)
     x = np.array([-tiny, -1e-39, -1e-45, 1e-45, 1e-40, 1.5e-40, 2e-40, tiny, 1], np.float32)
     for kept in (rising, normal(rising)):
-        found = np.asarray(counted(Ladder.of(kept, ROOM), jnp.asarray(x)))
+        found = np.asarray(counted(Breakpoints.of(kept, ROOM), jnp.asarray(x)))
         assert (found >= np.searchsorted(kept, np.minimum(x, normal(x).min()))).all()
         is_tiny = np.abs(x) < tiny
         np.testing.assert_array_equal(found[~is_tiny], np.searchsorted(kept, x[~is_tiny]))
@@ -646,7 +646,7 @@ MILLIONS = [
     ),
     pytest.param(
         lambda rng, n: np.where(np.arange(n)[:, None] % 16384, [0.1, 0.3, 0.7], 1000.0),
-        id="one dear query a block",
+        id="one expensive query a block",
     ),
 ]
 
@@ -700,7 +700,7 @@ def test_means_of_rows_are_float64(rows: np.ndarray | None) -> None:
 
 
 def misleading(n: int, every: int) -> tuple[Table, Independent]:
-    """Every so many queries is of another kind: dearer by far, and its good models bad."""
+    """Every so many queries is of another kind: more expensive by far, and its good models bad."""
     rng = np.random.default_rng(0)
     quality = rng.beta(2, 2, (n, 3)) * 0.5 + np.array([0.1, 0.3, 0.5])
     cost = np.array([0.01, 0.05, 0.3]) * rng.lognormal(0, 0.4, (n, 3))
@@ -756,12 +756,14 @@ def test_a_sample_shows_where_to_look_and_no_more(
     rows = np.arange(n)
     cost = table.cost[:n].astype(float)
     best, _ = by_rule(Routing(), np.zeros(1), estimator.take(rows))
-    dearest = ((best[0] if kind.name == "routing" else 1) * cost).sum(1).mean()
-    asked = np.linspace(cost.min(1).mean(), dearest, 10)[1:-1]
+    most_expensive = ((best[0] if kind.name == "routing" else 1) * cost).sum(1).mean()
+    asked = np.linspace(cost.min(1).mean(), most_expensive, 10)[1:-1]
     asked = np.concatenate([[cost.min(1).mean() / 50], asked, [9 * cost.sum(1).mean()]])
     fit, whole = sampled_and_not(kind, table, estimator, rows if some else None, asked, monkeypatch)
     np.testing.assert_array_equal(fit.reach, whole.reach)
-    np.testing.assert_allclose([fit.cheapest, fit.dearest], [whole.cheapest, whole.dearest], 1e-6)
+    np.testing.assert_allclose(
+        [fit.cheapest, fit.most_expensive], [whole.cheapest, whole.most_expensive], 1e-6
+    )
     met = fit.reach == 0
     assert (fit.reach[0], fit.reach[-1]) == (-1, 1)
     assert met.sum() >= 6
@@ -774,12 +776,12 @@ def test_a_sample_shows_where_to_look_and_no_more(
         for p in fit.parameters.T
     ]
     for name in ("cost", "quality"):
-        cheap, dear = (np.asarray(getattr(end, name)) for end in ends)
-        mixed = (1 - fit.gamma) * cheap + fit.gamma * dear
+        cheap, expensive = (np.asarray(getattr(end, name)) for end in ends)
+        mixed = (1 - fit.gamma) * cheap + fit.gamma * expensive
         # Other settings beside them, so other bins: what sums lose, see below `LOST`.
         np.testing.assert_allclose(mixed, getattr(fit, name), rtol=1e-9)
     # By rules that share no code; a query or two may be just about to change its mind.
     runs = [by_rule(kind, p, estimator.take(rows))[0] for p in fit.parameters.T]
-    cheap, dear = ((run * cost).sum((1, 2)) / n for run in runs)
-    mixed = (1 - fit.gamma) * cheap + fit.gamma * dear
+    cheap, expensive = ((run * cost).sum((1, 2)) / n for run in runs)
+    mixed = (1 - fit.gamma) * cheap + fit.gamma * expensive
     np.testing.assert_allclose(mixed, fit.cost, atol=3 * cost.max() / n)

@@ -18,13 +18,13 @@ from cascjax.data.source import Stream, write_parts
 from cascjax.data.table import ESTIMATE_COLUMNS, Table
 
 K, CUTS = 3, (0, 700, 701, 1500, 2000)
-EVERY = ("split", "group", "more_costs", "features", "signals", *ESTIMATE_COLUMNS)
+EVERY = ("split", "group", "extra_costs", "features", "signals", *ESTIMATE_COLUMNS)
 
 
 @pytest.fixture(scope="module")
 def table() -> Table:
     made = synthetic.sample(
-        synthetic.make_world(K, seed=1), 0, CUTS[-1], features=True, seconds=True
+        synthetic.make_dataset(K, seed=1), 0, CUTS[-1], features=True, seconds=True
     )
     split = (np.arange(CUTS[-1]) % 3 > 0).astype(np.int8)
     return replace(made, split=split)
@@ -57,7 +57,7 @@ def same(one: Table, other: Table) -> None:
         assert (mine is None) == (yours is None), name
         if mine is not None:
             np.testing.assert_array_equal(mine, yours, err_msg=name)
-    np.testing.assert_array_equal(one.more_costs["seconds"], other.more_costs["seconds"])
+    np.testing.assert_array_equal(one.extra_costs["seconds"], other.extra_costs["seconds"])
     mine, yours = (np.array(t.groups)[t.group] for t in (one, other))
     np.testing.assert_array_equal(mine, yours)
 
@@ -88,7 +88,7 @@ def test_only_what_is_asked_for_is_read(folder: Path) -> None:
     assert found.split is not None
     assert found.quality_ante is None
     assert found.features is None
-    assert not found.more_costs
+    assert not found.extra_costs
 
 
 def test_files_are_taken_in_the_order_of_their_names(folder: Path) -> None:

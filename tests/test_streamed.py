@@ -70,7 +70,7 @@ NOISE = (0.4, 0.2, 0.0002, 0.00005)
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    made = synthetic.sample(synthetic.make_world(K, seed=1), 0, N)
+    made = synthetic.sample(synthetic.make_dataset(K, seed=1), 0, N)
     # Not in the order of cost: the noise goes by that order, which is not known at first.
     return made.select_models([made.models[i] for i in (2, 0, 1)])
 
@@ -102,14 +102,14 @@ def check_same(one: Study, other: Study, parameters: float = 0) -> None:
             np.testing.assert_allclose(
                 getattr(mine, name), getattr(yours, name), rtol=1e-6, atol=1e-9, err_msg=name
             )
-        assert mine.area == pytest.approx(yours.area, rel=1e-6)
+        assert mine.auc == pytest.approx(yours.auc, rel=1e-6)
 
 
 def bits(study: Study) -> list[bytes]:
     return [
         np.asarray(getattr(f, name)).tobytes()
         for f in study.frontiers
-        for name in ("cost", "quality", "fit_cost", "gamma", "parameters", "ran", "area")
+        for name in ("cost", "quality", "fit_cost", "gamma", "parameters", "ran", "auc")
     ]
 
 
@@ -140,11 +140,11 @@ def test_frontiers_with_a_split_and_sigmas_of_the_files(table: Table, tmp_path: 
     for mine, yours in zip(one.frontiers, other.frontiers, strict=True):
         # Weights go by the row among all rows, and sums of them are of float32 again.
         assert mine.cost_interval is not None
-        assert mine.area_samples is not None
+        assert mine.auc_samples is not None
         assert yours.cost_interval is not None
-        assert yours.area_samples is not None
+        assert yours.auc_samples is not None
         np.testing.assert_allclose(mine.cost_interval, yours.cost_interval, rtol=1e-5)
-        np.testing.assert_allclose(mine.area_samples, yours.area_samples, rtol=1e-5)
+        np.testing.assert_allclose(mine.auc_samples, yours.auc_samples, rtol=1e-5)
 
 
 def test_a_sample_meets_budgets_on_all_rows(table: Table, stream: Stream) -> None:
@@ -157,7 +157,7 @@ def test_a_sample_meets_budgets_on_all_rows(table: Table, stream: Stream) -> Non
         met = mine.reach == 0
         np.testing.assert_allclose(mine.fit_cost[met], mine.budget[met], rtol=1e-12)
         # Closer than a standard error of the sample (0.02): it only chose where to look.
-        assert mine.area == pytest.approx(yours.area, abs=2e-3)
+        assert mine.auc == pytest.approx(yours.auc, abs=2e-3)
     # Of all rows, that of routing is the mean over rows, simulated by themselves.
     routing = found.frontiers[1]
     fit, _ = split_rows(table)
@@ -253,14 +253,14 @@ def test_what_a_stream_cannot_do_is_said(table: Table, stream: Stream, tmp_path:
         ({"cost_model": "seen", "learner": "joint-mlp"}, "no cost model 'seen'"),
         ({"ridge": 3.0, "learner": "joint"}, "no use for ridge 3"),
         ({"ridge": -1.0}, "ridge"),
-        ({"trust": 11.0}, "trust"),
+        ({"sigma_scale": 11.0}, "sigma_scale"),
         ({"folds": 1}, "folds must be at least 2"),
         ({"sample": 9}, r"9 rows \(--sample\) is too small for 5 folds: take at least 10"),
     )
     for changed, said in wrong:
         with pytest.raises(CascjaxError, match=said):
             asked(stream, ["routing"], estimates="learned", **changed)
-    many = synthetic.sample(synthetic.make_world(9, seed=1), 0, 40)
+    many = synthetic.sample(synthetic.make_dataset(9, seed=1), 0, 40)
     (tmp_path / "many").mkdir()
     write_table(tmp_path / "many" / "0.arrow", many)
     with pytest.raises(CascjaxError, match="at most 8 models, not 9"):
@@ -281,7 +281,7 @@ def test_what_a_stream_cannot_do_is_said(table: Table, stream: Stream, tmp_path:
 @pytest.fixture(scope="module")
 def log() -> Table:
     """With all that can be learned from, and a group that only the last file has."""
-    made = synthetic.sample(synthetic.make_world(K, seed=1), 0, N, features=True)
+    made = synthetic.sample(synthetic.make_dataset(K, seed=1), 0, N, features=True)
     assert made.group is not None
     answer = np.random.default_rng(3).integers(-1, 4, (N, K))
     late = np.where(np.arange(N) % 7 == 0, len(made.groups), made.group)
@@ -315,7 +315,7 @@ def test_learned_frontiers_are_those_of_the_table(log: Table, logged: Stream, le
     one, other = compare(log, names, **asked), compare_stream(logged, names, **asked)
     # The same weights, but a product of matrices in blocks of another size rounds otherwise.
     check_same(one, other, parameters=1e-5)
-    assert [f.trust for f in one.frontiers] == [f.trust for f in other.frontiers]
+    assert [f.sigma_scale for f in one.frontiers] == [f.sigma_scale for f in other.frontiers]
     assert one.settings["notes"] == other.settings["notes"]
     assert {k: other.settings[k] for k in ("learner", "folds", "ridge", "cost_model")} == {
         k: one.settings[k] for k in ("learner", "folds", "ridge", "cost_model")
@@ -349,11 +349,11 @@ def test_what_was_learned_of_a_sample_meets_budgets_on_all_rows(
     logged: Stream, tmp_path: Path
 ) -> None:
     kinds: dict[str, Any] = {"estimates": "learned", "learner": "linear", "sample": 700}
-    kinds["trust"] = 0.5
+    kinds["sigma_scale"] = 0.5
     job = asked(logged, ["routing", "pandora"], budgets=4, **kinds)
     quiet = lambda doing, rows: None  # noqa: E731
     found = draw(job, begun(job, Ledger(tmp_path / "kept"), quiet))
-    assert [drawn.trust for drawn in found.frontiers] == [1.0, 0.5]
+    assert [drawn.sigma_scale for drawn in found.frontiers] == [1.0, 0.5]
     for drawn in found.frontiers:
         met = drawn.reach == 0
         assert met.sum() >= 3
@@ -378,7 +378,7 @@ def test_what_was_learned_of_a_sample_meets_budgets_on_all_rows(
 
 @pytest.mark.slow
 def test_more_models_than_a_table_has_run_sets_for(tmp_path: Path) -> None:
-    k, table = 12, synthetic.sample(synthetic.make_world(12, seed=2), 0, 400, features=True)
+    k, table = 12, synthetic.sample(synthetic.make_dataset(12, seed=2), 0, 400, features=True)
     (tmp_path / "parts").mkdir()
     for i, (start, stop) in enumerate(itertools.pairwise((0, 150, 400))):
         write_table(tmp_path / "parts" / f"{i}.arrow", table.take(np.arange(start, stop)))
@@ -388,7 +388,7 @@ def test_more_models_than_a_table_has_run_sets_for(tmp_path: Path) -> None:
     assert found is not None
     taught = found.estimator
     assert isinstance(taught, Joint)
-    choice = Choice(np.zeros(1), trust=0.5)
+    choice = Choice(np.zeros(1), sigma_scale=0.5)
     for piece, rows in job.stream.select_models(settled.models).tables(
         job.stream.pieces, job.columns
     ):
@@ -403,7 +403,7 @@ def test_more_models_than_a_table_has_run_sets_for(tmp_path: Path) -> None:
         np.testing.assert_array_equal(told.fold[own], taught.fold[place])
         half = shown(job.strategies[0], choice, rows, told)
         assert isinstance(half, Joint)
-        assert half.trust == 0.5
+        assert half.sigma_scale == 0.5
 
 
 def test_a_refusal_does_not_stand_in_the_way(log: Table, tmp_path: Path) -> None:
@@ -436,8 +436,8 @@ def test_a_refusal_does_not_stand_in_the_way(log: Table, tmp_path: Path) -> None
 
 
 def test_further_costs_keep_their_units(table: Table, tmp_path: Path) -> None:
-    more: dict[str, Any] = {"more_costs": {"seconds": 1 + table.cost}}
-    timed = replace(table, more_cost_units=(("seconds", "s"),), **more)
+    more: dict[str, Any] = {"extra_costs": {"seconds": 1 + table.cost}}
+    timed = replace(table, extra_cost_units=(("seconds", "s"),), **more)
     folder = write(tmp_path / "parts", timed)
     budget = {"cost": 0.002, "seconds": 1.5}
     assert fit_stream(folder, "routing", budget=budget).cost_units == (table.cost_unit, "s")
@@ -464,7 +464,7 @@ def test_rows_that_may_have_been_fitted_on_are_spoken_of(
 
 @pytest.mark.parametrize("files", [1, 2])
 def test_features_of_a_varying_number(tmp_path: Path, files: int) -> None:
-    made = synthetic.sample(synthetic.make_world(2, seed=1), 0, 20, features=True)
+    made = synthetic.sample(synthetic.make_dataset(2, seed=1), 0, 20, features=True)
     (tmp_path / "parts").mkdir()
     for i, start in enumerate(range(0, 20, 20 // files)):
         rows = to_arrow(made.take(np.arange(start, start + 20 // files))).drop_columns("signals")
@@ -668,7 +668,7 @@ def test_a_bad_file_can_be_mended_and_gone_on_from(table: Table, tmp_path: Path)
     code, error = invoke(command(folder, out))
     assert code == 2
     assert "1.arrow: column 'cost', row 850" in error
-    assert "--resume once that is mended" in error
+    assert "--resume once that is fixed" in error
     first = out / "journal" / "look-00.parquet"
     before = first.stat().st_mtime_ns
     # Not the bad file but one of which something is kept.
@@ -679,7 +679,7 @@ def test_a_bad_file_can_be_mended_and_gone_on_from(table: Table, tmp_path: Path)
     # The bad one, with another number of rows, so that all that follow are others.
     write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2] - 1)))
     assert invoke(command(folder, out, "--resume"))[0] == 2
-    # Begun anew, and the bad one mended.
+    # Begun again, and the bad one fixed.
     write_table(folder / "1.arrow", replace(table, cost=cost).take(np.arange(CUTS[1], CUTS[2])))
     assert invoke(command(folder, out, "--force"))[0] == 2
     assert first.stat().st_mtime_ns > before
@@ -708,7 +708,7 @@ def test_what_another_process_kept_of_a_bad_file_is_done_again(
 ) -> None:
     """It keeps some in the same folder after the file was named, or in a folder of its own."""
     quality, cost = table.quality.copy(), table.cost.copy()
-    # The second piece of the file is refused; the first is not, and is mended as well.
+    # The second piece of the file is refused; the first is not, and is fixed as well.
     cost[2000, 1], quality[CUTS[1] : CUTS[1] + 100] = -1, 0
     bad = replace(table, quality=quality, cost=cost)
     folder = write(tmp_path / "parts", bad)
@@ -839,9 +839,11 @@ def test_commands_of_policies_take_folders(stream: Stream, tmp_path: Path) -> No
 
 
 def test_a_ledger_of_other_columns_is_refused(table: Table, tmp_path: Path) -> None:
-    """A sample that was kept without further costs cannot be gone on with by one that has them."""
+    """A sample that was kept without extra costs cannot be gone on with by one that has them."""
     seconds = np.full_like(table.cost, 0.5)
-    stream = open_stream(write(tmp_path / "parts", replace(table, more_costs={"seconds": seconds})))
+    stream = open_stream(
+        write(tmp_path / "parts", replace(table, extra_costs={"seconds": seconds}))
+    )
     kept = tmp_path / "kept"
     fit_stream(stream, "routing", quality=float(table.quality.mean()), ledger=Ledger(kept))
     with pytest.raises(CascjaxError, match="other settings, columns"):

@@ -422,8 +422,8 @@ def test_the_readme_makes_of_a_live_query_what_the_import_makes_of_a_log(
         prompt="ask", response="say", features="text", text_model="words.npz",
     )  # fmt: skip
     table = from_arrow(made.arrow, "log")
-    recipe = design(table, np.arange(n)).recipe
-    assert recipe is not None
+    feature_spec = design(table, np.arange(n)).feature_spec
+    assert feature_spec is not None
     functions = (read_text_model, text_features, response_signals, response_answers)
     for i in range(2):
         live: dict[str, Any] = {of.__name__: of for of in functions} | {
@@ -434,6 +434,6 @@ def test_the_readme_makes_of_a_live_query_what_the_import_makes_of_a_log(
         for k, response in enumerate(responses[i]):
             exec(lines, live | {"k": k, "response": response}, live)
         told = {name: live[name] for name in ("features", "signals", "answers")}
-        row = recipe.row(**told, costs=table.cost[i])
+        row = feature_spec.row(**told, costs=table.cost[i])
         # float32 either way; the import multiplies all rows at once.
-        np.testing.assert_allclose(row, recipe.seen(table)[i], atol=1e-5)
+        np.testing.assert_allclose(row, feature_spec.seen(table)[i], atol=1e-5)

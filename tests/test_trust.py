@@ -14,13 +14,13 @@ from cascjax.comparison import study
 from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Joint, RunSets, learned
-from cascjax.search.sigma_scale import TRUSTS, check_trust, scaled, trusted
+from cascjax.search.sigma_scale import TRUSTS, check_sigma_scale, scaled, with_sigma_scale
 from cascjax.strategies import CascadeRouting, Pandora, Routing, Thresholding
 
 
 def log(n: int = 600) -> tuple[Table, RunSets, np.ndarray, np.ndarray]:
     """A world in which answers tell nothing, and estimates of which it is said they do."""
-    table = synthetic.sample(synthetic.make_world(3, seed=0), 0, n, features=True)
+    table = synthetic.sample(synthetic.make_dataset(3, seed=0), 0, n, features=True)
     table = replace(table, signals=None, signal_names=(), answer=None)
     fit, evaluate = split_rows(table, 0)
     table = table.sort_models(mean_rows(table.cost, fit))
@@ -37,16 +37,18 @@ def log(n: int = 600) -> tuple[Table, RunSets, np.ndarray, np.ndarray]:
 def test_spreads_that_are_made_up_are_not_believed() -> None:
     table, estimator, fit, evaluate = log()
     kind = CascadeRouting()
-    _, believed = trusted(kind, table, estimator, fit, None)
+    _, believed = with_sigma_scale(kind, table, estimator, fit, None)
     assert believed < 0.5
     both = [
-        study([kind], table, estimator, fit, evaluate, budgets=8, trust=trust).frontiers[0]
-        for trust in ("auto", 1.0)
+        study(
+            [kind], table, estimator, fit, evaluate, budgets=8, sigma_scale=sigma_scale
+        ).frontiers[0]
+        for sigma_scale in ("auto", 1.0)
     ]
-    assert both[0].trust == believed
-    assert both[1].trust == 1
+    assert both[0].sigma_scale == believed
+    assert both[1].sigma_scale == 1
     # On other queries too: nothing is paid for what does not come.
-    assert both[0].area > both[1].area
+    assert both[0].auc > both[1].auc
 
 
 def test_sigmas_are_scaled_and_nothing_else() -> None:
@@ -62,12 +64,12 @@ def test_many_models_are_trusted_as_asked() -> None:
     joint = drawn_joint(12, 15, 40, seed=0)
     table = Table(np.zeros((40, 12), np.float32), np.ones((40, 12), np.float32))
     run = jnp.asarray(np.random.default_rng(0).random((40, 12)) < 0.3)
-    shown, believed = trusted(Pandora(), table, joint, np.arange(40), 0.5)
+    shown, believed = with_sigma_scale(Pandora(), table, joint, np.arange(40), 0.5)
     assert believed == 0.5
     got, plain = shown(run), joint(run)
     np.testing.assert_allclose(got.covariance, np.asarray(plain.covariance) / 4, rtol=1e-6)
     np.testing.assert_array_equal(got.quality, plain.quality)
-    assert trusted(Pandora(), table, joint, np.arange(40), None) == (joint, 1.0)
+    assert with_sigma_scale(Pandora(), table, joint, np.arange(40), None) == (joint, 1.0)
     assert isinstance(shown, Joint)
     few = scaled(drawn_joint(3, 5, 8, seed=1), 0.5)
     assert isinstance(few, Joint)
@@ -80,16 +82,16 @@ def test_many_models_are_trusted_as_asked() -> None:
 def test_only_what_reads_sigma_asks() -> None:
     table, estimator, fit, _ = log(200)
     for kind in (Routing(), Thresholding()):
-        assert trusted(kind, table, estimator, fit, None) == (estimator, 1.0)
-    supplied = synthetic.sample(synthetic.make_world(3, seed=0), 0, 200)
-    found = cascjax.compare(supplied, ["pandora"], budgets=4, trust=0.5)
-    assert found.frontiers[0].trust == 1.0
+        assert with_sigma_scale(kind, table, estimator, fit, None) == (estimator, 1.0)
+    supplied = synthetic.sample(synthetic.make_dataset(3, seed=0), 0, 200)
+    found = cascjax.compare(supplied, ["pandora"], budgets=4, sigma_scale=0.5)
+    assert found.frontiers[0].sigma_scale == 1.0
 
 
-@pytest.mark.parametrize("trust", [-1.0, 11.0, "half", float("nan")])
-def test_nonsense_is_refused(trust: float | str) -> None:
-    with pytest.raises(CascjaxError, match="trust must be 'auto' or a number from 0 to 10"):
-        check_trust(trust)
+@pytest.mark.parametrize("sigma_scale", [-1.0, 11.0, "half", float("nan")])
+def test_nonsense_is_refused(sigma_scale: float | str) -> None:
+    with pytest.raises(CascjaxError, match="sigma_scale must be 'auto' or a number from 0 to 10"):
+        check_sigma_scale(sigma_scale)
 
 
 def test_scales_go_from_all_to_none() -> None:

@@ -1,4 +1,4 @@
-"""Tuning against brute force, Monte Carlo, cross-validation by hand and synthetic whose best is known.
+"""Tuning against brute force, Monte Carlo, cross-validation by hand and datasets of known optimum.
 
 Also journals: an interrupt loses nothing, and no file of another search is taken for this one.
 """
@@ -25,7 +25,7 @@ from cascjax.engine import simulate
 from cascjax.engine.journal import Journal
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
-from cascjax.metrics import area
+from cascjax.metrics import auc
 from cascjax.metrics import budgets as default_budgets
 from cascjax.search import corrections
 from cascjax.search import tune as tuning
@@ -43,7 +43,7 @@ from cascjax.strategies import (
 )
 from cascjax.strategies.pandora import reservation_value
 
-World = tuple[Table, Independent]
+Dataset = tuple[Table, Independent]
 
 ROUTER = CascadeRouting(max_depth=2)
 
@@ -64,7 +64,7 @@ BUDGETS = np.array([0.06, 0.12, 0.2])
 
 def calibrated(
     n: int, k: int = 3, seed: int = 0, *, judged: float = 0.0, sigma: float = 1.0, offset: float = 0
-) -> World:
+) -> Dataset:
     """A world whose models are independent and whose estimates are true, but for what is said.
 
     Args:
@@ -106,7 +106,9 @@ AT_ONCE = 128
 """Settings, and queries: always as many, so that each strategy compiles once."""
 
 
-def each_query(kind: Strategy, settings: np.ndarray, world: World) -> tuple[np.ndarray, np.ndarray]:
+def each_query(
+    kind: Strategy, settings: np.ndarray, world: Dataset
+) -> tuple[np.ndarray, np.ndarray]:
     """Cost and quality `[L, n]` of every setting and query, straight from what was run."""
     table, estimator = world
     kind = kind.sized_for(estimator)
@@ -130,13 +132,13 @@ def each_query(kind: Strategy, settings: np.ndarray, world: World) -> tuple[np.n
     return spent, got
 
 
-def of_fit(kind: Strategy, fit: Fit, world: World) -> tuple[np.ndarray, np.ndarray]:
+def of_fit(kind: Strategy, fit: Fit, world: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Mean cost and quality `[P]` of mixes of two settings."""
     means = [
         [of.mean(1) for of in each_query(kind, fit.parameters[:, side], world)] for side in (0, 1)
     ]
-    cheap, dear = np.array(means)
-    cost, quality = (1 - fit.gamma) * cheap + fit.gamma * dear
+    cheap, expensive = np.array(means)
+    cost, quality = (1 - fit.gamma) * cheap + fit.gamma * expensive
     return cost, quality
 
 
@@ -179,7 +181,7 @@ def cuts(kind: Strategy, problem: Problem, step: int) -> np.ndarray:
     return -np.concatenate([[seen[0] - 1], (seen[1:] + seen[:-1]) / 2, [seen[-1] + 1]])
 
 
-def rounded(world: World, to: float) -> World:
+def rounded(world: Dataset, to: float) -> Dataset:
     """The same with what judges say rounded, so that many queries say the same."""
     table, estimator = world
     post = np.round(np.asarray(estimator.quality_post) / to) * np.float32(to)
@@ -200,7 +202,7 @@ SMALL = [
 
 
 @pytest.mark.parametrize(("kind", "world"), SMALL)
-def test_no_other_cut_of_one_step_is_better(kind: Strategy, world: World) -> None:
+def test_no_other_cut_of_one_step_is_better(kind: Strategy, world: Dataset) -> None:
     table, estimator = world
     problem = Problem.of(kind, table, estimator, BUDGETS, rows=np.arange(table.n_queries))
     whole = searched(problem)[-1]
@@ -270,7 +272,7 @@ def test_no_fold_sees_the_queries_that_it_is_judged_on(kind: Strategy) -> None:
         assert np.abs(found[seen] - other[seen]).max() > 0.01
 
 
-# Pandora's corrections, against every query's outcome simulated anew.
+# Pandora's corrections, against every query's outcome simulated again.
 
 
 @pytest.mark.parametrize("width", [1.0, 0.4])
@@ -406,7 +408,7 @@ def test_evolution_estimates_the_slope_of_the_smoothed_objective() -> None:
 
 
 def bought(
-    kind: Strategy, settings: np.ndarray, world: World, train: np.ndarray, budget: float,
+    kind: Strategy, settings: np.ndarray, world: Dataset, train: np.ndarray, budget: float,
     pooled: bool,
 ) -> list[tuple[int, float]]:  # fmt: skip
     """Settings with their shares that cost a budget on the queries to train on and are best.
@@ -482,7 +484,7 @@ def test_gains_are_those_of_a_cross_validation_by_hand(kind: Strategy) -> None:
 MANY = 600
 
 
-def beside(found: Tuned, world: World, fresh: World) -> np.ndarray:
+def beside(found: Tuned, world: Dataset, fresh: Dataset) -> np.ndarray:
     """Quality on fresh queries that tuning adds `[P]`, at the multipliers' price of cost."""
     plain = fit_budgets(found.strategy, world[1], world[0], found.budget)
     tuned = found.fit(world[1], world[0], found.budget)
@@ -762,7 +764,7 @@ def test_a_finished_search_is_not_run_again(
     Journal(path).remove()  # none is there: as good
 
 
-def swapped(world: World) -> World:
+def swapped(world: Dataset) -> Dataset:
     """Two queries' qualities in each other's place: all sums stay."""
     table, estimator = world
     return replace(table, quality=table.quality[[1, 0, *range(2, N)]]), estimator
@@ -782,7 +784,7 @@ OTHERS = [
 
 @pytest.mark.parametrize(("other", "more"), OTHERS)
 def test_a_journal_of_another_search_is_refused(
-    other: Callable[[World], World], more: dict, tmp_path: Path
+    other: Callable[[Dataset], Dataset], more: dict, tmp_path: Path
 ) -> None:
     path = tmp_path / "journal"
     interrupted(Pandora(), path, 1)
@@ -830,7 +832,7 @@ def test_a_damaged_journal_is_refused_in_one_line(
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(CascjaxError, match="damaged") as caught:
         tune(Pandora(), *HARD, BUDGETS, journal=Journal(path))
-    assert str(caught.value) == f"{path} is damaged: remove it to begin the search anew"
+    assert str(caught.value) == f"{path} is damaged: remove it to begin the search again"
 
 
 def test_another_file_in_its_place_is_refused(tmp_path: Path) -> None:
@@ -915,17 +917,17 @@ SUBSETS = {3: (9, 4, 5), 5: (0, 9, 4, 3, 5), 11: tuple(range(11))}
 class Setting:
     """One of the paper's nine settings."""
 
-    world: World
+    world: Dataset
     fit: np.ndarray
     evaluate: np.ndarray
 
-    def area(self, kind: Strategy, fit: Fit, estimator: Independent) -> float:
+    def auc(self, kind: Strategy, fit: Fit, estimator: Independent) -> float:
         """What a policy a budget scores on the queries it has not seen."""
         part = self.world[0].take(self.evaluate)
         cost, quality = of_fit(
             kind.sized_for(estimator), fit, (part, estimator.take(self.evaluate))
         )
-        return area(cost, quality, mean_rows(part.cost), mean_rows(part.quality))
+        return auc(cost, quality, mean_rows(part.cost), mean_rows(part.quality))
 
     def budgets(self, rows: np.ndarray) -> np.ndarray:
         table = self.world[0]
@@ -934,13 +936,13 @@ class Setting:
     def plain(self, kind: Strategy) -> float:
         table, estimator = self.world
         fit = fit_budgets(kind, estimator, table, self.budgets(self.evaluate), rows=self.fit)
-        return self.area(kind, fit, estimator)
+        return self.auc(kind, fit, estimator)
 
     def tuned(self, kind: Strategy) -> float:
         table, estimator = self.world
         found = tuning.tune(kind, table, estimator, self.budgets(self.fit), rows=self.fit)
         fit = found.fit(estimator, table, self.budgets(self.evaluate), rows=self.fit)
-        return self.area(kind, fit, found.estimator(estimator))
+        return self.auc(kind, fit, found.estimator(estimator))
 
 
 @functools.cache
@@ -975,5 +977,5 @@ def test_tuned_areas_hold_on_queries_not_seen(
     at = setting(shared_data, n_models, noise)
     tuned, plain = at.tuned(kind), at.plain(kind)
     print(f"{n_models} {noise} {kind.name}: {plain:.4f} -> {tuned:.4f}")
-    # An area of some 9,000 queries has a standard error of about 0.003 against the fit split's.
+    # An AUC of some 9,000 queries has a standard error of about 0.003 against the fit split's.
     assert tuned > plain - 0.003

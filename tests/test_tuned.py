@@ -23,7 +23,7 @@ from cascjax.engine.journal import Journal
 from cascjax.engine.simulate import query_spends
 from cascjax.errors import CascjaxError
 from cascjax.estimators import supplied
-from cascjax.metrics import area
+from cascjax.metrics import auc
 from cascjax.search.tune import _SCALES
 from cascjax.strategies import Pandora, Thresholding
 
@@ -71,7 +71,7 @@ def test_what_estimates_misjudge_is_corrected_out_of_sample(found: cascjax.Tunin
     assert offset[1] < min(offset[0], offset[2]) - 0.05
     assert found.study.difference_interval is not None
     low, _ = found.study.difference_interval[-1, -2]
-    assert better.area > plain.area
+    assert better.auc > plain.auc
     assert low > 0
 
 
@@ -161,13 +161,13 @@ def test_the_evaluation_split_is_not_looked_at_before_the_end(few: Table) -> Non
     assert one.tuned.candidates == other.tuned.candidates
     assert one.policies[1].rule.parameters.tolist() == other.policies[1].rule.parameters.tolist()
     assert one.tuned.replaces
-    assert one.study.frontiers[-1].area != other.study.frontiers[-1].area
+    assert one.study.frontiers[-1].auc != other.study.frontiers[-1].auc
 
 
 def test_areas_are_those_of_the_points(found: cascjax.Tuning) -> None:
     for drawn in found.study.frontiers:
-        again = area(drawn.cost, drawn.quality, found.study.single_cost, found.study.single_quality)
-        assert drawn.area == again
+        again = auc(drawn.cost, drawn.quality, found.study.single_cost, found.study.single_quality)
+        assert drawn.auc == again
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_budgets_that_are_none(misjudged: Table, budgets: list[float], says: str
 
 def test_budgets_it_chooses_itself_are_within_reach() -> None:
     # Some noisy estimates of costs are negative: cascading cannot run the cheapest model alone.
-    table = synthetic.sample(synthetic.make_world(4, seed=1), 0, 600)
+    table = synthetic.sample(synthetic.make_dataset(4, seed=1), 0, 600)
     found = cascjax.tune(table, "cascading", budgets=3, estimates="noisy")
     low, _ = found.study.frontiers[1].reachable
     assert low > 1.5 * mean_rows(table.cost, split_rows(table, 0)[0]).min()

@@ -21,7 +21,7 @@ from cascjax.cli import main as cli
 from cascjax.data import from_arrow
 from cascjax.data.table import Table, upper_hull
 from cascjax.errors import CascjaxError
-from cascjax.synthetic import KINDS, AnswerWorld, known_posterior, make_world, sample
+from cascjax.synthetic import KINDS, AnswerWorld, known_posterior, make_dataset, sample
 from cascjax.synthetic.answering import FREE, NO_IDENTITY
 from cascjax.synthetic.routerbench import MODELS, PAPER_CHOICES
 
@@ -34,7 +34,7 @@ ERRORS = 4.5
 
 
 def drawn_world(kind: str, n_models: int = 4, seed: int = 0) -> AnswerWorld:
-    world = make_world(n_models, seed, kind=kind)
+    world = make_dataset(n_models, seed, kind=kind)
     assert isinstance(world, AnswerWorld)
     return world
 
@@ -75,7 +75,7 @@ def assert_believed(
             assert abs(n_right - p.sum()) < ERRORS * np.sqrt(variance)
 
 
-def some_runs(world: synthetic.World | AnswerWorld, n: int) -> Bool[np.ndarray, "N K"]:
+def some_runs(world: synthetic.Dataset | AnswerWorld, n: int) -> Bool[np.ndarray, "N K"]:
     """A run set a query, from none to all."""
     rng = np.random.default_rng(9)
     return rng.random((n, world.n_models)) < rng.random((n, 1)) * 1.2
@@ -87,7 +87,7 @@ def in_group(world: AnswerWorld, table: Table, g: int) -> np.ndarray:
 
 
 def correct(
-    world: synthetic.World | AnswerWorld, table: Table, quality: Float[np.ndarray, "N K"]
+    world: synthetic.Dataset | AnswerWorld, table: Table, quality: Float[np.ndarray, "N K"]
 ) -> Float[np.ndarray, "N K"]:
     """How often answers are right, of qualities: 0 where they are that of a wrong one, 1 right."""
     if not isinstance(world, AnswerWorld):
@@ -124,10 +124,10 @@ def test_what_is_asked_for_besides_changes_nothing_else(kind: str) -> None:
     plain, full = sample(world, 1, 300), sample(world, 1, 300, features=True, seconds=True)
     bare = dataclasses.replace(
         full, features=None, signals=None, answer=None, feature_names=(), signal_names=(),
-        more_costs={}, more_cost_units=(),
+        extra_costs={}, extra_cost_units=(),
     )  # fmt: skip
     assert_same(plain, bare)
-    assert (full.more_costs["seconds"] > 0).all()
+    assert (full.extra_costs["seconds"] > 0).all()
     assert not np.array_equal(plain.cost, sample(world, 2, 300).cost)
 
 
@@ -277,7 +277,7 @@ def test_signals_are_what_they_are_called(drawn: tuple[AnswerWorld, Table]) -> N
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_posterior_is_calibrated_under_any_run_set(kind: str) -> None:
     # Two factors of ease are two dimensions to integrate over: fewer queries.
-    world = make_world(4, kind=kind)
+    world = make_dataset(4, kind=kind)
     n = 6_000 if kind == "routerbench" else 12_000
     table = sample(world, 3, n, features=True)
     run = some_runs(world, n)
@@ -316,7 +316,7 @@ def test_the_posterior_is_calibrated_under_any_run_set(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_posterior_agrees_with_closed_forms(kind: str) -> None:
     # Of float32 columns; certainty is read back from probabilities near 0 and 1.
-    world = make_world(3, kind=kind)
+    world = make_dataset(3, kind=kind)
     table = sample(world, 1, 1_500, features=True)
     none = np.zeros(3, bool)
     quality, cost = known_posterior(world, table, none)
@@ -358,7 +358,7 @@ def test_how_far_an_estimate_moves_is_known(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_has_not_run_is_not_looked_at(kind: str) -> None:
-    world = make_world(3, kind=kind)
+    world = make_dataset(3, kind=kind)
     table = sample(world, 1, 300, features=True)
     run = some_runs(world, 300)
     assert table.signals is not None
@@ -478,13 +478,13 @@ def test_the_twin_is_like_the_whole_table() -> None:
     # In mathematics no answer is worth 1; of all queries 3.6% are answered right by no model.
     assert np.all(np.unique(twin.quality) == (0, 0.25, 0.75, 1))
     assert (twin.quality > 0.5).any(1).mean() == pytest.approx(0.964, abs=0.02)
-    # The areas that Dekoninck et al. print for mixing, from which loadings were not made.
-    for k, area in {3: 0.6962, 5: 0.6922, 11: 0.7051}.items():
+    # The AUCs that Dekoninck et al. print for mixing, from which loadings were not made.
+    for k, auc in {3: 0.6962, 5: 0.6922, 11: 0.7051}.items():
         some = twin.select_models([MODELS[i] for i in PAPER_CHOICES[k]])
         cost, quality = some.cost.mean(0), some.quality.mean(0)
         hull = upper_hull(cost, quality)
         width = cost[hull[-1]] - cost[hull[0]]
-        assert np.trapezoid(quality[hull], cost[hull]) / width == pytest.approx(area, abs=0.005)
+        assert np.trapezoid(quality[hull], cost[hull]) / width == pytest.approx(auc, abs=0.005)
 
 
 def test_the_papers_choices_of_models() -> None:
@@ -503,16 +503,16 @@ def test_the_papers_choices_of_models() -> None:
 
 def test_errors_name_what_is_wrong() -> None:
     with pytest.raises(CascjaxError, match=r"kind of world 'swebnech'.*did you mean 'swebench'"):
-        make_world(kind="swebnech")
+        make_dataset(kind="swebnech")
     with pytest.raises(CascjaxError, match=r"swebench world has no setting 'quality'.*none"):
-        make_world(kind="swebench", quality="graded")
+        make_dataset(kind="swebench", quality="graded")
     with pytest.raises(CascjaxError, match=r"no setting 'grade'.*judge_noise"):
-        make_world(grade=1)
+        make_dataset(grade=1)
     for kind in KINDS:
         with pytest.raises(CascjaxError, match="n_models"):
-            make_world(1, kind=kind)
+            make_dataset(1, kind=kind)
         with pytest.raises(CascjaxError, match="seed"):
-            make_world(2, -1, kind=kind)
+            make_dataset(2, -1, kind=kind)
     world = drawn_world("swebench", 3)
     with pytest.raises(CascjaxError, match="features=True"):
         known_posterior(world, sample(world, 0, 5), np.ones(3, bool))
@@ -532,7 +532,7 @@ def test_the_command_writes_every_kind(tmp_path: Path, kind: str) -> None:
     result = CliRunner().invoke(cli.main, [*words, "--features"])
     assert result.exit_code == 0, result.output
     assert_same_columns(
-        cascjax.read_table(path), sample(make_world(3, 2, kind=kind), 2, 50, features=True)
+        cascjax.read_table(path), sample(make_dataset(3, 2, kind=kind), 2, 50, features=True)
     )
     if kind != "judged":
         result = CliRunner().invoke(cli.main, [*words, "--quality", "graded"])

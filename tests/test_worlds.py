@@ -20,9 +20,9 @@ from cascjax.synthetic import (
     PROMPT_TOKENS,
     QUALITIES,
     SIGNAL_NAMES,
-    World,
+    Dataset,
     batches,
-    make_world,
+    make_dataset,
     sample,
 )
 
@@ -34,12 +34,12 @@ ERRORS = 4.5
 
 
 @pytest.fixture(scope="module", params=QUALITIES)
-def drawn(request: pytest.FixtureRequest) -> tuple[World, Table]:
-    world = make_world(quality=request.param)
+def drawn(request: pytest.FixtureRequest) -> tuple[Dataset, Table]:
+    world = make_dataset(quality=request.param)
     return world, sample(world, 0, N, features=True)
 
 
-def assert_same(one: Table | World, other: Table | World) -> None:
+def assert_same(one: Table | Dataset, other: Table | Dataset) -> None:
     assert jax.tree.structure(one) == jax.tree.structure(other)
     for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(left, right)
@@ -63,7 +63,7 @@ def assert_centred(
     seconds=st.booleans(),
 )
 def test_batch_size_does_not_change_rows(n: int, batch: int, features: bool, seconds: bool) -> None:
-    world = make_world(n_models=3)
+    world = make_dataset(n_models=3)
     tables = list(batches(world, n, 5, batch, features=features, seconds=seconds))
     sizes = [table.n_queries for table in tables]
     assert sizes == [min(batch, n - start) for start in range(0, n, batch)]
@@ -72,14 +72,14 @@ def test_batch_size_does_not_change_rows(n: int, batch: int, features: bool, sec
 
 
 def test_one_row_batches() -> None:
-    world = make_world(n_models=2)
+    world = make_dataset(n_models=2)
     tables = list(batches(world, 20, 0, 1))
     assert len(tables) == 20
     assert_same(tables[7], sample(world, 0, 20).take(np.array([7])))
 
 
 def test_rows_depend_on_the_seed_and_their_number_alone() -> None:
-    world = make_world()
+    world = make_dataset()
     small, large = sample(world, 1, 1_000), sample(world, 1, 40_000)
     assert_same(small, large.take(np.arange(1_000)))
     assert not np.array_equal(small.cost, sample(world, 2, 1_000).cost)
@@ -88,17 +88,17 @@ def test_rows_depend_on_the_seed_and_their_number_alone() -> None:
 
 
 def test_world_is_a_function_of_its_seed() -> None:
-    assert_same(make_world(seed=3), make_world(seed=3))
-    assert not np.array_equal(make_world(seed=3).ability, make_world(seed=4).ability)
+    assert_same(make_dataset(seed=3), make_dataset(seed=3))
+    assert not np.array_equal(make_dataset(seed=3).ability, make_dataset(seed=4).ability)
     # How quality is scored and estimated does not change who the models are.
-    graded = make_world(seed=3, quality="graded", judge_noise=2.0)
-    np.testing.assert_array_equal(graded.ability, make_world(seed=3).ability)
+    graded = make_dataset(seed=3, quality="graded", judge_noise=2.0)
+    np.testing.assert_array_equal(graded.ability, make_dataset(seed=3).ability)
 
 
 @given(n_models=st.integers(2, 30), n_domains=st.integers(1, 20), seed=st.integers(0, 2**40))
 @settings(max_examples=50, deadline=None)
 def test_world_is_well_formed(n_models: int, n_domains: int, seed: int) -> None:
-    world = make_world(n_models, seed, n_domains=n_domains)
+    world = make_dataset(n_models, seed, n_domains=n_domains)
     assert world.n_models == len(set(world.models)) == n_models
     assert len(set(world.domains)) == n_domains
     assert world.ability.shape == (n_models, n_domains)
@@ -109,7 +109,7 @@ def test_world_is_well_formed(n_models: int, n_domains: int, seed: int) -> None:
     assert (world.answer_tokens > 0).all()
 
 
-def test_columns(drawn: tuple[World, Table]) -> None:
+def test_columns(drawn: tuple[Dataset, Table]) -> None:
     world, table = drawn
     K, D = world.ability.shape
     for name in ("quality", "cost", "quality_ante", "quality_post", "cost_ante", "cost_post"):
@@ -133,7 +133,7 @@ def test_columns(drawn: tuple[World, Table]) -> None:
 
 
 def test_features_change_nothing_else() -> None:
-    world = make_world()
+    world = make_dataset()
     plain, full = sample(world, 0, 100), sample(world, 0, 100, features=True)
     assert plain.features is None
     assert plain.signals is None
@@ -143,12 +143,12 @@ def test_features_change_nothing_else() -> None:
 
 @pytest.mark.parametrize("features", [False, True])
 def test_seconds_change_nothing_else(features: bool) -> None:
-    world = make_world()
+    world = make_dataset()
     plain, timed = (sample(world, 0, 100, features=features, seconds=s) for s in (False, True))
-    assert not plain.more_costs
-    assert list(timed.more_costs) == ["seconds"]
-    assert timed.more_cost_units == (("seconds", "s"),)
-    assert_same(plain, dataclasses.replace(timed, more_costs={}, more_cost_units=()))
+    assert not plain.extra_costs
+    assert list(timed.extra_costs) == ["seconds"]
+    assert timed.extra_cost_units == (("seconds", "s"),)
+    assert_same(plain, dataclasses.replace(timed, extra_costs={}, extra_cost_units=()))
 
 
 def test_a_world_is_what_it_was_before_it_had_seconds() -> None:
@@ -156,16 +156,16 @@ def test_a_world_is_what_it_was_before_it_had_seconds() -> None:
     weights = [0.2004588, 0.1607495, 0.3181662, 0.3206255]
     tokens = [221.6051, 281.7527, 286.0066, 352.8476, 319.9550]
     cost = [1.422595e-05, 8.075620e-05, 3.132865e-04, 4.822760e-04, 4.368044e-03]
-    world = make_world()
+    world = make_dataset()
     np.testing.assert_allclose(world.domain_weights, weights, rtol=1e-5)
     np.testing.assert_allclose(world.answer_tokens, tokens, rtol=1e-5)
     np.testing.assert_allclose(sample(world, 0, 1, seconds=True).cost[0], cost, rtol=1e-5)
 
 
 def test_seconds_are_first_token_and_tokens_by_speed() -> None:
-    world = make_world(n_models=4, seed=2)
+    world = make_dataset(n_models=4, seed=2)
     table = sample(world, 0, N, features=True, seconds=True)
-    seconds = table.more_costs["seconds"]
+    seconds = table.extra_costs["seconds"]
     assert seconds.dtype == np.float32
     assert table.signals is not None
     tokens = np.exp(table.signals.reshape(N, 4, -1)[:, :, 1].astype(np.float64))
@@ -180,7 +180,7 @@ def test_seconds_are_first_token_and_tokens_by_speed() -> None:
 
 
 def test_dear_models_are_slower_on_the_whole_but_not_one_by_one() -> None:
-    synthetic = [make_world(seed=seed) for seed in range(100)]
+    synthetic = [make_dataset(seed=seed) for seed in range(100)]
     seconds = np.array([w.first_token + w.answer_tokens / w.speed for w in synthetic])
     rising = np.diff(seconds, axis=1) >= 0
     assert rising.mean() > 0.6
@@ -191,8 +191,8 @@ def test_dear_models_are_slower_on_the_whole_but_not_one_by_one() -> None:
 
 
 def test_quality_kinds() -> None:
-    binary = sample(make_world(), 0, 20_000).quality
-    graded = sample(make_world(quality="graded"), 0, 20_000).quality
+    binary = sample(make_dataset(), 0, 20_000).quality
+    graded = sample(make_dataset(quality="graded"), 0, 20_000).quality
     assert set(np.unique(binary)) == {0, 1}
     assert np.unique(graded).size > 50_000
     # Right or wrong is drawn with the grade as its probability: one mean, more spread.
@@ -200,7 +200,7 @@ def test_quality_kinds() -> None:
     assert (graded.std(0) < binary.std(0)).all()
 
 
-def test_means_are_those_of_the_formula(drawn: tuple[World, Table]) -> None:
+def test_means_are_those_of_the_formula(drawn: tuple[Dataset, Table]) -> None:
     world, table = drawn
     a = world.discrimination
     by_domain = ndtr(a * world.ability / np.sqrt(1 + world.interaction**2 + a**2))
@@ -212,14 +212,14 @@ def test_means_are_those_of_the_formula(drawn: tuple[World, Table]) -> None:
         assert_centred((table.group == d)[:, None] - weight)
 
 
-def test_seeds_agree_on_the_means(drawn: tuple[World, Table]) -> None:
+def test_seeds_agree_on_the_means(drawn: tuple[Dataset, Table]) -> None:
     world, table = drawn
     other = sample(world, 1, N)
     assert_centred(table.quality - other.quality)
     assert_centred((table.cost - other.cost) / table.cost.mean(0))
 
 
-def test_estimates_are_calibrated(drawn: tuple[World, Table]) -> None:
+def test_estimates_are_calibrated(drawn: tuple[Dataset, Table]) -> None:
     _, table = drawn
     for estimate in (table.quality_ante, table.quality_post):
         assert estimate is not None
@@ -231,7 +231,7 @@ def test_estimates_are_calibrated(drawn: tuple[World, Table]) -> None:
             assert_centred(error, where=np.broadcast_to((table.group == d)[:, None], error.shape))
 
 
-def test_estimates_are_a_martingale(drawn: tuple[World, Table]) -> None:
+def test_estimates_are_a_martingale(drawn: tuple[Dataset, Table]) -> None:
     _, table = drawn
     assert table.quality_ante is not None
     assert table.quality_post is not None
@@ -248,7 +248,7 @@ def test_estimates_are_a_martingale(drawn: tuple[World, Table]) -> None:
 
 @pytest.mark.parametrize("difficulty_noise", [0.4, 3.0])
 def test_expected_cost_is_calibrated(difficulty_noise: float) -> None:
-    table = sample(make_world(difficulty_noise=difficulty_noise), 0, N)
+    table = sample(make_dataset(difficulty_noise=difficulty_noise), 0, N)
     assert table.cost_ante is not None
     edges = np.quantile(table.cost_ante, np.linspace(0, 1, 6), axis=0)
     for low, high in itertools.pairwise(edges):
@@ -271,7 +271,7 @@ def test_calibration_holds_for_any_noise(
     difficulty_noise: float,
     judge_noise: float,
 ) -> None:
-    world = make_world(
+    world = make_dataset(
         n_models=3,
         quality=quality,
         discrimination=discrimination,
@@ -288,7 +288,7 @@ def test_calibration_holds_for_any_noise(
         assert_centred((table.quality - estimate) * (estimate - estimate.mean(0)))
 
 
-def test_costs_have_a_long_tail(drawn: tuple[World, Table]) -> None:
+def test_costs_have_a_long_tail(drawn: tuple[Dataset, Table]) -> None:
     _, table = drawn
     assert (np.quantile(table.cost, 0.99, axis=0) > 5 * np.median(table.cost, axis=0)).all()
     # A prompt is every model's, so are the costs it drives.
@@ -296,7 +296,7 @@ def test_costs_have_a_long_tail(drawn: tuple[World, Table]) -> None:
     assert (correlation > 0.05).all()
 
 
-def test_hard_queries_get_long_answers(drawn: tuple[World, Table]) -> None:
+def test_hard_queries_get_long_answers(drawn: tuple[Dataset, Table]) -> None:
     world, table = drawn
     assert table.features is not None
     assert table.signals is not None
@@ -310,7 +310,7 @@ def test_hard_queries_get_long_answers(drawn: tuple[World, Table]) -> None:
 
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_default_world_rewards_routing(quality: str) -> None:
-    table = sample(make_world(quality=quality), 1, 20_000)
+    table = sample(make_dataset(quality=quality), 1, 20_000)
     assert table.quality_ante is not None
     assert table.cost_ante is not None
     cost, skill = table.cost.mean(0), table.quality.mean(0)
@@ -347,7 +347,7 @@ def test_default_world_rewards_routing(quality: str) -> None:
 )
 def test_bad_worlds_name_the_argument(settings: dict) -> None:
     with pytest.raises(CascjaxError, match=next(iter(settings))) as caught:
-        make_world(**settings)
+        make_dataset(**settings)
     assert "\n" not in str(caught.value)
 
 
@@ -358,4 +358,4 @@ def test_bad_sizes_are_named_before_the_first_table(
     n: int, seed: int, batch: int, named: str
 ) -> None:
     with pytest.raises(CascjaxError, match=named):
-        batches(make_world(), n, seed, batch)
+        batches(make_dataset(), n, seed, batch)

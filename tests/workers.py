@@ -49,8 +49,8 @@ def main() -> None:
         for frontier in compare_stream(folder, **asked).frontiers:
             for part in ("cost", "quality", "parameters", "gamma", "ran", "answered", "depth"):
                 found[f"{name}/{frontier.strategy}/{part}"] = np.asarray(getattr(frontier, part))
-            if frontier.area_samples is not None:
-                found[f"{name}/{frontier.strategy}/resamples"] = frontier.area_samples
+            if frontier.auc_samples is not None:
+                found[f"{name}/{frontier.strategy}/resamples"] = frontier.auc_samples
     policy = fit_stream(folder, "routing", budget=BUDGET)
     evaluation = evaluate_stream(policy, folder, resamples=40)
     for name, mean in (("quality", evaluation.total.quality), ("cost", evaluation.total.cost[0])):

@@ -19,27 +19,27 @@ def names(option: str, text: str) -> list[str]:
     """A comma-separated list of distinct names, at least one.
 
     Raises:
-        CascjaxError: a name stands twice, or there is none.
+        CascjaxError: a name is listed twice, or there is none.
     """
     found = [name.strip() for name in text.split(",") if name.strip()]
     if not found:
         raise CascjaxError(f"{option} {text!r}: give at least one name")
     for i, name in enumerate(found):
         if name in found[:i]:
-            raise CascjaxError(f"{option}: {name!r} stands twice; name it once")
+            raise CascjaxError(f"{option}: {name!r} is listed twice; name it once")
     return found
 
 
-def more_costs(pairs: Sequence[str]) -> dict[str, str]:
-    """Columns of further costs by the name of the cost, from words such as seconds=latency_s.
+def extra_costs(pairs: Sequence[str]) -> dict[str, str]:
+    """Columns of extra costs by the name of the cost, from words such as seconds=latency_s.
 
     Raises:
         CascjaxError: what `named_columns` refuses, or a name is that of the first cost.
     """
-    found = named_columns("--more-cost", pairs, "seconds=latency_s")
+    found = named_columns("--extra-cost", pairs, "seconds=latency_s")
     if "cost" in found:
         raise CascjaxError(
-            f"--more-cost {'cost=' + found['cost']!r}: 'cost' is the name of what --cost gives;"
+            f"--extra-cost {'cost=' + found['cost']!r}: 'cost' is the name of what --cost gives;"
             " take another"
         )
     return found
@@ -51,7 +51,7 @@ def named_columns(
     """Columns by the name they are to have, from words such as the example.
 
     Raises:
-        CascjaxError: a word is no such pair, or a name stands twice.
+        CascjaxError: a word is no such pair, or a name is listed twice.
     """
     found: dict[str, str] = {}
     for pair in pairs:
@@ -61,7 +61,7 @@ def named_columns(
                 f"{option} {pair[:80]!r}: give a name and a column, such as {example}"
             )
         if name in found:
-            raise CascjaxError(f"{option}: {name!r} stands twice; name it once")
+            raise CascjaxError(f"{option}: {name!r} is listed twice; name it once")
         found[name] = column
     return found
 
@@ -70,7 +70,7 @@ def strategies(text: str | None, max_depth: int, search: str) -> "list[Strategy]
     """Strategies of a comma-separated list, by default all, with cascade-routing's options.
 
     Raises:
-        CascjaxError: a name is unknown or stands twice.
+        CascjaxError: a name is unknown or is listed twice.
     """
     from cascjax.strategies import STRATEGIES, strategy
 
@@ -151,7 +151,7 @@ def learning(
     folds: int | None,
     cost_model: str | None,
     ridge: str | None,
-    trust: str | None,
+    sigma_scale: str | None,
 ) -> tuple[str | None, dict[str, Any]]:
     """The kind of estimates, "learned" where one of its options is given, and those options.
 
@@ -165,8 +165,8 @@ def learning(
             given[name] = value
     if ridge is not None:
         given["ridge"] = None if ridge == "auto" else number("--ridge", ridge)
-    if trust is not None:
-        given["trust"] = _trust(trust)
+    if sigma_scale is not None:
+        given["sigma_scale"] = _sigma_scale(sigma_scale)
     first = "--" + next(iter(given), "estimates learned").replace("_", "-")
     if given and estimates not in (None, "learned"):
         raise CascjaxError(f"{first} is of learned estimates: leave out --estimates {estimates}")
@@ -175,13 +175,13 @@ def learning(
     return ("learned" if given else estimates), given
 
 
-def _trust(text: str) -> float | str:
+def _sigma_scale(text: str) -> float | str:
     """A scale on sigma, or "auto"."""
     if text == "auto":
         return text
-    if 0 <= (scale := number("--trust", text)) <= 10:
+    if 0 <= (scale := number("--sigma-scale", text)) <= 10:
         return scale
-    raise CascjaxError(f"--trust {text[:40]!r}: give auto, or a number from 0 to 10")
+    raise CascjaxError(f"--sigma-scale {text[:40]!r}: give auto, or a number from 0 to 10")
 
 
 def of_strategy(name: str, max_depth: int, search: str) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def named_numbers(option: str, texts: Sequence[str], default: str | None) -> dic
     """NAME=NUMBER, each name once; a number alone is that of the default name, if there is one.
 
     Raises:
-        CascjaxError: a name is missing or stands twice, or a number is none.
+        CascjaxError: a name is missing or is listed twice, or a number is none.
     """
     found: dict[str, float] = {}
     for text in texts:
@@ -246,7 +246,7 @@ def named_numbers(option: str, texts: Sequence[str], default: str | None) -> dic
         if not name:
             raise CascjaxError(f"{option} {text[:40]!r}: give it as NAME=NUMBER")
         if name in found:
-            raise CascjaxError(f"{option}: {name!r} stands twice; name it once")
+            raise CascjaxError(f"{option}: {name!r} is listed twice; name it once")
         found[name] = number(option, value)
     return found
 

@@ -27,7 +27,7 @@ from cascjax.errors import CascjaxError
     type=float,
     default=0.01,
     show_default=True,
-    help="Rise of area to look for the accuracy needed of; 0 to look for none.",
+    help="Rise of AUC to look for the accuracy needed of; 0 to look for none.",
 )
 @click.option(
     "--bins",
@@ -69,7 +69,7 @@ def diagnose(
     folds: int | None,
     cost_model: str | None,
     ridge: str | None,
-    trust: str | None,
+    sigma_scale: str | None,
     noise: str | None,
     models: str | None,
     max_depth: int,
@@ -81,14 +81,14 @@ def diagnose(
 
     How accurate and calibrated they are before and after a model runs, what each strategy gains on
     them over mixing single models at random, what perfect ones would give, and how accurate they
-    must become for the next point of area.
+    must become for the next point of AUC.
     """
     n_budgets, costs = arguments.budgets(budgets)
     if costs:
         raise CascjaxError(f"--budgets {budgets!r}: give how many, such as 20")
     level = arguments.noise(noise or "low")
     estimates, learning = arguments.learning(
-        estimates, noise, learner, folds, cost_model, ridge, trust
+        estimates, noise, learner, folds, cost_model, ridge, sigma_scale
     )
     named = None if strategies is None else arguments.names("--strategies", strategies)
     click.echo(f"Reading {table}")

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from cascjax.experiments.tables import Entry, Grid
 
 EXPERIMENTS = {
-    "table1": "areas for 3, 5 and 11 models at three noise levels",
+    "table1": "AUCs for 3, 5 and 11 models at three noise levels",
     "table4": "the same as differences to cascade-routing",
     "noise-grid": "what cascade-routing gains at 136 levels of noise",
-    "ablation": "cascade-routing without one thing or another: area and time",
+    "ablation": "cascade-routing without one thing or another: AUC and time",
     "runtime": "time of a decision for 2 to 100 models",
     "settings": "synthetic in kind of the paper's other data",
 }
@@ -60,7 +60,7 @@ _HELP = "\b\nNAME is one of\n" + "\n".join(f"  {n:12}{about}" for n, about in EX
     "--resamples", type=click.IntRange(40, 100_000), help="Of table4 and ablation; default: 1,000."
 )
 @click.option("--seed", help="Of noise, resamples and synthetic.", **options.SEED_TYPE)
-@click.option("--force", is_flag=True, help="Begin anew where --out holds another run.")
+@click.option("--force", is_flag=True, help="Begin again where --out holds another run.")
 @options.OUT_FOLDER
 @click.pass_context
 def reproduce(
@@ -178,7 +178,7 @@ def _settings(experiment: "Experiment", asked: dict[str, Any]) -> dict[str, Any]
 def _world(queries: int, seed: int) -> "Table":
     from cascjax import synthetic
 
-    return synthetic.sample(synthetic.make_world(11, kind="routerbench"), seed, queries)
+    return synthetic.sample(synthetic.make_dataset(11, kind="routerbench"), seed, queries)
 
 
 def _print(found: "Findings") -> None:

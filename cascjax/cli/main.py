@@ -142,7 +142,9 @@ def routerbench(
     _import(
         file,
         table,
-        lambda importers: importers.import_routerbench(file, on_bad, features, text_model, components, signals),
+        lambda importers: importers.import_routerbench(
+            file, on_bad, features, text_model, components, signals
+        ),
     )
 
 
@@ -156,10 +158,10 @@ def routerbench(
 @click.option("--group", metavar="COL", help="Column of the query's group.")
 @click.option("--split", metavar="COL", help='Column of the split, "fit" or "evaluate".')
 @click.option(
-    "--more-cost",
+    "--extra-cost",
     multiple=True,
     metavar="NAME=COL",
-    help="A further cost and its column, such as seconds=latency_s; can be given several times.",
+    help="A extra cost and its column, such as seconds=latency_s; can be given several times.",
 )
 @click.option("--prompt", metavar="COL", help="Column of the query's prompt, for --features.")
 @click.option("--response", metavar="COL", help="Column of the model's response, for --features.")
@@ -194,7 +196,7 @@ def routerbench(
 def long(
     file: Path,
     table: Path,
-    more_cost: tuple[str, ...],
+    extra_cost: tuple[str, ...],
     text_model: Path | None,
     components: int | None,
     feature: tuple[str, ...],
@@ -203,7 +205,7 @@ def long(
 ) -> None:
     """A row per query and model: csv, parquet or Arrow."""
     more: dict[str, Any] = {
-        "more_costs": arguments.more_costs(more_cost),
+        "extra_costs": arguments.extra_costs(extra_cost),
         "more_features": arguments.named_columns("--feature", feature),
         "more_signals": arguments.named_columns("--signal", signal),
         "text_model": text_model,
@@ -268,7 +270,7 @@ def _import(file: Path, table: Path, read: "Callable[[Any], ImportResult]") -> N
 )
 @click.option("--quality", type=click.Choice(["binary", "graded"]), help="Of judged; binary.")
 @click.option("--features", is_flag=True, help="Add features and signals; other kinds have them.")
-@click.option("--seconds", is_flag=True, help="Add a further cost: how long an answer takes.")
+@click.option("--seconds", is_flag=True, help="Add a extra cost: how long an answer takes.")
 @click.option("--seed", **options.SEED_TYPE)
 def world(
     table: Path,
@@ -316,7 +318,7 @@ def _write_world(
         from cascjax.data.source import write_parts
 
     settings = {} if quality is None else {"quality": quality}
-    made = synthetic.make_world(models, seed, kind=kind, **settings)
+    made = synthetic.make_dataset(models, seed, kind=kind, **settings)
     batches = synthetic.batches(made, queries, seed, features=features, seconds=seconds)
     if parts is not None:
         write_parts(path, batches, queries, parts)
@@ -427,7 +429,7 @@ def _frontier(
     folds: int | None = None,
     cost_model: str | None = None,
     ridge: str | None = None,
-    trust: str | None = None,
+    sigma_scale: str | None = None,
     noise: str | None = None,
     models: str | None = None,
     max_depth: int = 5,
@@ -452,9 +454,9 @@ def _frontier(
     chosen = arguments.strategies(strategies, max_depth, search)
     level = arguments.noise(noise or "low")
     estimates, learning = arguments.learning(
-        estimates, noise, learner, folds, cost_model, ridge, trust
+        estimates, noise, learner, folds, cost_model, ridge, sigma_scale
     )
-    scale = learning.pop("trust", "auto")
+    scale = learning.pop("sigma_scale", "auto")
     wanted = [] if scores is None else arguments.names("--scores", scores)
     wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
     table = read_table(path)
@@ -491,7 +493,7 @@ def _frontier(
                 chosen, table, estimator, fit, evaluate,
                 budgets=np.array(costs) if costs else n_budgets,
                 settings=settings | {"max_depth": max_depth, "search": search, "seed": seed},
-                progress=progress, scores=wanted, seed=seed, trust=scale,
+                progress=progress, scores=wanted, seed=seed, sigma_scale=scale,
                 **_resampling(resamples, confidence, len(evaluate)),
             )  # fmt: skip
     report = write_study(result, out, command)

@@ -51,7 +51,7 @@ _RIDGE = click.option(
     " 1000 of least error out of fold; default: 1, the paper's. Learner joint finds its own.",
 )
 _TRUST = click.option(
-    "--trust",
+    "--sigma-scale",
     metavar="X|auto",
     help="Of learned estimates: a scale on the sigmas they state, or auto for the one of 1, 0.75,"
     " 0.5, 0.25 and 0 that does best on the rows to fit on, for each strategy; of more than 11"
@@ -99,7 +99,7 @@ RESUME = click.option(
     "--resume", is_flag=True, help="Of many files: go on with what a run that was cut off left."
 )
 FORCE = click.option(
-    "--force", is_flag=True, help="Of many files: begin anew whatever such a run left in --out."
+    "--force", is_flag=True, help="Of many files: start over whatever such a run left in --out."
 )
 SAMPLE = click.option(
     "--sample",

@@ -83,7 +83,7 @@ def fit(
     folds: int | None,
     cost_model: str | None,
     ridge: str | None,
-    trust: str | None,
+    sigma_scale: str | None,
     noise: str | None,
     models: str | None,
     max_depth: int,
@@ -121,7 +121,7 @@ def fit(
     m = None if new_queries is None else arguments.count("--new-queries", new_queries)
     level = arguments.noise(noise or "low")
     estimates, learning = arguments.learning(
-        estimates, noise, learner, folds, cost_model, ridge, trust
+        estimates, noise, learner, folds, cost_model, ridge, sigma_scale
     )
     if any(out.resolve() == table.resolve() for table in tables):
         raise CascjaxError(f"{out} is the table itself: name another file for the policy")
@@ -216,7 +216,7 @@ def _by_group(found: dict[str, float], groups: tuple[str, ...]) -> dict[str, dic
             if not sign or group not in groups:
                 raise unknown_name("group", group or name, groups)
         if cost in budgets.setdefault(group, {}):
-            raise CascjaxError(f"--group-budget: {name!r} stands twice; name it once")
+            raise CascjaxError(f"--group-budget: {name!r} is listed twice; name it once")
         budgets[group][cost] = budget
     return budgets
 
@@ -272,7 +272,7 @@ def tune(
     """Tune a strategy for all budgets at once: a policy for each, and the gain out of sample.
 
     An interrupt keeps the best so far, and the same command goes on from there; thresholding and
-    cascading are tuned in less than a second, and begin anew.
+    cascading are tuned in less than a second, and start over.
     """
     n_budgets, costs = arguments.budgets(budgets)
     level = arguments.noise(noise or "low")

@@ -338,7 +338,7 @@ def _kept(journal: Path) -> Iterator[None]:
             if words.startswith("cannot write"):
                 raise CascjaxError(f"{error}; {way_out} once there is room") from error
             if isinstance(error, BadFileError):
-                raise CascjaxError(f"{error}; {way_out} once that is mended") from error
+                raise CascjaxError(f"{error}; {way_out} once that is fixed") from error
             if words == GONE:
                 raise CascjaxError(f"{error}; {way_out}, all of them") from error
         raise

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OneLineErrors(click.Group):
-    """Says what a user can mend in one line, with exit code 2; an interrupt is 130.
+    """Says what a user can fix in one line, with exit code 2; an interrupt is 130.
 
     What a KeyboardInterrupt says is left takes the place of "nothing half-written is left".
 

@@ -1,4 +1,4 @@
-"""Area under a frontier, and the budgets it is drawn at."""
+"""AUC under a frontier, and the budgets it is drawn at."""
 
 import itertools
 
@@ -9,13 +9,13 @@ from cascjax.data.table import upper_hull
 from cascjax.errors import CascjaxError
 
 
-def area(
+def auc(
     cost: Float[np.ndarray, " P"],
     quality: Float[np.ndarray, " P"],
     single_cost: Float[np.ndarray, " K"],
     single_quality: Float[np.ndarray, " K"],
 ) -> float:
-    """Mean quality over costs from the cheapest to the dearest single model (the paper's AUC).
+    """Return the paper's AUC: mean quality over the range of single-model mean costs.
 
     The points are joined linearly in rising cost, extended flat on the right, and on the left
     joined to (cheapest single model's cost, lowest single-model quality) if nothing reaches
@@ -59,7 +59,7 @@ def budgets(
     Args:
         single_cost: mean cost of each model alone.
         single_quality: mean quality of each model alone.
-        count: exact number wanted, evenly spaced from the cheapest to the dearest model; by
+        count: exact number wanted, evenly spaced from the cheapest to the most expensive model; by
             default `per_gap` between each pair of neighbours on the single models' upper hull.
         per_gap: budgets between two neighbours, the ends included.
 

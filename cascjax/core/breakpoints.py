@@ -21,7 +21,7 @@ _BUCKETS = 1 << 15
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Ladder:
+class Breakpoints:
     """L settings in rising order, and an index that finds a number's place among them.
 
     Floats in rising order have rising bits, so their leading bits are a bucket; within a bucket
@@ -42,7 +42,7 @@ class Ladder:
     bisections: Int[Array, ""]
 
     @classmethod
-    def of(cls, settings: Float[np.ndarray, " M"], room: int) -> "Ladder":
+    def of(cls, settings: Float[np.ndarray, " M"], room: int) -> "Breakpoints":
         """The ladder of rising settings, padded to `room` of them; on the host."""
         # Adding 0 makes of -0.0, whose bits come before those of 0, the 0 it equals.
         bits = np.asarray(settings + 0.0, np.float32).view(np.int32)
@@ -116,7 +116,7 @@ class Histogram:
 
 def stage_changes(
     stages: Stages,
-    ladder: Ladder,
+    ladder: Breakpoints,
     quality: Float[Array, "K B"],
     cost: Float[Array, "K B"],
     usage: bool,
@@ -176,7 +176,7 @@ def chain_changes(
     chains: Int[np.ndarray, " C"],
     shorter: Int[np.ndarray, " C"],
     seen: Float[Array, "C B"],
-    ladder: Ladder,
+    ladder: Breakpoints,
     quality: Float[Array, "K B"],
     cost: Float[Array, "K B"],
     real: Bool[Array, " B"],

@@ -213,7 +213,7 @@ def supermodel_gains(
     return integrate(x, above, mean, sigma)[:, :, rows].at[:, :, 0].set(0)
 
 
-def single_gain(
+def expected_improvement(
     floor: Float[Array, "*#B"], mean: Float[Array, "*#B"], sigma: Float[Array, "*#B"]
 ) -> Float[Array, "*B"]:
     """E[(Q - floor)+] for Q ~ Normal(mean, sigma^2): what one model more adds to a quality in hand.

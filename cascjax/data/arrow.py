@@ -8,7 +8,7 @@ One row a query, in either format the same columns:
     group                     string or dictionary: the benchmark or customer of the query
     quality_ante, quality_post, quality_sigma, cost_ante, cost_post
                               fixed_size_list<float>[K]: estimates from elsewhere
-    cost.<name>               fixed_size_list<float>[K]: a further cost of each model, such as
+    cost.<name>               fixed_size_list<float>[K]: a extra cost of each model, such as
                               cost.seconds; any number of them
     features                  fixed_size_list<float>[F]: known before any model runs
     signals                   fixed_size_list<float>[K*P]: seen once a model has run, model-major;
@@ -16,7 +16,7 @@ One row a query, in either format the same columns:
     answer                    fixed_size_list<int32>[K]: the answer's identity, -1 for none
 
 The schema's metadata has a key "cascjax", JSON with version (1), models (names in column order),
-cost_unit, cost_units (of further costs, by name: {"seconds": "s"}), features and signals (names); a
+cost_unit, cost_units (of extra costs, by name: {"seconds": "s"}), features and signals (names); a
 file without it names its models by number.
 """
 
@@ -44,9 +44,9 @@ VERSION = 1
 METADATA_KEY = b"cascjax"
 REQUIRED = ("query_id", "quality", "cost")
 COLUMNS = (*REQUIRED, "split", "group", *ESTIMATE_COLUMNS, "features", "signals", "answer")
-"""Every column of the format but the further costs; a file may have others, which are ignored."""
-MORE_COST = "cost."
-"""What the column of a further cost begins with, before the name of that cost."""
+"""Every column of the format but the extra costs; a file may have others, which are ignored."""
+EXTRA_COST = "cost."
+"""What the column of a extra cost begins with, before the name of that cost."""
 
 _IPC_SUFFIXES = (".arrow", ".feather", ".ipc")
 
@@ -144,8 +144,8 @@ def check_names(schema: pa.Schema, source: str) -> None:
         CascjaxError: it does.
     """
     present = [name for name in COLUMNS if name in schema.names]
-    more_costs = sorted({name for name in schema.names if name.startswith(MORE_COST)})
-    for name in (*REQUIRED, *present, *more_costs):
+    extra_costs = sorted({name for name in schema.names if name.startswith(EXTRA_COST)})
+    for name in (*REQUIRED, *present, *extra_costs):
         checks.find_column(schema, name, source)
 
 
@@ -170,7 +170,7 @@ def columns_of(
         found.validate(full=True)  # offsets and text of a mapped file are yet unseen
         return found
 
-    more_costs = sorted({name for name in arrow.column_names if name.startswith(MORE_COST)})
+    extra_costs = sorted({name for name in arrow.column_names if name.startswith(EXTRA_COST)})
     columns: dict[str, Any] = {
         "quality": checks.matrix(column("quality"), source, "quality", width)
     }
@@ -191,15 +191,15 @@ def columns_of(
     for name in ("cost", "quality_sigma"):  # an estimate of a cost may be negative
         if name in present:
             checks.check_not_negative(columns[name], source, name, models)
-    columns["more_costs"] = {}
-    for name in more_costs:
-        cost = name.removeprefix(MORE_COST)
+    columns["extra_costs"] = {}
+    for name in extra_costs:
+        cost = name.removeprefix(EXTRA_COST)
         more_cost_column(cost, source)
         values = checks.matrix(column(name), source, name, K)
         checks.check_not_negative(values, source, name, models)
-        columns["more_costs"][cost] = values
-    columns["more_cost_units"] = tuple(
-        (cost, unit) for cost, unit in metadata.cost_units if cost in columns["more_costs"]
+        columns["extra_costs"][cost] = values
+    columns["extra_cost_units"] = tuple(
+        (cost, unit) for cost, unit in metadata.cost_units if cost in columns["extra_costs"]
     )
     if "answer" in present:
         columns["answer"] = checks.answers(column("answer"), source, "answer", K)
@@ -227,7 +227,7 @@ def to_arrow(
     """Turn an evaluation table into Arrow columns; `[N]` ids, or else row numbers from `first_row`.
 
     Raises:
-        CascjaxError: the ids are not strings, or not one a row; a further cost has no name or one
+        CascjaxError: the ids are not strings, or not one a row; a extra cost has no name or one
             that is taken.
     """
     N = table.n_queries
@@ -249,15 +249,15 @@ def to_arrow(
     for name in ("quality", "cost", *ESTIMATE_COLUMNS, "features", "signals"):
         if (values := getattr(table, name)) is not None:
             columns[name] = list_column(np.asarray(values, np.float32))
-    for cost in sorted(table.more_costs):
-        values = np.asarray(table.more_costs[cost], np.float32)
+    for cost in sorted(table.extra_costs):
+        values = np.asarray(table.extra_costs[cost], np.float32)
         columns[more_cost_column(cost, "the table")] = list_column(values)
     if table.answer is not None:
         columns["answer"] = list_column(np.asarray(table.answer, np.int32))
     metadata = Metadata(
         models=table.models,
         cost_unit=table.cost_unit,
-        cost_units=table.more_cost_units,
+        cost_units=table.extra_cost_units,
         features=table.feature_names,
         signals=table.signal_names,
     )
@@ -371,7 +371,7 @@ def with_metadata(arrow: pa.Table, metadata: Metadata) -> pa.Table:
 
 
 def more_cost_column(name: str, source: str) -> str:
-    """The column a further cost stands in.
+    """The column a extra cost stands in.
 
     Raises:
         CascjaxError: the name is empty, or "cost", which is that of the table's first cost.
@@ -379,10 +379,10 @@ def more_cost_column(name: str, source: str) -> str:
     if not name or name == "cost":
         what = "that of the column 'cost'" if name else "empty"
         raise CascjaxError(
-            f"{source}: column {MORE_COST + name!r}: the name of its cost is {what}; take another,"
-            f" as in {MORE_COST + 'seconds'!r}"
+            f"{source}: column {EXTRA_COST + name!r}: the name of its cost is {what}; take another,"
+            f" as in {EXTRA_COST + 'seconds'!r}"
         )
-    return MORE_COST + name
+    return EXTRA_COST + name
 
 
 def list_column(values: np.ndarray) -> pa.FixedSizeListArray:
@@ -408,23 +408,23 @@ def read_metadata(schema: pa.Schema, source: str) -> Metadata:
         version = content["version"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CascjaxError(
-            f"{source}: the schema metadata 'cascjax' is not JSON with a version; write it anew"
+            f"{source}: the schema metadata 'cascjax' is not JSON with a version; write it again"
         ) from None
     if version != VERSION or isinstance(version, bool):
         raise CascjaxError(
             f"{source}: the table is of format version {version!r} and this cascjax reads"
-            f" {VERSION}; use the cascjax that wrote it, or write it anew"
+            f" {VERSION}; use the cascjax that wrote it, or write it again"
         )
     names = {}
     for key in ("models", "features", "signals"):
         value = content.get(key) or []
         if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
             raise CascjaxError(
-                f"{source}: {key!r} in the schema metadata must be a list of names; mend it"
+                f"{source}: {key!r} in the schema metadata must be a list of names; fix it"
             )
         if repeated := [v for i, v in enumerate(value) if v in value[:i]]:
             raise CascjaxError(
-                f"{source}: {repeated[0]!r} stands twice among the {key} of the schema metadata;"
+                f"{source}: {repeated[0]!r} is listed twice among the {key} of the schema metadata;"
                 " name each once"
             )
         names[key] = tuple(value)
@@ -435,7 +435,7 @@ def read_metadata(schema: pa.Schema, source: str) -> Metadata:
     if not isinstance(cost_units, dict) or not all(isinstance(u, str) for u in cost_units.values()):
         raise CascjaxError(
             f"{source}: 'cost_units' in the schema metadata must give names of costs their units,"
-            ' such as {"seconds": "s"}; mend it'
+            ' such as {"seconds": "s"}; fix it'
         )
     units = tuple(sorted((name, unit) for name, unit in cost_units.items() if unit))
     return Metadata(cost_unit=cost_unit, cost_units=units, **names)

@@ -72,7 +72,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[None]:
             raise  # of the system, and not of what the file holds
         reason = first_line(error).rstrip(".")
         raise CascjaxError(
-            f"cannot read {path}: it is damaged or cut short ({reason}); bring it anew"
+            f"cannot read {path}: it is damaged or cut short ({reason}); bring it again"
         ) from error
 
 

@@ -30,7 +30,7 @@ from jaxtyping import Int
 from cascjax.data import checks
 from cascjax.data.arrow import (
     COLUMNS,
-    MORE_COST,
+    EXTRA_COST,
     REQUIRED,
     Metadata,
     TableWriter,
@@ -60,14 +60,14 @@ _SAMPLED = 1 << 20
 _FOOTER = 1 << 16
 """Bytes at the end of a file that it is known by."""
 
-_WAY_OUT = "write it anew, or read it by itself"
+_WAY_OUT = "write it again, or read it by itself"
 """Of a file that is not of the shape of the first."""
 
 SUFFIXES = (".parquet", ".arrow", ".feather", ".ipc")
 
 
 class BadFileError(CascjaxError):
-    """What a file of a stream holds is bad: it is to be mended, and `path` says which it is."""
+    """What a file of a stream holds is bad: it is to be fixed, and `path` says which it is."""
 
     def __init__(self, message: str, path: str) -> None:
         """Says so in one line."""
@@ -134,9 +134,9 @@ class Stream:
         pieces: all of them, in the order of the rows.
         models: K names, in column order, or those chosen by `select_models`.
         columns: what the files have of `Table`: "quality", "cost", "split", and so on; of further
-            costs "more_costs".
+            costs "extra_costs".
         metadata: what all their schemas say.
-        more_costs: names of the further costs.
+        extra_costs: names of the extra costs.
         seen: numbers of "features" and of "signals" a row, where there are any.
     """
 
@@ -146,7 +146,7 @@ class Stream:
     models: tuple[str, ...]
     columns: frozenset[str]
     metadata: Metadata
-    more_costs: tuple[str, ...] = ()
+    extra_costs: tuple[str, ...] = ()
     seen: Mapping[str, int] = field(default_factory=dict)
     _width: int = field(default=0, repr=False)
 
@@ -174,7 +174,7 @@ class Stream:
         """The stream of the named models alone, in that order.
 
         Raises:
-            CascjaxError: a name is unknown or stands twice.
+            CascjaxError: a name is unknown or is listed twice.
         """
         check_models(models, self.models)
         return replace(self, models=tuple(models))
@@ -268,15 +268,17 @@ def open_stream(
         column for column in shape if column in ("quality", "cost", "split", "group",
         *ESTIMATE_COLUMNS, "features", "signals", "answer")
     }  # fmt: skip
-    more_costs = tuple(sorted(c.removeprefix(MORE_COST) for c in shape if c.startswith(MORE_COST)))
+    extra_costs = tuple(
+        sorted(c.removeprefix(EXTRA_COST) for c in shape if c.startswith(EXTRA_COST))
+    )
     return Stream(
         name=name,
         files=tuple(files),
         pieces=tuple(_cut(files, rows)),
         models=metadata.models or tuple(f"model {k + 1}" for k in range(width)),
-        columns=frozenset(columns | ({"more_costs"} if more_costs else set())),
+        columns=frozenset(columns | ({"extra_costs"} if extra_costs else set())),
         metadata=metadata,
-        more_costs=more_costs,
+        extra_costs=extra_costs,
         seen=_seen(shape, first),
         _width=width,
     )
@@ -349,7 +351,7 @@ def _paths(
             raise CascjaxError("there is no file to read: name at least one")
         for path, after in itertools.pairwise(paths):
             if path == after:
-                raise CascjaxError(f"{path} stands twice among the files; name it once")
+                raise CascjaxError(f"{path} is listed twice among the files; name it once")
         return f"{paths[0]} and {len(paths) - 1} more", paths
     name = os.fspath(source)
     path = Path(name)
@@ -365,7 +367,7 @@ def _paths(
     if _is_pattern(name) and not path.exists():
         found = sorted(p for p in glob.glob(name, recursive=True) if os.path.isfile(p))
         if not found:
-            raise CascjaxError(f"cannot read {name}: no file has such a name; mend the pattern")
+            raise CascjaxError(f"cannot read {name}: no file has such a name; fix the pattern")
         return name, found
     return name, [name]
 
@@ -375,7 +377,7 @@ def _opened(path: str) -> tuple[StreamFile, pa.Schema]:
     kind = sniff(path)
     if kind not in ("ipc", "parquet"):
         what = "is empty" if kind == "empty" else "is neither Arrow IPC (Feather v2) nor Parquet"
-        raise CascjaxError(f"cannot read {path}: it {what}; take it away, or write it anew")
+        raise CascjaxError(f"cannot read {path}: it {what}; take it away, or write it again")
     with one_line(f"cannot read {path}"), whole(path):
         size, changed = _stamp(path)
         with open(path, "rb") as file:
@@ -436,7 +438,7 @@ def _shape(schema: pa.Schema, metadata: Metadata | None, width: int, source: str
     check_names(schema, source)
     metadata = read_metadata(schema, source) if metadata is None else metadata
     # A table of no rows shows what is wrong with a type or a width.
-    used = [name for name in schema.names if name in COLUMNS or name.startswith(MORE_COST)]
+    used = [name for name in schema.names if name in COLUMNS or name.startswith(EXTRA_COST)]
     none = pa.table({name: pa.array([], _fixed(schema.field(name).type, width)) for name in used})
     found: dict[str, Any] = {"metadata": metadata}
     if pa.types.is_fixed_size_list(kind := schema.field("quality").type):
@@ -566,7 +568,7 @@ class _Rows:
 
     def __enter__(self) -> "_Rows":
         if _stamp(self._file.path) != (self._file.size, self._file.changed):
-            raise CascjaxError(f"{self._file.path} has changed while it was read: begin anew")
+            raise CascjaxError(f"{self._file.path} has changed while it was read: start over")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -608,7 +610,7 @@ class _Rows:
         return pa.concat_tables(parts)
 
     def _of_ipc(self, start: int, count: int) -> pa.Table:
-        # Mapped anew each time: pages that were read do not pile up. To ask for some of the
+        # Mapped again each time: pages that were read do not pile up. To ask for some of the
         # columns is to copy all, but where they are compressed to read all is to decode all.
         with pa.memory_map(self._file.path) as file:
             schema, options = ipc.open_file(file).schema, None
@@ -636,8 +638,8 @@ class _Reader:
     def __init__(self, stream: Stream, wanted: frozenset[str]) -> None:
         self._stream = stream
         names = [name for name in COLUMNS if name in {*REQUIRED[1:], *wanted}]
-        if "more_costs" in wanted:
-            names += [MORE_COST + name for name in stream.more_costs]
+        if "extra_costs" in wanted:
+            names += [EXTRA_COST + name for name in stream.extra_costs]
         self._columns = names
         self._file: int | None = None
         self._stack = ExitStack()

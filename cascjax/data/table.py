@@ -29,7 +29,7 @@ ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante"
 """The optional columns that hold estimates from elsewhere, each `[N, K]`."""
 
 
-_PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "more_costs", "signals", "answer")
+_PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "extra_costs", "signals", "answer")
 
 
 @jax.tree_util.register_dataclass
@@ -45,7 +45,7 @@ class Table:
         quality_sigma: `[N, K]` standard deviation of ante minus post, or None.
         cost_ante: `[N, K]` cost as estimated before the model runs, in `cost_unit`, or None.
         cost_post: `[N, K]` cost as estimated once the answer is seen, in `cost_unit`, or None.
-        more_costs: further costs by name, each `[N, K]`: "seconds", for instance.
+        extra_costs: extra costs by name, each `[N, K]`: "seconds", for instance.
         features: `[N, F]` what is known of a query before any model runs, or None; NaN is missing.
         signals: `[N, K * P]` what is seen once a model has run, model-major, or None; NaN is
             missing.
@@ -54,7 +54,7 @@ class Table:
         group: `[N]` index into `groups`, or None.
         models: the K model names, in column order.
         cost_unit: the unit of every cost but the further ones, for instance "USD".
-        more_cost_units: name and unit of the further costs whose unit is known, in order of names.
+        extra_cost_units: name and unit of the extra costs whose unit is known, in order of names.
         groups: the names `group` counts in.
         feature_names: F names, or empty.
         signal_names: P names, or empty.
@@ -67,7 +67,7 @@ class Table:
     quality_sigma: Float[np.ndarray, "N K"] | None = None
     cost_ante: Float[np.ndarray, "N K"] | None = None
     cost_post: Float[np.ndarray, "N K"] | None = None
-    more_costs: dict[str, Float[np.ndarray, "N K"]] = field(default_factory=dict)
+    extra_costs: dict[str, Float[np.ndarray, "N K"]] = field(default_factory=dict)
     features: Float[np.ndarray, "N F"] | None = None
     signals: Float[np.ndarray, "N KP"] | None = None
     answer: Int[np.ndarray, "N K"] | None = None
@@ -75,7 +75,7 @@ class Table:
     group: Int[np.ndarray, " N"] | None = None
     models: tuple[str, ...] = field(default=(), metadata={"static": True})
     cost_unit: str = field(default="", metadata={"static": True})
-    more_cost_units: tuple[tuple[str, str], ...] = field(default=(), metadata={"static": True})
+    extra_cost_units: tuple[tuple[str, str], ...] = field(default=(), metadata={"static": True})
     groups: tuple[str, ...] = field(default=(), metadata={"static": True})
     feature_names: tuple[str, ...] = field(default=(), metadata={"static": True})
     signal_names: tuple[str, ...] = field(default=(), metadata={"static": True})
@@ -91,8 +91,8 @@ class Table:
         return self.quality.shape[1]
 
     def unit_of(self, cost: str) -> str:
-        """The unit of "cost" or of a further cost by its name, empty where none is known."""
-        return self.cost_unit if cost == "cost" else dict(self.more_cost_units).get(cost, "")
+        """The unit of "cost" or of a extra cost by its name, empty where none is known."""
+        return self.cost_unit if cost == "cost" else dict(self.extra_cost_units).get(cost, "")
 
     def take(self, rows: Int[np.ndarray, " n"]) -> "Table":
         """The table of the given rows, in that order."""
@@ -102,7 +102,7 @@ class Table:
         """The table of the named models alone, in that order.
 
         Raises:
-            CascjaxError: a name is unknown or stands twice.
+            CascjaxError: a name is unknown or is listed twice.
         """
         check_models(models, self.models)
         index = np.array([self.models.index(name) for name in models])
@@ -267,7 +267,7 @@ def check_split(n_fit: int, n_evaluate: int) -> None:
     if not n_fit or not n_evaluate:
         raise CascjaxError(
             f"the split leaves {counted(n_fit, 'row')} to fit and {n_evaluate} to evaluate;"
-            " both need at least one: mend the column 'split' or bring more rows"
+            " both need at least one: fix the column 'split' or bring more rows"
         )
 
 

@@ -24,7 +24,7 @@ def use_devices(devices: Sequence[Device]) -> Iterator[None]:
     """Simulates on these devices alone, as long as the context lasts.
 
     Raises:
-        CascjaxError: there is none, or one stands twice, or is not of `jax.local_devices()`.
+        CascjaxError: there is none, or one is listed twice, or is not of `jax.local_devices()`.
     """
     some = tuple(devices)
     if not some or len(set(some)) < len(some) or not set(some) <= set(jax.local_devices()):

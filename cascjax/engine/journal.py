@@ -52,12 +52,12 @@ class Journal:
                 if isinstance(error, CascjaxError):
                     raise
                 raise CascjaxError(
-                    f"{self._path} is damaged: remove it to begin the search anew"
+                    f"{self._path} is damaged: remove it to begin the search again"
                 ) from error
             if str(kept.get("search")) != search:
                 raise CascjaxError(
                     f"{self._path} is of a search on other data or with other settings: remove it"
-                    " to begin anew, or choose another folder"
+                    " to start over, or choose another folder"
                 )
         self._kept = kept | {"search": np.array(search)}
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cascjax.data.arrow import MORE_COST
+from cascjax.data.arrow import EXTRA_COST
 from cascjax.data.table import Table
 from cascjax.engine.parts import packed, unpacked
 from cascjax.engine.passes import (
@@ -47,7 +47,7 @@ def looked_table(looked: Looked) -> pa.Table:
                 arrays[f"{name}.{f.name}"] = np.stack(of)
     if (table := looked.sample.table) is not None:
         columns = {name: getattr(table, name) for name in _COLUMNS}
-        columns |= {MORE_COST + name: of for name, of in table.more_costs.items()}
+        columns |= {EXTRA_COST + name: of for name, of in table.extra_costs.items()}
         given = {_SAMPLE + name: of for name, of in columns.items() if of is not None}
         arrays |= {_SAMPLE + "rows": looked.sample.rows, **given}
         # Numbers are all that is kept: names as the bytes of a list.
@@ -72,11 +72,11 @@ def looked_of(job: Job, found: pa.Table) -> Looked:
     if not sample:
         return Looked(glances, NO_SAMPLE)
     rows = sample.pop("rows")
-    columns: dict[str, Any] = {n: of for n, of in sample.items() if not n.startswith(MORE_COST)}
-    columns["more_costs"] = {
-        name.removeprefix(MORE_COST): of
+    columns: dict[str, Any] = {n: of for n, of in sample.items() if not n.startswith(EXTRA_COST)}
+    columns["extra_costs"] = {
+        name.removeprefix(EXTRA_COST): of
         for name, of in sample.items()
-        if name.startswith(MORE_COST)
+        if name.startswith(EXTRA_COST)
     }
     columns["groups"] = tuple(json.loads(columns["groups"].tobytes()))
     for name, names in (
@@ -86,7 +86,7 @@ def looked_of(job: Job, found: pa.Table) -> Looked:
         if f"{name}s" in columns:
             columns[f"{name}_names"] = names
     units = job.stream.metadata.cost_units
-    columns["more_cost_units"] = tuple(of for of in units if of[0] in columns["more_costs"])
+    columns["extra_cost_units"] = tuple(of for of in units if of[0] in columns["extra_costs"])
     table = Table(**columns, models=job.stream.models, cost_unit=job.stream.cost_unit)
     return Looked(glances, Sample(rows, table))
 
@@ -97,7 +97,7 @@ def choice_table(choice: Choice) -> pa.Table:
         "settings": choice.settings,
         "panels": np.array(-1 if choice.panels is None else choice.panels),
         "numbers": np.array(
-            [choice.cost_error, choice.quality_error, choice.seconds, choice.trust]
+            [choice.cost_error, choice.quality_error, choice.seconds, choice.sigma_scale]
         ),
     }
     if choice.fit is not None:

@@ -28,7 +28,7 @@ FILES = "files"
 """What a run says of the files it reads."""
 
 _BAD = "bad"
-"""What is noted of a file that is to be mended, in place of what tells it from others."""
+"""What is noted of a file that is to be fixed, in place of what tells it from others."""
 
 _KEY, _SHAPES = b"cascjax-run", b"cascjax-shapes"
 
@@ -61,9 +61,9 @@ class Parts:
         """Goes on with the run that the folder holds, or begins one.
 
         Args:
-            force: begin anew where it holds another run.
+            force: start over where it holds another run.
             resume: True to go on, and False to refuse what an earlier run left, or with `force` to
-                begin anew; by default this run is gone on with unasked.
+                start over; by default this run is gone on with unasked.
             spared: whether no part that is done is of these files, which have changed since.
 
         Raises:
@@ -73,9 +73,9 @@ class Parts:
         with one_line(f"cannot use the folder {self._folder}"):
             if self._folder.exists() and (found := self._other(path, resume, spared)):
                 if not force:
-                    way_out = "choose another --out, or begin anew with --force"
+                    way_out = "choose another --out, or start over with --force"
                     if resume is False and found == _UNFINISHED:
-                        way_out = "go on with --resume, or begin anew with --force"
+                        way_out = "go on with --resume, or start over with --force"
                     raise CascjaxError(f"{self._folder} holds {found}: {way_out}")
                 for part in [*self._folder.glob("*.parquet"), path]:
                     part.unlink(missing_ok=True)
@@ -100,7 +100,7 @@ class Parts:
         return {name for name, of in files.items() if of == _BAD}
 
     def note_bad(self, file: str) -> None:
-        """Notes that a file is to be mended: it may have changed when the run is gone on with.
+        """Notes that a file is to be fixed: it may have changed when the run is gone on with.
 
         Raises:
             CascjaxError: that cannot be written.

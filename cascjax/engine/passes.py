@@ -6,7 +6,7 @@ that together, and `choose` fits every strategy to every budget on the sample, a
 second (`piece_sums`) adds up what the settings chosen do, and `finish` makes frontiers of the sums.
 Where the sample is all rows to fit on, its fit stands. Where it is not, it only shows where to
 look: the settings around every budget are summed over all rows to fit on too, and neighbours and
-gamma found anew in these sums, so that budgets are met on all of them.
+gamma found again in these sums, so that budgets are met on all of them.
 
 Everything is made for several processes (see `cases` and `run`). `look` and `piece_sums` are pure
 functions of the pieces they are given; what they return is kept by piece, `merge` is associative
@@ -53,7 +53,7 @@ from cascjax.estimators.pieces import (
     noise_keys,
     normals,
 )
-from cascjax.metrics import area
+from cascjax.metrics import auc
 from cascjax.search.budgets import (
     Fit,
     Seen,
@@ -65,7 +65,7 @@ from cascjax.search.budgets import (
     spared,
     sum_settings,
 )
-from cascjax.search.sigma_scale import scaled, trusted
+from cascjax.search.sigma_scale import scaled, with_sigma_scale
 from cascjax.strategies import Frugal, Mixing, Sketch, Strategy
 
 SAMPLE = 1 << 18
@@ -75,7 +75,7 @@ LEARNED_COLUMNS = ("features", "signals", "answer", "group")
 """What estimates are learned from, beside what models that have run cost."""
 
 PERMUTED = 1 << 22
-"""Rows up to which a split is drawn as `cascjax.data.table.split_rows` draws it; of more, by hash."""
+"""Largest number of rows whose split is a permutation, as `split_rows` draws it; else a hash."""
 
 _MOST = 1 << 10
 """Settings summed where their number hardly counts."""
@@ -100,7 +100,7 @@ class Job:
         estimates: "supplied", "noisy" or "learned".
         noise: the four sigmas of noisy estimates.
         learning: of learned estimates, arguments of `cascjax.estimators.learned`.
-        trust: of learned estimates, see `Known`.
+        sigma_scale: of learned estimates, see `Known`.
         budgets: see `cascjax.compare.study`.
         seed: of the noise, the folds, the sample, and of the split where the files have none.
         sample: rows to fit on that settings are looked for on, at most.
@@ -123,7 +123,7 @@ class Job:
     more: tuple[str, ...] = ()
     cut: str = "halves"
     learning: Mapping[str, Any] = field(default_factory=dict)
-    trust: float | None = 1.0
+    sigma_scale: float | None = 1.0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -159,7 +159,7 @@ class Job:
             "confidence": self.confidence,
             "columns": list(self.columns),
             "cut": self.cut,
-            "learning": dict(self.learning) | {"trust": self.trust},
+            "learning": dict(self.learning) | {"sigma_scale": self.sigma_scale},
         }  # fmt: skip
 
 
@@ -407,7 +407,7 @@ def settle(job: Job, looked: Looked) -> Settled:
     cost, quality = cost / count[:, None], quality / count[:, None]
     order = np.argsort(cost[0], kind="stable")
     cost, quality = cost[:, order], quality[:, order]
-    known, moments = Known(job.estimates, cost[0], seed=job.seed, trust=job.trust), None
+    known, moments = Known(job.estimates, cost[0], seed=job.seed, sigma_scale=job.sigma_scale), None
     if job.estimates == "noisy":
         qualities, costs = moments_of(looked)
         moments = qualities.in_order(order), costs.in_order(order)
@@ -415,7 +415,7 @@ def settle(job: Job, looked: Looked) -> Settled:
     elif glances[0].moved is not None:
         spread = functools.reduce(Spread.joined, [of.moved for of in glances if of.moved])
         known = replace(known, sigma=spread.sigma[order])
-    area(cost[1], quality[1], cost[1], quality[1])  # refuses models that cost the same
+    auc(cost[1], quality[1], cost[1], quality[1])  # refuses models that cost the same
     models = tuple(job.stream.models[i] for i in order)
     assert looked.sample.table is not None
     return Settled(
@@ -469,7 +469,8 @@ class Choice:
             in the files' cost unit. 0 where these are all of them.
         quality_error: that of a mean quality.
         seconds: that it took.
-        trust: scale on the sigmas of learned estimates it is shown; see `cascjax.search.sigma_scale`.
+        sigma_scale: scale on the sigmas of learned estimates it is shown; see
+            `cascjax.search.sigma_scale`.
     """
 
     settings: Float[np.ndarray, "L *D"]
@@ -478,7 +479,7 @@ class Choice:
     cost_error: float = 0.0
     quality_error: float = 0.0
     seconds: float = 0.0
-    trust: float = 1.0
+    sigma_scale: float = 1.0
 
 
 def choose(
@@ -498,7 +499,9 @@ def choose(
     start, table, budgets = time.perf_counter(), settled.table, settled.budgets
     known, every = settled.known, np.arange(len(settled.sample))
     beliefs = truth(table) if strategy.sees_truth else estimates
-    beliefs, trust = trusted(strategy, table, beliefs, every, known.trust, known.seed)
+    beliefs, sigma_scale = with_sigma_scale(
+        strategy, table, beliefs, every, known.sigma_scale, known.seed
+    )
     strategy = strategy.sized_for(beliefs)
     panels, seen = getattr(strategy, "panels", None), Seen()
     if not settled.exact and isinstance(strategy, Mixing):
@@ -509,7 +512,7 @@ def choose(
     if settled.exact:
         settings = np.unique(fit.parameters.reshape(-1, *fit.parameters.shape[2:]), axis=0)
         seconds = time.perf_counter() - start
-        return Choice(settings, panels, fit, seconds=seconds, trust=trust)
+        return Choice(settings, panels, fit, seconds=seconds, sigma_scale=sigma_scale)
     assert seen.settings is not None
     at = np.unique(np.linspace(0, len(budgets) - 1, min(_LOOKED_AT, len(budgets))).astype(int))
     spends = query_spends(strategy, fit.parameters[at, 0], beliefs, table.quality, table.cost)
@@ -529,7 +532,7 @@ def choose(
         float(cost_error.max()),
         float(quality_error.max()),
         time.perf_counter() - start,
-        trust,
+        sigma_scale,
     )
 
 
@@ -631,7 +634,7 @@ def shown(strategy: Strategy, choice: Choice, table: Table, estimates: Estimator
     if strategy.sees_truth:
         return truth(table)
     learned = isinstance(estimates, RunSets | Joint)
-    return scaled(estimates, choice.trust) if learned else estimates
+    return scaled(estimates, choice.sigma_scale) if learned else estimates
 
 
 def sized_like(strategy: Strategy, panels: int | None, estimates: Estimator) -> Strategy:
@@ -666,12 +669,12 @@ def finish(
         alike = fit.parameters.reshape(2 * len(fit.gamma), 1, -1) == choice.settings.reshape(
             1, len(choice.settings), -1
         )
-        cheap, dear = alike.all(2).argmax(1).reshape(-1, 2).T
+        cheap, expensive = alike.all(2).argmax(1).reshape(-1, 2).T
         drawn = of_mixes(
-            strategy.name, settled.budgets, fit, evaluate, cheap, dear, settled.cost[1],
+            strategy.name, settled.budgets, fit, evaluate, cheap, expensive, settled.cost[1],
             settled.quality[1], choice.seconds + float(of_all.seconds),
         )  # fmt: skip
-        frontiers.append(replace(drawn, trust=choice.trust))
+        frontiers.append(replace(drawn, sigma_scale=choice.sigma_scale))
     return frontiers
 
 

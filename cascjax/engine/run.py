@@ -38,7 +38,7 @@ class Ledger:
     Attributes:
         folder: made where it is not there yet; its parent exists. See `cascjax.engine.parts`.
         resume: go on with what an earlier run of the same job left there.
-        force: begin anew whatever an earlier run left.
+        force: start over whatever an earlier run left.
     """
 
     folder: str | os.PathLike[str]
@@ -80,7 +80,7 @@ class Run:
             settings: what tells the job from another on the same rows.
             progress: who is told.
             of_some: the pieces that some parts are of, by what they are kept as; all other parts
-                are of all pieces. A file of which nothing is kept yet may have been mended.
+                are of all pieces. A file of which nothing is kept yet may have been fixed.
 
         Raises:
             CascjaxError: another run left something in the ledger, or this one did and is not to
@@ -127,7 +127,7 @@ class Run:
     ) -> Iterator[pa.Table]:
         """What came of every part of a job, in order: kept, done here, or told by whoever did it.
 
-        What no process has kept is dealt out in turn, and after a while anew what is then left: a
+        What no process has kept is dealt out in turn, and after a while again what is then left: a
         process that is slower than the others does less. Of what is kept none is held in memory.
 
         Args:
@@ -183,7 +183,7 @@ class Run:
             raise
 
     def _forget(self, path: str) -> None:
-        """Lets go of what is kept of a bad file: it is to be mended, and then it is another."""
+        """Lets go of what is kept of a bad file: it is to be fixed, and then it is another."""
         if self.parts is None:
             return
         self.parts.note_bad(path)

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from cascjax.core.breakpoints import Histogram, Ladder, chain_changes, stage_changes
+from cascjax.core.breakpoints import Breakpoints, Histogram, chain_changes, stage_changes
 from cascjax.core.expected_max import materialize
 from cascjax.core.random import check_resamples, key_of, weighted_sums
 from cascjax.data.table import take_rows
@@ -156,13 +156,13 @@ def totals(
     rows: Int[np.ndarray, " n"] | None = None,
     usage: bool = True,
     progress: Callable[[int], None] = lambda queries: None,
-    more_costs: Sequence[Float[np.ndarray, "N K"]] = (),
+    extra_costs: Sequence[Float[np.ndarray, "N K"]] = (),
 ) -> Totals:
     """Sums over queries of what each setting does, held to the true quality and cost.
 
     Queries go through in blocks that fit a cache, in parallel over the cores, and each block is
-    spread over all devices (`cascjax.engine.devices`); what is held beside the arguments does not grow
-    with N. Sums are exact, or float32 over a few dozen queries, and
+    spread over all devices (`cascjax.engine.devices`); what is held beside the arguments does not
+    grow with N. Sums are exact, or float32 over a few dozen queries, and
     float64 from there on.
 
     Args:
@@ -175,8 +175,8 @@ def totals(
         usage: whether to count what ran; without it `ran`, `answered` and `depth` are empty.
         progress: called with the number of queries of each block as it ends, from any of the
             threads that work on blocks.
-        more_costs: further true costs to add up in the same pass; the sums of all costs are then
-            `[L, 1 + len(more_costs)]`. Not where one pass serves any number of settings, see
+        extra_costs: further true costs to add up in the same pass; the sums of all costs are then
+            `[L, 1 + len(extra_costs)]`. Not where one pass serves any number of settings, see
             `has_stages`.
 
     Raises:
@@ -191,8 +191,8 @@ def totals(
     if staged and isinstance(estimator, Independent):
         estimator = estimator.only(strategy.reads)
     every = range(len(quality)) if rows is None else rows
-    if more_costs and not staged:
-        cost = (cost, *more_costs)  # pyright: ignore[reportAssignmentType]
+    if extra_costs and not staged:
+        cost = (cost, *extra_costs)  # pyright: ignore[reportAssignmentType]
     # The few run sets stages are made of cost less than rows that lie far from each other.
     queries = _Queries(estimator, quality, cost, every, apart=not staged)
     if staged:
@@ -205,7 +205,7 @@ def totals(
         else:
             lanes = _block_spend(strategy, settings, block)
         sums = jax.tree.map(lambda part: np.asarray(part, np.float64).sum((0, -1)), lanes)
-        return replace(sums, cost=np.moveaxis(sums.cost, 0, -1)) if more_costs else sums
+        return replace(sums, cost=np.moveaxis(sums.cost, 0, -1)) if extra_costs else sums
 
     held = _held(strategy, estimator, quality.shape[1]) + len(settings)
     return queries.in_blocks(one_block, _block_floats() // held, progress)
@@ -300,7 +300,7 @@ def _staged_totals(
     """The same by way of the stages each query goes through."""
     # Stages are reached as the parameter falls, or its negative.
     rungs, rung = np.unique(-settings if strategy.rising else settings, return_inverse=True)
-    ladder = Ladder.of(rungs, _power_of_two(max(_LANES, len(rungs))))
+    ladder = Breakpoints.of(rungs, _power_of_two(max(_LANES, len(rungs))))
     k = queries.quality.shape[1]
     chunk = _power_of_two(_block_floats() // _held(strategy, queries.estimator, k))
 
@@ -341,7 +341,7 @@ def chain_means(
     """
     k, every = quality.shape[1], range(len(quality)) if rows is None else rows
     # A step is taken where tau is above what is seen: where -tau is below its negative.
-    ladder = Ladder.of(-taus[::-1].astype(np.float32), _power_of_two(max(_LANES, len(taus))))
+    ladder = Breakpoints.of(-taus[::-1].astype(np.float32), _power_of_two(max(_LANES, len(taus))))
     queries = _Queries(estimator, quality, cost, every)
 
     def one_block(block: _Block) -> np.ndarray:
@@ -405,8 +405,8 @@ def resampled(
 ) -> Resampled:
     """What mixes of two settings do on average, in every resample of a bootstrap over queries.
 
-    A query's weight depends on the seed, its row and the resample alone (`cascjax.core.random`): not
-    on the strategy, so that the resamples of two strategies are pairs, nor on blocks or order.
+    A query's weight depends on the seed, its row and the resample alone (`cascjax.core.random`):
+    not on the strategy, so that the resamples of two strategies are pairs, nor on blocks or order.
     Each query counts with its expectation under the mix. What is held does not grow with N: the
     sums of the resamples, in float64 between blocks.
 
@@ -479,9 +479,9 @@ def resampled_sums(
     short = -len(settings) % _LANES
     settings = np.concatenate([settings, np.repeat(settings[-1:], short, axis=0)])
     mix = np.zeros((points, len(settings)), np.float32)
-    cheap, dear = where.reshape(-1, 2).T
+    cheap, expensive = where.reshape(-1, 2).T
     np.add.at(mix, (np.arange(points), cheap), 1 - gamma)
-    np.add.at(mix, (np.arange(points), dear), gamma)
+    np.add.at(mix, (np.arange(points), expensive), gamma)
     every = range(n_rows) if rows is None else rows
     queries = _Queries(estimator, quality, cost, every, first_row=first_row)
 
@@ -844,7 +844,7 @@ def _block_query_spends(
 
 @_over_devices(static=3, common=1)
 def _block_histogram(
-    strategy: Strategy, usage: bool, chunk: int, ladder: Ladder, block: _Block
+    strategy: Strategy, usage: bool, chunk: int, ladder: Breakpoints, block: _Block
 ) -> Histogram:
     """What each stage changes, by how many rungs it reaches."""
     k, size = block.quality.shape
@@ -884,7 +884,7 @@ def _block_histogram(
 
 
 @_over_devices(static=1, common=1)
-def _block_chains(strategy: Frugal, ladder: Ladder, block: _Block) -> Histogram:
+def _block_chains(strategy: Frugal, ladder: Breakpoints, block: _Block) -> Histogram:
     """What the last model of each chain changes, by how many rungs reach it."""
     k, size = block.quality.shape
     chains = strategy.chains(k)

@@ -2,7 +2,7 @@
 
 from cascjax.estimators.base import Estimates, Estimator, check_kind
 from cascjax.estimators.design import Design, design
-from cascjax.estimators.feature_spec import Recipe
+from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.independent import (
     NOISE_LEVELS,
     Independent,
@@ -24,13 +24,13 @@ __all__ = [
     "Design",
     "Estimates",
     "Estimator",
+    "FeatureSpec",
     "Grouped",
     "Independent",
     "Joint",
     "JointModel",
     "Learned",
     "LearnedModel",
-    "Recipe",
     "RunSets",
     "Tabulable",
     "Tabulated",

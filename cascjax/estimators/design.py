@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from cascjax.data.table import Table, take_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import every_run_set, shown_by
-from cascjax.estimators.feature_spec import Column, Places, Recipe
+from cascjax.estimators.feature_spec import Column, FeatureSpec, Places
 
 LEAST_OF_GROUP = 10
 """Rows to fit on that a group needs for a column of its own."""
@@ -30,14 +30,14 @@ class Design:
             feature, one for a signal, two for the agreement of two answers.
         names: D names, for messages.
         notes: what was left out or filled in, and why, a line each.
-        recipe: how to make the same columns of other queries, or None.
+        feature spec: how to make the same columns of other queries, or None.
     """
 
     seen: Float[np.ndarray, "N D"]
     needs: Bool[np.ndarray, "D K"]
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    recipe: Recipe | None = None
+    feature_spec: FeatureSpec | None = None
 
     def shown(self) -> Bool[np.ndarray, "S D"]:
         """Which columns each of the 2**K run sets shows; bit i of a run set is model i."""
@@ -92,13 +92,13 @@ def design(table: Table, fit_rows: Int[np.ndarray, " n"], *, costs: bool = True)
             "the table shows nothing that tells queries apart (no features, groups, signals or"
             " answers that vary): every estimate is a mean"
         )
-    recipe = Recipe(tuple(at.models), tuple(at.features), tuple(at.signals), tuple(kept))
+    feature_spec = FeatureSpec(tuple(at.models), tuple(at.features), tuple(at.signals), tuple(kept))
     return Design(
         np.stack(seen, 1),
-        recipe.needs,
+        feature_spec.needs,
         tuple(column.name for column in kept),
         tuple(notes),
-        recipe,
+        feature_spec,
     )
 
 

@@ -1,6 +1,7 @@
 """How the columns of a design are made of what is seen of a query: of any table, or of one query.
 
-A recipe is fixed on the table fitted on, and knows models, features, signals and groups by name.
+A feature spec is fixed on the table fitted on, and knows models, features, signals and groups by
+name.
 """
 
 import functools
@@ -148,7 +149,7 @@ class Places:
 
 
 def _places(names: tuple[str, ...], width: int) -> dict[str, int]:
-    """The place of each name, of each number where there are no names or one stands twice."""
+    """The place of each name, of each number where there are no names or one is listed twice."""
     if len(set(names)) != width or len(names) != width:
         names = tuple(str(i) for i in range(width))
     return {name: i for i, name in enumerate(names)}
@@ -173,7 +174,7 @@ def _agree(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FeatureSpec:
     """How D columns are made of what is seen of a query.
 
     Attributes:
@@ -352,28 +353,30 @@ class Recipe:
         return named | {"columns": columns}
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> "Recipe":
-        """The recipe that `to_json` wrote.
+    def from_json(cls, found: dict[str, Any]) -> "FeatureSpec":
+        """The feature spec that `to_json` wrote.
 
         Raises:
-            CascjaxError: it holds what no recipe can.
+            CascjaxError: it holds what no feature spec can.
         """
-        fields.known(found, "recipe", ("models", "features", "signals", "columns"))
+        fields.known(found, "feature_spec", ("models", "features", "signals", "columns"))
         models, features, signals = (
             fields.names(found, name) for name in ("models", "features", "signals")
         )
         for what, named in (("models", models), ("features", features), ("signals", signals)):
             if len(set(named)) < len(named):
-                raise CascjaxError(f"the {what} of a recipe must be distinct names: fit again")
+                raise CascjaxError(
+                    f"the {what} of a feature spec must be distinct names: fit again"
+                )
         columns: list[Column] = []
         for one in fields.typed(found, "columns", list):
             if type(one) is not dict:
                 raise CascjaxError("the field 'columns' is no list of objects: fit again")
             columns.append(_column(one, models, {"feature": features, "signal": signals}))
         if not columns or columns[0] != Column("one"):
-            raise CascjaxError("the first column of a recipe must be 1: fit again")
+            raise CascjaxError("the first column of a feature spec must be 1: fit again")
         if sum(column.kind == "one" for column in columns) > 1:
-            raise CascjaxError("a recipe must have one column of 1: fit again")
+            raise CascjaxError("a feature spec must have one column of 1: fit again")
         return cls(models, features, signals, tuple(columns))
 
 

@@ -88,7 +88,7 @@ class Joint:
             the last for all queries.
         remaining: `[K, K]` covariance of the qualities once every model has run, by the last.
         needs: `[M, K]` the models that must have run for a signal to be seen.
-        trust: scale on the sigmas stated, see `cascjax.search.sigma_scale`.
+        sigma_scale: scale on the sigmas stated, see `cascjax.search.sigma_scale`.
     """
 
     quality: Float[Array, "B K"] | Float[np.ndarray, "B K"]
@@ -99,7 +99,7 @@ class Joint:
     covariance: Float[Array, "G P P"] | Float[np.ndarray, "G P P"]
     remaining: Float[Array, "K K"] | Float[np.ndarray, "K K"]
     needs: Bool[Array, "M K"] | Bool[np.ndarray, "M K"]
-    trust: Float[Array, ""] | float = 1.0
+    sigma_scale: Float[Array, ""] | float = 1.0
 
     def __call__(self, run: Bool[Array, "B K"]) -> Estimates:
         """Condition on the signals that `run` shows, once for each run set and fold that occurs."""
@@ -139,7 +139,7 @@ class Joint:
         size = max(1, _CHUNK // max(1, k * m))
         quality = jnp.asarray(self.quality) + jax.lax.map(moved, (kind, surprise), batch_size=size)
         cost = jnp.where(run, jnp.asarray(self.cost_run), jnp.asarray(self.cost))
-        return Estimates(quality, left[kind] * jnp.square(jnp.float32(self.trust)), cost)
+        return Estimates(quality, left[kind] * jnp.square(jnp.float32(self.sigma_scale)), cost)
 
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Joint":
         """The estimator of some of its queries alone."""
@@ -188,7 +188,7 @@ class Joint:
             fold=self.fold,
             quality_weights=weights,
             cost_weights=of_cost,
-            covariance=covariance * np.float32(np.square(self.trust)),
+            covariance=covariance * np.float32(np.square(self.sigma_scale)),
             cost_run=self.cost_run,
             logistic=False,
         )

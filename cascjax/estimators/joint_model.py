@@ -13,7 +13,7 @@ from cascjax import fields
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import Estimates, shown_by, with_ran
-from cascjax.estimators.feature_spec import Recipe
+from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.joint import MAX_TABULATED_OF, Joint, JointFit, Normal, gains_of
 from cascjax.estimators.learned_model import ROUNDED, listed
 from cascjax.estimators.predictors import Linear, Networks
@@ -47,19 +47,19 @@ class JointModel:
         spread: `[M]` as in `Normal`.
         covariance: `[M + K, M + K]` as in `Normal`.
         least_cost: `[K]` what no model is expected to cost less than, in the table's cost unit.
-        trust: scale on the sigmas stated, see `cascjax.search.sigma_scale`.
-        recipe: of the columns: features are those of no model, signals all others.
+        sigma_scale: scale on the sigmas stated, see `cascjax.search.sigma_scale`.
+        feature spec: of the columns: features are those of no model, signals all others.
     """
 
     prediction: Linear | Networks
     spread: Float[np.ndarray, " M"]
     covariance: Float[np.ndarray, "P P"]
     least_cost: Float[np.ndarray, " K"]
-    trust: float = field(metadata={"static": True})
-    recipe: Recipe = field(metadata={"static": True})
+    sigma_scale: float = field(metadata={"static": True})
+    feature_spec: FeatureSpec = field(metadata={"static": True})
 
     @classmethod
-    def of(cls, fit: JointFit, recipe: Recipe, trust: float = 1.0) -> "JointModel":
+    def of(cls, fit: JointFit, feature_spec: FeatureSpec, sigma_scale: float = 1.0) -> "JointModel":
         """What of a fit was fitted on all rows.
 
         Raises:
@@ -70,17 +70,22 @@ class JointModel:
             raise keeps_rows()
         normal = fit.normal
         return cls(
-            prediction, normal.spread[-1], normal.covariance[-1], fit.least_cost, trust, recipe
+            prediction,
+            normal.spread[-1],
+            normal.covariance[-1],
+            fit.least_cost,
+            sigma_scale,
+            feature_spec,
         )
 
     @functools.cached_property
     def needs(self) -> Bool[np.ndarray, "M K"]:
         """The models that must have run for a signal to be seen."""
-        return self.recipe.needs[self._is_signal]
+        return self.feature_spec.needs[self._is_signal]
 
     @functools.cached_property
     def _is_signal(self) -> Bool[np.ndarray, " D"]:
-        return np.asarray(self.recipe.needs.any(1))
+        return np.asarray(self.feature_spec.needs.any(1))
 
     def _parts(
         self, seen: Float[np.ndarray, "n D"]
@@ -89,19 +94,19 @@ class JointModel:
         return seen[:, ~self._is_signal][:, 1:], seen[:, self._is_signal]
 
     def estimator(self, table: Table) -> RunSets | Joint:
-        """Estimates of a table's queries, models in the order of the recipe.
+        """Estimates of a table's queries, models in the order of the feature spec.
 
         Raises:
-            CascjaxError: the table lacks a model, or what `Recipe.seen` refuses.
+            CascjaxError: the table lacks a model, or what `FeatureSpec.seen` refuses.
         """
-        features, signals = self._parts(self.recipe.seen(table))
-        if table.models and table.models != self.recipe.models:
-            table = table.select_models(self.recipe.models)
+        features, signals = self._parts(self.feature_spec.seen(table))
+        if table.models and table.models != self.feature_spec.models:
+            table = table.select_models(self.feature_spec.models)
         none = np.zeros(1, np.float32)
         normal = Normal(self.spread[None], self.covariance[None], none, none)
         fit = JointFit((self.prediction,), normal, self.needs, self.least_cost)
-        joint = replace(fit.joint(features, signals, table.cost), trust=self.trust)
-        return joint if len(self.recipe.models) > MAX_TABULATED_OF else joint.to_run_sets()
+        joint = replace(fit.joint(features, signals, table.cost), sigma_scale=self.sigma_scale)
+        return joint if len(self.feature_spec.models) > MAX_TABULATED_OF else joint.to_run_sets()
 
     def estimates(
         self,
@@ -112,7 +117,7 @@ class JointModel:
         """The estimates of a query, or of a batch; gains are solved for once a run set.
 
         Args:
-            row: what is seen of it, as `Recipe.row` makes it.
+            row: what is seen of it, as `FeatureSpec.row` makes it.
             run: the models that have run.
             costs: what these cost, in the table's cost unit; by default what was expected.
         """
@@ -160,7 +165,7 @@ class JointModel:
             shown = np.asarray(shown_by(np.stack([ran, np.ones(k, bool)]), self.needs))
             gains, all_gains = gains_of(whole, shown, k)
             left = (all_gains - gains) @ whole[:m, m:]
-            left = np.where(with_ran(ran[None])[0], 0, left * self.trust**2)
+            left = np.where(with_ran(ran[None])[0], 0, left * self.sigma_scale**2)
             self._solved[run] = gains.astype(np.float32), left.astype(np.float32)
         return self._solved[run]
 
@@ -204,9 +209,10 @@ class JointModel:
                 raise CascjaxError(f"{name} of learned estimates must be finite: fit again")
             if name.startswith(("spread", "scale")) and not (array > 0).all():
                 raise CascjaxError(f"{name} of learned estimates must be above 0: fit again")
-        if (self.least_cost < 0).any() or not 0 <= self.trust <= _MOST_TRUST:
+        if (self.least_cost < 0).any() or not 0 <= self.sigma_scale <= _MOST_TRUST:
             raise CascjaxError(
-                "least_cost of learned estimates must not be negative, and trust be from 0 to 10:"
+                "least_cost of learned estimates must not be negative, and sigma_scale must be"
+                " from 0 to 10:"
                 " fit again"
             )
         covariance = arrays["covariance"].astype(np.float64)
@@ -225,8 +231,8 @@ class JointModel:
             parts |= {name: getattr(of, name) for name in _NETWORKS}
         return {
             "kind": JOINT,
-            "trust": self.trust,
-            "recipe": self.recipe.to_json(),
+            "sigma_scale": self.sigma_scale,
+            "feature_spec": self.feature_spec.to_json(),
             "prediction": {name: listed(np.asarray(x)) for name, x in parts.items()},
         } | {name: listed(np.asarray(getattr(self, name))) for name in _ARRAYS}
 
@@ -237,13 +243,16 @@ class JointModel:
         Raises:
             CascjaxError: it holds what no such model can.
         """
-        fields.known(found, "learned", ("kind", "trust", "recipe", "prediction", *_ARRAYS))
-        recipe = Recipe.from_json(fields.typed(found, "recipe", dict))
+        fields.known(
+            found, "learned", ("kind", "sigma_scale", "feature_spec", "prediction", *_ARRAYS)
+        )
+        feature_spec = FeatureSpec.from_json(fields.typed(found, "feature_spec", dict))
         with np.errstate(over="ignore"):  # what overflows is found not to be finite
             arrays = {n: fields.array(found, n, a).astype(np.float32) for n, a in _ARRAYS.items()}
             prediction = _prediction(fields.typed(found, "prediction", dict))
-        model = cls(prediction, **arrays, trust=fields.number(found["trust"], "trust"),
-                    recipe=recipe)  # fmt: skip
+        sigma_scale = fields.number(found["sigma_scale"], "sigma_scale")
+        model = cls(prediction, **arrays, sigma_scale=sigma_scale,
+                    feature_spec=feature_spec)  # fmt: skip
         model.check()
         return model
 

@@ -80,7 +80,7 @@ class Folds:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSet:
     """What a learner is given: of rows not to be fitted on neither quality nor cost.
 
     Attributes:
@@ -125,7 +125,8 @@ class Learned:
         cost_explained: `[K]` that of cost before anything has run; nan where it does not vary.
         ridge: that of the regressions of quality, given or chosen; None where there are none.
         joint: the joint normal that the estimates come from, if they do.
-        trust: scale that sigmas of `estimator` already have, see `cascjax.search.sigma_scale`.
+        sigma_scale: scale that sigmas of `estimator` already have, see
+            `cascjax.search.sigma_scale`.
     """
 
     estimator: Estimator
@@ -139,7 +140,7 @@ class Learned:
     cost_explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     ridge: float | None = None
     joint: JointFit | None = None
-    trust: float = 1.0
+    sigma_scale: float = 1.0
 
     @functools.cached_property
     def model(self) -> LearnedModel | JointModel:
@@ -148,16 +149,16 @@ class Learned:
         Raises:
             CascjaxError: the estimates hold the rows themselves, or are of another kind.
         """
-        of, recipe = self.estimator, self.design.recipe
-        if self.joint is not None and recipe is not None:
-            return JointModel.of(self.joint, recipe, self.trust)
-        if not isinstance(of, RunSets) or of.seen is not self.design.seen or recipe is None:
+        of, feature_spec = self.estimator, self.design.feature_spec
+        if self.joint is not None and feature_spec is not None:
+            return JointModel.of(self.joint, feature_spec, self.sigma_scale)
+        if not isinstance(of, RunSets) or of.seen is not self.design.seen or feature_spec is None:
             raise CascjaxError(
                 f"estimates of learner {self.learner!r} cannot be kept in a policy; those of"
                 f" {', '.join(repr(name) for name in KEPT)} can: take one of these (--learner)"
             )
         quality, cost = (np.asarray(x)[-1] for x in (of.quality_weights, of.cost_weights))
-        return LearnedModel(quality, cost, np.asarray(of.covariance), of.logistic, recipe)
+        return LearnedModel(quality, cost, np.asarray(of.covariance), of.logistic, feature_spec)
 
     def of(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> RunSets | Joint:
         """Estimates of any queries, made as those of the table learned from.
@@ -168,31 +169,32 @@ class Learned:
                 folds; F for others, as all are by default.
 
         Raises:
-            CascjaxError: the estimates hold the rows themselves, or what `Recipe.seen` refuses.
+            CascjaxError: the estimates hold the rows themselves, or what `FeatureSpec.seen`
+                refuses.
         """
-        of, recipe, joint = self.estimator, self.design.recipe, self.joint
+        of, feature_spec, joint = self.estimator, self.design.feature_spec, self.joint
         own = joint is not None or (isinstance(of, RunSets) and of.seen is self.design.seen)
-        if recipe is None or not own:
+        if feature_spec is None or not own:
             raise CascjaxError(
                 f"estimates of learner {self.learner!r} are of the rows learned from alone: for"
                 f" others take one of {', '.join(LEARNERS)} (--learner)"
             )
         if fold is None:
             fold = np.full(table.n_queries, self.folds.n_folds, np.int32)
-        design = replace(self.design, seen=recipe.seen(table))
+        design = replace(self.design, seen=feature_spec.seen(table))
         if joint is None:
             assert isinstance(of, RunSets)
             return replace(of, seen=design.seen, fold=fold, cost_run=table.cost)
         made = joint.estimator(design, table.cost, fold)
         if isinstance(of, RunSets):
             return replace(of, seen=made.seen, fold=made.fold, cost_run=made.cost_run)
-        return replace(made, trust=self.trust)
+        return replace(made, sigma_scale=self.sigma_scale)
 
     @property
     def digest(self) -> str:
         """What was learned, hashed: the weights to the bit and the columns they are of."""
         none = np.zeros(0, np.int64)
-        found = hashlib.sha256(repr(self.design.recipe).encode())
+        found = hashlib.sha256(repr(self.design.feature_spec).encode())
         for leaf in jax.tree.leaves((self.estimator.take(none), self.joint)):
             found.update(np.asarray(leaf).tobytes())
         return found.hexdigest()
@@ -233,18 +235,18 @@ class Taught:
     joint: JointFit | None = None
 
 
-Learner = Callable[[Lesson], Taught]
+Learner = Callable[[TrainingSet], Taught]
 
 
-def logistic(lesson: Lesson) -> Taught:
+def logistic(training: TrainingSet) -> Taught:
     """A logistic regression a run set and model, the paper's choice for right or wrong answers.
 
     Raises:
         CascjaxError: a quality outside 0 to 1, or more than `MAX_RUN_SETS_OF` models.
     """
-    rows = lesson.folds.fit_rows
-    check_shares(lesson.quality[rows], rows, lesson.models)
-    return _regressions(lesson, logistic=True)
+    rows = training.folds.fit_rows
+    check_shares(training.quality[rows], rows, training.models)
+    return _regressions(training, logistic=True)
 
 
 def check_shares(
@@ -270,37 +272,37 @@ def check_shares(
         )
 
 
-def linear(lesson: Lesson) -> Taught:
+def linear(training: TrainingSet) -> Taught:
     """A linear regression a run set and model, with a ridge.
 
     Raises:
         CascjaxError: more than `MAX_RUN_SETS_OF` models.
     """
-    return _regressions(lesson, logistic=False)
+    return _regressions(training, logistic=False)
 
 
-def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
+def joint(training: TrainingSet, predictor: Predictor | None = None) -> Taught:
     """Qualities and signals as one normal around what features tell: any number of models.
 
     Costs are told from features alone. Few models come as a table of their run sets, which
     simulations are fastest with.
 
     Args:
-        lesson: what is given.
+        training: what is given.
         predictor: of what features tell; ridge regression by default.
 
     Raises:
         CascjaxError: a cost model other than "features", or a ridge.
     """
-    _check_joint(lesson.cost_model, lesson.ridge)
-    rows, fold = lesson.folds.fit_rows, lesson.folds.fold
-    key = jax.random.key(lesson.seed)
+    _check_joint(training.cost_model, training.ridge)
+    rows, fold = training.folds.fit_rows, training.folds.fold
+    key = jax.random.key(training.seed)
     fitted = fit_joint(
-        lesson.design, lesson.quality, lesson.cost, fold, key, predictor=predictor,
-        n_folds=lesson.folds.n_folds,
+        training.design, training.quality, training.cost, fold, key, predictor=predictor,
+        n_folds=training.folds.n_folds,
     )  # fmt: skip
-    estimator = fitted.estimator(lesson.design, lesson.cost_run, fold)
-    quality, cost = (of[rows].astype(np.float64) for of in (lesson.quality, lesson.cost))
+    estimator = fitted.estimator(training.design, training.cost_run, fold)
+    quality, cost = (of[rows].astype(np.float64) for of in (training.quality, training.cost))
     taught = estimator.take(rows)
     everything = jax.jit(lambda these, run: these(run))(taught, np.ones(quality.shape, bool))
 
@@ -311,11 +313,11 @@ def joint(lesson: Lesson, predictor: Predictor | None = None) -> Taught:
 
     share = float(fitted.normal.shrinkage[-1])
     notes = [shrinkage_note(share)]
-    tabulated = len(lesson.models) <= MAX_TABULATED_OF
+    tabulated = len(training.models) <= MAX_TABULATED_OF
     if not tabulated:
         notes.append(
             f"of more than {MAX_TABULATED_OF} models the spread that estimates state is believed as"
-            " it is, unless another trust is asked for (--trust): none is tried"
+            " it is, unless another sigma_scale is asked for (--sigma-scale): none is tried"
         )
     return Taught(
         estimator.to_run_sets() if tabulated else estimator,
@@ -335,7 +337,7 @@ LEARNERS: dict[str, Learner] = {
     "joint-knn": functools.partial(joint, predictor=PREDICTORS["knn"]),
     "joint-mlp": functools.partial(joint, predictor=PREDICTORS["mlp"]),
 }
-"""Learners by name; a new one is a function from `Lesson` to `Taught`, added here."""
+"""Learners by name; a new one is a function from `TrainingSet` to `Taught`, added here."""
 
 KEPT = ("logistic", "linear", "joint", "joint-mlp")
 """Those whose estimates a policy can keep."""
@@ -356,7 +358,8 @@ def learned(
 ) -> Learned:
     """Learns estimates from the features, signals and answers of a table.
 
-    Cross-fitted: parameters searched on the rows to fit on would trust estimates too much that were
+    Cross-fitted: parameters searched on the rows to fit on would sigma_scale estimates too much
+    that were
     fitted on the same rows, so each of these gets estimates fitted on the others' folds. Nothing
     that is fitted sees quality or cost of any other row.
 
@@ -381,7 +384,7 @@ def learned(
     seen = design(table, rows)
     known = (drawn.fold < folds)[:, None]
     taught = LEARNERS[learner](
-        Lesson(
+        TrainingSet(
             design=seen,
             quality=np.where(known, table.quality, np.float32(np.nan)),
             cost=np.where(known, table.cost, np.float32(np.nan)),
@@ -452,36 +455,36 @@ def _check_joint(cost_model: str | None, ridge: float | None) -> None:
             f"learner 'joint' has no cost model {cost_model!r}: it tells costs from features;"
             " leave the cost model (--cost-model) out"
         )
-    if ridge not in (None, Lesson.ridge):
+    if ridge not in (None, TrainingSet.ridge):
         raise CascjaxError(
             f"learner 'joint' has no use for ridge {ridge:g}: it finds penalties and shrinkage on"
             " rows left out; leave the ridge (--ridge) out"
         )
 
 
-def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
+def _regressions(training: TrainingSet, *, logistic: bool) -> Taught:
     """A regression for every run set and model."""
-    k, rows = len(lesson.models), lesson.folds.fit_rows
+    k, rows = len(training.models), training.folds.fit_rows
     _check_run_sets(k)
-    shown, quality = lesson.design.shown(), lesson.quality[rows].astype(np.float64)
-    fold, notes = lesson.folds.fold[rows], []
+    shown, quality = training.design.shown(), training.quality[rows].astype(np.float64)
+    fold, notes = training.folds.fold[rows], []
     few = np.ptp(quality, axis=0) == 0
     if logistic:
-        few |= _too_few(quality, lesson.folds, fold)
+        few |= _too_few(quality, training.folds, fold)
     taught = np.flatnonzero(~few)
-    weights = np.zeros((lesson.folds.n_folds + 1, len(shown), k, shown.shape[1]))
-    weights[:, :, few, 0] = _prior(lesson, quality, few, logistic=logistic)[:, None]
+    weights = np.zeros((training.folds.n_folds + 1, len(shown), k, shown.shape[1]))
+    weights[:, :, few, 0] = _prior(training, quality, few, logistic=logistic)[:, None]
     for i in np.flatnonzero(few):
-        notes.append(_few_note(lesson.models[i], quality[:, i]))
-    if not lesson.cost[rows].any():
+        notes.append(_few_note(training.models[i], quality[:, i]))
+    if not training.cost[rows].any():
         notes.append("every model costs 0 on all rows to fit on: there is no cost to save")
-    seen = lesson.design.seen[rows]
+    seen = training.design.seen[rows]
     blocks = Blocks.of(seen, quality, fold, n_sets=len(shown))
     moved, some, chosen = moments(blocks, weights, logistic=logistic), blocks, None
     if len(taught):
         if few.any():
             some = Blocks.of(seen, quality[:, taught], fold, n_sets=len(shown))
-        tried = RIDGES if lesson.ridge is None else (lesson.ridge,)
+        tried = RIDGES if training.ridge is None else (training.ridge,)
         least, unsettled, chosen = np.inf, "", tried[0]
         for ridge in tried:
             found = (fit_logistic if logistic else fit_linear)(some, shown, ridge=ridge)
@@ -492,18 +495,18 @@ def _regressions(lesson: Lesson, *, logistic: bool) -> Taught:
                 break
             least, weights, moved, chosen = off.error.mean(), guess, off, ridge
             unsettled = _unsettled(found)
-        if lesson.ridge is None:
+        if training.ridge is None:
             notes.append(f"of the ridges tried, {chosen:g} errs least out of fold")
         notes += [unsettled] if unsettled else []
     covariance = np.where(with_ran(every_run_set(k)), 0, moved.covariance)
-    costs = _costs(lesson)
+    costs = _costs(training)
     estimator = RunSets(
-        seen=lesson.design.seen,
-        fold=lesson.folds.fold.astype(np.int32),
+        seen=training.design.seen,
+        fold=training.folds.fold.astype(np.int32),
         quality_weights=weights.astype(np.float32),
         cost_weights=costs.weights.astype(np.float32),
         covariance=covariance.astype(np.float32),
-        cost_run=np.asarray(lesson.cost_run, np.float32),
+        cost_run=np.asarray(training.cost_run, np.float32),
         logistic=logistic,
     )
     variance = quality.var(0)
@@ -546,16 +549,16 @@ def _too_few(
 
 
 def _prior(
-    lesson: Lesson,
+    training: TrainingSet,
     quality: Float[np.ndarray, "n K"],
     few: Bool[np.ndarray, " K"],
     *,
     logistic: bool,
 ) -> Float[np.ndarray, "F1 few"]:
     """The first weight of models whose estimate is their mean, of each fold's other rows."""
-    fold = lesson.folds.fold[lesson.folds.fit_rows]
+    fold = training.folds.fold[training.folds.fit_rows]
     means = []
-    for f in range(lesson.folds.n_folds + 1):
+    for f in range(training.folds.n_folds + 1):
         rest = quality[fold != f][:, few]
         # Half an answer of each kind more, so that nothing is certain.
         means.append((rest.sum(0) + 0.5) / (len(rest) + 1) if logistic else rest.mean(0))
@@ -603,26 +606,26 @@ class _Costs:
     explained: Float[np.ndarray, " K"]
 
 
-def _costs(lesson: Lesson) -> _Costs:
+def _costs(training: TrainingSet) -> _Costs:
     """The cost model asked for, or that of least error on rows it was not fitted on."""
-    rows, k = lesson.folds.fit_rows, len(lesson.models)
-    cost = lesson.cost[rows].astype(np.float64)
+    rows, k = training.folds.fit_rows, len(training.models)
+    cost = training.cost[rows].astype(np.float64)
     # In units of its mean, so that a ridge on weights and float32 do the same for all models.
     mean = cost.mean(0)
     scale = np.where(mean > 0, mean, 1)
-    shown = lesson.design.shown()
-    before = np.arange(len(lesson.design.names)) > 0
+    shown = training.design.shown()
+    before = np.arange(len(training.design.names)) > 0
     blocks = Blocks.of(
-        lesson.design.seen[rows],
+        training.design.seen[rows],
         (cost / scale).astype(np.float32),
-        lesson.folds.fold[rows],
+        training.folds.fold[rows],
         n_sets=len(shown),
     )
     # Of run sets in which a model has not run all count the same.
     counts = ~every_run_set(k) / 2 ** (k - 1)
     variance = (cost / scale).var(0)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for name in COST_MODELS if lesson.cost_model is None else (lesson.cost_model,):
+    for name in COST_MODELS if training.cost_model is None else (training.cost_model,):
         of = {"constant": shown[:1] & ~before, "features": shown[:1], "seen": shown}[name]
         weights = _kept_positive(fit_linear(blocks, of).weights, blocks)
         found[name] = weights, moments(blocks, weights, logistic=False).error
@@ -635,7 +638,7 @@ def _costs(lesson: Lesson) -> _Costs:
             best, least = name, share
     weights, error = found[best]
     notes = []
-    if lesson.cost_model is None and best != "constant":
+    if training.cost_model is None and best != "constant":
         what = "what is known beforehand"
         what = what if best == "features" else f"{what} and from models that have run"
         notes.append(f"costs are told from {what}: that explains {1 - least:.0%} of their variance")

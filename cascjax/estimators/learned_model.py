@@ -12,7 +12,7 @@ from cascjax import fields
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import Estimates, every_run_set, with_ran
-from cascjax.estimators.feature_spec import Recipe
+from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.run_sets import RunSets
 
 _ARRAYS = ("quality_weights", "cost_weights", "covariance")
@@ -34,26 +34,26 @@ class LearnedModel:
             run tells nothing of the cost of the rest.
         covariance: `[2**K, K, K]` of (estimate under the run set) - (estimate under all).
         logistic: whether quality is the logistic function of the weighted sum, or the sum itself.
-        recipe: of the D columns.
+        feature spec: of the D columns.
     """
 
     quality_weights: Float[np.ndarray, "S K D"]
     cost_weights: Float[np.ndarray, "#S K D"]
     covariance: Float[np.ndarray, "S K K"]
     logistic: bool = field(metadata={"static": True})
-    recipe: Recipe = field(metadata={"static": True})
+    feature_spec: FeatureSpec = field(metadata={"static": True})
 
     def estimator(self, table: Table) -> RunSets:
-        """Estimates of a table's queries, models in the order of the recipe.
+        """Estimates of a table's queries, models in the order of the feature spec.
 
         Of rows that the weights were fitted on they are better than they will be of others.
 
         Raises:
-            CascjaxError: the table lacks a model, or what `Recipe.seen` refuses.
+            CascjaxError: the table lacks a model, or what `FeatureSpec.seen` refuses.
         """
-        seen = self.recipe.seen(table)
-        if table.models and table.models != self.recipe.models:
-            table = table.select_models(self.recipe.models)
+        seen = self.feature_spec.seen(table)
+        if table.models and table.models != self.feature_spec.models:
+            table = table.select_models(self.feature_spec.models)
         return RunSets(
             seen=seen,
             fold=np.broadcast_to(np.int32(0), len(seen)),
@@ -73,7 +73,7 @@ class LearnedModel:
         """The estimates of a query, or of a batch, on the host: a few dozen microseconds each.
 
         Args:
-            row: what is seen of it, as `Recipe.row` makes it.
+            row: what is seen of it, as `FeatureSpec.row` makes it.
             run: the models that have run.
             costs: what these cost, in the table's cost unit; by default what was expected.
         """
@@ -97,9 +97,11 @@ class LearnedModel:
             CascjaxError: a shape is wrong, a number is not finite, a weight is of a column that its
                 run set does not show, or a matrix is no covariance.
         """
-        _check_arrays(self.recipe, {name: np.asarray(getattr(self, name)) for name in _ARRAYS})
-        k = len(self.recipe.models)
-        hidden = ~self.recipe.shown()[:, None]
+        _check_arrays(
+            self.feature_spec, {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
+        )
+        k = len(self.feature_spec.models)
+        hidden = ~self.feature_spec.shown()[:, None]
         for name in ("quality_weights", "cost_weights"):
             of = np.asarray(getattr(self, name))
             if (of[hidden[: len(of)].repeat(k, 1)] != 0).any():
@@ -116,7 +118,7 @@ class LearnedModel:
     def to_json(self) -> dict[str, Any]:
         """What stands in a policy's file: numbers with all the digits of float32."""
         arrays = {name: listed(np.asarray(getattr(self, name))) for name in _ARRAYS}
-        return {"logistic": self.logistic, "recipe": self.recipe.to_json()} | arrays
+        return {"logistic": self.logistic, "feature_spec": self.feature_spec.to_json()} | arrays
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> "LearnedModel":
@@ -125,20 +127,20 @@ class LearnedModel:
         Raises:
             CascjaxError: it holds what no such model can.
         """
-        fields.known(found, "learned", ("logistic", "recipe", *_ARRAYS))
+        fields.known(found, "learned", ("logistic", "feature_spec", *_ARRAYS))
         logistic = fields.typed(found, "logistic", bool)
-        recipe = Recipe.from_json(fields.typed(found, "recipe", dict))
+        feature_spec = FeatureSpec.from_json(fields.typed(found, "feature_spec", dict))
         with np.errstate(over="ignore"):  # what overflows is found not to be finite
             arrays = {name: fields.array(found, name, 3).astype(np.float32) for name in _ARRAYS}
-        _check_arrays(recipe, arrays)
-        model = cls(**arrays, logistic=logistic, recipe=recipe)
+        _check_arrays(feature_spec, arrays)
+        model = cls(**arrays, logistic=logistic, feature_spec=feature_spec)
         model.check()
         return model
 
 
-def _check_arrays(recipe: Recipe, arrays: dict[str, np.ndarray]) -> None:
+def _check_arrays(feature_spec: FeatureSpec, arrays: dict[str, np.ndarray]) -> None:
     """Refuse arrays that are not of these models and columns, or not finite."""
-    k, d = len(recipe.models), len(recipe.columns)
+    k, d = len(feature_spec.models), len(feature_spec.columns)
     shapes = {
         "quality_weights": [(2**k, k, d)],
         "cost_weights": [(1, k, d), (2**k, k, d)],

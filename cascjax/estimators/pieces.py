@@ -272,7 +272,8 @@ class Known:
         seed: of the noise.
         learned: of learned estimates, what was learned from a sample of the rows to fit on.
         taught: `[m]` the numbers of these rows, rising.
-        trust: scale on sigmas of learned estimates; None for the one that does best on the sample.
+        sigma_scale: scale on sigmas of learned estimates; None for the one that does best on the
+            sample.
     """
 
     kind: str
@@ -282,7 +283,7 @@ class Known:
     seed: int = 0
     learned: Learned | None = None
     taught: Int[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.int64))
-    trust: float | None = 1.0
+    sigma_scale: float | None = 1.0
 
     def estimates(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
         """The estimates of some rows, as `supplied`, `noisy` or `learned` makes them of a table.

@@ -1,4 +1,4 @@
-"""Cascade routing without one thing or another: what area that costs, and what time it saves."""
+"""Cascade routing without one thing or another: what AUC that costs, and what time it saves."""
 
 import itertools
 import time
@@ -44,7 +44,7 @@ _SLOW = 1 << 7
 
 @dataclass(frozen=True)
 class Slow(CascadeRouting):
-    """Cascade routing by its rule alone: every superset valued anew at every step and price."""
+    """Cascade routing by its rule alone: every superset valued again at every step and price."""
 
     def sweep(
         self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
@@ -102,7 +102,7 @@ def _work(
         if name == SQUARED:
             estimator = replace(estimator, sigma=estimator.sigma**2)
         kind, budgets = VARIANTS[name], given.budgets
-        row: Row = {"noise": level, "variant": name, "area": np.nan, "alike": np.nan}
+        row: Row = {"noise": level, "variant": name, "auc": np.nan, "alike": np.nan}
         slow = isinstance(kind, Slow)
         drawn_as = VARIANTS["cascade-routing"] if slow else kind
         middle = budgets[[len(budgets) // 2]] if slow else budgets
@@ -123,9 +123,9 @@ def _work(
             same = (one == other).all(-1) & (answer == other_answer)
             row["alike"] = float(same.mean())
         else:
-            row["area"] = drawn.area
-            if drawn.area_samples is not None:
-                row["area_samples"] = drawn.area_samples.tolist()
+            row["auc"] = drawn.auc
+            if drawn.auc_samples is not None:
+                row["auc_samples"] = drawn.auc_samples.tolist()
         settings = np.asarray(at if slow else np.resize(np.unique(drawn.parameters), SETTINGS))
         sized = kind.sized_for(estimator)
         took = []
@@ -143,7 +143,7 @@ def _work(
 
 
 def _stream_work(job: Job) -> Callable[[Callable[[float], None]], list[Row]]:
-    """Areas of a stream, over three readings of its files; times on a few of its rows."""
+    """AUCs of a stream, over three readings of its files; times on a few of its rows."""
 
     def work(progress: Callable[[float], None]) -> list[Row]:
         drawn = {n: kind for n, kind in VARIANTS.items() if not isinstance(kind, Slow)}
@@ -181,29 +181,29 @@ def _few(settled: Settled) -> Setup:
 def _findings(job: Job, rows: Sequence[Row]) -> Findings:
     by_key = {(row["variant"], row["noise"]): row for row in rows}
     best = {
-        level: max(by_key[v, level]["area"] for v in VARIANTS if v != "slow") for level in LEVELS
+        level: max(by_key[v, level]["auc"] for v in VARIANTS if v != "slow") for level in LEVELS
     }
 
     def of(variant: str, level: str, field: str) -> float:
-        exact = field == "area" and variant == "slow"
+        exact = field == "auc" and variant == "slow"
         return by_key["cascade-routing" if exact else variant, level][field]
 
     def entries(variant: str, level: str) -> list[Entry]:
         theirs = ABLATION.get((variant, level))
-        area, row = of(variant, level, "area"), by_key[variant, level]
+        auc, row = of(variant, level, "auc"), by_key[variant, level]
         shown = ("", "") if theirs is None else (f"{theirs[0]:.2f}", f"{theirs[1]:g}")
         return [
-            Entry(percent(area), shown[0], area == best[level]),
+            Entry(percent(auc), shown[0], auc == best[level]),
             Entry(_ms(row["live"]), shown[1]),
             Entry(_ms(row["batch"])),
         ]
 
-    head = [f"{level} {what}" for level in LEVELS for what in ("area", "ms, one", "ms, batch")]
+    head = [f"{level} {what}" for level in LEVELS for what in ("auc", "ms, one", "ms, batch")]
     order = _order(rows)
     said = ["order as published", *itertools.chain(*([of, "", ""] for of in order.plain))]
     alike = [by_key["slow", level]["alike"] for level in LEVELS]
     grid = Grid(
-        f"Area in percent and milliseconds a decision, {N_MODELS} models, and in brackets as"
+        f"AUC in percent and milliseconds a decision, {N_MODELS} models, and in brackets as"
         " published",
         ["variant", *head],
         [*([v, *(e for level in LEVELS for e in entries(v, level))] for v in VARIANTS), said],
@@ -211,9 +211,9 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
             "One: a policy asked about one query after another, mean over decisions, as the"
             " published times are. Batch: many queries and prices together, a query's whole way"
             " at one price. Slow: the published one does without pruning. Ours prunes nothing:"
-            " every set of models is valued, once for all prices and steps; slow values them anew"
+            " every set of models is valued, once for all prices and steps; slow values them again"
             f" at each. Its outcomes were alike on {_shares(alike)} of queries and prices tried,"
-            f" and its area is that of cascade-routing. {SQUARED.capitalize()}: cascade-routing as"
+            f" and its AUC is that of cascade-routing. {SQUARED.capitalize()}: cascade-routing as"
             " the published implementation works out E[max], its samples multiplied by the variance"
             " of independent estimates. The published ablation is of cascade routing that runs no"
             f" model cheaper than the last; here any may follow. {CAVEAT}",
@@ -228,7 +228,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
         return with_interval(found[variant, level], shown)
 
     gains = Grid(
-        f"Area above that of {_OURS}, in points, with intervals, and in brackets as published",
+        f"AUC above that of {_OURS}, in points, with intervals, and in brackets as published",
         ["variant", *LEVELS],
         [
             *([v, *(beside(v, level) for level in LEVELS)] for v in _others()),
@@ -251,12 +251,12 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
 
 
 def _others() -> list[str]:
-    """What has an area of its own to be set beside cascade routing's."""
+    """What has an AUC of its own to be set beside cascade routing's."""
     return [v for v in VARIANTS if v not in (_OURS, "slow")]
 
 
 def above(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Area of each variant above cascade routing's, and the ends of its interval, by noise."""
+    """AUC of each variant above cascade routing's, and the ends of its interval, by noise."""
     by_key = {(row["variant"], row["noise"]): row for row in rows}
     return {
         (v, level): difference(by_key[v, level], by_key[_OURS, level])
@@ -317,7 +317,7 @@ def _order(rows: Sequence[Row]) -> _Order:
         f" {certain} beyond their interval."
     )
     if notes:
-        line += f" Otherwise here, in points of area: {'; '.join(notes)}."
+        line += f" Otherwise here, in points of AUC: {'; '.join(notes)}."
         line += f" Beyond intervals the order is another in {sure.count('no')} of {len(LEVELS)}"
         line += " columns."
     return _Order(plain, sure, line)
@@ -344,7 +344,7 @@ def _draw(
     by_key: dict[tuple[str, str], Row],
     found: dict[tuple[str, str], tuple[float, float, float]],
 ) -> None:
-    """Area beside that of cascade routing against time of a decision, a panel a level of noise."""
+    """AUC beside that of cascade routing against time of a decision, a panel a level of noise."""
     panels = figure.subplots(1, len(LEVELS), sharex=True, sharey=True, squeeze=False)[0]
     for level, axes in zip(LEVELS, panels, strict=True):
         axes.axhline(0, color=INK["soft"][0], linewidth=1)
@@ -354,15 +354,15 @@ def _draw(
             axes.vlines(time_, low, high, color=color, linewidth=1.5)
             axes.plot(time_, gain, "o", color=color, markersize=7, label=v)
             if (v, level) in ABLATION:
-                area, milliseconds = ABLATION[v, level]
-                gain = area - ABLATION["cascade-routing", level][0]
+                auc, milliseconds = ABLATION[v, level]
+                gain = auc - ABLATION["cascade-routing", level][0]
                 axes.plot(milliseconds, gain, "x", color=color, markersize=8, markeredgewidth=2)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(plain_ticks())
         axes.xaxis.set_minor_formatter(no_ticks())
         axes.set_title(f"{level} noise", fontsize=11)
         axes.set_xlabel("ms a decision, one at a time")
-    panels[0].set_ylabel("points of area above cascade-routing")
+    panels[0].set_ylabel("points of AUC above cascade-routing")
     figure.suptitle(
         "ours (dots, 95% interval) and as published (x), each beside its cascade-routing",
         fontsize=12,
@@ -372,7 +372,7 @@ def _draw(
 
 ABLATION_EXPERIMENT = Experiment(
     "ablation",
-    "cascade routing without one thing or another, area and time",
+    "cascade routing without one thing or another, AUC and time",
     _cells,
     _findings,
     {"resamples": 1000},

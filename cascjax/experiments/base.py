@@ -144,7 +144,7 @@ def reproduce(
         job: on what.
         out: a folder that exists. Cells are kept in its folder NAME.cells.
         command: the command line, for the record.
-        force: begin anew where the folder holds another run.
+        force: start over where the folder holds another run.
         progress: see `run_cells`.
         counted: called once with the number of cells and of those that an earlier run kept.
 

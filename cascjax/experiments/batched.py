@@ -24,7 +24,7 @@ from cascjax.engine.simulate import outcomes
 from cascjax.estimators import Independent, noisy
 from cascjax.estimators.pieces import lines, noise_keys, normals
 from cascjax.experiments.protocol import Setup
-from cascjax.metrics import area
+from cascjax.metrics import auc
 from cascjax.search.budgets import ROUNDS, SETTINGS, closer, mix
 from cascjax.strategies import CascadeRouting, Sketch, Strategy
 from cascjax.strategies.base import over_models
@@ -126,14 +126,14 @@ class NoiseStack:
         return Independent(self.ante[a], self.post[p], sigma, self.cost_ante, self.cost_post)
 
 
-def areas(
+def aucs(
     strategy: Strategy,
     given: Setup,
     stack: NoiseStack,
     levels: Int[np.ndarray, " G"],
     progress: Callable[[float], None] = lambda share: None,
 ) -> Float[np.ndarray, " G"]:
-    """The area under the strategy's frontier at each of some levels of noise.
+    """The AUC under the strategy's frontier at each of some levels of noise.
 
     As `cascjax.compare.frontier` fits and scores it, in one sweep for all levels; where
     that takes thousands of settings at once for a strategy of stages, this takes more rounds.
@@ -159,8 +159,8 @@ class Fits:
     """Two neighbouring settings for every level and budget, and how to mix them.
 
     Attributes:
-        settings: `[G, M]` M = 2P: the cheap ones, then the dear ones.
-        gamma: `[G, P]` the share of the dear one.
+        settings: `[G, M]` M = 2P: the cheap ones, then the expensive ones.
+        gamma: `[G, P]` the share of the expensive one.
     """
 
     settings: Float[np.ndarray, "G M"]
@@ -178,7 +178,7 @@ def fits(
     levels: Int[np.ndarray, " G"],
     progress: Callable[[float], None] = lambda share: None,
 ) -> Fits:
-    """What a strategy is fitted to at every level; see `areas`.
+    """What a strategy is fitted to at every level; see `aucs`.
 
     Args:
         groups: see `by_panels`.
@@ -189,8 +189,8 @@ def fits(
     """
     settings, gamma = (np.empty((len(levels), n * len(given.budgets))) for n in (2, 1))
     for (sized, members), part in zip(groups, _parts(groups, progress), strict=True):
-        cheap, dear, mixed = _fitted(sized, given, stack, levels[members], len(levels), part)
-        settings[members], gamma[members] = np.concatenate([cheap, dear], axis=1), mixed
+        cheap, expensive, mixed = _fitted(sized, given, stack, levels[members], len(levels), part)
+        settings[members], gamma[members] = np.concatenate([cheap, expensive], axis=1), mixed
     return Fits(settings, gamma)
 
 
@@ -228,10 +228,10 @@ def areas_of(
     single_cost: Float[np.ndarray, " K"],
     single_quality: Float[np.ndarray, " K"],
 ) -> Float[np.ndarray, " G"]:
-    """The area of every level, from what its settings do."""
-    cheap, dear = np.split(means, 2, axis=2)
-    points = (1 - fitted.gamma) * cheap + fitted.gamma * dear
-    return np.array([area(c, q, single_cost, single_quality) for c, q in zip(*points, strict=True)])
+    """The AUC of every level, from what its settings do."""
+    cheap, expensive = np.split(means, 2, axis=2)
+    points = (1 - fitted.gamma) * cheap + fitted.gamma * expensive
+    return np.array([auc(c, q, single_cost, single_quality) for c, q in zip(*points, strict=True)])
 
 
 def _parts(groups: Groups, progress: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
@@ -318,8 +318,8 @@ def _fitted(
             new[g] = closer(strategy, pools[g], given.budgets, spread, SETTINGS)
         progress(1 - 0.5 ** (round_ + 1))
     fits = [mix(pool, given.budgets) for pool in pools]
-    cheap, dear = (np.stack([fit.parameters[:, side] for fit in fits]) for side in (0, 1))
-    return cheap, dear, np.stack([fit.gamma for fit in fits])
+    cheap, expensive = (np.stack([fit.parameters[:, side] for fit in fits]) for side in (0, 1))
+    return cheap, expensive, np.stack([fit.gamma for fit in fits])
 
 
 def _rising(values: Float[np.ndarray, " L"]) -> Float[np.ndarray, " M"]:

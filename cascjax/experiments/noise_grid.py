@@ -23,8 +23,8 @@ from cascjax.experiments.batched import (
     Fits,
     Groups,
     NoiseStack,
-    areas,
     areas_of,
+    aucs,
     by_panels,
     fits,
     sized_for,
@@ -66,7 +66,7 @@ _WEIGHTS = {"cascade-routing": 8.0}
 
 
 def levels_of(strategy: Strategy) -> list[int]:
-    """Places in `PAIRS` at which a strategy's areas differ: what it does not read is left out."""
+    """Places in `PAIRS` at which a strategy's AUCs differ: what it does not read is left out."""
     first: dict[tuple[int, int], int] = {}
     for g, (a, p) in enumerate(PAIRS):
         seen = _seen(strategy, a, p)
@@ -103,7 +103,7 @@ class _Sweep:
 
     Attributes:
         kind: a strategy.
-        start: the place of the first among the levels at which its areas differ.
+        start: the place of the first among the levels at which its AUCs differ.
         levels: `[G]` places in `PAIRS`.
     """
 
@@ -117,13 +117,13 @@ class _Sweep:
         return f"{self.kind.name}-{self.start:03d}"
 
     def rows(self, found: Float[np.ndarray, " G"]) -> list[Row]:
-        """A row for each level, of its area."""
+        """A row for each level, of its AUC."""
         return [
             {
                 "strategy": self.kind.name,
                 "noise_ante": LEVELS[PAIRS[g][0]],
                 "noise_post": LEVELS[PAIRS[g][1]],
-                "area": float(of),
+                "auc": float(of),
             }
             for g, of in zip(self.levels, found, strict=True)
         ]
@@ -155,7 +155,7 @@ def _work(
     one: _Sweep, given: Setup, stack: _Lazy
 ) -> Callable[[Callable[[float], None]], list[Row]]:
     def work(progress: Callable[[float], None]) -> list[Row]:
-        return one.rows(areas(one.kind, given, stack(given), one.levels, progress))
+        return one.rows(aucs(one.kind, given, stack(given), one.levels, progress))
 
     return work
 
@@ -257,18 +257,18 @@ def _summed(
 
 
 def gains(rows: Sequence[Row]) -> dict[str, Float[np.ndarray, "A A"]]:
-    """Area of cascade routing above each other strategy's, by noise afterwards and beforehand.
+    """AUC of cascade routing above each other strategy's, by noise afterwards and beforehand.
 
     Rows and columns are places in `LEVELS`; nan where afterwards is noisier.
     """
-    area = {(row["strategy"], row["noise_ante"], row["noise_post"]): row["area"] for row in rows}
+    auc = {(row["strategy"], row["noise_ante"], row["noise_post"]): row["auc"] for row in rows}
 
     def grid(name: str) -> Float[np.ndarray, "A A"]:
         found, kind = np.full((len(LEVELS), len(LEVELS)), np.nan), named(name)
         seen = {_seen(kind, *PAIRS[g]): PAIRS[g] for g in levels_of(kind)}
         for a, p in PAIRS:
             ante, post = seen[_seen(kind, a, p)]
-            found[p, a] = area[name, LEVELS[ante], LEVELS[post]]
+            found[p, a] = auc[name, LEVELS[ante], LEVELS[post]]
         return found
 
     ours = grid("cascade-routing")
@@ -287,7 +287,7 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
              f"{LEVELS[ante]:g}, {LEVELS[post]:g}", f"{(inside > 0).sum()} of {len(inside)}"]
         )  # fmt: skip
     grid = Grid(
-        "Area of cascade routing above that of others, in points, at 136 levels of noise",
+        "AUC of cascade routing above that of others, in points, at 136 levels of noise",
         ["above", "mean", "least", "most", "most at noise before, after", "above 0"],
         body,
         (
@@ -323,7 +323,7 @@ def _draw(figure: "Figure", found: dict[str, Float[np.ndarray, "A A"]]) -> None:
     panels = figure.subplots(2, 2, squeeze=False)
     for (name, gain), axes in zip(found.items(), panels.flat, strict=True):
         image = _heat(axes, 100 * gain, 100 * float(np.nanmax(np.abs(gain))))
-        axes.set_title(f"points of area above {name}", fontsize=11)
+        axes.set_title(f"points of AUC above {name}", fontsize=11)
         bar = figure.colorbar(image, ax=axes, fraction=0.045)
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     for axes in panels[-1]:

@@ -14,7 +14,7 @@ from cascjax.engine.passes import Job
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, noise_level, noisy
 from cascjax.experiments.published import CHOICES, MODELS
-from cascjax.metrics import area
+from cascjax.metrics import auc
 from cascjax.metrics import budgets as hull_budgets
 from cascjax.strategies import Strategy
 
@@ -37,7 +37,7 @@ class Setup:
     Attributes:
         table: the truth of the chosen models, in rising mean cost on the rows to fit.
         fit_rows: `[n]` rows that parameters are found on.
-        evaluate_rows: `[m]` rows that areas are taken on.
+        evaluate_rows: `[m]` rows that AUCs are taken on.
         budgets: `[P]` mean costs, in the table's cost unit.
     """
 
@@ -118,7 +118,7 @@ def setup_of(table: Table, models: Sequence[str]) -> Setup:
     table = table.select_models(models)
     table = table.sort_models(mean_rows(table.cost, fit), reuse=True)
     cost, quality = mean_rows(table.cost, evaluate), mean_rows(table.quality, evaluate)
-    area(cost, quality, cost, quality)  # refuses models that all cost the same
+    auc(cost, quality, cost, quality)  # refuses models that all cost the same
     return Setup(table, fit, evaluate, hull_budgets(cost, quality, per_gap=PER_GAP))
 
 

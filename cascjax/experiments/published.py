@@ -1,4 +1,4 @@
-"""What the paper printed: choices of models, areas and times (arXiv 2410.10347)."""
+"""What the paper printed: choices of models, AUCs and times (arXiv 2410.10347)."""
 
 MODELS = (
     "WizardLM/WizardLM-13B-V1.2",
@@ -39,15 +39,15 @@ _AREAS = {
 }
 
 AREAS = {
-    (strategy, *column): area
-    for strategy, areas in _AREAS.items()
-    for column, area in zip(COLUMNS, areas, strict=True)
+    (strategy, *column): auc
+    for strategy, aucs in _AREAS.items()
+    for column, auc in zip(COLUMNS, aucs, strict=True)
 }
-"""Area in percent by strategy, number of models and noise; zero-shot, `mixing` is their linear
+"""AUC in percent by strategy, number of models and noise; zero-shot, `mixing` is their linear
 interpolation and `thresholding` their baseline cascade."""
 
 STRATEGIES = tuple(_AREAS)
-"""The strategies that the paper has areas of."""
+"""The strategies that the paper has AUCs of."""
 
 _ABLATION = {
     "cascade-routing": ((87.29, 15.3), (77.61, 9.5), (74.41, 13.7)),
@@ -61,7 +61,7 @@ ABLATION = {
     for variant, row in _ABLATION.items()
     for level, found in zip(LEVELS, row, strict=True)
 }
-"""Area in percent and mean milliseconds of a decision, by variant of cascade routing and noise.
+"""AUC in percent and mean milliseconds of a decision, by variant of cascade routing and noise.
 
 Of 11 models, one price for all steps, and a program that runs no model cheaper than the last.
 """
@@ -71,6 +71,6 @@ CAVEAT = (
     " whose E[max] of independent estimates multiplies its samples by the variance where the"
     " standard deviation belongs. On another table, such as a sample or a synthetic twin, what"
     " should come back is the order of the strategies and the signs of their differences, not"
-    " the areas."
+    " the AUCs."
 )
 """What stands beside every published number."""

@@ -42,7 +42,7 @@ _WEIGHTS = {"cascade-routing": 8.0, "cascading": 3.0, "pandora": 2.0}
 
 def world(kind: str, queries: int, seed: int) -> Table:
     """The first queries of a world, its models in rising mean cost on the half to fit on."""
-    made = synthetic.make_world(SETTINGS[kind], seed, kind=kind)
+    made = synthetic.make_dataset(SETTINGS[kind], seed, kind=kind)
     table = synthetic.sample(made, seed, queries, features=True)
     fit, _ = split_rows(table, seed)
     return table.sort_models(mean_rows(table.cost, fit))
@@ -92,7 +92,7 @@ def _work(
                 "models": table.n_models,
                 "estimates": estimates,
                 "strategy": name,
-                "area": drawn.area,
+                "auc": drawn.auc,
                 "fit": len(rows[0]),
                 "evaluate": len(rows[1]),
                 "cost": drawn.cost.tolist(),
@@ -104,23 +104,23 @@ def _work(
 
 
 def _findings(job: Job, rows: Sequence[Row]) -> Findings:
-    area = {(row["strategy"], row["setting"], row["estimates"]): row["area"] for row in rows}
+    auc = {(row["strategy"], row["setting"], row["estimates"]): row["auc"] for row in rows}
     columns = [(kind, estimates) for kind in SETTINGS for estimates in ESTIMATES]
-    best = {c: max(percent(area[(name, *c)]) for name in PLAIN) for c in columns}
+    best = {c: max(percent(auc[(name, *c)]) for name in PLAIN) for c in columns}
     body = []
     for name in PLAIN:
         entries = []
         for column in columns:
-            text = percent(area[(name, *column)])
+            text = percent(auc[(name, *column)])
             entries.append(Entry(text, best=text == best[column]))
         body.append([name, *entries])
 
     def above(other: str) -> str:
-        ours = {c: area[("cascade-routing", *c)] for c in columns}
-        return str(sum(ours[c] >= area[(other, *c)] for c in columns))
+        ours = {c: auc[("cascade-routing", *c)] for c in columns}
+        return str(sum(ours[c] >= auc[(other, *c)] for c in columns))
 
     grid = Grid(
-        "Area in percent, by world and estimates",
+        "AUC in percent, by world and estimates",
         ["strategy", *(f"{kind} ({SETTINGS[kind]}), {estimates}" for kind, estimates in columns)],
         body,
         (

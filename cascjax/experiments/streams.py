@@ -130,7 +130,7 @@ def _share_of(progress: Callable[[float], None], job: Job, cases: int) -> Progre
 def row_of(settled: Settled, frontier: Frontier) -> Row:
     """What a frontier of a stream leaves, as one of a table does."""
     row: Row = {
-        "area": frontier.area,
+        "auc": frontier.auc,
         "fit": int(settled.count[0]),
         "evaluate": int(settled.count[1]),
         "unreachable": int(np.count_nonzero(frontier.reach)),
@@ -139,8 +139,8 @@ def row_of(settled: Settled, frontier: Frontier) -> Row:
         "quality": frontier.quality.tolist(),
         "seconds": frontier.seconds,
     }
-    if frontier.area_samples is not None:
-        row["area_samples"] = frontier.area_samples.tolist()
+    if frontier.auc_samples is not None:
+        row["auc_samples"] = frontier.auc_samples.tolist()
     if not settled.exact:
         row["sample"] = len(settled.sample)
     return row

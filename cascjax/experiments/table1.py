@@ -1,4 +1,4 @@
-"""Table 1: the area of every strategy for 3, 5 and 11 models at three noise levels."""
+"""Table 1: the AUC of every strategy for 3, 5 and 11 models at three noise levels."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence, Sized
@@ -31,7 +31,7 @@ TUNABLE = {
     "cheap": ("thresholding", "cascading", "pandora"),
     "all": ("thresholding", "cascading", "cascade-routing", "pandora"),
 }
-"""What is tuned besides, by how much time there is: cascade routing is dear to tune.
+"""What is tuned besides, by how much time there is: cascade routing is expensive to tune.
 
 The published thresholding, cascading and cascade routing are tuned: after one parameter for all
 steps, 400 trials of one a step, of which the best within the budget is kept.
@@ -52,7 +52,7 @@ def area_cells(job: Job, resamples: int) -> list[Cell]:
 
     Args:
         job: its setting "tuned" says what is tuned.
-        resamples: of the rows to evaluate, whose areas are kept as well; 0 for none.
+        resamples: of the rows to evaluate, whose AUCs are kept as well; 0 for none.
 
     Raises:
         CascjaxError: see `setup`, and `check_stream` of a stream, of which nothing is tuned.
@@ -104,7 +104,7 @@ def _work(
             "models": k,
             "noise": level,
             "strategy": name,
-            "area": drawn.area,
+            "auc": drawn.auc,
             "fit": len(rows[0]),
             "evaluate": len(rows[1]),
             "unreachable": int(np.count_nonzero(drawn.reach)),
@@ -112,8 +112,8 @@ def _work(
             "cost": drawn.cost.tolist(),
             "quality": drawn.quality.tolist(),
         }
-        if drawn.area_samples is not None:
-            row["area_samples"] = drawn.area_samples.tolist()
+        if drawn.auc_samples is not None:
+            row["auc_samples"] = drawn.auc_samples.tolist()
         return [row]
 
     return work
@@ -152,8 +152,8 @@ def share_of(
 
 
 def areas_of(rows: Sequence[Row]) -> dict[tuple[str, int, str], float]:
-    """Areas by strategy, models and noise."""
-    return {(row["strategy"], row["models"], row["noise"]): row["area"] for row in rows}
+    """AUCs by strategy, models and noise."""
+    return {(row["strategy"], row["models"], row["noise"]): row["auc"] for row in rows}
 
 
 def strategies_of(rows: Sequence[Row]) -> list[str]:
@@ -167,19 +167,19 @@ def heads() -> list[str]:
 
 
 def order_row(
-    areas: dict[tuple[str, int, str], float], instead: Mapping[str, str] | None = None
+    aucs: dict[tuple[str, int, str], float], instead: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[str]]:
     """Whether the published strategies stand in the published order, by column; what does not.
 
     Args:
-        areas: by strategy, models and noise.
+        aucs: by strategy, models and noise.
         instead: of ours, which stands for a published one of another name.
     """
     ours_of = dict(instead or {})
     others = " and ".join(ours_of.values())
     said, notes, wrong = ["the same, tuned" if others else "order as published"], [], 0
     for k, level in COLUMNS:
-        ours = {s: areas[ours_of.get(s, s), k, level] for s in STRATEGIES}
+        ours = {s: aucs[ours_of.get(s, s), k, level] for s in STRATEGIES}
         theirs = {s: AREAS[s, k, level] for s in STRATEGIES}
         pairs = turned(ours, theirs)
         said.append("no" if pairs else "yes")
@@ -195,26 +195,26 @@ def order_row(
     line = f"Order as published{f', with {others}' * bool(others)}: in {count} of {len(COLUMNS)}"
     line += f" columns; {of_pairs - wrong} of {of_pairs} pairs of strategies."
     if notes:
-        line += f" Otherwise here, in points of area: {'; '.join(notes)}."
+        line += f" Otherwise here, in points of AUC: {'; '.join(notes)}."
     return said, [line]
 
 
 def _findings(job: Job, rows: Sequence[Row]) -> Findings:
-    areas, names = areas_of(rows), strategies_of(rows)
-    best = {c: max(areas[(name, *c)] for name in names) for c in COLUMNS}
+    aucs, names = areas_of(rows), strategies_of(rows)
+    best = {c: max(aucs[(name, *c)] for name in names) for c in COLUMNS}
 
     def entry(name: str, column: tuple[int, str]) -> Entry:
-        ours, theirs = areas[(name, *column)], AREAS.get((name, *column))
+        ours, theirs = aucs[(name, *column)], AREAS.get((name, *column))
         shown = "" if theirs is None else f"{theirs:.2f}"
         return Entry(percent(ours), shown, percent(ours) == percent(best[column]))
 
     body: list[list[Any]] = [[name, *(entry(name, c) for c in COLUMNS)] for name in names]
-    orders = [order_row(areas)]
+    orders = [order_row(aucs)]
     tuned = {s: f"{TUNED} {s}" for s in STRATEGIES if f"{TUNED} {s}" in names}
     if tuned:
-        orders.append(order_row(areas, tuned))
+        orders.append(order_row(aucs, tuned))
     grid = Grid(
-        "Area in percent, by models and noise, and in brackets as published",
+        "AUC in percent, by models and noise, and in brackets as published",
         ["strategy", *heads()],
         [*body, *(said for said, _ in orders)],
         (
@@ -265,7 +265,7 @@ def _draw(figure: "Figure", rows: Sequence[Row]) -> None:
 
 TABLE1 = Experiment(
     "table1",
-    "areas of every strategy for 3, 5 and 11 models at three noise levels",
+    "AUCs of every strategy for 3, 5 and 11 models at three noise levels",
     lambda job: area_cells(job, 0),
     _findings,
     {"tuned": "cheap"},

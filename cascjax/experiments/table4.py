@@ -25,27 +25,27 @@ _OURS = "cascade-routing"
 
 
 def difference(one: Row, other: Row) -> tuple[float, float, float]:
-    """How far one area is above another, and the ends of its interval.
+    """How far one AUC is above another, and the ends of its interval.
 
     Their resamples are of the same queries: pairs, whose common luck cancels.
 
     Args:
-        one: has `area` and `area_samples`, as many as the other's and of the same seed and rows.
+        one: has `auc` and `auc_samples`, as many as the other's and of the same seed and rows.
         other: likewise.
     """
-    samples = np.asarray(one["area_samples"]) - np.asarray(other["area_samples"])
+    samples = np.asarray(one["auc_samples"]) - np.asarray(other["auc_samples"])
     low, high = interval(samples, CONFIDENCE).tolist()
-    return one["area"] - other["area"], low, high
+    return one["auc"] - other["auc"], low, high
 
 
 def with_interval(found: tuple[float, float, float], published: str = "") -> Entry:
-    """A difference of areas in points, with its interval; bold where all of that is above 0."""
+    """A difference of AUCs in points, with its interval; bold where all of that is above 0."""
     middle, low, high = (signed(100 * x) for x in found)
     return Entry(f"{middle} [{low}, {high}]", published, found[1] > 0)
 
 
 def differences(rows: Sequence[Row]) -> dict[tuple[str, int, str], tuple[float, float, float]]:
-    """Area of cascade routing above each other strategy's, and the ends of its interval."""
+    """AUC of cascade routing above each other strategy's, and the ends of its interval."""
     by_key = {(row["strategy"], row["models"], row["noise"]): row for row in rows}
     return {
         (name, k, level): difference(by_key[_OURS, k, level], row)
@@ -65,24 +65,24 @@ def _findings(job: Job, rows: Sequence[Row]) -> Findings:
     body = [[name, *(entry(name, column) for column in COLUMNS)] for name in names]
     said, line = _signs(found, names)
     grid = Grid(
-        "Area of cascade routing above that of others, in points, with intervals, and in brackets"
+        "AUC of cascade routing above that of others, in points, with intervals, and in brackets"
         " as published",
         ["strategy", *heads()],
         [*body, said],
         (
             f"{100 * CONFIDENCE:.0f}% intervals of {job.settings['resamples']:,} bootstrap"
             " resamples of the queries to evaluate on, the same for all strategies; bold where the"
-            " whole interval is above 0. Published: the difference of the published areas."
+            " whole interval is above 0. Published: the difference of the published AUCs."
             f" {CAVEAT}",
         ),
         together=3,
     )
-    areas = areas_of(rows)
+    aucs = areas_of(rows)
     best = ", ".join(
-        f"{k} {level} {max(strategies_of(rows), key=lambda s, c=(k, level): areas[(s, *c)])}"
+        f"{k} {level} {max(strategies_of(rows), key=lambda s, c=(k, level): aucs[(s, *c)])}"
         for k, level in COLUMNS
     )
-    lines = [line, f"Highest area: {best}."]
+    lines = [line, f"Highest AUC: {best}."]
     kept = [row | below(found.get((row["strategy"], row["models"], row["noise"]))) for row in rows]
     draw = lambda figure: _draw(figure, found, names)  # noqa: E731
     return Findings([grid, clock(rows)], lines, draw, (11.0, 7.0), kept)
@@ -137,7 +137,7 @@ def _draw(
             axes.plot(*np.array(at).T, "x", color=INK["ink"][0], markersize=6)
         axes.set_title(f"above {name}", fontsize=11)
         axes.set_yticks(place, heads())
-        axes.set_xlabel("points of area")
+        axes.set_xlabel("points of AUC")
     figure.suptitle("cascade routing: ours with 95% interval, and as published (x)", fontsize=12)
     figure.tight_layout()
 

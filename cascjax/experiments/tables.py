@@ -172,7 +172,7 @@ def _lots(grid: Grid) -> tuple[list[range], float]:
 
 
 def percent(value: float) -> str:
-    """An area in percent, as the paper prints it."""
+    """An AUC in percent, as the paper prints it."""
     return f"{100 * value:.2f}"
 
 

@@ -111,7 +111,7 @@ def _flat(
     values = lists.flatten().fill_null(float("nan")).to_numpy(zero_copy_only=False)
     row = np.repeat(np.arange(len(sizes)), sizes)
     bad = _rows(~np.isfinite(values), row, len(sizes))
-    refuse(source, name, bad, "a number that is missing or infinite", "mend it or leave it empty")
+    refuse(source, name, bad, "a number that is missing or infinite", "fix it or leave it empty")
     some = np.flatnonzero(sizes)
     return values, row, some, (np.cumsum(sizes) - sizes)[some]
 

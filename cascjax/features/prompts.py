@@ -156,7 +156,7 @@ def read_text_model(path: str | os.PathLike[str]) -> TextModel:
     source = os.fspath(path)
     damaged = CascjaxError(
         f"cannot read {source}: it is damaged, or no text model; name a file that --text-model"
-        " wrote, or another to fit one anew"
+        " wrote, or another to fit one again"
     )
     with one_line(f"cannot read {source}"):
         try:
@@ -174,7 +174,7 @@ def read_text_model(path: str | os.PathLike[str]) -> TextModel:
     if version != VERSION or hashing != _HASH:
         raise CascjaxError(
             f"{source}: the text model is of version {str(version)[:20]} and this cascjax reads"
-            f" {VERSION}; use the cascjax that wrote it, or name another file to fit one anew"
+            f" {VERSION}; use the cascjax that wrote it, or name another file to fit one again"
         )
     shaped = idf.shape == (1 << _BITS,) and directions.ndim == 2 and len(directions) == 1 << _BITS
     if not shaped or idf.dtype != np.float32 or directions.dtype != np.float32:
@@ -205,7 +205,7 @@ def text_model_of(
     if n_components not in (None, found):
         raise CascjaxError(
             f"{os.fspath(path)}: the text model has {counted(found, 'component')} and not"
-            f" {n_components}; leave the number out, or name another file to fit one anew"
+            f" {n_components}; leave the number out, or name another file to fit one again"
         )
     return model, False
 

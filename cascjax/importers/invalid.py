@@ -102,7 +102,7 @@ def settle(
         )
     if found and on_bad == "fail":
         raise CascjaxError(
-            f"{source}: {' and '.join(found)}; mend them, or leave them out with on_bad 'drop'"
+            f"{source}: {' and '.join(found)}; fix them, or leave them out with on_bad 'drop'"
         )
     if not n_left:
         reason = f" beside {' and '.join(found)}" if found else ""

@@ -33,7 +33,7 @@ def import_long(
     on_bad: str = "fail",
     group: str | None = None,
     split: str | None = None,
-    more_costs: Mapping[str, str] | None = None,
+    extra_costs: Mapping[str, str] | None = None,
     prompt: str | None = None,
     response: str | None = None,
     features: str | None = None,
@@ -59,7 +59,7 @@ def import_long(
             that lack a model. A row without quality or any of its costs counts as absent.
         group: name of the column with the benchmark or customer of the query, if any.
         split: name of the column with "fit" or "evaluate", if any.
-        more_costs: names of the columns with further costs of the answer, by the name of the cost:
+        extra_costs: names of the columns with extra costs of the answer, by the name of the cost:
             {"seconds": "latency_s"}, for instance.
         prompt: name of the column with the prompt of the query, for text features. A query without
             one counts as absent.
@@ -75,8 +75,8 @@ def import_long(
         more_signals: names of columns with numbers seen once a model has run, by the name of the
             signal: {"logprob": "mean_logprob"}, for instance; missing numbers stay missing.
         logprobs: name of the column with a list of log-probabilities, of the answer's tokens, which
-            the signals `cascjax.features.lists.LOGPROB_SIGNALS` are made of; a missing or empty list
-            leaves them missing. In CSV as in "[-0.1, -2.5]".
+            the signals `cascjax.features.lists.LOGPROB_SIGNALS` are made of; a missing or empty
+            list leaves them missing. In CSV as in "[-0.1, -2.5]".
         class_probabilities: likewise with the probability of each class, for `CLASS_SIGNALS`.
 
     Raises:
@@ -91,8 +91,8 @@ def import_long(
         raise CascjaxError("a prompt or response is for text features: ask for features 'text' too")
     features_of, signals_of = dict(more_features or {}), dict(more_signals or {})
     source = os.fspath(path)
-    costs = [cost, *(more_costs or {}).values()]
-    cost_columns = ["cost", *(more_cost_column(name, source) for name in more_costs or {})]
+    costs = [cost, *(extra_costs or {}).values()]
+    cost_columns = ["cost", *(more_cost_column(name, source) for name in extra_costs or {})]
     optional = (group, split, prompt, response)
     texts = [query, model, *(name for name in optional if name is not None)]
     measured = [quality, *costs, *features_of.values(), *signals_of.values()]
@@ -153,7 +153,7 @@ def import_long(
             "query",
             "queries",
             f"lacking one of the {K} models, its quality or"
-            + (" one of its costs" if more_costs else " its cost")
+            + (" one of its costs" if extra_costs else " its cost")
             + (", or a prompt" if prompt is not None else ""),
         ),
         repeated_means=("row", "rows", "repeating a query and model"),
@@ -241,7 +241,7 @@ def _optional_numbers(column: pa.ChunkedArray, source: str, name: str) -> Float[
         CascjaxError: one is infinite.
     """
     values = numbers(column)
-    checks.refuse(source, name, np.isinf(values), "infinite", "leave it empty or mend it")
+    checks.refuse(source, name, np.isinf(values), "infinite", "leave it empty or fix it")
     return values
 
 

@@ -1,7 +1,7 @@
 """Pickled pandas frames, read without running any of the code a pickle may ask for.
 
 A pickle is a program: it names functions and calls them. To admit only pandas' and numpy's own is
-not enough, for those trust their arguments (a numpy dtype with chosen flags turns bytes into
+not enough, for those sigma_scale their arguments (a numpy dtype with chosen flags turns bytes into
 object pointers). So nothing a pickle names is ever looked up, let alone called: each name on the
 list below becomes an inert `_Node` that records what it would have been called with, any other
 name is refused, and the frame is then built from the recorded parts, each checked.
@@ -204,7 +204,7 @@ class _Unpickler(pickle._Unpickler):
             raise CascjaxError(
                 f"{self._source}: the pickle asks for {f'{module}.{name}'[:80]!r}, which is no part"
                 " of a table of numbers and text and may do harm; save the table as parquet or csv"
-                " where you trust it"
+                " where you sigma_scale it"
             ) from None
 
 
@@ -231,7 +231,7 @@ def read_pickle_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
     # A damaged pickle raises almost anything; the nodes make sure that nothing else happens.
     except Exception as error:
         raise CascjaxError(
-            f"cannot read {source}: the pickle is damaged ({type(error).__name__}); bring it anew"
+            f"cannot read {source}: the pickle is damaged ({type(error).__name__}); bring it again"
         ) from error
     try:
         return _frame(root)
@@ -265,7 +265,7 @@ def _frame(root: Any) -> pd.DataFrame:
         parts = [(block["values"], block["mgr_locs"]) for block in content["blocks"]]
     columns, rows = (_index(axis) for axis in axes)
     if not columns.is_unique:
-        raise _NotAFrameError(f"column {columns[columns.duplicated()][0]!r} stands twice")
+        raise _NotAFrameError(f"column {columns[columns.duplicated()][0]!r} is listed twice")
 
     table: dict[int, np.ndarray] = {}
     for values, placement in parts:
@@ -358,7 +358,7 @@ def _object(value: Any) -> Any:
 
 
 def _dtype(node: Any) -> np.dtype:
-    """A dtype made anew from its code and byte order; the flags a pickle gives are ignored."""
+    """A dtype made again from its code and byte order; the flags a pickle gives are ignored."""
     code, order = _part(node, _DType).args[0], _part(node.state, tuple)[1]
     if code in ("O8", "O4", "O"):
         return np.dtype(object)

@@ -41,8 +41,8 @@ def import_routerbench(
     Without text features, the column `answer` gives two models of a query the same number just
     where their responses are equal but for surrounding white space, also where RouterBench wraps
     them: "['A']" is "['A\n']". With them, where they answer the same by the rules of
-    `cascjax.features.answers`: "A" is "A. Because ..." where the prompt has such options, and programs
-    are equal but for names and comments. Scores are in no feature, signal or answer.
+    `cascjax.features.answers`: "A" is "A. Because ..." where the prompt has such options, and
+    programs are equal but for names and comments. Scores are in no feature, signal or answer.
 
     Args:
         path: a file with the columns sample_id, "<model>" and "<model>|total_cost", and maybe
@@ -208,7 +208,7 @@ def _signal(
         if (name := f"{model}|{column}") in log.column_names:
             values[:, k] = numbers(log[name])
             checks.refuse(
-                source, name, np.isinf(values[:, k]), "infinite", "leave it empty or mend it"
+                source, name, np.isinf(values[:, k]), "infinite", "leave it empty or fix it"
             )
     return values
 

@@ -158,13 +158,13 @@ def _sums(
     return sums
 
 
-def areas(
+def aucs(
     cost: Float[np.ndarray, "R P"],
     quality: Float[np.ndarray, "R P"],
     single_cost: Float[np.ndarray, "R K"],
     single_quality: Float[np.ndarray, "R K"],
 ) -> Float[np.ndarray, " R"]:
-    """The area under R frontiers at once, each as `area` has it; NaN where there is no width.
+    """The AUC under R frontiers at once, each as `auc` has it; NaN where there is no width.
 
     Args:
         cost: mean cost of each point.

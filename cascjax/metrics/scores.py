@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cascjax.core.auc import area
+from cascjax.core.auc import auc
 from cascjax.data.table import upper_hull
 from cascjax.errors import CascjaxError, unknown_name
 
@@ -29,7 +29,7 @@ def gain(
 ) -> float:
     """Most by which the points lie above the upper hull of the single models.
 
-    max over c of q(c) - hull(c), with the points joined linearly as in `area`, and the hull flat
+    max over c of q(c) - hull(c), with the points joined linearly as in `auc`, and the hull flat
     right of its last model. Left of the cheapest model there is no hull, and nothing counts. nan
     where no point costs as much as the cheapest model.
     """
@@ -59,17 +59,18 @@ def aiq(
     AIQ(R) = 1 / (c_max - c_min) * integral of R~ over [c_min, c_max], R~ the non-decreasing
     convex hull of the router's points, flat beyond its last (Hu et al. 2024, arXiv 2403.12031,
     section 3; withmartian/routerbench, evaluation/AIQ.py). Here c_min and c_max are the costs of
-    the cheapest and the dearest single model, and left of the first point the curve is that of
-    `area`: both are the same for every strategy. The authors' code integrates each router from
-    its own cheapest point and divides by c_max, the dearest point of all routers drawn together,
+    the cheapest and the most expensive single model, and left of the first point the curve is that
+    of `auc`: both are the same for every strategy. The authors' code integrates each router from
+    its own cheapest point and divides by c_max, the most expensive point of all routers drawn
+    together,
     so its numbers compare only within one of its runs. How the paper's text extends a router to
     costs below its cheapest point was not at hand.
 
     Raises:
-        CascjaxError: see `area`.
+        CascjaxError: see `auc`.
     """
     hull = upper_hull(cost, quality)
-    return area(cost[hull], quality[hull], single_cost, single_quality)
+    return auc(cost[hull], quality[hull], single_cost, single_quality)
 
 
 def nauc(
@@ -78,7 +79,7 @@ def nauc(
     floor: tuple[float, float],
     ceiling: float,
 ) -> float:
-    """Normalized area under the Pareto front, from the least to the most a query can cost.
+    """Normalized AUC under the Pareto front, from the least to the most a query can cost.
 
     1 / (ceiling - floor) * integral of the front, joined linearly from the point `floor` on and
     flat from its last point to `ceiling`; points that cost more than that do not count (ORBIT,
@@ -89,7 +90,7 @@ def nauc(
         cost: mean cost of each point.
         quality: mean quality of each point.
         floor: mean cost and quality where every query goes to the model cheapest for it.
-        ceiling: mean cost where every query goes to the model dearest for it.
+        ceiling: mean cost where every query goes to the model most expensive for it.
     """
     low, start = floor
     inside = cost <= ceiling
@@ -138,13 +139,15 @@ def sound(
 ) -> Bool[np.ndarray, "N K"]:
     """Which answers `rci` lets pass on each query.
 
-    A model's answer is sound where no other is better, and either the model is not the dearest,
-    or the dearest alone is that good. Dearest is the highest of `single_cost`, ties included.
+    A model's answer is sound where no other is better, and either the model is not the most
+    expensive,
+    or the most expensive alone is that good. Dearest is the highest of `single_cost`, ties
+    included.
     """
     best = quality == quality.max(1, keepdims=True)
-    dearest = single_cost == single_cost.max()
-    cheaper_is_best = (best & ~dearest).any(1, keepdims=True)
-    return best & (~dearest | ~cheaper_is_best)
+    most_expensive = single_cost == single_cost.max()
+    cheaper_is_best = (best & ~most_expensive).any(1, keepdims=True)
+    return best & (~most_expensive | ~cheaper_is_best)
 
 
 def rci(
@@ -155,8 +158,8 @@ def rci(
     """Routing collapse index: share of queries answered by a model that was not the one to take.
 
     1 - mean of sound(n, answer(n)), see `sound`: a query counts against the router where its
-    model is not among the best on that query, and where it is the dearest although a cheaper one
-    is as good (ORBIT, methods/base.py, `cal_rci`). ORBIT takes it where no budget holds the
+    model is not among the best on that query, and where it is the most expensive although a cheaper
+    one is as good (ORBIT, methods/base.py, `cal_rci`). ORBIT takes it where no budget holds the
     router back; a study takes it at its largest budget. Of a strategy that runs several models,
     the one whose answer it returns counts. The index comes from Lai and Ye 2026 (arXiv
     2602.03478), whose own text was not at hand: what holds here is ORBIT's code, of the same group.
@@ -230,11 +233,11 @@ def apgr(
 def oracle_gap(strategy: float, mixing: float, oracle: float) -> float:
     """Share of the gap between mixing single models and the oracle that a strategy closes.
 
-    (A - A_mixing) / (A_oracle - A_mixing) of areas, see `area`; A_mixing is that of the single
+    (A - A_mixing) / (A_oracle - A_mixing) of AUCs, see `auc`; A_mixing is that of the single
     models' upper hull. 0 is what is had without looking at the query, 1 is the best any router
     can do; strategies that run several models may pass it. The papers that speak of a gap closed
-    compare qualities whatever they cost; over all budgets, the areas are our reading. With a few
-    budgets the strategy's and the oracle's areas are coarse, and so is this. nan where the oracle
+    compare qualities whatever they cost; over all budgets, the AUCs are our reading. With a few
+    budgets the strategy's and the oracle's AUCs are coarse, and so is this. nan where the oracle
     gains nothing.
     """
     gap = oracle - mixing
@@ -252,9 +255,9 @@ class Evidence:
         single_cost: `[K]` mean cost of each model alone.
         single_quality: `[K]` mean quality of each model alone.
         floor: mean cost and quality where every query goes to the model cheapest for it.
-        ceiling: mean cost where every query goes to the model dearest for it.
+        ceiling: mean cost where every query goes to the model most expensive for it.
         collapsed: see `rci`, at the largest budget; nan where it was not worked out.
-        oracle: area of the oracle's frontier; nan where it was not drawn.
+        oracle: AUC of the oracle's frontier; nan where it was not drawn.
     """
 
     cost: Float[np.ndarray, " P"]
@@ -268,16 +271,16 @@ class Evidence:
     oracle: float = np.nan
 
     @property
-    def area(self) -> float:
-        """Area under the points."""
-        return area(self.cost, self.quality, self.single_cost, self.single_quality)
+    def auc(self) -> float:
+        """AUC under the points."""
+        return auc(self.cost, self.quality, self.single_cost, self.single_quality)
 
     @property
     def mixing(self) -> float:
-        """Area under the single models' upper hull."""
+        """AUC under the single models' upper hull."""
         hull = upper_hull(self.single_cost, self.single_quality)
         single = self.single_cost, self.single_quality
-        return area(single[0][hull], single[1][hull], *single)
+        return auc(single[0][hull], single[1][hull], *single)
 
 
 @dataclass(frozen=True)
@@ -300,9 +303,9 @@ class Score:
 _EQUAL = "all models are equally good"
 
 SCORES: dict[str, Score] = {
-    "area": Score(
-        lambda e: e.area,
-        "mean quality from the cheapest to the dearest model's cost",
+    "auc": Score(
+        lambda e: e.auc,
+        "mean quality from the cheapest to the most expensive model's cost",
         True,
         "every model costs the same",
     ),
@@ -314,13 +317,13 @@ SCORES: dict[str, Score] = {
     ),
     "aiq": Score(
         lambda e: aiq(e.cost, e.quality, e.single_cost, e.single_quality),
-        "the area of the points' non-decreasing convex hull (RouterBench)",
+        "the AUC of the points' non-decreasing convex hull (RouterBench)",
         True,
         "every model costs the same",
     ),
     "nauc": Score(
         lambda e: nauc(e.cost, e.quality, e.floor, e.ceiling),
-        "area from the least to the most a query can cost (ORBIT)",
+        "AUC from the least to the most a query can cost (ORBIT)",
         True,
         "there is no point",
     ),
@@ -361,8 +364,8 @@ SCORES: dict[str, Score] = {
         _EQUAL,
     ),
     "oracle-gap": Score(
-        lambda e: oracle_gap(e.area, e.mixing, e.oracle),
-        "share closed of the area between mixing and the oracle",
+        lambda e: oracle_gap(e.auc, e.mixing, e.oracle),
+        "share closed of the AUC between mixing and the oracle",
         True,
         "the oracle gains nothing over mixing",
     ),
@@ -374,14 +377,14 @@ def check_scores(names: Iterable[str]) -> tuple[str, ...]:
     """The names, each of which is a score's and stands once.
 
     Raises:
-        CascjaxError: an unknown name, or one that stands twice.
+        CascjaxError: an unknown name, or one that is listed twice.
     """
     found: list[str] = []
     for name in names:
         if name not in SCORES:
             raise unknown_name("score", name, SCORES)
         if name in found:
-            raise CascjaxError(f"score {name!r} stands twice; name it once")
+            raise CascjaxError(f"score {name!r} is listed twice; name it once")
         found.append(name)
     return tuple(found)
 

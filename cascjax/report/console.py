@@ -47,20 +47,20 @@ _GAP = 3
 
 
 def areas_table(study: Study) -> Grid:
-    """One row a strategy in falling order of area: area, gain over mixing, seconds.
+    """One row a strategy in falling order of AUC: AUC, gain over mixing, seconds.
 
-    And where the queries were resampled the area's interval, and the difference to the best.
+    And where the queries were resampled the AUC's interval, and the difference to the best.
     """
     sure = [f"{100 * study.confidence:.4g}% interval", "to the best"] if study.resamples else []
     grid = grid_of(
-        "strategy", "area", *sure, "over\nmixing" if sure else "gain over mixing", "seconds"
+        "strategy", "auc", *sure, "over\nmixing" if sure else "gain over mixing", "seconds"
     )
     for score in scores(study):
         f = score.frontier
         grid.add_row(
             Text(f.strategy),
-            quality_text(f.area),
-            *((interval_text(f.area_interval, "–"), difference_text(score)) if sure else ()),
+            quality_text(f.auc),
+            *((interval_text(f.auc_interval, "–"), difference_text(score)) if sure else ()),
             gain_text(score.gain),
             f"{f.seconds:.2f}",
             style="dim" if f.strategy in REFERENCES else None,
@@ -69,7 +69,7 @@ def areas_table(study: Study) -> Grid:
 
 
 def scores_tables(study: Study, width: int = 80) -> list[RenderableType]:
-    """The scores asked for, a row a strategy in falling order of area; then what each one says.
+    """The scores asked for, a row a strategy in falling order of AUC; then what each one says.
 
     As many scores to a table as the width holds. One that does not exist stands as "n/a", and why
     is said below.
@@ -113,7 +113,7 @@ def _score_columns(ranked: Sequence[Frontier], width: int) -> list[list[str]]:
 
 
 def print_study(study: Study, console: Console) -> None:
-    """Prints the areas, any scores, the finding in words, and the budgets out of reach."""
+    """Prints the AUCs, any scores, the finding in words, and the budgets out of reach."""
     console.print(areas_table(study))
     if study.resamples:
         console.print(Text(intervals_note(study)))

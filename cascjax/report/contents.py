@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.data.arrow import MORE_COST
+from cascjax.data.arrow import EXTRA_COST
 from cascjax.data.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 from cascjax.metrics import upper_hull
 from cascjax.report.console import GROUPS_SHOWN, grid_of
@@ -32,8 +32,8 @@ class Contents:
 
     Attributes:
         models: K names, in column order.
-        units: of "cost" and of each further cost by its name, empty where none is known.
-        widths: the shape of a row of each optional column there is; a further cost's is
+        units: of "cost" and of each extra cost by its name, empty where none is known.
+        widths: the shape of a row of each optional column there is; a extra cost's is
             "cost.<name>".
         names: of "features" and of "signals", where there are any.
         n_queries: N, the number of rows.
@@ -73,9 +73,9 @@ class Contents:
 def contents_of(table: Table) -> Contents:
     """What is told of a table."""
     columns = {name: getattr(table, name) for name in _OPTIONAL}
-    columns |= {MORE_COST + name: table.more_costs[name] for name in sorted(table.more_costs)}
+    columns |= {EXTRA_COST + name: table.extra_costs[name] for name in sorted(table.extra_costs)}
     there = {name: column for name, column in columns.items() if column is not None}
-    summed = ["quality", "cost", *(name for name in there if name.startswith(MORE_COST))]
+    summed = ["quality", "cost", *(name for name in there if name.startswith(EXTRA_COST))]
     of_model = {"quality": table.quality, "cost": table.cost, **there}
     sums = {name: of_model[name].sum(axis=0, dtype=np.float64) for name in summed}
     names = {}
@@ -98,7 +98,7 @@ def contents_of(table: Table) -> Contents:
         sums |= {"given": np.sum(given), "agreed": np.sum(pairs)}
     return Contents(
         models=table.models,
-        units={name: table.unit_of(name) for name in ("cost", *sorted(table.more_costs))},
+        units={name: table.unit_of(name) for name in ("cost", *sorted(table.extra_costs))},
         widths={name: column.shape[1:] for name, column in there.items()},
         names=names,
         n_queries=table.n_queries,
@@ -182,7 +182,7 @@ def _models(contents: Contents) -> Grid:
 
 
 def _more_costs(contents: Contents) -> list[Grid]:
-    """The means of the further costs, some to a grid, the models in the order of the first cost."""
+    """The means of the extra costs, some to a grid, the models in the order of the first cost."""
     order = np.argsort(contents.mean("cost"), kind="stable")
     names, grids = [name for name in contents.units if name != "cost"], []
     for start in range(0, len(names), COSTS_SHOWN):
@@ -191,7 +191,7 @@ def _more_costs(contents: Contents) -> list[Grid]:
             # A heading of any length breaks into lines rather than be cut.
             heading = Text(_mean(plain(name), contents.units[name]))
             grid.add_column(heading, justify="right", overflow="fold")
-            texts.append(cost_texts(contents.mean(MORE_COST + name)[order]))
+            texts.append(cost_texts(contents.mean(EXTRA_COST + name)[order]))
         for i, *row in zip(order, *texts, strict=True):
             grid.add_row(Text(plain(contents.models[i])), *row)
         grids.append(grid)

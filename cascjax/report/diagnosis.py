@@ -84,7 +84,7 @@ _SHORT = {REFITTED: "re-\nfitted", PERFECT_POST: "post-\nhoc", PERFECT_ANTE: "ex
 """Headings of the rungs that the terminal shows beside the first."""
 
 GAINS_NOTE = (
-    "Areas on better estimates: refitted, these ones by least squares on the fit split; post-hoc,"
+    "AUCs on better estimates: refitted, these ones by least squares on the fit split; post-hoc,"
     " on estimates that know each answer's quality once it is seen; ex-ante, on estimates that know"
     " all qualities before any model runs."
 )
@@ -111,7 +111,7 @@ def headline(found: Diagnosis) -> str:
     """The answer, in a sentence or two."""
     paying = [of for of in found.gains if of.answer == "pays"]
     best = max(paying, key=lambda of: of.gain.value) if paying else found.best
-    apart = f"{_signed(best.gain)} of area"
+    apart = f"{_signed(best.gain)} of AUC"
     if paying:
         text = f"Yes, it pays: {best.strategy} lies {apart} above mixing single models at random"
         if np.isfinite(best.share):
@@ -158,7 +158,8 @@ def _routing(found: Diagnosis) -> list[str]:
     if gain.answer == "pays" and (seen.differences.low or 0) < 0:
         # The order of queries is enough to route by; R2 is of the size of differences.
         return [
-            f"Routing {_answered(gain)}: where the ex-ante estimates send queries to a dearer"
+            f"Routing {_answered(gain)}: where the ex-ante estimates send queries to a more"
+            " expensive"
             " model, whole groups of them perhaps, it is worth its price more often than elsewhere."
             " How far models differ on a single query they do not tell: of that they explain"
             f" {_r2(seen.differences)}, and {alone} on average."
@@ -199,7 +200,7 @@ def _both(found: Diagnosis) -> list[str]:
     if (apart := found.pandora_above) is not None:
         ends = (apart.value, apart.low or 0.0, apart.high or 0.0)
         if all(round(of, 4) == 0 for of in ends):
-            lines.append("Pandora's area is that of cascade routing, to the digits shown.")
+            lines.append("Pandora's AUC is that of cascade routing, to the digits shown.")
         else:
             lines.append(f"Pandora lies {_signed(apart)} from cascade routing{_chance(apart)}.")
     return lines
@@ -210,12 +211,12 @@ def _prize(found: Diagnosis) -> str:
     for name in (PERFECT_POST, PERFECT_ANTE):
         rung = found.rung(name)
         assert rung is not None
-        best = max(rung.area, key=rung.area.__getitem__)
-        gain = rung.area[best].value - found.best.gain.value - found.mixing.value
-        tops.append(f"{name} estimates {quality_text(rung.area[best].value)} ({gain_text(gain)},"
+        best = max(rung.auc, key=rung.auc.__getitem__)
+        gain = rung.auc[best].value - found.best.gain.value - found.mixing.value
+        tops.append(f"{name} estimates {quality_text(rung.auc[best].value)} ({gain_text(gain)},"
                     f" {best})")  # fmt: skip
     return (
-        f"Best areas: mixing single models {quality_text(found.mixing.value)}, now"
+        f"Best AUCs: mixing single models {quality_text(found.mixing.value)}, now"
         f" {quality_text(found.best.gain.value + found.mixing.value)}, with {tops[0]}, with"
         f" {tops[1]}, oracle {quality_text(found.oracle.value)}."
     )
@@ -224,7 +225,7 @@ def _prize(found: Diagnosis) -> str:
 def _refit(found: Diagnosis) -> list[str]:
     rung = found.rung(REFITTED)
     assert rung is not None
-    best = max(rung.area, key=rung.area.__getitem__)
+    best = max(rung.auc, key=rung.auc.__getitem__)
     apart = rung.above[best]
     if not _clear(apart):
         return []
@@ -246,7 +247,7 @@ def _needed(found: Diagnosis) -> list[str]:
         return []
     best = max(known, key=lambda name: _area(found, name))
     shown = dict.fromkeys([name for name in ("routing", best) if name in known])
-    return [f"For {found.target:+g} of area, {of}: {'; '.join(_needs(found, of))}." for of in shown]
+    return [f"For {found.target:+g} of AUC, {of}: {'; '.join(_needs(found, of))}." for of in shown]
 
 
 def _needs(found: Diagnosis, strategy: str) -> list[str]:
@@ -280,7 +281,9 @@ def _costs(found: Diagnosis) -> str:
     cost = found.single_cost
     ratio = ""
     if cost.min() > 0:
-        ratio = f"The dearest model costs {cost.max() / cost.min():,.3g} times the cheapest. "
+        ratio = (
+            f"The most expensive model costs {cost.max() / cost.min():,.3g} times the cheapest. "
+        )
     return (
         f"{ratio}On {share_text(found.cheapest_suffices)} of the queries no model does better than"
         f" the cheapest, on {share_text(found.all_alike)} all do equally well; an oracle would gain"
@@ -314,16 +317,16 @@ def _warnings(found: Diagnosis) -> list[str]:
             "The standard deviation stated is not that of how estimates move once models run:"
             f" {_listed(odd)}."
         )
-    scaled = [f"{of.strategy} by {of.trust:g}" for of in found.gains if of.trust != 1]
+    scaled = [f"{of.strategy} by {of.sigma_scale:g}" for of in found.gains if of.sigma_scale != 1]
     if scaled:
         certain = ", 0 being as if estimates were certain"
         # Of an estimator handed over with a scale nothing is recorded.
-        found_best = found.settings.get("trust") == "auto"
+        found_best = found.settings.get("sigma_scale") == "auto"
         lines.append(
             "Strategies are shown the stated standard deviations"
             f" {'times what did best on the queries fitted on' if found_best else 'scaled'}:"
             f" {_listed(scaled)}"
-            f"{certain if any(of.trust == 0 for of in found.gains) else ''}."
+            f"{certain if any(of.sigma_scale == 0 for of in found.gains) else ''}."
         )
     apart = np.abs(np.triu(found.moves.correlation, 1))
     if np.nanmax(apart, initial=0) > _ALIKE:
@@ -335,7 +338,7 @@ def _warnings(found: Diagnosis) -> list[str]:
         lines.append(
             f"Pandora takes the moves of models to be independent; {of_two}."
             if found.rung(REDUCED) is None
-            else f"Pandora looks at models one by one, anew after each answer; their moves are not"
+            else f"Pandora looks at models one by one, again after each answer; their moves are not"
             f" independent, {of_two}, which cascade routing reckons with."
         )
     lost = _mean(found.both_r2) - _mean(found.post.accuracy.r2.value)
@@ -348,7 +351,7 @@ def _warnings(found: Diagnosis) -> list[str]:
     if found.unsearched:
         lines.append(
             f"No accuracy needed was looked for of {_listed(found.unsearched)}: with"
-            f" {len(found.models)} models it is dear to simulate, and pandora stands near it."
+            f" {len(found.models)} models it is expensive to simulate, and pandora stands near it."
         )
     if found.settings.get("estimates") == "noisy":
         lines.append(
@@ -371,7 +374,7 @@ def _gain(found: Diagnosis, name: str) -> Gain | None:
 def _area(found: Diagnosis, name: str) -> float:
     rung = found.rung(NOW)
     assert rung is not None
-    return rung.area[name].value
+    return rung.auc[name].value
 
 
 def _answered(gain: Gain) -> str:
@@ -445,12 +448,12 @@ def diagnosis_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def gains_table(found: Diagnosis) -> Grid:
-    """A row a strategy in falling order of area: what it gains, and what better estimates would."""
+    """A row a strategy in falling order of AUC: what it gains, and what better estimates would."""
     rungs = [rung for rung in found.rungs if rung.name in _SHORT]
     # Intervals of all at once are as wide below as above; two lines a heading keep to 80 columns.
     sure = [f"± at\n{100 * found.confidence:.4g}%"] if found.resamples else []
     heads = [_SHORT[rung.name] for rung in rungs]
-    grid = grid_of("strategy", "area", "over\nhull", *sure, *heads, "")
+    grid = grid_of("strategy", "auc", "over\nhull", *sure, *heads, "")
     for gain in sorted(found.gains, key=lambda of: -of.gain.value):
         of = gain.strategy
         ends = [quality_text((gain.gain.high or 0) - gain.gain.value)] if sure else []
@@ -459,7 +462,7 @@ def gains_table(found: Diagnosis) -> Grid:
             quality_text(_area(found, of)),
             gain_text(gain.gain.value),
             *ends,
-            *(quality_text(rung.area[of].value) for rung in rungs),
+            *(quality_text(rung.auc[of].value) for rung in rungs),
             "noise" if gain.answer == "undecided" else gain.answer,
         )
     return grid
@@ -575,7 +578,7 @@ def to_arrow(found: Diagnosis) -> pa.Table:
 
 
 def ladder(found: Diagnosis, narrow: bool = False) -> tuple["Figure", dict[str, str]]:
-    """Areas now and on better estimates, a row a strategy, between the hull and the oracle.
+    """AUCs now and on better estimates, a row a strategy, between the hull and the oracle.
 
     Returns:
         The figure, and the tooltip of each element with an id.
@@ -591,16 +594,16 @@ def ladder(found: Diagnosis, narrow: bool = False) -> tuple["Figure", dict[str, 
     for name, span, dashes in (("hull", found.mixing, (0, (4, 3))), ("oracle", found.oracle, "-")):
         line = axes.axvline(span.value, color=soft, lw=1.4, ls=dashes, zorder=1.5)
         line.set_gid(f"tip-{name}")
-        tips[f"tip-{name}"] = f"{name}: area {quality_text(span.value)}"
+        tips[f"tip-{name}"] = f"{name}: AUC {quality_text(span.value)}"
         handles["hull of single models" if name == "hull" else name] = line
     for row, gain in enumerate(gains):
         of = gain.strategy
         color = STRATEGIES.get(of, OTHERS[0])[0]
-        areas = [rung.area[of].value for rung in found.rungs]
-        axes.plot([min(areas), max(areas)], [row, row], color=color, lw=1.4, alpha=0.55, zorder=2)
+        aucs = [rung.auc[of].value for rung in found.rungs]
+        axes.plot([min(aucs), max(aucs)], [row, row], color=color, lw=1.4, alpha=0.55, zorder=2)
         for rung in found.rungs:
             marker, size, label = _RUNGS[rung.name]
-            span = rung.area[of]
+            span = rung.auc[of]
             if rung.name == NOW and span.low is not None and span.high is not None:
                 axes.plot(
                     [span.low, span.high], [row, row], color=color, lw=7, alpha=0.25,
@@ -613,7 +616,7 @@ def ladder(found: Diagnosis, narrow: bool = False) -> tuple["Figure", dict[str, 
             )  # fmt: skip
             point.set_gid(f"tip-{row}-{rung.name.replace(' ', '-')}")
             tips[f"tip-{row}-{rung.name.replace(' ', '-')}"] = (
-                f"{of}, {label}: area {quality_text(span.value)}"
+                f"{of}, {label}: AUC {quality_text(span.value)}"
             )
             if row == 0:
                 (handles[label],) = axes.plot(
@@ -628,7 +631,7 @@ def ladder(found: Diagnosis, narrow: bool = False) -> tuple["Figure", dict[str, 
     axes.margins(x=0.04)
     if narrow:
         axes.locator_params(axis="x", nbins=4)
-    axes.set_xlabel("area: mean quality over the range of costs")
+    axes.set_xlabel("auc: mean quality over the range of costs")
     figure.legend(
         list(handles.values()), list(handles), loc="upper left", bbox_to_anchor=(0.01, 0.995),
         ncols=2 if narrow else len(handles), frameon=False, handlelength=2.0, columnspacing=1.4,
@@ -678,7 +681,7 @@ def render(found: Diagnosis, command: str) -> str:
         for of in sorted(found.gains, key=lambda of: -of.gain.value)
     }
     listed = ", ".join(styles)
-    title = f"Areas of {listed}: now, refitted, and on perfect post-hoc and ex-ante estimates"
+    title = f"AUCs of {listed}: now, refitted, and on perfect post-hoc and ex-ante estimates"
     with picture_style():
         wide = to_svg(*_named(ladder(found), "ladder", title))
         narrow = to_svg(*_named(ladder(found, narrow=True), "narrow", title))
@@ -716,7 +719,7 @@ def render(found: Diagnosis, command: str) -> str:
                 "ends": _ends(gain.gain),
                 "share": f"{gain.share:.0%}" if np.isfinite(gain.share) else "–",
                 "answer": ANSWERS[gain.answer],
-                "areas": [quality_text(rung.area[name].value) for rung in rungs],
+                "aucs": [quality_text(rung.auc[name].value) for rung in rungs],
             }
             for name, style in styles.items()
             if (gain := _gain(found, name)) is not None

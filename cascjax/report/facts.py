@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from cascjax.comparison import Frontier, Study
 from cascjax.errors import CascjaxError
-from cascjax.metrics import SCORES, area, upper_hull
+from cascjax.metrics import SCORES, auc, upper_hull
 from cascjax.words import counted
 
 REFERENCES = ("mixing", "oracle")
@@ -37,12 +37,12 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Score:
-    """One row of the table of areas.
+    """One row of the table of AUCs.
 
     Attributes:
         frontier: whose score it is.
-        gain: area above that of mixing single models at random; NaN where it has none.
-        difference: area above that of the best strategy to choose; NaN for that one, and where
+        gain: AUC above that of mixing single models at random; NaN where it has none.
+        difference: AUC above that of the best strategy to choose; NaN for that one, and where
             nothing was resampled.
         ends: the interval of that difference.
     """
@@ -115,7 +115,7 @@ def cost_texts(values: Sequence[float] | Float[np.ndarray, " P"]) -> list[str]:
 
 
 def quality_text(value: float) -> str:
-    """A quality or area: four decimals on a 0 to 1 scale, two on a scale up to 100."""
+    """A quality or AUC: four decimals on a 0 to 1 scale, two on a scale up to 100."""
     if not np.isfinite(value):
         return "–"
     if abs(value) >= 1e7:
@@ -131,7 +131,7 @@ def gain_text(value: float) -> str:
 
 
 def interval_text(ends: tuple[float, float] | None, between: str = " to ") -> str:
-    """An interval of qualities or areas; a dash for none."""
+    """An interval of qualities or AUCs; a dash for none."""
     return "–" if ends is None else between.join(quality_text(end) for end in ends)
 
 
@@ -163,7 +163,7 @@ def share_text(value: float) -> str:
     return ">99%" if 0.995 <= value < 1 - 1e-9 else f"{value:.0%}"
 
 
-def single_gain(
+def expected_improvement(
     study: Study, cost: Float[np.ndarray, " P"], quality: Float[np.ndarray, " P"]
 ) -> Float[np.ndarray, " P"]:
     """`[P]` quality above the single models' upper hull at the same cost; NaN left of the hull."""
@@ -197,17 +197,17 @@ def missing_scores(ranked: Sequence[Frontier]) -> list[str]:
 
 
 def scores(study: Study) -> list[Score]:
-    """The frontiers in falling order of area, each with its gain over mixing."""
-    mixing = next((f.area for f in study.frontiers if f.strategy == "mixing"), None)
+    """The frontiers in falling order of AUC, each with its gain over mixing."""
+    mixing = next((f.auc for f in study.frontiers if f.strategy == "mixing"), None)
     if mixing is None:
         try:
             hull = upper_hull(study.single_cost, study.single_quality)
             cost, quality = study.single_cost, study.single_quality
-            mixing = area(cost[hull], quality[hull], cost, quality)
+            mixing = auc(cost[hull], quality[hull], cost, quality)
         except CascjaxError:  # one model, or all at one cost: nothing to mix between
             mixing = np.nan
-    areas = [f.area if np.isfinite(f.area) else -np.inf for f in study.frontiers]
-    ranked = sorted(range(len(areas)), key=lambda i: -areas[i])
+    aucs = [f.auc if np.isfinite(f.auc) else -np.inf for f in study.frontiers]
+    ranked = sorted(range(len(aucs)), key=lambda i: -aucs[i])
     choices = [i for i in ranked if study.frontiers[i].strategy not in REFERENCES] or ranked
     found = []
     for i in ranked:
@@ -219,7 +219,7 @@ def scores(study: Study) -> list[Score]:
         ):
             low, high = study.difference_interval[i, choices[0]].tolist()
             apart = {"difference": float(study.difference[i, choices[0]]), "ends": (low, high)}
-        found.append(Score(f, f.area - mixing, **apart))
+        found.append(Score(f, f.auc - mixing, **apart))
     return found
 
 
@@ -229,7 +229,7 @@ def out_of_reach(study: Study) -> list[str]:
     for f in study.frontiers:
         ends = (
             (-1, "below its cheapest", f.reachable[0]),
-            (1, "above its dearest", f.reachable[1]),
+            (1, "above its most expensive", f.reachable[1]),
         )
         for side, end, cost in ends:
             missed = np.sort(f.budget[f.reach == side])
@@ -245,7 +245,7 @@ def out_of_reach(study: Study) -> list[str]:
 def reach_notes(study: Study) -> list[str]:
     """The same in short: one sentence a side, with the number of budgets of each strategy."""
     notes = []
-    for side, end in ((-1, "below the cheapest"), (1, "above the dearest")):
+    for side, end in ((-1, "below the cheapest"), (1, "above the most expensive")):
         missed = [(f.strategy, int(np.sum(f.reach == side)), len(f.reach)) for f in study.frontiers]
         listed = [f"{name} {count} of {total}" for name, count, total in missed if count]
         if listed:
@@ -265,14 +265,14 @@ def _unit(study: Study) -> str:
 
 
 def curve(frontier: Frontier) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
-    """Costs and qualities `[P]` in rising cost, as the area joins them."""
+    """Costs and qualities `[P]` in rising cost, as the AUC joins them."""
     order = np.lexsort((frontier.quality, frontier.cost))
     return frontier.cost[order], frontier.quality[order]
 
 
 def summary(study: Study) -> list[str]:
     """The finding in a few plain sentences; every number is read off the study."""
-    ranked = [s for s in scores(study) if np.isfinite(s.frontier.area)]
+    ranked = [s for s in scores(study) if np.isfinite(s.frontier.auc)]
     contenders = [s for s in ranked if s.frontier.strategy not in REFERENCES]
     queries = counted(study.n_evaluate, "held-out query", "held-out queries")
     queries += f" and {counted(len(study.models), 'model')}"
@@ -280,11 +280,11 @@ def summary(study: Study) -> list[str]:
         return [f"Measured on {queries}; only reference strategies were asked for."]
     best, others = contenders[0], contenders[1:]
     name = best.frontier.strategy
-    area_text = quality_text(best.frontier.area)
+    area_text = quality_text(best.frontier.auc)
     lead = f"the {name}"
     if others:
         lead = f"{name} does best of {len(contenders)} strategies"
-        level = quality_text(others[0].frontier.area) == area_text
+        level = quality_text(others[0].frontier.auc) == area_text
         if level:
             lead += f", level with {others[0].frontier.strategy} to the digits shown"
         # What is level is within noise as well: said once.
@@ -293,7 +293,7 @@ def summary(study: Study) -> list[str]:
             listed = filter(None, [", ".join(close[:-1]), close[-1]])
             lead += f", within noise of {' and '.join(listed)}"
         lead += ": its"
-    sentences = [f"On {queries}, {lead} frontier has an area of {area_text}"]
+    sentences = [f"On {queries}, {lead} frontier has an AUC of {area_text}"]
     if np.isfinite(best.gain):
         sentences[0] += f", {_apart(best.gain)} mixing single models at random"
     sentences[0] += "."
@@ -302,8 +302,8 @@ def summary(study: Study) -> list[str]:
     oracle = next((s for s in ranked if s.frontier.strategy == "oracle"), None)
     if oracle is not None:
         sentences.append(
-            "An oracle that knew every answer's quality beforehand would have an area of"
-            f" {quality_text(oracle.frontier.area)}."
+            "An oracle that knew every answer's quality beforehand would have an AUC of"
+            f" {quality_text(oracle.frontier.auc)}."
         )
     if study.settings.get("estimates") == "noisy":
         sentences.append(

@@ -64,7 +64,7 @@ class _Runs:
 def write_report(study: Study, path: str | Path, command: str) -> None:
     """Writes the study as one self-contained HTML page, atomically.
 
-    The page shows the finding in words, the frontiers, their areas, what each strategy runs at
+    The page shows the finding in words, the frontiers, their AUCs, what each strategy runs at
     its budgets, the single models, and how it was made.
 
     Args:
@@ -115,8 +115,8 @@ def render(study: Study, command: str, tuning: Mapping[str, Any] | None = None) 
                 "strategy": s.frontier.strategy,
                 "description": DESCRIPTIONS.get(s.frontier.strategy, ""),
                 "color": f"var({css_variable(styles[s.frontier.strategy][0])})",
-                "area": quality_text(s.frontier.area),
-                "interval": interval_text(s.frontier.area_interval),
+                "auc": quality_text(s.frontier.auc),
+                "interval": interval_text(s.frontier.auc_interval),
                 "difference": difference_text(s),
                 "gain": gain_text(s.gain),
                 "bar": _bar(s.gain, widest),
@@ -181,7 +181,7 @@ def _bar(gain: float, widest: float) -> float:
 
 
 def _asked_scores(study: Study) -> dict[str, Any] | None:
-    """The scores asked for: a row a strategy in falling order of area, and what each one says."""
+    """The scores asked for: a row a strategy in falling order of AUC, and what each one says."""
     ranked = [s.frontier for s in scores(study)]
     names = list(ranked[0].scores) if ranked else []
     if not names:

@@ -21,10 +21,10 @@ from cascjax.report.facts import (
     cost_text,
     cost_texts,
     curve,
+    expected_improvement,
     plain,
     quality_text,
     short_names,
-    single_gain,
 )
 from cascjax.words import counted
 
@@ -82,7 +82,7 @@ def strategy_styles(study: Study) -> dict[str, tuple[str, str, Any, str]]:
 
 
 def model_colors(count: int) -> list[str]:
-    """Colours for models in rising cost: a ramp, so that light always means dear."""
+    """Colours for models in rising cost: a ramp, so that light always means expensive."""
     return _ramp("viridis", 0.12, 0.97, count)
 
 
@@ -328,7 +328,7 @@ def _places_of(
     top, below = figure.axes
     height = float(figure.bbox.height)
     x, y = top.transData.transform(np.column_stack([cost, quality])).T
-    gain = single_gain(study, cost, quality)
+    gain = expected_improvement(study, cost, quality)
     low, high = below.get_ylim()
     gain = np.where(gains & (gain >= low) & (gain <= high), gain, np.nan)
     z = below.transData.transform(np.column_stack([cost, gain]))[:, 1]
@@ -380,7 +380,7 @@ def _frontier(
         }
         (line,) = top.plot(x, y, zorder=3 - 0.01 * i, **look)
         mark(line, f"tip-curve-{i}", i)
-        tips[f"tip-curve-{i}"] = f"{f.strategy}: area {quality_text(f.area)}"
+        tips[f"tip-curve-{i}"] = f"{f.strategy}: AUC {quality_text(f.auc)}"
         handles.append(line)
         if f.quality_interval is not None:
             order = np.lexsort((f.quality, f.cost))
@@ -388,7 +388,7 @@ def _frontier(
             band = top.fill_between(x, *ends, color=color, alpha=0.15, linewidth=0, zorder=1.2)
             mark(band, f"band-{i}", i)
         if f.strategy not in ("oracle", "mixing"):
-            gain = single_gain(study, x, y)
+            gain = expected_improvement(study, x, y)
             gains.append(gain)
             (line,) = below.plot(x, gain, zorder=3 - 0.01 * i, **look)
             mark(line, f"tip-gain-{i}", i)
@@ -606,10 +606,10 @@ def _stack(
     for i, (layer, color) in enumerate(zip(layers, colors, strict=True)):
         high = low + shares[:, i]
         if np.any(shares[:, i] > 0):
-            area = axes.fill_between(
+            auc = axes.fill_between(
                 budget, low, high, facecolor=color, edgecolor=INK["paper"][0], linewidth=0.6
             )
-            area.set_gid(f"tip-{i}")
+            auc.set_gid(f"tip-{i}")
             tips[f"tip-{i}"] = layer
         low = high
     _cost_axis(axes, _is_log(budget), f"budget{_unit(study)}", ticks=4)

@@ -12,13 +12,13 @@ from cascjax.data.table import upper_hull
 from cascjax.report.facts import (
     chain_text,
     cost_texts,
+    expected_improvement,
     gain_text,
     interval_text,
     plain,
     quality_text,
     share_text,
     short_names,
-    single_gain,
 )
 from cascjax.report.pictures import Picture, css_variable, model_colors, strategy_styles
 
@@ -126,7 +126,7 @@ def _rows(study: Study, f: Frontier) -> list[str]:
 def _points(study: Study, f: Frontier, at: Int[np.ndarray, " Q"]) -> list[list[Any]]:
     """For each point its numbers, then the models run: number, shares as text, share in percent."""
     budgets, costs = cost_texts(f.budget), cost_texts(f.cost)
-    gains = single_gain(study, f.cost, f.quality)
+    gains = expected_improvement(study, f.cost, f.quality)
     depth = f.depth @ np.arange(1, f.depth.shape[1] + 1)
     ends, deep, names = f.quality_interval, _deep(f), short_names(study.models)
     found: list[list[Any]] = []
@@ -160,12 +160,12 @@ def _points(study: Study, f: Frontier, at: Int[np.ndarray, " Q"]) -> list[list[A
 def _parameters(f: Frontier, p: int, names: Sequence[str]) -> str:
     """The parameters that meet a budget: one, or two and the shares of queries that take them."""
     gamma, sides = float(f.gamma[p]), f.parameters.reshape(len(f.budget), 2, -1)[p]
-    cheap, dear = (_parameter(f, side, names) for side in sides)
-    if cheap == dear or gamma <= 0:
+    cheap, expensive = (_parameter(f, side, names) for side in sides)
+    if cheap == expensive or gamma <= 0:
         return cheap
     if gamma >= 1:
-        return dear
-    return f"{cheap} ({share_text(1 - gamma)}), {dear} ({share_text(gamma)})"
+        return expensive
+    return f"{cheap} ({share_text(1 - gamma)}), {expensive} ({share_text(gamma)})"
 
 
 def _parameter(f: Frontier, value: Float[np.ndarray, " D"], names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.data.arrow import MORE_COST
+from cascjax.data.arrow import EXTRA_COST
 from cascjax.data.files import atomic_write
 from cascjax.evaluation import Evaluation, Mean, Part, target_of
 from cascjax.policy import COST, Fitted, Policy, Rule
@@ -168,7 +168,7 @@ def write_evaluation(
     """
     columns: dict[str, Any] = {"query_id": ids.take(pa.array(found.rows))}
     for name, cost in zip(found.costs, found.cost, strict=True):
-        columns[COST if name == COST else MORE_COST + name] = cost
+        columns[COST if name == COST else EXTRA_COST + name] = cost
     models = pa.DictionaryArray.from_arrays(pa.array(found.answer), pa.array(found.models))
     columns |= {"quality": found.quality, "steps": found.steps, "answer": models}
     with ExitStack() as files:

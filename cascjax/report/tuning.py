@@ -65,14 +65,14 @@ def verdict(tuning: Tuning) -> str:
         f" equal cost (standard error {best.error:.4f}"
         f"{', which may be chance' if best.gain < best.error else ''}): the policies hold the tuned"
         " parameters."
-        f" On the queries to evaluate the area changes by {new.area - plain.area:+.4f}"
+        f" On the queries to evaluate the AUC changes by {new.auc - plain.auc:+.4f}"
     )
     if study.difference_interval is not None:
         low, high = study.difference_interval[-1, -2].tolist()
         text += f" [{low:+.4f}, {high:+.4f}]"
         if low <= 0 <= high:
             text += ", which is within noise"
-        elif new.area < plain.area:
+        elif new.auc < plain.auc:
             text += ": there tuning lost"
     return text + "."
 

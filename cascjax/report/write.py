@@ -60,7 +60,7 @@ def write_study(
 
 
 def to_arrow(study: Study) -> pa.Table:
-    """A row a strategy and budget; parameters are the cheap neighbour's, then the dear one's.
+    """A row a strategy and budget; parameters are the cheap neighbour's, then the expensive one's.
 
     The ends of the intervals are null where nothing was resampled.
     """
@@ -96,20 +96,20 @@ def summary(study: Study) -> dict[str, object]:
         "n_evaluate": study.n_evaluate,
         "strategies": {
             f.strategy: {
-                "auc": finite(f.area),
-                **({"trust": f.trust} if f.trust != 1 else {}),
+                "auc": finite(f.auc),
+                **({"sigma_scale": f.sigma_scale} if f.sigma_scale != 1 else {}),
                 "seconds": round(f.seconds, 3),
             }
-            | ({"auc_interval": [finite(x) for x in f.area_interval]} if f.area_interval else {})
+            | ({"auc_interval": [finite(x) for x in f.auc_interval]} if f.auc_interval else {})
             | ({"scores": {name: finite(x) for name, x in f.scores.items()}} if f.scores else {})
             for f in study.frontiers
         },
         "settings": study.settings,
-    } | _trust(study)
+    } | _sigma_scale(study)
 
 
-def _trust(study: Study) -> dict[str, object]:
-    """The intervals' making, and by how much each area is above each one that comes after."""
+def _sigma_scale(study: Study) -> dict[str, object]:
+    """The intervals' making, and by how much each AUC is above each one that comes after."""
     if study.difference is None or study.difference_interval is None:
         return {}
     names = [f.strategy for f in study.frontiers]

@@ -47,17 +47,18 @@ class Fit:
     """Parameters of one strategy for P budgets, or P targets of quality.
 
     Attributes:
-        parameters: `[P, 2]` or `[P, 2, D]` two neighbouring settings, cheap then dear.
-        gamma: `[P]` share of queries that take the dear one, so that expected cost is the budget,
-            or expected quality the target.
+        parameters: `[P, 2]` or `[P, 2, D]` two neighbouring settings, cheap then expensive.
+        gamma: `[P]` share of queries that take the expensive one, so that expected cost is the
+            budget, or expected quality the target.
         cost: `[P]` mean cost on the queries fitted on.
         quality: `[P]` mean quality on the queries fitted on.
         reach: `[P]` 0 where the budget is met, -1 where it lies below the cheapest reachable
-            cost, 1 where it lies above the dearest: then the nearest reachable setting stands.
+            cost, 1 where it lies above the most expensive: then the nearest reachable setting
+            stands.
             Of targets: -1 above the highest reachable quality, 1 where the cheapest setting that
             meets the target gives more.
         cheapest: lowest mean cost the strategy reaches.
-        dearest: highest mean cost the strategy reaches.
+        most expensive: highest mean cost the strategy reaches.
         best: highest mean quality the strategy reaches.
     """
 
@@ -67,7 +68,7 @@ class Fit:
     quality: Float[np.ndarray, " P"]
     reach: Int[np.ndarray, " P"]
     cheapest: float
-    dearest: float
+    most_expensive: float
     best: float
 
 
@@ -92,12 +93,12 @@ def simulate_settings(
     rows: Int[np.ndarray, " n"] | None = None,
     usage: bool = True,
     progress: Callable[[int], None] = lambda queries: None,
-    more_costs: Sequence[Float[np.ndarray, "N K"]] = (),
+    extra_costs: Sequence[Float[np.ndarray, "N K"]] = (),
 ) -> Totals:
     """Means per query of any number of settings, as many at a time as `totals` takes at once."""
     return sum_settings(
         strategy, parameters, estimator, table,
-        rows=rows, usage=usage, progress=progress, more_costs=more_costs,
+        rows=rows, usage=usage, progress=progress, extra_costs=extra_costs,
     ).means()  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def sum_settings(
     rows: Int[np.ndarray, " n"] | None = None,
     usage: bool = True,
     progress: Callable[[int], None] = lambda queries: None,
-    more_costs: Sequence[Float[np.ndarray, "N K"]] = (),
+    extra_costs: Sequence[Float[np.ndarray, "N K"]] = (),
 ) -> Totals:
     """Sums over queries of any number of settings, as many at a time as `totals` takes at once."""
     parts: list[Totals] = []
@@ -123,7 +124,7 @@ def sum_settings(
         sums = totals(
             strategy, np.concatenate([part, np.repeat(part[-1:], short, axis=0)]), estimator,
             table.quality, table.cost, rows=rows, usage=usage, progress=progress,
-            more_costs=more_costs,
+            extra_costs=extra_costs,
         )  # fmt: skip
         parts.append(sums[: len(part)])
     count = parts[0].count
@@ -153,7 +154,7 @@ def fit_budgets(
     spare: bool = False,
     seen: Seen | None = None,
 ) -> Fit:
-    """Finds, for every budget, the cheap and the dear neighbour whose mix costs exactly that.
+    """Finds, for every budget, the cheap and the expensive neighbour whose mix costs exactly that.
 
     All budgets share one pool of simulated settings: first the strategy's whole family, or what
     a sample of the queries shows to be near the budgets; then rounds of points between the
@@ -242,7 +243,8 @@ def fit_targets(
         turned,
         parameters=turned.parameters[:, ::-1], gamma=1 - turned.gamma,
         cost=-turned.quality, quality=-turned.cost,
-        cheapest=float(-pool[2].max()), dearest=float(-pool[2].min()), best=float(-pool[1].min()),
+        cheapest=float(-pool[2].max()), most_expensive=float(-pool[2].min()),
+        best=float(-pool[1].min()),
     )  # fmt: skip
     # Quality need not rise with cost: one setting alone may meet the target for less.
     parameter, quality, cost = pool[0], -pool[1], -pool[2]
@@ -504,17 +506,17 @@ def mix(pool: Float[np.ndarray, "3 L"], budgets: Float[np.ndarray, " P"]) -> Fit
     parameter, cost, quality = pool
     left, right = _neighbours(pool, budgets)
     swap = cost[left] > cost[right]
-    cheap, dear = np.where(swap, right, left), np.where(swap, left, right)
-    gap = cost[dear] - cost[cheap]
+    cheap, expensive = np.where(swap, right, left), np.where(swap, left, right)
+    gap = cost[expensive] - cost[cheap]
     gamma = np.where(gap > 0, (budgets - cost[cheap]) / np.where(gap > 0, gap, 1), 0)
     reach = np.where(budgets < cost.min(), -1, np.where(budgets > cost.max(), 1, 0))
     return Fit(
-        parameters=np.stack([parameter[cheap], parameter[dear]], axis=1),
+        parameters=np.stack([parameter[cheap], parameter[expensive]], axis=1),
         gamma=gamma,
         cost=cost[cheap] + gamma * gap,
-        quality=quality[cheap] + gamma * (quality[dear] - quality[cheap]),
+        quality=quality[cheap] + gamma * (quality[expensive] - quality[cheap]),
         reach=reach,
         cheapest=float(cost.min()),
-        dearest=float(cost.max()),
+        most_expensive=float(cost.max()),
         best=float(quality.max()),
     )

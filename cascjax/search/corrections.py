@@ -199,7 +199,7 @@ def _worth(
     seen: Seen, weight: Float[Array, " n"], log_scale: Float[Array, "#L K"],
     shift: Float[Array, " K"], log_price: Float[Array, "#L"], multiplier: Array,
 ) -> Float[Array, " L"]:  # fmt: skip
-    """Of every scale or price, all models' indices found anew."""
+    """Of every scale or price, all models' indices found again."""
     each = jax.tree.map(lambda of: of[:, None], seen)
     z = materialize(_indices(each, log_scale.T, shift[:, None], log_price))
     top, got = materialize(_best(z, seen))

@@ -128,7 +128,7 @@ class Pool:
         strategy: what to fit.
         beliefs: what it is shown of the table's queries.
         table: their true quality and costs.
-        costs: R names, "cost" or a further cost of the table.
+        costs: R names, "cost" or a extra cost of the table.
         rows: the queries to fit on.
         limited: `[C]` the costs with a budget.
         progress: called with the number of queries of each block simulated.
@@ -160,7 +160,7 @@ class Pool:
 
     def __post_init__(self):
         c, table = len(self.limited), self.table
-        self.truths = [table.cost if of == COST else table.more_costs[of] for of in self.costs]
+        self.truths = [table.cost if of == COST else table.extra_costs[of] for of in self.costs]
         means = np.array([mean_rows(of, self.rows).mean() for of in self.truths])
         # Costs of one size, whatever their unit: directions between them can be compared.
         self.scale = np.where(means > 0, means, 1)
@@ -248,7 +248,7 @@ class Pool:
         for first, *more in passes:
             means = simulate_settings(
                 self.strategy, new, shown, replace(self.table, cost=first), rows=self.rows,
-                usage=False, progress=self.progress, more_costs=more,
+                usage=False, progress=self.progress, extra_costs=more,
             )  # fmt: skip
             found.append(np.asarray(means.cost).reshape(len(new), -1))
             quality = np.asarray(means.quality)

@@ -38,7 +38,7 @@ def scores_of(
         table: the truth.
         estimator: the estimates of all its queries.
         rows: the queries to score on.
-        oracle: area of the oracle's frontier, for "oracle-gap".
+        oracle: AUC of the oracle's frontier, for "oracle-gap".
     """
     single_cost, single_quality = mean_rows(table.cost, rows), mean_rows(table.quality, rows)
     floor, ceiling = extremes(table, rows)
@@ -66,7 +66,7 @@ def extremes(table: Table, rows: Int[np.ndarray, " n"]) -> tuple[tuple[float, fl
 
     Returns:
         Mean cost and quality where each goes to the model cheapest for it, of equals the first;
-        and mean cost where each goes to the model dearest for it.
+        and mean cost where each goes to the model most expensive for it.
     """
     sums = np.zeros(3)
     for start in range(0, len(rows), _ROWS):
@@ -95,8 +95,8 @@ def collapsed(
     judged = sound(table.quality, mean_rows(table.cost, rows))
     table = replace(table, quality=judged.astype(np.float32))
     at, strategy = int(drawn.budget.argmax()), strategy.sized_for(beliefs)
-    cheap, dear = simulate_settings(
+    cheap, expensive = simulate_settings(
         strategy, drawn.parameters[at], beliefs, table, rows=rows, usage=False
     ).quality
     gamma = drawn.gamma[at]
-    return float(1 - (1 - gamma) * cheap - gamma * dear)
+    return float(1 - (1 - gamma) * cheap - gamma * expensive)

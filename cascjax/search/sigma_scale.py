@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from cascjax.data.table import Table, mean_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Joint, RunSets
-from cascjax.metrics import area
+from cascjax.metrics import auc
 from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import Strategy
 
@@ -27,34 +27,38 @@ _SAMPLE = 1 << 13
 _BUDGETS = 12
 
 
-def scaled(estimator: RunSets | Joint, trust: float) -> RunSets | Joint:
-    """The same estimates, every sigma times `trust`."""
-    if trust == 1:
+def scaled(estimator: RunSets | Joint, sigma_scale: float) -> RunSets | Joint:
+    """The same estimates, every sigma times `sigma_scale`."""
+    if sigma_scale == 1:
         return estimator
     if isinstance(estimator, Joint):
-        return replace(estimator, trust=estimator.trust * trust)
-    return replace(estimator, covariance=np.asarray(estimator.covariance) * np.float32(trust**2))
+        return replace(estimator, sigma_scale=estimator.sigma_scale * sigma_scale)
+    return replace(
+        estimator, covariance=np.asarray(estimator.covariance) * np.float32(sigma_scale**2)
+    )
 
 
-def check_trust(trust: float | str) -> float | None:
+def check_sigma_scale(sigma_scale: float | str) -> float | None:
     """A scale, or None for "auto".
 
     Raises:
         CascjaxError: it is neither "auto" nor a number from 0 to 10.
     """
-    if trust == "auto":
+    if sigma_scale == "auto":
         return None
-    if isinstance(trust, str) or not 0 <= trust <= 10:
-        raise CascjaxError(f"trust must be 'auto' or a number from 0 to 10, not {trust!r:.40}")
-    return float(trust)
+    if isinstance(sigma_scale, str) or not 0 <= sigma_scale <= 10:
+        raise CascjaxError(
+            f"sigma_scale must be 'auto' or a number from 0 to 10, not {sigma_scale!r:.40}"
+        )
+    return float(sigma_scale)
 
 
-def trusted(
+def with_sigma_scale(
     strategy: Strategy,
     table: Table,
     estimator: Estimator,
     rows: Int[np.ndarray, " n"],
-    trust: float | None,
+    sigma_scale: float | None,
     seed: int = 0,
 ) -> tuple[Estimator, float]:
     """The estimates a strategy does best with on some rows, and how far they are trusted.
@@ -64,17 +68,17 @@ def trusted(
         table: the truth, models in rising mean cost.
         estimator: the estimates of all its queries; of all but learned ones everything is believed.
         rows: the rows to fit on, whose estimates must be out of fold.
-        trust: the scale, or None for the one of `TRUSTS` with the highest area on a sample of rows;
-            that is 1 for `Joint`, which is too dear to simulate for each.
+        sigma_scale: the scale, or None for the one of `TRUSTS` with the highest AUC on a sample of
+            rows; that is 1 for `Joint`, which is too expensive to simulate for each.
         seed: of the sample.
     """
     learned = isinstance(estimator, RunSets | Joint)
     if not learned or strategy.sees_truth or "sigma" not in strategy.reads:
         return estimator, 1.0
-    if trust is None:
+    if sigma_scale is None:
         tried = isinstance(estimator, RunSets)
-        trust = _best(strategy, table, estimator, rows, seed) if tried else 1.0
-    return scaled(estimator, trust), trust
+        sigma_scale = _best(strategy, table, estimator, rows, seed) if tried else 1.0
+    return scaled(estimator, sigma_scale), sigma_scale
 
 
 def _best(
@@ -86,10 +90,10 @@ def _best(
     # Nearer to the cheap end, where most of a frontier rises.
     at = np.geomspace(cost.min() + 0.02 * np.ptp(cost), cost.max(), _BUDGETS)
 
-    def reached(trust: float) -> float:
+    def reached(sigma_scale: float) -> float:
         sized = strategy.sized_for(estimator)
-        found = fit_budgets(sized, scaled(estimator, trust), table, at, rows=rows)
-        return area(found.cost, found.quality, cost, quality)
+        found = fit_budgets(sized, scaled(estimator, sigma_scale), table, at, rows=rows)
+        return auc(found.cost, found.quality, cost, quality)
 
-    areas: Float[np.ndarray, " T"] = np.array([reached(trust) for trust in TRUSTS])
-    return TRUSTS[int(np.argmax(areas))]
+    aucs: Float[np.ndarray, " T"] = np.array([reached(sigma_scale) for sigma_scale in TRUSTS])
+    return TRUSTS[int(np.argmax(aucs))]

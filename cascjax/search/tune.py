@@ -54,7 +54,7 @@ _MULTIPLIERS = 32
 """Budgets at most that are tuned at; others are met by mixing their neighbours."""
 
 _FEW = 8
-"""The same where each is dear to simulate, or all share what is tuned."""
+"""The same where each is expensive to simulate, or all share what is tuned."""
 
 _FOLDS, _FEW_FOLDS = 20, 5
 """Parts of a cross-validation, by default."""
@@ -190,7 +190,7 @@ def tune(
         budgets: mean costs to tune for, in the table's cost unit.
         rows: the queries to tune on, by default all; of more than `SAMPLE` a sample is taken.
         folds: parts of the cross-validation; by default 20, so that each part is judged by what
-            nearly all queries taught, or 5 where a strategy is dear to simulate.
+            nearly all queries taught, or 5 where a strategy is expensive to simulate.
         seed: of sample, folds and search.
         journal: where to keep what is found on the way, and go on from.
         descend: False to judge what the journal holds and search no further.
@@ -347,7 +347,7 @@ class Problem:
         spent, got = query_spends(strategy, family, beliefs, part.quality, part.cost)
         fold = rng.permutation(len(some)) % max(folds, 1)
         mixes = (_mixes(spent, got, rows, budgets) for rows in _trained_on(fold, folds))
-        nearest = [np.where(gamma < 0.5, cheap, dear) for cheap, dear, gamma in mixes]
+        nearest = [np.where(gamma < 0.5, cheap, expensive) for cheap, expensive, gamma in mixes]
         steps, mean = k - 1 if in_order else strategy.max_steps(k), spent.mean(1)
 
         def all_steps(parameter: np.ndarray) -> np.ndarray:
@@ -406,7 +406,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Corrections:
-    """Corrections of the estimates for every problem; the plain parameters are found anew.
+    """Corrections of the estimates for every problem; the plain parameters are found again.
 
     Attributes:
         name: how they were made.
@@ -434,11 +434,11 @@ def _held_out(problem: Problem, guess: Guess) -> Float[np.ndarray, " n"]:
     worth = np.empty(len(problem.fold))
     trained = problem.trained_on()[:-1]
     for f, (spent, got) in enumerate(_spends(problem, guess)):
-        cheap, dear, gamma = _mixes(spent, got, trained[f], problem.budgets, hull=guess.pooled)
+        cheap, expensive, gamma = _mixes(spent, got, trained[f], problem.budgets, hull=guess.pooled)
         out = np.flatnonzero(problem.fold == f)
         of = got[:, out] - problem.multiplier[:, None, None] * spent[:, out]
         at, share = np.arange(len(gamma)), gamma[:, None]
-        worth[out] = ((1 - share) * of[at, cheap] + share * of[at, dear]).mean(0)
+        worth[out] = ((1 - share) * of[at, cheap] + share * of[at, expensive]).mean(0)
     return worth
 
 
@@ -475,15 +475,15 @@ def _mixes(
     budgets: Float[np.ndarray, " P"],
     hull: bool = False,
 ) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"], Float[np.ndarray, " P"]]:
-    """The cheap and the dear setting that meet each budget on some queries, and the dear's share.
+    """Return the two settings that meet each budget, and the share of the expensive one.
 
     They are neighbours among the settings, or along the hull of what settings give.
     """
     cost, quality = (of[:, rows].mean(1, dtype=np.float64) for of in (spent, got))
     some = upper_hull(cost, quality) if hull else np.arange(len(cost))
     fit = mix(np.stack([some, cost[some], quality[some]]), budgets)
-    cheap, dear = fit.parameters.astype(int).T
-    return cheap, dear, fit.gamma
+    cheap, expensive = fit.parameters.astype(int).T
+    return cheap, expensive, fit.gamma
 
 
 def _slopes(fit: Fit, budgets: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]:

@@ -35,7 +35,7 @@ def register(kind: Kind) -> Kind:
     """Makes a strategy of your own known by its name; returns it, so as to decorate its class.
 
     `strategy`, `compare`, `fit` and policy files then take the name as that of any other. A class
-    that is defined anew, by a notebook's cell run again, takes the place of its former self.
+    that is defined again, by a notebook's cell run again, takes the place of its former self.
 
     Raises:
         CascjaxError: it is no class of strategies, not a frozen dataclass on its own, it lacks a

@@ -159,7 +159,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
-        """Parameters from the dearest setting to the cheapest, for a search to start from."""
+        """Return the parameters a search starts from, most expensive setting first."""
 
     def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
         """Parameters between two neighbours of the family, for a search to go on with.
@@ -364,7 +364,7 @@ class Priced:
         ordered = np.sort(sketch.cost).tolist()
         gaps = [after - before for before, after in itertools.pairwise(ordered) if after > before]
         least, most = (min(gaps), sum(gaps)) if gaps else (1.0, 1.0)
-        # From where the dearest difference in cost hardly counts to where the least decides.
+        # From where the most expensive difference in cost hardly counts to where the least decides.
         high = max(1e5 * spread / most, 1e2 * spread / least)
         return np.append(0, np.geomspace(1e-4 * spread / most, high, count - 1))
 

@@ -39,7 +39,7 @@ class Mixing(Strategy):
         return 1
 
     def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
-        """The models on the single models' upper hull, dearest first."""
+        """The models on the single models' upper hull, most expensive first."""
         return upper_hull(sketch.cost, sketch.quality)[::-1].astype(np.float64)
 
     def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:

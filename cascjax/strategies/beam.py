@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.expected_max import LEAST_GAIN, Maximum, single_gain
+from cascjax.core.expected_max import LEAST_GAIN, Maximum, expected_improvement
 from cascjax.strategies.base import STOP
 
 _CANDIDATES = 16
@@ -56,7 +56,7 @@ def best_addition(
     # What has run is known: all that counts of it is the best. Before, a floor beneath all.
     floor = jnp.min(mean - 8 * sigma, axis=-1)
     in_hand = jnp.where(none, floor, jnp.max(jnp.where(run, mean, -jnp.inf), axis=-1))
-    alone = single_gain(in_hand[:, None], mean, sigma) - price[:, None] * cost
+    alone = expected_improvement(in_hand[:, None], mean, sigma) - price[:, None] * cost
     _, promising = jax.lax.top_k(jnp.where(run, -jnp.inf, alone), few)
     promising = jnp.sort(promising, axis=-1)
 

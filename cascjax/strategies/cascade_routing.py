@@ -12,9 +12,9 @@ from jaxtyping import Array, Bool, Float, Int
 from cascjax.core.expected_max import (
     LEAST_GAIN,
     certain_tables,
+    expected_improvement,
     materialize,
     members,
-    single_gain,
     supermodel_tables,
     supermodel_values,
 )
@@ -222,7 +222,7 @@ class CascadeRouting(Priced, Strategy):
 
             def best(found: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
                 index, ante, sigma, cost = model
-                gain = single_gain(in_hand, ante, sigma)
+                gain = expected_improvement(in_hand, ante, sigma)
                 # Before any has run, what a model adds is all that it is worth.
                 gain = jnp.where(step == 0, ante, jnp.where(gain > least, gain, 0))
                 used = functools.reduce(jnp.logical_or, [one == index for one in chosen])

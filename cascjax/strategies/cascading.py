@@ -10,11 +10,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.core.expected_max import (
     Prefixes,
+    expected_improvement,
     materialize,
     prefix_gains,
     prefix_values,
     real_gains,
-    single_gain,
 )
 from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
 from cascjax.strategies.base import (
@@ -204,7 +204,7 @@ def _table_limits(table: Tabulated) -> Float[Array, "J B"]:
     means = [[rows(mean, i)[: k - more] for i in range(1, more + 1)] for more in range(1, k)]
     moves = [[rows(points, i)[: k - more] for i in range(1, more + 1)] for more in range(1, k)]
     spread = rows(sigma, 1)[:, None]
-    gain = [single_gain(jnp.zeros_like(spread), means[0][0], spread)]
+    gain = [expected_improvement(jnp.zeros_like(spread), means[0][0], spread)]
     gain += means_of_maxima(means[1:], moves[1:], floored=True)
     extra = jnp.zeros((k - 1, n_queries))
     limits = jnp.full(extra.shape, -jnp.inf)

@@ -193,11 +193,11 @@ def _beyond(log_u: Float[Array, "*B"]) -> Float[Array, "*B"]:
     """
     x = jnp.clip(log_u, _LOWEST, _HIGHEST)
     low, high = _loss_polynomials()
-    dear = _horner(x * (2 / _HIGHEST) - 1, high)
+    expensive = _horner(x * (2 / _HIGHEST) - 1, high)
     first, last = np.sqrt(_SHIFT), np.sqrt(_SHIFT - _LOWEST)
     root = jnp.sqrt(_SHIFT - jnp.minimum(x, 0))
     cheap = _horner(root * (2 / (last - first)) - (first + last) / (last - first), low)
-    return jnp.where(x < 0, cheap, dear)
+    return jnp.where(x < 0, cheap, expensive)
 
 
 _LOWEST, _HIGHEST, _SHIFT = -25.0, 1.65, 2.0

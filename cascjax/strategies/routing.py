@@ -70,8 +70,8 @@ class Routing(Priced, Strategy):
     ) -> Stages:
         """The upper hull of each query's models, from the cheapest up to the best.
 
-        The next corner is the dearer model that buys most quality for its extra cost; it takes
-        over where the price falls below that slope.
+        The next corner is the more expensive model that buys most quality for its extra cost; it
+        takes over where the price falls below that slope.
         """
         quality, cost = _in_advance(estimator)
         k, n_queries = quality.shape
@@ -93,7 +93,7 @@ class Routing(Priced, Strategy):
                 return (jnp.maximum(best[0], new), jnp.where(new > best[0], index, best[1])), None
 
             (_, at), _ = over_models(steepest, (jnp.full(n_queries, -jnp.inf), at), quality, cost)
-            # Taken anew for the model found: one result leaves the loop above, not two.
+            # Taken again for the model found: one result leaves the loop above, not two.
             q, c = of_model(quality, at), of_model(cost, at)
             # Rounding may let a slope rise by a hair: then no price is in between.
             new = jnp.minimum(slope, (q - q_at) / (c - c_at))

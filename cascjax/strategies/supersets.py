@@ -5,7 +5,7 @@ that is the same for all queries (`Tabulated`), and what has run is known: its b
 Adding the models A is worth E[(max_{i in A} Q_i - floor)+]. For one model that is a closed form,
 for more a mean over quasi-random normal points, the same points for every query. The arithmetic of
 all pairs (S, A) of one size is one straight line of code, with queries in the vector lanes: the
-maximum over A at a point is worked out anew for every A, out of registers, not fetched from memory
+maximum over A at a point is worked out again for every A, out of registers, not fetched from memory
 by way of a smaller A.
 """
 
@@ -22,11 +22,11 @@ from jaxtyping import Array, Bool, Float, Int
 from cascjax.core.expected_max import (
     LEAST_GAIN,
     MAX_ENUMERATED,
+    expected_improvement,
     materialize,
     members,
     normal_points,
     semidefinite_root,
-    single_gain,
 )
 from cascjax.estimators import Estimates, Tabulated
 from cascjax.strategies.base import over_rows
@@ -205,7 +205,7 @@ def gains_over(
         alone = means[0][0]
         if floor is not None:
             spread = _take(sigma[..., None], rows[0][0])
-            alone = single_gain(jnp.zeros_like(spread), alone, spread)
+            alone = expected_improvement(jnp.zeros_like(spread), alone, spread)
         moves = [[_take(points, row) for row in each] for each in rows[1:]]
         values = [alone, *means_of_maxima(means[1:], moves, floored=floor is not None)]
     nothing = jnp.full((n_sets, 1, n_queries), -jnp.inf if floor is None else 0)
@@ -291,7 +291,7 @@ def exact_for_one(
     mean, new = estimates.quality, supermodels & ~run[:, None, :]
     sigma = jnp.sqrt(jnp.maximum(estimates.variance, 0))
     some = jnp.any(run, axis=-1, keepdims=True)
-    alone = jnp.where(some, single_gain(jnp.zeros_like(mean), mean, sigma), mean)
+    alone = jnp.where(some, expected_improvement(jnp.zeros_like(mean), mean, sigma), mean)
     # Of the one model that is new, by a sum: the others count 0.
     exact = jnp.sum(jnp.where(new, alone[:, None, :], 0), axis=-1)
     return jnp.where(jnp.sum(new, axis=-1) == 1, exact, value)

@@ -21,7 +21,7 @@ from cascjax.synthetic.judged import (
     PROMPT_TOKENS,
     QUALITIES,
     SIGNAL_NAMES,
-    World,
+    Dataset,
     judged,
 )
 from cascjax.synthetic.open_form import open_form
@@ -29,7 +29,7 @@ from cascjax.synthetic.posterior import Posterior, known_posterior
 from cascjax.synthetic.routerbench import routerbench
 from cascjax.synthetic.swebench import swebench
 
-KINDS: dict[str, Callable[..., World | AnswerWorld]] = {
+KINDS: dict[str, Callable[..., Dataset | AnswerWorld]] = {
     "judged": judged,
     "routerbench": routerbench,
     "swebench": swebench,
@@ -41,16 +41,16 @@ KINDS: dict[str, Callable[..., World | AnswerWorld]] = {
 
 
 @overload
-def make_world(
+def make_dataset(
     n_models: int = 5, seed: int = 0, *, kind: Literal["judged"] = "judged", **settings: Any
-) -> World: ...
+) -> Dataset: ...
 @overload
-def make_world(
+def make_dataset(
     n_models: int = 5, seed: int = 0, *, kind: str, **settings: Any
-) -> World | AnswerWorld: ...
-def make_world(
+) -> Dataset | AnswerWorld: ...
+def make_dataset(
     n_models: int = 5, seed: int = 0, *, kind: str = "judged", **settings: Any
-) -> World | AnswerWorld:
+) -> Dataset | AnswerWorld:
     """Draw a world of a kind; `sample` and `batches` draw tables from it.
 
     Args:
@@ -89,14 +89,14 @@ __all__ = [
     "QUALITIES",
     "SIGNAL_NAMES",
     "AnswerWorld",
+    "Dataset",
     "Posterior",
-    "World",
     "batches",
     "classification",
     "code_math",
     "judged",
     "known_posterior",
-    "make_world",
+    "make_dataset",
     "open_form",
     "routerbench",
     "sample",

@@ -239,8 +239,8 @@ class AnswerWorld:
             clock = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 2)))
             busy = FIRST_TOKEN_SPREAD * clock.standard_normal((BLOCK, K), np.float32)
             wait = lognormal(self.first_token.astype(np.float32), busy, FIRST_TOKEN_SPREAD)
-            table["more_costs"] = {"seconds": wait + answer_tokens / self.speed.astype(np.float32)}
-            table["more_cost_units"] = (("seconds", "s"),)
+            table["extra_costs"] = {"seconds": wait + answer_tokens / self.speed.astype(np.float32)}
+            table["extra_cost_units"] = (("seconds", "s"),)
         return Table(
             quality=quality,
             cost=cost,

@@ -56,7 +56,7 @@ def batches(
         seed: picks the queries; no less than 0.
         batch: rows a table, at least 1.
         features: also give the columns `features` `[N, F]` and `signals` `[N, K * P]`.
-        seconds: also give the further cost "seconds" `[N, K]`: how long an answer takes.
+        seconds: also give the extra cost "seconds" `[N, K]`: how long an answer takes.
 
     Raises:
         CascjaxError: an argument is out of its range.

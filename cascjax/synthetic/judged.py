@@ -39,7 +39,7 @@ ANSWER_EFFORT, ANSWER_SPREAD = 0.3, 0.9
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class World:
+class Dataset:
     """The K models and D domains that queries are drawn against; models rise in mean cost.
 
     Attributes:
@@ -148,8 +148,8 @@ class World:
         if seconds:  # drawn last: a query is the same with and without
             busy = FIRST_TOKEN_SPREAD * normal(K)
             first_token = lognormal(self.first_token, busy, FIRST_TOKEN_SPREAD)
-            table["more_costs"] = {"seconds": first_token + answer_tokens / self.speed}
-            table["more_cost_units"] = (("seconds", "s"),)
+            table["extra_costs"] = {"seconds": first_token + answer_tokens / self.speed}
+            table["extra_cost_units"] = (("seconds", "s"),)
         return Table(
             quality=quality,
             cost=cost,
@@ -175,7 +175,7 @@ def judged(
     interaction: float = 1.0,
     difficulty_noise: float = 0.4,
     judge_noise: float = 0.6,
-) -> World:
+) -> Dataset:
     """Draw a world: prices over two orders of magnitude, ability that only roughly follows them.
 
     So some models are dominated, and some are worth their price in a few domains alone. Dear models
@@ -217,7 +217,7 @@ def judged(
     def column(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32)
 
-    return World(
+    return Dataset(
         ability=column(ability[order]),
         price_prompt=column(price[order] / 4),  # the usual ratio in price lists
         price_answer=column(price[order]),

@@ -17,7 +17,7 @@ from scipy.special import log_ndtr, logsumexp, ndtr
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.synthetic.answering import FREE, NO_IDENTITY, AnswerWorld, seen_certainty, signal
-from cascjax.synthetic.judged import ANSWER_EFFORT, ANSWER_SPREAD, World
+from cascjax.synthetic.judged import ANSWER_EFFORT, ANSWER_SPREAD, Dataset
 
 _REACH = 6.5  # standard deviations of ease integrated over: beyond lies less than 1e-10
 _CELLS = 1 << 21  # numbers of one row chunk's largest array
@@ -36,7 +36,7 @@ class Posterior(NamedTuple):
 
 
 def known_posterior(
-    world: World | AnswerWorld,
+    world: Dataset | AnswerWorld,
     table: Table,
     run: Bool[np.ndarray, " K"] | Bool[np.ndarray, "N K"],
 ) -> Posterior:
@@ -58,7 +58,7 @@ def known_posterior(
     if table.models != world.models:
         raise CascjaxError("the table's models are not the world's: draw it from this world")
     mask = np.broadcast_to(np.asarray(run, bool), table.quality.shape)
-    if isinstance(world, World):
+    if isinstance(world, Dataset):
         return _judged(world, table, mask)
     assert table.group is not None
     quality = np.empty(mask.shape)
@@ -290,7 +290,7 @@ def _own(loading: Float[np.ndarray, "K F"]) -> Float[np.ndarray, " K"]:
     return np.sqrt(1 - (loading**2).sum(-1))
 
 
-def _judged(world: World, table: Table, run: Bool[np.ndarray, "N K"]) -> Posterior:
+def _judged(world: Dataset, table: Table, run: Bool[np.ndarray, "N K"]) -> Posterior:
     """A judged world: difficulty is Normal given all that is seen, and margins are given it."""
     assert table.features is not None
     assert table.signals is not None

@@ -114,7 +114,7 @@ def routerbench(n_models: int = 11, seed: int = 0) -> AnswerWorld:
         chosen = np.linspace(0, known - 1, K).round().astype(int)
     else:
         chosen = np.arange(K) % known
-    # What is added is another of its kind: somewhat better or worse, dearer or cheaper.
+    # What is added is another of its kind: somewhat better or worse, more expensive or cheaper.
     added = (np.arange(K) >= known)[:, None]
     shift = np.where(added, 0.25 * rng.standard_normal((K, len(GROUPS))), 0)
     factor = np.where(added[:, 0], np.exp(0.3 * rng.standard_normal(K)), 1)
