@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from cascjax import words
 from cascjax.cli import arguments
 from cascjax.cli import main as cli
 from cascjax.cli.main import main
@@ -28,7 +29,6 @@ from cascjax.cli.terminal import keep_compiled, uninterrupted
 from cascjax.data import read_table
 from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES
-from cascjax.report import facts
 from cascjax.strategies import STRATEGIES
 
 HUNG = 300
@@ -849,7 +849,7 @@ class TestGroup:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def test_words_of_the_report_are_plain(self) -> None:
-        assert facts.plain("a\x1bb") == "a\N{REPLACEMENT CHARACTER}b"
+        assert words.plain("a\x1bb") == "a\N{REPLACEMENT CHARACTER}b"
         with pytest.raises(CascjaxError, match="at least one name"):
             arguments.names("--models", " , ")
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from cascjax import words
 from cascjax.comparison import Frontier, Study
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
@@ -223,7 +224,7 @@ class TestPictures:
         for narrow in (False, True):
             root = ET.fromstring(pictures.frontier_picture(study, narrow).svg)
             texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
-            assert {*facts.short_names(study.models), *STRATEGIES} <= set(texts)
+            assert {*words.short_names(study.models), *STRATEGIES} <= set(texts)
 
     def test_of_very_many_models_some_are_labelled(self) -> None:
         study = make_study(tuple(f"model-{i}" for i in range(60)), points=3)
@@ -365,12 +366,12 @@ class TestPage:
         block = html[start : html.index("</script>", start)]
         assert not set(block) & set("<>&\x00\x1b")
         data = json.loads(block)
-        assert data["series"][-1]["titles"] == [facts.plain(name) for name in HOSTILE]
+        assert data["series"][-1]["titles"] == [words.plain(name) for name in HOSTILE]
         assert data["series"][0]["rows"][0] == "budget (<script>)"
         page = Page(html)
         first = [row[0].strip() for row in page.rows]
         for name in HOSTILE:
-            assert facts.plain(name) in first
+            assert words.plain(name) in first
         assert "{{ 7 * 7 }}" in html
         assert not set(html) & {"\x00", "\x1b"}
 
@@ -405,12 +406,12 @@ class TestPage:
             assert sum(share > least for share in f.ran[p]) == len(models) - 1 == 7
             for k, percent, ran, answered in models:
                 assert percent == pytest.approx(100 * f.ran[p, k], abs=0.05)
-                assert ran == facts.share_text(float(f.ran[p, k]))
-                assert answered == facts.share_text(float(f.answered[p, k]))
+                assert ran == words.share_text(float(f.ran[p, k]))
+                assert answered == words.share_text(float(f.answered[p, k]))
         said = [dict(zip(rows, points[i][0], strict=True))["price λ"] for i in range(4)]
         by_budget = dict(zip(order[:4].tolist(), said, strict=True))
         assert by_budget == {0: "1", 1: "2", 2: "1 (75%), 2 (25%)", 3: "3"}
-        names = facts.short_names(study.models)
+        names = words.short_names(study.models)
         said = dict(zip(told["series"][1]["rows"], told["series"][1]["points"][0][0], strict=True))
         assert said["models mixed"].startswith(f"{names[1]} (")
         assert f", {names[4]} (" in said["models mixed"]
@@ -423,7 +424,7 @@ class TestPage:
         assert len(told["series"][0]["points"]) == 200
         assert len(told["pictures"][0]["points"][0]) == 200
         ends = [told["series"][0]["points"][i][0][1] for i in (0, -1)]
-        costs = facts.cost_texts(f.cost)
+        costs = words.cost_texts(f.cost)
         assert ends == [costs[int(f.cost.argmin())], costs[int(f.cost.argmax())]]
 
     def test_areas_are_the_studys(self, study: Study, html: str) -> None:
@@ -437,10 +438,10 @@ class TestPage:
     def test_single_models_are_the_studys(self, study: Study, html: str) -> None:
         rows = {tuple(cell.strip() for cell in row) for row in Page(html).rows}
         hull = upper_hull(study.single_cost, study.single_quality)
-        costs = facts.cost_texts(study.single_cost)
+        costs = words.cost_texts(study.single_cost)
         for i, name in enumerate(study.models):
             on = "yes" if i in hull else "no"
-            row = (facts.plain(name), f"{study.single_quality[i]:.4f}", costs[i], on)
+            row = (words.plain(name), f"{study.single_quality[i]:.4f}", costs[i], on)
             assert row in rows
 
     def test_shares_at_budgets_are_the_studys(self) -> None:
@@ -449,7 +450,7 @@ class TestPage:
         ran = np.array([[0.25, 0.745, 0.005], [0.0, 0.003, 0.997]])
         f = replace(f, ran=ran, answered=ran)
         rows = Page(render(replace(study, frontiers=(f,)), "")).rows
-        names = facts.short_names(study.models)
+        names = words.short_names(study.models)
         assert [names[0], "25%", "–"] in rows
         assert [names[1], "74%", "<1%"] in rows
         assert [names[2], "<1%", ">99%"] in rows or [names[2], "0%", ">99%"] in rows
@@ -627,10 +628,10 @@ class TestWords:
         ],
     )
     def test_short_names(self, names: list[str], labels: list[str]) -> None:
-        assert facts.short_names(names) == labels
+        assert words.short_names(names) == labels
 
     def test_short_names_stay_distinct(self) -> None:
-        labels = facts.short_names([f"{'x' * 20}{i}{'y' * 20}" for i in range(11)])
+        labels = words.short_names([f"{'x' * 20}{i}{'y' * 20}" for i in range(11)])
         assert len(set(labels)) == 11
         assert max(map(len, labels)) <= 24
 
@@ -645,14 +646,14 @@ class TestWords:
         ],
     )
     def test_costs_line_up(self, costs: list[float], texts: list[str]) -> None:
-        assert facts.cost_texts(costs) == texts
+        assert words.cost_texts(costs) == texts
 
     def test_numbers_read_well(self) -> None:
-        assert facts.gain_text(-1e-9) == facts.gain_text(1e-9) == "0.0000"
-        assert facts.gain_text(float("nan")) == "–"
-        assert facts.quality_text(87.654) == "87.65"
-        assert facts.quality_text(1e30) == "1e+30"
-        assert [facts.share_text(s) for s in (0.0, 1e-4, 0.5, 0.999, 1.0)] == [
+        assert words.gain_text(-1e-9) == words.gain_text(1e-9) == "0.0000"
+        assert words.gain_text(float("nan")) == "–"
+        assert words.quality_text(87.654) == "87.65"
+        assert words.quality_text(1e30) == "1e+30"
+        assert [words.share_text(s) for s in (0.0, 1e-4, 0.5, 0.999, 1.0)] == [
             "–", "<1%", "50%", ">99%", "100%",
         ]  # fmt: skip
 
@@ -709,7 +710,7 @@ class TestConsole:
         self.legible(text)
         lines = [line.split() for line in text.splitlines()]
         for f in study.frontiers:
-            gain = facts.gain_text(f.auc - study.frontiers[0].auc)
+            gain = words.gain_text(f.auc - study.frontiers[0].auc)
             assert [f.strategy, f"{f.auc:.4f}", gain, f"{f.seconds:.2f}"] in lines
 
     def test_areas_with_intervals(self, study: Study) -> None:
@@ -723,8 +724,8 @@ class TestConsole:
         choices = [f for f in sure.frontiers if f.strategy not in ("oracle", "mixing")]
         best = max(choices, key=lambda f: f.auc)
         for f in sure.frontiers:
-            gain = facts.gain_text(f.auc - study.frontiers[0].auc)
-            apart = [facts.gain_text(f.auc - best.auc)] if f is not best else ["–"]
+            gain = words.gain_text(f.auc - study.frontiers[0].auc)
+            apart = [words.gain_text(f.auc - best.auc)] if f is not best else ["–"]
             apart += ["(noise)"] if f is not best and abs(f.auc - best.auc) < 0.03 else []
             ends = f"{f.auc - 0.01:.4f}–{f.auc + 0.01:.4f}"
             row = [f.strategy, f"{f.auc:.4f}", ends, *apart, gain, f"{f.seconds:.2f}"]

@@ -200,7 +200,7 @@ def _parts(grid: "Grid", width: int) -> "list[Shown]":
     from rich.text import Text
 
     from cascjax.experiments.tables import Entry
-    from cascjax.report.console import grid_of
+    from cascjax.report.tables import grid_of
 
     def cell(of: "str | Entry") -> Text:
         entry = of if isinstance(of, Entry) else Entry(of)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cascjax.experiments.cells import Row
-from cascjax.report.facts import plain
+from cascjax.words import plain
 
 MINUS = "\N{MINUS SIGN}"
 

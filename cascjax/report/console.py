@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -27,17 +26,16 @@ from cascjax.comparison import Frontier, Study
 from cascjax.report.facts import (
     REFERENCES,
     difference_text,
-    gain_text,
-    interval_text,
     intervals_note,
     missing_scores,
-    quality_text,
     reach_notes,
     score_meanings,
     score_text,
     scores,
     summary,
 )
+from cascjax.report.tables import grid_of
+from cascjax.words import gain_text, interval_text, quality_text
 
 GROUPS_SHOWN = 12
 """Groups listed by name; the rest are counted together."""
@@ -53,7 +51,7 @@ def areas_table(study: Study) -> Grid:
     """
     sure = [f"{100 * study.confidence:.4g}% interval", "to the best"] if study.resamples else []
     grid = grid_of(
-        "strategy", "auc", *sure, "over\nmixing" if sure else "gain over mixing", "seconds"
+        "strategy", "AUC", *sure, "over\nmixing" if sure else "gain over mixing", "seconds"
     )
     for score in scores(study):
         f = score.frontier
@@ -214,12 +212,3 @@ def query_progress(doing: str) -> Iterator[Callable[[int], None]]:
     ) as bar:
         task = bar.add_task(doing, total=None)
         yield lambda queries: bar.advance(task, queries)
-
-
-def grid_of(first: str, *others: str) -> Grid:
-    """An empty table of these columns, the first of names and the others of numbers."""
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    grid.add_column(Text(first), overflow="fold")
-    for name in others:
-        grid.add_column(Text(name), justify="right", no_wrap=True)
-    return grid

@@ -13,9 +13,9 @@ from rich.text import Text
 from cascjax.data.arrow import EXTRA_COST
 from cascjax.data.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 from cascjax.metrics import upper_hull
-from cascjax.report.console import GROUPS_SHOWN, grid_of
-from cascjax.report.facts import cost_texts, plain, quality_text, share_text
-from cascjax.words import counted
+from cascjax.report.console import GROUPS_SHOWN
+from cascjax.report.tables import grid_of
+from cascjax.words import cost_texts, counted, plain, quality_text, share_text
 
 NAMES_SHOWN = 24
 """Features or signals listed by name."""

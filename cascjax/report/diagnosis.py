@@ -31,17 +31,8 @@ from cascjax.diagnosis import (
 )
 from cascjax.metrics import upper_hull
 from cascjax.metrics.calibration import Reliability
-from cascjax.report.console import grid_of
-from cascjax.report.facts import (
-    DESCRIPTIONS,
-    cost_texts,
-    gain_text,
-    plain,
-    quality_text,
-    share_text,
-    short_names,
-)
-from cascjax.report.html import now, palette, template, versions
+from cascjax.report.facts import DESCRIPTIONS
+from cascjax.report.html import now, palette, versions
 from cascjax.report.pictures import (
     INK,
     OTHERS,
@@ -51,8 +42,17 @@ from cascjax.report.pictures import (
     picture_style,
     to_svg,
 )
+from cascjax.report.tables import grid_of, template
 from cascjax.report.write import finite
-from cascjax.words import counted
+from cascjax.words import (
+    cost_texts,
+    counted,
+    gain_text,
+    plain,
+    quality_text,
+    share_text,
+    short_names,
+)
 
 # matplotlib takes most of a second to import, so only the drawing functions do.
 if TYPE_CHECKING:

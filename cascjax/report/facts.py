@@ -1,6 +1,5 @@
 """What a study says, in numbers and plain words, for the page and the terminal alike."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,15 @@ from jaxtyping import Float
 from cascjax.comparison import Frontier, Study
 from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES, auc, upper_hull
-from cascjax.words import counted
+from cascjax.words import (
+    cost_text,
+    cost_texts,
+    counted,
+    gain_text,
+    plain,
+    quality_text,
+    short_names,
+)
 
 REFERENCES = ("mixing", "oracle")
 """Strategies that are not there to be chosen: what is had for free, and the ceiling."""
@@ -58,27 +65,6 @@ class Score:
         return self.ends[0] <= 0 <= self.ends[1]
 
 
-def plain(text: object) -> str:
-    """One printable line of `text`: names come from users' files and go to terminals and XML."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-
-
-def short_names(names: Sequence[str], width: int = 24) -> list[str]:
-    """Distinct labels of at most `width` characters: the last path component where that will do."""
-    names = [plain(name) for name in names]
-    last = [name.rstrip("/").rsplit("/", 1)[-1].strip() or name or "(unnamed)" for name in names]
-    counts = Counter(last)
-    labels = [
-        short if counts[short] == 1 else name for short, name in zip(last, names, strict=True)
-    ]
-    labels = [_middle(label, width) for label in labels]
-    counts = Counter(labels)
-    return [
-        label if counts[label] == 1 else f"{_middle(label, width - 5)} #{i + 1}"
-        for i, label in enumerate(labels)
-    ]
-
-
 def chain_text(
     setting: Sequence[float] | Float[np.ndarray, " D"], names: Sequence[str], digits: int = 4
 ) -> str:
@@ -86,53 +72,6 @@ def chain_text(
     models = " → ".join(name for i, name in enumerate(names) if int(setting[0]) >> i & 1)
     taus = ", ".join(f"{float(tau):.{digits}g}" for tau in setting[1:])
     return f"{models}, τ {taus}" if "→" in models else models
-
-
-def _middle(text: str, width: int) -> str:
-    """`text` with its middle left out: versions and sizes stand at the end of model names."""
-    if len(text) <= width:
-        return text
-    head = (width - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
-
-
-def cost_text(value: float) -> str:
-    """A cost to three significant digits, without an exponent where that is readable."""
-    return cost_texts([value])[0]
-
-
-def cost_texts(values: Sequence[float] | Float[np.ndarray, " P"]) -> list[str]:
-    """Costs with one number of decimals, so that a column of them lines up.
-
-    The smallest positive one keeps three significant digits.
-    """
-    positive = [abs(v) for v in values if np.isfinite(v) and v != 0]
-    decimals = max(0, 2 - int(np.floor(np.log10(min(positive))))) if positive else 0
-    if decimals > 8 or (positive and max(positive) >= 1e9):
-        return [f"{v:.3g}" for v in values]
-    # Digits far below what the largest one can show are noise to the eye.
-    return [f"{v:,.{decimals}f}" for v in values]
-
-
-def quality_text(value: float) -> str:
-    """A quality or AUC: four decimals on a 0 to 1 scale, two on a scale up to 100."""
-    if not np.isfinite(value):
-        return "–"
-    if abs(value) >= 1e7:
-        return f"{value:.4g}"
-    decimals = 4 if abs(value) < 10 else 2
-    return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # + 0.0: no minus before zero
-
-
-def gain_text(value: float) -> str:
-    """A difference of qualities, signed."""
-    text = quality_text(value)
-    return f"+{text}" if value > 0 and text.strip("0.") else text
-
-
-def interval_text(ends: tuple[float, float] | None, between: str = " to ") -> str:
-    """An interval of qualities or AUCs; a dash for none."""
-    return "–" if ends is None else between.join(quality_text(end) for end in ends)
 
 
 def difference_text(score: Score) -> str:
@@ -151,16 +90,6 @@ def intervals_note(study: Study) -> str:
         " the parameters as fitted; (noise): the interval of the difference to the best,"
         " taken on the same resamples, holds 0."
     )
-
-
-def share_text(value: float) -> str:
-    """A share of queries in whole percent; a dash for none."""
-    if value <= 0:
-        return "–"
-    if value < 0.005:
-        return "<1%"
-    # What falls short of all queries must not read as all of them.
-    return ">99%" if 0.995 <= value < 1 - 1e-9 else f"{value:.0%}"
 
 
 def expected_improvement(

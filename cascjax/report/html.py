@@ -18,20 +18,13 @@ from cascjax.metrics import upper_hull
 from cascjax.report.facts import (
     DESCRIPTIONS,
     REFERENCES,
-    cost_texts,
     difference_text,
-    gain_text,
-    interval_text,
     intervals_note,
     missing_scores,
     out_of_reach,
-    plain,
-    quality_text,
     score_meanings,
     score_text,
     scores,
-    share_text,
-    short_names,
     summary,
 )
 from cascjax.report.pictures import (
@@ -44,7 +37,17 @@ from cascjax.report.pictures import (
     strategy_styles,
 )
 from cascjax.report.points import points_data, script_json
-from cascjax.words import counted
+from cascjax.report.tables import template
+from cascjax.words import (
+    cost_texts,
+    counted,
+    gain_text,
+    interval_text,
+    plain,
+    quality_text,
+    share_text,
+    short_names,
+)
 
 
 @dataclass(frozen=True)
@@ -141,19 +144,6 @@ def render(study: Study, command: str, tuning: Mapping[str, Any] | None = None) 
         versions=versions(),
         date=now(),
     )
-
-
-def template(name: str) -> Any:
-    """A page of this folder, ready to be filled in."""
-    # Jinja is wanted only here, and `cascjax` should start fast.
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    folder = resources.files("cascjax.report")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
-    )  # fmt: skip
-    return environment.get_template(name)
 
 
 def palette(styles: Iterable[tuple[str, str, Any, str]]) -> dict[str, dict[str, str]]:

@@ -17,16 +17,8 @@ from jaxtyping import Float
 from cascjax.comparison import Frontier, Study
 from cascjax.data.files import atomic_write
 from cascjax.metrics import upper_hull
-from cascjax.report.facts import (
-    cost_text,
-    cost_texts,
-    curve,
-    expected_improvement,
-    plain,
-    quality_text,
-    short_names,
-)
-from cascjax.words import counted
+from cascjax.report.facts import curve, expected_improvement
+from cascjax.words import cost_text, cost_texts, counted, plain, quality_text, short_names
 
 # matplotlib takes most of a second to import, so only the drawing functions do.
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 
 from cascjax.comparison import Frontier, Study
 from cascjax.data.table import upper_hull
-from cascjax.report.facts import (
-    chain_text,
+from cascjax.report.facts import chain_text, expected_improvement
+from cascjax.report.pictures import Picture, css_variable, model_colors, strategy_styles
+from cascjax.words import (
     cost_texts,
-    expected_improvement,
     gain_text,
     interval_text,
     plain,
@@ -20,7 +20,6 @@ from cascjax.report.facts import (
     share_text,
     short_names,
 )
-from cascjax.report.pictures import Picture, css_variable, model_colors, strategy_styles
 
 POINTS_SHOWN = 200
 """Points a strategy that can be asked for their numbers; of more, these many evenly spread."""

@@ -16,16 +16,10 @@ from cascjax.data.arrow import EXTRA_COST
 from cascjax.data.files import atomic_write
 from cascjax.evaluation import Evaluation, Mean, Part, target_of
 from cascjax.policy import COST, Fitted, Policy, Rule
-from cascjax.report.console import GROUPS_SHOWN, grid_of
-from cascjax.report.facts import (
-    chain_text,
-    cost_texts,
-    plain,
-    quality_text,
-    share_text,
-    short_names,
-)
-from cascjax.words import counted
+from cascjax.report.console import GROUPS_SHOWN
+from cascjax.report.facts import chain_text
+from cascjax.report.tables import grid_of
+from cascjax.words import cost_texts, counted, plain, quality_text, share_text, short_names
 
 
 def print_policy(policy: Policy, console: Console) -> None:

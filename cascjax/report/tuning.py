@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cascjax.report.console import grid_of
+from cascjax.report.tables import grid_of
 from cascjax.report.write import finite, write_study
 from cascjax.tuning import Tuning
 

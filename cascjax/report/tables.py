@@ -1,0 +1,138 @@
+"""Tables of results: one description, for the terminal, for HTML, as text and as a data frame."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.cells import cell_len
+from rich.table import Table as Grid
+from rich.text import Text
+
+from cascjax.words import plain
+
+# pandas takes long to import, and is wanted only where a table is made.
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Format = Callable[[Sequence[Any]], Sequence[str]]
+"""Gives the texts of a column's values."""
+
+
+def each(form: Callable[[Any], str]) -> Format:
+    """Return the format of a column whose values are written one by one."""
+    return lambda values: [form(value) for value in values]
+
+
+@dataclass(frozen=True)
+class RowStyle:
+    """How a row of a listing is drawn.
+
+    Attributes:
+        muted: in a soft colour.
+        color: colour of a swatch before the label, on a page.
+        note: a sentence below the label, on a page.
+        rule: whether a line separates it from the row above, on a page.
+        bars: by column, the length of a bar below the cell in percent, on a page.
+    """
+
+    muted: bool = False
+    color: str = ""
+    note: str = ""
+    rule: bool = False
+    bars: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table to be shown.
+
+    Attributes:
+        frame: the values; the index holds the labels of the rows, its name heads them.
+        formats: by column, how its values are written; by default by `str`.
+        title: what the table shows.
+        styles: one for each row, or none.
+    """
+
+    frame: "DataFrame"
+    formats: Mapping[str, Format] = field(default_factory=dict)
+    title: str = ""
+    styles: Sequence[RowStyle] = ()
+
+    @property
+    def headings(self) -> list[str]:
+        """The headings of the labels and of every column."""
+        return [plain(self.frame.index.name or ""), *map(plain, self.frame.columns)]
+
+    @property
+    def rows(self) -> list[tuple[RowStyle, list[str]]]:
+        """The style of each row, its label and its cells."""
+        columns = [[plain(label) for label in self.frame.index]]
+        for name in self.frame.columns:
+            columns.append(list(self.formats.get(name, each(plain))(self.frame[name].tolist())))
+        styles = self.styles or [RowStyle()] * len(self.frame)
+        return list(zip(styles, map(list, zip(*columns, strict=True)), strict=True))
+
+    def grids(self, width: int | None = None) -> list[Grid]:
+        """Return the table for a terminal, its columns cut into as few tables as the width allows.
+
+        Args:
+            width: in characters; None for a single table.
+        """
+        rows, headings = self.rows, self.headings
+        cells = [headings, *(texts for _, texts in rows)]
+        lengths = [max(map(cell_len, column)) + 3 for column in zip(*cells, strict=True)]
+        room = None if width is None else width + 3 - min(lengths[0], width // 2)
+        blocks: list[np.ndarray] = []
+        for n_grids in range(1, len(headings)):
+            blocks = np.array_split(np.arange(1, len(headings)), n_grids)
+            if room is None or all(sum(lengths[i] for i in block) <= room for block in blocks):
+                break
+        grids = []
+        for block in blocks:
+            grid = grid_of(*(headings[i] for i in (0, *block)))
+            for style, texts in rows:
+                shown = (Text(texts[i]) for i in (0, *block))
+                grid.add_row(*shown, style="dim" if style.muted else None)
+            grids.append(grid)
+        return grids
+
+    def text(self, most_rows: int = 24) -> str:
+        """Return the title and the table as text, without rows from its middle if it is long."""
+        import pandas as pd
+
+        lines = [self.headings, *(texts for _, texts in self.rows)]
+        width = max(map(cell_len, (label for label, *_ in lines)))
+        lines = [[label.ljust(width), *cells] for label, *cells in lines]
+        shown = pd.DataFrame(lines[1:], columns=pd.Index(lines[0]))
+        body = shown.to_string(index=False, max_rows=most_rows, line_width=None)
+        return f"{self.title}\n{body}" if self.title else body
+
+    def html(self) -> str:
+        """Return the title and the table as HTML that stands alone, for a notebook."""
+        return str(template("listing.html").module.table(self))
+
+
+def grid_of(first: str, *others: str) -> Grid:
+    """Return an empty table for a terminal: a column of labels, then columns of numbers."""
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    grid.add_column(Text(first), overflow="fold")
+    for name in others:
+        # A long heading breaks into lines; numbers never do.
+        grid.add_column(Text(name), justify="right", no_wrap=cell_len(name) < 40, overflow="fold")
+    return grid
+
+
+def template(name: str) -> Any:
+    """Return a template of this folder."""
+    # Jinja is wanted only here, and `cascjax` should start fast.
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = resources.files("cascjax.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
+    )  # fmt: skip
+    return environment.get_template(name)
