@@ -14,7 +14,7 @@ from cascjax.data.table import Table, mean_rows
 from cascjax.engine.simulate import totals
 from cascjax.estimators import Independent, supplied
 from cascjax.search.budgets import SETTINGS
-from cascjax.strategies import Sketch, Strategy
+from cascjax.strategies import SearchContext, Strategy
 
 SECONDS = 2.5
 """A benchmark of which a single round would take longer is skipped, and says how long."""
@@ -77,8 +77,8 @@ def one_pass(
 ) -> Callable[[], object]:
     """64 settings of a strategy over the queries, ready to run."""
     table, estimator = data(n_queries, n_models)
-    sized, settings = kind.sized_for(estimator), kind.family(Sketch(table, estimator), SETTINGS)
-    return lambda: totals(sized, settings, estimator, table.quality, table.cost, usage=usage)
+    settings = kind.initial_grid(SearchContext(table, estimator), SETTINGS)
+    return lambda: totals(kind, settings, estimator, table.quality, table.cost, usage=usage)
 
 
 def rounds(kind: Strategy, n_queries: int, n_models: int, passes: float = 1) -> int:

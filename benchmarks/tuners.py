@@ -139,7 +139,7 @@ def box_of(problem: Problem) -> Box:
         plain = np.clip(center[:, None], low, high)
         one, many = in_order(problem, kind, limit)
         return Box(plain, WIDE * spread(limit), one, many)
-    cascading = cast(InOrder, strategy("cascading").sized_for(problem.estimator))
+    cascading = cast(InOrder, strategy("cascading"))
     limit = np.asarray(jax.jit(cascading.limits)(problem.estimator), np.float64)
     wide = WIDE * float(spread(on_line(cascading, limit)).mean())
     prices = problem.family[problem.family > 0]
@@ -234,7 +234,7 @@ def cascade_routing(problem: Problem, kind: CascadeRouting) -> tuple[Evaluate, E
     k, n = ante.shape
     depth, masks = kind.max_steps(k), members(k, kind.max_steps(k))
     tables = jax.jit(supermodel_tables, static_argnums=(3, 4))
-    values, gains = tables(post, ante, sigma, depth, kind.panels or None)
+    values, gains = tables(post, ante, sigma, depth, problem.estimator.panels)
     # A row a query and state: a trial reads whole rows.
     values, gains = np.asarray(values).T.copy(), np.asarray(gains).transpose(2, 1, 0).copy()
     total, post = (masks.astype(np.float32) @ np.asarray(cost)).T.copy(), np.asarray(post).T

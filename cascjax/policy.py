@@ -211,9 +211,6 @@ class Policy:
     def __post_init__(self):
         k = len(self.models)
         put = functools.partial(object.__setattr__, self)
-        # Sizing of quadratures belongs to the estimates at hand, not to the rule.
-        if getattr(self.strategy, "panels", None) is not None:
-            put("strategy", replace(self.strategy, panels=None))  # pyright: ignore[reportCallIssue]
         put("scale", np.ones(k, np.float32) if self.scale is None else self.scale)
         put("offset", np.zeros(k, np.float32) if self.offset is None else self.offset)
         for name in ("sigma", "mean_costs", "scale", "offset"):
@@ -806,7 +803,7 @@ def _to_json(policy: Policy) -> dict[str, Any]:
         "library": policy.version,
         "strategy": {
             "name": of.name,
-            "options": {f.name: getattr(of, f.name) for f in fields(of) if f.name != "panels"},
+            "options": {f.name: getattr(of, f.name) for f in fields(of)},
         },
         "models": list(policy.models),
         "costs": list(policy.costs),
@@ -1021,7 +1018,7 @@ def _check_rule(rule: Rule, policy: Policy) -> None:
         if not np.isfinite(rule.prices).all() or rule.prices.min() < 0:
             raise CascjaxError("prices must be finite and not negative")
     if isinstance(policy.strategy, Frugal):
-        policy.strategy.check(of, len(policy.models))
+        policy.strategy.check_settings(of, len(policy.models))
     if policy.strategy.name == "mixing" and not (
         of.min() > -0.5 and of.max() < len(policy.models) - 0.5
     ):

@@ -18,7 +18,7 @@ from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.engine.simulate import chain_means, query_outcomes, query_spends, resampled, totals
 from cascjax.estimators import Estimates, Independent, RunSets
-from cascjax.strategies import STRATEGIES, Frugal, Mixing, Pandora, Routing, Sketch
+from cascjax.strategies import STRATEGIES, Frugal, Mixing, Pandora, Routing, SearchContext
 
 N, K, FOLDS, SETTINGS = 901, 2, 2, 5
 
@@ -62,7 +62,7 @@ def main() -> None:
     there = jax.device_put(cost, jax.local_devices()[0])
     joint = LastAxis(np.diag(np.full(K, 0.09, np.float32)), np.ascontiguousarray(ante.T), there)
     of_all = learned(rng, cost)
-    sketch = Sketch(table, believed)
+    sketch = SearchContext(table, believed)
     # Several blocks, the last in part.
     simulate._STAGED_BLOCK = 64
     simulate._block_floats = lambda: 1 << 11
@@ -77,7 +77,7 @@ def main() -> None:
     for count in (1, 2, 8):
         with use_devices(jax.local_devices()[:count]):
             for name, kind in STRATEGIES.items():
-                one, settings = kind(), kind().family(sketch, SETTINGS)
+                one, settings = kind(), kind().initial_grid(sketch, SETTINGS)
                 if isinstance(one, Frugal):
                     means = chain_means(one, settings, believed, quality, cost)
                     found[f"{count}/{name}/chains"] = means

@@ -125,7 +125,7 @@ def test_a_target_is_met_at_the_least_cost(name: str) -> None:
     np.testing.assert_allclose([quality, cost[0]], [of.quality, of.cost[0]], atol=BRINK)
     # Of settings side by side none that reaches the target is cheaper.
     ready = prepare(table, name)
-    settings = np.unique(ready.strategy.family(_sketch(ready), 512).astype(np.float32))
+    settings = np.unique(ready.strategy.initial_grid(_sketch(ready), 512).astype(np.float32))
     if name == "frugal":
         chain = np.repeat(np.arange(1, 2**ready.table.n_models), 8)
         settings = np.stack([chain, np.resize(settings[::64], len(chain))], axis=1)
@@ -138,9 +138,9 @@ def test_a_target_is_met_at_the_least_cost(name: str) -> None:
 
 
 def _sketch(ready: Any) -> Any:
-    from cascjax.strategies import Sketch
+    from cascjax.strategies import SearchContext
 
-    return Sketch(ready.table, ready.beliefs.priced(None), ready.fit_rows)
+    return SearchContext(ready.table, ready.beliefs.priced(None), ready.fit_rows)
 
 
 def test_a_target_below_the_cheapest_setting_is_met_by_it() -> None:

@@ -19,7 +19,7 @@ from cascjax.evaluation import evaluate
 from cascjax.fitting import fit
 from cascjax.policy import load_policy
 from cascjax.search.budgets import fit_budgets, fit_targets, simulate_settings
-from cascjax.strategies import Frugal, Sketch
+from cascjax.strategies import Frugal, SearchContext
 
 N, K = 300, 4
 
@@ -63,7 +63,7 @@ def synthetic() -> dict[str, tuple[Table, Estimator]]:
 def test_one_pass_over_all_chains_is_each_setting_by_itself(name: str) -> None:
     table, estimator = synthetic()[name]
     kind, rows = Frugal(max_depth=3), np.random.default_rng(1).permutation(N)[:200]
-    taus = np.unique(kind.family(Sketch(table, estimator, rows), 7)).astype(np.float32)
+    taus = np.unique(kind.initial_grid(SearchContext(table, estimator, rows), 7)).astype(np.float32)
     found = chain_means(kind, taus, estimator, table.quality, table.cost, rows=rows)
     chains = kind.chains(K)
     assert found.shape == (len(chains), len(taus), 2) == (14, 7, 2)
@@ -127,5 +127,5 @@ def test_a_policy_keeps_chains_and_decides_as_simulated(tmp_path: Path) -> None:
             fit(table, "frugal", parameter=parameter)
     with pytest.raises(CascjaxError, match="more than max_depth 2"):
         fit(table, Frugal(max_depth=2), parameter=[7.0, 0.5])
-    with pytest.raises(CascjaxError, match="at most and not 15"):
+    with pytest.raises(CascjaxError, match="at most 14 models and not 15"):
         Frugal().footprint(15)

@@ -101,7 +101,7 @@ def simulated(
     kind: Strategy, parameters: np.ndarray, estimator: Independent
 ) -> tuple[np.ndarray, np.ndarray]:
     outcome = swept(
-        kind.sized_for(estimator), jnp.asarray(parameters, jnp.float32), estimator,
+        kind, jnp.asarray(parameters, jnp.float32), estimator.sized(),
         jnp.zeros((N, K), bool),
     )  # fmt: skip
     return np.asarray(outcome.run), np.asarray(outcome.answer)
@@ -331,7 +331,7 @@ def test_a_file_comes_back_the_same_to_the_last_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=NAMES)
 def test_every_strategy_keeps_its_options(kind: Strategy, tmp_path: Path) -> None:
-    policy(kind.sized_for(beliefs())).save(tmp_path / "policy.json")
+    policy(kind).save(tmp_path / "policy.json")
     assert load_policy(tmp_path / "policy.json").strategy == kind
 
 

@@ -174,7 +174,7 @@ def staged(kind: Strategy, estimator: Independent, least: float) -> Stages:
 
 def stages_of(kind: Strategy, estimator: Independent, least: float = -np.inf) -> Went:
     """The stages on the host, once they are seen to be stages at all."""
-    on_device = staged(kind.sized_for(estimator), estimator, least)
+    on_device = staged(kind, estimator.sized(), least)
     below, model, answer, count = (np.asarray(leaf) for leaf in jax.tree.leaves(on_device))
     found = Went(below, model, answer, int(count), on_device.keeps)
     n, k = estimator.quality_ante.shape
@@ -307,9 +307,8 @@ def rolled(kind: Strategy, parameters: jax.Array, estimator: Independent) -> Out
 @EACH
 def test_stages_sweep_and_rollout_choose_alike(kind: Strategy) -> None:
     estimator, parameters = drawn(256, 5, seed=1), jnp.asarray(PARAMETERS, jnp.float32)
-    sized = kind.sized_for(estimator)
     found = stages_of(kind, estimator)
-    by_sweep, by_rollout = (way(sized, parameters, estimator) for way in (swept, rolled))
+    by_sweep, by_rollout = (way(kind, parameters, estimator.sized()) for way in (swept, rolled))
     depths = set()
     # Up to a price of 0 all that a gain is worth in a rollout is its rounding: there they may part.
     for way, first in ((by_sweep, 0), (by_rollout, 2)):
@@ -338,7 +337,7 @@ POLICIES = {
 def test_stages_choose_as_plain_loops_do(kind: Strategy) -> None:
     estimator, last = drawn(256, 5, seed=1), kind.name == "thresholding"
     found, clear = stages_of(kind, estimator), 0
-    columns = [np.asarray(getattr(estimator, f.name), float) for f in fields(estimator)]
+    columns = [np.asarray(leaf, float) for leaf in jax.tree.leaves(estimator)]
     for parameter in (0.05, 0.3, 0.9, 3.0):
         run, answer = outcome_of(kind, found, parameter)
         for b in range(16):
@@ -359,9 +358,8 @@ def test_cascading_by_stages_is_its_sweep_with_equal_panels_too() -> None:
     sigma = rng.uniform(0.3, 0.5, (N, 3)).astype(np.float32)
     cost = (rng.integers(-1, 4, (N, 3)) / 8).astype(np.float32)
     estimator = replace(estimator, sigma=sigma, cost_ante=cost)
-    kind = Cascading().sized_for(estimator)
-    assert isinstance(kind, Cascading)
-    assert kind.panels
+    kind, estimator = Cascading(), estimator.sized()
+    assert estimator.panels
     found = stages_of(kind, estimator)
     outcome = swept(kind, jnp.asarray(PARAMETERS, jnp.float32), estimator)
     differ = 0
@@ -374,8 +372,7 @@ def test_cascading_by_stages_is_its_sweep_with_equal_panels_too() -> None:
 
 @EACH
 def test_stages_begun_below_the_least_setting_may_be_left_out_and_no_others(kind: Strategy) -> None:
-    queries, left_out = drawn(16, 5, seed=1), 0
-    kind = kind.sized_for(queries)
+    queries, left_out = drawn(16, 5, seed=1).sized(), 0
     for b in range(16):
         # One query: of several, stages are there as long as any of them needs them.
         estimator = queries.take(slice(b, b + 1))
@@ -394,7 +391,7 @@ def test_stages_begun_below_the_least_setting_may_be_left_out_and_no_others(kind
 @EACH
 def test_what_a_strategy_does_not_read_need_not_be_there(kind: Strategy) -> None:
     estimator, (quality, cost) = drawn(N, 3, seed=5), dyadic(N)
-    names = [f.name for f in fields(estimator)]
+    names = [f.name for f in fields(estimator) if f.name != "panels"]
     unread = [name for name in names if name not in kind.reads]
     assert unread
     blank = replace(estimator, **{name: np.full_like(cost, np.nan) for name in unread})
@@ -405,11 +402,12 @@ def test_what_a_strategy_does_not_read_need_not_be_there(kind: Strategy) -> None
             assert np.isnan(value).all()
         else:
             np.testing.assert_array_equal(value, getattr(estimator, name))
-    sized = kind.sized_for(estimator)
-    whole = stages_of(sized, estimator)
+    estimator = estimator.sized()
+    blank = replace(blank, panels=estimator.panels)
+    whole = stages_of(kind, estimator)
     for less in (blank, only):
         for name, same in vars(whole).items():
-            np.testing.assert_array_equal(getattr(stages_of(sized, less), name), same)
+            np.testing.assert_array_equal(getattr(stages_of(kind, less), name), same)
     found, expected = (totals(kind, SETTINGS, one, quality, cost) for one in (blank, estimator))
     assert_same(found, expected)
 
@@ -462,9 +460,7 @@ def by_rule(kind: Strategy, parameters: np.ndarray, estimator: Independent) -> R
         enough[..., -1] = True
         answer = enough.argmax(-1)
         return np.arange(k) <= answer[..., None], answer
-    found = swept(
-        kind.sized_for(estimator), jnp.asarray(parameters, jnp.float32).reshape(-1), estimator
-    )
+    found = swept(kind, jnp.asarray(parameters, jnp.float32).reshape(-1), estimator.sized())
     return np.asarray(found.run), np.asarray(found.answer)
 
 
@@ -563,7 +559,7 @@ def test_a_parameter_a_step_still_goes_by_sweep(
 ) -> None:
     estimator, (quality, cost) = drawn(N, 3, seed=5), dyadic(N)
     parameters = np.array([[0.3, 0.9, 0.1], [1.2, 0.2, 0.6]])
-    outcome = swept(kind.sized_for(estimator), jnp.asarray(parameters, jnp.float32), estimator)
+    outcome = swept(kind, jnp.asarray(parameters, jnp.float32), estimator.sized())
     monkeypatch.setattr(simulate, "_staged_totals", None)
     found = totals(kind, parameters, estimator, quality, cost)
     expected = recount(np.asarray(outcome.run), np.asarray(outcome.answer), quality, cost)
@@ -680,8 +676,8 @@ def test_cascading_stops_also_where_a_good_model_has_failed(k: int) -> None:
     ante, cost = np.full(shape, 0.99, np.float32), np.ones(shape, np.float32)
     estimator = Independent(ante, post, np.full((1, k), 0.1, np.float32), cost, cost)
     prices = np.array([0.5, 5.0, 50.0])
-    found = totals(Cascading().sized_for(estimator), prices, estimator, post, cost)
-    plain = totals(Cascading(panels=0), prices, estimator, post, cost)
+    found = totals(Cascading(), prices, estimator, post, cost)
+    plain = totals(Cascading(), prices, replace(estimator, panels=0), post, cost)
     np.testing.assert_array_equal(found.depth, plain.depth)
     np.testing.assert_array_equal(found.cost, [3 * n, n, n])
 

@@ -159,7 +159,7 @@ def rolled(strategy: Strategy, parameters: jax.Array, estimator: Independent) ->
 
 def sized(strategy: Strategy, parameters: jax.Array, estimator: Independent) -> Outcome:
     """The sweep as `totals` runs it: with numerics sized for the estimates."""
-    return swept(strategy.sized_for(estimator), parameters, estimator)
+    return swept(strategy, parameters, estimator.sized())
 
 
 def world(way: Callable[..., Outcome]) -> Independent:
@@ -595,85 +595,6 @@ def test_models_of_the_same_reservation_value_run_one_after_the_other() -> None:
         outcome = way(Pandora(), price, estimator)
         assert outcome.run.all()
         assert int(outcome.answer[0, 0]) == 1
-
-
-# Softened, so that parameters have gradients.
-
-SOFT = np.array([0.05, 0.3, 1.0, 4.0])
-
-
-def softened(estimator: Independent, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """How far models were run and their shares of the answer, `[L, B, K]` as in an outcome."""
-    soft = Pandora().relaxed(float32(SOFT), estimator, temperature)
-    run, answer = (np.moveaxis(np.asarray(of), 0, -1) for of in (soft.run, soft.answer))
-    assert run.shape == answer.shape == (len(SOFT), *estimator.quality_ante.shape)
-    return run, answer
-
-
-@pytest.mark.parametrize("temperature", [10.0, 0.1, 1e-3, 1e-6])
-def test_softened_choices_are_shares(temperature: float) -> None:
-    run, answer = softened(drawn(QUERIES, K), temperature)
-    for share in (run, answer):
-        assert (share >= 0).all()
-        assert (share <= 1).all()
-    np.testing.assert_allclose(answer.sum(-1), 1, rtol=1e-5)
-
-
-def test_softened_choices_harden_as_they_cool() -> None:
-    estimator = drawn(QUERIES, K)
-    hard = swept(Pandora(), float32(SOFT), estimator)
-    answers = np.arange(K) == np.asarray(hard.answer)[..., None]
-    runs, left = np.asarray(hard.run), []
-    for temperature in (0.1, 1e-2, 1e-3, 1e-4, 1e-5):
-        run, answer = softened(estimator, temperature)
-        # Whatever runs besides the model that answers.
-        left.append((np.abs(answer - answers).mean(), np.abs(run - runs)[~answers].mean()))
-    # What is undecided lies within the temperature of a tie: a share in proportion to it.
-    assert (np.diff(left, axis=0) <= 0).all()
-    assert max(left[-1]) < 1e-4 < 0.02 < min(left[0])
-
-
-def test_the_softened_model_that_answers_has_run() -> None:
-    estimator = drawn(QUERIES, K)
-    hard = swept(Pandora(), float32(SOFT), estimator)
-    run, _ = softened(estimator, 1e-5)
-    assert np.abs(run - np.asarray(hard.run)).mean() < 1e-4
-
-
-def test_gradients_of_softened_choices_are_those_of_finite_differences() -> None:
-    estimator, step = drawn(50, 3, certain=0), 1e-5
-    # Not so cold that they vanish, and with weights that differ by model.
-    weight = np.array([0.3, -0.7, 1.0])[:, None, None]
-
-    def mean(theta: jax.Array) -> jax.Array:
-        """Of all that a correction may change: the price, sigma and the quality of each model."""
-        price, scale, offset = jnp.exp(theta[0]), jnp.exp(theta[1:4]), theta[4:]
-        beliefs = Independent(
-            estimator.quality_ante + offset,
-            estimator.quality_post,
-            estimator.sigma * scale,
-            estimator.cost_ante,
-            estimator.cost_post,
-        )
-        soft = Pandora().relaxed(price[None], beliefs, 0.1)
-        return jnp.mean(weight * soft.answer) + 2 * jnp.mean(weight**2 * soft.run)
-
-    with jax.enable_x64(True):
-        at = np.array([-0.5, 0.1, -0.2, 0.0, 0.05, 0.0, -0.1])
-        slope = jax.jit(jax.grad(mean))(jnp.asarray(at))
-        moved = jax.jit(jax.vmap(mean))(
-            jnp.asarray(at + step * np.concatenate([np.eye(7), -np.eye(7)]))
-        )
-        up, down = np.split(np.asarray(moved), 2)
-    assert np.abs(slope).min() > 1e-4
-    # Of float32 columns in float64: what is left of the difference is its third order.
-    np.testing.assert_allclose(slope, (up - down) / (2 * step), rtol=1e-5, atol=1e-8)
-
-
-def test_only_pandora_is_softened() -> None:
-    for name, kind in STRATEGIES.items():
-        if name != "pandora":
-            assert kind().relaxed(float32(SOFT), drawn(4, 3), 0.1) is None
 
 
 # In order.

@@ -111,7 +111,7 @@ def each_query(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cost and quality `[L, n]` of every setting and query, straight from what was run."""
     table, estimator = world
-    kind = kind.sized_for(estimator)
+    estimator = estimator.sized()
     settings = np.asarray(settings, np.float32)
 
     def parts(count: int) -> list[np.ndarray]:
@@ -232,7 +232,7 @@ def test_what_never_goes_on_is_not_counted_on() -> None:
         np.array([5.0]),  # beyond all costs: mu is 0
         rows=np.arange(24),
     )
-    limit = np.asarray(Cascading(panels=0).limits(problem.estimator))
+    limit = np.asarray(Cascading().limits(problem.estimator))
     assert (limit[0] == 0).sum() == 12
     line = tuning._to_line(Cascading(), limit)
     theta = vars(searched(problem)[-1])["theta"][-1]
@@ -587,7 +587,6 @@ def test_tuned_policies_cost_their_budgets(kind: Strategy) -> None:
         assert found.replaces
     beliefs = found.estimator(estimator)
     assert (beliefs is estimator) == (not isinstance(kind, Pandora))
-    kind = kind.sized_for(beliefs)  # as it is fitted: E[max] by another way may break a tie
     # Other budgets than it was tuned for, on other queries.
     wanted = np.array([0.04, *BUDGETS, 0.22])
     fit = found.fit(estimator, table, wanted, rows=rows)
@@ -924,9 +923,7 @@ class Setting:
     def auc(self, kind: Strategy, fit: Fit, estimator: Independent) -> float:
         """What a policy a budget scores on the queries it has not seen."""
         part = self.world[0].take(self.evaluate)
-        cost, quality = of_fit(
-            kind.sized_for(estimator), fit, (part, estimator.take(self.evaluate))
-        )
+        cost, quality = of_fit(kind, fit, (part, estimator.take(self.evaluate)))
         return auc(cost, quality, mean_rows(part.cost), mean_rows(part.quality))
 
     def budgets(self, rows: np.ndarray) -> np.ndarray:

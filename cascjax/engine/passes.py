@@ -66,7 +66,7 @@ from cascjax.search.budgets import (
     sum_settings,
 )
 from cascjax.search.sigma_scale import scaled, with_sigma_scale
-from cascjax.strategies import Frugal, Mixing, Sketch, Strategy
+from cascjax.strategies import Frugal, Mixing, SearchContext, Strategy
 
 SAMPLE = 1 << 18
 """Rows to fit on that settings are looked for on, and estimates learned from."""
@@ -507,7 +507,7 @@ def choose(
     if not settled.exact and isinstance(strategy, Mixing):
         # Single models, whose means are known of all rows.
         of_all = _Known(table, beliefs, None, settled.cost[0], settled.quality[0])
-        return Choice(np.sort(strategy.family(of_all, len(settled.models))), panels)
+        return Choice(np.sort(strategy.initial_grid(of_all, len(settled.models))), panels)
     fit = fit_budgets(strategy, beliefs, table, budgets, progress, seen=seen)
     if settled.exact:
         settings = np.unique(fit.parameters.reshape(-1, *fit.parameters.shape[2:]), axis=0)
@@ -537,7 +537,7 @@ def choose(
 
 
 @dataclass(frozen=True)
-class _Known(Sketch):
+class _Known(SearchContext):
     """A sketch whose means are those of more rows than its table has."""
 
     mean_cost: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))

@@ -143,7 +143,13 @@ def _held(strategy: Strategy, estimator: Estimator, n_models: int) -> int:
     """Numbers held a query, beside the settings."""
     if takes_table(strategy, estimator, n_models):
         return strategy.table_footprint(n_models)
-    return strategy.footprint(n_models)
+    return strategy.footprint(n_models, getattr(estimator, "panels", None))
+
+
+def _sized(strategy: Strategy, estimator: Estimator) -> Estimator:
+    """The estimates, sized for quadrature if the strategy takes any."""
+    size = getattr(estimator, "sized", None) if strategy.integrates else None
+    return estimator if size is None else size()
 
 
 def totals(
@@ -186,7 +192,7 @@ def totals(
     settings = np.asarray(parameters, np.float32)
     if not len(settings) or not len(quality if rows is None else rows):
         raise CascjaxError("nothing to simulate: there must be a query and a setting at least")
-    strategy = strategy.sized_for(estimator)
+    estimator = _sized(strategy, estimator)
     staged = has_stages(strategy, estimator) and settings.size == len(settings)
     if staged and isinstance(estimator, Independent):
         estimator = estimator.only(strategy.reads)
@@ -238,7 +244,7 @@ def query_outcomes(
     settings = np.asarray(parameters, np.float32)
     if not len(settings) or not (shape[0] if rows is None else len(rows)):
         raise CascjaxError("nothing to simulate: there must be a query and a setting at least")
-    strategy = strategy.sized_for(estimator)
+    estimator = _sized(strategy, estimator)
     # The truth is not asked for, and takes no memory.
     nothing = np.broadcast_to(np.float32(0), shape)
     queries = _Queries(estimator, nothing, nothing, range(shape[0]) if rows is None else rows)
@@ -275,7 +281,7 @@ def query_spends(
         rows: the queries to look at; by default all.
     """
     settings = np.asarray(parameters, np.float32)
-    strategy = strategy.sized_for(estimator)
+    estimator = _sized(strategy, estimator)
     queries = _Queries(estimator, quality, cost, range(len(quality)) if rows is None else rows)
 
     def one_block(block: _Block) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -472,7 +478,7 @@ def resampled_sums(
     n_rows, (points, k) = len(quality if rows is None else rows), (len(gamma), quality.shape[1])
     if not points:
         raise CascjaxError("nothing to resample: there must be a mix of settings at least")
-    key, strategy = key_of(seed), strategy.sized_for(estimator)
+    key, estimator = key_of(seed), _sized(strategy, estimator)
     pairs = np.asarray(parameters, np.float32).reshape(2 * points, *parameters.shape[2:])
     settings, where = np.unique(pairs, axis=0, return_inverse=True)
     # Always as many settings at once: one program to compile.

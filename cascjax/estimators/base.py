@@ -1,6 +1,6 @@
 """What an estimator is: a pytree and a pure function of the run set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -22,11 +22,13 @@ class Estimates:
             variances `[B, K]` where models are independent, else matrices `[B, K, K]`; 0 for
             models already run.
         cost: `[B, K]` cost of each model, in the table's cost unit.
+        panels: `Independent.panels` of the estimator, None of any other.
     """
 
     quality: Float[Array, "*B K"]
     covariance: Float[Array, "*B K"] | Float[Array, "*B K K"]
     cost: Float[Array, "*B K"]
+    panels: int | None = field(default=None, metadata={"static": True})
 
     @property
     def variance(self) -> Float[Array, "*B K"]:

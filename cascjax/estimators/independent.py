@@ -1,6 +1,8 @@
 """Independent estimators: a model's estimate moves only when that model runs."""
 
-from dataclasses import dataclass, fields, replace
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, TypeAlias
 
 import jax
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.expected_max import check_normal, check_numbers
+from cascjax.core.expected_max import check_normal, check_numbers, panels_needed
 from cascjax.data.table import Table, mean_rows, take_rows
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimates, Estimator
@@ -35,6 +37,9 @@ class Independent:
         sigma: `[1, K]` or `[B, K]` standard deviation of ante minus post.
         cost_ante: `[B, K]` cost as estimated before each model runs, in the table's cost unit.
         cost_post: `[B, K]` cost as estimated once it has run, in the table's cost unit.
+        panels: equal panels that quadratures of E[max] cut their range into, 0 where the estimates
+            do not allow for equal panels; None until `sized` has looked: then knots are sorted,
+            which takes several times longer and is as exact.
     """
 
     quality_ante: Matrix
@@ -42,6 +47,22 @@ class Independent:
     sigma: Float[Array, "#B K"] | Float[np.ndarray, "#B K"]
     cost_ante: Matrix
     cost_post: Matrix
+    panels: int | None = field(default=None, metadata={"static": True})
+
+    def sized(self) -> "Independent":
+        """Return the same estimates with the panels that they need; on the host, not in a jit."""
+        return self if self.panels is not None else self._sized
+
+    @functools.cached_property
+    def _sized(self) -> "Independent":
+        most = 1
+        for start in range(0, len(self.quality_ante), _SIZED_AT_ONCE):
+            part = self.take(slice(start, start + _SIZED_AT_ONCE))
+            needed = panels_needed(np.asarray(part.quality_ante), np.asarray(part.sigma))
+            if needed is None:
+                return replace(self, panels=0)
+            most = max(most, needed)
+        return replace(self, panels=most)
 
     def __call__(self, run: Bool[Array, "B K"]) -> Estimates:
         """Post-hoc estimates for the models in `run`, ex-ante ones for the rest."""
@@ -49,6 +70,7 @@ class Independent:
             quality=jnp.where(run, self.quality_post, self.quality_ante),
             covariance=jnp.where(run, 0, jnp.square(self.sigma)),
             cost=jnp.where(run, self.cost_post, self.cost_ante),
+            panels=self.panels,
         )
 
     def queries_last(self) -> tuple[Array, Array, Array, Array]:
@@ -66,12 +88,30 @@ class Independent:
     ) -> "Independent":
         """The same with sigma times `scale`, and `offset` added to quality before a model runs."""
         ante = np.asarray(self.quality_ante) + np.asarray(offset, np.float32)
-        return replace(self, quality_ante=ante, sigma=self.sigma * np.asarray(scale, np.float32))
+        sigma = self.sigma * np.asarray(scale, np.float32)
+        return replace(self, quality_ante=ante, sigma=sigma, panels=None)
+
+    def weighed(
+        self, prices: Float[np.ndarray, " R"], more: Sequence[Float[np.ndarray, "N K"]]
+    ) -> "Independent":
+        """Return the estimates with several costs weighed into one.
+
+        Args:
+            prices: price of the estimates' own cost, then of each further cost.
+            more: estimates of each further cost before a model runs.
+        """
+        # Only what is yet to run is ever weighed, so one matrix serves before and after.
+        cost = np.float32(prices[0]) * np.asarray(self.cost_ante)
+        for price, ante in zip(prices[1:], more, strict=True):
+            if price:
+                cost = cost + np.float32(price) * ante
+        return replace(self, cost_ante=cost, cost_post=cost)
 
     def only(self, names: tuple[str, ...]) -> "Independent":
         """The same with nan for every matrix but those named, which need not be read then."""
         blank = np.broadcast_to(np.float32(np.nan), self.quality_ante.shape)
-        return replace(self, **{f.name: blank for f in fields(self) if f.name not in names})
+        kept = (*names, "panels")
+        return replace(self, **{f.name: blank for f in fields(self) if f.name not in kept})
 
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Independent":
         """The estimator of some of its queries alone."""
@@ -80,8 +120,11 @@ class Independent:
             for leaf in (self.quality_ante, self.quality_post, self.cost_ante, self.cost_post)
         )
         sigma = self.sigma if len(self.sigma) == 1 else take_rows(self.sigma, rows)
-        return Independent(ante, post, sigma, cost_ante, cost_post)
+        return Independent(ante, post, sigma, cost_ante, cost_post, self.panels)
 
+
+_SIZED_AT_ONCE = 1 << 14
+"""Queries that `Independent.sized` looks at at once."""
 
 _CHECKED_QUERIES = 256
 """Queries of which a whole covariance is checked: an estimator is called to see it."""

@@ -101,6 +101,10 @@ class Joint:
     needs: Bool[Array, "M K"] | Bool[np.ndarray, "M K"]
     sigma_scale: Float[Array, ""] | float = 1.0
 
+    def scaled(self, sigma_scale: float) -> "Joint":
+        """Return the estimates with every sigma times `sigma_scale`."""
+        return replace(self, sigma_scale=self.sigma_scale * sigma_scale)
+
     def __call__(self, run: Bool[Array, "B K"]) -> Estimates:
         """Condition on the signals that `run` shows, once for each run set and fold that occurs."""
         fold, needs = jnp.asarray(self.fold, jnp.int32), jnp.asarray(self.needs)

@@ -1,5 +1,6 @@
 """Estimates that move with every answer: one linear or logistic regression a run set and model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -170,6 +171,24 @@ class RunSets:
         weights = np.float32(price) * np.asarray(self.cost_weights)
         weights[..., 0] += more  # the first column is 1
         return replace(self, cost_weights=weights)
+
+    def weighed(
+        self, prices: Float[np.ndarray, " R"], more: Sequence[Float[np.ndarray, "N K"]]
+    ) -> "RunSets":
+        """Return the estimates with several costs weighed into one, as `Independent.weighed`.
+
+        Further costs must be the same for all queries.
+        """
+        constant = np.zeros(self.cost_run.shape[-1], np.float32)
+        for price, ante in zip(prices[1:], more, strict=True):
+            constant = constant + np.float32(price) * ante[0]
+        return self.priced(float(prices[0]), constant)
+
+    def scaled(self, sigma_scale: float) -> "RunSets":
+        """Return the estimates with every sigma times `sigma_scale`."""
+        if sigma_scale == 1:
+            return self
+        return replace(self, covariance=np.asarray(self.covariance) * np.float32(sigma_scale**2))
 
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "RunSets":
         """The estimator of some of its queries alone."""

@@ -26,7 +26,7 @@ from cascjax.estimators.pieces import lines, noise_keys, normals
 from cascjax.experiments.protocol import Setup
 from cascjax.metrics import auc
 from cascjax.search.budgets import ROUNDS, SETTINGS, closer, mix
-from cascjax.strategies import CascadeRouting, Sketch, Strategy
+from cascjax.strategies import CascadeRouting, SearchContext, Strategy
 from cascjax.strategies.base import over_models
 
 _BLOCK_FLOATS = 1 << 18
@@ -299,8 +299,8 @@ def _fitted(
     The search of `fit_budgets`, its rounds taken by all levels together.
     """
     rows, table = given.fit_rows, given.table
-    sketches = [Sketch(table, stack.level(g), rows) for g in levels.tolist()]
-    new = [_rising(strategy.family(sketch, SETTINGS)) for sketch in sketches]
+    sketches = [SearchContext(table, stack.level(g), rows) for g in levels.tolist()]
+    new = [_rising(strategy.initial_grid(sketch, SETTINGS)) for sketch in sketches]
     spread = float(np.ptp(sketches[0].cost))
     pools = [np.empty((3, 0))] * len(levels)
     for round_ in range(ROUNDS):

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from cascjax.data.table import Table, mean_rows, upper_hull
 from cascjax.engine.simulate import Totals, chain_means, has_stages, totals
 from cascjax.estimators import Estimator
-from cascjax.strategies import Frugal, Sketch, Strategy
+from cascjax.strategies import Frugal, SearchContext, Strategy
 
 SETTINGS = 64
 """Settings simulated at once; one number, so that each strategy compiles once."""
@@ -307,7 +307,7 @@ def _best_chains(
     """
     if seen is not None and seen.settings is not None:
         return np.stack([np.arange(len(seen.settings[0])), *seen.settings[2:]]), seen.settings[:2].T
-    taus = _float32(strategy.family(Sketch(table, estimator, rows), _THRESHOLDS))
+    taus = _float32(strategy.initial_grid(SearchContext(table, estimator, rows), _THRESHOLDS))
     means = chain_means(
         strategy, taus, estimator, table.quality, table.cost, rows=rows, progress=progress
     )
@@ -340,9 +340,8 @@ def _searched(
     """
     if targets:
         wanted = -wanted
-    strategy = strategy.sized_for(estimator)
-    most, sketch = at_once(strategy, estimator), Sketch(table, estimator, rows)
-    spread = np.ptp(sketch.quality) + sketch.ante.std() if targets else np.ptp(sketch.cost)
+    most, context = at_once(strategy, estimator), SearchContext(table, estimator, rows)
+    spread = np.ptp(context.quality) + context.ante.std() if targets else np.ptp(context.cost)
 
     def refined(
         start: Float[np.ndarray, " L"] | Float[np.ndarray, "3 L"],
@@ -369,7 +368,7 @@ def _searched(
     if seen is not None and seen.settings is not None:
         return refined(seen.settings, rows)
     # float32 from the start: what is returned is what was simulated.
-    family = _float32(strategy.family(sketch, most))
+    family = _float32(strategy.initial_grid(context, most))
     if is_large(table, rows) and (most > SETTINGS or len(wanted) <= _FEW_BUDGETS):
         # A sample shows where the budgets lie, but for its error; there all settings are spent.
         pool = refined(family, sampled(table, rows))

@@ -28,7 +28,7 @@ from cascjax.search.budgets import (
     sampled,
     simulate_settings,
 )
-from cascjax.strategies import Frugal, Mixing, Sketch, Strategy
+from cascjax.strategies import Frugal, Mixing, SearchContext, Strategy
 from cascjax.strategies.base import Priced
 
 _ROUNDS = 24
@@ -167,8 +167,10 @@ class Pool:
         self.direction, self.parameter = np.empty((0, c)), np.empty(0)
         self.quality, self.spent = np.empty(0), np.empty((c, 0))
         self.settled, self.width = [], float(np.log(_WIDEST))
-        # What it takes depends on qualities alone: not to be looked for with every price.
-        self.strategy = self.strategy.sized_for(self.beliefs.estimator)
+        # Panels depend on qualities alone: they are found once, not with every price.
+        size = getattr(self.beliefs.estimator, "sized", None)
+        if self.strategy.integrates and size is not None:
+            self.beliefs = replace(self.beliefs, estimator=size())
 
     @functools.cached_property
     def priced(self) -> bool:
@@ -232,7 +234,7 @@ class Pool:
         if shown is not None:
             table = replace(table, cost=shown.cost_ante)
         shown = shown or self.beliefs.priced(None)
-        return self.strategy.family(Sketch(table, shown, self.rows), SETTINGS)
+        return self.strategy.initial_grid(SearchContext(table, shown, self.rows), SETTINGS)
 
     def add(self, direction: Float[np.ndarray, " C"], parameters: Float[np.ndarray, " L"]) -> None:
         """Simulates settings of one direction, those that are not there yet."""

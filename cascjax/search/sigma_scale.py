@@ -91,8 +91,7 @@ def _best(
     at = np.geomspace(cost.min() + 0.02 * np.ptp(cost), cost.max(), _BUDGETS)
 
     def reached(sigma_scale: float) -> float:
-        sized = strategy.sized_for(estimator)
-        found = fit_budgets(sized, scaled(estimator, sigma_scale), table, at, rows=rows)
+        found = fit_budgets(strategy, scaled(estimator, sigma_scale), table, at, rows=rows)
         return auc(found.cost, found.quality, cost, quality)
 
     aucs: Float[np.ndarray, " T"] = np.array([reached(sigma_scale) for sigma_scale in TRUSTS])

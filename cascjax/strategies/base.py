@@ -3,17 +3,18 @@
 import functools
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.expected_max import LEAST_GAIN, materialize, panels_needed
+from cascjax.core.expected_max import LEAST_GAIN, materialize
 from cascjax.data.table import Table, mean_rows
+from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
 
 Bits = TypeVar("Bits", Array, np.ndarray)
@@ -60,23 +61,50 @@ class Stages:
     keeps: bool = field(metadata={"static": True})
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Relaxed:
-    """An outcome with its hard choices softened, so that parameters have gradients.
+class Style:
+    """How a strategy is drawn, the same in every chart.
 
     Attributes:
-        run: `[K, L, B]` how far each model was run, from 0 to 1.
-        answer: `[K, L, B]` share of the answer that is each model's; sums to 1 over models.
+        light: colour on a light background, "#rrggbb".
+        dark: colour on a dark background.
+        dash: line style, as Matplotlib takes it.
+        marker: marker, as Matplotlib takes it.
     """
 
-    run: Float[Array, "K L B"]
-    answer: Float[Array, "K L B"]
+    light: str
+    dark: str
+    dash: Any
+    marker: str
 
 
 @dataclass(frozen=True)
-class Sketch:
-    """What a search may want to know of the data before it starts, worked out when asked for.
+class Option:
+    """A static option of a strategy, as a command line needs to know it.
+
+    Attributes:
+        name: name of the field.
+        kind: type of its value: int, float, str or bool.
+        choices: values that are allowed; empty where any value of the type is.
+        default: value where nothing is given.
+        help: one sentence.
+    """
+
+    name: str
+    kind: type
+    choices: tuple[Any, ...]
+    default: Any
+    help: str
+
+
+def option(default: Any, help: str) -> Any:
+    """Return the dataclass field of a strategy's option, with its help text."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """Statistics of the data that a search may start from, computed on first use.
 
     Attributes:
         table: the truth.
@@ -131,8 +159,25 @@ class Strategy(ABC):
     """
 
     name: ClassVar[str]
+    description: ClassVar[str] = ""
+    """One sentence for reports and help."""
+    style: ClassVar[Style | None] = None
+    """How it is drawn; None to take the next free style."""
+    parameter_name: ClassVar[str] = "price λ"
+    """Heading of its parameters in reports."""
     sees_truth: ClassVar[bool] = False
     """Whether it is a bound rather than a policy: simulated on what only an oracle knows."""
+    reference: ClassVar[bool] = False
+    """Whether it is drawn for comparison rather than chosen: mixing and the oracle."""
+    several_costs: ClassVar[bool] = True
+    """Whether it can be fitted to budgets of several costs."""
+    tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = "evolution"
+    """Search that tunes it: line searches along the steps, corrections of the estimates, or an
+    evolution strategy that simulates it over and over; None where there is nothing to tune."""
+    expensive: ClassVar[bool] = False
+    """Whether one simulation takes many times longer than one of routing."""
+    integrates: ClassVar[bool] = False
+    """Whether it takes quadratures of E[max], which `Independent.sized` makes faster."""
     staged: ClassVar[bool] = False
     """Whether it has `stages`."""
     rising: ClassVar[bool] = False
@@ -157,8 +202,64 @@ class Strategy(ABC):
         """Models it runs on one query at most."""
         return n_models
 
+    @classmethod
+    def options(cls) -> tuple[Option, ...]:
+        """Return its static options, in the order of the dataclass fields."""
+        hints = get_type_hints(cls)
+        return tuple(
+            Option(
+                f.name,
+                type(f.default) if get_origin(hints[f.name]) is Literal else hints[f.name],
+                get_args(hints[f.name]) if get_origin(hints[f.name]) is Literal else (),
+                f.default,
+                f.metadata.get("help", ""),
+            )
+            for f in fields(cls)
+        )
+
+    @property
+    def max_models(self) -> int | None:
+        """Largest number of models it can be simulated with; None where any number will do."""
+        return None
+
+    def check_size(self, n_models: int) -> None:
+        """Refuse more models than it can look at.
+
+        Raises:
+            CascjaxError: more than `max_models`.
+        """
+        if self.max_models is not None and n_models > self.max_models:
+            raise CascjaxError(
+                f"strategy {self.name!r} looks at every set of models, for at most"
+                f" {self.max_models} models and not {n_models}: choose fewer models or"
+                f" {self.instead}"
+            )
+
+    instead: ClassVar[str] = "the strategy 'pandora'"
+    """What to choose where there are too many models, for the message."""
+
+    def check_settings(self, settings: Float[np.ndarray, "M *D"], n_models: int) -> None:
+        """Refuse parameters that mean nothing to the strategy; by default all numbers pass.
+
+        Raises:
+            CascjaxError: one of them does not.
+        """
+        del settings, n_models
+
+    def setting_text(
+        self, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
+    ) -> str:
+        """Return a setting in words, for tables of a report."""
+        del models
+        return ", ".join(f"{value:.{digits}g}" for value in setting.tolist())
+
+    def all_settings(self, n_models: int) -> Float[np.ndarray, " M"] | None:
+        """Return all settings there are, or None where there are others between any two."""
+        del n_models
+        return None
+
     @abstractmethod
-    def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
+    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
         """Return the parameters a search starts from, most expensive setting first."""
 
     def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
@@ -171,7 +272,7 @@ class Strategy(ABC):
         return order_of_bits(bits).view(np.float32).astype(np.float64)
 
     def sized_for(self, estimator: Independent | Estimator) -> "Strategy":
-        """The same rule with its static numerics sized for these estimates; on the host."""
+        """Return the strategy itself: numerics are sized by the estimates, see `Independent`."""
         del estimator
         return self
 
@@ -205,15 +306,14 @@ class Strategy(ABC):
         del estimator, least
         return None
 
-    def relaxed(
-        self, parameters: Float[Array, " L"], estimator: Independent, temperature: float | Array
-    ) -> Relaxed | None:
-        """The outcome of every setting, softened: as `sweep` where the temperature falls to 0."""
-        del parameters, estimator, temperature
-        return None
+    def footprint(self, n_models: int, panels: int | None = None) -> int:
+        """Return the numbers `sweep` holds per query beside its settings, to size blocks.
 
-    def footprint(self, n_models: int) -> int:
-        """Numbers `sweep` holds a query beside its settings: what sizes a block of queries."""
+        Args:
+            n_models: K.
+            panels: `Independent.panels` of the estimates.
+        """
+        del panels
         return 2 * n_models
 
     def table_footprint(self, n_models: int) -> int:
@@ -229,6 +329,7 @@ class InOrder(Strategy):
     """
 
     staged: ClassVar[bool] = True
+    tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = "steps"
     idle: ClassVar[int] = 0
     """Leading parameters that decide nothing."""
 
@@ -319,20 +420,6 @@ def of_model(of: Float[Array, "K B"], model: Int[Array, " B"]) -> Float[Array, "
     return of.reshape(k * n_queries).at[place].get(mode="promise_in_bounds")
 
 
-def panels_for(estimator: Independent | Estimator) -> int:
-    """Quadrature panels these estimates need, or 0 where they are not for equal panels."""
-    if not isinstance(estimator, Independent):
-        return 0
-    n_queries, most = len(estimator.quality_ante), 1
-    for start in range(0, n_queries, _SAMPLE):
-        part = estimator.take(slice(start, start + _SAMPLE))
-        needed = panels_needed(np.asarray(part.quality_ante), np.asarray(part.sigma))
-        if needed is None:
-            return 0
-        most = max(most, needed)
-    return most
-
-
 def at_step(parameters: Float[Array, "*D"], run: Bool[Array, "B K"]) -> Float[Array, "*B"]:
     """The parameter in force: the one there is, or the one of each query's step."""
     if parameters.ndim == 0:
@@ -358,10 +445,10 @@ def without_rounding(
 class Priced:
     """A strategy whose parameter is lambda, the price of cost in units of quality."""
 
-    def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
-        """Prices from 0, where cost is no object, to where cost is all that counts."""
-        spread = sketch.ante.std() + np.ptp(sketch.ante.mean(0)) + 1e-6
-        ordered = np.sort(sketch.cost).tolist()
+    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
+        """Return prices from 0, where cost is no object, to where cost is all that counts."""
+        spread = context.ante.std() + np.ptp(context.ante.mean(0)) + 1e-6
+        ordered = np.sort(context.cost).tolist()
         gaps = [after - before for before, after in itertools.pairwise(ordered) if after > before]
         least, most = (min(gaps), sum(gaps)) if gaps else (1.0, 1.0)
         # From where the most expensive difference in cost hardly counts to where the least decides.

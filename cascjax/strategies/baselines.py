@@ -1,15 +1,17 @@
 """What a strategy is measured against: mixing single models, and the oracle."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.data.table import upper_hull
+from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent, Tabulated
-from cascjax.strategies.base import STOP, Outcome, Sketch, Strategy
+from cascjax.strategies.base import STOP, Outcome, SearchContext, Strategy, Style
 from cascjax.strategies.routing import Routing
 
 
@@ -22,6 +24,14 @@ class Mixing(Strategy):
     """
 
     name: ClassVar[str] = "mixing"
+    description: ClassVar[str] = (
+        "Picks one single model at random, without looking at the query: the upper hull of the"
+        " single models."
+    )
+    style: ClassVar[Style] = Style("#7a8491", "#8f9aa8", "none", "x")
+    parameter_name: ClassVar[str] = "models mixed"
+    reference: ClassVar[bool] = True
+    tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = None
     reads: ClassVar[tuple[str, ...]] = ()
 
     def next_model(
@@ -38,9 +48,31 @@ class Mixing(Strategy):
         """One."""
         return 1
 
-    def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
+    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
         """The models on the single models' upper hull, most expensive first."""
-        return upper_hull(sketch.cost, sketch.quality)[::-1].astype(np.float64)
+        return upper_hull(context.cost, context.quality)[::-1].astype(np.float64)
+
+    def all_settings(self, n_models: int) -> Float[np.ndarray, " M"]:
+        """Return the models."""
+        return np.arange(float(n_models))
+
+    def check_settings(self, settings: Float[np.ndarray, "M *D"], n_models: int) -> None:
+        """Refuse numbers that are no model's.
+
+        Raises:
+            CascjaxError: one is not.
+        """
+        if not (settings.min() > -0.5 and settings.max() < n_models - 0.5):
+            raise CascjaxError(
+                f"there is no model {settings.max():g}: they go from 0 to {n_models - 1}"
+            )
+
+    def setting_text(
+        self, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
+    ) -> str:
+        """Return the name of the model."""
+        del digits
+        return models[int(np.clip(np.rint(setting[0]), 0, len(models) - 1))]
 
     def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
         """None: there is no model between two models."""
@@ -69,4 +101,9 @@ class Oracle(Routing):
     """Routing on the true quality and cost: no router can do better."""
 
     name: ClassVar[str] = "oracle"
+    description: ClassVar[str] = (
+        "Routing on the true quality and cost of every answer: a ceiling, out of reach in practice."
+    )
+    style: ClassVar[Style | None] = Style("#3d4654", "#c3cad4", "-", "")
+    reference: ClassVar[bool] = True
     sees_truth: ClassVar[bool] = True

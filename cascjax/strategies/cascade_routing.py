@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.core.expected_max import (
     LEAST_GAIN,
+    MAX_ENUMERATED,
     certain_tables,
     expected_improvement,
     materialize,
@@ -19,17 +20,18 @@ from cascjax.core.expected_max import (
     supermodel_values,
 )
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
+from cascjax.estimators import Estimates, Independent, Tabulated
 from cascjax.strategies.base import (
     ROWS,
     STOP,
     Outcome,
     Priced,
     Strategy,
+    Style,
     at_step,
+    option,
     over_models,
     over_rows,
-    panels_for,
     per_step,
     without_rounding,
 )
@@ -61,16 +63,24 @@ class CascadeRouting(Priced, Strategy):
         beam_width: supermodels a beam keeps.
         uncertainty: False values a supermodel at the highest mean, as if every estimate were
             certain (the paper's ablation).
-        panels: cuts of the quadrature in `sweep` and in a beam; set by `sized_for`,
-            0 where the plain way is taken.
     """
 
     name: ClassVar[str] = "cascade-routing"
-    max_depth: int = 5
-    search: Literal["exact", "beam", "greedy"] = "exact"
-    beam_width: int = 8
-    uncertainty: bool = True
-    panels: int | None = None
+    description: ClassVar[str] = (
+        "After each answer weighs every set of models that could still be run, and may skip any"
+        " of them."
+    )
+    style: ClassVar[Style] = Style("#0072b2", "#56b4e9", "-", "o")
+    integrates: ClassVar[bool] = True
+    expensive: ClassVar[bool] = True
+    instead: ClassVar[str] = "the beam or greedy search (search='beam'), or the strategy 'pandora'"
+    max_depth: int = option(5, "Maximum number of models run on one query.")
+    search: Literal["exact", "beam", "greedy"] = option(
+        "exact",
+        "Search for the best superset: all of them, a beam, or one model ahead.",
+    )
+    beam_width: int = option(8, "Number of supersets of each size that a beam keeps.")
+    uncertainty: bool = option(True, "Use the spread of the estimates, not their means alone.")
 
     def __post_init__(self):
         if self.max_depth < 1 or self.beam_width < 1:
@@ -96,7 +106,7 @@ class CascadeRouting(Priced, Strategy):
             return best_addition(
                 price, estimates.quality, covariance, cost, run,
                 width=self.beam_width, levels=levels, max_depth=self.max_depth,
-                panels=self.panels or None,
+                panels=(estimates.panels or None) if self.uncertainty else None,
             )  # fmt: skip
         estimates = over_floor(replace(estimates, covariance=covariance), run)
         supermodels = jnp.asarray(members(run.shape[-1], self.max_depth))
@@ -117,11 +127,10 @@ class CascadeRouting(Priced, Strategy):
         """`max_depth`, or as many models as there are."""
         return min(self.max_depth, n_models)
 
-    def sized_for(self, estimator: Independent | Estimator) -> "CascadeRouting":
-        """With as many quadrature panels as these estimates need."""
-        if self.panels is not None:
-            return self
-        return replace(self, panels=panels_for(estimator) if self.uncertainty else 0)
+    @property
+    def max_models(self) -> int | None:
+        """As many as whose sets can be enumerated, if all supersets are looked at."""
+        return MAX_ENUMERATED if self.search == "exact" else None
 
     def run_sets(self, n_models: int) -> Int[np.ndarray, " S"] | None:
         """All of at most `max_depth` models, the smallest first; none for a beam."""
@@ -149,7 +158,7 @@ class CascadeRouting(Priced, Strategy):
         depth = self.max_steps(k)
         price = per_step(parameters, depth)
         values, gains = materialize(
-            supermodel_tables(post, ante, sigma, depth, self.panels or None)
+            supermodel_tables(post, ante, sigma, depth, estimator.panels or None)
             if self.uncertainty
             else certain_tables(post, ante, depth)
         )
@@ -273,8 +282,9 @@ class CascadeRouting(Priced, Strategy):
         ran = materialize(ran)
         return Outcome((ran[..., None] >> jnp.arange(k)) & 1 == 1, best_answer(ran, table, depth))
 
-    def footprint(self, n_models: int) -> int:
-        """Integrals and gains of every supermodel, or what a beam holds."""
+    def footprint(self, n_models: int, panels: int | None = None) -> int:
+        """Return the number of integrals and gains of every supermodel, or the room of a beam."""
+        del panels
         if self.search == "greedy":
             return 16 * n_models
         if self.search == "exact":

@@ -1,6 +1,6 @@
 """Cascading: stop when the best longer prefix is not worth its cost (paper, section 4)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
@@ -16,15 +16,15 @@ from cascjax.core.expected_max import (
     prefix_values,
     real_gains,
 )
-from cascjax.estimators import Estimates, Estimator, Independent, Tabulated
+from cascjax.estimators import Estimates, Independent, Tabulated
 from cascjax.strategies.base import (
     STOP,
     InOrder,
     Outcome,
     Priced,
+    Style,
     at_step,
     over_models,
-    panels_for,
     per_step,
     without_rounding,
 )
@@ -45,15 +45,16 @@ class Cascading(Priced, InOrder):
 
     A prefix M_{1:j}, at least as long as what has run, is worth V(M_{1:j}) - lambda C(M_{1:j});
     stop when what has run is the best of them.
-
-    Attributes:
-        panels: cuts of the quadrature in `sweep`; set by `sized_for`,
-            0 where the plain way is taken.
     """
 
     name: ClassVar[str] = "cascading"
+    description: ClassVar[str] = (
+        "Runs the models cheapest first, and after each answer weighs whether going on is worth"
+        " its cost."
+    )
+    style: ClassVar[Style] = Style("#aa3377", "#e58cc0", (0, (2.5, 1.2)), "D")
+    integrates: ClassVar[bool] = True
     idle: ClassVar[int] = 1
-    panels: int | None = None
 
     def next_model(
         self,
@@ -76,10 +77,6 @@ class Cascading(Priced, InOrder):
         allowed = length >= jnp.maximum(step, 1)[:, None]
         best = length[jnp.argmax(jnp.where(allowed, worth, -jnp.inf), axis=-1)]
         return jnp.where(best > step, step, STOP)
-
-    def sized_for(self, estimator: Independent | Estimator) -> "Cascading":
-        """With as many quadrature panels as these estimates need."""
-        return self if self.panels is not None else replace(self, panels=panels_for(estimator))
 
     def sweep(
         self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
@@ -153,14 +150,15 @@ class Cascading(Priced, InOrder):
         steps = range(1, k)
         if k == 1:
             return jnp.zeros((0, ante.shape[1]))
-        if not self.panels:
+        panels = estimator.panels
+        if not panels:
             plain = prefix_gains(best.T, ante.T, sigma.T)
             below = [pays_below(plain[:, s - 1, s:].T, cost[s:]) for s in steps]
         elif k <= _LINE:
-            table = Prefixes.of(best, ante, sigma, self.panels)
+            table = Prefixes.of(best, ante, sigma, panels)
             below = [pays_below(table.gains(s), cost[s:]) for s in steps]
         else:
-            table = Prefixes.of(best, ante, sigma, self.panels)
+            table = Prefixes.of(best, ante, sigma, panels)
             index = jnp.arange(k)[:, None]
             return jax.lax.map(
                 lambda s: pays_below(table.gains(s), jnp.where(index >= s, cost, 0)),
@@ -168,9 +166,9 @@ class Cascading(Priced, InOrder):
             )
         return materialize(jnp.stack(below))
 
-    def footprint(self, n_models: int) -> int:
-        """Phi_i at every node: of every panel, or for every floor between knots of all models."""
-        if not self.panels:
+    def footprint(self, n_models: int, panels: int | None = None) -> int:
+        """Return the number of Phi_i: in every panel, or for every floor between all knots."""
+        if not panels:
             return 48 * n_models**3
         return 8 * (8 + n_models) * n_models
 

@@ -1,8 +1,9 @@
 """Frugal: thresholds along a chain of chosen models (FrugalGPT, Chen, Zaharia, Zou 2023)."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,16 @@ from jaxtyping import Array, Bool, Float, Int
 from cascjax.core.expected_max import MAX_ENUMERATED, materialize
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator, Independent, Tabulable, Tabulated
-from cascjax.strategies.base import STOP, Outcome, Sketch, Strategy, over_models, per_step
+from cascjax.strategies.base import (
+    STOP,
+    Outcome,
+    SearchContext,
+    Strategy,
+    Style,
+    option,
+    over_models,
+    per_step,
+)
 from cascjax.strategies.supersets import run_sets_up_to
 
 _SAMPLE = 1 << 10
@@ -33,8 +43,17 @@ class Frugal(Strategy):
     """
 
     name: ClassVar[str] = "frugal"
+    description: ClassVar[str] = (
+        "Runs the models of a chosen chain cheapest first, and stops at the first answer whose"
+        " estimated quality passes a threshold."
+    )
+    style: ClassVar[Style] = Style("#882255", "#ff8fb8", (0, (5, 1.5)), "X")
+    parameter_name: ClassVar[str] = "models, threshold τ"
+    several_costs: ClassVar[bool] = False
+    tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = None
+    instead: ClassVar[str] = "the strategy 'thresholding'"
     reads: ClassVar[tuple[str, ...]] = ("quality_post",)
-    max_depth: int = 5
+    max_depth: int = option(5, "Maximum number of models in a chain.")
 
     def __post_init__(self):
         if self.max_depth < 1:
@@ -66,24 +85,25 @@ class Frugal(Strategy):
         """As many as the longest chain has."""
         return min(n_models, self.max_depth)
 
+    @property
+    def max_models(self) -> int:
+        """As many as whose sets can be enumerated."""
+        return MAX_ENUMERATED
+
     def chains(self, n_models: int) -> Int[np.ndarray, " C"]:
         """Every chain of at most `max_depth` models in binary, the shortest first.
 
         Raises:
             CascjaxError: more than `MAX_ENUMERATED` models.
         """
-        if n_models > MAX_ENUMERATED:
-            raise CascjaxError(
-                f"strategy {self.name!r} looks at every chain of models, of {MAX_ENUMERATED} models"
-                f" at most and not {n_models}: choose fewer models, or the strategy 'thresholding'"
-            )
+        self.check_size(n_models)
         return run_sets_up_to(n_models, self.max_depth)[1:]
 
-    def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
+    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
         """Thresholds at the quantiles of what is seen last along any chain."""
-        rows = np.arange(sketch.table.n_queries) if sketch.rows is None else sketch.rows
+        rows = np.arange(context.table.n_queries) if context.rows is None else context.rows
         some = rows[:: -(-len(rows) // _SAMPLE)]
-        seen = _seen_last_of(self, sketch.table.n_models, sketch.estimator.take(some), len(some))
+        seen = _seen_last_of(self, context.table.n_models, context.estimator.take(some), len(some))
         return np.quantile(np.asarray(seen), np.linspace(1, 0, count))
 
     def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
@@ -121,22 +141,22 @@ class Frugal(Strategy):
         (_, answer), run = over_models(step, start, each)
         return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
-    def footprint(self, n_models: int) -> int:
-        """Post-hoc qualities; chains must be few enough to be looked at one by one."""
-        self.chains(n_models)
-        return 2 * n_models
+    def footprint(self, n_models: int, panels: int | None = None) -> int:
+        """Return the number of post-hoc qualities."""
+        self.check_size(n_models)
+        return super().footprint(n_models, panels)
 
     def table_footprint(self, n_models: int) -> int:
         """A number a chain."""
         return 2 * len(self.chains(n_models))
 
-    def check(self, settings: Float[np.ndarray, "M *D"], n_models: int) -> None:
+    def check_settings(self, settings: Float[np.ndarray, "M *D"], n_models: int) -> None:
         """Refuse settings that are no chain and a tau, or one a step.
 
         Raises:
             CascjaxError: one is not.
         """
-        if settings.ndim < 2 or settings.shape[1] < 2:
+        if np.ndim(settings) < 2 or settings.shape[1] < 2:
             raise CascjaxError(
                 "parameters of frugal are a chain of models in binary and a threshold, such as"
                 " 5,0.7 for the first and the third model"
@@ -152,6 +172,14 @@ class Frugal(Strategy):
                     f"chain {chain:g} is of {int(chain).bit_count()} models, more than max_depth"
                     f" {self.max_depth}: take a shorter one, or raise max_depth"
                 )
+
+    def setting_text(
+        self, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
+    ) -> str:
+        """Return the models of the chain and its thresholds, if it has any that matter."""
+        chain = " → ".join(name for i, name in enumerate(models) if int(setting[0]) >> i & 1)
+        taus = super().setting_text(setting[1:], models, digits)
+        return f"{chain}, τ {taus}" if "→" in chain else chain
 
 
 def last_models(chains: Int[np.ndarray, " C"]) -> Int[np.ndarray, " C"]:

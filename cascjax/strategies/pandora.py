@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ from cascjax.strategies.base import (
     STOP,
     Outcome,
     Priced,
-    Relaxed,
     Strategy,
+    Style,
     at_step,
     over_models,
     per_step,
@@ -43,6 +43,12 @@ class Pandora(Priced, Strategy):
     """
 
     name: ClassVar[str] = "pandora"
+    description: ClassVar[str] = (
+        "Runs the models in falling order of their reservation value, and stops once the best"
+        " answer beats the next one."
+    )
+    style: ClassVar[Style] = Style("#d55e00", "#ff8c42", (0, (7, 1.5)), "s")
+    tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = "corrections"
 
     def next_model(
         self,
@@ -109,22 +115,9 @@ class Pandora(Priced, Strategy):
             ran = materialize(_moved(ran, price[step], table, additions(k, step, step)))
         return Outcome((ran[..., None] >> jnp.arange(k)) & 1 == 1, best_answer(ran, table, k))
 
-    def relaxed(
-        self, parameters: Float[Array, " L"], estimator: Independent, temperature: float | Array
-    ) -> Relaxed:
-        """Every price: a softmax over kappa for its argmax, and z_i >= k* of the others softened.
-
-        Of the others, since the model that answers has its own z in hand.
-        """
-        ante, post, sigma, cost = (of[:, None] for of in estimator.queries_last())
-        z = reservation_value(ante, sigma, parameters[:, None] * cost)
-        kappa = jnp.minimum(post, z) / temperature
-        own = jnp.eye(len(kappa), dtype=bool)[..., None, None]
-        others = jax.nn.logsumexp(jnp.where(own, _LEAST, kappa), axis=1)
-        return Relaxed(jax.nn.sigmoid(z / temperature - others), jax.nn.softmax(kappa, axis=0))
-
-    def footprint(self, n_models: int) -> int:
-        """Z and kappa of every model, and what it takes to evaluate them."""
+    def footprint(self, n_models: int, panels: int | None = None) -> int:
+        """Return the room of z and kappa of every model, and of their evaluation."""
+        del panels
         return 4 * n_models
 
 
@@ -158,10 +151,6 @@ def _moved(
         # Of those alike the first, and none that is only as good as what is in hand.
         top, new = jnp.maximum(top, z), jnp.where(z > top, bit, new)
     return jnp.where(jax.lax.population_count(ran) == step, ran | new, ran)
-
-
-_LEAST = -1e30
-"""What a model that is left out is worth: finite, so that gradients are."""
 
 
 def reservation_value(

@@ -1,7 +1,7 @@
 """Routing: run one model, chosen before any has run (paper, section 3)."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.core.expected_max import materialize
 from cascjax.estimators import Estimates, Independent, Tabulated
-from cascjax.strategies.base import STOP, Outcome, Priced, Stages, Strategy, of_model, over_models
+from cascjax.strategies.base import (
+    STOP,
+    Outcome,
+    Priced,
+    Stages,
+    Strategy,
+    Style,
+    of_model,
+    over_models,
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,9 @@ class Routing(Priced, Strategy):
     """
 
     name: ClassVar[str] = "routing"
+    description: ClassVar[str] = "Picks one model before any has run, and runs that one alone."
+    style: ClassVar[Style | None] = Style("#009e73", "#35d0a5", (0, (4, 1.5, 1, 1.5)), "^")
+    tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = None
     staged: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("quality_ante", "cost_ante")
 

@@ -9,7 +9,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.core.expected_max import materialize
 from cascjax.estimators import Estimates, Independent, Tabulated
-from cascjax.strategies.base import STOP, InOrder, Outcome, Sketch, over_models, per_step
+from cascjax.strategies.base import (
+    STOP,
+    InOrder,
+    Outcome,
+    SearchContext,
+    Style,
+    over_models,
+    per_step,
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,12 @@ class Thresholding(InOrder):
     """
 
     name: ClassVar[str] = "thresholding"
+    description: ClassVar[str] = (
+        "Runs the models cheapest first, and stops at the first answer whose estimated quality"
+        " passes a threshold."
+    )
+    style: ClassVar[Style] = Style("#a67c00", "#e6c229", (0, (1, 1.2)), "v")
+    parameter_name: ClassVar[str] = "threshold τ"
     rising: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("quality_post",)
 
@@ -45,11 +59,11 @@ class Thresholding(InOrder):
         """The last model run."""
         return jnp.sum(run, axis=-1) - 1
 
-    def family(self, sketch: Sketch, count: int) -> Float[np.ndarray, " count"]:
+    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
         """Thresholds at the quantiles of the post-hoc qualities, and beyond them at either end."""
         # Of some queries: beyond the quantiles by more than any other answer may be.
-        inner = np.quantile(sketch.post, np.linspace(1, 0, count - 2))
-        margin = 1 + np.ptp(sketch.post)
+        inner = np.quantile(context.post, np.linspace(1, 0, count - 2))
+        margin = 1 + np.ptp(context.post)
         return np.concatenate([[inner[0] + margin], inner, [inner[-1] - margin]])
 
     def models_read(self, n_models: int) -> Int[np.ndarray, " S"]:
