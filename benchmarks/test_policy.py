@@ -13,7 +13,9 @@ import pytest
 
 from cascjax import synthetic
 from cascjax.estimators import learned
-from cascjax.policy import Policy, Rule, Source
+from cascjax.policy import Policy
+from cascjax.policy_file import Source
+from cascjax.search.rules import Rule
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,

@@ -17,7 +17,8 @@ from cascjax.metrics.bootstrap import (
     queries_needed,
     weighted_totals,
 )
-from cascjax.policy import COST, Beliefs, Policy, fingerprint, spent
+from cascjax.policy import Beliefs, Policy, fingerprint, spent
+from cascjax.search.rules import COST
 
 
 @dataclass(frozen=True)

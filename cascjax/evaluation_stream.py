@@ -37,7 +37,8 @@ from cascjax.metrics.bootstrap import (
     queries_needed,
     weighted_totals,
 )
-from cascjax.policy import COST, Policy
+from cascjax.policy import Policy
+from cascjax.search.rules import COST
 
 TOTAL, RULE, GROUP = "total", "rule", "group"
 

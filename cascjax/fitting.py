@@ -24,10 +24,12 @@ from cascjax.estimators import (
     truth,
 )
 from cascjax.estimators.independent import check_estimator
-from cascjax.policy import COST, Beliefs, Fitted, Policy, Rule, Source, fingerprint, spent
+from cascjax.policy import Beliefs, Policy, fingerprint, spent
+from cascjax.policy_file import Source
 from cascjax.search.budgets import Fit, Seen, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import Pool, UnreachableError, fit_costs
+from cascjax.search.rules import COST, Fitted, Rule
 from cascjax.search.sigma_scale import check_sigma_scale, with_sigma_scale
 from cascjax.strategies import CascadeRouting, Frugal, Strategy, strategy
 from cascjax.strategies.base import Priced

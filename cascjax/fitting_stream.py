@@ -20,7 +20,9 @@ from cascjax.estimators import truth
 from cascjax.estimators.joint_model import keeps_rows
 from cascjax.estimators.learned import HELD
 from cascjax.fitting import Budget, Prepared, Wanted, check_budget, fit_prepared, kept, mixed
-from cascjax.policy import COST, Beliefs, Fitted, Policy, Source
+from cascjax.policy import Beliefs, Policy
+from cascjax.policy_file import Source
+from cascjax.search.rules import COST, Fitted
 from cascjax.strategies import Strategy
 
 

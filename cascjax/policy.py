@@ -1,29 +1,20 @@
-"""Policies: what a fit found, ready to decide for a live system, kept in a file.
-
-The file is JSON: `format`, `version`, `checksum` (SHA-256 of the canonical JSON of all the rest)
-and the fields of `Policy`, arrays as lists. Numbers are written with all their digits, so that
-what is loaded decides like what was saved.
-"""
+"""Policies: a fitted strategy that decides for a live system, and is kept in a file."""
 
 import functools
 import hashlib
-import json
-import math
 import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from cascjax import __version__
-from cascjax.data.files import atomic_write, one_line
+from cascjax import __version__, policy_file
+from cascjax.data.files import atomic_write
 from cascjax.data.table import Table, take_rows
 from cascjax.engine.simulate import query_outcomes
 from cascjax.errors import CascjaxError, unknown_name
@@ -38,84 +29,20 @@ from cascjax.estimators import (
     supplied,
     truth,
 )
-from cascjax.estimators.joint_model import JOINT
-from cascjax.fields import array, known, names, number, typed
-from cascjax.strategies import STRATEGIES, Frugal, Strategy, strategy
+from cascjax.policy_file import Source
+from cascjax.search.rules import COST, Rule, shape_of
+from cascjax.strategies import Strategy
 from cascjax.words import counted
 
-FORMAT, VERSION = "cascjax-policy", 1
-
-COST = "cost"
-"""The name of the table's own cost, the first of every policy's."""
-
 _BLOCK = 1 << 20
-"""Numbers that queries decided at once may take."""
+"""Maximum number of values that queries decided at once may take."""
 
 _ROWS = 1 << 14
-"""Rows of a table looked at at once."""
-
-_LARGEST = 1 << 12
-"""Settings, or steps, that a policy may have at most; what a file says is not believed beyond."""
+"""Rows of a table that are hashed at once."""
 
 Numbers: TypeAlias = Float[np.ndarray, "*B K"] | Float[Array, "*B K"]
 Ran: TypeAlias = Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"]
 Seen: TypeAlias = np.ndarray | Sequence[Any]
-Kind: TypeAlias = Literal["supplied", "noisy", "truth", "learned"]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a rule was asked for and gave on the queries it was fitted on; R costs.
-
-    Attributes:
-        n_fit: queries.
-        quality: mean quality.
-        cost: R mean costs, in the units of the policy's costs.
-        budget: R bounds on mean cost, None where there is none.
-        margin: how far below each budget it was fitted, for the confidence asked for.
-        reachable: lowest and highest mean cost within reach, where one cost was fitted.
-    """
-
-    n_fit: int
-    quality: float
-    cost: tuple[float, ...]
-    budget: tuple[float | None, ...]
-    margin: tuple[float, ...]
-    reachable: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Rule:
-    """A mixture of M settings of a strategy: each query takes one of them at random.
-
-    Attributes:
-        parameters: `[M]` or `[M, D]` a setting a row: one number, or one a step.
-        weights: `[M]` share of queries that take each; they sum to 1.
-        prices: `[M, R]` how a setting weighs the R costs into the one cost the strategy sees,
-            sum_r prices[m, r] c_r; None where it sees the first cost as it is.
-        fitted: what it gave when it was fitted, if it was.
-    """
-
-    parameters: Float[np.ndarray, "M *D"]
-    weights: Float[np.ndarray, " M"]
-    prices: Float[np.ndarray, "M R"] | None = None
-    fitted: Fitted | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the estimates of a table's queries come from.
-
-    Attributes:
-        kind: "supplied" by the table; "noisy", the truth under noise; the "truth" itself; or
-            "learned" from a table, see `Policy.learned`.
-        noise: the four sigmas of noisy estimates, see `cascjax.estimators.noisy`.
-        seed: of the noise or the folds, and of the split where the table has none.
-    """
-
-    kind: Kind = "supplied"
-    noise: tuple[float, float, float, float] | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -213,10 +140,10 @@ class Policy:
         put = functools.partial(object.__setattr__, self)
         put("scale", np.ones(k, np.float32) if self.scale is None else self.scale)
         put("offset", np.zeros(k, np.float32) if self.offset is None else self.offset)
-        for name in ("sigma", "mean_costs", "scale", "offset"):
-            put(name, _to_float32(getattr(self, name)))
-        put("rule", _in_float32(self.rule))
-        put("group_rules", {name: _in_float32(rule) for name, rule in self.group_rules.items()})
+        with np.errstate(over="ignore"):  # an overflow is refused as not finite
+            for name in ("sigma", "mean_costs", "scale", "offset"):
+                put(name, np.asarray(getattr(self, name), np.float32))
+        put("group_rules", dict(self.group_rules))
         _check_policy(self)
 
     @property
@@ -256,7 +183,7 @@ class Policy:
         quality, k = np.asarray(quality, np.float32), len(self.models)
         if quality.shape[-1:] != (k,) or quality.ndim > 2 or np.shape(run) != quality.shape:
             raise CascjaxError(
-                f"quality of {_shape(quality)} and run of {_shape(run)} must both be [{k}], a"
+                f"quality of {shape_of(quality)} and run of {shape_of(run)} must both be [{k}], a"
                 f" number a model, or [B, {k}]"
             )
         variance = np.where(run, np.float32(0), np.square(self.sigma))
@@ -302,7 +229,7 @@ class Policy:
         feature_spec, run = self.learned.feature_spec, np.asarray(run)
         k = len(self.models)
         if run.ndim not in (1, 2) or run.shape[-1] != k or run.dtype != bool:
-            raise CascjaxError(f"run must be booleans [{k}] or [B, {k}], not {_shape(run)}")
+            raise CascjaxError(f"run must be booleans [{k}] or [B, {k}], not {shape_of(run)}")
         seen = {"features": features, "group": group}
         of_run = {"signals": signals, "answers": answers, "costs": costs}
         # Before anything has run there is nothing of it to see.
@@ -312,7 +239,8 @@ class Policy:
         row = feature_spec.row(features=features, group=group, **of_run)
         if row.ndim > 1 and row.shape[:-1] != run.shape[:-1]:
             raise CascjaxError(
-                f"{counted(row.shape[0], 'query does', 'queries do')} not fit run of {_shape(run)}"
+                f"{counted(row.shape[0], 'query does', 'queries do')} not fit run of"
+                f" {shape_of(run)}"
             )
         row = np.broadcast_to(row, (*run.shape[:-1], row.shape[-1]))
         return self.learned.estimates(row, run, None if costs is None else np.asarray(costs))
@@ -358,13 +286,13 @@ class Policy:
         covariance = np.asarray(estimates.covariance)
         batch = run.shape[:-1]
         if run.ndim not in (1, 2) or run.shape[-1] != k or run.dtype != bool:
-            raise CascjaxError(f"run must be booleans [{k}] or [B, {k}], not {_shape(run)}")
+            raise CascjaxError(f"run must be booleans [{k}] or [B, {k}], not {shape_of(run)}")
         fits = quality.shape == cost.shape == run.shape
         if not fits or covariance.shape not in (run.shape, (*run.shape, k)):
             raise CascjaxError(
-                f"estimates of shapes {_shape(quality)}, {_shape(covariance)}, {_shape(cost)} do"
-                f" not fit run of {_shape(run)}: give quality and cost of its shape, and"
-                f" covariance of its shape or with one more axis of {k}"
+                f"estimates of shapes {shape_of(quality)}, {shape_of(covariance)},"
+                f" {shape_of(cost)} do not fit run of {shape_of(run)}: give quality"
+                f" and cost of its shape, and covariance of its shape or with one more axis of {k}"
             )
         for name, value in (("quality", quality), ("covariance", covariance), ("cost", cost)):
             if not np.isfinite(value).all():
@@ -388,7 +316,7 @@ class Policy:
         if typed and chosen_by.shape not in ((), batch):
             raise CascjaxError(
                 f"{counted(chosen_by.shape[0], 'key does', 'keys do')} not fit run of"
-                f" {_shape(run)}: give one a row"
+                f" {shape_of(run)}: give one a row"
             )
         which = None if group is None else self.rule_of(group, batch)
         chosen = _decided(
@@ -439,7 +367,9 @@ class Policy:
             if name not in self.costs[1:]:
                 raise unknown_name("cost", name, self.costs[1:])
             if np.shape(of) != cost.shape or not np.isfinite(np.asarray(of)).all():
-                raise CascjaxError(f"extra_costs {name!r} must be finite, of shape {_shape(cost)}")
+                raise CascjaxError(
+                    f"extra_costs {name!r} must be finite, of shape {shape_of(cost)}"
+                )
         means = zip(self.costs[1:], self.mean_costs[1:], strict=True)
         rest = [np.broadcast_to(extra_costs.get(name, mean), cost.shape) for name, mean in means]
         return np.stack([cost, *rest])
@@ -521,7 +451,7 @@ class Policy:
         return Beliefs(estimator, tuple(np.broadcast_to(m, shape) for m in self.mean_costs[1:]))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the policy to a file, whole or not at all.
+        """Write the policy to a file, whole or not at all.
 
         Raises:
             CascjaxError: the file cannot be written.
@@ -530,51 +460,20 @@ class Policy:
             temporary.write_text(self.text(), encoding="utf-8")
 
     def text(self) -> str:
-        """What stands in the file."""
-        content = _to_json(self)
-        content["checksum"] = _checksum(content)
-        learned = content.pop("learned", None)
-        text = json.dumps(content, indent=1, allow_nan=False)
-        if learned is not None:
-            # Weights are many: not a line each.
-            of = json.dumps(learned, separators=(",", ":"), allow_nan=False)
-            text = text.removesuffix("\n}") + f',\n "learned": {of}\n}}'
-        return text + "\n"
+        """Return the content of the policy's file."""
+        return policy_file.text({f.name: getattr(self, f.name) for f in fields(self)})
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """The policy that `Policy.save` wrote.
+    """Return the policy that `Policy.save` wrote.
 
     Raises:
-        CascjaxError: the file is missing, no policy, of another version of the format, damaged,
-            or holds what no policy can hold.
+        CascjaxError: the file is missing or damaged, is not a policy, has another version of the
+            format, or holds a value that no policy can have.
     """
-    if Path(path).is_dir():
-        raise CascjaxError(f"cannot read {path}: it is a folder; name a file")
-    with one_line(f"cannot read {path}"):
-        content = Path(path).read_bytes()
+    found = policy_file.read(path)
     try:
-        found = json.loads(content.decode("utf-8"), parse_constant=_refused_constant)
-    except (ValueError, RecursionError) as error:
-        raise CascjaxError(
-            f"{path} is damaged, or no policy: it is not JSON; bring the file that 'cascjax fit'"
-            " wrote, or fit again"
-        ) from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise CascjaxError(f"{path} is no policy: bring a file that 'cascjax fit' wrote")
-    if type(found.get("version")) is not int or found["version"] != VERSION:
-        raise CascjaxError(
-            f"{path} has version {found.get('version')!r:.20} of the policy format, and cascjax"
-            f" {__version__} reads version {VERSION}: fit again, or use the cascjax it was made"
-            f" with, {str(found.get('library'))[:20]}"
-        )
-    checksum = found.pop("checksum", None)
-    if checksum != _checksum(found):
-        raise CascjaxError(
-            f"{path} is damaged: its checksum does not fit what it holds; restore it, or fit again"
-        )
-    try:
-        return _from_json(found)
+        return Policy(**found)
     except CascjaxError as error:
         raise CascjaxError(f"{path}: {error}") from error
 
@@ -782,254 +681,36 @@ def _answered(
     return strategy.answer(Estimates(quality, covariance, cost), jnp.atleast_2d(run))
 
 
-# The file.
-
-
-def _to_json(policy: Policy) -> dict[str, Any]:
-    def listed(of: np.ndarray | None) -> Any:
-        return None if of is None else of.tolist()
-
-    def of_rule(rule: Rule) -> dict[str, Any]:
-        found = {name: listed(getattr(rule, name)) for name in ("parameters", "weights", "prices")}
-        of = rule.fitted
-        return found | {
-            "fitted": of and {f.name: _plain(getattr(of, f.name)) for f in fields(Fitted)}
-        }
-
-    of = policy.strategy
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "library": policy.version,
-        "strategy": {
-            "name": of.name,
-            "options": {f.name: getattr(of, f.name) for f in fields(of)},
-        },
-        "models": list(policy.models),
-        "costs": list(policy.costs),
-        "cost_units": list(policy.cost_units),
-        "rule": of_rule(policy.rule),
-        "group_rules": {name: of_rule(rule) for name, rule in policy.group_rules.items()},
-        "source": {f.name: _plain(getattr(policy.source, f.name)) for f in fields(Source)},
-        "sigma": listed(policy.sigma),
-        "mean_costs": listed(policy.mean_costs),
-        "scale": listed(policy.scale),
-        "offset": listed(policy.offset),
-        "fingerprint": policy.fingerprint,
-        "record": dict(policy.record),
-    } | ({} if policy.learned is None else {"learned": policy.learned.to_json()})
-
-
-def _from_json(found: dict[str, Any]) -> Policy:
-    """A policy of what a file holds, each field held to its type.
-
-    Raises:
-        CascjaxError: a field is missing, unknown or of the wrong type.
-    """
-    # Left out where estimates are not learned, as before there were any.
-    found = {"learned": None} | found
-    known(found, "the policy", _to_json_keys())
-    kind = typed(found, "strategy", dict)
-    known(kind, "strategy", ("name", "options"))
-    models, costs, units = (names(found, name) for name in ("models", "costs", "cost_units"))
-    source = typed(found, "source", dict)
-    known(source, "source", [f.name for f in fields(Source)])
-    if source["kind"] not in typing.get_args(Kind):
-        raise unknown_name("kind of estimates", str(source["kind"]), typing.get_args(Kind))
-    noise = source["noise"]
-    if noise is not None:
-        noise = tuple(array(source, "noise", 1).tolist())
-        if len(noise) != 4 or min(noise) < 0:
-            raise CascjaxError("the field 'noise' must be four numbers, none negative: fit again")
-        if not math.isfinite(sum(noise)):
-            raise CascjaxError("the field 'noise' must be four finite numbers: fit again")
-    seed = typed(source, "seed", int)
-    if not 0 <= seed < 2**32:
-        raise CascjaxError(f"the field 'seed' is {seed}: it goes from 0 to 4294967295")
-    groups = typed(found, "group_rules", dict)
-    learned = None if found["learned"] is None else typed(found, "learned", dict)
-    return Policy(
-        strategy=_strategy_of(kind),
-        models=models,
-        rule=_rule_of(typed(found, "rule", dict)),
-        sigma=array(found, "sigma", 1),
-        mean_costs=array(found, "mean_costs", 2),
-        costs=costs,
-        cost_units=units,
-        group_rules={name: _rule_of(typed(groups, name, dict)) for name in groups},
-        source=Source(source["kind"], noise, seed),  # pyright: ignore[reportArgumentType]
-        scale=array(found, "scale", 1),
-        offset=array(found, "offset", 1),
-        fingerprint=typed(found, "fingerprint", str),
-        record=typed(found, "record", dict),
-        version=typed(found, "library", str),
-        learned=None if learned is None else _learned_of(learned),
-    )
-
-
-def _learned_of(found: dict[str, Any]) -> LearnedModel | JointModel:
-    # Regressions have no field "kind": they were there first.
-    if "kind" not in found:
-        return LearnedModel.from_json(found)
-    if found["kind"] != JOINT:
-        raise unknown_name("kind of learned estimates", str(found["kind"])[:40], (JOINT,))
-    return JointModel.from_json(found)
-
-
-def _to_json_keys() -> list[str]:
-    renamed = {"version": "library"}
-    return ["format", "version", *(renamed.get(f.name, f.name) for f in fields(Policy))]
-
-
-def _strategy_of(kind: dict[str, Any]) -> Strategy:
-    name, options = typed(kind, "name", str), typed(kind, "options", dict)
-    if name not in STRATEGIES:
-        raise unknown_name("strategy", name, STRATEGIES)
-    hints = typing.get_type_hints(STRATEGIES[name])
-    for option, value in options.items():
-        if option not in hints:
-            raise CascjaxError(f"strategy {name!r} has no option {option[:40]!r}: fit again")
-        if not _is_a(value, hints[option]):
-            raise CascjaxError(f"strategy {name!r} has no {option} {str(value)[:40]!r}")
-        if isinstance(value, int) and value > _LARGEST:
-            raise CascjaxError(f"strategy {name!r}: {option} is {value}, beyond {_LARGEST}")
-    return strategy(name, **options)
-
-
-def _is_a(value: object, allowed: Any) -> bool:
-    if typing.get_origin(allowed) is Literal:
-        return value in typing.get_args(allowed)
-    if isinstance(allowed, UnionType):
-        return any(_is_a(value, one) for one in typing.get_args(allowed))
-    return type(value) is allowed
-
-
-def _rule_of(found: dict[str, Any]) -> Rule:
-    known(found, "rule", [f.name for f in fields(Rule)])
-    prices = None if found["prices"] is None else array(found, "prices", 2)
-    parameters, weights = array(found, "parameters", 1, 2), array(found, "weights", 1)
-    if len({len(parameters), len(weights), len(weights if prices is None else prices)}) > 1:
-        raise CascjaxError("parameters, weights and prices must be of as many settings")
-    rule = Rule(parameters, weights, prices)
-    if found["fitted"] is None:
-        return rule
-    of = typed(found, "fitted", dict)
-    known(of, "fitted", [f.name for f in fields(Fitted)])
-    reachable = of["reachable"]
-    if reachable is not None:
-        ends = [number(end, "reachable") for end in typed(of, "reachable", list)]
-        if len(ends) != 2:
-            raise CascjaxError("the field 'reachable' must be two numbers: fit again")
-        reachable = (ends[0], ends[1])
-    budget = [number(b, "budget") if b is not None else None for b in typed(of, "budget", list)]
-    if any(b is not None and b <= 0 for b in budget):
-        raise CascjaxError("the field 'budget' must be above 0, or null: fit again")
-    return replace(
-        rule,
-        fitted=Fitted(
-            n_fit=typed(of, "n_fit", int),
-            quality=number(of["quality"], "quality"),
-            cost=tuple(array(of, "cost", 1).tolist()),
-            budget=tuple(budget),
-            margin=tuple(array(of, "margin", 1).tolist()),
-            reachable=reachable,
-        ),
-    )
-
-
-def _refused_constant(name: str) -> float:
-    raise ValueError(name)
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
 # What a policy can be.
-
-
-def _to_float32(of: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what overflows is found not to be finite
-        return np.asarray(of, np.float32)
-
-
-def _in_float32(rule: Rule) -> Rule:
-    prices = None if rule.prices is None else _to_float32(rule.prices)
-    weights = np.asarray(rule.weights, np.float64)
-    return replace(rule, parameters=_to_float32(rule.parameters), weights=weights, prices=prices)
 
 
 def _check_policy(policy: Policy) -> None:
     k, r = len(policy.models), len(policy.costs)
-    for what, listed in (("models", policy.models), ("costs", policy.costs)):
-        if not listed or len(set(listed)) < len(listed) or not all(listed):
+    for what, names in (("models", policy.models), ("costs", policy.costs)):
+        if not names or len(set(names)) < len(names) or not all(names):
             raise CascjaxError(f"the {what} of a policy must be distinct names, at least one")
     if policy.costs[0] != COST or len(policy.cost_units) != r:
-        raise CascjaxError(f"the first cost of a policy is {COST!r}, and each has a unit")
+        raise CascjaxError(f"the first cost of a policy is {COST!r}, and each cost has a unit")
     shapes = {"sigma": (k,), "mean_costs": (r, k), "scale": (k,), "offset": (k,)}
     for name, shape in shapes.items():
         value = getattr(policy, name)
         if value.shape != shape:
             raise CascjaxError(
-                f"{name} of a policy of {k} models must be {list(shape)}, not {_shape(value)}"
+                f"{name} of a policy of {k} models must be {list(shape)}, not {shape_of(value)}"
             )
         if not np.isfinite(value).all() or (name in ("sigma", "scale") and value.min() < 0):
-            bound = "" if name in ("mean_costs", "offset") else " and not negative"
+            bound = "" if name in ("mean_costs", "offset") else " and non-negative"
             raise CascjaxError(f"{name} of a policy must be finite{bound}")
     if (policy.source.kind == "learned") != (policy.learned is not None):
-        raise CascjaxError(
-            "a policy of learned estimates needs what makes them, and no other has it"
-        )
+        raise CascjaxError("a policy on learned estimates has a learned model, and no other has")
     if (learned := policy.learned) is not None:
         learned.check()
         if learned.feature_spec.models != policy.models:
-            raise CascjaxError("the learned estimates of a policy must be of its models, in order")
+            raise CascjaxError("the learned model of a policy must have its models, in its order")
         if policy.corrected:
             raise CascjaxError("learned estimates are not corrected: leave out scale and offset")
     for name, rule in zip(("default", *policy.groups), policy.rules, strict=True):
         try:
-            _check_rule(rule, policy)
+            rule.check(policy.strategy, k, r)
         except CascjaxError as error:
             raise CascjaxError(f"rule {name!r}: {error}") from error
-
-
-def _check_rule(rule: Rule, policy: Policy) -> None:
-    m, r = len(rule.weights), len(policy.costs)
-    of = rule.parameters
-    if not 1 <= m <= _LARGEST or rule.weights.ndim != 1:
-        raise CascjaxError(f"a rule mixes 1 to {_LARGEST} settings, not {m}")
-    if of.ndim not in (1, 2) or len(of) != m or not 1 <= of.size <= _LARGEST * m:
-        raise CascjaxError(
-            f"parameters must be [{m}] or [{m}, D], as the weights, not {_shape(of)}"
-        )
-    weights = rule.weights
-    if not (np.isfinite(weights).all() and weights.min() >= 0 and abs(weights.sum() - 1) < 1e-6):
-        raise CascjaxError("weights must not be negative, and sum to 1")
-    if not np.isfinite(of).all():
-        raise CascjaxError("parameters must be finite")
-    if rule.prices is not None:
-        if rule.prices.shape != (m, r):
-            raise CascjaxError(f"prices must be [{m}, {r}], not {_shape(rule.prices)}")
-        if not np.isfinite(rule.prices).all() or rule.prices.min() < 0:
-            raise CascjaxError("prices must be finite and not negative")
-    if isinstance(policy.strategy, Frugal):
-        policy.strategy.check_settings(of, len(policy.models))
-    if policy.strategy.name == "mixing" and not (
-        of.min() > -0.5 and of.max() < len(policy.models) - 0.5
-    ):
-        raise CascjaxError(
-            f"there is no model {of.max():g}: they go from 0 to {len(policy.models) - 1}"
-        )
-    if (fitted := rule.fitted) is not None:
-        sizes = {len(fitted.cost), len(fitted.budget), len(fitted.margin)}
-        if sizes != {r} or fitted.n_fit < 0:
-            raise CascjaxError(f"what was fitted must be of {counted(r, 'cost')}")
-
-
-def _shape(of: Any) -> str:
-    return f"[{', '.join(str(n) for n in np.shape(of))}]"

@@ -11,8 +11,9 @@ from cascjax.data.table import EVALUATE, FIT, Table, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.evaluation import Evaluation, Mean, evaluate
 from cascjax.fitting import fit
-from cascjax.policy import Fitted, Policy, Rule
+from cascjax.policy import Policy
 from cascjax.report.policies import summary
+from cascjax.search.rules import Fitted, Rule
 from cascjax.strategies import Pandora, Routing
 
 N, K = 120, 3

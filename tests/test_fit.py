@@ -15,11 +15,12 @@ from cascjax.comparison import compare
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.fitting import fit, prepare
-from cascjax.policy import Policy, Rule, load_policy, spent
+from cascjax.policy import Policy, load_policy, spent
 from cascjax.search import budgets as search
 from cascjax.search.budgets import Seen, fit_budgets, simulate_settings
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import Pool, fit_costs
+from cascjax.search.rules import Rule
 from cascjax.strategies import STRATEGIES
 
 N, K = 2000, 3

@@ -16,7 +16,8 @@ from cascjax import evaluate, fit, load_policy, synthetic
 from cascjax.data.table import EVALUATE, FIT
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Joint, JointModel, RunSets, learned
-from cascjax.policy import Policy, _checksum
+from cascjax.policy import Policy
+from cascjax.policy_file import checksum
 
 
 @functools.cache
@@ -82,16 +83,20 @@ def test_more_models_than_a_table_has_run_sets_for() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        (("kind",), "tree", "unknown kind of learned estimates 'tree'"),
-        (("sigma_scale",), 11, "sigma_scale be from 0 to 10"),
+        (("kind",), "tree", "learned.kind' is wrong .invalid enum value 'tree'"),
+        (("sigma_scale",), 11, "sigma_scale must be from 0 to 10"),
         (("spread", 0), 0.0, "spread of learned estimates must be above 0"),
         (("spread",), [1.0], r"spread of learned estimates of 3 models"),
         (("covariance", 0, 0), -1.0, "holds what is none"),
         (("least_cost", 0), -1.0, "least_cost of learned estimates must not be negative"),
         (("prediction", "offset", 0), 1e39, "offset of learned estimates must be finite"),
-        (("prediction", "weights"), "x", "'weights' is no list"),
-        (("prediction", "more"), [1.0], "unknown field of prediction 'more'"),
-        (("covariance",), None, "'covariance' is no list"),
+        (
+            ("prediction", "weights"),
+            "x",
+            "prediction.* must be an array",
+        ),
+        (("prediction", "more"), [1.0], "unknown field of 'learned.prediction' 'more'"),
+        (("covariance",), None, "learned.covariance' must be an array"),
     ],
 )
 def test_damaged_fields_are_refused(
@@ -103,7 +108,7 @@ def test_damaged_fields_are_refused(
         at = at[step]
     at[path[-1]] = value
     content.pop("checksum")
-    content["checksum"] = _checksum(content)
+    content["checksum"] = checksum(content)
     (tmp_path / "bent.json").write_text(json.dumps(content))
     with pytest.raises(CascjaxError, match=words) as error:
         load_policy(tmp_path / "bent.json")

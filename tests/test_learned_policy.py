@@ -314,43 +314,46 @@ def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (put("logistic", value=1), "'logistic' is no true or false"),
-        (put("feature_spec", value=[]), "'feature spec' is no object"),
-        (put("more", value=[]), "unknown field of learned 'more'"),
+        (put("logistic", value=1), "learned.logistic' is wrong .expected 'bool'"),
+        (put("feature_spec", value=[]), "learned.feature_spec' is wrong"),
+        (put("more", value=[]), "unknown field 'more'"),
         (put("covariance", value=[[[0.0]]]), "covariance of learned estimates of 3 models"),
         (put("covariance", 1, 0, 0, value=0.5), "covariance of learned estimates holds"),
         (put("covariance", 0, 0, 0, value=-0.5), "covariance of learned estimates holds"),
         (put("quality_weights", 0, 0, 0, value=1e39), "quality_weights .* must be finite"),
         (put("quality_weights", 0, 0, -1, value=0.5), "of what is not seen yet"),
-        (put("quality_weights", 0, 0, 0, value="a"), "'quality_weights' is no array"),
+        (put("quality_weights", 0, 0, 0, value="a"), "quality_weights' must be an array"),
         (put("cost_weights", value=[[[0.0, 0.0]]]), "cost_weights .* must be"),
         (
             put("feature_spec", "models", value=["a", "b", "b"]),
             "models of a feature spec must be distinct",
         ),
-        (put("feature_spec", "models", value=["c", "a", "b"]), "models it cannot be of"),
+        (put("feature_spec", "models", value=["c", "a", "b"]), "it cannot have"),
         (put("feature_spec", "columns", value=[]), "first column of a feature spec must be 1"),
-        (put("feature_spec", "columns", 1, value=3), "no list of objects"),
-        (put("feature_spec", "columns", 1, "kind", value="guess"), "unknown kind of column"),
+        (put("feature_spec", "columns", 1, value=3), "columns.1.' is wrong"),
+        (put("feature_spec", "columns", 1, "kind", value="guess"), "columns.1..kind' is wrong"),
         (put("feature_spec", "columns", 1, "spread", value=0), "must be above 0"),
         (
             put("feature_spec", "columns", 1, "centre", value="x"),
-            "'centre' holds what is no number",
+            "columns.1..centre' is wrong",
         ),
         (put("feature_spec", "columns", 1, "of", value=["none"]), "unknown feature 'none'"),
         (put("feature_spec", "columns", 1, "of", value=[]), "one name or none"),
-        (put("feature_spec", "columns", -1, "models", value=["model-1"]), "models it cannot be of"),
+        (
+            put("feature_spec", "columns", -1, "models", value=["model-1"]),
+            "it cannot have",
+        ),
     ],
 )
 def test_files_that_hold_what_no_policy_can_are_refused(
     change: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
 ) -> None:
-    from cascjax.policy import _checksum
+    from cascjax.policy_file import checksum
 
     content = json.loads(made().text())
     content.pop("checksum")
     change(content)
-    content["checksum"] = _checksum(content)
+    content["checksum"] = checksum(content)
     (tmp_path / "bent.json").write_text(json.dumps(content))
     with pytest.raises(CascjaxError, match=words):
         load_policy(tmp_path / "bent.json")
@@ -362,15 +365,15 @@ def test_damage_is_seen(tmp_path: Path) -> None:
     digit = next(i for i in range(place, len(text)) if text[i] in "12345678")
     bent = text[:digit] + str(int(text[digit]) + 1) + text[digit + 1 :]
     (tmp_path / "bent.json").write_text(bent)
-    with pytest.raises(CascjaxError, match="its checksum does not fit"):
+    with pytest.raises(CascjaxError, match="its checksum does not match"):
         load_policy(tmp_path / "bent.json")
     learned_model = made().learned
     assert learned_model is not None
-    with pytest.raises(CascjaxError, match="of its models, in order"):
+    with pytest.raises(CascjaxError, match="have its models, in its order"):
         replace(made(), models=tuple(reversed(made().models)))
     with pytest.raises(CascjaxError, match="not corrected"):
         replace(made(), scale=np.full(K, 2.0))
-    with pytest.raises(CascjaxError, match="needs what makes them"):
+    with pytest.raises(CascjaxError, match="has a learned model"):
         replace(made(), learned=None)
 
 

@@ -17,7 +17,9 @@ from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
-from cascjax.policy import Fitted, Policy, Rule, Source, fingerprint, load_policy
+from cascjax.policy import Policy, fingerprint, load_policy
+from cascjax.policy_file import Source
+from cascjax.search.rules import Fitted, Rule
 from cascjax.strategies import (
     STOP,
     STRATEGIES,
@@ -360,51 +362,66 @@ def put(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
     [
         (put("version", value=2), "version 2 of the policy format"),
         (put("version", value="1"), "version '1' of the policy format"),
-        (put("format", value="other"), "is no policy"),
+        (put("format", value="other"), "is not a policy"),
         (put("models", value=["a", "b"]), r"policy of 2 models must be \[2\], not \[4\]"),
         (put("models", value=["a", "a", "b", "c"]), "distinct names"),
-        (put("models", value=["a", 1, "b", "c"]), "no list of strings"),
-        (put("sigma", value=[0.1, 0.1, 0.1, -1]), "sigma of a policy must be finite and not"),
+        (put("models", value=["a", 1, "b", "c"]), "'policy.models.1.' is wrong .expected 'str'"),
+        (put("sigma", value=[0.1, 0.1, 0.1, -1]), "sigma of a policy must be finite and non"),
         (put("sigma", value=[0.1, 0.1, 0.1, 1e39]), "sigma of a policy must be finite"),
-        (put("sigma", value=["0.1"] * 4), "'sigma' is no array of numbers"),
-        (put("sigma", value={"a": 1}), "'sigma' is no list"),
-        (put("mean_costs", value=[[1, 1, 1, 1], [1]]), "'mean_costs' is no array of numbers"),
-        (put("scale", value=None), "'scale' is no list"),
-        (put("offset", value=[True] * 4), "'offset' is no array of numbers"),
+        (put("sigma", value=["0.1"] * 4), "'policy.sigma' must be an array of numbers"),
+        (put("sigma", value={"a": 1}), "'policy.sigma' must be an array of numbers"),
+        (put("mean_costs", value=[[1, 1, 1, 1], [1]]), "'policy.mean_costs' must be an array"),
+        (put("scale", value=None), "'policy.scale' must be an array of numbers"),
+        (put("offset", value=[True] * 4), "'policy.offset' must be an array of numbers"),
         (put("rule", "weights", value=[0.2, 0.3, 0.6]), "sum to 1"),
-        (put("rule", "weights", value=[-0.2, 0.7, 0.5]), "must not be negative"),
-        (put("rule", "weights", value=[]), "of as many settings"),
-        (put("rule", "parameters", value=[1.0, 2.0]), "of as many settings"),
-        (put("rule", "parameters", value=[[[1.0]]] * 3), "1 or 2 axes"),
-        (put("rule", "prices", value=[[1.0, -1.0]] * 3), "prices must be finite and not"),
+        (put("rule", "weights", value=[-0.2, 0.7, 0.5]), "must be non-negative"),
+        (put("rule", "weights", value=[]), "one row per setting"),
+        (put("rule", "parameters", value=[1.0, 2.0]), "one row per setting"),
+        (
+            put("rule", "parameters", value=[[[1.0]]] * 3),
+            r"must be .3. or .3, D., one row per weight",
+        ),
+        (put("rule", "prices", value=[[1.0, -1.0]] * 3), "prices must be finite and non"),
         (put("rule", "prices", value=[[1.0]] * 3), "prices must be"),
-        (put("rule", "fitted", "cost", value=[1.0]), "must be of 2 costs"),
-        (put("rule", "fitted", "n_fit", value=1.5), "'n_fit' is no whole number"),
-        (put("rule", "fitted", "budget", value=["x", None]), "'budget' holds what is no number"),
-        (put("rule", "fitted", "budget", value=[0, None]), "'budget' must be above 0"),
-        (put("rule", "fitted", "reachable", value=[]), "'reachable' must be two numbers"),
-        (put("rule", "fitted", "quality", value=10**400), "'quality' holds what is no number"),
-        (put("source", "noise", value=[1e308 * 10, 0, 0, 0]), "four finite numbers"),
+        (put("rule", "fitted", "cost", value=[1.0]), "must have 2 costs"),
+        (put("rule", "fitted", "n_fit", value=1.5), "fitted.n_fit' is wrong .expected 'int'"),
+        (put("rule", "fitted", "budget", value=["x", None]), "fitted.budget.0.' is wrong"),
+        (put("rule", "fitted", "budget", value=[0, None]), "budget .* must be above 0"),
+        (put("rule", "fitted", "reachable", value=[]), "reachable' .* of length 2"),
+        (
+            put("rule", "fitted", "quality", value=10**400),
+            "quality' .* out of range",
+        ),
+        (put("source", "noise", value=[1e308 * 10, 0, 0, 0]), "not valid JSON"),
         (put("version", value=True), "version True of the policy format"),
-        (put("rule", "more", value=1), "unknown field of rule 'more'"),
+        (put("rule", "more", value=1), "policy.rule' is wrong .* unknown field 'more'"),
         (put("group_rules", "law: a=b", "weights", value=[2.0]), "rule 'law: a=b'"),
-        (put("group_rules", "law: a=b", value=3), "is no object"),
+        (put("group_rules", "law: a=b", value=3), "group_rules.*expected 'object'"),
         (put("strategy", "name", value="magic"), "unknown strategy 'magic'"),
-        (put("strategy", "options", "search", value="wide"), "has no search 'wide'"),
-        (put("strategy", "options", "max_depth", value=10**9), "beyond 4096"),
+        (
+            put("strategy", "options", "search", value="wide"),
+            "search' .* value 'wide'",
+        ),
+        (put("strategy", "options", "max_depth", value=10**9), "above 4096"),
         (put("strategy", "options", "max_depth", value=0), "at least 1"),
-        (put("strategy", "options", "max_depth", value=True), "has no max_depth"),
-        (put("strategy", "options", "depth", value=3), "routing' has no option 'depth'"),
-        (put("source", "kind", value="guessed"), "unknown kind of estimates"),
-        (put("source", "kind", value="learned"), "needs what makes them"),
-        (put("source", "noise", value=[1.0]), "four numbers"),
-        (put("source", "seed", value=-1), "it goes from 0"),
+        (
+            put("strategy", "options", "max_depth", value=True),
+            "max_depth' .* 'int'",
+        ),
+        (
+            put("strategy", "options", "depth", value=3),
+            "unknown field .* 'depth'",
+        ),
+        (put("source", "kind", value="guessed"), "policy.source.kind' is wrong"),
+        (put("source", "kind", value="learned"), "has a learned model"),
+        (put("source", "noise", value=[1.0]), "source.noise' is wrong .* of length 4"),
+        (put("source", "seed", value=-1), "must be from 0 to 4294967295"),
         (put("costs", value=["seconds", "cost"]), "first cost of a policy"),
-        (put("cost_units", value=["USD"]), "each has a unit"),
-        (put("record", value=[]), "'record' is no object"),
-        (put("library", value=None), "'library' is no string"),
-        (lambda c: c.pop("sigma"), "lacks the field 'sigma'"),
-        (put("extra", value=1), "unknown field of the policy 'extra'"),
+        (put("cost_units", value=["USD"]), "each cost has a unit"),
+        (put("record", value=[]), "policy.record' is wrong"),
+        (put("library", value=None), "policy.library' is wrong"),
+        (lambda c: c.pop("sigma"), "missing required field 'sigma'"),
+        (put("extra", value=1), "unknown field 'extra'"),
     ],
 )
 def test_a_file_that_no_policy_can_be_is_refused(
@@ -427,17 +444,17 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     text = path.read_text()
     for damaged in (text[:-40], "", "\x00" * 10, "[" * 100_000, text.replace("0.2", "NaN", 1)):
         path.write_text(damaged)
-        with pytest.raises(CascjaxError, match="is damaged, or no policy"):
+        with pytest.raises(CascjaxError, match="not valid JSON"):
             load_policy(path)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(CascjaxError, match="is damaged, or no policy"):
+    with pytest.raises(CascjaxError, match="not valid JSON"):
         load_policy(path)
     path.write_text("[1]")
-    with pytest.raises(CascjaxError, match="is no policy"):
+    with pytest.raises(CascjaxError, match="is not a policy"):
         load_policy(path)
     # One digit.
     path.write_text(text.replace('"n_fit": 70', '"n_fit": 71'))
-    with pytest.raises(CascjaxError, match="its checksum does not fit"):
+    with pytest.raises(CascjaxError, match="its checksum does not match"):
         load_policy(path)
     with pytest.raises(CascjaxError, match="No such file"):
         load_policy(tmp_path / "none.json")

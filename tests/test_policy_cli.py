@@ -18,9 +18,10 @@ from rich.console import Console
 from cascjax import evaluate, fit, load_policy, read_table
 from cascjax import fitting as search
 from cascjax.cli.main import main
-from cascjax.policy import Policy, Rule
+from cascjax.policy import Policy
 from cascjax.report import console as report
 from cascjax.report.policies import print_policy
+from cascjax.search.rules import Rule
 from cascjax.strategies import strategy
 
 

@@ -6,13 +6,12 @@ name.
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cascjax import fields
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import every_run_set, shown_by
@@ -343,41 +342,34 @@ class FeatureSpec:
             spread=np.array([column.spread for column in self.columns]),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """What stands in a policy's file."""
-        named = {name: list(getattr(self, name)) for name in ("models", "features", "signals")}
-        columns = [
-            {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(column).items()}
-            for column in self.columns
-        ]
-        return named | {"columns": columns}
-
-    @classmethod
-    def from_json(cls, found: dict[str, Any]) -> "FeatureSpec":
-        """The feature spec that `to_json` wrote.
+    def __post_init__(self):
+        """Refuse a feature spec that no table can give.
 
         Raises:
-            CascjaxError: it holds what no feature spec can.
+            CascjaxError: a name is listed twice, or a column is invalid.
         """
-        fields.known(found, "feature_spec", ("models", "features", "signals", "columns"))
-        models, features, signals = (
-            fields.names(found, name) for name in ("models", "features", "signals")
-        )
-        for what, named in (("models", models), ("features", features), ("signals", signals)):
-            if len(set(named)) < len(named):
-                raise CascjaxError(
-                    f"the {what} of a feature spec must be distinct names: fit again"
-                )
-        columns: list[Column] = []
-        for one in fields.typed(found, "columns", list):
-            if type(one) is not dict:
-                raise CascjaxError("the field 'columns' is no list of objects: fit again")
-            columns.append(_column(one, models, {"feature": features, "signal": signals}))
-        if not columns or columns[0] != Column("one"):
-            raise CascjaxError("the first column of a feature spec must be 1: fit again")
-        if sum(column.kind == "one" for column in columns) > 1:
-            raise CascjaxError("a feature spec must have one column of 1: fit again")
-        return cls(models, features, signals, tuple(columns))
+        for what in ("models", "features", "signals"):
+            if len(set(getattr(self, what))) < len(getattr(self, what)):
+                raise CascjaxError(f"{what} of a feature spec must be distinct names")
+        if [column.kind for column in self.columns].count("one") != 1 or (
+            self.columns[0] != Column("one")
+        ):
+            raise CascjaxError("the first column of a feature spec must be 1, and no other column")
+        for column in self.columns:
+            self._check(column)
+
+    def _check(self, column: Column) -> None:
+        kind, of, models = column.kind, column.of, column.models
+        valid = len(models) == len(set(models)) == _MODELS.get(kind, 0)
+        if not valid or not set(models) <= set(self.models):
+            raise CascjaxError(f"a column of kind {kind!r} has models that it cannot have")
+        if (kind in _NAMED) != (len(of) == 1) and kind != "small groups":
+            raise CascjaxError(f"a column of kind {kind!r} must have one name or none")
+        named = {"feature": self.features, "signal": self.signals}
+        if kind in named and of[0] not in named[kind]:
+            raise unknown_name(kind, of[0][:40], named[kind])
+        if not column.spread > 0 or not (column.least > 0 if kind == "cost" else not column.least):
+            raise CascjaxError(f"spread and least of a column of kind {kind!r} must be above 0")
 
 
 def _numbers(given: Live, name: str) -> np.ndarray:
@@ -416,28 +408,6 @@ class _Plan:
 
 def _whole(of: list[int]) -> Int[np.ndarray, " C"]:
     return np.array(of, np.int64)
-
-
-def _column(found: dict[str, Any], models: tuple[str, ...], named: dict[str, Any]) -> Column:
-    fields.known(found, "column", ("kind", "of", "models", "centre", "spread", "least"))
-    kind = fields.typed(found, "kind", str)
-    if kind not in get_args(Kind):
-        raise unknown_name("kind of column", kind[:40], get_args(Kind))
-    of, needed = fields.names(found, "of"), fields.names(found, "models")
-    centre, spread, least = (
-        fields.number(found[name], name) for name in ("centre", "spread", "least")
-    )
-    if len(needed) != _MODELS.get(kind, 0) or not set(needed) <= set(models):
-        raise CascjaxError(f"a column of kind {kind!r} is of models it cannot be of: fit again")
-    if len(set(needed)) < len(needed):
-        raise CascjaxError("an agreement must be that of two models: fit again")
-    if (kind in _NAMED) != (len(of) == 1) and kind != "small groups":
-        raise CascjaxError(f"a column of kind {kind!r} must have one name or none: fit again")
-    if kind in named and of[0] not in named[kind]:
-        raise unknown_name(kind, of[0][:40], named[kind])
-    if not spread > 0 or not (least > 0 if kind == "cost" else least == 0):
-        raise CascjaxError(f"spread and least of a column must be above 0: {kind!r} has others")
-    return Column(kind, of, needed, centre, spread, least)  # pyright: ignore[reportArgumentType]
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

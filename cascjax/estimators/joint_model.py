@@ -2,31 +2,35 @@
 
 import functools
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from cascjax import fields
+from cascjax.data.codec import from_json, to_json
 from cascjax.data.table import Table
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimates, shown_by, with_ran
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.joint import MAX_TABULATED_OF, Joint, JointFit, Normal, gains_of
-from cascjax.estimators.learned_model import ROUNDED, listed
+from cascjax.estimators.learned_model import ROUNDED
 from cascjax.estimators.predictors import Linear, Networks
 from cascjax.estimators.run_sets import RunSets
 
 JOINT = "joint"
 """What the field "kind" of such a model says in a policy's file."""
 
-_ARRAYS = {"spread": 1, "covariance": 2, "least_cost": 1}
+_ARRAYS = ("spread", "covariance", "least_cost")
 
 _LAYERS = ("first", "first bias", "second", "second bias", "last", "linear", "bias")
 
-_MOST_TRUST = 10.0
+_NETWORKS = ("slope", "middle", "spread", "mean", "scale")
+"""Arrays of networks beside their layers."""
+
+_LARGEST_SCALE = 10.0
 
 
 def keeps_rows() -> CascjaxError:
@@ -209,7 +213,7 @@ class JointModel:
                 raise CascjaxError(f"{name} of learned estimates must be finite: fit again")
             if name.startswith(("spread", "scale")) and not (array > 0).all():
                 raise CascjaxError(f"{name} of learned estimates must be above 0: fit again")
-        if (self.least_cost < 0).any() or not 0 <= self.sigma_scale <= _MOST_TRUST:
+        if (self.least_cost < 0).any() or not 0 <= self.sigma_scale <= _LARGEST_SCALE:
             raise CascjaxError(
                 "least_cost of learned estimates must not be negative, and sigma_scale must be"
                 " from 0 to 10:"
@@ -222,57 +226,60 @@ class JointModel:
             raise CascjaxError("covariance of learned estimates holds what is none: fit again")
 
     def to_json(self) -> dict[str, Any]:
-        """What stands in a policy's file: numbers with all the digits of float32."""
-        of = self.prediction
-        if isinstance(of, Linear):
-            parts = {"weights": of.weights, "offset": of.offset}
+        """Return the content of the field "learned" of a policy file."""
+        prediction = self.prediction
+        if isinstance(prediction, Linear):
+            arrays = {"weights": prediction.weights, "offset": prediction.offset}
         else:
-            parts = {name: of.weights[name] for name in _LAYERS}
-            parts |= {name: getattr(of, name) for name in _NETWORKS}
-        return {
-            "kind": JOINT,
-            "sigma_scale": self.sigma_scale,
-            "feature_spec": self.feature_spec.to_json(),
-            "prediction": {name: listed(np.asarray(x)) for name, x in parts.items()},
-        } | {name: listed(np.asarray(getattr(self, name))) for name in _ARRAYS}
+            arrays = {name: prediction.weights[name] for name in _LAYERS}
+            arrays |= {name: getattr(prediction, name) for name in _NETWORKS}
+        names = ("sigma_scale", "feature_spec", *_ARRAYS)
+        rest = {name: to_json(getattr(self, name)) for name in names}
+        return {"kind": JOINT, "prediction": to_json(arrays)} | rest
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> "JointModel":
-        """The model that `to_json` wrote.
+    def from_json(cls, content: dict[str, Any]) -> "JointModel":
+        """Return the model that `to_json` wrote.
 
         Raises:
-            CascjaxError: it holds what no such model can.
+            CascjaxError: a field is missing, unknown or invalid.
         """
-        fields.known(
-            found, "learned", ("kind", "sigma_scale", "feature_spec", "prediction", *_ARRAYS)
+        stored = from_json(content, _Stored, "learned")
+        with np.errstate(over="ignore"):  # an overflow is refused as not finite
+            arrays = {name: getattr(stored, name).astype(np.float32) for name in _ARRAYS}
+            prediction = _prediction(stored.prediction)
+        model = cls(
+            prediction, **arrays, sigma_scale=stored.sigma_scale, feature_spec=stored.feature_spec
         )
-        feature_spec = FeatureSpec.from_json(fields.typed(found, "feature_spec", dict))
-        with np.errstate(over="ignore"):  # what overflows is found not to be finite
-            arrays = {n: fields.array(found, n, a).astype(np.float32) for n, a in _ARRAYS.items()}
-            prediction = _prediction(fields.typed(found, "prediction", dict))
-        sigma_scale = fields.number(found["sigma_scale"], "sigma_scale")
-        model = cls(prediction, **arrays, sigma_scale=sigma_scale,
-                    feature_spec=feature_spec)  # fmt: skip
         model.check()
         return model
 
 
-_NETWORKS = {"slope": 2, "middle": 1, "spread": 1, "mean": 1, "scale": 1}
-"""Arrays of networks beside their layers, and their axes."""
+class _Stored(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of a joint model in a policy file."""
+
+    kind: Literal["joint"]
+    sigma_scale: float
+    feature_spec: FeatureSpec
+    prediction: dict[str, np.ndarray]
+    spread: np.ndarray
+    covariance: np.ndarray
+    least_cost: np.ndarray
 
 
-def _prediction(found: dict[str, Any]) -> Linear | Networks:
-    def array(name: str, axes: int) -> np.ndarray:
-        # Of no features a matrix is an empty list, whatever its other axis.
-        if name == "weights" and found[name] == []:
-            return np.zeros((0, len(fields.array(found, "offset", 1))), np.float32)
-        return fields.array(found, name, axes).astype(np.float32)
-
-    if "weights" in found:
-        fields.known(found, "prediction", ("weights", "offset"))
-        offset = array("offset", 1)
-        return Linear(array("weights", 2), offset, np.zeros_like(offset))
-    fields.known(found, "prediction", (*_LAYERS, *_NETWORKS))
-    layers = {name: jnp.asarray(array(name, 2 if "bias" in name else 3)) for name in _LAYERS}
-    rest = {name: jnp.asarray(array(name, axes)) for name, axes in _NETWORKS.items()}
-    return Networks(layers, **rest)
+def _prediction(arrays: dict[str, np.ndarray]) -> Linear | Networks:
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    names = ("weights", "offset") if "weights" in arrays else (*_LAYERS, *_NETWORKS)
+    for name in names:
+        if name not in arrays:
+            raise CascjaxError(f"'learned.prediction' lacks the field {name!r}; refit the policy")
+    for name in arrays:
+        if name not in names:
+            raise unknown_name("field of 'learned.prediction'", name[:40], names)
+    if "weights" in arrays:
+        weights, offset = arrays["weights"], arrays["offset"]
+        if not weights.size:  # without features the list is empty, whatever the other axis
+            weights = np.zeros((0, len(offset)), np.float32)
+        return Linear(weights, offset, np.zeros_like(offset))
+    layers = {name: jnp.asarray(arrays[name]) for name in _LAYERS}
+    return Networks(layers, **{name: jnp.asarray(arrays[name]) for name in _NETWORKS})

@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from cascjax import fields
+from cascjax.data.codec import from_json, to_json
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import Estimates, every_run_set, with_ran
@@ -116,26 +117,33 @@ class LearnedModel:
             raise CascjaxError("covariance of learned estimates holds what is none: fit again")
 
     def to_json(self) -> dict[str, Any]:
-        """What stands in a policy's file: numbers with all the digits of float32."""
-        arrays = {name: listed(np.asarray(getattr(self, name))) for name in _ARRAYS}
-        return {"logistic": self.logistic, "feature_spec": self.feature_spec.to_json()} | arrays
+        """Return the content of the field "learned" of a policy file."""
+        return to_json(self)
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> "LearnedModel":
-        """The model that `to_json` wrote.
+    def from_json(cls, content: dict[str, Any]) -> "LearnedModel":
+        """Return the model that `to_json` wrote.
 
         Raises:
-            CascjaxError: it holds what no such model can.
+            CascjaxError: a field is missing, unknown or invalid.
         """
-        fields.known(found, "learned", ("logistic", "feature_spec", *_ARRAYS))
-        logistic = fields.typed(found, "logistic", bool)
-        feature_spec = FeatureSpec.from_json(fields.typed(found, "feature_spec", dict))
-        with np.errstate(over="ignore"):  # what overflows is found not to be finite
-            arrays = {name: fields.array(found, name, 3).astype(np.float32) for name in _ARRAYS}
-        _check_arrays(feature_spec, arrays)
-        model = cls(**arrays, logistic=logistic, feature_spec=feature_spec)
+        stored = from_json(content, _Stored, "learned")
+        with np.errstate(over="ignore"):  # an overflow is refused as not finite
+            arrays = {name: getattr(stored, name).astype(np.float32) for name in _ARRAYS}
+        _check_arrays(stored.feature_spec, arrays)
+        model = cls(**arrays, logistic=stored.logistic, feature_spec=stored.feature_spec)
         model.check()
         return model
+
+
+class _Stored(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of a learned model in a policy file."""
+
+    quality_weights: np.ndarray
+    cost_weights: np.ndarray
+    covariance: np.ndarray
+    logistic: bool
+    feature_spec: FeatureSpec
 
 
 def _check_arrays(feature_spec: FeatureSpec, arrays: dict[str, np.ndarray]) -> None:
@@ -160,10 +168,3 @@ def _sums(
     weights: Float[np.ndarray, "*B K D"], row: Float[np.ndarray, "*B D"]
 ) -> Float[np.ndarray, "*B K"]:
     return np.matmul(weights, row[..., None])[..., 0]
-
-
-def listed(of: Float[np.ndarray, "..."]) -> list[Any]:
-    """Nested lists of the shortest numbers that are the same in float32."""
-    shortest = np.asarray(of, np.float32).ravel().astype(str).astype(np.float64)
-    found: Any = shortest.reshape(of.shape).tolist()
-    return found

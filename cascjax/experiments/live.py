@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.estimators import Independent
-from cascjax.policy import Policy, Rule
+from cascjax.policy import Policy
+from cascjax.search.rules import Rule
 from cascjax.strategies import STOP, Strategy
 
 _WARM = 3

@@ -15,10 +15,11 @@ from rich.text import Text
 from cascjax.data.arrow import EXTRA_COST
 from cascjax.data.files import atomic_write
 from cascjax.evaluation import Evaluation, Mean, Part, target_of
-from cascjax.policy import COST, Fitted, Policy, Rule
+from cascjax.policy import Policy
 from cascjax.report.console import GROUPS_SHOWN
 from cascjax.report.facts import chain_text
 from cascjax.report.tables import grid_of
+from cascjax.search.rules import COST, Fitted, Rule
 from cascjax.words import cost_texts, counted, plain, quality_text, share_text, short_names
 
 

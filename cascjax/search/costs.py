@@ -20,7 +20,7 @@ from scipy.optimize import linprog
 from cascjax.data.table import Table, mean_rows
 from cascjax.engine.simulate import has_stages
 from cascjax.errors import CascjaxError, RefusedError
-from cascjax.policy import COST, Beliefs, Rule
+from cascjax.policy import Beliefs
 from cascjax.search.budgets import (
     FEW_SETTINGS,
     SETTINGS,
@@ -28,6 +28,7 @@ from cascjax.search.budgets import (
     sampled,
     simulate_settings,
 )
+from cascjax.search.rules import COST, Rule
 from cascjax.strategies import Frugal, Mixing, SearchContext, Strategy
 from cascjax.strategies.base import Priced
 
