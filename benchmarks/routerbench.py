@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--learners", default="logistic,joint")
     parser.add_argument("--budgets", type=int, default=20)
     asked = parser.parse_args()
-    found = import_routerbench(asked.file, on_bad="drop", features="text")
+    found = import_routerbench(asked.file, invalid="drop", features="text")
     table = from_arrow(found.arrow, str(asked.file))
     if asked.models != "all":
         table = table.select_models(asked.models.split(","))

@@ -101,7 +101,7 @@ class Setting:
 @functools.cache
 def sample_of(file: Path) -> Table:
     """RouterBench's sample, from its own file."""
-    return from_arrow(cascjax.import_routerbench(file, on_bad="drop").arrow, file.stem)
+    return from_arrow(cascjax.import_routerbench(file, invalid="drop").arrow, file.stem)
 
 
 # The box, and one trial in it.

@@ -1,24 +1,32 @@
-"""The one error a user can fix, and the nearest-name hint its messages share."""
+"""Errors a user can fix, and the translation of other errors into one line."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from cascjax.words import counted
 
 
 class CascjaxError(ValueError):
-    """Bad input: one line that names the file, row, column or argument, and the way out.
+    """Invalid input; the message is one line that says what is wrong, where, and what to do.
 
     The command line prints it without a traceback and exits with code 2.
+
+    Example:
+      >>> try:
+      ...     raise CascjaxError("logs.arrow: column 'cost' is missing")
+      ... except ValueError as error:
+      ...     print(error)
+      logs.arrow: column 'cost' is missing
     """
 
 
 class RefusedError(CascjaxError):
-    """What was asked cannot be had of these rows: asked again, it would be refused again."""
+    """A request that these rows cannot answer; repeating it is refused again."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> CascjaxError:
-    """Error for a `name` not among the `known` ones, suggesting the nearest."""
+    """Return the error for a `name` that is not among the `known` ones, suggesting the nearest."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -26,5 +34,30 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> CascjaxError:
 
 
 def too_few(n_queries: int) -> str:
-    """The words "2 queries are too few", of any number."""
+    """Return the words "2 queries are too few", for any number of queries."""
     return f"{counted(n_queries, 'query is', 'queries are')} too few"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without errno and file name."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.splitlines()[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def one_line(action: str) -> Iterator[None]:
+    """Turn errors of the system and of pyarrow into one line: `action`, then the reason.
+
+    Raises:
+      CascjaxError: In place of the error raised inside.
+    """
+    try:
+        yield
+    except CascjaxError:
+        raise
+    except Exception as error:
+        system = isinstance(error, OSError | UnicodeError | OverflowError | MemoryError)
+        if not system and type(error).__module__ != "pyarrow.lib":  # importing it takes long
+            raise
+        raise CascjaxError(f"{action}: {first_line(error)}") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.data.arrow import EXTRA_COST
+from cascjax.data.schema import EXTRA_COST
 from cascjax.data.table import EVALUATE, Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.metrics import upper_hull

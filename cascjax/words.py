@@ -5,15 +5,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return a number and its noun: "1 row", "2,000 rows".
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """Return a number and its noun, such as "1 row" or "2,000 rows".
 
     Args:
-        count: the number.
-        one: the noun in the singular.
-        many: the noun in the plural; by default the singular with an "s".
+      count: How many there are.
+      singular: Noun of exactly one.
+      plural: Noun of any other number. [default: `singular` with an "s"]
+
+    Example:
+      >>> counted(2000, "row")
+      '2,000 rows'
     """
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def plain(text: object) -> str:

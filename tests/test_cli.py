@@ -452,7 +452,7 @@ class TestImport:
         text = succeeds("import", "routerbench", "log.parquet", "t.parquet")
         assert text.splitlines() == [
             "Reading log.parquet",
-            "40 queries of 3 models",
+            "40 queries, 3 models",
             "Wrote t.parquet",
         ]
         assert read_table("t.parquet").models == MODELS
@@ -465,7 +465,7 @@ class TestImport:
     def test_long_then_noisy_by_default(self, here: Path) -> None:
         long_csv("log.csv")
         text = succeeds("import", "long", "log.csv", "t.arrow", *LONG, "--group", "topic")
-        assert text.endswith("30 queries of 3 models\nWrote t.arrow\n")
+        assert text.endswith("30 queries, 3 models\nWrote t.arrow\n")
         assert read_table("t.arrow").groups == ("g0", "g1")
         text = succeeds("frontier", "t.arrow", "--strategies", "mixing", "--out", "out")
         assert "15 to fit, 15 to evaluate; noisy estimates." in text
@@ -493,17 +493,17 @@ class TestImport:
         line = refused("import", "routerbench", "log.parquet", "t.arrow")
         assert "log.parquet" in line
         assert "'mmlu.7'" in line
-        assert line.endswith("or leave them out with --on-bad drop")
-        text = succeeds("import", "routerbench", "log.parquet", "t.arrow", "--on-bad", "drop")
-        assert "39 queries of 3 models; left out 1 row" in text
+        assert line.endswith("or drop them with --invalid drop")
+        text = succeeds("import", "routerbench", "log.parquet", "t.arrow", "--invalid", "drop")
+        assert "39 queries, 3 models; dropped 1 row" in text
         assert read_table("t.arrow").n_queries == 39
 
     def test_bad_rows_of_a_long_log(self, here: Path) -> None:
         long_csv("log.csv", extra="q3,small,1,1,g1\nq99,small,1,1,g1\n")
         line = refused("import", "long", "log.csv", "t.arrow", *LONG)
-        for part in ("log.csv", "'q99'", "'q3 of small'", "--on-bad drop"):
+        for part in ("log.csv", "'q99'", "'q3 of small'", "--invalid drop"):
             assert part in line
-        succeeds("import", "long", "log.csv", "t.arrow", *LONG, "--on-bad", "drop")
+        succeeds("import", "long", "log.csv", "t.arrow", *LONG, "--invalid", "drop")
         assert read_table("t.arrow").n_queries == 30
 
     def test_hostile_pickle(self, here: Path) -> None:
@@ -522,8 +522,8 @@ class TestImport:
         [
             (["long", "log.csv", "t.arrow", *LONG[:-1], "prize"], ["'prize'", "'price'"]),
             (["long", "log.csv", "t.arrow", *LONG[:-2]], ["--cost", "import long --help"]),
-            (["long", "log.csv", "t.arrow", *LONG[:-1], "model"], ["column", "two things"]),
-            ([*TO_LONG, "seconds=price"], ["column", "two things"]),
+            (["long", "log.csv", "t.arrow", *LONG[:-1], "model"], ["column", "named twice"]),
+            ([*TO_LONG, "seconds=price"], ["column", "named twice"]),
             ([*TO_LONG, "seconds=latency"], ["log.csv", "unknown column 'latency'"]),
             ([*TO_LONG, "seconds"], ["--extra-cost 'seconds'", "such as seconds=latency_s"]),
             ([*TO_LONG, "=topic"], ["--extra-cost '=topic'", "a name and a column"]),
@@ -532,7 +532,7 @@ class TestImport:
                 [*TO_LONG, "s=topic", "--extra-cost", "s=score"],
                 ["--extra-cost", "'s' is listed twice"],
             ),
-            (["routerbench", "log.csv", "t.arrow"], ["log.csv", "cascjax import long"]),
+            (["routerbench", "log.csv", "t.arrow"], ["log.csv", "is a long log"]),
             (["routerbench", "none.csv", "t.arrow"], ["none.csv", "No such file"]),
             (["routerbench", "log.csv", "t.txt"], ["t.txt", "'.txt'", ".parquet"]),
             (["routerbench", "log.csv", "no/t.arrow"], ["no/t.arrow", "folder"]),
@@ -598,7 +598,7 @@ BAD_TABLES: dict[str, tuple[Callable[[], pa.Table], list[str]]] = {
     ),
     "repeated ids": (
         lambda: table(query_id=["a", "b"] * 10),
-        ["'query_id'", "row 2", "'a'", "once"],
+        ["'query_id'", "row 2", "'a'", "unique"],
     ),
     "no cost": (lambda: table().drop_columns(["cost"]), ["'cost'", "missing"]),
     "text": (lambda: table(quality=["good"] * 20), ["'quality'", "numbers"]),

@@ -593,7 +593,7 @@ def test_few_strategies_and_no_intervals_can_be_told_in_words() -> None:
 
 @pytest.mark.slow
 def test_routerbench(shared_data: Path) -> None:
-    result = cascjax.import_routerbench(shared_data / "routerbench-sample.parquet", on_bad="drop")
+    result = cascjax.import_routerbench(shared_data / "routerbench-sample.parquet", invalid="drop")
     table = from_arrow(result.arrow, "sample")
     table = table.select_models([table.models[i] for i in (9, 4, 5)])
     low, high = (diagnose(table, noise=noise, strategies=SHORT) for noise in ("low", "high"))

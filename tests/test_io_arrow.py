@@ -170,9 +170,9 @@ def test_an_ipc_file_is_mapped_not_copied(tmp_path: Path) -> None:
 def test_given_ids_are_written() -> None:
     table = full_table(2)
     assert to_arrow(table, ["x", "y"])["query_id"].to_pylist() == ["x", "y"]
-    with pytest.raises(CascjaxError, match="1 query id is given for 2 queries"):
+    with pytest.raises(CascjaxError, match="query_id has 1 ids for 2 queries"):
         to_arrow(table, ["x"])
-    with pytest.raises(CascjaxError, match="no strings"):
+    with pytest.raises(CascjaxError, match="must hold strings"):
         to_arrow(table, np.array([1, 2]))
 
 
@@ -338,7 +338,7 @@ BAD = {
     "no id": (small(query_id=None), r"'query_id' is missing; the file has 'quality', 'cost'"),
     "no quality": (small(quality=None), r"column 'quality' is missing"),
     "no cost": (small(cost=None), r"column 'cost' is missing"),
-    "twice": (small().append_column("cost", small()["cost"]), r"column 'cost' stands 2 times"),
+    "twice": (small().append_column("cost", small()["cost"]), r"column 'cost' is listed 2 times"),
     "null id": (small(query_id=pa.array(["a", None, None])), r"'query_id', row 1 \(and 1 more\)"),
     "id type": (small(query_id=pa.array([1.0, 2, 3])), r"'query_id' must hold strings, not double"),
     "repeated": (small(query_id=pa.array(["a", "b", "a"])), r"'query_id', row 2: 'a' repeats"),
@@ -348,7 +348,7 @@ BAD = {
     ),
     "no values": (
         small(quality=lists([[]] * 3, pa.list_(pa.float32(), 0))),
-        r"'quality' has no values",
+        r"'quality' has empty lists",
     ),
     "empty lists": (small(quality=lists([[]] * 3, pa.list_(pa.float32()))), r"row 0 \(and 2 more"),
     "ragged": (
@@ -357,26 +357,26 @@ BAD = {
     ),
     "widths": (
         small(cost=lists([[1, 1, 1]] * 3, pa.list_(pa.float32(), 3))),
-        r"'cost' has 3 values a row where 2",
+        r"'cost' has 3 values per row where 2",
     ),
     "ragged widths": (
         small(cost=lists([[1, 1, 1]] * 3, pa.list_(pa.float32()))),
         r"'cost', row 0 \(and 2 more\): 3 values where 2",
     ),
     "names": (tagged(small(), models=["x", "y", "z"]), r"names 3 models"),
-    "same names": (tagged(small(), models=["x", "x"]), r"'x' is listed twice among the models"),
-    "odd names": (tagged(small(), models="xy"), r"'models' .* must be a list of names"),
+    "same names": (tagged(small(), models=["x", "x"]), r"models: 'x' is listed twice"),
+    "odd names": (tagged(small(), models="xy"), r"'models' must be a list of names"),
     "odd unit": (tagged(small(), cost_unit=3), r"'cost_unit'"),
     "version": (tagged(small(), version=2), r"version 2 and this cascjax reads 1"),
     "no version": (small().replace_schema_metadata({"cascjax": "{}"}), r"not JSON with a version"),
     "no json": (small().replace_schema_metadata({"cascjax": "\xff{"}), r"not JSON"),
     "feature names": (
         tagged(small(features=lists([[1, 1]] * 3)), features=["x"]),
-        r"'features' has 2 values a row where 1",
+        r"'features' has 2 values per row where 1",
     ),
     "signal width": (
         small(signals=lists([[1, 1, 1]] * 3, pa.list_(pa.float32(), 3))),
-        r"'signals' has 3 values a row, no multiple of the 2",
+        r"'signals' has 3 values per row, which is no multiple of the 2",
     ),
     "nan": (
         small(quality=lists([[0, 1], [1, NAN], [NAN, 0]])),
@@ -427,30 +427,33 @@ BAD = {
     ),
     "extra cost width": (
         small(**{"cost.s": lists([[1, 1, 1]] * 3, pa.list_(pa.float32(), 3))}),
-        r"'cost\.s' has 3 values a row where 2",
+        r"'cost\.s' has 3 values per row where 2",
     ),
     "extra cost type": (
         small(**{"cost.s": pa.array([1.0, 2, 3])}),
-        r"'cost\.s' must hold a list of numbers a row",
+        r"'cost\.s' must hold one list of numbers per row",
     ),
     "extra cost twice": (
         small(**{"cost.s": lists([[0, 1]] * 3)}).append_column("cost.s", small()["cost"]),
-        r"'cost\.s' stands 2 times",
+        r"'cost\.s' is listed 2 times",
     ),
     "extra cost of no name": (
         small(**{"cost.": lists([[0, 1]] * 3)}),
-        r"column 'cost\.': the name of its cost is empty; take another, as in 'cost\.seconds'",
+        r"column 'cost\.': the name of the extra cost is empty; choose another",
     ),
     "extra cost of the first": (
         small(**{"cost.cost": lists([[0, 1]] * 3)}),
-        r"column 'cost\.cost': the name of its cost is that of the column 'cost'",
+        r"column 'cost\.cost': the name of the extra cost is that of the column 'cost'",
     ),
-    "odd units": (tagged(small(), cost_units=["s"]), r"'cost_units' .* units, such as"),
+    "odd units": (tagged(small(), cost_units=["s"]), r"'cost_units' .* to units, such as"),
     "odd unit of a extra cost": (tagged(small(), cost_units={"s": 1}), r"'cost_units'"),
-    "type": (small(cost=pa.array([1.0, 2, 3])), r"'cost' must hold a list of numbers a row, not d"),
+    "type": (
+        small(cost=pa.array([1.0, 2, 3])),
+        r"'cost' must hold one list of numbers per row, not d",
+    ),
     "element type": (
         small(cost=lists([["1", "2"]] * 3, pa.list_(pa.string(), 2))),
-        r"'cost' must hold a list of numbers",
+        r"'cost' must hold one list of numbers",
     ),
     "answer type": (small(answer=lists([[1, 1]] * 3)), r"'answer' must hold a list of K whole"),
     "answer size": (
@@ -506,7 +509,7 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
             read_table(path)
         assert "\n" not in str(caught.value)
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CascjaxError, match=r"damaged or cut short \(.*\); bring it again"):
+    with pytest.raises(CascjaxError, match=r"damaged or cut short \(.*\); copy or write it again"):
         read_table(path)
 
 
@@ -538,7 +541,7 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_suffix_of_no_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CascjaxError, match=r"'\.csv' is of no known format; use \.parquet"):
+    with pytest.raises(CascjaxError, match=r"unknown suffix '\.csv'; use \.parquet"):
         write_table(tmp_path / "table.csv", full_table())
 
 

@@ -50,7 +50,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         (tmp_path, "it is a folder"),
         (tmp_path / "no" / "out", "there is no folder"),
         (tmp_path / "file" / "out", "there is no folder"),
-        (Path(os.devnull), "no plain file"),
+        (Path(os.devnull), "not a plain file"),
     ):
         with pytest.raises(CascjaxError, match=f"cannot write .*{reason}"), atomic_write(path):
             pytest.fail("the body must not run")

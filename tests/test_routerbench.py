@@ -15,7 +15,7 @@ SUBSETS = {3: (9, 4, 5), 5: (0, 9, 4, 3, 5), 11: tuple(range(11))}
 @pytest.mark.parametrize("noise", ["low", "medium", "high"])
 @pytest.mark.parametrize("n_models", SUBSETS)
 def test_areas_come_in_the_order_theory_says(shared_data: Path, n_models: int, noise: str) -> None:
-    result = cascjax.import_routerbench(shared_data / "routerbench-sample.parquet", on_bad="drop")
+    result = cascjax.import_routerbench(shared_data / "routerbench-sample.parquet", invalid="drop")
     table = from_arrow(result.arrow, "sample")
     table = table.select_models([table.models[i] for i in SUBSETS[n_models]])
     study = cascjax.compare(table, estimates="noisy", noise=noise)

@@ -25,8 +25,8 @@ from cascjax.features import (
     text_features,
     write_text_model,
 )
-from cascjax.features.answers import SIGNALS, ResponseReader
 from cascjax.features.prompts import COMPONENTS, FACTS, VERSION, options, question, text_model_of
+from cascjax.features.responses import SIGNALS, ResponseReader
 from cascjax.importers import import_long
 
 WORDS = ("sun", "moon", "tide", "river", "stone", "iron", "light", "heat", "cold", "wind", "rain")
@@ -178,21 +178,21 @@ def saved(**replaced: object) -> Callable[[bytes, Path], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (cut, "damaged, or no text model"),
-        (flipped, "damaged, or no text model"),
-        (lambda _, path: path.write_bytes(b""), "damaged, or no text model"),
-        (lambda _, path: path.write_bytes(b"PK\x03\x04 and so on"), "damaged, or no text model"),
-        (an_array, "damaged, or no text model"),
+        (cut, "damaged, or not a text model"),
+        (flipped, "damaged, or not a text model"),
+        (lambda _, path: path.write_bytes(b""), "damaged, or not a text model"),
+        (lambda _, path: path.write_bytes(b"PK\x03\x04 and so on"), "damaged, or not a text model"),
+        (an_array, "damaged, or not a text model"),
         (lambda _, path: path.mkdir(), "Is a directory"),
         (lambda *_: None, "No such file"),
-        (saved(head={"format": "policy"}), "damaged, or no text model"),
+        (saved(head={"format": "policy"}), "damaged, or not a text model"),
         (saved(head={"version": 2}), "is of version 2 and this cascjax reads 1"),
         (saved(head={"hash": {"bits": 9}}), "use the cascjax that wrote it"),
-        (saved(idf=np.ones(3, np.float32)), "damaged, or no text model"),
-        (saved(idf=np.full(2**15, np.nan, np.float32)), "damaged, or no text model"),
-        (saved(directions=np.ones((2**15, 0), np.float32)), "damaged, or no text model"),
-        (saved(directions=np.ones((2**15, 2))), "damaged, or no text model"),
-        (saved(idf=np.array([print], object)), "damaged, or no text model"),
+        (saved(idf=np.ones(3, np.float32)), "damaged, or not a text model"),
+        (saved(idf=np.full(2**15, np.nan, np.float32)), "damaged, or not a text model"),
+        (saved(directions=np.ones((2**15, 0), np.float32)), "damaged, or not a text model"),
+        (saved(directions=np.ones((2**15, 2))), "damaged, or not a text model"),
+        (saved(idf=np.array([print], object)), "damaged, or not a text model"),
     ],
 )
 def test_other_models_are_refused_in_one_line(

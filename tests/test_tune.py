@@ -944,7 +944,7 @@ class Setting:
 
 @functools.cache
 def setting(folder: Path, n_models: int, noise: str) -> Setting:
-    result = cascjax.import_routerbench(folder / "routerbench-sample.parquet", on_bad="drop")
+    result = cascjax.import_routerbench(folder / "routerbench-sample.parquet", invalid="drop")
     table = from_arrow(result.arrow, "sample")
     table = table.select_models([table.models[i] for i in SUBSETS[n_models]])
     fit, evaluate = split_rows(table, 0)

@@ -426,7 +426,7 @@ def test_base_rates_are_low_where_issues_are_mended() -> None:
 
 
 def test_the_twin_is_like_the_sample(shared_data: Path) -> None:
-    result = cascjax.import_routerbench(shared_data / "routerbench-sample.parquet", on_bad="drop")
+    result = cascjax.import_routerbench(shared_data / "routerbench-sample.parquet", invalid="drop")
     real = from_arrow(result.arrow, "sample").select_models(MODELS)
     world = drawn_world("routerbench", 11)
     # Of its groups three are measured; here they have the whole table to themselves.

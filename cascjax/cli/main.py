@@ -85,12 +85,12 @@ def import_() -> None:
     """Make an evaluation table from a log of another shape."""
 
 
-_ON_BAD = click.option(
-    "--on-bad",
-    type=click.Choice(["fail", "drop"]),
-    default="fail",
+_INVALID = click.option(
+    "--invalid",
+    type=click.Choice(["error", "drop"]),
+    default="error",
     show_default=True,
-    help="What to do with rows of missing scores and repeated ids.",
+    help="Refuse a file with missing scores or repeated ids, or drop such rows.",
 )
 
 
@@ -116,7 +116,7 @@ _COMPONENTS = click.option(
 @import_.command()
 @options.FILE
 @options.TABLE
-@_ON_BAD
+@_INVALID
 @_FEATURES
 @_TEXT_MODEL
 @_COMPONENTS
@@ -130,7 +130,7 @@ _COMPONENTS = click.option(
 def routerbench(
     file: Path,
     table: Path,
-    on_bad: str,
+    invalid: str,
     features: str | None,
     text_model: Path | None,
     components: int | None,
@@ -143,7 +143,12 @@ def routerbench(
         file,
         table,
         lambda importers: importers.import_routerbench(
-            file, on_bad, features, text_model, components, signals
+            file,
+            invalid=invalid,
+            features=features,
+            text_model=text_model,
+            n_components=components,
+            extra_signals=signals,
         ),
     )
 
@@ -192,7 +197,7 @@ def routerbench(
     metavar="COL",
     help="Column with a list of the probability of each class: entropy and margin become signals.",
 )
-@_ON_BAD
+@_INVALID
 def long(
     file: Path,
     table: Path,
@@ -206,8 +211,8 @@ def long(
     """A row per query and model: csv, parquet or Arrow."""
     more: dict[str, Any] = {
         "extra_costs": arguments.extra_costs(extra_cost),
-        "more_features": arguments.named_columns("--feature", feature),
-        "more_signals": arguments.named_columns("--signal", signal),
+        "extra_features": arguments.named_columns("--feature", feature),
+        "extra_signals": arguments.named_columns("--signal", signal),
         "text_model": text_model,
         "n_components": components,
     }
@@ -225,9 +230,10 @@ def _check_outputs(file: Path, table: Path, text_model: Path | None) -> None:
 
 
 _AS_OPTIONS = (
-    ("on_bad 'drop'", "--on-bad drop"),
-    ("ask for features 'text'", "give --features text"),
-    ("name the column of the prompt", "name their column with --prompt"),
+    ("invalid='drop'", "--invalid drop"),
+    ("text_model and n_components", "--text-model and --components"),
+    ("features='text'", "--features text"),
+    ("needs prompt, the column with", "needs --prompt, the column with"),
 )
 """What a library's user is told to do, and how it is done here."""
 

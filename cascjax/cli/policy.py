@@ -391,7 +391,7 @@ def evaluate(
     with output_folder(out):
         with uninterrupted():
             from cascjax.data import read_table
-            from cascjax.data.arrow import read_ids
+            from cascjax.data.files import read_ids
             from cascjax.evaluation import evaluate as evaluate_policy
             from cascjax.policy import load_policy
             from cascjax.report.console import query_progress

@@ -1,6 +1,14 @@
-"""Tables and their files: the schema, sources of rows, reading and writing."""
+"""Evaluation tables and their files: the schema, sources of rows, reading and writing."""
 
-from cascjax.data.arrow import TableWriter, from_arrow, read_table, to_arrow, write_table
-from cascjax.data.files import atomic_write
+from cascjax.data.files import TableWriter, atomic_write, read_ids, read_table, write_table
+from cascjax.data.schema import from_arrow, to_arrow
 
-__all__ = ["TableWriter", "atomic_write", "from_arrow", "read_table", "to_arrow", "write_table"]
+__all__ = [
+    "TableWriter",
+    "atomic_write",
+    "from_arrow",
+    "read_ids",
+    "read_table",
+    "to_arrow",
+    "write_table",
+]

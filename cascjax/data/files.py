@@ -1,93 +1,89 @@
-"""What every reader and writer shares: whole files or none, and errors of one line."""
+"""Files of evaluation tables: reading, and writing that is atomic."""
 
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from types import TracebackType
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
 
-from cascjax.errors import CascjaxError
+from cascjax.data.schema import check_table, find_column, to_arrow
+from cascjax.data.table import Table
+from cascjax.errors import CascjaxError, first_line, one_line
+
+__all__ = [
+    "TableWriter",
+    "atomic_write",
+    "one_line",
+    "read_ids",
+    "read_table",
+    "sniff",
+    "whole",
+    "write_table",
+]
 
 FileKind = Literal["parquet", "ipc", "pickle", "empty", "other"]
+
+_IPC_SUFFIXES = (".arrow", ".feather", ".ipc")
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path that becomes `path` on success and vanishes on error or interrupt.
+    """Yield a temporary path that becomes `path` on success and is removed on any error.
 
-    The temporary file stands in the same folder, empty, with the permissions of a new file.
+    The temporary file is in the same folder, empty, with the permissions of a new file.
 
     Raises:
-        CascjaxError: the folder is missing or cannot be written, or `path` is not a plain file.
+      CascjaxError: The folder is missing or cannot be written, or `path` is not a plain file.
     """
     with one_line(f"cannot write {path}"):
         target = Path(os.path.realpath(path))  # write through a symbolic link, not over it
         if target.exists() and not target.is_file():
-            kind = "a folder" if target.is_dir() else "no plain file"
+            kind = "a folder" if target.is_dir() else "not a plain file"
             raise CascjaxError(f"cannot write {path}: it is {kind}; name a file")
         if not target.parent.is_dir():
             raise CascjaxError(f"cannot write {path}: there is no folder {target.parent}; make it")
     temporary = target.with_name(f".cascjax-{secrets.token_hex(8)}.tmp")
     try:
-        # Not tempfile: its files are private, and the finished one is to obey the umask.
+        # Not tempfile: its files are private, and the finished file is to obey the umask.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
         raise CascjaxError(f"cannot write {path}: {first_line(error)}") from error
     finally:
-        with suppress(OSError):  # gone already on success
+        with suppress(OSError):  # already gone on success
             temporary.unlink()
 
 
 @contextmanager
-def one_line(action: str) -> Iterator[None]:
-    """Turn what the system and pyarrow raise into one line: `action`, then the reason.
-
-    Raises:
-        CascjaxError: in place of the error raised inside.
-    """
-    try:
-        yield
-    except CascjaxError:
-        raise
-    except (pa.ArrowException, OSError, UnicodeError, OverflowError, MemoryError) as error:
-        raise CascjaxError(f"{action}: {first_line(error)}") from error
-
-
-@contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what pyarrow says of a file that is not as it was written into what is wrong with it.
+    """Turn pyarrow's errors about the content of a file into one line.
 
     Raises:
-        CascjaxError: in place of the error raised inside.
+      CascjaxError: In place of the error raised inside; errors of the system pass.
     """
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the system, and not of what the file holds
+            raise
         reason = first_line(error).rstrip(".")
         raise CascjaxError(
-            f"cannot read {path}: it is damaged or cut short ({reason}); bring it again"
+            f"cannot read {path}: it is damaged or cut short ({reason}); copy or write it again"
         ) from error
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without the system's number and file name."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.splitlines()[0]
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def sniff(path: str | os.PathLike[str]) -> FileKind:
-    """Tell a file's kind by its first bytes; "other" may be text.
+    """Return a file's kind, judged by its first bytes; "other" may be text.
 
     Raises:
-        CascjaxError: the file is missing, a folder, or cannot be read.
+      CascjaxError: The file is missing, a folder, or cannot be read.
     """
     if Path(path).is_dir():
         raise CascjaxError(f"cannot read {path}: it is a folder; name a file")
@@ -100,3 +96,172 @@ def sniff(path: str | os.PathLike[str]) -> FileKind:
     if len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5:
         return "pickle"
     return "other" if head else "empty"
+
+
+def read_table(path: str | os.PathLike[str]) -> Table:
+    """Read an evaluation table from an Arrow IPC or Parquet file.
+
+    Matrices are float32. An IPC file is memory-mapped, not copied.
+
+    Args:
+      path: File in the format of `cascjax.data.schema`; its kind is told by its content.
+
+    Returns:
+      The table, with every column and value checked.
+
+    Raises:
+      CascjaxError: The file is missing, damaged, or not an evaluation table.
+
+    Example:
+      >>> import tempfile
+      >>> from cascjax import synthetic
+      >>> path = os.path.join(tempfile.mkdtemp(), "table.arrow")
+      >>> write_table(path, synthetic.sample(synthetic.make_dataset(n_models=3), seed=0, n=100))
+      >>> read_table(path).quality.shape
+      (100, 3)
+    """
+    kind = sniff(path)
+    if kind not in ("ipc", "parquet"):
+        problem = "empty" if kind == "empty" else "neither Arrow IPC (Feather v2) nor Parquet"
+        raise CascjaxError(
+            f"cannot read {path}: it is {problem}; make a table with cascjax.importers"
+        )
+    with one_line(f"cannot read {path}"):
+        return check_table(_FileColumns(os.fspath(path), kind), os.fspath(path))
+
+
+def read_ids(path: str | os.PathLike[str]) -> pa.ChunkedArray:
+    """Read the column query_id of an evaluation table.
+
+    Raises:
+      CascjaxError: The file cannot be read, or lacks the column.
+    """
+    with one_line(f"cannot read {path}"):
+        columns = _FileColumns(os.fspath(path), sniff(path))
+        return columns.column(find_column(columns.schema, "query_id", os.fspath(path)))
+
+
+class _FileColumns:
+    """Columns of a file, each read on demand, so that its memory goes with it."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        self._path, self._kind, self._compressed = path, kind, False
+        with whole(path):
+            if kind == "ipc":
+                self.schema = ipc.open_file(pa.memory_map(path)).schema
+            else:
+                with pq.ParquetFile(path, memory_map=True) as file:
+                    self.schema = file.schema_arrow
+        self.column_names = self.schema.names
+
+    def column(self, index: int) -> pa.ChunkedArray:
+        """Read one column: mapped from an IPC file, decoded from Parquet."""
+        if self._kind != "ipc":
+            with pq.ParquetFile(self._path, memory_map=True) as file:
+                return file.read(columns=[self.column_names[index]]).column(0)
+        # Each column has its own map, released with it. Selecting a field copies it, so all are
+        # read, except in a compressed file, where that would decompress all.
+        if not self._compressed:
+            before = pa.total_allocated_bytes()
+            table = ipc.open_file(pa.memory_map(self._path)).read_all()
+            self._compressed = pa.total_allocated_bytes() > before + (1 << 20)
+            return table.column(index)
+        options = ipc.IpcReadOptions(included_fields=[index])
+        return ipc.open_file(pa.memory_map(self._path), options=options).read_all().column(0)
+
+
+def write_table(path: str | os.PathLike[str], table: Table | pa.Table) -> None:
+    """Write an evaluation table to one file, atomically.
+
+    Args:
+      path: File to write; .parquet is Parquet, and .arrow, .feather and .ipc are Arrow IPC.
+      table: Table of N queries, at least one, or its Arrow columns; a `Table` gets row numbers as
+        query ids.
+
+    Raises:
+      CascjaxError: The suffix is another, or the file cannot be written.
+
+    Example:
+      >>> import tempfile
+      >>> path = os.path.join(tempfile.mkdtemp(), "table.parquet")
+      >>> ids, values = ["a", "b"], [[0.5, 1.0], [0.0, 1.0]]
+      >>> write_table(path, pa.table({"query_id": ids, "quality": values, "cost": values}))
+      >>> read_ids(path).to_pylist()
+      ['a', 'b']
+    """
+    with TableWriter(path) as writer:
+        writer.write(table)
+
+
+class TableWriter:
+    """Write a table batch by batch in constant memory; the file appears whole at the end.
+
+    A context manager. The first batch sets the schema. Batches of type `Table` get row numbers as
+    query ids, continued from batch to batch.
+
+    Attributes:
+      n_rows: Rows written so far.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Choose the format by the suffix, as `write_table` does.
+
+        Raises:
+          CascjaxError: The suffix is neither of Parquet nor of Arrow IPC.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix != ".parquet" and suffix not in _IPC_SUFFIXES:
+            raise CascjaxError(
+                f"cannot write {os.fspath(path)}: unknown suffix {suffix!r}; use .parquet,"
+                f" {', '.join(_IPC_SUFFIXES[:-1])} or {_IPC_SUFFIXES[-1]}"
+            )
+        self.n_rows = 0
+        self._path = path
+        self._parquet = suffix == ".parquet"
+        self._schema: pa.Schema | None = None
+
+    def __enter__(self) -> "TableWriter":
+        # Exit order is the reverse: close the writer and the file, check that rows were written,
+        # and only then move the file into place.
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_write(self._path))
+            stack.push(self._refuse_nothing)
+            self._sink = stack.enter_context(pa.OSFile(os.fspath(temporary), "wb"))
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, batch: Table | pa.Table) -> None:
+        """Append rows, at least one.
+
+        Raises:
+          CascjaxError: Columns or metadata differ from the first batch, or the disk is full.
+        """
+        arrow = to_arrow(batch, first_row=self.n_rows) if isinstance(batch, Table) else batch
+        with one_line(f"cannot write {self._path}"):
+            if self._schema is None:
+                self._writer = self._stack.enter_context(self._open(arrow.schema))
+                self._schema = arrow.schema
+            elif not arrow.schema.equals(self._schema, check_metadata=True):
+                raise CascjaxError(
+                    f"cannot write {self._path}: the batch at row {self.n_rows} has other columns,"
+                    " models or units than the first; write it to another file"
+                )
+            self._writer.write_table(arrow.unify_dictionaries())
+        self.n_rows += arrow.num_rows
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _open(self, schema: pa.Schema) -> Any:
+        if not self._parquet:
+            return ipc.new_file(self._sink, schema)
+        return pq.ParquetWriter(self._sink, schema, compression="zstd")
+
+    def _refuse_nothing(self, kind: object, error: object, trace: object) -> None:
+        if kind is None and not self.n_rows:
+            raise CascjaxError(f"cannot write {self._path}: there are no rows to write")

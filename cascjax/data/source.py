@@ -27,19 +27,19 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from cascjax.data import checks
-from cascjax.data.arrow import (
+from cascjax.data.files import TableWriter, one_line, sniff, whole
+from cascjax.data.schema import (
     COLUMNS,
     EXTRA_COST,
     REQUIRED,
+    BadRowsError,
     Metadata,
-    TableWriter,
-    check_names,
-    columns_of,
+    check_columns,
+    matrix,
     read_metadata,
+    table_of_columns,
     to_arrow,
 )
-from cascjax.data.files import one_line, sniff, whole
 from cascjax.data.table import ESTIMATE_COLUMNS, Table, check_models
 from cascjax.errors import CascjaxError
 
@@ -251,7 +251,7 @@ def open_stream(
     """
     name, paths = _paths(source)
     first, schema = _opened(paths[0])
-    check_names(schema, first.path)
+    check_columns(schema, first.path)
     metadata = read_metadata(schema, first.path)
     width = _width(schema, metadata, first)
     shape = _shape(schema, metadata, width, first.path)
@@ -418,7 +418,7 @@ def _width(schema: pa.Schema, metadata: Metadata, file: StreamFile) -> int:
         return len(metadata.models)
     with _Rows(file, ["quality"]) as rows:
         found = rows.read(0, 1).column(0)
-    return checks.matrix(found, file.path, "quality").shape[1]
+    return matrix(found, file.path, "quality").shape[1]
 
 
 def _seen(shape: Mapping[str, Any], file: StreamFile) -> dict[str, int]:
@@ -435,7 +435,7 @@ def _seen(shape: Mapping[str, Any], file: StreamFile) -> dict[str, int]:
 
 def _shape(schema: pa.Schema, metadata: Metadata | None, width: int, source: str) -> dict[str, Any]:
     """What must be the same of all files: columns and their widths, and what the schema says."""
-    check_names(schema, source)
+    check_columns(schema, source)
     metadata = read_metadata(schema, source) if metadata is None else metadata
     # A table of no rows shows what is wrong with a type or a width.
     used = [name for name in schema.names if name in COLUMNS or name.startswith(EXTRA_COST)]
@@ -446,7 +446,7 @@ def _shape(schema: pa.Schema, metadata: Metadata | None, width: int, source: str
         if kind.list_size != width:
             return found | {name: None for name in used if name != "quality"}
     varying = [n for n in ("features", "signals") if n in used and not _is_fixed(schema, n)]
-    columns_of(none.drop_columns(varying), source, metadata, width)
+    table_of_columns(none.drop_columns(varying), source, metadata, width)
     for name in used:
         seen = name in ("features", "signals") and name not in varying
         found[name] = schema.field(name).type.list_size if seen else None
@@ -664,14 +664,14 @@ class _Reader:
             with one_line(f"cannot read {file.path}"), whole(file.path):
                 arrow = self._rows.read(piece.start, piece.n_rows)
             with one_line(f"cannot read {file.path}"):
-                table = columns_of(arrow, file.path, stream.metadata, stream._width)
+                table = table_of_columns(arrow, file.path, stream.metadata, stream._width)
             for name, count in stream.seen.items():
                 held = getattr(table, name)
                 if held is not None and held.shape[1] != count:
                     first = stream.files[0].path
                     raise _other_width(file.path, name, held.shape[1], first, count)
-        except checks.BadRowsError as error:
-            raise BadFileError(str(error.further_down(piece.start)), file.path) from error
+        except BadRowsError as error:
+            raise BadFileError(str(error.shifted(piece.start)), file.path) from error
         except CascjaxError as error:
             raise BadFileError(str(error), file.path) from error
         else:

@@ -1,9 +1,10 @@
-"""The evaluation table: what every model really gave and cost on every query."""
+"""The evaluation table: quality and cost of every model on every query."""
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from html import escape
 from typing import Any
 
 import jax
@@ -14,50 +15,60 @@ from cascjax.errors import CascjaxError, unknown_name
 from cascjax.words import counted
 
 FIT, EVALUATE = 0, 1
+"""Codes of the column split."""
 
 PAPER_EVALUATE = 0.95
-"""Of the rows, to evaluate as the paper does; the rest are to fit on."""
+"""Share of the rows that the paper evaluates on; it fits on the others."""
 
 PAPER_SEED = 42
-"""The paper's: the same table in the same order is split into the same rows."""
+"""Seed of the paper's split."""
 
 _ROWS = 1 << 12
 """Rows worked on at once where all of them would be a copy of the table."""
 
+_SHOWN = 12
+"""Models that the representation of a table lists."""
 
 ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
-"""The optional columns that hold estimates from elsewhere, each `[N, K]`."""
-
+"""Optional columns of supplied estimates, each `[N, K]`."""
 
 _PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "extra_costs", "signals", "answer")
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table:
-    """An evaluation table of N queries and K models; `cascjax.data.arrow` has its file format.
+    """An evaluation table of N queries and K models; `cascjax.data.schema` has its file format.
 
     Attributes:
-        quality: `[N, K]` the quality of each model's answer.
-        cost: `[N, K]` what each answer cost, in `cost_unit`.
-        quality_ante: `[N, K]` quality as estimated before the model runs, or None.
-        quality_post: `[N, K]` quality as estimated once the answer is seen, or None.
-        quality_sigma: `[N, K]` standard deviation of ante minus post, or None.
-        cost_ante: `[N, K]` cost as estimated before the model runs, in `cost_unit`, or None.
-        cost_post: `[N, K]` cost as estimated once the answer is seen, in `cost_unit`, or None.
-        extra_costs: extra costs by name, each `[N, K]`: "seconds", for instance.
-        features: `[N, F]` what is known of a query before any model runs, or None; NaN is missing.
-        signals: `[N, K * P]` what is seen once a model has run, model-major, or None; NaN is
-            missing.
-        answer: `[N, K]` the identity of each answer, -1 where there is none, or None.
-        split: `[N]` `FIT` or `EVALUATE`, or None.
-        group: `[N]` index into `groups`, or None.
-        models: the K model names, in column order.
-        cost_unit: the unit of every cost but the further ones, for instance "USD".
-        extra_cost_units: name and unit of the extra costs whose unit is known, in order of names.
-        groups: the names `group` counts in.
-        feature_names: F names, or empty.
-        signal_names: P names, or empty.
+      quality: `[N, K]` quality of each model's answer.
+      cost: `[N, K]` cost of each model's answer, in `cost_unit`.
+      quality_ante: `[N, K]` ex-ante estimate of quality, or None.
+      quality_post: `[N, K]` post-hoc estimate of quality, or None.
+      quality_sigma: `[N, K]` standard deviation of ex-ante minus post-hoc quality, or None.
+      cost_ante: `[N, K]` ex-ante estimate of cost, in `cost_unit`, or None.
+      cost_post: `[N, K]` post-hoc estimate of cost, in `cost_unit`, or None.
+      extra_costs: Extra costs by name, each `[N, K]`, such as "seconds".
+      features: `[N, F]` numbers known before any model runs, or None; NaN is missing.
+      signals: `[N, K * P]` numbers known once a model has run, model-major, or None; NaN is
+        missing.
+      answer: `[N, K]` identity of each answer, -1 for none, or None.
+      split: `[N]` `FIT` or `EVALUATE`, or None.
+      group: `[N]` index into `groups`, or None.
+      models: K model names, in column order.
+      cost_unit: Unit of cost, such as "USD"; extra costs have units of their own.
+      extra_cost_units: Pairs of name and unit of the extra costs whose unit is known, by name.
+      groups: Group names.
+      feature_names: F names, or empty.
+      signal_names: P names, or empty.
+
+    Example:
+      >>> quality, cost = np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([[1.0, 9.0], [2.0, 8.0]])
+      >>> Table(quality, cost, models=("small", "large"), cost_unit="USD")
+      Table: 2 queries, 2 models
+        model  mean quality  mean cost (USD)
+        small           0.5              1.5
+        large             1              8.5
     """
 
     quality: Float[np.ndarray, "N K"]
@@ -82,115 +93,180 @@ class Table:
 
     @property
     def n_queries(self) -> int:
-        """N, the number of rows."""
+        """Number of rows N."""
         return self.quality.shape[0]
 
     @property
     def n_models(self) -> int:
-        """K, the number of models."""
+        """Number of models K."""
         return self.quality.shape[1]
 
     def unit_of(self, cost: str) -> str:
-        """The unit of "cost" or of a extra cost by its name, empty where none is known."""
+        """Return the unit of "cost" or of an extra cost by name; empty if unknown."""
         return self.cost_unit if cost == "cost" else dict(self.extra_cost_units).get(cost, "")
 
     def take(self, rows: Int[np.ndarray, " n"]) -> "Table":
-        """The table of the given rows, in that order."""
+        """Return the table of the given rows, in that order."""
         return jax.tree.map(lambda column: take_rows(column, rows), self)
 
     def select_models(self, models: Sequence[str]) -> "Table":
-        """The table of the named models alone, in that order.
+        """Return the table of the named models alone, in that order.
 
         Raises:
-            CascjaxError: a name is unknown or is listed twice.
+          CascjaxError: A name is unknown or listed twice.
         """
         check_models(models, self.models)
         index = np.array([self.models.index(name) for name in models])
 
-        def chosen(column: np.ndarray) -> np.ndarray:
-            found = self._by_model(column).take(index, axis=1)
-            return found.reshape(len(found), found.shape[1] * found.shape[2])
+        def select(column: np.ndarray) -> np.ndarray:
+            values = self._by_model(column).take(index, axis=1)
+            return values.reshape(len(values), values.shape[1] * values.shape[2])
 
-        return replace(self, models=tuple(models), **jax.tree.map(chosen, self._per_model()))
+        return replace(self, models=tuple(models), **jax.tree.map(select, self._per_model()))
 
     def sort_models(self, mean_cost: Float[np.ndarray, " K"], *, reuse: bool = False) -> "Table":
-        """The table with its models in rising `mean_cost`, the order cascades run in.
+        """Return the table with its models in order of rising `mean_cost`, as cascades run them.
 
-        With `reuse` it takes the memory of this one where it can be written to, so that there is
-        no second copy: neither this table nor the arrays it was made of may be used any more.
+        Args:
+          mean_cost: `[K]` mean cost of each model.
+          reuse: Reorder in place where the memory is writable, so that there is no second copy;
+            neither this table nor the arrays it was made from may be used afterwards.
         """
         order = np.argsort(mean_cost, kind="stable")
         if (order == np.arange(self.n_models)).all():
             return self
-        columns = self._per_model()
+        columns, models = self._per_model(), tuple(self.models[i] for i in order)
         pairs = itertools.combinations(jax.tree.leaves(columns), 2)
-        if not reuse or any(np.may_share_memory(one, other) for one, other in pairs):
-            return self.select_models([self.models[i] for i in order])
+        if not reuse or any(np.may_share_memory(left, right) for left, right in pairs):
+            return self.select_models(models)
 
-        def sorted_in_place(column: np.ndarray) -> np.ndarray:
+        def sort_in_place(column: np.ndarray) -> np.ndarray:
             column = column if column.flags.writeable else column.copy()
             view = self._by_model(column)
             for start in range(0, len(column), _ROWS):
                 view[start : start + _ROWS] = view[start : start + _ROWS, order]
             return column
 
-        models = tuple(self.models[i] for i in order)
-        return replace(self, models=models, **jax.tree.map(sorted_in_place, columns))
+        return replace(self, models=models, **jax.tree.map(sort_in_place, columns))
 
     def _per_model(self) -> dict[str, Any]:
-        """The columns that hold something of each model, by the name of their field."""
+        """Return the columns that hold values per model, by field name."""
         columns = {name: getattr(self, name) for name in _PER_MODEL}
         return {name: column for name, column in columns.items() if column is not None}
 
     def _by_model(self, column: np.ndarray) -> np.ndarray:
-        """A column `[N, K * P]` as `[N, K, P]`."""
+        """Return a column `[N, K * P]` as `[N, K, P]`."""
         return column.reshape(len(column), self.n_models, column.shape[1] // self.n_models)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all columns and names are equal; NaN equals NaN."""
+        if not isinstance(other, Table):
+            return NotImplemented
+        return all(
+            _equal(getattr(self, each.name), getattr(other, each.name)) for each in fields(Table)
+        )
+
+    def __hash__(self) -> int:
+        """Hash the size and the names, not the values."""
+        return hash((np.shape(self.quality), self.models, self.cost_unit))
+
+    def _summary(self) -> tuple[str, list[tuple[str, str, str]]]:
+        """Return a title and the lines of the representation, header first."""
+        if np.ndim(self.quality) != 2 or not len(self.quality):
+            return "Table", []  # not of arrays, such as the result of a tree map
+        title = f"Table: {counted(len(self.quality), 'query', 'queries')},"
+        title += f" {counted(self.n_models, 'model')}"
+        unit = f" ({self.cost_unit})" if self.cost_unit else ""
+        names = self.models or tuple(f"model {k + 1}" for k in range(self.n_models))
+        means = zip(names, mean_rows(self.quality), mean_rows(self.cost), strict=False)
+        lines = [("model", "mean quality", f"mean cost{unit}")]
+        lines += [(name, f"{quality:.4g}", f"{cost:.4g}") for name, quality, cost in means]
+        if len(lines) > _SHOWN + 1:
+            lines = [*lines[: _SHOWN + 1], (f"... {len(lines) - _SHOWN - 1} more", "", "")]
+        return title, lines
+
+    def __repr__(self) -> str:
+        """Return rows, models, and the mean quality and cost of each model."""
+        title, lines = self._summary()
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        for name, *numbers in lines:
+            cells = [number.rjust(w) for number, w in zip(numbers, widths[1:], strict=True)]
+            title += "\n  " + "  ".join([name.ljust(widths[0]), *cells]).rstrip()
+        return title
+
+    def _repr_html_(self) -> str:
+        """Return the representation as an HTML table."""
+        title, lines = self._summary()
+        tags = ["th"] + ["td"] * len(lines)
+        rows = [
+            "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+            for tag, cells in zip(tags, lines, strict=False)
+        ]
+        return f"<table><caption>{title}</caption>{''.join(rows)}</table>"
+
+
+def _equal(left: Any, right: Any) -> bool:
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_equal(left[key], right[key]) for key in left)
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        inexact = left.dtype.kind == right.dtype.kind == "f"
+        return np.array_equal(left, right, equal_nan=inexact)
+    return type(left) is type(right) and bool(left == right)
 
 
 def check_models(models: Sequence[str], known: Sequence[str]) -> None:
-    """Refuses names that are not among the known ones, or stand twice.
+    """Refuse names that are unknown or listed twice.
 
     Raises:
-        CascjaxError: there is such a name.
+      CascjaxError: There is such a name.
     """
-    for name in models:
+    for i, name in enumerate(models):
         if name not in known:
             raise unknown_name("model", name, known)
-    if len(set(models)) != len(models):
-        raise CascjaxError(f"a model is named twice in {', '.join(models)}")
+        if name in models[:i]:
+            raise CascjaxError(f"model {name!r} is listed twice; name each model once")
 
 
 def take_rows(column: Any, rows: slice | Int[np.ndarray, " n"]) -> Any:
-    """Some rows of an array: a view where they are a slice, or all the same."""
+    """Return rows of an array: a view for a slice, or where all rows are equal by broadcasting."""
     if isinstance(rows, slice) or not isinstance(column, np.ndarray):
         return column[rows]
     if column.strides[0] == 0 and len(column) >= len(rows):
         return column[: len(rows)]
-    # np.take is twice as fast as an index, but copies what is not contiguous, and whole.
+    # np.take is twice as fast as an index, but copies all of an array that is not contiguous.
     return column.take(rows, axis=0) if column.flags.c_contiguous else column[rows]
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
-    """The rows of tables of the same columns and models, one table after the other.
+    """Return the rows of tables with the same columns and models, one table after the other.
 
-    Groups are told by name: those of no row are left out, and the names sorted.
+    Groups are matched by name; names without a row are dropped, and the others sorted.
     """
-    groups: set[str] = set()
-    for of in tables:
-        if of.group is not None:
-            groups |= {of.groups[g] for g in np.unique(of.group).tolist()}
-    number = {name: g for g, name in enumerate(sorted(groups))}
+    names: set[str] = set()
+    for table in tables:
+        if table.group is not None:
+            names |= {table.groups[g] for g in np.unique(table.group).tolist()}
+    codes = {name: g for g, name in enumerate(sorted(names))}
 
-    def told(of: Table) -> Table:
-        if of.group is None:
-            return of
-        numbers = np.array([number.get(name, -1) for name in of.groups], np.int32)
-        return replace(of, group=numbers[of.group], groups=tuple(number))
+    def recoded(table: Table) -> Table:
+        if table.group is None:
+            return table
+        renumber = np.array([codes.get(name, -1) for name in table.groups], np.int32)
+        return replace(table, group=renumber[table.group], groups=tuple(codes))
 
-    tables = [told(of) for of in tables]
     if len(tables) == 1:
-        return tables[0]
-    return jax.tree.map(lambda *of: np.concatenate(of), *tables)
+        return recoded(tables[0])
+    return jax.tree.map(lambda *columns: np.concatenate(columns), *map(recoded, tables))
+
+
+def row_blocks(
+    rows: Int[np.ndarray, " n"] | int, size: int = _ROWS
+) -> Iterator[slice | Int[np.ndarray, " m"]]:
+    """Yield the given rows, or the first so many, in blocks of at most `size`."""
+    n_rows = rows if isinstance(rows, int) else len(rows)
+    for start in range(0, n_rows, size):
+        block = slice(start, min(start + size, n_rows))
+        yield block if isinstance(rows, int) else rows[block]
 
 
 def mean_rows(
@@ -199,31 +275,41 @@ def mean_rows(
     *more: Float[np.ndarray, "N K"],
     of: Callable[..., np.ndarray] = lambda block: block,
 ) -> Float[np.ndarray, " K"]:
-    """Mean over rows, by default all of them, in float64 and without a copy of the table.
+    """Return the mean over rows, in float64 and without a copy of the table.
 
     Args:
-        column: what to average.
-        rows: the rows that count.
-        more: other columns `of` wants.
-        of: what to average instead, from blocks of the columns.
+      column: `[N, K]` values to average.
+      rows: Rows to average over. [default: all]
+      more: Further columns that `of` takes.
+      of: Function of blocks of the columns, whose result is averaged. [default: the column]
+
+    Returns:
+      `[K]` means.
+
+    Example:
+      >>> mean_rows(np.array([[1.0, 2.0], [3.0, 6.0]], np.float32))
+      array([2., 4.])
     """
-    n_rows, total = len(column) if rows is None else len(rows), np.zeros(column.shape[1])
-    for start in range(0, n_rows, _ROWS):
-        part = slice(start, min(start + _ROWS, n_rows))
-        cut = part if rows is None else rows[part]
-        block = of(*(take_rows(one, cut) for one in (column, *more)))
+    total = np.zeros(column.shape[1])
+    for block in row_blocks(len(column) if rows is None else rows):
+        values = of(*(take_rows(each, block) for each in (column, *more)))
         # A product with ones adds up more than twice as fast as `sum` over the first axis.
-        total += np.ones(len(block)) @ block.astype(np.float64)
-    return total / n_rows
+        total += np.ones(len(values)) @ values.astype(np.float64)
+    return total / (len(column) if rows is None else len(rows))
 
 
 def split_rows(
     table: Table, seed: int = 0, fit_fraction: float = 0.5
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-    """Rows to fit on and rows to evaluate on: the table's own split, or one drawn by seed.
+    """Return the rows of the fit split and of the evaluation split.
+
+    Args:
+      table: Table of N queries.
+      seed: Seed of the split that is drawn where the table has none.
+      fit_fraction: Share of the rows in the fit split, where it is drawn.
 
     Raises:
-        CascjaxError: a side would be empty, or the seed is negative.
+      CascjaxError: A side is empty, or the seed is negative.
     """
     if table.split is not None:
         fit, evaluate = np.flatnonzero(table.split == FIT), np.flatnonzero(table.split == EVALUATE)
@@ -236,22 +322,22 @@ def split_rows(
 def drawn_split(
     n_queries: int, seed: int, fit_fraction: float = 0.5
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-    """Rows to fit on and rows to evaluate on, drawn by seed.
+    """Return rows to fit on and rows to evaluate on, drawn by seed, each in ascending order.
 
     Raises:
-        CascjaxError: the seed is negative.
+      CascjaxError: The seed is negative.
     """
     if seed < 0:
-        raise CascjaxError(f"the seed of the split must not be negative, but is {seed}")
+        raise CascjaxError(f"seed must not be negative, but is {seed}")
     rows = np.random.default_rng(seed).permutation(n_queries)
     n_fit = round(fit_fraction * n_queries)
     return np.sort(rows[:n_fit]), np.sort(rows[n_fit:])
 
 
 def paper_split(n_queries: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-    """5% of the rows to fit on and 95% to evaluate, those that the paper's own split takes.
+    """Return the paper's split: 5% of the rows to fit on and 95% to evaluate on.
 
-    That is scikit-learn's `train_test_split(test_size=0.95, random_state=42)`.
+    It is scikit-learn's `train_test_split(test_size=0.95, random_state=42)`.
     """
     n_evaluate = math.ceil(PAPER_EVALUATE * n_queries)
     rows = np.random.RandomState(PAPER_SEED).permutation(n_queries)
@@ -259,28 +345,38 @@ def paper_split(n_queries: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, 
 
 
 def check_split(n_fit: int, n_evaluate: int) -> None:
-    """Refuses a split of which a side is empty.
+    """Refuse a split with an empty side.
 
     Raises:
-        CascjaxError: it is.
+      CascjaxError: A side is empty.
     """
     if not n_fit or not n_evaluate:
         raise CascjaxError(
-            f"the split leaves {counted(n_fit, 'row')} to fit and {n_evaluate} to evaluate;"
-            " both need at least one: fix the column 'split' or bring more rows"
+            f"the split leaves {counted(n_fit, 'row')} to fit and {n_evaluate} to evaluate; both"
+            " need at least one: fix the column 'split' or add rows"
         )
 
 
 def upper_hull(
     cost: Float[np.ndarray, " K"], quality: Float[np.ndarray, " K"]
 ) -> Int[np.ndarray, " H"]:
-    """Indices of the points on the rising upper hull, in rising cost.
+    """Return the indices of the points on the rising upper concave hull, in order of cost.
 
-    Mixing two neighbours at random reaches every point between them, so this is the best that
-    can be had without looking at the query (RouterBench's "zero router").
+    Mixing two neighbours at random reaches every point between them, so this is the best that is
+    possible without looking at the query.
+
+    Args:
+      cost: `[K]` costs.
+      quality: `[K]` qualities.
+
+    Reference: Hu et al., "RouterBench", 2024 (arXiv 2403.12031), where it is the zero router.
+
+    Example:
+      >>> upper_hull(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.2, 1.0]))
+      array([0, 2])
     """
     hull: list[int] = []
-    # Of points that cost the same only the best can be on the hull.
+    # Of points with the same cost only the best can be on the hull.
     for i in np.lexsort((-quality, cost)):
         if hull and quality[i] <= quality[hull[-1]]:
             continue

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cascjax.data.arrow import EXTRA_COST
+from cascjax.data.schema import EXTRA_COST
 from cascjax.data.table import Table
 from cascjax.engine.parts import packed, unpacked
 from cascjax.engine.passes import (

@@ -1,6 +1,5 @@
 """Features of prompts, and signals and answers of responses."""
 
-from cascjax.features.answers import response_answers, response_signals
 from cascjax.features.prompts import (
     TextModel,
     fit_text_model,
@@ -8,6 +7,7 @@ from cascjax.features.prompts import (
     text_features,
     write_text_model,
 )
+from cascjax.features.responses import response_answers, response_signals
 
 __all__ = [
     "TextModel",

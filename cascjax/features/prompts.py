@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from cascjax.data.files import atomic_write, one_line
-from cascjax.errors import CascjaxError
+from cascjax.data.files import atomic_write
+from cascjax.errors import CascjaxError, one_line
 from cascjax.words import counted
 
 VERSION = 1
@@ -84,7 +84,7 @@ def fit_text_model(prompts: Sequence[str], n_components: int = COMPONENTS) -> Te
     counts = _counts(prompts) if len(prompts) else None
     if counts is None or not counts.nnz:
         raise CascjaxError(
-            "no prompt has a word of two letters or more; name the column the prompts are in"
+            "no prompt has a word of two letters or more; name the column with the prompts"
         )
     seen_in = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = (np.log((1 + len(prompts)) / (1 + seen_in)) + 1).astype(np.float32)
@@ -155,8 +155,8 @@ def read_text_model(path: str | os.PathLike[str]) -> TextModel:
     """
     source = os.fspath(path)
     damaged = CascjaxError(
-        f"cannot read {source}: it is damaged, or no text model; name a file that --text-model"
-        " wrote, or another to fit one again"
+        f"cannot read {source}: it is damaged, or not a text model; name another file to fit a"
+        " new one"
     )
     with one_line(f"cannot read {source}"):
         try:

@@ -1,7 +1,120 @@
-"""Importers: one file per format of a log."""
+"""Importers: one file per format of a log.
 
-from cascjax.importers.invalid import ImportResult
-from cascjax.importers.long import import_long
-from cascjax.importers.routerbench import import_routerbench
+A new format is one file and one entry in `IMPORTERS` (or a call of `register`). The file defines
+`Options`, a dataclass derived from `cascjax.importers.base.ImportOptions` whose fields are declared
+with `cascjax.importers.base.option`, and `read(path, options)`, which returns an `ImportResult`.
+"""
 
-__all__ = ["ImportResult", "import_long", "import_routerbench"]
+import importlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cascjax.errors import CascjaxError
+
+if TYPE_CHECKING:
+    from cascjax.importers.base import ImportResult, Option
+    from cascjax.importers.long import import_long
+    from cascjax.importers.routerbench import import_routerbench
+
+
+@dataclass(frozen=True)
+class Importer:
+    """A format of logs, read by a module that is imported on first use.
+
+    Attributes:
+      name: Name of the format, as on the command line.
+      summary: Description of the format in one line.
+      module: Module, or its name, with the dataclass `Options` and the function
+        `read(path, options)`.
+
+    Example:
+      >>> IMPORTERS["long"].summary
+      'Long log with one row per query and model: CSV, Parquet, Arrow or pickle.'
+      >>> IMPORTERS["long"].options[1].name
+      'query'
+    """
+
+    name: str
+    summary: str
+    module: Any
+
+    @property
+    def options(self) -> "tuple[Option, ...]":
+        """Options of the format, in order of declaration."""
+        from cascjax.importers.base import options_of
+
+        return options_of(self._loaded().Options)
+
+    def read(self, path: str | os.PathLike[str], **options: Any) -> "ImportResult":
+        """Import a log.
+
+        Args:
+          path: File to read.
+          options: Values of the options by name; others take their defaults.
+
+        Returns:
+          The evaluation table, and counts of what was left out.
+
+        Raises:
+          CascjaxError: The file cannot be read, or an option or a value of the file is invalid.
+        """
+        module = self._loaded()
+        return module.read(path, module.Options(**options))
+
+    def _loaded(self) -> Any:
+        named = isinstance(self.module, str)
+        return importlib.import_module(self.module) if named else self.module
+
+
+IMPORTERS: dict[str, Importer] = {
+    importer.name: importer
+    for importer in (
+        Importer(
+            "long",
+            "Long log with one row per query and model: CSV, Parquet, Arrow or pickle.",
+            "cascjax.importers.long",
+        ),
+        Importer(
+            "routerbench",
+            "RouterBench's wide table with one row per query: Parquet, CSV, Arrow or pickle.",
+            "cascjax.importers.routerbench",
+        ),
+    )
+}
+"""Importers by name of the format."""
+
+
+def register(importer: Importer) -> None:
+    """Add an importer to `IMPORTERS`, from where the command line takes it.
+
+    Raises:
+      CascjaxError: There is another importer with that name.
+    """
+    if importer.name in IMPORTERS:
+        raise CascjaxError(f"importer {importer.name!r} is registered already; choose another name")
+    IMPORTERS[importer.name] = importer
+
+
+_LAZY = {
+    "ImportResult": "cascjax.importers.base",
+    "Option": "cascjax.importers.base",
+    "import_long": "cascjax.importers.long",
+    "import_routerbench": "cascjax.importers.routerbench",
+}
+
+__all__ = [
+    "IMPORTERS",
+    "ImportResult",
+    "Importer",
+    "Option",
+    "import_long",
+    "import_routerbench",
+    "register",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:  # names of formats are listed without importing what reads them
+        raise AttributeError(f"module 'cascjax.importers' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,167 +1,323 @@
-"""Log files of any format as Arrow columns of text and numbers."""
+"""What every importer shares: options, the table that is assembled, and the result."""
 
-import csv
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.ipc as ipc
-import pyarrow.parquet as pq
+from jaxtyping import Float, Float32, Int32
 
-from cascjax.data.checks import find_column
-from cascjax.data.files import one_line, sniff, whole
-from cascjax.errors import CascjaxError
-from cascjax.features.lists import parsed
+from cascjax.data.schema import check_distinct, from_arrow, to_arrow
+from cascjax.data.table import Table
+from cascjax.errors import CascjaxError, unknown_name
+from cascjax.features.prompts import TextModel, text_features, text_model_of, write_text_model
+from cascjax.features.responses import SIGNALS, ResponseReader
+from cascjax.words import counted
 
-ColumnKind = Literal["text", "number", "numbers"]
-Choose = Callable[[Sequence[str]], Mapping[str, ColumnKind]]
-"""Picks from a file's column names those to read, or raises CascjaxError."""
+# Options
 
-_TYPES = {
-    "text": pa.large_string(),
-    "number": pa.float64(),
-    "numbers": pa.list_(pa.float64()),
-}
-_CSV_BLOCK = 1 << 26  # bytes; no row may be longer, and answers of models are long
+OptionKind = Literal["choice", "column", "columns", "file", "integer"]
 
 
-def read_log(path: str | os.PathLike[str], choose: Choose) -> pa.Table:
-    """Read the chosen columns of a parquet, Arrow, CSV or pickle file: text, float64, or lists.
+@dataclass(frozen=True)
+class Option:
+    """An option of an importer; the command line derives its own option from it.
 
-    In CSV a list is written as in "[-0.1, -2.5]". Missing values are null; a number may also be NaN
-    or infinite.
+    Attributes:
+      name: Name of the argument.
+      kind: Type of the value. "column" is the name of a column, "columns" a dictionary from the
+        name of a quantity to the name of its column, "file" a path, "choice" one of `choices`.
+      help: Description in one sentence.
+      default: Value where none is given; None unless the description says otherwise.
+      required: Whether a value must be given.
+      choices: Allowed values of a "choice".
+    """
+
+    name: str
+    kind: OptionKind
+    help: str
+    default: Any = None
+    required: bool = False
+    choices: tuple[str, ...] = ()
+
+
+def option(
+    kind: OptionKind,
+    help: str,
+    *,
+    default: Any = None,
+    required: bool = False,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Return the dataclass field of an option; the arguments are those of `Option`."""
+    metadata = {"kind": kind, "help": help, "choices": choices}
+    if required:
+        return field(metadata=metadata)
+    if kind == "columns":
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def options_of(dataclass_type: type) -> tuple[Option, ...]:
+    """Return the options that the fields of a dataclass declare."""
+    return tuple(
+        Option(
+            name=each.name,
+            default=None if each.default is MISSING else each.default,
+            required=each.default is MISSING and each.default_factory is MISSING,
+            **each.metadata,
+        )
+        for each in fields(dataclass_type)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """Options of every importer."""
+
+    invalid: str = option(
+        "choice",
+        "How to treat rows with missing scores and repeated ids: refuse the file, or drop them.",
+        default="error",
+        choices=("error", "drop"),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values that are not among the choices of an option.
+
+        Raises:
+          CascjaxError: There is such a value.
+        """
+        for each in options_of(type(self)):
+            value = getattr(self, each.name)
+            if each.choices and value != each.default and value not in each.choices:
+                raise unknown_name(each.name, value, each.choices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions(ImportOptions):
+    """Options of importers that make features and signals from text."""
+
+    features: str | None = option(
+        "choice",
+        "Add features of the prompts and signals of the responses, for learned estimates.",
+        choices=("text",),
+    )
+    text_model: str | os.PathLike[str] | None = option(  # noqa: RUF009
+        "file",
+        "Text model, so that other logs get the same features: read if the file exists, else"
+        " fitted on the prompts of this log and written.",
+    )
+    n_components: int | None = option(
+        "integer",
+        "Number of features that words are reduced to. [default: 32, or that of text_model]",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a text model without text features.
+
+        Raises:
+          CascjaxError: There is one, or a value is not among the choices.
+        """
+        super().__post_init__()
+        if self.features is None and (self.text_model, self.n_components) != (None, None):
+            raise CascjaxError("text_model and n_components need features='text'")
+
+
+# Results
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """An imported evaluation table, and counts of what was left out.
+
+    Attributes:
+      table: Table of N queries and K models.
+      query_id: `[N]` ids of the queries.
+      n_missing: Queries left out because a score or a cost is missing or not finite.
+      n_repeated: Rows left out because an earlier row has the same id (in a long log: the same
+        query and model).
+      n_dropped: Rows of the file left out for either reason.
+      notes: Further information, one line each.
+    """
+
+    table: Table
+    query_id: pa.Array
+    n_missing: int = 0
+    n_repeated: int = 0
+    n_dropped: int = 0
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def arrow(self) -> pa.Table:
+        """Arrow columns of the table with its ids, as `cascjax.write_table` takes them."""
+        return to_arrow(self.table, self.query_id)
+
+    @property
+    def summary(self) -> str:
+        """Size of the table and counts of what was left out, in one line."""
+        table = self.table
+        size = f"{counted(table.n_queries, 'query', 'queries')}, {counted(table.n_models, 'model')}"
+        if table.feature_names or table.signal_names:
+            size += f", {counted(len(table.feature_names), 'feature')}"
+            size += f", {counted(len(table.signal_names), 'signal')} per model"
+        if not self.n_dropped:
+            return size
+        return (
+            f"{size}; dropped {counted(self.n_dropped, 'row')} of the file:"
+            f" {counted(self.n_missing, 'query', 'queries')} with missing values,"
+            f" {counted(self.n_repeated, 'repeated row')}"
+        )
+
+
+# Assembly
+
+
+class Assembly:
+    """An evaluation table in the making.
+
+    Args:
+      source: File that is imported, for messages.
+      models: K model names.
+      query_id: `[N]` ids of the queries.
+      quality: `[N, K]` qualities.
+      cost: `[N, K]` costs.
+      columns: Further fields of `Table`.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        models: Sequence[str],
+        query_id: pa.Array,
+        quality: Float[np.ndarray, "N K"],
+        cost: Float[np.ndarray, "N K"],
+        **columns: Any,
+    ) -> None:
+        """Start with quality and cost."""
+        self._source, self._query_id = source, query_id
+        self._table = Table(_single(quality), _single(cost), models=tuple(models), **columns)
+        self._features: list[tuple[Sequence[str], np.ndarray]] = []
+        self._signals: list[tuple[Sequence[str], np.ndarray]] = []
+        self._answer: Int32[np.ndarray, "N K"] | None = None
+        self._notes: list[str] = []
+        self._write: tuple[Any, TextModel] | None = None
+
+    def add_features(self, names: Sequence[str], values: Float[np.ndarray, "N f"]) -> None:
+        """Add features, with a name for each column."""
+        self._features.append((names, values))
+
+    def add_signals(self, names: Sequence[str], values: Float[np.ndarray, "N K p"]) -> None:
+        """Add signals, with a name for each last index."""
+        self._signals.append((names, values))
+
+    def set_answer(self, answer: Int32[np.ndarray, "N K"]) -> None:
+        """Set the identities of the answers, -1 where there is none."""
+        self._answer = answer
+
+    def add_text(
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[Sequence[str]],
+        fit_prompts: Sequence[str],
+        options: TextOptions,
+    ) -> None:
+        """Add features of the prompts, and signals and answers of the responses.
+
+        Args:
+          prompts: N prompts.
+          responses: N responses of each of K models; empty for features alone.
+          fit_prompts: Prompts that the text model is fitted on, where its file does not exist.
+          options: File of the text model, and the number of its components.
+
+        Raises:
+          CascjaxError: The text model cannot be read or fitted.
+        """
+        path = options.text_model
+        try:
+            model, fitted = text_model_of(fit_prompts, path, options.n_components)
+        except CascjaxError as error:
+            if path is not None and str(path) in str(error):
+                raise
+            raise CascjaxError(f"{self._source}: {error}") from error
+        self.add_features(model.feature_names, text_features(prompts, model))
+        if path is not None:
+            source = f"fitted on {counted(len(fit_prompts), 'prompt')} and written to {path}"
+            self._notes.append(f"Text model: {source if fitted else f'read from {path}'}")
+            self._write = (path, model) if fitted else None
+        if responses:
+            reader = ResponseReader(prompts)
+            read = [reader.read(of_model) for of_model in responses]
+            self.add_signals(SIGNALS, np.stack([each.signals for each in read], axis=1))
+            codes: dict[str | None, int] = {None: -1}
+            by_model = [
+                [codes.setdefault(a, len(codes) - 1) for a in each.answers] for each in read
+            ]
+            self.set_answer(np.array(by_model, np.int32).T.copy())
+
+    def finish(self, n_missing: int, n_repeated: int, n_dropped: int) -> ImportResult:
+        """Check the table, write a text model that was fitted, and return the result.
+
+        Raises:
+          CascjaxError: Two features or signals have the same name, a value is invalid, or the text
+            model cannot be written.
+        """
+        columns: dict[str, Any] = {"answer": self._answer}
+        for kind, parts in (("feature", self._features), ("signal", self._signals)):
+            names = [name for part, _ in parts for name in part]
+            check_distinct(names, f"{self._source}: {kind}s")
+            columns[f"{kind}_names"] = tuple(names)
+            if parts:
+                values = _single(np.concatenate([values for _, values in parts], axis=-1))
+                columns[f"{kind}s"] = values.reshape(len(values), -1)
+        arrow = to_arrow(replace(self._table, **columns), self._query_id)
+        table = from_arrow(arrow, self._source)
+        if self._write is not None:
+            write_text_model(*self._write)
+        return ImportResult(
+            table, self._query_id, n_missing, n_repeated, n_dropped, tuple(self._notes)
+        )
+
+
+def _single(values: np.ndarray) -> Float32[np.ndarray, "..."]:
+    return values.astype(np.float32)
+
+
+def check_invalid(
+    source: str,
+    invalid: str,
+    problems: Sequence[tuple[Sequence[str], str, str]],
+    n_left: int,
+    never: Sequence[str] = (),
+) -> None:
+    """Let invalid rows pass if they are to be dropped and a query is left; else refuse the file.
+
+    Args:
+      source: File, for messages.
+      invalid: "error" or "drop".
+      problems: For each kind of problem, ids of what has it, and a noun for one and for several,
+        such as "row repeating an id" and "rows repeating an id".
+      n_left: Number of queries without a problem.
+      never: Models without any complete row, for which no query is complete.
 
     Raises:
-        CascjaxError: the file cannot be read, lacks a column, or a column is of another type.
+      CascjaxError: There are problems and `invalid` is "error", or no query is left.
     """
-    source, kind = os.fspath(path), sniff(path)
-    if kind == "empty":
-        raise CascjaxError(f"cannot read {source}: it is empty")
-    with one_line(f"cannot read {source}"):
-        if kind == "parquet":
-            with whole(source):
-                opened = pq.ParquetFile(source, memory_map=True)
-            with opened as file:
-                names = choose(file.schema_arrow.names)
-                arrow = file.read(columns=list(names))
-        elif kind == "ipc":
-            with whole(source):
-                opened = ipc.open_file(pa.memory_map(source))
-            arrow = opened.read_all()
-            names = choose(arrow.column_names)
-        elif kind == "pickle":
-            arrow, names = _read_pickle(source, choose)
-        else:
-            arrow, names = _read_csv(source, choose)
-        columns = {
-            name: _convert(
-                arrow.column(find_column(arrow.schema, name, source)), names[name], source, name
-            )
-            for name in names
-        }
-        return pa.table(columns)
-
-
-def _read_csv(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, ColumnKind]]:
-    with open(source, newline="", encoding="utf-8-sig") as file:
-        try:
-            header = next(csv.reader(file))
-        except (csv.Error, StopIteration):
-            raise CascjaxError(f"cannot read {source}: its first line names no columns") from None
-    names = choose(header)
-    for name in names:
-        if header.count(name) > 1:
-            raise CascjaxError(f"{source}: column {name!r} stands {header.count(name)} times")
-    arrow = pacsv.read_csv(
-        source,
-        read_options=pacsv.ReadOptions(block_size=_CSV_BLOCK),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
-        # Types are given, not guessed: pyarrow guesses from the first block alone. Null is an
-        # empty field without quotes, as pandas writes it; "NA" and "null" are answers.
-        convert_options=pacsv.ConvertOptions(
-            column_types={
-                name: _TYPES["text" if kind == "numbers" else kind] for name, kind in names.items()
-            },
-            include_columns=list(names),
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
-    return arrow, names
-
-
-def _read_pickle(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, ColumnKind]]:
-    from cascjax.importers.pickles import read_pickle_frame  # pandas takes long to import
-
-    frame = read_pickle_frame(source)
-    names = choose([str(name) for name in frame.columns])
-    columns = {}
-    for name, kind in names.items():
-        series: Any = frame[name]
-        if series.ndim != 1:
-            raise CascjaxError(f"{source}: column {name!r} stands {series.shape[1]} times")
-        if kind == "text" and series.dtype == object:
-            series = series.map(str, na_action="ignore")
-        try:
-            if kind == "numbers" and any(isinstance(of, str) for of in series):
-                columns[name] = pa.array(series.to_numpy(), pa.large_string(), from_pandas=True)
-                continue
-            columns[name] = pa.array(series.to_numpy(), _TYPES[kind], from_pandas=True)
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            raise CascjaxError(
-                f"{source}: column {name!r} must hold {kind}s; {str(error).splitlines()[0]}"
-            ) from error
-    return pa.table(columns), names
-
-
-def _convert(column: pa.ChunkedArray, kind: ColumnKind, source: str, name: str) -> pa.ChunkedArray:
-    """The column as large_string or float64, refusing what has no plain meaning as such."""
-    found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    number = pa.types.is_floating(found) or pa.types.is_integer(found)
-    string = pa.types.is_string(found) or pa.types.is_large_string(found)
-    fits = {
-        "number": number or pa.types.is_boolean(found) or pa.types.is_decimal(found),
-        "text": string or number or pa.types.is_string_view(found),
-        "numbers": string or _is_list(found),
-    }
-    if not (fits[kind] or pa.types.is_null(found)):
+    if never:
         raise CascjaxError(
-            f"{source}: column {name!r} must hold {_WORDS[kind]}, not {column.type}; convert it or"
-            " name another column"
+            f"{source}: no query is complete, because no row of {' or '.join(map(repr, never))} has"
+            " a quality and all costs; remove that model from the file, or add complete rows"
         )
-    column.validate(full=True)
-    if kind == "numbers" and not _is_list(found) and not pa.types.is_null(found):
-        return parsed(column.cast(pa.large_string()), source, name)
-    if column.type == _TYPES[kind]:
-        return column
-    if pa.types.is_boolean(found):
-        column = column.cast(pa.int8())
-    return column.cast(_TYPES[kind], safe=False)
-
-
-_WORDS = {"text": "text", "number": "number", "numbers": "lists of numbers"}
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    """Whether it is one of numbers."""
-    listed = (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    listed = " and ".join(
+        f"{counted(len(ids), singular, plural)} (first: {', '.join(map(repr, ids[:3]))})"
+        for ids, singular, plural in problems
+        if ids
     )
-    if not listed:
-        return False
-    of: pa.DataType = kind.value_type  # pyright: ignore[reportAttributeAccessIssue]
-    return pa.types.is_floating(of) or pa.types.is_integer(of) or pa.types.is_null(of)
-
-
-def numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of float64 as `[N]` values, NaN where there is none."""
-    return column.fill_null(float("nan")).to_numpy()
-
-
-def strings(column: pa.ChunkedArray, rows: np.ndarray) -> list[str]:
-    """The values of a few rows, for a message."""
-    return [str(value) for value in column.take(pa.array(rows)).to_pylist()]
+    if listed and invalid == "error":
+        raise CascjaxError(f"{source}: {listed}; fix them, or drop them with invalid='drop'")
+    if not n_left:
+        reason = f": {listed}" if listed else ""
+        raise CascjaxError(f"{source}: no query is complete{reason}; add complete rows")

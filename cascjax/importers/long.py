@@ -1,278 +1,248 @@
-"""Long logs: a row a query and model."""
+"""Long logs: one row per query and model."""
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int32
+from jaxtyping import Int32
 
-from cascjax.data import checks
-from cascjax.data.arrow import Metadata, from_arrow, list_column, more_cost_column, with_metadata
+from cascjax.data.schema import (
+    encode,
+    extra_cost_column,
+    refuse_rows,
+    repeats,
+    split_codes,
+    strings,
+)
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.features.columns import Gathered, TextOptions, gather_text, text_of
-from cascjax.features.lists import (
+from cascjax.features.responses import (
     CLASS_SIGNALS,
     LOGPROB_SIGNALS,
     class_signals,
     logprob_signals,
 )
-from cascjax.features.prompts import write_text_model
-from cascjax.importers.base import ColumnKind, numbers, read_log
-from cascjax.importers.invalid import ImportResult, check_policy, settle
+from cascjax.importers.base import Assembly, ImportResult, TextOptions, check_invalid, option
+from cascjax.importers.logs import ColumnKind, numbers, optional_numbers, read_log, texts
 
-_MOST_CELLS = 1 << 31
+_MAX_CELLS = 1 << 31
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(TextOptions):
+    """Columns of a long log.
+
+    Each "column" is the name of a column of the log, each "columns" a dictionary from the name of
+    a quantity to the name of its column.
+    """
+
+    query: str = option("column", "Column with the id of the query.", required=True)
+    model: str = option("column", "Column with the name of the model.", required=True)
+    quality: str = option("column", "Column with the quality of the answer.", required=True)
+    cost: str = option("column", "Column with the cost of the answer.", required=True)
+    group: str | None = option("column", "Column with the benchmark or customer of the query.")
+    split: str | None = option("column", 'Column with the split, "fit" or "evaluate".')
+    extra_costs: Mapping[str, str] = option(
+        "columns", "Extra costs of the answer and their columns, such as seconds=latency_s."
+    )
+    prompt: str | None = option("column", "Column with the prompt of the query, for features.")
+    response: str | None = option("column", "Column with the response of the model, for features.")
+    extra_features: Mapping[str, str] = option(
+        "columns", "Numbers known before any model runs, and their columns."
+    )
+    extra_signals: Mapping[str, str] = option(
+        "columns", "Numbers known once a model has run, and their columns."
+    )
+    logprobs: str | None = option(
+        "column",
+        "Column with a list of log-probabilities of the answer's tokens; their mean and the last"
+        " become signals.",
+    )
+    class_probabilities: str | None = option(
+        "column",
+        "Column with a list of the probability of each class; entropy and margin become signals.",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse text columns without text features, and the reverse.
+
+        Raises:
+          CascjaxError: There are such columns, or a value is not among the choices.
+        """
+        super().__post_init__()
+        if self.features is not None and self.prompt is None:
+            raise CascjaxError("features='text' needs prompt, the column with the prompts")
+        if self.features is None and (self.prompt, self.response) != (None, None):
+            raise CascjaxError("prompt and response need features='text'")
 
 
 def import_long(
-    path: str | os.PathLike[str],
-    query: str,
-    model: str,
-    quality: str,
-    cost: str,
-    on_bad: str = "fail",
-    group: str | None = None,
-    split: str | None = None,
-    extra_costs: Mapping[str, str] | None = None,
-    prompt: str | None = None,
-    response: str | None = None,
-    features: str | None = None,
-    text_model: str | os.PathLike[str] | None = None,
-    n_components: int | None = None,
-    more_features: Mapping[str, str] | None = None,
-    more_signals: Mapping[str, str] | None = None,
-    logprobs: str | None = None,
-    class_probabilities: str | None = None,
+    path: str | os.PathLike[str], query: str, model: str, quality: str, cost: str, **options: Any
 ) -> ImportResult:
-    """Import a log with a row a query and model from parquet, Arrow, CSV or pickle.
+    r"""Import a log with one row per query and model from Parquet, Arrow, CSV or pickle.
 
-    Queries and models keep the order of their first appearance; costs keep the file's unit.
+    Queries and models keep the order of their first appearance; costs keep the file's unit. A row
+    without quality or any of its costs counts as absent.
 
     Args:
-        path: the log.
-        query: name of the column with the query's id.
-        model: name of the column with the model's name.
-        quality: name of the column with the quality of the answer.
-        cost: name of the column with the cost of the answer.
-        on_bad: "fail" refuses a file in which a query lacks a model or a pair of query and model
-            repeats; "drop" keeps the first complete row of each pair, then leaves out the queries
-            that lack a model. A row without quality or any of its costs counts as absent.
-        group: name of the column with the benchmark or customer of the query, if any.
-        split: name of the column with "fit" or "evaluate", if any.
-        extra_costs: names of the columns with extra costs of the answer, by the name of the cost:
-            {"seconds": "latency_s"}, for instance.
-        prompt: name of the column with the prompt of the query, for text features. A query without
-            one counts as absent.
-        response: name of the column with the response of the model, for text features: what the
-            signals and the column `answer` are made of.
-        features: "text" adds features of the prompts and signals of the responses, as of
-            `cascjax.features.prompts` and `cascjax.features.answers`. Scores are in none of them.
-        text_model: the file of the text model: read where it exists, else fitted on the prompts of
-            all queries and written.
-        n_components: directions the words are reduced to; by default 32, or as in `text_model`.
-        more_features: names of columns with numbers known of a query before any model runs, by the
-            name of the feature; missing numbers stay missing.
-        more_signals: names of columns with numbers seen once a model has run, by the name of the
-            signal: {"logprob": "mean_logprob"}, for instance; missing numbers stay missing.
-        logprobs: name of the column with a list of log-probabilities, of the answer's tokens, which
-            the signals `cascjax.features.lists.LOGPROB_SIGNALS` are made of; a missing or empty
-            list leaves them missing. In CSV as in "[-0.1, -2.5]".
-        class_probabilities: likewise with the probability of each class, for `CLASS_SIGNALS`.
+      path: Log.
+      query: Column with the id of the query.
+      model: Column with the name of the model.
+      quality: Column with the quality of the answer.
+      cost: Column with the cost of the answer.
+      options: Optional, by name. `invalid`: "error" refuses a file in which a query lacks a model
+        or a pair of query and model repeats; "drop" keeps the first complete row of each pair and
+        the queries that have all models. Columns: `group`, `split` ("fit" or "evaluate"),
+        `prompt`, `response`, `logprobs` and `class_probabilities` (lists of numbers, from which
+        `cascjax.features` makes signals). Dictionaries from name to column: `extra_costs`,
+        `extra_features`, `extra_signals`. Text: `features="text"` adds features of the prompts and
+        signals of the responses, with `text_model` (a file, read or else fitted and written) and
+        `n_components`.
+
+    Returns:
+      The evaluation table, and counts of what was left out.
 
     Raises:
-        CascjaxError: the file cannot be read, a name is unknown or given twice, a value is wrong,
-            or there are bad rows; or the text model cannot be read, fitted or written.
+      CascjaxError: The file cannot be read, a column is unknown or named twice, a value is
+        invalid, or there are invalid rows.
+
+    Example:
+      >>> import tempfile
+      >>> path = os.path.join(tempfile.mkdtemp(), "log.csv")
+      >>> with open(path, "w") as file:
+      ...     rows = ["id,llm,score,usd", "q1,small,0,0.1", "q1,large,1,0.9"]
+      ...     _ = file.write("\n".join(rows))
+      >>> import_long(path, query="id", model="llm", quality="score", cost="usd").summary
+      '1 query, 2 models'
     """
-    check_policy(on_bad)
-    options = TextOptions(features, text_model, n_components)
-    if features is not None and prompt is None:
-        raise CascjaxError("text features are of prompts: name the column of the prompt")
-    if features is None and (prompt or response) is not None:
-        raise CascjaxError("a prompt or response is for text features: ask for features 'text' too")
-    features_of, signals_of = dict(more_features or {}), dict(more_signals or {})
+    return read(path, Options(query=query, model=model, quality=quality, cost=cost, **options))
+
+
+def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
+    """Read a long log, as `import_long`."""
     source = os.fspath(path)
-    costs = [cost, *(extra_costs or {}).values()]
-    cost_columns = ["cost", *(more_cost_column(name, source) for name in extra_costs or {})]
-    optional = (group, split, prompt, response)
-    texts = [query, model, *(name for name in optional if name is not None)]
-    measured = [quality, *costs, *features_of.values(), *signals_of.values()]
-    kinds: dict[str, ColumnKind] = dict.fromkeys(texts, "text")
-    kinds |= dict.fromkeys(measured, "number")
-    lists = [name for name in (logprobs, class_probabilities) if name is not None]
-    kinds |= dict.fromkeys(lists, "numbers")
-    if len(kinds) != len(texts) + len(measured) + len(lists):
-        raise CascjaxError("a column is named for two things; name one column for each")
-
-    def choose(names: Sequence[str]) -> dict[str, ColumnKind]:
-        for name in kinds:
-            if name not in names:
-                raise CascjaxError(f"{source}: {unknown_name('column', name, names)}")
-        return kinds
-
-    log = read_log(path, choose)
-    query_codes, queries = checks.encode(checks.text(log[query], source, query))
-    model_codes, models = checks.encode(checks.text(log[model], source, model))
-    values = [numbers(log[name]) for name in (quality, *costs)]
-    for name, cost_values in zip(costs, values[1:], strict=True):
-        checks.refuse(source, name, cost_values < 0, "negative", "a cost must be at least 0")
+    log = read_log(path, lambda names: _kinds(options, names, source))
+    query_codes, queries = encode(strings(log[options.query], source, options.query))
+    model_codes, models = encode(strings(log[options.model], source, options.model))
+    costs = {"cost": options.cost, **options.extra_costs}
+    values = [numbers(log, name) for name in (options.quality, *costs.values())]
+    for name, of_cost in zip(costs.values(), values[1:], strict=True):
+        refuse_rows(source, name, of_cost < 0, "negative", "costs must be at least 0")
     N, K = len(queries), len(models)
-    if N * K > _MOST_CELLS:
+    if N * K > _MAX_CELLS:
         raise CascjaxError(
-            f"{source}: {N:,} queries of {K:,} models are too many; are the columns of query and"
-            " model swapped?"
+            f"{source}: {N:,} queries and {K:,} models are too many; check that query and model are"
+            " not swapped"
         )
 
     pairs = query_codes.astype(np.int64) * K + model_codes
-    present = np.logical_and.reduce([np.isfinite(of) for of in values])
-    repeated = checks.repeats(pairs, present)
+    present = np.logical_and.reduce([np.isfinite(each) for each in values])
+    repeated = repeats(pairs, present)
     used = np.flatnonzero(present & ~repeated)
-    wide = np.full((len(values), N * K), np.nan)
-    for of, to in zip(values, wide, strict=True):
-        to[pairs[used]] = of[used]
-    wide = wide.reshape(len(values), N, K)
-    complete = ~np.isnan(wide[0]).any(axis=1)
+
+    def by_model(of_rows: np.ndarray) -> np.ndarray:  # [R, ...] to [N, K, ...]
+        cells = np.full((N * K, *of_rows.shape[1:]), np.nan)
+        cells[pairs[used]] = of_rows[used]
+        return cells.reshape(N, K, *of_rows.shape[1:])
+
+    def by_query(codes: Int32[np.ndarray, " R"], name: str) -> Int32[np.ndarray, " N"]:
+        """Return the value that each query has in all of its rows; refuse several values."""
+        value = np.zeros(N, np.int32)
+        value[query_codes] = codes
+        differs = value[query_codes] != codes
+        if differs.any():
+            query = queries[query_codes[np.argmax(differs)]]
+            problem = f"query {query!r} has several values"
+            refuse_rows(source, name, differs, problem, "a query needs the same value in all rows")
+        return value
+
+    quality, *cost = [by_model(each) for each in values]
+    complete = ~np.isnan(quality).any(axis=1)
     prompts: list[str] = []
-    if prompt is not None:
-        column = log[prompt].fill_null("")
-        codes, texts_of = checks.encode(column)
-        of_query = _of_query(codes, query_codes, queries, source, prompt)
-        prompts = [texts_of[code] for code in of_query]
+    if options.prompt is not None:
+        codes, distinct = encode(log[options.prompt].fill_null(""))
+        prompts = [distinct[code] for code in by_query(codes, options.prompt)]
         complete &= np.array([bool(text.strip()) for text in prompts], bool)
-    keep = np.flatnonzero(complete)
-    missing = np.flatnonzero(~complete)
-    settle(
+    keep, missing = np.flatnonzero(complete), np.flatnonzero(~complete)
+    needed = [f"one of the {K} models", "its quality"]
+    needed.append("its cost" if len(costs) == 1 else "one of its costs")
+    needed += ["a prompt"] * (options.prompt is not None)
+    lacking = f"lacking {', '.join(needed[:-1])} or {needed[-1]}"
+    pairs_of = [
+        f"{queries[query_codes[r]]} of {models[model_codes[r]]}" for r in np.flatnonzero(repeated)
+    ]
+    check_invalid(
         source,
-        on_bad,
-        missing=[queries[row] for row in missing],
-        repeated=[
-            f"{queries[query_codes[row]]} of {models[model_codes[row]]}"
-            for row in np.flatnonzero(repeated)
+        options.invalid,
+        [
+            ([queries[row] for row in missing], f"query {lacking}", f"queries {lacking}"),
+            (pairs_of, "row repeating a query and model", "rows repeating a query and model"),
         ],
-        n_left=len(keep),
-        missing_means=(
-            "query",
-            "queries",
-            f"lacking one of the {K} models, its quality or"
-            + (" one of its costs" if extra_costs else " its cost")
-            + (", or a prompt" if prompt is not None else ""),
-        ),
-        repeated_means=("row", "rows", "repeating a query and model"),
-        never=[models[k] for k in np.flatnonzero(np.isnan(wide[0]).all(axis=0))],
+        len(keep),
+        never=[models[k] for k in np.flatnonzero(np.isnan(quality).all(axis=0))],
     )
 
-    columns = {"query_id": pa.array(queries, pa.string()).take(pa.array(keep))}
-    if group is not None:
-        codes, names = checks.encode(checks.text(log[group], source, group))
-        of_query = _of_query(codes, query_codes, queries, source, group)
-        columns["group"] = pa.array(names, pa.string()).take(pa.array(of_query[keep]))
-        columns["group"] = columns["group"].dictionary_encode()
-    if split is not None:
-        codes = checks.split_codes(log[split], source, split).astype(np.int32)
-        of_query = _of_query(codes, query_codes, queries, source, split)
-        columns["split"] = pa.DictionaryArray.from_arrays(
-            pa.array(of_query[keep], pa.int8()), pa.array(checks.SPLITS)
+    columns: dict[str, Any] = {}
+    if options.group is not None:
+        codes, names = encode(strings(log[options.group], source, options.group))
+        kept, groups = encode(
+            pa.chunked_array(
+                [pa.array(names, pa.string()).take(by_query(codes, options.group)[keep])]
+            )
         )
-    columns["quality"] = list_column(wide[0, keep].astype(np.float32))
-    for name, of in zip(cost_columns, wide[1:], strict=True):
-        columns[name] = list_column(of[keep].astype(np.float32))
-    gathered, text_fitted = Gathered(), None
-    if features is not None:
+        columns |= {"group": kept, "groups": groups}
+    if options.split is not None:
+        codes = split_codes(log[options.split], source, options.split).astype(np.int32)
+        columns["split"] = by_query(codes, options.split)[keep].astype(np.int8)
+    if options.extra_costs:
+        extra = zip(options.extra_costs, cost[1:], strict=True)
+        columns["extra_costs"] = {name: each[keep].astype(np.float32) for name, each in extra}
+    ids = pa.array(queries, pa.string()).take(pa.array(keep))
+    table = Assembly(source, models, ids, quality[keep], cost[0][keep], **columns)
+    if options.features is not None:
         responses = []
-        if response is not None:
+        if options.response is not None:
             # Row of the file for each query and model; kept queries have one for every model.
-            rows = np.zeros(N * K, np.int64)
-            rows[pairs[used]] = used
-            rows = rows.reshape(N, K)[keep]
-            responses = [text_of(log[response].take(pa.array(of))) for of in rows.T]
-        text_fitted = gather_text(
-            gathered,
-            [prompts[row] for row in keep],
-            responses,
-            [text for text in prompts if text.strip()],
-            options,
-            source,
-        )
-    for name, column in features_of.items():
-        gathered.feature_names.append(name)
-        of_rows = _optional_numbers(log[column], source, column)
-        of_query = _number_of_query(of_rows, query_codes, queries, source, column)
-        gathered.features.append(of_query[keep, None])
-    for name, column in signals_of.items():
-        gathered.signal_names.append(name)
-        of_pairs = np.full(N * K, np.nan)
-        of_pairs[pairs[used]] = _optional_numbers(log[column], source, column)[used]
-        gathered.signals.append(of_pairs.reshape(N, K)[keep, :, None])
+            rows = by_model(np.arange(log.num_rows, dtype=float))[keep].astype(np.int64)
+            responses = [texts(log[options.response].take(pa.array(each))) for each in rows.T]
+        kept = [prompts[row] for row in keep]
+        table.add_text(kept, responses, [text for text in prompts if text.strip()], options)
+    for name, column in options.extra_features.items():
+        distinct, codes = np.unique(optional_numbers(log, column, source), return_inverse=True)
+        of_query = distinct[by_query(codes.astype(np.int32), column)]  # NaN is equal to NaN here
+        table.add_features([name], of_query[keep, None])
+    for name, column in options.extra_signals.items():
+        values = by_model(optional_numbers(log, column, source))
+        table.add_signals([name], values[keep, :, None])
     for column, names, make in (
-        (logprobs, LOGPROB_SIGNALS, logprob_signals),
-        (class_probabilities, CLASS_SIGNALS, class_signals),
+        (options.logprobs, LOGPROB_SIGNALS, logprob_signals),
+        (options.class_probabilities, CLASS_SIGNALS, class_signals),
     ):
         if column is not None:
-            gathered.signal_names += names
-            of_pairs = np.full((N * K, len(names)), np.nan)
-            of_pairs[pairs[used]] = make(log[column], source, column)[used]
-            gathered.signals.append(of_pairs.reshape(N, K, -1)[keep])
-    columns |= gathered.columns(source)
-    metadata = Metadata(
-        models,
-        features=tuple(gathered.feature_names),
-        signals=tuple(gathered.signal_names),
-    )
-    arrow = with_metadata(pa.table(columns), metadata)
-    from_arrow(arrow, source)
-    if text_fitted is not None and text_model is not None:
-        write_text_model(text_model, text_fitted)
-    return ImportResult(
-        arrow,
-        n_rows=len(keep),
-        n_models=K,
-        n_missing=len(missing),
-        n_repeated=int(repeated.sum()),
-        n_dropped=log.num_rows - len(keep) * K,
-        n_features=len(gathered.feature_names),
-        n_signals=len(gathered.signal_names),
-        notes=tuple(gathered.notes),
-    )
+            table.add_signals(names, by_model(make(log[column], source, column))[keep])
+    return table.finish(len(missing), int(repeated.sum()), log.num_rows - len(keep) * K)
 
 
-def _optional_numbers(column: pa.ChunkedArray, source: str, name: str) -> Float[np.ndarray, " R"]:
-    """The numbers of a column, NaN where they are missing.
-
-    Raises:
-        CascjaxError: one is infinite.
-    """
-    values = numbers(column)
-    checks.refuse(source, name, np.isinf(values), "infinite", "leave it empty or fix it")
-    return values
-
-
-def _number_of_query(
-    values: Float[np.ndarray, " R"],
-    query_codes: Int32[np.ndarray, " R"],
-    queries: Sequence[str],
-    source: str,
-    name: str,
-) -> Float[np.ndarray, " N"]:
-    """The number every query has in all of its rows, as `_of_query`; missing is one of them."""
-    distinct, codes = np.unique(values, return_inverse=True)  # NaN is equal to NaN here
-    return distinct[_of_query(codes.astype(np.int32), query_codes, queries, source, name)]
-
-
-def _of_query(
-    codes: Int32[np.ndarray, " R"],
-    query_codes: Int32[np.ndarray, " R"],
-    queries: Sequence[str],
-    source: str,
-    name: str,
-) -> Int32[np.ndarray, " N"]:
-    """The value every query has in all of its rows.
-
-    Raises:
-        CascjaxError: a query has two.
-    """
-    value = np.zeros(len(queries), np.int32)
-    value[query_codes] = codes
-    differs = value[query_codes] != codes
-    if differs.any():
-        query = queries[query_codes[np.argmax(differs)]]
-        checks.refuse(source, name, differs, f"query {query!r} has several values", "give it one")
-    return value
+def _kinds(options: Options, present: Sequence[str], source: str) -> dict[str, ColumnKind]:
+    """Return the columns to read and the kinds of their values."""
+    o = options
+    for name in o.extra_costs:
+        extra_cost_column(name, source)
+    wanted: list[tuple[ColumnKind, tuple[str | None, ...]]] = [
+        ("text", (o.query, o.model, o.group, o.split, o.prompt, o.response)),
+        ("number", (o.quality, o.cost, *o.extra_costs.values())),
+        ("number", (*o.extra_features.values(), *o.extra_signals.values())),
+        ("numbers", (o.logprobs, o.class_probabilities)),
+    ]
+    kinds: dict[str, ColumnKind] = {}
+    for kind, names in wanted:
+        for name in names:
+            if name in kinds:
+                raise CascjaxError(f"column {name!r} is named twice; name one column for each")
+            if name is not None:
+                kinds[name] = kind
+                if name not in present:
+                    raise CascjaxError(f"{source}: {unknown_name('column', name, present)}")
+    return kinds

@@ -1,248 +1,214 @@
-"""RouterBench's wide format: a score column a model (Hu et al. 2024, arXiv 2403.12031)."""
+"""RouterBench's wide format: one score column per model (Hu et al. 2024, arXiv 2403.12031)."""
 
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float, Int32
+from jaxtyping import Int32
 
-from cascjax.data import checks
-from cascjax.data.arrow import Metadata, from_arrow, list_column, with_metadata
+from cascjax.data.schema import check_not_negative, encode, repeats, strings
 from cascjax.errors import CascjaxError
-from cascjax.features.columns import Gathered, TextOptions, gather_text, text_of
-from cascjax.features.prompts import write_text_model
-from cascjax.importers.base import ColumnKind, numbers, read_log, strings
-from cascjax.importers.invalid import ImportResult, check_policy, settle
+from cascjax.importers.base import Assembly, ImportResult, TextOptions, check_invalid, option
+from cascjax.importers.logs import ColumnKind, numbers, optional_numbers, read_log, texts
 
 QUERY, PROMPT, GROUP = "sample_id", "prompt", "eval_name"
 COST, RESPONSE = "|total_cost", "|model_response"
 
 _WRAPPED = r"(?s)^\[['\"](?:\\[nrt]|\s)*(.*?)(?:\\[nrt]|\s)*['\"]\]$"
-"""RouterBench keeps a response as Python prints a list of it, its white space escaped."""
+"""A response as Python prints a list that holds it, its white space escaped."""
 _ITEM = r"""'([^'\\]*(?:\\.[^'\\]*)*)'|"([^"\\]*(?:\\.[^"\\]*)*)\""""
 _LIST = re.compile(rf"\[(?:{_ITEM})(?:,\s*(?:{_ITEM}))*\]", re.DOTALL)
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
-def import_routerbench(
-    path: str | os.PathLike[str],
-    on_bad: str = "fail",
-    features: str | None = None,
-    text_model: str | os.PathLike[str] | None = None,
-    n_components: int | None = None,
-    signals: Mapping[str, str] | None = None,
-) -> ImportResult:
-    r"""Import RouterBench's table from parquet, Arrow, CSV or pickle; costs in USD.
+@dataclass(frozen=True, kw_only=True)
+class Options(TextOptions):
+    """Options of RouterBench's format."""
 
-    Without text features, the column `answer` gives two models of a query the same number just
-    where their responses are equal but for surrounding white space, also where RouterBench wraps
-    them: "['A']" is "['A\n']". With them, where they answer the same by the rules of
-    `cascjax.features.answers`: "A" is "A. Because ..." where the prompt has such options, and
-    programs are equal but for names and comments. Scores are in no feature, signal or answer.
+    extra_signals: Mapping[str, str] = option(
+        "columns",
+        "Numbers known once a model has run, and what follows the model and the bar in the names"
+        " of their columns '<model>|COLUMN'.",
+    )
+
+
+def import_routerbench(path: str | os.PathLike[str], **options: Any) -> ImportResult:
+    r"""Import RouterBench's table from Parquet, Arrow, CSV or pickle; costs are in USD.
+
+    The column `answer` gives two models of a query the same number where their responses agree.
+    Without text features, responses agree if they are equal but for surrounding white space, also
+    where RouterBench wraps them: "['A']" is "['A\n']". With text features, they agree by the rules
+    of `cascjax.features.responses`. No score enters a feature, signal or answer.
 
     Args:
-        path: a file with the columns sample_id, "<model>" and "<model>|total_cost", and maybe
-            prompt, eval_name and "<model>|model_response"; models keep the order of their score
-            columns.
-        on_bad: "fail" refuses a file with missing scores or costs, or with repeated ids; "drop"
-            leaves out the rows without, then all but the first of each id. With text features a
-            row without a prompt is missing too.
-        features: "text" adds features of the prompts and signals of the responses, as of
-            `cascjax.features.prompts` and `cascjax.features.answers`.
-        text_model: the file of the text model: read where it exists, else fitted on the prompts of
-            all rows and written.
-        n_components: directions the words are reduced to; by default 32, or as in `text_model`.
-        signals: further signals by name, the numbers in the columns "<model>|<this>": {"logprob":
-            "mean_logprob"}, for instance. A model that lacks the column has them missing.
+      path: File with the columns sample_id, "<model>" and "<model>|total_cost", and maybe prompt,
+        eval_name and "<model>|model_response"; models keep the order of their score columns.
+      options: Optional, by name. `invalid`: "error" refuses a file with missing scores or costs,
+        or with repeated ids; "drop" drops these rows. `features="text"` adds features of the
+        prompts and signals of the responses, with `text_model` (a file, read or else fitted and
+        written) and `n_components`; a row without a prompt is missing too. `extra_signals`: further
+        signals, a dictionary from name to the COLUMN of "<model>|COLUMN"; missing numbers, and
+        models without the column, have NaN.
+
+    Returns:
+      The evaluation table, and counts of what was left out.
 
     Raises:
-        CascjaxError: the file cannot be read, is not in the format, has no text where that is asked
-            for, or has bad rows; or the text model cannot be read or written.
-    """
-    check_policy(on_bad)
-    options = TextOptions(features, text_model, n_components)
-    source, more = os.fspath(path), dict(signals or {})
-    log = read_log(path, lambda names: _choose(names, source, features is not None, more))
-    models = [name for name in log.column_names if name + COST in log.column_names]
-    quality = np.stack([numbers(log[model]) for model in models], axis=1)
-    cost = np.stack([numbers(log[model + COST]) for model in models], axis=1)
-    for k, model in enumerate(models):
-        checks.check_not_negative(cost[:, [k]], source, model + COST, (model,))
+      CascjaxError: The file cannot be read, is not in the format, has no text where that is asked
+        for, or has invalid rows; or the text model cannot be read or written.
 
-    ids = log[QUERY]
-    complete = np.isfinite(quality).all(axis=1) & np.isfinite(cost).all(axis=1)
-    complete &= np.asarray(ids.is_valid())
+    Example:
+      >>> import tempfile
+      >>> path = os.path.join(tempfile.mkdtemp(), "log.csv")
+      >>> with open(path, "w") as file:
+      ...     rows = ["sample_id,a,b,a|total_cost,b|total_cost", "q1,0,1,0.1,0.9"]
+      ...     _ = file.write("\n".join(rows))
+      >>> import_routerbench(path).table.models
+      ('a', 'b')
+    """
+    return read(path, Options(**options))
+
+
+def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
+    """Read RouterBench's table, as `import_routerbench`."""
+    source, with_text = os.fspath(path), options.features is not None
+    log = read_log(path, lambda names: _kinds(options, names, source))
+    models = [name for name in log.column_names if name + COST in log.column_names]
+    quality = np.stack([numbers(log, model) for model in models], axis=1)
+    cost = np.stack([numbers(log, model + COST) for model in models], axis=1)
+    for k, model in enumerate(models):
+        check_not_negative(cost[:, [k]], source, model + COST, (model,))
+
+    ids, has_id = log[QUERY], np.asarray(log[QUERY].is_valid())
+    scored = np.isfinite(quality) & np.isfinite(cost)
+    complete = scored.all(axis=1) & has_id
     prompts: list[str] = []
     has_prompt = np.ones(log.num_rows, bool)
-    if features is not None:
-        prompts = [_unwrapped(prompt) for prompt in text_of(log[PROMPT])]
+    if with_text:
+        prompts = [unwrap(prompt) for prompt in texts(log[PROMPT])]
         has_prompt = np.array([bool(prompt.strip()) for prompt in prompts], bool)
         complete &= has_prompt
-    codes, _ = checks.encode(ids.fill_null(""))
-    repeated = checks.repeats(codes, complete)
-    keep = np.flatnonzero(complete & ~repeated)
-    missing = np.flatnonzero(~complete)
-    settle(
+    codes, _ = encode(ids.fill_null(""))
+    repeated = repeats(codes, complete)
+    keep, missing = np.flatnonzero(complete & ~repeated), np.flatnonzero(~complete)
+    lacking = "without a score, a cost" + (", a prompt or an id" if with_text else " or an id")
+
+    def ids_of(rows: np.ndarray) -> list[str]:
+        return [str(value) for value in ids.take(pa.array(rows)).to_pylist()]
+
+    check_invalid(
         source,
-        on_bad,
-        missing=strings(ids, missing),
-        # A file refused is described as it is: also where both rows of an id lack scores.
-        repeated=strings(ids, np.flatnonzero(checks.repeats(codes, np.asarray(ids.is_valid())))),
-        n_left=len(keep),
-        missing_means=(
-            "row",
-            "rows",
-            "with a score, a cost"
-            + (" or the id missing" if features is None else ", the id or the prompt missing"),
-        ),
-        repeated_means=("row", "rows", "repeating an id"),
-        never=[
-            model
-            for k, model in enumerate(models)
-            if len(quality) and not np.isfinite(quality[:, k] + cost[:, k]).any()
+        options.invalid,
+        [
+            (ids_of(missing), f"row {lacking}", f"rows {lacking}"),
+            # A refused file is described as it is: also where both rows of an id lack scores.
+            (
+                ids_of(np.flatnonzero(repeats(codes, has_id))),
+                "row repeating an id",
+                "rows repeating an id",
+            ),
         ],
+        len(keep),
+        never=[m for k, m in enumerate(models) if len(scored) and not scored[:, k].any()],
     )
 
-    columns = {"query_id": ids.take(pa.array(keep)).cast(pa.string())}
+    columns: dict[str, Any] = {"cost_unit": "USD"}
+    kept = ids.take(pa.array(keep)).cast(pa.string()).combine_chunks()
     if GROUP in log.column_names:
-        groups = checks.text(log[GROUP].take(pa.array(keep)), source, GROUP)
-        columns["group"] = groups.cast(pa.string()).dictionary_encode()
-    columns["quality"] = list_column(quality[keep].astype(np.float32))
-    columns["cost"] = list_column(cost[keep].astype(np.float32))
-    gathered, model = Gathered(), None
-    if features is not None:
-        responses = [log[name + RESPONSE].take(pa.array(keep)) for name in models]
-        model = gather_text(
-            gathered,
+        groups = strings(log[GROUP].take(pa.array(keep)), source, GROUP)
+        columns["group"], columns["groups"] = encode(groups)
+    table = Assembly(source, models, kept, quality[keep], cost[keep], **columns)
+    if with_text:
+        responses = [log[model + RESPONSE].take(pa.array(keep)) for model in models]
+        table.add_text(
             [prompts[row] for row in keep],
-            [[_unwrapped(response) for response in text_of(of)] for of in responses],
+            [[unwrap(response) for response in texts(each)] for each in responses],
             [prompts[row] for row in np.flatnonzero(has_prompt)],
             options,
-            source,
         )
-    elif any(name + RESPONSE in log.column_names for name in models):
-        gathered.answer = np.ascontiguousarray(_answers(log, models)[keep])
-    for name, column in more.items():
-        gathered.signal_names.append(name)
-        gathered.signals.append(_signal(log, models, column, source)[keep, :, None])
-    columns |= gathered.columns(source)
-    metadata = Metadata(
-        tuple(models),
-        "USD",
-        features=tuple(gathered.feature_names),
-        signals=tuple(gathered.signal_names),
-    )
-    arrow = with_metadata(pa.table(columns), metadata)
-    from_arrow(arrow, source)
-    if model is not None and text_model is not None:
-        write_text_model(text_model, model)
-    return ImportResult(
-        arrow,
-        n_rows=len(keep),
-        n_models=len(models),
-        n_missing=len(missing),
-        n_repeated=int(repeated.sum()),
-        n_dropped=log.num_rows - len(keep),
-        n_features=len(gathered.feature_names),
-        n_signals=len(gathered.signal_names),
-        notes=tuple(gathered.notes),
-    )
+    elif any(model + RESPONSE in log.column_names for model in models):
+        table.set_answer(np.ascontiguousarray(_answers(log, models)[keep]))
+    for name, column in options.extra_signals.items():
+        values = np.full((log.num_rows, len(models)), np.nan)
+        for k, model in enumerate(models):
+            if f"{model}|{column}" in log.column_names:
+                values[:, k] = optional_numbers(log, f"{model}|{column}", source)
+        table.add_signals([name], values[keep, :, None])
+    return table.finish(len(missing), int(repeated.sum()), log.num_rows - len(keep))
 
 
-def _choose(
-    names: Sequence[str], source: str, wants_text: bool, more: Mapping[str, str]
-) -> dict[str, ColumnKind]:
-    """The columns to read, score columns first and in their order."""
-    models = [n for n in names if n + COST in names or n + RESPONSE in names]
-    wanted = [QUERY, *(name.removesuffix(COST) for name in names if name.endswith(COST))]
-    wanted += [model + COST for model in models]
-    if len(wanted) == 1:
+def _kinds(options: Options, present: Sequence[str], source: str) -> dict[str, ColumnKind]:
+    """Return the columns to read, score columns first and in their order."""
+    models = [n for n in present if n + COST in present or n + RESPONSE in present]
+    required = [QUERY, *(name.removesuffix(COST) for name in present if name.endswith(COST))]
+    required += [model + COST for model in models]
+    if len(required) == 1:
         raise CascjaxError(
-            f"{source}: not in RouterBench's wide format: no column is named '<model>{COST}';"
-            " a log of a row a query and model is for cascjax import long"
+            f"{source}: not in RouterBench's wide format: no column is named '<model>{COST}'; a"
+            " file with one row per query and model is a long log"
         )
-    for name in wanted:
-        if name not in names:
-            raise CascjaxError(
-                f"{source}: column {name!r} is missing; RouterBench's wide format has {QUERY},"
-                f" and '<model>' and '<model>{COST}' of every model"
-            )
-    if wants_text:
-        for name in (PROMPT, *(model + RESPONSE for model in models)):
-            if name not in names:
-                raise CascjaxError(
-                    f"{source}: column {name!r} is missing; text features are of the column"
-                    f" {PROMPT} and of '<model>{RESPONSE}' of every model"
-                )
+    needed = f"RouterBench's wide format has {QUERY}, and '<model>' and '<model>{COST}' per model"
+    if options.features is not None:
+        required += [PROMPT, *(model + RESPONSE for model in models)]
+        needed += f"; text features need {PROMPT}, and '<model>{RESPONSE}' per model"
+    for name in required:
+        if name not in present:
+            raise CascjaxError(f"{source}: column {name!r} is missing; {needed}")
     columns: dict[str, ColumnKind] = {model: "number" for model in models}
     columns |= {model + COST: "number" for model in models}
-    text = (QUERY, GROUP, *(model + RESPONSE for model in models), *[PROMPT] * wants_text)
-    columns |= {name: "text" for name in text if name in names}
-    for name, column in more.items():
-        of_models = [f"{model}|{column}" for model in models]
-        if not any(of in names for of in of_models):
+    text = [QUERY, GROUP, *(model + RESPONSE for model in models)]
+    text += [PROMPT] * (options.features is not None)
+    columns |= {name: "text" for name in text if name in present}
+    for name, column in options.extra_signals.items():
+        signals = {f"{model}|{column}": "number" for model in models}
+        if taken := [signal for signal in signals if signal in columns]:
             raise CascjaxError(
-                f"{source}: signal {name!r}: no column is named '<model>|{column}';"
-                " name what stands after the model and the bar"
+                f"{source}: signal {name!r}: column {taken[0]!r} is a cost or a response; name"
+                " another column"
             )
-        for of in of_models:
-            if of in columns:
-                raise CascjaxError(
-                    f"{source}: signal {name!r}: column {of!r} is a cost or a response; name"
-                    " another"
-                )
-        columns |= {of: "number" for of in of_models if of in names}
+        if not any(signal in present for signal in signals):
+            raise CascjaxError(
+                f"{source}: signal {name!r}: no column is named '<model>|{column}'; name what"
+                " follows the model and the bar"
+            )
+        columns |= {signal: "number" for signal in signals if signal in present}
     return columns
 
 
-def _signal(
-    log: pa.Table, models: Sequence[str], column: str, source: str
-) -> Float[np.ndarray, "N K"]:
-    """The numbers of "<model>|<column>", NaN where a model has none."""
-    values = np.full((log.num_rows, len(models)), np.nan)
-    for k, model in enumerate(models):
-        if (name := f"{model}|{column}") in log.column_names:
-            values[:, k] = numbers(log[name])
-            checks.refuse(
-                source, name, np.isinf(values[:, k]), "infinite", "leave it empty or fix it"
-            )
-    return values
-
-
-def _unwrapped(printed: str) -> str:
-    """What RouterBench keeps as Python prints a list of strings, its lines joined; else as is."""
+def unwrap(printed: str) -> str:
+    """Return the lines of a list of strings as Python prints it; other text as it is."""
     if not _LIST.fullmatch(printed):
         return printed
     items = (single or double for single, double in re.findall(_ITEM, printed, re.DOTALL))
     return "\n".join(_ESCAPE.sub(_unescaped, item) if "\\" in item else item for item in items)
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    """The character that an escape of Python's stands for."""
-    code = found[1]
+def _unescaped(match: re.Match[str]) -> str:
+    """Return the character that an escape sequence of Python stands for."""
+    code = match[1]
     if len(code) > 1:
         value = int(code[1:], 16)
-        return chr(value) if value < 0xD800 or 0xE000 <= value < 0x110000 else found[0]
+        return chr(value) if value < 0xD800 or 0xE000 <= value < 0x110000 else match[0]
     return _ESCAPED.get(code, code)
 
 
 def _answers(log: pa.Table, models: Sequence[str]) -> Int32[np.ndarray, "N K"]:
-    """One number a distinct response, over all of the file; -1 where there is none."""
+    """Return one number per distinct response of the file; -1 where there is none."""
     nothing = pa.chunked_array([pa.nulls(log.num_rows, pa.large_string())])
     columns = [
         log[name] if (name := model + RESPONSE) in log.column_names else nothing for model in models
     ]
-    every = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-    stripped = pc.call_function("utf8_trim_whitespace", [every])
+    responses = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+    stripped = pc.call_function("utf8_trim_whitespace", [responses])
     bare = pc.call_function(
         "replace_substring_regex", [stripped], pc.ReplaceSubstringOptions(_WRAPPED, r"\1")
     )
-    codes = pa.chunked_array(
-        [chunk.indices for chunk in bare.dictionary_encode().unify_dictionaries().chunks]
-    )
-    found = codes.fill_null(-1).to_numpy().astype(np.int32, copy=False)
-    return np.ascontiguousarray(found.reshape(len(models), -1).T)
+    chunks = bare.dictionary_encode().unify_dictionaries().chunks
+    codes = pa.chunked_array([chunk.indices for chunk in chunks]).fill_null(-1).to_numpy()
+    return np.ascontiguousarray(codes.astype(np.int32, copy=False).reshape(len(models), -1).T)

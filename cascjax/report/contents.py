@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.data.arrow import EXTRA_COST
+from cascjax.data.schema import EXTRA_COST
 from cascjax.data.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 from cascjax.metrics import upper_hull
 from cascjax.report.console import GROUPS_SHOWN

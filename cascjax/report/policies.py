@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.data.arrow import EXTRA_COST
 from cascjax.data.files import atomic_write
+from cascjax.data.schema import EXTRA_COST
 from cascjax.evaluation import Evaluation, Mean, Part, target_of
 from cascjax.policy import Policy
 from cascjax.report.console import GROUPS_SHOWN

@@ -27,8 +27,11 @@ from dataclasses import dataclass
 from types import CodeType
 
 import numpy as np
-from jaxtyping import Float32
+import pyarrow as pa
+from jaxtyping import Float, Float32, Int
+from scipy.special import xlogy
 
+from cascjax.data.schema import refuse_rows
 from cascjax.features.prompts import options, question
 
 LETTERS = "ABCDE"
@@ -59,6 +62,15 @@ the mean over options. choice_in_question: share of the option's words of 3 lett
 the question has before its options. code: it has a block of code; code_parses: that Python parses
 and that defines something; code_log_lines, code_log_tokens: log(1 + count) of that block.
 """
+
+LOGPROB_SIGNALS = ("logprob_mean", "logprob_last")
+"""Mean and last of the log-probabilities of an answer's tokens."""
+
+CLASS_SIGNALS = ("class_entropy", "class_margin")
+"""Entropy in nats of an answer's class distribution, and its highest probability minus the next."""
+
+_TOLERANCE = 1e-3
+"""Deviation of a sum of probabilities from 1, which are often written with few digits."""
 
 _OPEN, _CLOSE = r"[\s\"'(\[*]*", r"[\s\"')\].:*]*"
 _END = r"(?=[)\].:;\"'*\n]|\s*$|\s+(?:because|since|is)\b|\s+[-–—(])"
@@ -313,3 +325,74 @@ def _form(code: CodeType, names: dict[str, str]) -> str:
     used = [names.get(name, name) for name in code.co_names]
     shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
     return f"{shape} {code.co_code.hex()} {code.co_exceptiontable.hex()} {used} {consts}"
+
+
+# Signals of lists
+
+
+def logprob_signals(column: pa.ChunkedArray, source: str, name: str) -> Float[np.ndarray, "R 2"]:
+    """Return `LOGPROB_SIGNALS` of R lists of log-probabilities, NaN for missing or empty lists.
+
+    Raises:
+      CascjaxError: A number is not finite, or above 0.
+    """
+    values, row, starts = _flat(column, source, name)
+    fix = "give natural logarithms of probabilities, or leave it empty"
+    refuse_rows(source, name, _rows(values > 0, row, len(column)), "a log-probability above 0", fix)
+    signals = np.full((len(column), 2), np.nan)
+    if len(starts):
+        ends = np.append(starts[1:], len(values))
+        signals[row[starts], 0] = np.add.reduceat(values, starts) / (ends - starts)
+        signals[row[starts], 1] = values[ends - 1]
+    return signals
+
+
+def class_signals(column: pa.ChunkedArray, source: str, name: str) -> Float[np.ndarray, "R 2"]:
+    """Return `CLASS_SIGNALS` of R lists of probabilities, NaN for missing or empty lists.
+
+    Raises:
+      CascjaxError: A number is not finite or is negative, or a list has only one class or does
+        not sum to 1.
+    """
+    values, row, starts = _flat(column, source, name)
+    N, fix = len(column), "give the probability of each class, or leave it empty"
+    refuse_rows(source, name, _rows(values < 0, row, N), "a negative probability", fix)
+    signals = np.full((N, 2), np.nan)
+    if not len(starts):
+        return signals
+    counts, total = np.diff(np.append(starts, len(values))), np.add.reduceat(values, starts)
+    single = _rows(counts < 2, row[starts], N)
+    refuse_rows(source, name, single, "a distribution with one class", fix)
+    off = _rows(np.abs(total - 1) > _TOLERANCE, row[starts], N)
+    refuse_rows(source, name, off, "probabilities that do not sum to 1", fix)
+    share = values / np.repeat(total, counts)
+    signals[row[starts], 0] = -np.add.reduceat(xlogy(share, share), starts)
+    # Ascending within each list, so that the two highest are the last two.
+    ascending = share[np.lexsort((share, row))]
+    ends = starts + counts
+    signals[row[starts], 1] = ascending[ends - 1] - ascending[ends - 2]
+    return signals
+
+
+def _flat(
+    column: pa.ChunkedArray, source: str, name: str
+) -> tuple[Float[np.ndarray, " V"], Int[np.ndarray, " V"], Int[np.ndarray, " s"]]:
+    """Return all numbers, the row of each, and where the list of each non-empty row begins.
+
+    Raises:
+      CascjaxError: A number is missing or not finite.
+    """
+    lists = column.combine_chunks()
+    lists = lists if isinstance(lists, pa.ListArray) else pa.concat_arrays(lists.chunks)
+    sizes = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    values = lists.flatten().fill_null(float("nan")).to_numpy(zero_copy_only=False)
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    bad = _rows(~np.isfinite(values), row, len(sizes))
+    problem = "a number that is missing or infinite"
+    refuse_rows(source, name, bad, problem, "correct it or leave it empty")
+    return values, row, (np.cumsum(sizes) - sizes)[sizes > 0]
+
+
+def _rows(bad: np.ndarray, row: np.ndarray, count: int) -> np.ndarray:
+    """Return a mask of the rows with any bad number."""
+    return np.bincount(row[bad], minlength=count) > 0
