@@ -1,11 +1,13 @@
-"""Golden numbers: what the code of 30 July 2026's main (commit 4552c74) says, call by call.
+# type: ignore
+# This is written against the code of commit 4552c74, and does not run with later code.
+"""Golden numbers: what the code of commit 4552c74 says, call by call.
 
     JAX_PLATFORMS=cpu python tests/golden/record.py [NAME ...]
 
 Each case says in words of JSON what was called on what (see `dataset` and `call`), so that a test
 can make the same call of later code and hold its numbers to those in golden.json. A name is a case
 or the beginning of one's name; by default all are recorded. What was recorded before and is not
-named stays. `seconds` is the wall time of a case, most of it compilation the first time.
+named stays. `seconds` is the wall time of a case, most of it compilation, on two shared cores.
 
 Cases "tables" and "policies" write the files of tests/golden/tables and tests/golden/policies.
 Nothing of the shared data is kept here but numbers worked out from it.
@@ -25,14 +27,13 @@ import numpy as np
 
 import cascjax
 from cascjax import worlds
-from cascjax.expected_max import expected_max, supermodel_gains, supermodel_values
 from cascjax.estimators.pieces import noise_keys, normals
 from cascjax.evaluation import Mean
+from cascjax.expected_max import expected_max, supermodel_gains, supermodel_values
 from cascjax.io import from_arrow
 from cascjax.io.stream import write_parts
-from cascjax.metrics import area, scores
+from cascjax.metrics import area, calibration, scores
 from cascjax.metrics import budgets as default_budgets
-from cascjax.metrics import calibration
 from cascjax.resampling import key_of, weights
 from cascjax.strategies import reservation_value
 from cascjax.table import Table
@@ -122,9 +123,10 @@ def strategies(of: Any) -> Any:
 
 
 def of_study(study: cascjax.Study, points: bool = False) -> Any:
-    """Ran, answered and, with `points`, intervals are kept of the second and the last but one budget.
+    """Ran and answered are kept of the second and the last but one budget.
 
-    Reach where it is not 0 throughout, and trust where it is not 1.
+    With `points` so are the intervals. Reach is kept where it is not 0 throughout, and trust where
+    it is not 1.
     """
     kept = {}
     for f in study.frontiers:
@@ -352,7 +354,9 @@ def arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def of_expected_max() -> Any:
     mean, sigma, _ = arrays()
-    turn = np.array([[np.cos(0.5 * (a - b)) * 0.9 ** abs(a - b) for a in range(4)] for b in range(4)])
+    turn = np.array(
+        [[np.cos(0.5 * (a - b)) * 0.9 ** abs(a - b) for a in range(4)] for b in range(4)]
+    )
     matrix = (sigma[:, :, None] * sigma[:, None, :] * turn).astype(np.float32)
     matrix += 1e-3 * np.eye(4, dtype=np.float32)
     floor = np.float32([0.2, 0.5, 0.8]) * np.ones((6, 3), np.float32)
@@ -375,7 +379,9 @@ def of_expected_max() -> Any:
 def of_reservation() -> Any:
     mean, sigma, cost = arrays()
     prices = np.float32([0, 1e-3, 0.3, 1, 10, 1000])
-    z = [reservation_value(*(jax.numpy.asarray(x) for x in (mean, sigma, p * cost))) for p in prices]
+    z = [
+        reservation_value(*(jax.numpy.asarray(x) for x in (mean, sigma, p * cost))) for p in prices
+    ]
     return plain({"mean": mean, "sigma": sigma, "cost": cost, "price": prices, "z": np.stack(z)})
 
 
@@ -532,7 +538,15 @@ FOUR = [
     "gpt-3.5-turbo-1106", "gpt-4-1106-preview",
 ]  # fmt: skip
 SAMPLE = "routerbench-sample.parquet"
-LEARNABLE = ["mixing", "routing", "thresholding", "frugal", "cascading", "cascade-routing", "pandora"]
+LEARNABLE = [
+    "mixing",
+    "routing",
+    "thresholding",
+    "frugal",
+    "cascading",
+    "cascade-routing",
+    "pandora",
+]
 SIX = ["routing", "thresholding", "cascading", "cascade-routing", "pandora", "frugal"]
 PRICED = ["routing", "cascading", "cascade-routing", "pandora"]
 QUICK = ["mixing", "routing", "thresholding", "pandora"]
@@ -631,7 +645,9 @@ def cases() -> dict[str, Spec]:
     for search in ("beam", "greedy"):
         found[f"world/judged-{search}"] = {
             "call": "compare", "dataset": world("judged"),
-            "strategies": [["cascade-routing", {"search": search, "max_depth": 3, "beam_width": 3}]],
+            "strategies": [
+                ["cascade-routing", {"search": search, "max_depth": 3, "beam_width": 3}]
+            ],
             "options": {"estimates": "supplied", **small},
         }  # fmt: skip
 
@@ -778,7 +794,9 @@ def write(golden: Spec, out: Path) -> None:
         case = case | {"output": rounded(case["output"])}
         lines.append(f"{json.dumps(name)}: {json.dumps(case, separators=(',', ':'))}")
     head = {name: of for name, of in golden.items() if name != "cases"}
-    text = json.dumps(head, indent=1).rstrip("}\n") + ',\n "cases": {\n' + ",\n".join(lines) + "\n}}\n"
+    text = (
+        json.dumps(head, indent=1).rstrip("}\n") + ',\n "cases": {\n' + ",\n".join(lines) + "\n}}\n"
+    )
     json.loads(text)
     out.write_text(text, encoding="utf-8")
 
