@@ -24,19 +24,19 @@ from typing import Any
 
 import jax
 import numpy as np
+from cascjax.expected_max import expected_max, supermodel_gains, supermodel_values
+from cascjax.io import from_arrow
+from cascjax.io.stream import write_parts
+from cascjax.resampling import key_of, weights
+from cascjax.table import Table
 
 import cascjax
 from cascjax import worlds
 from cascjax.estimators.pieces import noise_keys, normals
 from cascjax.evaluation import Mean
-from cascjax.expected_max import expected_max, supermodel_gains, supermodel_values
-from cascjax.io import from_arrow
-from cascjax.io.stream import write_parts
 from cascjax.metrics import area, calibration, scores
 from cascjax.metrics import budgets as default_budgets
-from cascjax.resampling import key_of, weights
 from cascjax.strategies import reservation_value
-from cascjax.table import Table
 
 HERE = Path(__file__).parent
 OUT, TABLES, POLICIES = HERE / "golden.json", HERE / "tables", HERE / "policies"
