@@ -98,7 +98,7 @@ def learned_policy(learner: str, n_models: int) -> tuple[Policy, dict[str, Any]]
         table.cost.mean(0)[None],
     )
     if learner != "none":
-        model = learned(table, np.arange(ROWS), learner=learner, folds=5).model
+        model = learned(table, np.arange(ROWS), estimator=learner, folds=5).model
         policy = replace(policy, source=Source("learned"), learned=model)
     assert table.features is not None
     assert table.signals is not None

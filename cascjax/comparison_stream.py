@@ -144,7 +144,7 @@ def asked(
     learning: dict[str, Any] = {}
     if kind == "learned":
         check_learning(learner, cost_model, ridge, folds, n_models=stream.n_models)
-        learning = {"learner": learner, "folds": folds, "cost_model": cost_model, "ridge": ridge}
+        learning = {"estimator": learner, "folds": folds, "cost_model": cost_model, "ridge": ridge}
         # Beside what the files have, what each model cost and whether two of them agree.
         stream = stream.with_room_for(stream.n_seen + stream.n_models**2)
     level, scale = noise_level(noise), check_sigma_scale(sigma_scale)

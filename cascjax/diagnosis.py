@@ -327,7 +327,7 @@ def diagnose(
         estimates: "supplied", "noisy" or "learned", see `cascjax.estimators`; by default what the
             table supplies, else the truth under simulated noise.
         noise: level of noisy estimates.
-        learner: of learned estimates, see `cascjax.estimators.LEARNERS`.
+        learner: of learned estimates, see `cascjax.estimators.ESTIMATORS`.
         folds: of the cross-fitting of learned estimates.
         cost_model: of learned estimates, see `cascjax.estimators.learned`.
         ridge: of learned estimates, see `cascjax.estimators.learned`.
@@ -362,8 +362,9 @@ def diagnose(
         estimator = supplied(table, fit)
     elif kind == "learned":
         found = learned(
-            table, fit, learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge
-        )
+            table, fit,
+            estimator=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge,
+        )  # fmt: skip
         estimator, notes = found.estimator, found.notes
         record |= found.settings() | {"sigma_scale": sigma_scale}
     else:

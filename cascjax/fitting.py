@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError, too_few, unknown_name
 from cascjax.estimators import (
+    FittedEstimates,
     Independent,
-    Learned,
     check_kind,
     learned,
     noise_level,
@@ -80,7 +80,7 @@ class Prepared:
     source: Source
     beliefs: Beliefs
     costs: tuple[str, ...]
-    learned: Learned | None = None
+    learned: FittedEstimates | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -175,7 +175,7 @@ def prepare(
     if estimates == "learned":
         found = learned(
             table, fit_rows,
-            learner=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge,
+            estimator=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge,
         )  # fmt: skip
         check_estimator(found.estimator, table)
         found = kept(found, kind, table, fit_rows, scale, seed)
@@ -194,13 +194,13 @@ def prepare(
 
 
 def kept(
-    found: Learned,
+    found: FittedEstimates,
     strategy: Strategy,
     table: Table,
     rows: Int[np.ndarray, " n"],
     sigma_scale: float | None,
     seed: int,
-) -> Learned:
+) -> FittedEstimates:
     """Return the learned estimates a policy keeps, at the strategy's best sigma scale.
 
     Args:

@@ -17,8 +17,7 @@ from cascjax.engine.passes import SAMPLE, Choice, Job, Settled, refitted
 from cascjax.engine.run import Ledger, Progress, Run
 from cascjax.errors import CascjaxError
 from cascjax.estimators import truth
-from cascjax.estimators.joint_model import keeps_rows
-from cascjax.estimators.learned import HELD
+from cascjax.estimators.learned import check_keepable
 from cascjax.fitting import Budget, Prepared, Wanted, check_budget, fit_prepared, kept, mixed
 from cascjax.policy import Beliefs, Policy
 from cascjax.policy_file import Source
@@ -83,8 +82,8 @@ def fit_stream(
     kinds = strategies_named([strategy], max_depth)
     if estimates == "learned" and kinds[0].sees_truth:
         estimates = None  # it is shown none
-    if estimates == "learned" and learner in HELD:
-        raise keeps_rows()
+    if estimates == "learned":
+        check_keepable(learner)
     job = asked(
         stream, kinds, estimates=estimates, noise=noise, learner=learner, folds=folds,
         cost_model=cost_model, ridge=ridge, sigma_scale=sigma_scale, max_depth=max_depth, seed=seed,

@@ -22,8 +22,7 @@ from cascjax.estimators import (
     Estimates,
     Estimator,
     Independent,
-    JointModel,
-    LearnedModel,
+    PolicyModel,
     RunSets,
     noisy,
     supplied,
@@ -133,7 +132,7 @@ class Policy:
     fingerprint: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
-    learned: LearnedModel | JointModel | None = None
+    learned: PolicyModel | None = None
 
     def __post_init__(self):
         k = len(self.models)

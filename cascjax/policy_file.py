@@ -21,7 +21,7 @@ from cascjax import __version__
 from cascjax.data.codec import from_json, to_json
 from cascjax.data.files import one_line
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import JointModel, LearnedModel
+from cascjax.estimators.registry import load_model
 from cascjax.search.rules import LARGEST, Fitted, Rule
 from cascjax.strategies import STRATEGIES, Strategy
 
@@ -152,9 +152,7 @@ def _fields(content: dict[str, Any]) -> dict[str, Any]:
     found["rule"] = _rule(checked.rule)
     found["group_rules"] = {name: _rule(rule) for name, rule in checked.group_rules.items()}
     if (learned := checked.learned) is not None:
-        # Regressions have no field "kind": they were there first.
-        kind: type[LearnedModel | JointModel] = JointModel if "kind" in learned else LearnedModel
-        found["learned"] = kind.from_json(learned)
+        found["learned"] = load_model(learned)
     return found
 
 

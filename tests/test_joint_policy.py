@@ -34,7 +34,7 @@ def test_what_was_fitted_is_kept_and_believed_alike_live(learner: str, tmp_path:
     loaded = load_policy(tmp_path / "policy.json")
     assert isinstance(loaded.learned, JointModel)
     # What the policy was fitted with, but for the fold: that of other rows.
-    found = learned(table, fit_rows(table), learner=learner).estimator
+    found = learned(table, fit_rows(table), estimator=learner).estimator
     rows = np.flatnonzero(table.split == EVALUATE)[:40]
     kept = loaded.estimator(table)
     assert isinstance(kept, RunSets)
@@ -116,7 +116,7 @@ def test_damaged_fields_are_refused(
 
 
 def test_neighbours_are_too_many_to_keep() -> None:
-    with pytest.raises(CascjaxError, match="hold every row fitted on, too much for a policy"):
+    with pytest.raises(CascjaxError, match="'joint-knn' cannot be kept in a policy"):
         fit(world(), "routing", parameter=1.0, estimates="learned", learner="joint-knn")
 
 

@@ -317,8 +317,8 @@ def test_learned_frontiers_are_those_of_the_table(log: Table, logged: Stream, le
     check_same(one, other, parameters=1e-5)
     assert [f.sigma_scale for f in one.frontiers] == [f.sigma_scale for f in other.frontiers]
     assert one.settings["notes"] == other.settings["notes"]
-    assert {k: other.settings[k] for k in ("learner", "folds", "ridge", "cost_model")} == {
-        k: one.settings[k] for k in ("learner", "folds", "ridge", "cost_model")
+    assert {k: other.settings[k] for k in ("estimator", "folds", "ridge", "cost_model")} == {
+        k: one.settings[k] for k in ("estimator", "folds", "ridge", "cost_model")
     }
 
 
@@ -417,8 +417,8 @@ def test_a_refusal_does_not_stand_in_the_way(log: Table, tmp_path: Path) -> None
     ran = CliRunner().invoke(main, [*words, "--learner", "logistic"])
     assert ran.exit_code == 2
     said = ran.output.splitlines()[-1]
-    assert f"{folder}/1.arrow: quality 7 of model 'model-1' in row 100 is not between" in said
-    assert "--learner linear" in said
+    assert f"{folder}/1.arrow: row 100: quality of model 'model-1' is 7, not between" in said
+    assert "estimator 'linear'" in said
     assert not Path(out, "journal").exists()
     ran = CliRunner().invoke(main, [*words, "--learner", "linear"])
     assert ran.exit_code == 0, ran.output
@@ -428,7 +428,7 @@ def test_a_refusal_does_not_stand_in_the_way(log: Table, tmp_path: Path) -> None
     assert "out of reach" in ran.output
     assert not Path(out, "journal").exists()
     # What keeps the rows it was fitted on is refused before anything is read.
-    with pytest.raises(CascjaxError, match="too much for a policy"):
+    with pytest.raises(CascjaxError, match="cannot be kept in a policy"):
         fit_stream(folder, "routing", budget=0.001, estimates="learned", learner="joint-knn")
     # What sees the truth is shown no estimates, so that none are learned.
     asked: dict[str, Any] = {"budget": 0.001, "estimates": "learned"}
@@ -520,9 +520,9 @@ def test_learned_frontiers_and_policies_by_the_command_line(logged: Stream, tmp_
     )  # fmt: skip
     assert ran.exit_code == 0, ran.output
     assert "learned estimates" in ran.output
-    assert "note: costs are told from" in ran.output
+    assert "note: costs are estimated from" in ran.output
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["settings"]["learner"] == "linear"
+    assert summary["settings"]["estimator"] == "linear"
     policy = tmp_path / "policy.json"
     ran = CliRunner().invoke(
         main, ["fit", *words, "--strategy", "routing", "--budget", "0.001", "--out", str(policy)]

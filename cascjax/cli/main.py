@@ -478,7 +478,8 @@ def _frontier(
         settings: dict[str, Any] = {"table": str(path), "estimates": estimates}
         notes: tuple[str, ...] = ()
         if estimates == "learned":
-            found = estimators.learned(table, fit, seed=seed, **learning)
+            kind = learning.pop("learner", "logistic")
+            found = estimators.learned(table, fit, estimator=kind, seed=seed, **learning)
             estimator, notes = found.estimator, found.notes
             settings |= found.settings()
         elif estimates == "noisy":

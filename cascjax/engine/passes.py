@@ -42,8 +42,8 @@ from cascjax.data.table import (
 )
 from cascjax.engine.simulate import Resampled, Totals, query_spends, resampled_sums
 from cascjax.errors import RefusedError
-from cascjax.estimators import Estimator, Joint, RunSets, truth
-from cascjax.estimators.learned import check_shares
+from cascjax.estimators import Estimator, Scalable, truth
+from cascjax.estimators.learned import check_quality
 from cascjax.estimators.pieces import (
     SUPPLIED_COLUMNS,
     Known,
@@ -239,8 +239,8 @@ def look(
     looked, most = Looked({}, NO_SAMPLE), _most(job, beside)
     for piece, table in job.stream.tables(pieces, job.columns):
         fit, rows = is_fit(job, piece, table), piece.rows
-        if job.learning.get("learner") == "logistic":
-            _check_shares(job, piece, table, fit)
+        if job.learning:
+            _check_quality(job, piece, table, fit)
         glance = _glance(job, table, fit, rows)
         some = _least(job, rows[fit], min(most, _most(job, looked.sample)))
         sample = NO_SAMPLE
@@ -252,11 +252,12 @@ def look(
     return looked
 
 
-def _check_shares(job: Job, piece: Piece, table: Table, fit: Bool[np.ndarray, " n"]) -> None:
+def _check_quality(job: Job, piece: Piece, table: Table, fit: Bool[np.ndarray, " n"]) -> None:
     """Of all rows to fit on, not of the sample alone: so that it is no matter of luck."""
     rows = np.flatnonzero(fit)
     try:
-        check_shares(take_rows(table.quality, rows), piece.start + rows, table.models)
+        quality = take_rows(table.quality, rows)
+        check_quality(job.learning["estimator"], quality, piece.start + rows, table.models)
     except RefusedError as error:
         raise RefusedError(f"{job.stream.files[piece.file].path}: {error}") from error
 
@@ -633,8 +634,8 @@ def shown(strategy: Strategy, choice: Choice, table: Table, estimates: Estimator
     """What a strategy is shown of some rows."""
     if strategy.sees_truth:
         return truth(table)
-    learned = isinstance(estimates, RunSets | Joint)
-    return scaled(estimates, choice.sigma_scale) if learned else estimates
+    scalable = isinstance(estimates, Scalable)
+    return scaled(estimates, choice.sigma_scale) if scalable else estimates
 
 
 def sized_like(strategy: Strategy, panels: int | None, estimates: Estimator) -> Strategy:

@@ -1,6 +1,6 @@
-"""What is believed before and after a model runs."""
+"""Estimates of quality and cost before and after a model has run."""
 
-from cascjax.estimators.base import Estimates, Estimator, check_kind
+from cascjax.estimators.base import Estimates, Estimator, Scalable, check_kind
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.independent import (
@@ -13,32 +13,64 @@ from cascjax.estimators.independent import (
 )
 from cascjax.estimators.joint import Joint
 from cascjax.estimators.joint_model import JointModel
-from cascjax.estimators.learned import COST_MODELS, LEARNERS, Learned, learned
+from cascjax.estimators.learned import (
+    FittedEstimates,
+    check_keepable,
+    check_learning,
+    check_quality,
+    learned,
+)
 from cascjax.estimators.learned_model import LearnedModel
+from cascjax.estimators.registry import (
+    ESTIMATORS,
+    learned_estimator,
+    load_model,
+    register,
+)
 from cascjax.estimators.run_sets import Grouped, RunSets, Tabulable, Tabulated
+from cascjax.estimators.training import (
+    COST_MODELS,
+    FittedEstimator,
+    LearnedEstimator,
+    PolicyModel,
+    TrainingSet,
+    Weights,
+)
 
 __all__ = [
     "COST_MODELS",
-    "LEARNERS",
+    "ESTIMATORS",
     "NOISE_LEVELS",
     "Design",
     "Estimates",
     "Estimator",
     "FeatureSpec",
+    "FittedEstimates",
+    "FittedEstimator",
     "Grouped",
     "Independent",
     "Joint",
     "JointModel",
-    "Learned",
+    "LearnedEstimator",
     "LearnedModel",
+    "PolicyModel",
     "RunSets",
+    "Scalable",
     "Tabulable",
     "Tabulated",
+    "TrainingSet",
+    "Weights",
+    "check_keepable",
     "check_kind",
+    "check_learning",
+    "check_quality",
     "design",
     "learned",
+    "learned_estimator",
+    "load_model",
     "noise_level",
     "noisy",
+    "register",
     "supplied",
     "truth",
 ]

@@ -54,6 +54,15 @@ class Estimator(Protocol):
         ...
 
 
+@runtime_checkable
+class Scalable(Estimator, Protocol):
+    """An estimator whose stated sigmas may be off by a factor, as those of learned estimates."""
+
+    def scaled(self, sigma_scale: float) -> "Estimator":
+        """Return the same estimates with every sigma multiplied by a number."""
+        ...
+
+
 KINDS = ("supplied", "noisy", "learned")
 """Kinds of estimates that can be asked for."""
 

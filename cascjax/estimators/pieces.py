@@ -19,7 +19,7 @@ from cascjax.core.random import threefry
 from cascjax.data.table import Table, mean_rows, take_rows
 from cascjax.estimators.base import Estimator
 from cascjax.estimators.independent import Independent
-from cascjax.estimators.learned import Learned
+from cascjax.estimators.learned import FittedEstimates
 
 _ROWS = 1 << 16
 """Rows whose noise is drawn at once."""
@@ -281,7 +281,7 @@ class Known:
     sigma: Float[np.ndarray, " K"] | None = None
     lines: Sequence[Line] = ()
     seed: int = 0
-    learned: Learned | None = None
+    learned: FittedEstimates | None = None
     taught: Int[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.int64))
     sigma_scale: float | None = 1.0
 
@@ -295,7 +295,7 @@ class Known:
             rows: their numbers among all rows.
 
         Raises:
-            CascjaxError: see `Learned.of`.
+            CascjaxError: see `FittedEstimates.estimator_for`.
         """
         if self.learned is not None:
             folds = self.learned.folds
@@ -303,7 +303,7 @@ class Known:
             place = np.searchsorted(self.taught, rows).clip(max=len(self.taught) - 1)
             own = self.taught[place] == rows
             fold[own] = folds.fold[place[own]]
-            return self.learned.of(table, fold)
+            return self.learned.estimator_for(table, fold)
         if self.kind == "noisy":
             noise = normals(noise_keys(self.seed), rows, table.n_models)
             truths = (table.quality, table.quality, table.cost, table.cost)

@@ -77,7 +77,7 @@ def _work(
             binary = np.isin(table.quality, (0, 1)).all()
             taught = learned(
                 replace(table, quality_ante=None, quality_post=None, quality_sigma=None),
-                rows[0], learner="logistic" if binary else "linear", seed=seed,
+                rows[0], estimator="logistic" if binary else "linear", seed=seed,
             )  # fmt: skip
             estimator = taught.estimator
         else:

@@ -6,14 +6,13 @@ tells nothing until a second answer is there. So one number, a scale on every si
 the rows to fit on, whose estimates are out of fold: 1 believes all of it, 0 none.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.data.table import Table, mean_rows
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimator, Joint, RunSets
+from cascjax.estimators.base import Estimator, Scalable
+from cascjax.estimators.run_sets import Tabulable
 from cascjax.metrics import auc
 from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import Strategy
@@ -27,15 +26,11 @@ _SAMPLE = 1 << 13
 _BUDGETS = 12
 
 
-def scaled(estimator: RunSets | Joint, sigma_scale: float) -> RunSets | Joint:
+def scaled(estimator: Scalable, sigma_scale: float) -> Estimator:
     """The same estimates, every sigma times `sigma_scale`."""
     if sigma_scale == 1:
         return estimator
-    if isinstance(estimator, Joint):
-        return replace(estimator, sigma_scale=estimator.sigma_scale * sigma_scale)
-    return replace(
-        estimator, covariance=np.asarray(estimator.covariance) * np.float32(sigma_scale**2)
-    )
+    return estimator.scaled(sigma_scale)
 
 
 def check_sigma_scale(sigma_scale: float | str) -> float | None:
@@ -69,20 +64,20 @@ def with_sigma_scale(
         estimator: the estimates of all its queries; of all but learned ones everything is believed.
         rows: the rows to fit on, whose estimates must be out of fold.
         sigma_scale: the scale, or None for the one of `TRUSTS` with the highest AUC on a sample of
-            rows; that is 1 for `Joint`, which is too expensive to simulate for each.
+            rows; that is 1 for estimates that are no `Tabulable`, too
+            expensive to simulate for each.
         seed: of the sample.
     """
-    learned = isinstance(estimator, RunSets | Joint)
-    if not learned or strategy.sees_truth or "sigma" not in strategy.reads:
+    if not isinstance(estimator, Scalable) or strategy.sees_truth or "sigma" not in strategy.reads:
         return estimator, 1.0
     if sigma_scale is None:
-        tried = isinstance(estimator, RunSets)
+        tried = isinstance(estimator, Tabulable)
         sigma_scale = _best(strategy, table, estimator, rows, seed) if tried else 1.0
     return scaled(estimator, sigma_scale), sigma_scale
 
 
 def _best(
-    strategy: Strategy, table: Table, estimator: RunSets, rows: Int[np.ndarray, " n"], seed: int
+    strategy: Strategy, table: Table, estimator: Scalable, rows: Int[np.ndarray, " n"], seed: int
 ) -> float:
     if len(rows) > _SAMPLE:
         rows = np.sort(np.random.default_rng(seed).choice(rows, _SAMPLE, replace=False))

@@ -1,0 +1,304 @@
+"""Estimators "logistic" and "linear": a regression for every run set and model (paper, section 6).
+
+A regression of a run set sees the columns that the run set shows. The estimate of a model that has
+too few good or bad answers to learn from is its mean.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from cascjax.estimators.base import every_run_set, with_ran
+from cascjax.estimators.design import Design
+from cascjax.estimators.feature_spec import FeatureSpec
+from cascjax.estimators.learned_model import LearnedModel
+from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
+from cascjax.estimators.run_sets import RunSets
+from cascjax.estimators.training import (
+    COST_MODELS,
+    RUN_SETS,
+    FittedEstimator,
+    LearnedEstimator,
+    TrainingSet,
+    explained_variance,
+)
+
+MIN_CLASS_COUNT = 10
+"""Answers of the rarer kind, good or bad, that a logistic regression of a model needs."""
+
+RIDGES = (1.0, 10.0, 100.0, 1000.0)
+"""Ridges tried where none is given; the paper's, which is scikit-learn's default, is 1."""
+
+_COST_GAIN = 0.01
+"""Share of cost variance by which a cost model must improve on a simpler one to replace it."""
+
+_MIN_COST = 0.01
+"""Share of a model's mean cost that its estimates stay above on rows fitted on."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RunSetWeights:
+    """Weights of all regressions, one set for each fold and a last one fitted on all rows.
+
+    Attributes:
+        quality: `[F + 1, 2**K, K, D]`, 0 where a run set does not show a column.
+        cost: `[F + 1, 2**K or 1, K, D]`, in the table's cost unit.
+        covariance: `[2**K, K, K]`, see `RunSets`.
+        logistic: whether quality is the logistic function of the weighted sum.
+    """
+
+    quality: Float[np.ndarray, "G S K D"]
+    cost: Float[np.ndarray, "G #S K D"]
+    covariance: Float[np.ndarray, "S K K"]
+    logistic: bool = field(metadata={"static": True})
+
+    def estimator(
+        self,
+        design: Design,
+        cost_run: Float[np.ndarray, "N K"],
+        fold: Int[np.ndarray, " N"] | None = None,
+    ) -> RunSets:
+        """Return the estimates of the queries of a design, see `Weights.estimator`."""
+        last = len(self.quality) - 1
+        return RunSets(
+            seen=design.seen,
+            fold=np.full(len(design.seen), last, np.int32) if fold is None else fold,
+            quality_weights=self.quality,
+            cost_weights=self.cost,
+            covariance=self.covariance,
+            cost_run=cost_run,
+            logistic=self.logistic,
+        )
+
+    def model(self, feature_spec: FeatureSpec, sigma_scale: float) -> LearnedModel:
+        """Return the weights fitted on all rows, for a policy."""
+        covariance = self.covariance * np.float32(sigma_scale**2)
+        return LearnedModel(
+            self.quality[-1], self.cost[-1], covariance, self.logistic, feature_spec
+        )
+
+
+@dataclass(frozen=True)
+class RunSetRegression(LearnedEstimator):
+    """Estimator that fits a ridge or logistic regression for every run set and model.
+
+    Attributes:
+        logistic: whether the regressions of quality are logistic; those of cost are linear.
+    """
+
+    logistic: bool = True
+
+    def fit(self, training: TrainingSet) -> FittedEstimator:
+        """Return the weights of all regressions."""
+        rows, shown = training.folds.fit_rows, training.design.shown()
+        quality = training.quality[rows].astype(np.float64)
+        fold, seen = training.folds.fold[rows], training.design.seen[rows]
+        blocks = Blocks.of(seen, quality, fold, n_sets=len(shown))
+        constant = np.ptp(quality, axis=0) == 0
+        if self.logistic:
+            constant |= _too_few(quality, training.folds.n_folds, fold)
+        notes = [_mean_note(training.models[i], quality[:, i]) for i in np.flatnonzero(constant)]
+        if not training.cost[rows].any():
+            notes.append("every model costs 0 on all rows to fit on: there is no cost to save")
+        k = len(training.models)
+        weights = np.zeros((training.folds.n_folds + 1, len(shown), k, shown.shape[1]))
+        weights[:, :, constant, 0] = self._intercepts(training, quality[:, constant])[:, None]
+        best, chosen, unsettled = moments(blocks, weights, logistic=self.logistic), None, ""
+        if not constant.all():
+            if constant.any():
+                varying = Blocks.of(seen, quality[:, ~constant], fold, n_sets=len(shown))
+            else:
+                varying = blocks
+            tried = RIDGES if training.ridge is None else (training.ridge,)
+            for ridge in tried:
+                fitted = (fit_logistic if self.logistic else fit_linear)(
+                    varying, shown, ridge=ridge
+                )
+                trial = weights.copy()
+                trial[:, :, ~constant] = fitted.weights
+                found = moments(blocks, trial, logistic=self.logistic)
+                if chosen is not None and not found.error.mean() < best.error.mean():
+                    break
+                best, chosen, weights, unsettled = found, ridge, trial, _unsettled(fitted)
+            if training.ridge is None:
+                notes.append(f"ridge {chosen:g} has the lowest cross-validated error")
+            notes += [unsettled] * bool(unsettled)
+        costs = _fit_costs(training)
+        covariance = np.where(with_ran(every_run_set(k)), 0, best.covariance)
+        variance = quality.var(0)
+        return FittedEstimator(
+            weights=RunSetWeights(
+                weights.astype(np.float32),
+                costs.weights.astype(np.float32),
+                covariance.astype(np.float32),
+                self.logistic,
+            ),
+            cost_model=costs.name,
+            notes=(*notes, *costs.notes),
+            explained=explained_variance(best.error[0], variance),
+            explained_run=explained_variance(best.error[-1], variance),
+            cost_explained=costs.explained,
+            ridge=chosen,
+        )
+
+    def load(self, content: dict[str, Any]) -> LearnedModel:
+        """Return the weights that a policy file keeps."""
+        return LearnedModel.from_json(content)
+
+    def _intercepts(
+        self, training: TrainingSet, quality: Float[np.ndarray, "n C"]
+    ) -> Float[np.ndarray, "G C"]:
+        """Return the intercepts of models whose estimate is the mean of each fold's other rows."""
+        fold = training.folds.fold[training.folds.fit_rows]
+        rest = [quality[fold != f] for f in range(training.folds.n_folds + 1)]
+        if not self.logistic:
+            return np.stack([part.mean(0) for part in rest])
+        # Half an answer of each kind more, so that nothing is certain.
+        mean = np.stack([(part.sum(0) + 0.5) / (len(part) + 1) for part in rest])
+        return np.log(mean / (1 - mean))
+
+
+def _unsettled(fitted: Regressions) -> str:
+    """Return a note on regressions that did not converge; empty if all did."""
+    if not fitted.unfinished:
+        return ""
+    return (
+        f"{fitted.unfinished:,} of {fitted.weights[..., 0].size:,} regressions had not converged"
+        f" after {fitted.passes} passes: a coefficient still moved by {fitted.remaining:.1g}"
+    )
+
+
+def _too_few(
+    quality: Float[np.ndarray, "n K"], n_folds: int, fold: Int[np.ndarray, " n"]
+) -> Bool[np.ndarray, " K"]:
+    """Return the models with too few good or bad answers, over all or with a fold left out."""
+    good = np.stack([quality[fold != f].sum(0) for f in range(n_folds)])
+    count = np.array([[np.count_nonzero(fold != f)] for f in range(n_folds)])
+    overall = np.minimum(quality.sum(0), (1 - quality).sum(0))
+    return (overall < MIN_CLASS_COUNT) | (np.minimum(good, count - good).min(0) <= 0)
+
+
+def _mean_note(model: str, quality: Float[np.ndarray, " n"]) -> str:
+    """Return the note that a model's estimate is its mean, and why."""
+    if np.ptp(quality) == 0:
+        return (
+            f"{model}: quality is {quality[0]:g} in all {len(quality):,} rows to fit on; that is"
+            " its estimate for every query"
+        )
+    good = quality.sum()
+    count, kind = (good, "good") if 2 * good < len(quality) else (len(quality) - good, "bad")
+    return (
+        f"{model}: {count:.3g} {kind} answers in {len(quality):,} rows to fit on are too few to"
+        f" learn from (fewer than {MIN_CLASS_COUNT}); its mean quality, {quality.mean():.3g}, is"
+        " its estimate for every query"
+    )
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Regressions of the costs of models that have not run.
+
+    Attributes:
+        weights: `[F + 1, S or 1, K, D]`.
+        name: the cost model.
+        notes: one line each.
+        explained: `[K]` share of cost variance explained before anything has run.
+    """
+
+    weights: Float[np.ndarray, "G S K D"]
+    name: str
+    notes: tuple[str, ...]
+    explained: Float[np.ndarray, " K"]
+
+
+def _fit_costs(training: TrainingSet) -> _Costs:
+    """Return the cost model asked for, or the one with the lowest cross-validated error."""
+    rows, k, shown = training.folds.fit_rows, len(training.models), training.design.shown()
+    cost = training.cost[rows].astype(np.float64)
+    # Relative to its mean, so that ridge and float32 act alike on all models.
+    mean = cost.mean(0)
+    scale = np.where(mean > 0, mean, 1)
+    variance = (cost / scale).var(0)
+    blocks = Blocks.of(
+        training.design.seen[rows],
+        (cost / scale).astype(np.float32),
+        training.folds.fold[rows],
+        n_sets=len(shown),
+    )
+    columns = {
+        "constant": shown[:1] & (np.arange(shown.shape[1]) == 0),
+        "features": shown[:1],
+        "seen": shown,
+    }
+    # Run sets in which a model has not run count alike.
+    counts = ~every_run_set(k) / 2 ** (k - 1)
+    varies = variance > 1e-12
+    fitted: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    best, lowest = "", np.inf
+    for name in COST_MODELS if training.cost_model is None else (training.cost_model,):
+        weights = _keep_positive(fit_linear(blocks, columns[name]).weights, blocks)
+        error = moments(blocks, weights, logistic=False).error
+        fitted[name] = weights, error
+        each = np.sum(error * counts, 0) if len(error) > 1 else error[0]
+        share = float(np.mean(each[varies] / variance[varies])) if varies.any() else 0.0
+        if share < lowest - (_COST_GAIN if best else 0):
+            best, lowest = name, share
+    weights, error = fitted[best]
+    notes = []
+    if training.cost_model is None and best != "constant":
+        inputs = {"features": "features", "seen": "features and what models that have run showed"}
+        notes.append(
+            f"costs are estimated from {inputs[best]}, which explains {1 - lowest:.0%} of their"
+            " variance"
+        )
+    return _Costs(
+        weights * scale[:, None], best, tuple(notes), explained_variance(error[0], variance)
+    )
+
+
+def _keep_positive(
+    weights: Float[np.ndarray, "G S K D"], blocks: Blocks
+) -> Float[np.ndarray, "G S K D"]:
+    """Return the weights with slopes shrunk until no row fitted on has a cost below 0.
+
+    A regression's line crosses 0 where costs are skewed. All slopes of a model, run set and fold
+    are shrunk by one factor towards the mean cost, so that the mean stays as it is.
+    """
+    lowest, mean = np.full(weights.shape[:3], np.inf), np.zeros(weights.shape[:3])
+    for x in blocks.seen:
+        x64 = np.asarray(x, np.float64)[:, np.asarray(x[0]) > 0]
+        cost = weights @ x64
+        lowest = np.minimum(lowest, cost.min(-1))
+        mean += cost.sum(-1) / blocks.n_rows
+    least = _MIN_COST * mean
+    factor = np.where(lowest < least, (mean - least) / np.maximum(mean - lowest, 1e-300), 1)
+    centre = sum(np.asarray(x, np.float64).sum(1) for x in blocks.seen) / blocks.n_rows
+    shrunk = weights * factor[..., None]
+    shrunk[..., 0] = 0
+    shrunk[..., 0] = mean - shrunk @ centre
+    return shrunk
+
+
+LOGISTIC = RunSetRegression(
+    name="logistic",
+    description="logistic regressions, one for each run set and model; quality from 0 to 1",
+    max_models=8,
+    quality_range=(0.0, 1.0),
+    cost_models=COST_MODELS,
+    takes_ridge=True,
+    form=RUN_SETS,
+)
+
+LINEAR = RunSetRegression(
+    name="linear",
+    description="ridge regressions, one for each run set and model",
+    max_models=8,
+    cost_models=COST_MODELS,
+    takes_ridge=True,
+    form=RUN_SETS,
+    logistic=False,
+)

@@ -1,0 +1,218 @@
+"""What learned estimators have in common: their training set, and what they declare and return."""
+
+import abc
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from cascjax.data.table import Table
+from cascjax.errors import CascjaxError
+from cascjax.estimators.base import Estimates, Estimator
+from cascjax.estimators.design import Design
+from cascjax.estimators.feature_spec import FeatureSpec
+from cascjax.words import counted
+
+COST_MODELS = ("constant", "features", "seen")
+"""Inputs of the cost of a model that has not run, the simplest first: nothing, what is known before
+any model runs, and also what models that have run showed and cost."""
+
+
+RUN_SETS = "run sets"
+"""Form of the weights in policy files that do not state one."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Cross-fitting folds: no row is scored by weights that were fitted on it.
+
+    Attributes:
+        fold: `[N]` the fold of each row that is fitted on, F for every other row.
+        n_folds: F.
+    """
+
+    fold: Int[np.ndarray, " N"]
+    n_folds: int
+
+    @classmethod
+    def drawn(
+        cls, n_rows: int, fit_rows: Int[np.ndarray, " n"], n_folds: int, seed: int
+    ) -> "Folds":
+        """Return folds of equal size, drawn by a permutation of the rows to fit on.
+
+        Raises:
+            CascjaxError: there are fewer than two rows per fold, or the seed is negative.
+        """
+        if len(fit_rows) < 2 * n_folds:
+            raise CascjaxError(
+                f"{counted(len(fit_rows), 'row to fit on is', 'rows to fit on are')} too few"
+                f" for {n_folds} folds: at least {2 * n_folds} are needed;"
+                " bring more rows or ask for fewer folds"
+            )
+        if seed < 0:
+            raise CascjaxError(f"the seed of the folds must not be negative, but is {seed}")
+        fold = np.full(n_rows, n_folds, np.int32)
+        shuffled = np.random.default_rng(seed).permutation(fit_rows)
+        fold[shuffled] = np.arange(len(fit_rows)) % n_folds
+        return cls(fold, n_folds)
+
+    @property
+    def fit_rows(self) -> Int[np.ndarray, " n"]:
+        """All rows that are fitted on."""
+        return np.flatnonzero(self.fold < self.n_folds)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Training data of an estimator; quality and cost are NaN on rows excluded from training.
+
+    Attributes:
+        design: the columns of all N queries.
+        quality: `[N, K]` true qualities.
+        cost: `[N, K]` true costs, in the table's cost unit.
+        cost_run: `[N, K]` cost of each model once it has run; complete, as it is an input then.
+        folds: the cross-fitting folds.
+        models: the K names.
+        cost_model: one of `COST_MODELS`, or None for the one with the lowest cross-validated error.
+        ridge: penalty on squared weights of quality; None for the one with the lowest
+            cross-validated error.
+        seed: seed of random numbers.
+    """
+
+    design: Design
+    quality: Float[np.ndarray, "N K"]
+    cost: Float[np.ndarray, "N K"]
+    cost_run: Float[np.ndarray, "N K"]
+    folds: Folds
+    models: tuple[str, ...]
+    cost_model: str | None = None
+    ridge: float | None = 1.0
+    seed: int = 0
+
+
+@runtime_checkable
+class PolicyModel(Protocol):
+    """Learned estimates as a policy keeps them: weights fitted on all rows of the fit split."""
+
+    @property
+    def feature_spec(self) -> FeatureSpec:
+        """How the columns are made of a table or of a live query."""
+        ...
+
+    def estimator(self, table: Table) -> Estimator:
+        """Return the estimates of a table's queries."""
+        ...
+
+    def estimates(
+        self,
+        row: Float[np.ndarray, "*B D"],
+        run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
+        costs: Float[np.ndarray, "*B K"] | None = None,
+    ) -> Estimates:
+        """Return the estimates of live queries, from columns that `FeatureSpec.row` makes."""
+        ...
+
+    def check(self) -> None:
+        """Refuse weights that are damaged."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of a policy file."""
+        ...
+
+
+@runtime_checkable
+class Weights(Protocol):
+    """Fitted weights: a pytree that makes the estimates of any queries."""
+
+    def estimator(
+        self,
+        design: Design,
+        cost_run: Float[np.ndarray, "N K"],
+        fold: Int[np.ndarray, " N"] | None = None,
+    ) -> Estimator:
+        """Return the estimates of the queries of a design.
+
+        Args:
+            design: the columns that were fitted on, of N queries.
+            cost_run: `[N, K]` cost of each model once it has run.
+            fold: `[N]` the fold of each row that was fitted on, whose estimates come from the
+                other folds; the number of folds for other rows, as all are by default.
+        """
+        ...
+
+    def model(self, feature_spec: FeatureSpec, sigma_scale: float) -> PolicyModel:
+        """Return what a policy keeps; called only if the estimator has a `form`."""
+        ...
+
+
+@dataclass(frozen=True)
+class FittedEstimator:
+    """What fitting an estimator returns.
+
+    Attributes:
+        weights: the fitted weights.
+        cost_model: inputs of the cost estimates, one of `COST_MODELS` or the estimator's own.
+        notes: what was left out or replaced by a default, one line each.
+        explained: `[K]` share of the variance of each model's quality that out-of-fold estimates
+            explain before any model has run; NaN where quality does not vary.
+        explained_run: `[K]` the same once every model has run.
+        cost_explained: `[K]` the same for cost, before any model has run.
+        ridge: penalty of the quality regressions, given or chosen; None where there are none.
+    """
+
+    weights: Weights
+    cost_model: str
+    notes: tuple[str, ...] = ()
+    explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+    explained_run: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+    cost_explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+    ridge: float | None = None
+
+
+@dataclass(frozen=True)
+class LearnedEstimator(abc.ABC):
+    """A way to learn estimates from a table; `cascjax.estimators.registry` says how to add one.
+
+    Attributes:
+        name: what users call it.
+        description: one line for help texts and reports.
+        max_models: most models it takes; None for any number.
+        quality_range: lowest and highest quality it takes; None for any.
+        cost_models: choices of `cost_model` it takes.
+        takes_ridge: whether it takes a `ridge`.
+        form: the field "kind" of its weights in a policy file; None if a policy cannot keep them.
+    """
+
+    name: str
+    description: str
+    max_models: int | None = None
+    quality_range: tuple[float, float] | None = None
+    cost_models: tuple[str, ...] = ()
+    takes_ridge: bool = False
+    form: str | None = None
+
+    @abc.abstractmethod
+    def fit(self, training: TrainingSet) -> FittedEstimator:
+        """Return the weights fitted on a training set that keeps within the limits declared."""
+
+    def load(self, content: dict[str, Any]) -> PolicyModel:
+        """Return what `PolicyModel.to_json` wrote; estimators with a `form` override this.
+
+        Raises:
+            CascjaxError: the content is damaged.
+        """
+        raise NotImplementedError(f"estimator {self.name!r} has form {self.form!r} but no load")
+
+
+def explained_variance(
+    error: Float[np.ndarray, " K"], variance: Float[np.ndarray, " K"]
+) -> Float[np.ndarray, " K"]:
+    """Return 1 - error / variance, NaN where there is no variance.
+
+    Args:
+        error: `[K]` mean squared errors.
+        variance: `[K]` variances of the true values.
+    """
+    return np.where(variance > 0, 1 - error / np.where(variance > 0, variance, 1), np.nan)
