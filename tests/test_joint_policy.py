@@ -83,7 +83,7 @@ def test_more_models_than_a_table_has_run_sets_for() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        (("kind",), "tree", "learned.kind' is wrong .invalid enum value 'tree'"),
+        (("kind",), "tree", "unknown kind of learned estimates 'tree'"),
         (("sigma_scale",), 11, "sigma_scale must be from 0 to 10"),
         (("spread", 0), 0.0, "spread of learned estimates must be above 0"),
         (("spread",), [1.0], r"spread of learned estimates of 3 models"),
