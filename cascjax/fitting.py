@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError, too_few, unknown_name
 from cascjax.estimators import (
-    FittedEstimates,
     Independent,
+    LearnedEstimates,
     check_kind,
     learned,
     noise_level,
@@ -80,7 +80,7 @@ class Prepared:
     source: Source
     beliefs: Beliefs
     costs: tuple[str, ...]
-    learned: FittedEstimates | None = None
+    learned: LearnedEstimates | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -194,13 +194,13 @@ def prepare(
 
 
 def kept(
-    found: FittedEstimates,
+    found: LearnedEstimates,
     strategy: Strategy,
     table: Table,
     rows: Int[np.ndarray, " n"],
     sigma_scale: float | None,
     seed: int,
-) -> FittedEstimates:
+) -> LearnedEstimates:
     """Return the learned estimates a policy keeps, at the strategy's best sigma scale.
 
     Args:

@@ -17,8 +17,8 @@ from cascjax.estimators import (
     COST_MODELS,
     ESTIMATORS,
     Design,
-    FittedEstimates,
     FittedEstimator,
+    LearnedEstimates,
     LearnedEstimator,
     PolicyModel,
     RunSets,
@@ -55,7 +55,7 @@ def noise(n_features: int = 60) -> Table:
     )
 
 
-def at(found: FittedEstimates, run: tuple[int, ...] = (0,) * K) -> dict[str, np.ndarray]:
+def at(found: LearnedEstimates, run: tuple[int, ...] = (0,) * K) -> dict[str, np.ndarray]:
     """The estimates of all queries under one run set."""
     every = jnp.broadcast_to(jnp.asarray(run, bool), (len(found.folds.fold), K))
     estimates = found.estimator(every)
@@ -69,7 +69,7 @@ def skill(quality: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     return 1 - np.mean((quality - estimate) ** 2, 0) / quality.var(0)
 
 
-def arrays(found: FittedEstimates) -> list[np.ndarray]:
+def arrays(found: LearnedEstimates) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(found.fitted.weights)]
 
 
@@ -153,7 +153,7 @@ def test_folds_are_even_and_drawn_by_seed() -> None:
 # What must not leak.
 
 
-def leaks(fit: Callable[[Table, np.ndarray], FittedEstimates]) -> list[str]:
+def leaks(fit: Callable[[Table, np.ndarray], LearnedEstimates]) -> list[str]:
     """What leaks into estimates that `fit` makes of a table and its rows to fit on."""
     found, table = [], noise()
     plain = fit(table, FIT_ROWS)
@@ -171,7 +171,7 @@ def leaks(fit: Callable[[Table, np.ndarray], FittedEstimates]) -> list[str]:
     return found
 
 
-def in_fold(table: Table, fit_rows: np.ndarray) -> FittedEstimates:
+def in_fold(table: Table, fit_rows: np.ndarray) -> LearnedEstimates:
     """A planted leak: rows fitted on get the weights fitted on all of them."""
     found = learned(table, fit_rows)
     return replace(found, estimator=found.estimator_for(table))

@@ -14,7 +14,7 @@ from cascjax.estimators.independent import (
 from cascjax.estimators.joint import Joint
 from cascjax.estimators.joint_model import JointModel
 from cascjax.estimators.learned import (
-    FittedEstimates,
+    LearnedEstimates,
     check_keepable,
     check_learning,
     check_quality,
@@ -45,12 +45,12 @@ __all__ = [
     "Estimates",
     "Estimator",
     "FeatureSpec",
-    "FittedEstimates",
     "FittedEstimator",
     "Grouped",
     "Independent",
     "Joint",
     "JointModel",
+    "LearnedEstimates",
     "LearnedEstimator",
     "LearnedModel",
     "PolicyModel",

@@ -26,7 +26,7 @@ from cascjax.estimators.training import (
 
 
 @dataclass(frozen=True)
-class FittedEstimates:
+class LearnedEstimates:
     """Learned estimates of a table's queries, and of any others.
 
     Attributes:
@@ -62,7 +62,7 @@ class FittedEstimates:
         assert self.design.feature_spec is not None
         return self.fitted.weights.model(self.design.feature_spec, self.sigma_scale)
 
-    def scaled(self, sigma_scale: float) -> "FittedEstimates":
+    def scaled(self, sigma_scale: float) -> "LearnedEstimates":
         """Return the same estimates with all sigmas multiplied by a number."""
         if sigma_scale == 1:
             return self
@@ -120,7 +120,7 @@ def learned(
     seed: int = 0,
     cost_model: str | None = None,
     ridge: float | None = 1.0,
-) -> FittedEstimates:
+) -> LearnedEstimates:
     """Learn estimates from a table, cross-fitted.
 
     Parameters searched on the rows to fit on would rely too much on estimates fitted on the same
@@ -173,7 +173,7 @@ def learned(
         )
     )
     estimates = fitted.weights.estimator(columns, table.cost, drawn.fold)
-    return FittedEstimates(estimates, columns, kind, fitted, drawn)
+    return LearnedEstimates(estimates, columns, kind, fitted, drawn)
 
 
 def check_learning(

@@ -19,7 +19,7 @@ from cascjax.core.random import threefry
 from cascjax.data.table import Table, mean_rows, take_rows
 from cascjax.estimators.base import Estimator
 from cascjax.estimators.independent import Independent
-from cascjax.estimators.learned import FittedEstimates
+from cascjax.estimators.learned import LearnedEstimates
 
 _ROWS = 1 << 16
 """Rows whose noise is drawn at once."""
@@ -281,7 +281,7 @@ class Known:
     sigma: Float[np.ndarray, " K"] | None = None
     lines: Sequence[Line] = ()
     seed: int = 0
-    learned: FittedEstimates | None = None
+    learned: LearnedEstimates | None = None
     taught: Int[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.int64))
     sigma_scale: float | None = 1.0
 
@@ -295,7 +295,7 @@ class Known:
             rows: their numbers among all rows.
 
         Raises:
-            CascjaxError: see `FittedEstimates.estimator_for`.
+            CascjaxError: see `LearnedEstimates.estimator_for`.
         """
         if self.learned is not None:
             folds = self.learned.folds
