@@ -5,7 +5,7 @@
 
 For every budget there is a multiplier mu, the slope of the plain frontier there, and the objective
 is worth: mean quality - mu * mean cost on the queries fitted on, simulated exactly. Ours searches
-for all budgets at once (`cascjax.search.tune.searched`). A peer has 200 trials a budget, the plain
+for all budgets at once (`cascjax.search.tune.propose`). A peer has 200 trials a budget, the plain
 solution the first of them, in a box around it. Its trials are cheap: what a strategy knows of a
 query is tabulated before the clock starts, and one trial is a pass over that table.
 
@@ -42,7 +42,7 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, noisy
 from cascjax.metrics import budgets as default_budgets
 from cascjax.search.budgets import mix
-from cascjax.search.tune import Corrections, Problem, Steps, searched, tune
+from cascjax.search.tune import Problem, propose, tune
 from cascjax.strategies import CascadeRouting, InOrder, Pandora, strategy
 
 HERE = Path(__file__).parent
@@ -126,9 +126,9 @@ class Box:
 
 def box_of(problem: Problem) -> Box:
     """The box of a problem; a strategy's tables are made here, once."""
-    worth = problem.got.mean(1, dtype=np.float64)
-    worth = worth - problem.multiplier[:, None] * problem.spent.mean(1, dtype=np.float64)
-    best, kind = problem.family[worth.argmax(1)], problem.strategy
+    worth = problem.grid_quality.mean(1, dtype=np.float64)
+    worth = worth - problem.multiplier[:, None] * problem.grid_cost.mean(1, dtype=np.float64)
+    best, kind = problem.grid[worth.argmax(1)], problem.strategy
     k = problem.quality.shape[1]
     if isinstance(kind, InOrder):
         limit = on_line(kind, np.asarray(jax.jit(kind.limits)(problem.estimator), np.float64))
@@ -142,7 +142,7 @@ def box_of(problem: Problem) -> Box:
     cascading = cast(InOrder, strategy("cascading"))
     limit = np.asarray(jax.jit(cascading.limits)(problem.estimator), np.float64)
     wide = WIDE * float(spread(on_line(cascading, limit)).mean())
-    prices = problem.family[problem.family > 0]
+    prices = problem.grid[problem.grid > 0]
     center = log_price(np.clip(best, prices.min(), prices.max()))[:, None]
     if isinstance(kind, Pandora):
         none = np.zeros((len(center), 2 * k))
@@ -340,25 +340,26 @@ def random_search(
 
 
 def ours(problem: Problem, box: Box) -> tuple[Float[np.ndarray, "P D"], float]:
-    """What `searched` finds, as points of the box; and how far from plain corrections go.
+    """What `propose` finds, as points of the box; and how far from plain corrections go.
 
     Where a search takes all its guesses by chance, the best of its looks and of the plain
     parameters is taken for each budget, by an exact simulation of all.
     """
-    guesses = searched(problem, 0)
+    guesses = propose(problem, 0)
     if isinstance(problem.strategy, InOrder):
-        theta = cast(Steps, guesses[-1]).theta[-1]
-        return theta, 0.0
+        return cast(np.ndarray, guesses[-1].theta)[-1], 0.0
     truths, plain = (problem.quality, problem.cost), box.plain
     if isinstance(problem.strategy, Pandora):
         sigma = np.sqrt(np.mean(np.square(problem.estimator.sigma), axis=0))
         # Line searches look at exact outcomes, and what they hold is the best they have seen.
-        last = cast(Corrections, guesses[-1])
-        shared = np.concatenate([np.log(last.scale[-1]), last.offset[-1] / sigma])
-        price = cast(np.ndarray, last.log_price)[-1]
+        last = guesses[-1]
+        scale, offset, price = (
+            cast(np.ndarray, x)[-1] for x in (last.scale, last.offset, last.log_price)
+        )
+        shared = np.concatenate([np.log(scale), offset / sigma])
         found = np.column_stack([np.tile(shared, (len(price), 1)), price])
         return found, float(np.abs(shared).max())
-    points = np.stack([plain, *(cast(Steps, guess).theta[-1] for guess in guesses)])
+    points = np.stack([plain, *(cast(np.ndarray, guess.theta)[-1] for guess in guesses)])
     settings = np.exp(points.reshape(-1, points.shape[-1]))
     spent, got = query_spends(problem.strategy, settings, problem.estimator, *truths)
     each = np.arange(len(plain))
@@ -466,7 +467,7 @@ def compared(setting: Setting, name: str, n_models: int, noise: str) -> dict[str
 
     ours(problem, box)  # compiles
     (found, largest), seconds = clocked(lambda: ours(problem, box), ROUNDS)
-    _, alone = clocked(lambda: list(searched(problem, 0)), ROUNDS)
+    _, alone = clocked(lambda: propose(problem, 0), ROUNDS)
     whole = functools.partial(
         tune, strategy(name), setting.table, setting.estimator, setting.budgets, rows=setting.fit
     )

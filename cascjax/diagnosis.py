@@ -1,16 +1,16 @@
-"""Whether estimates of quality are good enough for routing or cascading to pay, and what would be.
+"""Diagnosis: whether estimates are good enough for routing or cascading, and what better ones give.
 
-The paper's question (section 5, "quality estimation"): routing lives on estimates made before any
-model runs, of how the models differ on a query; cascading on estimates made once an answer is seen.
+The paper's question (section 5, "quality estimation"). Routing depends on ex-ante estimates of how
+the models differ on a query, cascading on post-hoc estimates of an answer that was seen.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from cascjax.comparison import Frontier, frontier
 from cascjax.data.table import Table, mean_rows, split_rows, take_rows
@@ -25,9 +25,10 @@ from cascjax.estimators import (
     supplied,
 )
 from cascjax.estimators.better import (
+    Columns,
     Side,
-    beliefs_of,
     blocks,
+    estimates_of,
     improved,
     perfect_ante,
     perfect_post,
@@ -56,58 +57,59 @@ from cascjax.metrics.calibration import (
     pooled_differences_r2,
     reliability,
 )
+from cascjax.results import Result
 from cascjax.search.sigma_scale import check_sigma_scale, with_sigma_scale
-from cascjax.strategies import CascadeRouting, Frugal, Mixing, Oracle, Strategy, strategy
+from cascjax.strategies import Mixing, Oracle, Strategy, strategy
 from cascjax.words import counted
 
-CHOICES = ("routing", "thresholding", "cascading", "cascade-routing", "pandora")
-"""Strategies diagnosed by default: those that estimates decide on."""
+DIAGNOSED = ("routing", "thresholding", "cascading", "cascade-routing", "pandora")
+"""Strategies diagnosed by default."""
 
 NOW, REDUCED, REFITTED = "now", "reduced", "refitted"
 PERFECT_POST, PERFECT_ANTE = "perfect post-hoc", "perfect ex-ante"
 
 TARGET = 0.01
-"""The rise of AUC whose price in accuracy is asked for."""
+"""Default rise of AUC whose price in accuracy is searched."""
 
 Answer = Literal["pays", "undecided", "loses", "unknown"]
 
 _LEAST = 1e-3
-"""A gain is one from this share of the oracle's on: less is rounding, however sure."""
+"""Share of the oracle's gain below which a gain is rounding."""
 
 _SAMPLE = 1 << 13
-"""Queries to fit and to evaluate on, each, in the search for the accuracy needed."""
+"""Maximum number of fit and of evaluation queries in the search for the accuracy needed."""
 
 _COPIES = 8
-"""Times at most that few queries are looked at, each under noise of its own."""
+"""Maximum number of times that few queries are repeated, each time under fresh noise."""
 
 _SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.55, 0.8, 1.0)
-"""Shares of what is unknown that are tried in turn, until the AUC is reached."""
+"""Shares of the unexplained that are tried in turn, until the AUC is reached."""
 
 _ROUNDS = 6
-"""Times at most that the share is narrowed down then."""
-
-_NEAR = 2e-4
-"""Of AUC: near enough to what was wanted; noise alone moves it by more."""
+"""Maximum number of refinements of the share after that."""
 
 _FEW_MODELS = 6
-"""Models up to which the search takes cascade routing too: it looks at all sets of them."""
+"""Number of models up to which expensive strategies are searched for the accuracy needed."""
+
+_NEAR = 2e-4
+"""Difference in AUC that is near enough; noise alone moves it by more."""
 
 
 class Span(NamedTuple):
-    """A number and its interval, None where nothing was resampled."""
+    """A number and its interval; None where nothing was resampled."""
 
     value: float
     low: float | None = None
     high: float | None = None
 
 
-@dataclass(frozen=True)
-class Seen:
-    """How good the estimates of one time are, on the queries to evaluate.
+@dataclass(frozen=True, eq=False)
+class SideAccuracy:
+    """Accuracy of the ex-ante or the post-hoc estimates on the evaluation queries.
 
     Attributes:
-        accuracy: of each model.
-        reliability: of each of the K models.
+        accuracy: accuracy of each model's estimates.
+        reliability: reliability of each of the K models.
         differences: R2 of the differences of all pairs of models together, see
             `cascjax.metrics.calibration.pooled_differences_r2`.
         pairs: `[K, K]` R2 of the difference of each pair.
@@ -124,33 +126,33 @@ class Seen:
     outside: Float[np.ndarray, " K"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moves:
-    """How estimates move from nothing run to everything run, beside what was said they would.
+    """How far estimates move from nothing run to everything run, stated and measured.
 
     Attributes:
-        stated: `[K]` root mean square of the standard deviations the estimator states.
-        found: `[K]` standard deviation of (after - before) on the queries to evaluate.
-        ratio: stated / found: 1 where sigma is right, above where it is too large; nan where
+        stated: `[K]` root mean square of the standard deviations that the estimator states.
+        measured: `[K]` standard deviation of (after - before) on the evaluation queries.
+        ratio: stated / measured: 1 where sigma is right, above 1 where it is too large; nan where
             estimates do not move.
-        correlation: `[K, K]` of the moves: what pandora and cascade routing on independent
-            estimates take to be 0 between models.
+        correlation: `[K, K]` correlation of the moves: what pandora, and cascade routing on
+            independent estimates, assume to be 0 between models.
     """
 
     stated: Float[np.ndarray, " K"]
-    found: Float[np.ndarray, " K"]
+    measured: Float[np.ndarray, " K"]
     ratio: Measured
     correlation: Float[np.ndarray, "K K"]
 
 
 @dataclass(frozen=True)
-class Rung:
+class Scenario:
     """The AUCs that strategies reach on one kind of estimates.
 
     Attributes:
-        name: of the estimates.
-        auc: by strategy.
-        above: AUC above what the same strategy reaches now, by strategy; paired.
+        name: name of the estimates.
+        auc: AUC by strategy.
+        above: AUC less the same strategy's AUC now, by strategy; paired.
     """
 
     name: str
@@ -158,28 +160,27 @@ class Rung:
     above: dict[str, Span]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Need:
-    """How accurate estimates must become for one strategy's AUC to rise by a given amount.
+    """The accuracy at which one strategy's AUC has risen by the target.
 
-    The AUC now and those reached are of the search's own sample of queries.
+    The AUCs are those of the search's own sample of queries.
 
     Attributes:
         strategy: its name.
-        side: which estimates get better, those before ("ante") or those after a model has run
-            ("post"); the others stay as they are.
-        share: of what the estimates leave unexplained that must be explained; None where no
-            accuracy of this side alone suffices. 0: refitting by least squares is enough.
+        side: which estimates get better, ex-ante ("ante") or post-hoc ("post"); the others stay.
+        share: share of the unexplained variance that must be explained; None where no accuracy of
+            this side alone suffices, 0 where a refit by least squares is enough.
         r2_now: mean over models of R2 as it is.
-        r2_refitted: the same once the estimates are refitted.
-        r2_needed: the same once they are good enough; nan where they cannot be.
+        r2_refitted: mean R2 once the estimates are refitted.
+        r2_needed: mean R2 once they are good enough; nan where they cannot be.
         differences_now: R2 of differences as it is.
         differences_needed: R2 of differences once the estimates are good enough.
-        r2_needed_by_model: `[K]` what `r2_needed` is the mean of.
-        area_now: with the estimates as they are.
-        area_reached: at `share`.
-        area_checked: at `share`, under fresh noise.
-        most: highest AUC that any accuracy tried reaches.
+        r2_needed_by_model: `[K]` the values whose mean is `r2_needed`.
+        auc_now: AUC with the estimates as they are.
+        auc_reached: AUC at `share`.
+        auc_checked: AUC at `share`, under fresh noise.
+        most: highest AUC of any accuracy tried.
     """
 
     strategy: str
@@ -191,86 +192,103 @@ class Need:
     differences_now: float
     differences_needed: float
     r2_needed_by_model: Float[np.ndarray, " K"]
-    area_now: float
-    area_reached: float
-    area_checked: float
+    auc_now: float
+    auc_reached: float
+    auc_checked: float
     most: float
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What one strategy gains over mixing single models at random, on the estimates as they are.
+    """Gain of one strategy over mixing single models at random, on the estimates as they are.
 
     Attributes:
         strategy: its name.
-        gain: AUC above that of mixing. The intervals of all strategies hold at once.
-        share: of the oracle's gain; nan where that has none.
+        role: its role, see `cascjax.strategies.Strategy.role`.
+        gain: AUC less the AUC of mixing. The intervals of all strategies hold at once.
+        share: share of the oracle's gain; nan where the oracle gains nothing.
         answer: whether it pays: the interval lies above 0, about 0, or below; or is unknown.
-        sigma_scale: scale on the sigmas of learned estimates it was shown, see
-            `cascjax.search.sigma_scale`.
+        sigma_scale: factor of the sigmas of learned estimates, see `cascjax.search.sigma_scale`.
     """
 
     strategy: str
+    role: str
     gain: Span
     share: float
     answer: Answer
     sigma_scale: float = 1.0
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+class Apart(NamedTuple):
+    """Difference in AUC between two strategies.
+
+    Attributes:
+        strategy: the first.
+        other: the second.
+        above: AUC of the first less AUC of the second, paired.
+    """
+
+    strategy: str
+    other: str
+    above: Span
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Diagnosis(Result):
     """What estimates are worth, and what better ones would be; K models in rising mean cost.
 
     Attributes:
-        models: K names.
-        cost_unit: of the costs.
-        n_fit: queries that parameters and refits were found on.
-        n_evaluate: queries that everything was measured on.
-        ante: estimates before any model has run.
-        post: estimates of a model once it has run, alone.
-        post_all_r2: `[K]` R2 once every model has run; None where that tells nothing new.
-        both_r2: `[K]` R2 of the least-squares fit of quality on both estimates: above that of
-            `post` where the later one forgets what the earlier one knew.
-        moves: how far estimates move, and how far they are said to.
-        single_cost: `[K]` mean cost of each model alone.
-        single_quality: `[K]` mean quality of each model alone.
+        models: the K names.
+        cost_unit: unit of the costs.
+        n_fit: number of queries that parameters and refits were fitted on.
+        n_evaluate: number of queries that everything was measured on.
+        ante: accuracy of the estimates before any model has run.
+        post: accuracy of a model's estimates once it alone has run.
+        post_all_r2: `[K]` R2 once every model has run; None where that is the same.
+        both_r2: `[K]` R2 of the least-squares fit of quality on both estimates: above `post`'s
+            where the later estimate forgets what the earlier one knew.
+        moves: how far estimates move, and how far they are stated to.
+        single_cost: `[K]` mean cost of each single model.
+        single_quality: `[K]` mean quality of each single model.
         cheapest_suffices: share of queries on which no model does better than the cheapest.
-        all_alike: share of queries on which all models do equally well.
+        all_equal: share of queries on which all models do equally well.
         mixing: AUC of mixing single models: the hull.
         oracle: AUC of routing on true quality and cost.
-        rungs: from the estimates as they are up to perfect ones.
-        gains: of each strategy, on the estimates as they are.
-        both_at_once: AUC of the better of cascade routing and pandora above the better of
-            routing, thresholding, frugal and cascading; None where one of the two is missing.
-        pandora_above: AUC of pandora above that of cascade routing, or None.
+        scenarios: from the estimates as they are up to perfect ones.
+        gains: gain of each strategy, on the estimates as they are.
+        both_at_once: the best strategy that may run any models in any order, against the best that
+            routes or cascades; None where there is none of either.
+        combined: the last strategy that may run any models in any order, against the first.
         needs: accuracies needed for `target` more.
-        target: the rise asked for.
-        unsearched: strategies left out of `needs`, expensive as they are to simulate.
-        resamples: of the queries to evaluate; 0 for none.
-        confidence: of the intervals.
-        notes: of the estimator: what was filled in or left out.
-        settings: what was asked for, for the record.
+        target: rise of AUC asked for.
+        unsearched: strategies left out of `needs`, because they are slow to simulate.
+        resamples: resamples of the evaluation queries; 0 for none.
+        confidence: confidence of the intervals.
+        notes: remarks on rows and estimates.
+        settings: arguments, for the record.
     """
+
+    view: ClassVar[str] = "diagnosis"
 
     models: tuple[str, ...]
     cost_unit: str
     n_fit: int
     n_evaluate: int
-    ante: Seen
-    post: Seen
+    ante: SideAccuracy
+    post: SideAccuracy
     post_all_r2: Float[np.ndarray, " K"] | None
     both_r2: Float[np.ndarray, " K"]
     moves: Moves
     single_cost: Float[np.ndarray, " K"]
     single_quality: Float[np.ndarray, " K"]
     cheapest_suffices: float
-    all_alike: float
+    all_equal: float
     mixing: Span
     oracle: Span
-    rungs: tuple[Rung, ...]
+    scenarios: tuple[Scenario, ...]
     gains: tuple[Gain, ...]
-    both_at_once: Span | None
-    pandora_above: Span | None
+    both_at_once: Apart | None
+    combined: Apart | None
     needs: tuple[Need, ...]
     target: float | int
     unsearched: tuple[str, ...] = ()
@@ -281,8 +299,8 @@ class Diagnosis:
 
     @property
     def answer(self) -> Answer:
-        """Whether any strategy pays: "undecided" where none can be told from the hull."""
-        answers = [of.answer for of in self.gains]
+        """Whether any strategy pays: "undecided" where none is distinguishable from the hull."""
+        answers = [gain.answer for gain in self.gains]
         for answer in ("pays", "unknown", "undecided"):
             if answer in answers:
                 return answer
@@ -291,11 +309,34 @@ class Diagnosis:
     @property
     def best(self) -> Gain:
         """The strategy of highest AUC."""
-        return max(self.gains, key=lambda of: of.gain.value)
+        return max(self.gains, key=lambda gain: gain.gain.value)
 
-    def rung(self, name: str) -> Rung | None:
-        """The rung of that name, if there is one."""
-        return next((rung for rung in self.rungs if rung.name == name), None)
+    def scenario(self, name: str) -> Scenario | None:
+        """Return the scenario of that name, if there is one."""
+        return next((scenario for scenario in self.scenarios if scenario.name == name), None)
+
+
+def diagnosed_strategies(names: Sequence[str | Strategy] | str | None = None) -> list[Strategy]:
+    """Return the strategies to diagnose, by default `DIAGNOSED`.
+
+    Raises:
+        CascjaxError: an unknown name, no strategy, a strategy listed twice, or one that looks at
+            no estimates.
+    """
+    names = DIAGNOSED if names is None else [names] if isinstance(names, str) else names
+    choices = ", ".join(DIAGNOSED)
+    kinds = [kind if isinstance(kind, Strategy) else strategy(kind) for kind in names]
+    for i, kind in enumerate(kinds):
+        if kind.reference:
+            raise CascjaxError(
+                f"strategy {kind.name!r} looks at no estimates, so there is nothing to diagnose: it"
+                f" is drawn beside the others as it is; choose among {choices}"
+            )
+        if kind.name in [other.name for other in kinds[:i]]:
+            raise CascjaxError(f"strategy {kind.name!r} is listed twice; name it once")
+    if not kinds:
+        raise CascjaxError(f"no strategy to diagnose: name one of {choices}")
+    return kinds
 
 
 def diagnose(
@@ -312,40 +353,13 @@ def diagnose(
     budgets: int | None = None,
     target: float | int = TARGET,
     bins: int | None = None,
-    max_depth: int = 5,
     seed: int = 0,
     resamples: int | None = None,
     confidence: float = 0.95,
     settings: dict[str, Any] | None = None,
-    progress: Callable[[str, int, int], None] = lambda what, step, steps: None,
+    progress: Callable[[str, int], None] = lambda work, rows: None,
 ) -> Diagnosis:
-    """Tells whether a table's estimates are good enough, and what better ones would be worth.
-
-    Args:
-        table: the truth, and the estimates where it has them.
-        strategies: what to look at; by default `CHOICES`.
-        estimates: "supplied", "noisy" or "learned", see `cascjax.estimators`; by default what the
-            table supplies, else the truth under simulated noise.
-        noise: level of noisy estimates.
-        learner: of learned estimates, see `cascjax.estimators.ESTIMATORS`.
-        folds: of the cross-fitting of learned estimates.
-        cost_model: of learned estimates, see `cascjax.estimators.learned`.
-        ridge: of learned estimates, see `cascjax.estimators.learned`.
-        sigma_scale: of learned estimates, see `diagnose_estimator`.
-        budgets: see `diagnose_estimator`.
-        target: see `diagnose_estimator`.
-        bins: see `diagnose_estimator`.
-        max_depth: models cascade routing and frugal run on one query at most.
-        seed: of the noise, the resamples, and of the split where the table has none.
-        resamples: see `diagnose_estimator`.
-        confidence: of the intervals.
-        settings: what else to keep for the record.
-        progress: called with what is done next, the steps done and the steps there are.
-
-    Raises:
-        CascjaxError: an unknown name, a table without model names, missing estimates, an empty
-            split, or what `diagnose_estimator` refuses.
-    """
+    """Return whether a table's estimates are good enough, and what better ones are worth."""
     if len(table.models) != table.n_models:
         raise CascjaxError(
             f"the table names {counted(len(table.models), 'model')} and has"
@@ -353,8 +367,19 @@ def diagnose(
         )
     check_kind(estimates)
     noise_level(noise)
-    kinds = named(CHOICES if strategies is None else strategies, max_depth=max_depth)
+    kinds = diagnosed_strategies(strategies)
+    if not 0 <= target < np.inf:
+        raise CascjaxError(f"the target must be a rise of AUC of at least 0, not {target:g}")
+    if bins is not None and bins < 1:
+        raise CascjaxError(f"the number of bins must be at least 1, not {bins}")
+    check_confidence(confidence)
+    scale = check_sigma_scale(sigma_scale)
     fit, evaluate = split_rows(table, seed)
+    if resamples is None:
+        resamples = DEFAULT_RESAMPLES if len(evaluate) <= 100_000 else DEFAULT_RESAMPLES // 5
+        resamples = resamples if len(evaluate) >= queries_needed(confidence) else 0
+    if resamples:
+        check_bootstrap(resamples, confidence, len(evaluate))
     table = table.sort_models(mean_rows(table.cost, fit))
     kind = estimates or ("noisy" if table.quality_ante is None else "supplied")
     record, notes = {**(settings or {}), "estimates": kind}, ()
@@ -362,461 +387,361 @@ def diagnose(
         estimator = supplied(table, fit)
     elif kind == "learned":
         found = learned(
-            table, fit,
-            estimator=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge,
-        )  # fmt: skip
+            table,
+            fit,
+            estimator=learner,
+            folds=folds,
+            seed=seed,
+            cost_model=cost_model,
+            ridge=ridge,
+        )
         estimator, notes = found.estimator, found.notes
         record |= found.settings() | {"sigma_scale": sigma_scale}
     else:
         estimator = noisy(table, jax.random.key(seed), noise)
         record["noise"] = noise
-    return diagnose_estimator(
-        table, estimator, fit, evaluate,
-        strategies=kinds, budgets=budgets, target=target, bins=bins, seed=seed,
-        resamples=resamples, confidence=confidence, notes=notes, progress=progress,
-        sigma_scale=sigma_scale,
-        settings=record | {"max_depth": max_depth, "seed": seed},
+    check_estimator(estimator, table)
+    single = [mean_rows(x, evaluate) for x in (table.cost, table.quality)]
+    auc(single[0], single[1], single[0], single[1])  # refuses models that all cost the same
+    for kind in kinds:
+        kind.check_size(table.n_models)
+    at = default_budgets(single[0], single[1], budgets)
+    case = Case(table, estimator, fit, evaluate, at, resamples, confidence, seed, scale)
+    return case.diagnose(
+        kinds, target=target, bins=bins, notes=notes, settings=record | {"seed": seed},
+        progress=progress,
     )  # fmt: skip
 
 
-def named(
-    names: Sequence[str | Strategy], *, max_depth: int = 5, search: str = "exact"
-) -> list[Strategy]:
-    """Strategies by name, to be diagnosed.
-
-    Raises:
-        CascjaxError: an unknown name, none at all, one that is listed twice, or one that sees no
-            estimates.
-    """
-    static = {
-        CascadeRouting.name: {"max_depth": max_depth, "search": search},
-        Frugal.name: {"max_depth": max_depth},
-    }
-    kinds = [of if isinstance(of, Strategy) else strategy(of, **static.get(of, {})) for of in names]
-    for i, of in enumerate(kinds):
-        if isinstance(of, Mixing | Oracle):
-            raise CascjaxError(
-                f"strategy {of.name!r} looks at no estimates, so there is nothing to diagnose: it"
-                f" is drawn beside the others as it is; choose among {', '.join(CHOICES)}"
-            )
-        if of.name in [other.name for other in kinds[:i]]:
-            raise CascjaxError(f"strategy {of.name!r} is listed twice; name it once")
-    if not kinds:
-        raise CascjaxError(f"no strategy to diagnose: name one of {', '.join(CHOICES)}")
-    return kinds
-
-
-def diagnose_estimator(
-    table: Table,
-    estimator: Estimator,
-    fit_rows: Int[np.ndarray, " n"],
-    evaluate_rows: Int[np.ndarray, " m"],
-    *,
-    strategies: Sequence[Strategy],
-    budgets: int | None = None,
-    target: float | int = TARGET,
-    bins: int | None = None,
-    seed: int = 0,
-    resamples: int | None = None,
-    confidence: float = 0.95,
-    notes: Sequence[str] = (),
-    sigma_scale: float | str = 1.0,
-    settings: dict[str, Any] | None = None,
-    progress: Callable[[str, int, int], None] = lambda what, step, steps: None,
-) -> Diagnosis:
-    """Diagnoses any estimator, whose estimates of the rows to fit must be out of fold.
-
-    What better estimates would give is worked out for independent ones: of another kind of
-    estimator what it believes while nothing has run, and of each model once that one alone has,
-    is taken ("reduced"), which a rung of its own shows the price of.
-
-    Args:
-        table: the truth, models in rising mean cost.
-        estimator: the estimates of all its queries.
-        fit_rows: rows that parameters and refits are found on.
-        evaluate_rows: rows that everything is measured on.
-        strategies: what to look at.
-        budgets: how many, see `cascjax.metrics.budgets`.
-        target: rise of AUC whose price in accuracy is looked for; 0 to look for none.
-        bins: of the reliability diagrams; by default 10, or fewer of fewer than 300 queries.
-        seed: of the resamples and of the noise of better estimates.
-        resamples: of the rows to evaluate, 0 for none; by default 1,000, or 200 of more than
-            100,000 rows, or none where the rows are too few for intervals.
-        confidence: of the intervals.
-        notes: of the estimator, for the record.
-        sigma_scale: scale on the sigmas that strategies are shown of the estimates as they are,
-            where these are learned, or "auto"; see `cascjax.search.sigma_scale`.
-        settings: what was asked for, for the record.
-        progress: called with what is done next, the steps done and the steps there are.
-
-    Raises:
-        CascjaxError: an impossible target or number of bins, every model costs the same, a sigma
-            or covariance that is none, too many models for a strategy, or what `check_bootstrap`
-            refuses.
-    """
-    m = len(evaluate_rows)
-    if not 0 <= target < np.inf:
-        raise CascjaxError(f"the target must be a rise of AUC of at least 0, not {target:g}")
-    if bins is not None and bins < 1:
-        raise CascjaxError(f"the number of bins must be at least 1, not {bins}")
-    check_confidence(confidence)
-    scale = check_sigma_scale(sigma_scale)
-    if resamples is None:
-        resamples = DEFAULT_RESAMPLES if m <= 100_000 else DEFAULT_RESAMPLES // 5
-        resamples = resamples if m >= queries_needed(confidence) else 0
-    if resamples:
-        check_bootstrap(resamples, confidence, m)
-    check_estimator(estimator, table)
-    single = [mean_rows(of, evaluate_rows) for of in (table.cost, table.quality)]
-    auc(single[0], single[1], single[0], single[1])  # refuses models that all cost the same
-    for kind in strategies:
-        kind.footprint(table.n_models)
-    at = default_budgets(single[0], single[1], budgets)
-    sure: Any = {"resamples": resamples, "confidence": confidence, "seed": seed}
-    bins = max(1, min(10, m // 30)) if bins is None else bins
-
-    believed, post_all = reduced(estimator, table)
-    kinds = list(strategies)
-    ladder: list[tuple[str, Estimator]] = [(NOW, estimator)]
-    if not isinstance(estimator, Independent):
-        ladder.append((REDUCED, believed))
-    ladder += [
-        (REFITTED, refitted(believed, table, fit_rows)),
-        (PERFECT_POST, perfect_post(believed, table, fit_rows)),
-        (PERFECT_ANTE, perfect_ante(believed, table)),
-    ]
-    searched = [of for of in kinds if _cheap(of, table.n_models)] if target else []
-    asked: list[tuple[Strategy, Side]] = [(of, side) for of in searched for side in sides(of)]
-    steps = 2 + len(ladder) * len(kinds) + len(asked)
-    done = iter(range(steps))
-
-    def drawn(kind: Strategy, beliefs: Estimator, what: str) -> Frontier:
-        progress(f"{kind.name}, {what}", next(done), steps)
-        shown, believed = with_sigma_scale(kind, table, beliefs, fit_rows, scale, seed)
-        found = frontier(kind, table, shown, fit_rows, evaluate_rows, at, **sure)
-        return replace(found, sigma_scale=believed)
-
-    hull, oracle = drawn(Mixing(), estimator, "hull"), drawn(Oracle(), estimator, "truth")
-    found = {
-        name: {kind.name: drawn(kind, beliefs, name) for kind in kinds} for name, beliefs in ladder
-    }
-    needs = []
-    if asked:
-        problem = Improvement.of(believed, table, fit_rows, evaluate_rows, at, seed)
-        for kind, side in asked:
-            progress(f"{kind.name}, accuracy needed", next(done), steps)
-            needs.append(problem.need(kind, side, target))
-    now = found[NOW]
-    gains = _gains(now, hull, oracle, confidence)
-    truth = take_rows(table.quality, evaluate_rows)
-    cost_of_mixing, cost_of_oracle = _span(hull), _span(oracle)
-    alone = ("routing", "thresholding", "frugal", "cascading")
-    return Diagnosis(
-        models=table.models,
-        cost_unit=table.cost_unit,
-        n_fit=len(fit_rows),
-        n_evaluate=m,
-        ante=_seen(believed.quality_ante, table, fit_rows, evaluate_rows, bins, **sure),
-        post=_seen(believed.quality_post, table, fit_rows, evaluate_rows, bins, **sure),
-        post_all_r2=None
-        if post_all is believed.quality_post
-        else accuracy(take_rows(post_all, evaluate_rows), truth, single[1]).r2.value,
-        both_r2=_both_r2(believed, table, fit_rows, evaluate_rows),
-        moves=_moves(estimator, believed, post_all, evaluate_rows, **sure),
-        single_cost=single[0],
-        single_quality=single[1],
-        cheapest_suffices=float((truth[:, 0] >= truth.max(1)).mean()),
-        all_alike=float((truth.min(1) >= truth.max(1)).mean()),
-        mixing=cost_of_mixing,
-        oracle=cost_of_oracle,
-        rungs=tuple(
-            Rung(
-                name,
-                {of: _span(f) for of, f in frontiers.items()},
-                {of: _apart(f, now[of], confidence) for of, f in frontiers.items()},
-            )
-            for name, frontiers in found.items()
-        ),
-        gains=gains,
-        both_at_once=_best_apart(now, ("cascade-routing", "pandora"), alone, confidence),
-        pandora_above=_best_apart(now, ("pandora",), ("cascade-routing",), confidence),
-        needs=tuple(needs),
-        target=target,
-        unsearched=tuple(of.name for of in kinds if of not in searched) if target else (),
-        resamples=resamples,
-        confidence=confidence,
-        notes=tuple(notes),
-        settings=settings or {},
-    )
-
-
-def sides(kind: Strategy) -> tuple[Side, ...]:
-    """The estimates that a strategy looks at."""
-    reads: tuple[Side, ...] = tuple(
-        side for side in ("ante", "post") if f"quality_{side}" in kind.reads
-    )
-    return reads
-
-
-def _cheap(kind: Strategy, n_models: int) -> bool:
-    return not isinstance(kind, CascadeRouting) or n_models <= _FEW_MODELS
-
-
-@dataclass(frozen=True)
-class Improvement:
-    """The search for the accuracy needed: a sample of queries, each under several noises.
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Queries on which strategies are measured under several estimates.
 
     Attributes:
-        estimator: of the queries, those to fit on first, copy after copy.
-        table: their truth.
-        fit_rows: rows to fit on.
-        evaluate_rows: rows to evaluate on.
+        table: true quality and cost, models in rising mean cost.
+        estimator: estimates of all rows of the table; those of the fit rows are out of fold.
+        fit_rows: rows that parameters and refits are fitted on.
+        evaluate_rows: rows that everything is measured on.
         budgets: `[P]` mean costs.
-        seed: of the noise.
+        resamples: resamples of the evaluation rows; 0 for none.
+        confidence: confidence of the intervals.
+        seed: seed of the resamples and of the noise of better estimates.
+        sigma_scale: factor of the sigmas of learned estimates, or None for the best one.
     """
 
-    estimator: Independent
     table: Table
+    estimator: Estimator
     fit_rows: Int[np.ndarray, " n"]
     evaluate_rows: Int[np.ndarray, " m"]
     budgets: Float[np.ndarray, " P"]
-    seed: int
+    resamples: int = 0
+    confidence: float = 0.95
+    seed: int = 0
+    sigma_scale: float | None = 1.0
 
-    @staticmethod
-    def of(
-        estimator: Independent,
-        table: Table,
-        fit_rows: Int[np.ndarray, " n"],
-        evaluate_rows: Int[np.ndarray, " m"],
-        budgets: Float[np.ndarray, " P"],
-        seed: int,
-    ) -> "Improvement":
-        """The search on rows of a table: a sample of many, several copies of few."""
-        rng = np.random.default_rng(seed)
+    @property
+    def bootstrap(self) -> dict[str, Any]:
+        """The arguments of every score's intervals."""
+        return {"resamples": self.resamples, "confidence": self.confidence, "seed": self.seed}
+
+    def measured(self, values: Columns) -> Float[np.ndarray, "m K"]:
+        """Return the values of the evaluation rows."""
+        return take_rows(np.asarray(values), self.evaluate_rows)
+
+    def frontier(self, kind: Strategy, estimator: Estimator) -> Frontier:
+        """Return the frontier of a strategy on some estimates."""
+        scaled, scale = with_sigma_scale(
+            kind, self.table, estimator, self.fit_rows, self.sigma_scale, self.seed
+        )
+        drawn = frontier(
+            kind, self.table, scaled, self.fit_rows, self.evaluate_rows, self.budgets,
+            **self.bootstrap,
+        )  # fmt: skip
+        return replace(drawn, sigma_scale=scale)
+
+    def diagnose(
+        self,
+        kinds: Sequence[Strategy],
+        *,
+        target: float | int = TARGET,
+        bins: int | None = None,
+        notes: Sequence[str] = (),
+        settings: dict[str, Any] | None = None,
+        progress: Callable[[str, int], None] = lambda work, rows: None,
+    ) -> Diagnosis:
+        """Return the diagnosis.
+
+        Better estimates are derived for independent ones. Any other estimator is reduced to its
+        estimates while nothing has run, and of each model once it alone has run; a scenario of its
+        own shows what that costs.
+
+        Args:
+            kinds: strategies to diagnose.
+            target: rise of AUC whose price in accuracy is searched; 0 for no search.
+            bins: bins of the reliability diagrams; by default 10, fewer for less than 300 queries.
+            notes: remarks on rows and estimates, for the record.
+            settings: arguments, for the record.
+            progress: called with a description of the work and the number of queries just done.
+        """
+        table, n_models, m = self.table, self.table.n_models, len(self.evaluate_rows)
+        single = [mean_rows(x, self.evaluate_rows) for x in (table.cost, table.quality)]
+        bins = max(1, min(10, m // 30)) if bins is None else bins
+        independent, post_all = reduced(self.estimator, table)
+        estimates: dict[str, Estimator] = {NOW: self.estimator}
+        if not isinstance(self.estimator, Independent):
+            estimates[REDUCED] = independent
+        refit = refitted(independent, table, self.fit_rows)
+        estimates[REFITTED] = refit
+        estimates[PERFECT_POST] = perfect_post(independent, table, self.fit_rows)
+        estimates[PERFECT_ANTE] = perfect_ante(independent, table)
+
+        def drawn(kind: Strategy, name: str) -> Frontier:
+            progress(f"{kind.name}, {name}", table.n_queries)
+            return self.frontier(kind, estimates.get(name, self.estimator))
+
+        hull, oracle = drawn(Mixing(), "hull"), drawn(Oracle(), "truth")
+        frontiers = {name: {kind.name: drawn(kind, name) for kind in kinds} for name in estimates}
+        affordable = [k for k in kinds if not k.expensive or n_models <= _FEW_MODELS]
+        needs, searched = [], affordable if target else []
+        if searched:
+            sample = replace(self, estimator=independent).sampled()
+            for kind in searched:
+                for side in sides(kind):
+                    progress(f"{kind.name}, accuracy needed", sample.table.n_queries)
+                    needs.append(sample.need(kind, side, target))
+        now, truth = frontiers[NOW], self.measured(table.quality)
+        combined = [kind.name for kind in kinds if kind.role == "combined"]
+        alone = [kind.name for kind in kinds if kind.role != "combined"]
+        return Diagnosis(
+            models=table.models,
+            cost_unit=table.cost_unit,
+            n_fit=len(self.fit_rows),
+            n_evaluate=m,
+            ante=self._side(independent.quality_ante, bins),
+            post=self._side(independent.quality_post, bins),
+            post_all_r2=None
+            if post_all is independent.quality_post
+            else _r2(self.measured(post_all), truth),
+            both_r2=_r2(self.measured(refit.quality_post), truth),
+            moves=self._moves(independent, post_all),
+            single_cost=single[0],
+            single_quality=single[1],
+            cheapest_suffices=float((truth[:, 0] >= truth.max(1)).mean()),
+            all_equal=float((truth.min(1) >= truth.max(1)).mean()),
+            mixing=_span(hull),
+            oracle=_span(oracle),
+            scenarios=tuple(
+                Scenario(
+                    name,
+                    {kind: _span(f) for kind, f in drawn.items()},
+                    {kind: _above(f, now[kind], self.confidence) for kind, f in drawn.items()},
+                )
+                for name, drawn in frontiers.items()
+            ),
+            gains=_gains(kinds, now, hull, oracle, self.confidence),
+            both_at_once=_best_apart(now, combined, alone, self.confidence),
+            combined=_best_apart(now, combined[1:][-1:], combined[:1], self.confidence),
+            needs=tuple(needs),
+            target=target,
+            unsearched=tuple(k.name for k in kinds if k not in searched) if target else (),
+            resamples=self.resamples,
+            confidence=self.confidence,
+            notes=tuple(notes),
+            settings=settings or {},
+        )
+
+    def _side(self, estimate: Columns, bins: int) -> SideAccuracy:
+        """Return the accuracy of one side's estimates."""
+        e, q = self.measured(estimate), self.measured(self.table.quality)
+        bootstrap: dict[str, Any] = {**self.bootstrap, "rows": self.evaluate_rows}
+        pooled = pooled_differences_r2(e, q, **bootstrap)
+        ends = (None, None) if pooled.ends is None else pooled.ends[0].tolist()
+        on_scale = bool(q.min() >= 0 and q.max() <= 1)
+        return SideAccuracy(
+            accuracy=accuracy(e, q, mean_rows(self.table.quality, self.fit_rows), **bootstrap),
+            reliability=tuple(
+                reliability(e[:, k], q[:, k], bins=bins, confidence=self.confidence, seed=self.seed)
+                for k in range(q.shape[1])
+            ),
+            differences=Span(float(pooled.value[0]), *ends),
+            pairs=differences_r2(e, q),
+            errors=correlation(e.astype(np.float64) - q),
+            outside=((e < 0) | (e > 1)).mean(0) if on_scale else np.full(q.shape[1], np.nan),
+        )
+
+    def _moves(self, independent: Independent, post_all: Columns) -> Moves:
+        """Return how far estimates move, stated and measured."""
+        rows = self.evaluate_rows
+        moved = self.measured(post_all).astype(np.float64) - self.measured(independent.quality_ante)
+        variance = _stated_variance(self.estimator, rows, moved.shape[1])
+        centred = moved - moved.mean(0)
+        values = np.concatenate([variance, centred, np.square(centred)], axis=1)
+
+        def ratio(means: Float[np.ndarray, "R M"]) -> Float[np.ndarray, "R K"]:
+            stated, mean, squared = np.split(means, 3, axis=1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                spread = np.sqrt(np.maximum(squared - mean**2, 0))
+                return np.where(spread > 0, np.sqrt(stated) / spread, np.nan)
+
+        ends = None
+        if self.resamples:
+            drawn = resampled_means(values.astype(np.float32), self.resamples, self.seed, rows=rows)
+            ends = interval(ratio(drawn.astype(np.float64)), self.confidence)
+        return Moves(
+            stated=np.sqrt(variance.mean(0)),
+            measured=moved.std(0),
+            ratio=Measured(ratio(values.mean(0)[None])[0], ends),
+            correlation=correlation(moved),
+        )
+
+    def sampled(self) -> "Case":
+        """Return the case of the search for accuracy: a sample of many queries, copies of few."""
+        rng = np.random.default_rng(self.seed)
         parts = [
             np.sort(rng.choice(rows, _SAMPLE, replace=False)) if len(rows) > _SAMPLE else rows
-            for rows in (fit_rows, evaluate_rows)
+            for rows in (self.fit_rows, self.evaluate_rows)
         ]
-        copies = max(1, min(_COPIES, _SAMPLE // max(len(part) for part in parts)))
+        copies = max(1, min(_COPIES, _SAMPLE // max(map(len, parts))))
         fit, evaluate = (np.tile(part, copies) for part in parts)
-        rows = np.concatenate([fit, evaluate])
-        return Improvement(
-            estimator=estimator.take(rows),
+        rows, table = np.concatenate([fit, evaluate]), self.table
+        return replace(
+            self,
+            estimator=self.estimator.take(rows),
             table=Table(
                 take_rows(table.quality, rows), take_rows(table.cost, rows), models=table.models
             ),
             fit_rows=np.arange(len(fit)),
             evaluate_rows=len(fit) + np.arange(len(evaluate)),
-            budgets=budgets,
-            seed=seed,
+            resamples=0,
         )
 
-    def better(self, side: Side, share: float, seed: int | None = None) -> Independent:
-        """Estimates that explain more, see `improved`."""
-        return improved(
-            self.estimator, self.table, self.fit_rows, side, share,
-            seed=self.seed if seed is None else seed,
-        )  # fmt: skip
-
-    def auc(self, kind: Strategy, estimator: Independent) -> float:
-        """AUC that a strategy reaches on estimates."""
-        return frontier(
-            kind, self.table, estimator, self.fit_rows, self.evaluate_rows, self.budgets
-        ).auc
-
     def need(self, kind: Strategy, side: Side, target: float | int) -> Need:
-        """Looks for the smallest share tried at which the AUC has risen by the target."""
-        start = self.auc(kind, self.estimator)
+        """Return the smallest accuracy found at which the AUC has risen by the target."""
+        assert isinstance(self.estimator, Independent)
+        estimator = self.estimator
+
+        def better(share: float, seed: int = self.seed) -> Independent:
+            return improved(estimator, self.table, self.fit_rows, side, share, seed=seed)
+
+        def auc_of(estimator: Independent) -> float:
+            return self.frontier(kind, estimator).auc
+
+        def r2_of(estimator: Independent) -> tuple[Float[np.ndarray, " K"], float]:
+            quality = estimator.quality_ante if side == "ante" else estimator.quality_post
+            e, truth = self.measured(quality), self.measured(self.table.quality)
+            return _r2(e, truth), float(pooled_differences_r2(e, truth).value[0])
+
+        start = auc_of(estimator)
         wanted, low, high, most = start + target, (0.0, -np.inf), None, start
         for share in _SHARES:
-            reached = self.auc(kind, self.better(side, share))
+            reached = auc_of(better(share))
             most = max(most, reached)
             if reached >= wanted:
                 high = (share, reached)
                 break
             low = (share, reached)
-        now, refit = self._r2(side, None), self._r2(side, 0.0)
-        nothing = np.full(len(now[1]), np.nan)
-        if high is None:
-            return Need(
-                kind.name, side, None, now[0], refit[0], np.nan, now[2], np.nan, nothing, start,
-                np.nan, np.nan, most,
-            )  # fmt: skip
-        for _ in range(_ROUNDS if high[0] > 0 else 0):
-            if high[1] - wanted < _NEAR:
-                break
-            # Along the chord, but well inside, so that a curve cannot hold one end for ever.
-            part = (wanted - low[1]) / (high[1] - low[1])
-            share = low[0] + min(max(part, 0.1), 0.9) * (high[0] - low[0])
-            reached = self.auc(kind, self.better(side, share))
-            low, high = (low, (share, reached)) if reached >= wanted else ((share, reached), high)
-        found = self._r2(side, high[0])
+        (r2_now, differences_now), (r2_refitted, _) = r2_of(estimator), r2_of(better(0.0))
+        nan = np.nan
+        r2_needed, differences_needed, checked = np.full(len(r2_now), nan), nan, nan
+        if high is not None:
+            for _ in range(_ROUNDS if high[0] > 0 else 0):
+                if high[1] - wanted < _NEAR:
+                    break
+                # Along the chord, but well inside, so that a curve cannot hold one end for ever.
+                part = (wanted - low[1]) / (high[1] - low[1])
+                share = low[0] + min(max(part, 0.1), 0.9) * (high[0] - low[0])
+                point = share, auc_of(better(share))
+                low, high = (low, point) if point[1] >= wanted else (point, high)
+            r2_needed, differences_needed = r2_of(better(high[0]))
+            checked = auc_of(better(high[0], self.seed + 1))
         return Need(
             strategy=kind.name,
             side=side,
-            share=high[0],
-            r2_now=now[0],
-            r2_refitted=refit[0],
-            r2_needed=found[0],
-            differences_now=now[2],
-            differences_needed=found[2],
-            r2_needed_by_model=found[1],
-            area_now=start,
-            area_reached=high[1],
-            area_checked=self.auc(kind, self.better(side, high[0], self.seed + 1)),
+            share=None if high is None else high[0],
+            r2_now=mean_known(r2_now),
+            r2_refitted=mean_known(r2_refitted),
+            r2_needed=mean_known(r2_needed),
+            differences_now=differences_now,
+            differences_needed=differences_needed,
+            r2_needed_by_model=r2_needed,
+            auc_now=start,
+            auc_reached=nan if high is None else high[1],
+            auc_checked=checked,
             most=most,
         )
 
-    def _r2(self, side: Side, share: float | None) -> tuple[float, Float[np.ndarray, " K"], float]:
-        """R2 on the rows to evaluate: mean over models, of each, and of differences."""
-        of = self.estimator if share is None else self.better(side, share)
-        e = take_rows(
-            np.asarray(of.quality_ante if side == "ante" else of.quality_post), self.evaluate_rows
-        )
-        truth = take_rows(self.table.quality, self.evaluate_rows)
-        r2 = accuracy(e, truth, truth.mean(0)).r2.value
-        differences = pooled_differences_r2(e, truth).value[0]
-        return _mean(r2), r2, float(differences)
+
+def sides(kind: Strategy) -> list[Side]:
+    """Return the sides of the estimates that a strategy reads."""
+    both: tuple[Side, Side] = ("ante", "post")
+    return [side for side in both if f"quality_{side}" in kind.reads]
 
 
-def _mean(values: Float[np.ndarray, " K"]) -> float:
-    """Mean of those that there are."""
+def mean_known(values: Float[np.ndarray, " K"]) -> float:
+    """Return the mean of the finite values; nan if there is none."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else np.nan
 
 
-def _seen(
-    estimate: Float[np.ndarray, "N K"] | Float[Array, "N K"],
-    table: Table,
-    fit_rows: Int[np.ndarray, " n"],
-    rows: Int[np.ndarray, " m"],
-    bins: int,
-    *,
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> Seen:
-    e, q = take_rows(np.asarray(estimate), rows), take_rows(table.quality, rows)
-    sure: Any = {"rows": rows, "resamples": resamples, "confidence": confidence, "seed": seed}
-    pooled = pooled_differences_r2(e, q, **sure)
-    low, high = (None, None) if pooled.ends is None else pooled.ends[0].tolist()
-    on_scale = bool(q.min() >= 0 and q.max() <= 1)
-    return Seen(
-        accuracy=accuracy(e, q, mean_rows(table.quality, fit_rows), **sure),
-        reliability=tuple(
-            reliability(e[:, k], q[:, k], bins=bins, confidence=confidence, seed=seed)
-            for k in range(q.shape[1])
-        ),
-        differences=Span(float(pooled.value[0]), low, high),
-        pairs=differences_r2(e, q),
-        errors=correlation(e.astype(np.float64) - q),
-        outside=((e < 0) | (e > 1)).mean(0) if on_scale else np.full(q.shape[1], np.nan),
-    )
+def _r2(e: Float[np.ndarray, "m K"], truth: Float[np.ndarray, "m K"]) -> Float[np.ndarray, " K"]:
+    return accuracy(e, truth, truth.mean(0)).r2.value
 
 
-def _both_r2(
-    believed: Independent,
-    table: Table,
-    fit_rows: Int[np.ndarray, " n"],
-    rows: Int[np.ndarray, " m"],
-) -> Float[np.ndarray, " K"]:
-    both = refitted(believed, table, fit_rows).quality_post
-    truth = take_rows(table.quality, rows)
-    return accuracy(take_rows(np.asarray(both), rows), truth, truth.mean(0)).r2.value
-
-
-def _moves(
-    estimator: Estimator,
-    believed: Independent,
-    post_all: Float[np.ndarray, "N K"] | Float[Array, "N K"],
-    rows: Int[np.ndarray, " m"],
-    *,
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> Moves:
-    before, after = (take_rows(np.asarray(of), rows) for of in (believed.quality_ante, post_all))
-    moved = after.astype(np.float64) - before
-    variance = _stated(estimator, rows, moved.shape[1])
-    middle = moved.mean(0)
-    values = np.concatenate([variance, moved - middle, np.square(moved - middle)], axis=1)
-
-    def ratio(means: Float[np.ndarray, "R M"]) -> Float[np.ndarray, "R K"]:
-        stated, mean, squared = np.split(means, 3, axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            spread = np.sqrt(np.maximum(squared - mean**2, 0))
-            return np.where(spread > 0, np.sqrt(stated) / spread, np.nan)
-
-    ends = None
-    if resamples:
-        drawn = resampled_means(values.astype(np.float32), resamples, seed, rows=rows)
-        ends = interval(ratio(drawn.astype(np.float64)), confidence)
-    means = values.mean(0)[None]
-    return Moves(
-        stated=np.sqrt(variance.mean(0)),
-        found=moved.std(0),
-        ratio=Measured(ratio(means)[0], ends),
-        correlation=correlation(moved),
-    )
-
-
-def _stated(estimator: Estimator, rows: Int[np.ndarray, " m"], k: int) -> Float[np.ndarray, "m K"]:
-    """The variances of a query's estimates while nothing has run."""
+def _stated_variance(
+    estimator: Estimator, rows: Int[np.ndarray, " m"], k: int
+) -> Float[np.ndarray, "m K"]:
+    """Return the variances of the estimates of some rows while nothing has run."""
     if isinstance(estimator, Independent):
         sigma = np.asarray(estimator.take(rows).sigma, np.float64)
         return np.broadcast_to(np.square(sigma), (len(rows), k))
-    found = np.empty((len(rows), k))
+    variance = np.empty((len(rows), k))
     for part in blocks(len(rows)):
         run = np.zeros((part.stop - part.start, k), bool)
-        found[part] = beliefs_of(estimator.take(rows[part]), run).variance
-    return found
+        variance[part] = estimates_of(estimator.take(rows[part]), run).variance
+    return variance
 
 
 def _span(drawn: Frontier) -> Span:
     return Span(drawn.auc, *(drawn.auc_interval or (None, None)))
 
 
-def _apart(one: Frontier, other: Frontier, confidence: float) -> Span:
-    """How far the first AUC lies above the second, on the same resamples."""
-    value = one.auc - other.auc
-    if one.auc_samples is None or other.auc_samples is None:
+def _above(first: Frontier, second: Frontier, confidence: float) -> Span:
+    """Return the AUC of the first less the AUC of the second, on the same resamples."""
+    value = first.auc - second.auc
+    if first.auc_samples is None or second.auc_samples is None:
         return Span(value)
-    low, high = interval(one.auc_samples - other.auc_samples, confidence).tolist()
-    return Span(value, low, high)
+    return Span(value, *interval(first.auc_samples - second.auc_samples, confidence).tolist())
 
 
 def _best_apart(
-    drawn: dict[str, Frontier],
-    ones: Sequence[str],
-    others: Sequence[str],
-    confidence: float,
-) -> Span | None:
-    """How far the best of some strategies lies above the best of others, where there are both."""
-    best = [
-        max((drawn[name] for name in names if name in drawn), key=lambda f: f.auc, default=None)
-        for names in (ones, others)
-    ]
-    if best[0] is None or best[1] is None:
+    drawn: dict[str, Frontier], first: Sequence[str], second: Sequence[str], confidence: float
+) -> Apart | None:
+    """Return the best of the first strategies against the best of the second."""
+    if not first or not second:
         return None
-    return _apart(best[0], best[1], confidence)
+    one, other = (max(names, key=lambda name: drawn[name].auc) for names in (first, second))
+    return Apart(one, other, _above(drawn[one], drawn[other], confidence))
 
 
 def _gains(
-    now: dict[str, Frontier], hull: Frontier, oracle: Frontier, confidence: float
+    kinds: Sequence[Strategy],
+    now: dict[str, Frontier],
+    hull: Frontier,
+    oracle: Frontier,
+    confidence: float,
 ) -> tuple[Gain, ...]:
     values = np.array([f.auc - hull.auc for f in now.values()])
     room = oracle.auc - hull.auc
     ends: list[list[float | None]] = [[None, None] for _ in values]
     if hull.auc_samples is not None:
-        at_hull = hull.auc_samples
-        samples = [f.auc_samples - at_hull for f in now.values() if f.auc_samples is not None]
+        samples = [f.auc_samples - hull.auc_samples for f in now.values()]  # pyright: ignore[reportOptionalOperand]
         ends = simultaneous(values, np.stack(samples), confidence).tolist()
-    found = []
-    for name, value, (low, high) in zip(now, values.tolist(), ends, strict=True):
+    gains = []
+    for kind, value, (low, high) in zip(kinds, values.tolist(), ends, strict=True):
         answer: Answer = "unknown"
         if low is not None and high is not None:
             least = _LEAST * max(room, 0.0)
             answer = "pays" if low > least else "loses" if high < -least else "undecided"
-        share = value / room if room > 0 else np.nan
-        found.append(Gain(name, Span(value, low, high), share, answer, now[name].sigma_scale))
-    return tuple(found)
+        share, scale = value / room if room > 0 else np.nan, now[kind.name].sigma_scale
+        gains.append(Gain(kind.name, kind.role, Span(value, low, high), share, answer, scale))
+    return tuple(gains)

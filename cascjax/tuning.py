@@ -1,6 +1,6 @@
 """Tuning as one job: from a table to tuned policies, and their frontier beside the plain one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from cascjax.comparison import Study, differences_of, frontier
 from cascjax.data.table import Table, mean_rows
-from cascjax.engine.journal import Journal
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
 from cascjax.fitting import policies, prepare
@@ -17,7 +16,7 @@ from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.policy import Policy
 from cascjax.search.budgets import fit_budgets
-from cascjax.search.tune import Tuned
+from cascjax.search.tune import SearchRun, Tuned
 from cascjax.search.tune import tune as tune_strategy
 from cascjax.strategies import Mixing, Strategy
 
@@ -72,9 +71,7 @@ def tune(
     seed: int = 0,
     resamples: int = 0,
     confidence: float = 0.95,
-    journal: Journal | None = None,
-    descend: bool = True,
-    progress: Callable[[int, int], None] = lambda step, steps: None,
+    run: SearchRun | None = None,
 ) -> Tuning:
     """Tunes a strategy on the fit split and scores it, beside the plain one, on the other.
 
@@ -93,9 +90,7 @@ def tune(
         seed: of the noise, the search, the resamples, and of the split where the table has none.
         resamples: of the evaluation queries, for intervals; 0 for none.
         confidence: of the intervals.
-        journal: where to keep what is found on the way, and go on from.
-        descend: False to judge what the journal holds and search no further.
-        progress: called with the steps done and the steps there are.
+        run: where the search keeps its states, and its progress.
 
     Raises:
         CascjaxError: a budget is out of reach, estimates are learned ones, or what `prepare`,
@@ -132,9 +127,8 @@ def tune(
             " choose no less than that"
         )
     found = tune_strategy(
-        kind, table, estimator, at, rows=ready.fit_rows, folds=folds, seed=seed,
-        journal=journal, descend=descend, progress=progress,
-    )  # fmt: skip
+        kind, table, estimator, at, rows=ready.fit_rows, folds=folds, seed=seed, run=run
+    )
     corrected = found.estimator(estimator)
     fit = found.fit(estimator, table, at, rows=ready.fit_rows)
     rows = (ready.fit_rows, ready.evaluate_rows)

@@ -12,7 +12,6 @@ from jax.extend.random import threefry_2x32
 from scipy import stats
 
 from cascjax.comparison import compare, frontier, study
-from cascjax.core import random as resampling
 from cascjax.core.random import COUNTS_OF_2_16, MIN_QUERIES, key_of, threefry, weights
 from cascjax.data.table import Table
 from cascjax.engine import simulate
@@ -97,19 +96,16 @@ def test_means_are_those_of_copies() -> None:
     np.testing.assert_allclose(means, copies, rtol=1e-6)
 
 
-def test_means_do_not_depend_on_blocks_or_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_means_do_not_depend_on_blocks_or_order() -> None:
     rng = np.random.default_rng(1)
     values, rows = rng.random((9000, 2)).astype(np.float32), rng.permutation(20_000)[:9000]
     means = resampled_means(values, 20, rows=rows)
     order = rng.permutation(9000)
     again = resampled_means(values[order], 20, rows=rows[order])
     np.testing.assert_allclose(again, means, rtol=1e-6)
-    monkeypatch.setattr("cascjax.metrics.bootstrap._BLOCK", 64)
-    np.testing.assert_allclose(resampled_means(values, 20, rows=rows), means, rtol=1e-6)
-    # Many resamples go through in smaller chunks of queries.
-    monkeypatch.setattr(resampling, "_CHUNK", 1)
-    fresh = resampled_means(values, 21, rows=rows)
-    np.testing.assert_allclose(fresh[:20], means, rtol=1e-6)
+    np.testing.assert_allclose(resampled_means(values, 20, rows=rows, block=64), means, rtol=1e-6)
+    more = resampled_means(values, 21, rows=rows)
+    np.testing.assert_allclose(more[:20], means, rtol=1e-6)
 
 
 def test_means_spread_as_drawing_with_replacement_does() -> None:

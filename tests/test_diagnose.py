@@ -1,17 +1,16 @@
-"""cascjax diagnose: accuracy against scikit-learn and by hand, and verdicts that are known."""
+"""Diagnosis: accuracy against scikit-learn and by hand, and verdicts that are known."""
 
 import functools
 import io
 import json
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass, replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import pyarrow.parquet as pq
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from jaxtyping import Array, Bool
@@ -21,20 +20,12 @@ from sklearn.metrics import brier_score_loss, r2_score
 
 import cascjax
 from cascjax.cli.main import main
-from cascjax.comparison import frontier
 from cascjax.core.random import key_of, weights
 from cascjax.data import from_arrow
 from cascjax.data.table import EVALUATE, FIT, Table, mean_rows
-from cascjax.diagnosis import (
-    Diagnosis,
-    Improvement,
-    Span,
-    diagnose,
-    diagnose_estimator,
-    named,
-)
+from cascjax.diagnosis import Apart, Case, Diagnosis, Span, diagnosed_strategies, sides
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimates, Independent, noisy
+from cascjax.estimators import Estimates, Estimator, Independent, noisy
 from cascjax.estimators.better import (
     Side,
     improved,
@@ -54,13 +45,13 @@ from cascjax.metrics.calibration import (
     reliability,
 )
 from cascjax.report.diagnosis import (
+    bins_frame,
     headline,
     need_text,
     print_diagnosis,
     reasons,
     render,
-    summary,
-    to_arrow,
+    to_json,
 )
 from cascjax.strategies import Oracle
 
@@ -72,7 +63,7 @@ SHORT = ("routing", "thresholding", "pandora")
 
 
 def world(n: int = N, seed: int = 0) -> Table:
-    """Three models, right or wrong, of rising cost and skill; half the queries to fit on."""
+    """Return three models, right or wrong, of rising cost and skill; half the queries to fit on."""
     rng = np.random.default_rng(seed)
     hard = rng.standard_normal((n, 1))
     chance = 1 / (1 + np.exp(-(np.array([0.0, 0.7, 1.6]) - hard)))
@@ -82,21 +73,22 @@ def world(n: int = N, seed: int = 0) -> Table:
     return Table(quality, cost, split=split, models=("a", "b", "c"), cost_unit="cent")
 
 
-def rows_of(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    assert table.split is not None
-    return np.flatnonzero(table.split == FIT), np.flatnonzero(table.split == EVALUATE)
-
-
-def believed(table: Table, ante: float, post: float, seed: int = 1) -> Independent:
-    """Noisy estimates whose costs are nearly right."""
+def simulated(table: Table, ante: float, post: float, seed: int = 1) -> Independent:
+    """Return noisy estimates whose costs are nearly right."""
     return noisy(table, jax.random.key(seed), (float(ante), float(post), 0.1, 0.01))
 
 
-def diagnosed(ante: float, post: float, **more: Any) -> Diagnosis:
+def case(table: Table, estimator: Estimator, resamples: int = 0) -> Case:
+    assert table.split is not None
+    fit, evaluate = np.flatnonzero(table.split == FIT), np.flatnonzero(table.split == EVALUATE)
+    single = mean_rows(table.cost, evaluate), mean_rows(table.quality, evaluate)
+    return Case(table, estimator, fit, evaluate, budgets(*single, BUDGETS), resamples)
+
+
+def diagnosed(ante: float, post: float, resamples: int = RESAMPLES) -> Diagnosis:
     table = world()
-    given: dict[str, Any] = {"strategies": named(SHORT), "target": 0.0, "budgets": BUDGETS}
-    given |= {"resamples": RESAMPLES, **more}
-    return diagnose_estimator(table, believed(table, ante, post), *rows_of(table), **given)
+    measured = case(table, simulated(table, ante, post), resamples)
+    return measured.diagnose(diagnosed_strategies(SHORT), target=0.0)
 
 
 @functools.cache
@@ -107,11 +99,6 @@ def good() -> Diagnosis:
 @functools.cache
 def useless() -> Diagnosis:
     return diagnosed(1e4, 1e4)
-
-
-def grid(table: Table) -> np.ndarray:
-    _, rows = rows_of(table)
-    return budgets(mean_rows(table.cost, rows), mean_rows(table.quality, rows), BUDGETS)
 
 
 class TestAccuracy:
@@ -242,7 +229,7 @@ class TestBetter:
     @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
     def test_more_is_explained_as_promised_and_without_bias(self, share: float) -> None:
         table = world(40_000)
-        rows, start = np.arange(table.n_queries), believed(table, 0.9, 0.5)
+        rows, start = np.arange(table.n_queries), simulated(table, 0.9, 0.5)
         start = replace(start, quality_ante=np.asarray(start.quality_ante) ** 2)  # in need of a fit
         of = improved(start, table, rows, "ante", share)
         none = np.zeros(3)
@@ -261,7 +248,7 @@ class TestBetter:
 
     def test_little_signal_does_not_give_the_truth_away(self) -> None:
         table = world(20_000)
-        start = replace(believed(table, 1, 1), quality_ante=np.full(table.quality.shape, 0.5))
+        start = replace(simulated(table, 1, 1), quality_ante=np.full(table.quality.shape, 0.5))
         e = improved(start, table, np.arange(20_000), "ante", 0.02).quality_ante
         e, right = np.asarray(e)[:, 0], table.quality[:, 0] == 1
         over = stats.mannwhitneyu(e[right], e[~right]).statistic / right.sum() / (~right).sum()
@@ -270,7 +257,7 @@ class TestBetter:
 
     def test_a_refit_remembers(self) -> None:
         table = world(4000)
-        start = believed(table, 0.6, 0.6)
+        start = simulated(table, 0.6, 0.6)
         of = refitted(start, table, np.arange(4000))
         x = np.stack([np.ones(4000), start.quality_ante[:, 0], start.quality_post[:, 0]], axis=1)
         weight = np.linalg.lstsq(x, table.quality[:, 0])[0]
@@ -278,16 +265,16 @@ class TestBetter:
 
     def test_perfect_estimates_reach_the_oracle(self) -> None:
         table = world()
-        of = replace(perfect_ante(believed(table, 1, 1), table), cost_ante=table.cost)
-        rows, at = rows_of(table), grid(table)
-        best = frontier(Oracle(), table, of, *rows, at).auc
-        for kind in named(["routing", "pandora"]):
+        of = replace(perfect_ante(simulated(table, 1, 1), table), cost_ante=table.cost)
+        measured = case(table, of)
+        best = measured.frontier(Oracle(), of).auc
+        for kind in diagnosed_strategies(["routing", "pandora"]):
             # A price low enough for all queries fitted on is too high for one or two of the 600.
-            assert frontier(kind, table, of, *rows, at).auc == pytest.approx(best, abs=2 / 600)
+            assert measured.frontier(kind, of).auc == pytest.approx(best, abs=2 / 600)
 
     def test_perfect_post_hoc_sigma_is_the_spread_of_the_error(self) -> None:
         table = world()
-        start = believed(table, 0.8, 0.4)
+        start = simulated(table, 0.8, 0.4)
         of = perfect_post(start, table, np.arange(50))
         error = (np.asarray(start.quality_ante, np.float64) - table.quality)[:50]
         np.testing.assert_allclose(of.sigma[0], error.std(0), rtol=1e-5)
@@ -312,23 +299,22 @@ class Joint:
 
 def test_another_estimator_is_reduced_to_what_one_answer_shows() -> None:
     table = world()
-    start = believed(table, 0.5, 0.3)
+    start = simulated(table, 0.5, 0.3)
     of, every = reduced(Joint(start), table)
     for name in ("quality_ante", "quality_post", "cost_ante", "cost_post"):
         np.testing.assert_allclose(getattr(of, name), getattr(start, name), atol=1e-6)
     np.testing.assert_allclose(every, np.asarray(start.quality_post) + 0.2, atol=1e-6)
     assert reduced(start, table)[0] is start
-    found = diagnose_estimator(
-        table, Joint(start), *rows_of(table),
-        strategies=named(["routing"]), target=0.0, resamples=0, budgets=BUDGETS,
-        notes=["prior mean of b"],
-    )  # fmt: skip
-    assert [rung.name for rung in found.rungs][:3] == ["now", "reduced", "refitted"]
+    measured = case(table, Joint(start))
+    found = measured.diagnose(
+        diagnosed_strategies("routing"), target=0.0, notes=["prior mean of b"]
+    )
+    assert [s.name for s in found.scenarios][:3] == ["now", "reduced", "refitted"]
     assert found.post_all_r2 is not None
     assert "Estimator: prior mean of b." in reasons(found)
     assert found.answer == "unknown"
     assert headline(found).startswith("Not settled")
-    assert json.dumps(summary(found), allow_nan=False)
+    assert json.dumps(to_json(found), allow_nan=False)
 
 
 class TestSimultaneous:
@@ -355,10 +341,10 @@ class TestVerdict:
         assert {gain.answer for gain in found.gains} == {"pays"}
         assert headline(found).startswith("Yes")
         assert any(line.startswith("Routing pays") for line in reasons(found))
-        ladder = {rung.name: rung.auc for rung in found.rungs}
-        # Thresholding is no optimal rule: of estimates of 0 and 1 it makes less than of these.
+        # Thresholding is no optimal rule: it gains less from estimates of 0 and 1 than from these.
         for name in ("routing", "pandora"):
-            aucs = [ladder[rung][name].value for rung in ("now", "perfect ex-ante")]
+            scenarios = [found.scenario(scenario) for scenario in ("now", "perfect ex-ante")]
+            aucs = [scenario.auc[name].value for scenario in scenarios if scenario]
             assert found.mixing.value < aucs[0] < aucs[1]
             assert aucs[1] < found.oracle.value + 2 / 600  # see TestBetter
 
@@ -382,18 +368,17 @@ class TestVerdict:
     def test_sigma_and_independence_of_noise_are_found_right(self) -> None:
         moves = good().moves
         np.testing.assert_allclose(moves.ratio.value, 1, atol=0.06)  # 600 queries: 1 / sqrt(1200)
-        found = diagnose_estimator(
-            table := world(), replace(of := believed(table, 0.5, 0.2), sigma=2 * of.sigma),
-            *rows_of(table), strategies=named(["routing"]), target=0.0, resamples=RESAMPLES,
-            budgets=BUDGETS,
-        )  # fmt: skip
+        table = world()
+        of = simulated(table, 0.5, 0.2)
+        measured = case(table, replace(of, sigma=2 * of.sigma), RESAMPLES)
+        found = measured.diagnose(diagnosed_strategies("routing"), target=0.0)
         np.testing.assert_allclose(found.moves.ratio.value, 2, atol=0.12)
         assert any("standard deviation stated" in line for line in reasons(found))
 
     def test_shares_of_queries(self) -> None:
         table, found = world(), good()
-        quality = table.quality[rows_of(table)[1]]
-        assert found.all_alike == np.mean([len(set(row)) == 1 for row in quality.tolist()])
+        quality = table.quality[1::2]
+        assert found.all_equal == np.mean([len(set(row)) == 1 for row in quality.tolist()])
         assert found.cheapest_suffices == np.mean([row[0] == max(row) for row in quality.tolist()])
 
 
@@ -403,105 +388,77 @@ class TestNeed:
         [("thresholding", "post"), pytest.param("routing", "ante", marks=pytest.mark.slow)],
     )
     def test_what_is_needed_gives_what_was_wanted(self, name: str, side: Side) -> None:
-        """Measured again on all queries, under noise of its own, copy after copy."""
+        """Measure again on all queries, under fresh noise, copy after copy."""
         table = world()
-        start, (fit, evaluate), at = believed(table, 1.5, 0.8), rows_of(table), grid(table)
-        search = Improvement.of(start, table, fit, evaluate, at, 0)
-        (kind,) = named([name])
-        need = search.need(kind, side, 0.01)
+        start = simulated(table, 1.5, 0.8)
+        measured, (kind,) = case(table, start), diagnosed_strategies([name])
+        assert side in sides(kind)
+        need = measured.sampled().need(kind, side, 0.01)
         assert need.share is not None
         assert need.share > 0
-        before = frontier(kind, table, start, fit, evaluate, at).auc
-        assert need.area_now == pytest.approx(before, abs=1e-4)  # the same queries, repeated
+        before = measured.frontier(kind, start).auc
+        assert need.auc_now == pytest.approx(before, abs=1e-4)  # the same queries, repeated
         after = [
-            frontier(
-                kind, table, improved(start, table, fit, side, need.share, seed=seed),
-                fit, evaluate, at,
+            measured.frontier(
+                kind, improved(start, table, measured.fit_rows, side, need.share, seed=seed)
             ).auc
             for seed in range(100, 106)
-        ]  # fmt: skip
+        ]
         # Each moves by about 0.006 with its noise; so does, by a third of that, the search.
         assert np.mean(after) - before == pytest.approx(0.01, abs=0.006)
         assert need.r2_now < need.r2_needed < need.r2_now + 0.3
         assert f"{need.r2_needed:.2f}" in need_text(need)
 
     def test_out_of_reach_and_for_free(self) -> None:
-        table = world()
-        rows, at, (routing, _) = rows_of(table), grid(table), named(["routing", "pandora"])
-        start = believed(table, 0.3, 0.1)
-        none = Improvement.of(start, table, *rows, at, 0).need(routing, "ante", 0.5)
+        table, (routing,) = world(), diagnosed_strategies("routing")
+        start = simulated(table, 0.3, 0.1)
+        none = case(table, start).sampled().need(routing, "ante", 0.5)
         assert none.share is None
         assert "no ex-ante accuracy alone" in need_text(none)
         # Upside down: a fit turns them round, and no better estimator is wanted.
         bad = replace(start, quality_ante=1 - np.asarray(start.quality_ante))
-        free = Improvement.of(bad, table, *rows, at, 0).need(routing, "ante", 0.01)
+        free = case(table, bad).sampled().need(routing, "ante", 0.01)
         assert free.share == 0
         assert free.r2_now < 0 < free.r2_refitted
         assert "refitting" in need_text(free)
 
     def test_large_tables_are_sampled(self) -> None:
         table = world(40_000)
-        of = Improvement.of(believed(table, 1, 1), table, *rows_of(table), grid(table), 0)
-        assert of.table.n_queries == len(of.fit_rows) + len(of.evaluate_rows) == 2 << 13
-
-
-@pytest.fixture(scope="module")
-def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of the tests' own: the user's is left alone."""
-    before = jax.config.values["jax_compilation_cache_dir"]
-    home = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(home))
-        patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-        yield home
-    jax.config.update("jax_compilation_cache_dir", before)
+        sample = case(table, simulated(table, 1, 1)).sampled()
+        assert sample.table.n_queries == len(sample.fit_rows) + len(sample.evaluate_rows) == 2 << 13
 
 
 @pytest.fixture
-def here(cache_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     words = ["world", "world.arrow", "--queries", str(N), "--models", "3", "--seed", "1"]
     assert CliRunner().invoke(main, words).exit_code == 0
     return tmp_path
 
 
-class Page(HTMLParser):
-    """What a browser would load or run from elsewhere."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags, self.links = set[str](), list[str]()
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.links += [v or "" for k, v in attrs if k in ("src", "href") and v and v[0] != "#"]
-
-
-def test_the_command_writes_what_it_says(here: Path) -> None:
+def test_the_command_writes_what_the_library_returns(here: Path) -> None:
     words = ["diagnose", "world.arrow", "--strategies", "routing,pandora"]
     words += ["--budgets", str(BUDGETS), "--resamples", str(RESAMPLES)]
     words += ["--target", "0", "--out", "out"]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
-    assert sorted(p.name for p in (here / "out").iterdir()) == [
-        "diagnosis.json", "reliability.parquet", "report.html",
-    ]  # fmt: skip
-    found = json.loads((here / "out/diagnosis.json").read_text())
-    assert found["headline"] in " ".join(result.stdout.split())
-    assert [gain["strategy"] for gain in found["gains"]] == ["routing", "pandora"]
-    assert found["settings"]["estimates"] == "supplied"
-    bins = pq.read_table(here / "out/reliability.parquet")
-    assert sum(bins["count"].to_pylist()) == 2 * 3 * found["n_evaluate"]
-    page = Page((here / "out/report.html").read_text())
-    assert "script" not in page.tags
-    assert page.links == []
-    again = diagnose(
+    names = ["diagnosis.json", "reliability.parquet", "report.html"]
+    assert sorted(path.name for path in (here / "out").iterdir()) == names
+    numbers = json.loads((here / "out/diagnosis.json").read_text())
+    assert numbers["headline"] in " ".join(result.stdout.split())
+    assert [gain["strategy"] for gain in numbers["gains"]] == ["routing", "pandora"]
+    assert numbers["settings"]["estimates"] == "supplied"
+    bins = pd.read_parquet(here / "out/reliability.parquet")
+    assert bins["count"].sum() == 2 * 3 * numbers["n_evaluate"]
+    found = cascjax.diagnose(
         cascjax.read_table("world.arrow"), strategies=["routing", "pandora"], budgets=BUDGETS,
         target=0, resamples=RESAMPLES,
     )  # fmt: skip
-    auc = found["rungs"][0]["auc"]["pandora"]["value"]
-    assert again.rungs[0].auc["pandora"].value == pytest.approx(auc, abs=1e-9)
+    auc = numbers["scenarios"][0]["auc"]["pandora"]["value"]
+    assert found.scenarios[0].auc["pandora"].value == pytest.approx(auc, abs=1e-9)
+    found.save("again")
+    again = json.loads((here / "again/diagnosis.json").read_text())
+    assert again["gains"] == numbers["gains"]
 
 
 @pytest.mark.parametrize(
@@ -526,17 +483,39 @@ def test_the_command_refuses_in_one_line(here: Path, words: list[str], says: str
     assert not (here / "out").exists()
 
 
-def test_names_are_no_markup() -> None:
+def test_strategies_are_checked() -> None:
+    with pytest.raises(CascjaxError, match="no strategy"):
+        diagnosed_strategies([])
+    with pytest.raises(CascjaxError, match="twice"):
+        diagnosed_strategies(["routing", "routing"])
+
+
+def test_a_page_runs_no_script_and_loads_nothing() -> None:
     hostile = ("<script>alert(1)</script>", 'a & "b" {{ 7 * 7 }}', "x\x1b[31m")
     found = replace(good(), models=hostile, notes=("<b>prior</b>",))
     page = render(found, "cascjax diagnose '<i>'")
-    assert "script" not in Page(page).tags
+    assert "<script" not in page
+    assert not re.search(r'(src|href)="[^#]', page)
     assert "\x1b" not in page
     assert "&lt;b&gt;prior&lt;/b&gt;" in page
-    assert to_arrow(found)["model"].to_pylist()[0] == hostile[0]
+    assert bins_frame(found)["model"].iloc[0] == hostile[0]
 
 
-def test_routing_may_pay_though_differences_are_not_told() -> None:
+def test_a_diagnosis_shows_itself() -> None:
+    found = good()
+    assert repr(found).splitlines()[0] == headline(found)
+    assert len(repr(found).splitlines()) == 2 + len(SHORT)
+    assert "<table" in found._repr_html_()
+    numbers = found.to_pandas()
+    assert numbers["AUC"].is_monotonic_decreasing
+    assert numbers["gain"].to_dict() == {g.strategy: g.gain.value for g in found.gains}
+    assert len(found.plot().get_yticklabels()) == len(SHORT)
+    assert found == found
+    assert found != useless()
+    assert hash(found)
+
+
+def test_routing_may_pay_though_estimates_do_not_explain_differences() -> None:
     found = good()
     line = reasons(found)[0]
     assert "of those differences the ex-ante estimates explain" in line
@@ -550,14 +529,22 @@ def test_routing_may_pay_though_differences_are_not_told() -> None:
     assert "send queries" not in reasons(plain)[0]
 
 
+def test_the_difference_between_pandora_and_cascade_routing_in_words() -> None:
+    alone = replace(good(), gains=good().gains[:1], both_at_once=None, needs=())
+    for span, line in (
+        (Span(0.1), "Pandora lies +0.1000 from cascade-routing."),
+        (Span(1e-6, -1e-5, 2e-5), "Pandora and cascade-routing have the same AUC, to the digits"),
+    ):
+        apart = replace(alone, combined=Apart("pandora", "cascade-routing", span))
+        assert any(reason.startswith(line) for reason in reasons(apart))
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_terminal_explains_its_columns_and_keeps_to_its_width(width: int) -> None:
     names = ("WizardLM/WizardLM-13B-V1.2", "gpt-3.5-turbo-1106", "mistralai/mixtral-8x7b-chat")
-    of = replace(good().gains[0], strategy="cascade-routing")
-    rungs = [replace(rung, auc=rung.auc | {of.strategy: Span(0.1234)}) for rung in good().rungs]
-    found = replace(
-        good(), models=names, gains=(of, *good().gains), rungs=tuple(rungs), unsearched=()
-    )
+    gain = replace(good().gains[0], strategy="cascade-routing")
+    scenarios = [replace(s, auc=s.auc | {gain.strategy: Span(0.1234)}) for s in good().scenarios]
+    found = replace(good(), models=names, gains=(gain, *good().gains), scenarios=tuple(scenarios))
     console = Console(width=width, file=io.StringIO())
     print_diagnosis(found, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -565,30 +552,15 @@ def test_the_terminal_explains_its_columns_and_keeps_to_its_width(width: int) ->
     assert "…" not in text  # nothing is cut
     for name in ("WizardLM-13B-V1.2", "gpt-3.5-turbo-1106", "mixtral-8x7b-chat"):
         assert name in text
-    said = " ".join(text.split())
-    assert "refitted, these ones by least squares on the fit split" in said
-    assert "post-hoc, on estimates that know each answer's quality once it is seen" in said
-    assert "ex-ante, on estimates that know all qualities before any model runs" in said
+    words = " ".join(text.split())
+    assert "refit, these estimates refitted by least squares on the fit split" in words
+    assert "post, on estimates that know each answer's quality once it is seen" in words
+    assert "ante, on estimates that know all qualities before any model runs" in words
     for gain in found.gains:
         assert gain.gain.high is not None
-        row = next(
-            line.split() for line in text.splitlines() if line.strip().startswith(gain.strategy)
-        )
+        lines = map(str.split, text.splitlines())
+        row = next(line for line in lines if line[:1] == [gain.strategy])
         assert float(row[3]) == pytest.approx(gain.gain.high - gain.gain.value, abs=6e-5)
-
-
-def test_few_strategies_and_no_intervals_can_be_told_in_words() -> None:
-    found = good()
-    alone = replace(
-        found, gains=found.gains[:1], both_at_once=None, pandora_above=Span(0.1), needs=()
-    )
-    assert any(line.startswith("Pandora lies +0.1") for line in reasons(alone))
-    level = replace(alone, pandora_above=Span(1e-6, -1e-5, 2e-5))
-    assert "Pandora's AUC is that of cascade routing, to the digits shown." in reasons(level)
-    with pytest.raises(CascjaxError, match="no strategy"):
-        named([])
-    with pytest.raises(CascjaxError, match="twice"):
-        named(["routing", "routing"])
 
 
 @pytest.mark.slow
@@ -596,13 +568,12 @@ def test_routerbench(shared_data: Path) -> None:
     result = cascjax.import_routerbench(shared_data / "routerbench-sample.parquet", invalid="drop")
     table = from_arrow(result.arrow, "sample")
     table = table.select_models([table.models[i] for i in (9, 4, 5)])
-    low, high = (diagnose(table, noise=noise, strategies=SHORT) for noise in ("low", "high"))
+    low, high = (
+        cascjax.diagnose(table, noise=noise, strategies=SHORT) for noise in ("low", "high")
+    )
     assert low.answer == high.answer == "pays"
-    for name in SHORT:
-        better, worse = (
-            next(g.gain.value for g in of.gains if g.strategy == name) for of in (low, high)
-        )
-        assert better > worse
+    for better, worse in zip(low.gains, high.gains, strict=True):
+        assert better.gain.value > worse.gain.value
     # Under high noise a little accuracy is worth a point; under low noise hardly any is.
     needs = {(n.strategy, n.side): n for n in high.needs}
     assert needs["pandora", "post"].share is not None

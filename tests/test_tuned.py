@@ -24,7 +24,7 @@ from cascjax.engine.simulate import query_spends
 from cascjax.errors import CascjaxError
 from cascjax.estimators import supplied
 from cascjax.metrics import auc
-from cascjax.search.tune import _SCALES
+from cascjax.search.tune import SCALES
 from cascjax.strategies import Pandora, Thresholding
 
 
@@ -290,7 +290,7 @@ def test_an_interrupt_keeps_the_best_so_far_and_goes_on(
     kept = json.loads((out / "summary.json").read_text())["tuned"]["candidates"]
     assert [c["name"] for c in kept] == [
         "plain",
-        *(f"every sigma x {scale:g}" for scale in _SCALES),
+        *(f"every sigma x {scale:g}" for scale in SCALES),
         "1 round of line searches",
         "2 rounds of line searches",
     ]
@@ -327,7 +327,7 @@ def test_an_interrupt_before_anything_is_found_leaves_nothing(
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--strategy", "routing"], "strategy 'routing' has one price and nothing to tune"),
+        (["--strategy", "routing"], "strategy 'routing' has nothing to tune"),
         (["--strategy", "oracle"], "nothing to tune"),
         (["--strategy", "pandorra"], "did you mean 'pandora'?"),
         (["--budgets", "1e-9,0.001"], "out of reach"),

@@ -95,26 +95,24 @@ def diagnose(
     with output_folder(out):
         with uninterrupted():
             from cascjax import diagnosis
+            from cascjax import strategies as strategies_of
             from cascjax.data import read_table
-            from cascjax.report.diagnosis import (
-                diagnosis_progress,
-                print_diagnosis,
-                write_diagnosis,
-            )
+            from cascjax.report.diagnosis import print_diagnosis, save
 
-        kinds = diagnosis.named(
-            diagnosis.CHOICES if named is None else named, max_depth=max_depth, search=search
+        kinds = diagnosis.diagnosed_strategies(
+            [
+                strategies_of.strategy(name, **arguments.of_strategy(name, max_depth, search))
+                for name in named or diagnosis.DIAGNOSED
+            ]
         )
         data = read_table(table)
         with naming(table):
             data, estimates = readied(data, models, estimates, noise, seed)
-            with diagnosis_progress() as progress:
-                found = diagnosis.diagnose(
-                    data, strategies=kinds, estimates=estimates, noise=level, budgets=n_budgets,
-                    target=target, bins=bins, max_depth=max_depth, seed=seed, resamples=resamples,
-                    confidence=confidence, progress=progress, settings={"table": str(table)},
-                    **learning,
-                )  # fmt: skip
-        report = write_diagnosis(found, out, command)
+            found = diagnosis.diagnose(
+                data, strategies=kinds, estimates=estimates, noise=level, budgets=n_budgets,
+                target=target, bins=bins, seed=seed, resamples=resamples, confidence=confidence,
+                settings={"table": str(table)}, **learning,
+            )  # fmt: skip
+        report = save(found, out, command)
     print_diagnosis(found, make_console())
     click.echo(f"Report: {report}; numbers: {out / 'diagnosis.json'}")

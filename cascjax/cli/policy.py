@@ -1,6 +1,5 @@
 """Commands that make and use policies: cascjax fit, tune, evaluate."""
 
-import functools
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -286,10 +285,11 @@ def tune(
             from cascjax.metrics.bootstrap import default_resamples
             from cascjax.report.console import print_study
             from cascjax.report.tuning import print_tuning, step_progress, write_tuning
+            from cascjax.search.tune import SearchRun
             from cascjax.tuning import tune as tune_policies
 
         named = arguments.of_strategy(strategy, max_depth, search)
-        kind, interrupted = strategies.strategy(strategy, **named), False
+        kind = strategies.strategy(strategy, **named)
         with output_folder(out):
             journal = Journal(out / "journal.npz")
             data = read_table(table)
@@ -297,19 +297,13 @@ def tune(
                 data, estimates = readied(data, models, estimates, noise, seed)
                 if resamples is None:
                     resamples = default_resamples(len(split_rows(data, seed)[1]), 0.95)
-                job = functools.partial(
-                    tune_policies, data, kind, budgets=costs or n_budgets, folds=folds,
-                    estimates=estimates, noise=level, seed=seed, resamples=resamples,
-                    journal=journal,
-                )  # fmt: skip
-                try:
-                    with step_progress() as progress:
-                        found = job(progress=progress)
-                except KeyboardInterrupt:
-                    if not journal.steps:
-                        raise
-                    interrupted = True
-                    found = job(descend=False)
+                with step_progress() as progress:
+                    found = tune_policies(
+                        data, kind, budgets=costs or n_budgets, folds=folds, estimates=estimates,
+                        noise=level, seed=seed, resamples=resamples,
+                        run=SearchRun(journal, progress),
+                    )  # fmt: skip
+                interrupted = found.tuned.interrupted
             report = write_tuning(found, out, context.obj, {"table": str(table)})
             if not interrupted:
                 journal.remove()

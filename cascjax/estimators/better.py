@@ -1,4 +1,4 @@
-"""Better estimates than there are: refitted, perfect, or seeing more; and independent ones."""
+"""Estimates better than the ones at hand: refitted, perfect, or with more information."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,75 +16,73 @@ from cascjax.estimators.independent import Independent
 Side: TypeAlias = Literal["ante", "post"]
 """Estimates from before a model has run, or from after."""
 
+Columns: TypeAlias = Float[np.ndarray, "N K"] | Float[Array, "N K"]
+
 _BLOCK = 1 << 14
-"""Queries whose estimates are read at once."""
+"""Queries whose estimates are computed at once."""
 
 
 def blocks(n: int) -> Iterator[slice]:
-    """Rows of n queries, so many at a time that their estimates under one run set are small."""
+    """Return slices of n queries, small enough for their estimates under one run set."""
     return (slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
 
 
-def reduced(
-    estimator: Estimator, table: Table
-) -> tuple[Independent, Float[np.ndarray, "N K"] | Float[Array, "N K"]]:
-    """An estimator as independent estimates, and its quality estimates once all models have run.
+@jax.jit
+def estimates_of(
+    estimator: Estimator, run: Bool[Array, "B K"] | Bool[np.ndarray, "B K"]
+) -> Estimates:
+    """Return the estimates of B queries once `run` has run, compiled."""
+    return estimator(jnp.asarray(run))
 
-    Before: while nothing has run. After: of each model once it alone has run. Sigma is the spread
-    of the difference over all queries, which the truth has no part in. Independent estimates are
-    returned as they are.
+
+def reduced(estimator: Estimator, table: Table) -> tuple[Independent, Columns]:
+    """Return an estimator as independent estimates, and its qualities once all models have run.
+
+    The ex-ante estimates are those while nothing has run, the post-hoc estimates of each model
+    those once it alone has run. Sigma is the spread of the difference over all queries, which the
+    truth has no part in. Independent estimates are returned as they are.
     """
     if isinstance(estimator, Independent):
         return estimator, estimator.quality_post
     n, k = table.quality.shape
     ante, post, post_all, cost_ante, cost_post = (np.empty((n, k), np.float32) for _ in range(5))
     for part in blocks(n):
-        these, shape = estimator.take(part), (part.stop - part.start, k)
-        nothing = beliefs_of(these, np.zeros(shape, bool))
+        block, shape = estimator.take(part), (part.stop - part.start, k)
+        nothing = estimates_of(block, np.zeros(shape, bool))
         ante[part], cost_ante[part] = nothing.quality, nothing.cost
-        post_all[part] = beliefs_of(these, np.ones(shape, bool)).quality
+        post_all[part] = estimates_of(block, np.ones(shape, bool)).quality
         for i in range(k):
-            alone = beliefs_of(these, np.broadcast_to(np.arange(k) == i, shape))
+            alone = estimates_of(block, np.broadcast_to(np.arange(k) == i, shape))
             post[part, i], cost_post[part, i] = alone.quality[:, i], alone.cost[:, i]
-    sigma = _spread(ante, post, np.arange(n))
-    return Independent(ante, post, sigma, cost_ante, cost_post), post_all
-
-
-@jax.jit
-def beliefs_of(
-    estimator: Estimator, run: Bool[Array, "B K"] | Bool[np.ndarray, "B K"]
-) -> Estimates:
-    """Estimates of B queries once `run` has run, compiled."""
-    return estimator(jnp.asarray(run))
+    return Independent(
+        ante, post, _spread(ante, post, np.arange(n)), cost_ante, cost_post
+    ), post_all
 
 
 def perfect_ante(estimator: Independent, table: Table) -> Independent:
-    """Estimates that know every quality before any model runs, hence after; costs as estimated."""
+    """Return estimates that know every quality before any model runs; costs as estimated."""
     sigma = np.zeros((1, table.n_models), np.float32)
-    return replace(estimator, quality_ante=table.quality, quality_post=table.quality, sigma=sigma)
+    return _with(estimator, table.quality, table.quality, sigma)
 
 
 def perfect_post(estimator: Independent, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
-    """Estimates that know a model's quality once it has run, and are before as they were.
+    """Return estimates that know a model's quality once it has run, and are unchanged before.
 
     Sigma is the spread of estimate less truth over the given rows.
     """
-    sigma = _spread(np.asarray(estimator.quality_ante), table.quality, rows)
-    return replace(estimator, quality_post=table.quality, sigma=sigma)
+    ante = estimator.quality_ante
+    return _with(estimator, ante, table.quality, _spread(ante, table.quality, rows))
 
 
 def refitted(estimator: Independent, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
-    """What the same estimates give once made the best of, by least squares on the given rows.
+    """Return the estimates refitted by least squares on the given rows.
 
-    Before: quality regressed on the estimate from before. After: on both, for what was known
-    before is known still. Sigma is the spread of their difference.
+    Ex-ante: quality regressed on the ex-ante estimate. Post-hoc: on both estimates, since what was
+    known before is still known. Sigma is the spread of their difference.
     """
     ante, post = estimator.quality_ante, estimator.quality_post
-    return _with(
-        estimator, table, rows,
-        ante=_regressed(table.quality, [ante], rows),
-        post=_regressed(table.quality, [ante, post], rows),
-    )  # fmt: skip
+    refit = _regressed(table.quality, [ante], rows), _regressed(table.quality, [ante, post], rows)
+    return _with(estimator, *refit, _spread(*refit, rows))
 
 
 def improved(
@@ -96,26 +94,26 @@ def improved(
     *,
     seed: int = 0,
 ) -> Independent:
-    """Estimates of one side that explain a given share of what they leave unexplained.
+    """Return estimates of one side that explain a given share of what they leave unexplained.
 
-    As in the paper's RouterBench protocol, better estimates are made by seeing more: beside the
-    estimate e one sees o = truth + normal noise, and believes the least-squares fit of the truth on
-    both. Such an estimate is without bias and of slope 1 whatever the share, and its R2 is
+    As in the paper's RouterBench protocol, better estimates are made from more information: beside
+    the estimate e an observation o = truth + normal noise, and the least-squares fit of the truth
+    on both. Such an estimate has no bias and slope 1 whatever the share, and its R2 is
     1 - (1 - share)(1 - R2 of e refitted), for noise of variance v (1 - share) / share, v being what
-    e leaves unexplained. Drawing e towards the truth instead, to (1 - t) e + t truth, would not
-    do: of a calibrated e it makes estimates of a slope above 1, and it gives the truth away. Where
-    e is the same for all queries and quality is 0 or 1, any t above 0 at all orders the queries
-    without a mistake.
+    e leaves unexplained. Moving e towards the truth, to (1 - t) e + t truth, would not do: a
+    calibrated e gets a slope above 1, and the truth is given away. Where e is the same for all
+    queries and quality is 0 or 1, any t above 0 orders the queries without a mistake.
 
     Args:
-        estimator: the estimates there are.
-        table: the truth.
-        rows: what the regressions and sigma are fitted on.
+        estimator: the estimates at hand.
+        table: true quality.
+        rows: rows that the regressions and sigma are fitted on.
         side: "ante" or "post".
         share: from 0, a refit by least squares, to 1, the truth.
-        seed: of the noise, which is another for each side.
+        seed: seed of the noise, which differs between the sides.
     """
-    e = np.asarray(estimator.quality_ante if side == "ante" else estimator.quality_post)
+    ante, post = estimator.quality_ante, estimator.quality_post
+    e = ante if side == "ante" else post
     refit = _regressed(table.quality, [e], rows)
     if share > 0:
         left = np.sqrt(mean_rows(refit, rows, table.quality, of=_squared_error))
@@ -123,47 +121,37 @@ def improved(
         noise = rng.standard_normal(e.shape, np.float32)
         seen = table.quality + noise * np.float32(np.sqrt((1 - share) / share)) * left
         refit = _regressed(table.quality, [e, seen], rows)
-    return _with(estimator, table, rows, **{side: refit})
+    both = (refit, post) if side == "ante" else (ante, refit)
+    return _with(estimator, *both, _spread(*both, rows))
 
 
-def _squared_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.square(one.astype(np.float64) - other)
+def _squared_error(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    return np.square(estimate.astype(np.float64) - truth)
 
 
 def _with(
-    estimator: Independent,
-    table: Table,
-    rows: Int[np.ndarray, " n"],
-    *,
-    ante: Float[np.ndarray, "N K"] | None = None,
-    post: Float[np.ndarray, "N K"] | None = None,
+    estimator: Independent, ante: Columns, post: Columns, sigma: Float[np.ndarray, "1 K"]
 ) -> Independent:
-    before = np.asarray(estimator.quality_ante) if ante is None else ante
-    after = np.asarray(estimator.quality_post) if post is None else post
-    sigma = _spread(before, after, rows)
-    return replace(estimator, quality_ante=before, quality_post=after, sigma=sigma)
+    return replace(estimator, quality_ante=ante, quality_post=post, sigma=sigma, panels=None)
 
 
-def _spread(
-    before: Float[np.ndarray, "N K"], after: Float[np.ndarray, "N K"], rows: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, "1 K"]:
-    """Standard deviation of before - after over some rows."""
-    middle = mean_rows(before, rows) - mean_rows(after, rows)
+def _spread(ante: Columns, post: Columns, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "1 K"]:
+    """Return the standard deviation of ante - post over some rows."""
+    ante, post = np.asarray(ante), np.asarray(post)
+    middle = mean_rows(ante, rows) - mean_rows(post, rows)
     squared = mean_rows(
-        before, rows, after, of=lambda a, b: np.square(a.astype(np.float64) - b - middle)
+        ante, rows, post, of=lambda a, b: np.square(a.astype(np.float64) - b - middle)
     )
     return np.sqrt(squared)[None].astype(np.float32)
 
 
 def _regressed(
-    truth: Float[np.ndarray, "N K"],
-    seen: Sequence[Float[np.ndarray, "N K"] | Float[Array, "N K"]],
-    rows: Int[np.ndarray, " n"],
+    truth: Float[np.ndarray, "N K"], inputs: Sequence[Columns], rows: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "N K"]:
-    """Least-squares prediction of each column of `truth` from those of `seen`, fitted on `rows`."""
-    predicted = np.empty(truth.shape, np.float32)
+    """Return the least-squares prediction of each column of `truth`, fitted on `rows`."""
+    inputs, predicted = [np.asarray(x) for x in inputs], np.empty(truth.shape, np.float32)
     for k in range(truth.shape[1]):
-        columns = np.stack([np.asarray(of)[:, k].astype(np.float64) for of in seen], axis=1)
+        columns = np.stack([x[:, k].astype(np.float64) for x in inputs], axis=1)
         fitted, aim = columns[rows], truth[rows, k].astype(np.float64)
         middle, level = fitted.mean(0), aim.mean()
         # Columns that do not vary, or vary as one, have weight 0: the least of all solutions.

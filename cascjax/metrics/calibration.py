@@ -1,6 +1,7 @@
-"""How good estimates of quality are: accuracy, calibration, and what tells models apart."""
+"""Accuracy and calibration of quality estimates, and how well they tell models apart."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -8,35 +9,38 @@ from jaxtyping import Float, Int
 from cascjax.metrics.bootstrap import interval, resampled_means
 
 _DRAWS = 4000
-"""Of what chance alone would make of a calibration error."""
+"""Draws of the calibration error that chance alone gives."""
+
+_TINY = 1e-9
+"""A variance below this share of the mean square is rounding."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
-    """A score of each of K models (or of a single thing: K = 1), and its interval.
+    """A score of each of K models (K = 1 for a single score) and its interval.
 
     Attributes:
-        value: `[K]` the score; nan where there is none.
-        ends: `[K, 2]` the interval's ends, or None where nothing was resampled.
+        value: `[K]` the score; nan where it does not exist.
+        ends: `[K, 2]` ends of the interval, or None where nothing was resampled.
     """
 
     value: Float[np.ndarray, " K"]
     ends: Float[np.ndarray, "K 2"] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Accuracy:
-    """How near estimates of K models come to the truth.
+    """Accuracy of the estimates of K models.
 
     Attributes:
         r2: share of the variance of quality that the estimates explain; below 0 where the mean
             would do better, nan where quality does not vary.
-        brier: mean squared error; of qualities of 0 and 1 the Brier score (Brier 1950).
-        prior_brier: `[K]` the same of each model's mean quality on other queries.
+        brier: mean squared error; the Brier score (Brier 1950) where qualities are 0 and 1.
+        prior_brier: `[K]` mean squared error of each model's mean quality on other queries.
         bias: mean estimate less mean quality.
-        slope: of the least-squares line of quality on the estimate (Cox 1958, "Two further
+        slope: slope of the least-squares line of quality on the estimate (Cox 1958, "Two further
             applications of a model for binary regression", here linear): 1 where estimates are
-            calibrated, below where they are too bold; nan where they do not vary.
+            calibrated, below 1 where they are too extreme; nan where they do not vary.
     """
 
     r2: Measured
@@ -46,26 +50,26 @@ class Accuracy:
     slope: Measured
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reliability:
-    """One model's estimates against its quality, in b bins of about equally many queries.
+    """Estimates of one model against its quality, in b bins of about equally many queries.
 
     Attributes:
         estimate: `[b]` mean estimate.
         quality: `[b]` mean quality.
         low: `[b]` lower end of the interval of mean quality.
         high: `[b]` upper end.
-        count: `[b]` queries.
+        count: `[b]` number of queries.
         ece: expected calibration error, the mean over queries of |mean quality - mean estimate|
-            of their bin (Naeini, Cooper and Hauskrecht, AAAI 2015; bins of equal mass as Nixon et
-            al., CVPR workshops 2019, have them). Chance alone makes it positive.
-        by_chance: what it would be on average if every bin were calibrated.
-        limit: what it would not exceed then, with the confidence of the intervals.
-        reliability: of the Brier score's parts (Murphy 1973), the squared errors of bins: 0 is
+            of their bin (Naeini, Cooper and Hauskrecht, AAAI 2015; bins of equal mass as in Nixon
+            et al., CVPR workshops 2019). Chance alone makes it positive.
+        by_chance: its mean if every bin were calibrated.
+        limit: its quantile if every bin were calibrated, at the confidence of the intervals.
+        reliability: mean squared error of the bins, a part of the Brier score (Murphy 1973): 0 is
             best.
-        resolution: how far the qualities of queries of different estimates lie apart, within bins
-            too (the generalized resolution of Stephenson, Coelho and Jolliffe 2008): then Brier
-            score = reliability - resolution + uncertainty exactly.
+        resolution: how far the qualities of queries with different estimates lie apart, within
+            bins too (the generalized resolution of Stephenson, Coelho and Jolliffe 2008): then
+            Brier score = reliability - resolution + uncertainty exactly.
         uncertainty: variance of quality.
     """
 
@@ -83,7 +87,7 @@ class Reliability:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the calibration error is no more than chance would make it."""
+        """Whether the calibration error is within chance."""
         return self.ece <= self.limit
 
 
@@ -92,55 +96,53 @@ def accuracy(
     quality: Float[np.ndarray, "n K"],
     prior: Float[np.ndarray, " K"],
     *,
-    rows: Int[np.ndarray, " n"] | None = None,
     resamples: int = 0,
     confidence: float = 0.95,
-    seed: int = 0,
+    **bootstrap: Any,
 ) -> Accuracy:
-    """Accuracy of estimates of n queries.
+    """Return the accuracy of estimates of n queries.
 
     Args:
-        estimate: what is believed.
-        quality: the truth.
-        prior: mean quality of each model on other queries: what a constant would estimate.
-        rows: see `cascjax.metrics.bootstrap.resampled_means`.
-        resamples: of the queries, for intervals; 0 for none.
-        confidence: of the intervals.
-        seed: of the resamples.
+        estimate: `[n, K]` quality estimates.
+        quality: `[n, K]` true qualities.
+        prior: `[K]` mean quality of each model on other queries, a constant estimate to beat.
+        resamples: resamples of the queries, for intervals; 0 for none.
+        confidence: confidence of the intervals.
+        bootstrap: `seed` and `rows` of `cascjax.metrics.bootstrap.resampled_means`.
     """
     from sklearn.metrics import mean_squared_error, r2_score  # half a second to import
 
     e, q = estimate.astype(np.float64), quality.astype(np.float64)
-    k = e.shape[1]
-    # Of a constant scikit-learn would make 1 or minus infinity: there is none to speak of.
+    # scikit-learn gives a constant quality an R2 of 1 or minus infinity: it has none.
     varies = np.ptp(q, axis=0) > 0
-    r2 = np.full(k, np.nan)
+    r2 = np.full(e.shape[1], np.nan)
     if varies.any():
         r2[varies] = r2_score(q[:, varies], e[:, varies], multioutput="raw_values")
-    brier = np.asarray(mean_squared_error(q, e, multioutput="raw_values"))
-    constant = np.broadcast_to(prior, q.shape)
-    prior_brier = np.asarray(mean_squared_error(q, constant, multioutput="raw_values"))
+    brier, prior_brier = (
+        np.asarray(mean_squared_error(q, x, multioutput="raw_values"))
+        for x in (e, np.broadcast_to(prior, q.shape))
+    )
     # Centred: then the sums of float32 lose nothing to a common offset.
     middle = q.mean(0)
     moments = _moments(e - middle, q - middle)
-    point = _scores(moments.mean(0)[None], k)
-    scores = {name: value[0] for name, value in point.items()} | {"r2": r2, "brier": brier}
+    scores = {name: value[0] for name, value in _scores(moments.mean(0)[None]).items()}
+    scores |= {"r2": r2, "brier": brier}
     ends: dict[str, np.ndarray | None] = dict.fromkeys(scores)
     if resamples:
-        drawn = resampled_means(moments.astype(np.float32), resamples, seed, rows=rows)
-        ends |= {name: interval(of, confidence) for name, of in _scores(drawn, k).items()}
-    of = {name: Measured(value, ends[name]) for name, value in scores.items()}
-    return Accuracy(of["r2"], of["brier"], prior_brier, of["bias"], of["slope"])
+        drawn = resampled_means(moments.astype(np.float32), resamples, **bootstrap)
+        ends |= {name: interval(x, confidence) for name, x in _scores(drawn).items()}
+    measured = {name: Measured(value, ends[name]) for name, value in scores.items()}
+    return Accuracy(prior_brier=prior_brier, **measured)
 
 
 def _moments(e: Float[np.ndarray, "n K"], q: Float[np.ndarray, "n K"]) -> np.ndarray:
-    """`[n, 6K]` what the scores are worked out from the means of."""
+    """Return `[n, 6K]` numbers whose means give the scores."""
     return np.concatenate([e, q, e * e, q * q, e * q, np.square(e - q)], axis=1)
 
 
-def _scores(means: Float[np.ndarray, "R M"], k: int) -> dict[str, np.ndarray]:
-    """The scores `[R, K]` by name, of means of the moments."""
-    e, q, ee, qq, eq, error = means.reshape(len(means), 6, k).transpose(1, 0, 2)
+def _scores(means: Float[np.ndarray, "R M"]) -> dict[str, np.ndarray]:
+    """Return the scores `[R, K]` by name, from means of the moments."""
+    e, q, ee, qq, eq, error = np.split(means, 6, axis=1)
     spread_q, spread_e = qq - q * q, ee - e * e
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
@@ -151,61 +153,44 @@ def _scores(means: Float[np.ndarray, "R M"], k: int) -> dict[str, np.ndarray]:
         }
 
 
-_TINY = 1e-9
-"""A variance that is less than this share of the mean square is none, but rounding."""
-
-
 def differences_r2(
     estimate: Float[np.ndarray, "n K"], quality: Float[np.ndarray, "n K"]
 ) -> Float[np.ndarray, "K K"]:
-    """R2 of the estimated difference of every two models; nan where the true one never varies.
-
-    A constant offset between two models is not counted as explained: it takes no estimator.
-    """
+    """Return R2 of the difference between every two models; nan where it never varies."""
     from sklearn.metrics import r2_score
 
     k = estimate.shape[1]
-    found = np.full((k, k), np.nan)
+    r2 = np.full((k, k), np.nan)
     e, q = estimate.astype(np.float64), quality.astype(np.float64)
     for i in range(k - 1):
         apart_e, apart_q = e[:, i, None] - e[:, i + 1 :], q[:, i, None] - q[:, i + 1 :]
         varies = np.flatnonzero(np.ptp(apart_q, axis=0) > 0)
         if len(varies):
-            r2 = r2_score(apart_q[:, varies], apart_e[:, varies], multioutput="raw_values")
-            found[i, i + 1 + varies] = found[i + 1 + varies, i] = r2
-    return found
+            values = r2_score(apart_q[:, varies], apart_e[:, varies], multioutput="raw_values")
+            r2[i, i + 1 + varies] = r2[i + 1 + varies, i] = values
+    return r2
 
 
 def pooled_differences_r2(
     estimate: Float[np.ndarray, "n K"],
     quality: Float[np.ndarray, "n K"],
     *,
-    rows: Int[np.ndarray, " n"] | None = None,
     resamples: int = 0,
     confidence: float = 0.95,
-    seed: int = 0,
+    **bootstrap: Any,
 ) -> Measured:
-    """R2 of the differences of all pairs of models together: what a choice between them lives on.
+    """Return R2 of the differences of all pairs of models together, which a choice depends on.
 
     1 - (sum over pairs of the mean squared error of the estimated difference) / (sum over pairs of
-    the variance of the true one). Since sum over pairs of (d_i - d_j)^2 is K times the sum of
-    (d_i - mean d)^2, no pair has to be looked at.
-
-    Args:
-        estimate: what is believed.
-        quality: the truth.
-        rows: see `accuracy`.
-        resamples: see `accuracy`.
-        confidence: see `accuracy`.
-        seed: see `accuracy`.
-
-    Returns:
-        A score of K = 1; nan where the differences never vary.
+    the variance of the true one). Since the sum over pairs of (d_i - d_j)^2 is K times the sum of
+    (d_i - mean d)^2, no pair has to be looked at. The arguments are those of `accuracy`; the score
+    has K = 1, and is nan where the differences never vary.
     """
     e, q = estimate.astype(np.float64), quality.astype(np.float64)
     rounding = _TINY * float(np.square(q).sum(1).mean())
     e, q = e - e.mean(1, keepdims=True), q - q.mean(1, keepdims=True)
-    q, e = q - (middle := q.mean(0)), e - middle
+    middle = q.mean(0)
+    q, e = q - middle, e - middle
     moments = np.concatenate(
         [q, np.square(q).sum(1, keepdims=True), np.square(e - q).sum(1, keepdims=True)], axis=1
     )
@@ -213,14 +198,13 @@ def pooled_differences_r2(
     def r2(means: Float[np.ndarray, "R M"]) -> Float[np.ndarray, "R 1"]:
         spread = means[:, -2] - np.square(means[:, :-2]).sum(1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.where(spread > rounding, 1 - means[:, -1] / spread, np.nan)
-        return found[:, None]
+            return np.where(spread > rounding, 1 - means[:, -1] / spread, np.nan)[:, None]
 
-    value, ends = r2(moments.mean(0)[None])[0], None
+    ends = None
     if resamples:
-        drawn = resampled_means(moments.astype(np.float32), resamples, seed, rows=rows)
+        drawn = resampled_means(moments.astype(np.float32), resamples, **bootstrap)
         ends = interval(r2(drawn), confidence)
-    return Measured(value, ends)
+    return Measured(r2(moments.mean(0)[None])[0], ends)
 
 
 def reliability(
@@ -231,26 +215,26 @@ def reliability(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Reliability:
-    """Estimates of one model against its quality, bin by bin.
+    """Return the estimates of one model against its quality, bin by bin.
 
     Bins hold about equally many queries, and equal estimates share a bin. The intervals of mean
     quality are Wilson's where every quality is 0 or 1, else Student's t.
 
     Args:
-        estimate: what is believed.
-        quality: the truth.
-        bins: how many, fewer where estimates are equal.
-        confidence: of the intervals and of the limit.
-        seed: of the draws that tell what chance would make of the error.
+        estimate: `[n]` quality estimates.
+        quality: `[n]` true qualities.
+        bins: number of bins; fewer where estimates are equal.
+        confidence: confidence of the intervals and of the limit.
+        seed: seed of the draws of the error under chance.
     """
     e, q = estimate.astype(np.float64), quality.astype(np.float64)
     n, place = len(e), equal_mass(e, bins)
     count = np.bincount(place)
-    mean_e, mean_q = (np.bincount(place, of) / count for of in (e, q))
+    mean_e, mean_q = (np.bincount(place, x) / count for x in (e, q))
     binary = bool(np.isin(q, (0, 1)).all())
     low, high = _bin_intervals(place, q, mean_q, count, binary, confidence)
     weight, miss = count / n, mean_q - mean_e
-    # Were the bins calibrated, each would miss by chance alone, as the errors within it scatter.
+    # If the bins were calibrated, each would miss by chance alone, as the errors within it scatter.
     scatter = np.bincount(place, np.square(q - e - miss[place])) / np.maximum(count - 1, 1)
     chance = np.random.default_rng(seed).standard_normal((_DRAWS, len(count)))
     drawn = np.abs(chance * np.sqrt(scatter / count)) @ weight
@@ -271,7 +255,7 @@ def reliability(
 
 
 def equal_mass(estimate: Float[np.ndarray, " n"], bins: int) -> Int[np.ndarray, " n"]:
-    """The bin of each query, counted from 0 in rising estimate; no bin is empty."""
+    """Return the bin of each query, counted from 0 in rising estimate; no bin is empty."""
     ranked = np.sort(estimate)
     cuts = ranked[np.arange(1, bins) * len(ranked) // bins]
     place = np.searchsorted(np.unique(cuts), estimate, side="right")
@@ -291,25 +275,25 @@ def _bin_intervals(
     if binary:
         right = np.rint(mean * count).astype(int).tolist()
         ends = [
-            stats.binomtest(hits, of).proportion_ci(confidence, method="wilson")
-            for hits, of in zip(right, count.tolist(), strict=True)
+            stats.binomtest(hits, n).proportion_ci(confidence, method="wilson")
+            for hits, n in zip(right, count.tolist(), strict=True)
         ]
         return np.array([end.low for end in ends]), np.array([end.high for end in ends])
     free = np.maximum(count - 1, 1)
     spread = np.bincount(place, np.square(quality - mean[place])) / free
     half = stats.t.ppf((1 + confidence) / 2, free) * np.sqrt(spread / count)
-    half = np.where(count > 1, half, np.nan)  # one query tells nothing of others
+    half = np.where(count > 1, half, np.nan)  # one query has no spread
     return mean - half, mean + half
 
 
 def correlation(values: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "K K"]:
-    """Correlation between the columns; nan where one does not vary, but 1 with itself."""
+    """Return the correlation between columns; nan where one does not vary, but 1 with itself."""
     v = values.astype(np.float64)
     v = v - v.mean(0)
     size = np.sqrt(np.square(v).mean(0))
     known = size > _TINY * np.abs(values).max(initial=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = v.T @ v / len(v) / np.outer(size, size)
-    found[~known] = found[:, ~known] = np.nan
-    np.fill_diagonal(found, 1.0)
-    return found
+        matrix = v.T @ v / len(v) / np.outer(size, size)
+    matrix[~known] = matrix[:, ~known] = np.nan
+    np.fill_diagonal(matrix, 1.0)
+    return matrix

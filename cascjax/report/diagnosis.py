@@ -1,19 +1,15 @@
-"""What a diagnosis says: in words, on the terminal, as pictures and a page, and as files."""
+"""Views of a diagnosis: in words, as tables, as pictures and a page, and as files."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table as Grid
 from rich.text import Text
 
 from cascjax.data.files import atomic_write
@@ -23,14 +19,16 @@ from cascjax.diagnosis import (
     PERFECT_POST,
     REDUCED,
     REFITTED,
+    Apart,
     Diagnosis,
     Gain,
     Need,
-    Seen,
+    SideAccuracy,
     Span,
+    mean_known,
 )
 from cascjax.metrics import upper_hull
-from cascjax.metrics.calibration import Reliability
+from cascjax.metrics.calibration import Measured, Reliability
 from cascjax.report.facts import DESCRIPTIONS
 from cascjax.report.html import now, palette, versions
 from cascjax.report.pictures import (
@@ -42,24 +40,27 @@ from cascjax.report.pictures import (
     picture_style,
     to_svg,
 )
-from cascjax.report.tables import grid_of, template
+from cascjax.report.tables import Listing, RowStyle, each, template
 from cascjax.report.write import finite
 from cascjax.words import (
     cost_texts,
     counted,
     gain_text,
+    headed,
+    listed,
     plain,
     quality_text,
     share_text,
     short_names,
 )
 
-# matplotlib takes most of a second to import, so only the drawing functions do.
+# matplotlib and pandas take most of a second to import, so only the functions that use them do.
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 SIDES = {"ante": "ex-ante", "post": "post-hoc"}
-"""What the estimates of before and after are called."""
 
 ANSWERS = {
     "pays": "pays",
@@ -67,65 +68,63 @@ ANSWERS = {
     "loses": "loses",
     "unknown": "no interval",
 }
-"""The answers of `cascjax.diagnosis.Gain`, in words."""
+"""The values of `cascjax.diagnosis.Gain.answer`, in words."""
 
 _SIDE_STYLES = {"ante": STRATEGIES["cascade-routing"], "post": STRATEGIES["pandora"]}
 
-_RUNGS = {
+_MARKERS = {
     NOW: ("o", 8.0, "now"),
     REDUCED: ("x", 7.0, "as independent"),
-    REFITTED: ("|", 10.0, "the same, refitted"),
+    REFITTED: ("|", 10.0, "refitted"),
     PERFECT_POST: ("^", 7.5, "perfect post-hoc"),
     PERFECT_ANTE: ("D", 6.5, "perfect ex-ante"),
 }
-"""Marker, size and label of each rung of the ladder."""
+"""Marker, size and label of each scenario."""
 
-_SHORT = {REFITTED: "re-\nfitted", PERFECT_POST: "post-\nhoc", PERFECT_ANTE: "ex-\nante"}
-"""Headings of the rungs that the terminal shows beside the first."""
+_SHORT = {REFITTED: "refit", PERFECT_POST: "post", PERFECT_ANTE: "ante"}
+"""Headings of the scenarios in the short table."""
 
 GAINS_NOTE = (
-    "AUCs on better estimates: refitted, these ones by least squares on the fit split; post-hoc,"
-    " on estimates that know each answer's quality once it is seen; ex-ante, on estimates that know"
-    " all qualities before any model runs."
+    "gain: AUC above mixing single models at random. AUC on better estimates: refit, these"
+    " estimates refitted by least squares on the fit split; post, on estimates that know each"
+    " answer's quality once it is seen; ante, on estimates that know all qualities before any model"
+    " runs."
 )
-"""What the columns of the table of gains are."""
+"""Explanation of the columns of the short table."""
 
 MODELS_NOTE = (
-    "R2: variance of quality explained. Brier: mean squared error, beside that of the model's mean."
-    " ECE: expected calibration error, and what it stays below by chance. Slope: of quality on the"
-    " estimate, 1 where calibrated. Bias: mean estimate less mean quality."
+    "R2: variance of quality explained. Brier: mean squared error, beside the error of the model's"
+    " mean. ECE: expected calibration error, and what it stays below by chance. Slope: of quality"
+    " on the estimate, 1 where calibrated. Bias: mean estimate less mean quality."
 )
-"""What the columns of the table of models are."""
+"""Explanation of the columns of the table of models."""
 
-_ODD_SIGMA = 0.1
-"""A sigma that is off by more than this share is worth a word, if the interval agrees."""
+_ODD_SIGMA, _FORGOT, _CORRELATED = 0.1, 0.02, 0.2
+"""Remarkable from here: relative error of sigma, R2 that post-hoc estimates lack, correlation."""
 
-_FORGOT = 0.02
-"""So is R2 that post-hoc estimates lack of what both together have."""
 
-_ALIKE = 0.2
-"""And a correlation of moves that are taken to be independent."""
+# In words.
 
 
 def headline(found: Diagnosis) -> str:
-    """The answer, in a sentence or two."""
-    paying = [of for of in found.gains if of.answer == "pays"]
-    best = max(paying, key=lambda of: of.gain.value) if paying else found.best
+    """Return the answer in a sentence or two."""
+    paying = [gain for gain in found.gains if gain.answer == "pays"]
+    best = max(paying, key=lambda gain: gain.gain.value) if paying else found.best
     apart = f"{_signed(best.gain)} of AUC"
     if paying:
         text = f"Yes, it pays: {best.strategy} lies {apart} above mixing single models at random"
-        if np.isfinite(best.share):
-            text += f", {best.share:.0%} of what an oracle would gain"
-        return text + "."
+        share = f", {best.share:.0%} of what an oracle would gain" if best.share >= 0 else ""
+        return f"{text}{share}."
+    lies = f"The best, {best.strategy}, lies {apart} from it."
     if found.answer == "undecided":
         return (
             "No, not with these estimates: no strategy is distinguishable from mixing single models"
-            f" at random, which looks at nothing. The best, {best.strategy}, lies {apart} from it."
+            f" at random, which looks at nothing. {lies}"
         )
     if found.answer == "loses":
         return (
             "No: with these estimates every strategy does worse than mixing single models at"
-            f" random. The best, {best.strategy}, lies {apart} from it."
+            f" random. {lies}"
         )
     return (
         f"Not settled: without resamples of the"
@@ -135,131 +134,126 @@ def headline(found: Diagnosis) -> str:
 
 
 def reasons(found: Diagnosis) -> list[str]:
-    """Why, and what to do about it: a finding each."""
+    """Return the reasons and what to do about them, one finding per line."""
     lines = [
-        *_routing(found),
-        *_cascading(found),
-        *_both(found),
-        _prize(found),
-        *_refit(found),
-        *_needed(found),
-        _costs(found),
-        *_warnings(found),
-    ]
+        *_routing(found), *_cascading(found), *_combined(found), _prize(found), *_refit(found),
+        *_needed(found), _costs(found), *_warnings(found),
+    ]  # fmt: skip
     return [line for line in lines if line]
 
 
+def _best(found: Diagnosis, role: str) -> Gain | None:
+    gains = [gain for gain in found.gains if gain.role == role]
+    return max(gains, key=lambda gain: gain.gain.value, default=None)
+
+
 def _routing(found: Diagnosis) -> list[str]:
-    gain = _gain(found, "routing")
+    gain, side = _best(found, "routing"), found.ante
     if gain is None:
         return []
-    seen = found.ante
-    alone = f"of each model's quality by itself R2 {_number(_mean(seen.accuracy.r2.value))}"
-    if gain.answer == "pays" and (seen.differences.low or 0) < 0:
-        # The order of queries is enough to route by; R2 is of the size of differences.
+    alone = f"of each model's quality R2 {_number(mean_known(side.accuracy.r2.value))} on average"
+    if gain.answer == "pays" and (side.differences.low or 0) < 0:
+        # The order of queries is enough to route by; R2 measures the size of differences.
         return [
             f"Routing {_answered(gain)}: where the ex-ante estimates send queries to a more"
-            " expensive"
-            " model, whole groups of them perhaps, it is worth its price more often than elsewhere."
-            " How far models differ on a single query they do not tell: of that they explain"
-            f" {_r2(seen.differences)}, and {alone} on average."
+            " expensive model, whole groups of them perhaps, it is worth its price more often than"
+            " elsewhere. They do not tell how far models differ on a single query: they explain"
+            f" {_r2(side.differences)} of these differences, and {alone}."
         ]
     return [
-        f"Routing {_answered(gain)}. It lives on how models differ on a query before any has run:"
-        f" of those differences the ex-ante estimates explain {_r2(seen.differences)}, and {alone}"
-        " on average."
+        f"Routing {_answered(gain)}. It depends on how models differ on a query before any has run:"
+        f" of those differences the ex-ante estimates explain {_r2(side.differences)}, and {alone}."
     ]
 
 
 def _cascading(found: Diagnosis) -> list[str]:
-    gains = [
-        g for g in map(lambda n: _gain(found, n), ("thresholding", "frugal", "cascading")) if g
-    ]
-    if not gains:
+    best, side = _best(found, "cascading"), found.post
+    if best is None:
         return []
-    best, seen = max(gains, key=lambda of: of.gain.value), found.post
     return [
-        f"Cascading, at best {best.strategy}, {_answered(best)}. It lives on what is believed of an"
+        f"Cascading, at best {best.strategy}, {_answered(best)}. It depends on estimates of an"
         " answer once it is seen: of each model's quality the post-hoc estimates explain R2"
-        f" {_number(_mean(seen.accuracy.r2.value))} on average, of differences between models"
-        f" {_r2(seen.differences)}."
+        f" {_number(mean_known(side.accuracy.r2.value))} on average, of differences between models"
+        f" {_r2(side.differences)}."
     ]
 
 
-def _both(found: Diagnosis) -> list[str]:
+def _combined(found: Diagnosis) -> list[str]:
     lines = []
     if (apart := found.both_at_once) is not None:
-        names = [n for n in ("cascade-routing", "pandora") if _gain(found, n)]
-        best = max(names, key=lambda n: _area(found, n))
-        others = [n for n in ("routing", "thresholding", "frugal", "cascading") if _gain(found, n)]
-        below = max(others, key=lambda n: _area(found, n))
         lines.append(
-            f"Both at once, by {best}, lies {_signed(apart)} from one of the two alone, at best"
-            f" {below}{_chance(apart)}."
+            f"Both at once, by {apart.strategy}, lies {_signed(apart.above)} from one of the two"
+            f" alone, at best {apart.other}{_chance(apart.above)}."
         )
-    if (apart := found.pandora_above) is not None:
-        ends = (apart.value, apart.low or 0.0, apart.high or 0.0)
-        if all(round(of, 4) == 0 for of in ends):
-            lines.append("Pandora's AUC is that of cascade routing, to the digits shown.")
+    if (apart := found.combined) is not None:
+        name = apart.strategy.capitalize()
+        if all(round(value or 0.0, 4) == 0 for value in apart.above):
+            lines.append(f"{name} and {apart.other} have the same AUC, to the digits shown.")
         else:
-            lines.append(f"Pandora lies {_signed(apart)} from cascade routing{_chance(apart)}.")
+            lines.append(
+                f"{name} lies {_signed(apart.above)} from {apart.other}{_chance(apart.above)}."
+            )
     return lines
 
 
 def _prize(found: Diagnosis) -> str:
-    tops = []
+    reached, tops = found.best.gain.value + found.mixing.value, []
     for name in (PERFECT_POST, PERFECT_ANTE):
-        rung = found.rung(name)
-        assert rung is not None
-        best = max(rung.auc, key=rung.auc.__getitem__)
-        gain = rung.auc[best].value - found.best.gain.value - found.mixing.value
-        tops.append(f"{name} estimates {quality_text(rung.auc[best].value)} ({gain_text(gain)},"
-                    f" {best})")  # fmt: skip
+        best, span = _top(found, name)
+        gain = gain_text(span.value - reached)
+        tops.append(f"with {name} estimates {quality_text(span.value)} ({gain}, {best})")
     return (
         f"Best AUCs: mixing single models {quality_text(found.mixing.value)}, now"
-        f" {quality_text(found.best.gain.value + found.mixing.value)}, with {tops[0]}, with"
-        f" {tops[1]}, oracle {quality_text(found.oracle.value)}."
+        f" {quality_text(reached)}, {', '.join(tops)}, oracle {quality_text(found.oracle.value)}."
     )
 
 
+def _top(found: Diagnosis, name: str) -> tuple[str, Span]:
+    """Return the best strategy of a scenario, and its AUC."""
+    scenario = found.scenario(name)
+    assert scenario is not None
+    return max(scenario.auc.items(), key=lambda item: item[1].value)
+
+
 def _refit(found: Diagnosis) -> list[str]:
-    rung = found.rung(REFITTED)
-    assert rung is not None
-    best = max(rung.auc, key=rung.auc.__getitem__)
-    apart = rung.above[best]
-    if not _clear(apart):
+    best, _ = _top(found, REFITTED)
+    scenario = found.scenario(REFITTED)
+    assert scenario is not None
+    above = scenario.above[best]
+    if not _clear(above):
         return []
+    advice = (
+        "do that first, it needs no better estimator."
+        if above.value > 0
+        else "they are better left as they are."
+    )
     return [
-        f"Refitting these very estimates by least squares on the fit split moves {best} by"
-        f" {_signed(apart)}: "
-        + (
-            "take that first, it needs no better estimator."
-            if apart.value > 0
-            else "they are better left as they are."
-        )
+        "Refitting these very estimates by least squares on the fit split moves"
+        f" {best} by {_signed(above)}: {advice}"
     ]
 
 
 def _needed(found: Diagnosis) -> list[str]:
-    """For routing, and for the best strategy that was looked into."""
-    known = [need.strategy for need in found.needs]
-    if not known:
-        return []
-    best = max(known, key=lambda name: _area(found, name))
-    shown = dict.fromkeys([name for name in ("routing", best) if name in known])
-    return [f"For {found.target:+g} of AUC, {of}: {'; '.join(_needs(found, of))}." for of in shown]
-
-
-def _needs(found: Diagnosis, strategy: str) -> list[str]:
-    return [need_text(need) for need in found.needs if need.strategy == strategy]
+    """Return the accuracies needed of routing, and of the best strategy that was searched."""
+    known = {need.strategy for need in found.needs}
+    ranked = sorted((g for g in found.gains if g.strategy in known), key=lambda g: -g.gain.value)
+    shown = [gain.strategy for gain in ranked if gain.role == "routing"] + [
+        gain.strategy for gain in ranked[:1]
+    ]
+    return [
+        f"For {found.target:+g} of AUC, {name}: "
+        + "; ".join(need_text(need) for need in found.needs if need.strategy == name)
+        + "."
+        for name in dict.fromkeys(shown)
+    ]
 
 
 def need_text(need: Need) -> str:
-    """What one side's estimates must become, in words."""
+    """Return the accuracy that one side's estimates need, in words."""
     side = SIDES[need.side]
     if need.share is None:
-        most = max(0.0, need.most - need.area_now)
-        return f"no {side} accuracy alone is enough: the most that was found is {gain_text(most)}"
+        most = gain_text(max(0.0, need.most - need.auc_now))
+        return f"no {side} accuracy alone is enough: the highest rise found is {most}"
     if need.share == 0:
         return (
             f"refitting the {side} estimates by least squares is enough (R2"
@@ -273,36 +267,32 @@ def need_text(need: Need) -> str:
         )
     return (
         f"{side} R2 must rise from {_number(need.r2_now)} to {_number(need.r2_needed)} on average"
-        f"{differences} ({need.share:.0%} of what it leaves unexplained)"
+        f"{differences} ({need.share:.0%} of the unexplained variance)"
     )
 
 
 def _costs(found: Diagnosis) -> str:
-    cost = found.single_cost
-    ratio = ""
-    if cost.min() > 0:
-        ratio = (
-            f"The most expensive model costs {cost.max() / cost.min():,.3g} times the cheapest. "
-        )
+    ratio = _cost_ratio(found)
+    costs = f"The most expensive model costs {ratio:,.3g} times the cheapest. " if ratio else ""
     return (
-        f"{ratio}On {share_text(found.cheapest_suffices)} of the queries no model does better than"
-        f" the cheapest, on {share_text(found.all_alike)} all do equally well; an oracle would gain"
+        f"{costs}On {share_text(found.cheapest_suffices)} of the queries no model does better than"
+        f" the cheapest, on {share_text(found.all_equal)} all do equally well; an oracle would gain"
         f" {gain_text(found.oracle.value - found.mixing.value)} over the hull, and no estimates"
-        " can give more, but by chance."
+        " can give more, except by chance."
     )
 
 
 def _warnings(found: Diagnosis) -> list[str]:
     names, lines = short_names(found.models, 32), []
-    for side, seen in _sides(found).items():
+    for side, accuracy in _sides(found).items():
         off = [
-            f"{names[k]} ({_number(of.ece)}, chance makes up to {_number(of.limit)})"
-            for k, of in enumerate(seen.reliability)
-            if not of.calibrated
+            f"{names[k]} ({_number(bins.ece)}, chance makes up to {_number(bins.limit)})"
+            for k, bins in enumerate(accuracy.reliability)
+            if not bins.calibrated
         ]
         if off:
             lines.append(
-                f"Not calibrated {SIDES[side]}, by expected calibration error: {_listed(off)}."
+                f"Not calibrated {SIDES[side]}, by expected calibration error: {listed(off)}."
                 " Where the diagrams bend, refit with a curve, such as isotonic regression."
             )
     ratio = found.moves.ratio
@@ -314,44 +304,42 @@ def _warnings(found: Diagnosis) -> list[str]:
     ]
     if odd:
         lines.append(
-            "The standard deviation stated is not that of how estimates move once models run:"
-            f" {_listed(odd)}."
+            "The standard deviation stated differs from how far estimates move once models run:"
+            f" {listed(odd)}."
         )
-    scaled = [f"{of.strategy} by {of.sigma_scale:g}" for of in found.gains if of.sigma_scale != 1]
+    scaled = [f"{g.strategy} by {g.sigma_scale:g}" for g in found.gains if g.sigma_scale != 1]
     if scaled:
-        certain = ", 0 being as if estimates were certain"
-        # Of an estimator handed over with a scale nothing is recorded.
-        found_best = found.settings.get("sigma_scale") == "auto"
+        # Of an estimator of the caller's own no scale is recorded.
+        best = found.settings.get("sigma_scale") == "auto"
+        zero = any(gain.sigma_scale == 0 for gain in found.gains)
         lines.append(
-            "Strategies are shown the stated standard deviations"
-            f" {'times what did best on the queries fitted on' if found_best else 'scaled'}:"
-            f" {_listed(scaled)}"
-            f"{certain if any(of.sigma_scale == 0 for of in found.gains) else ''}."
+            "Strategies use the stated standard deviations"
+            f" {'times the factor that did best on the fit split' if best else 'scaled'}:"
+            f" {listed(scaled)}{', 0 being as if estimates were certain' if zero else ''}."
         )
     apart = np.abs(np.triu(found.moves.correlation, 1))
-    if np.nanmax(apart, initial=0) > _ALIKE:
+    if np.nanmax(apart, initial=0) > _CORRELATED:
         i, j = np.unravel_index(np.nanargmax(apart), apart.shape)
-        of_two = (
-            f"those of {names[int(i)]} and {names[int(j)]} correlate by"
+        pair = (
+            f"the moves of {names[int(i)]} and {names[int(j)]} correlate by"
             f" {found.moves.correlation[i, j]:+.2f}"
         )
         lines.append(
-            f"Pandora takes the moves of models to be independent; {of_two}."
-            if found.rung(REDUCED) is None
-            else f"Pandora looks at models one by one, again after each answer; their moves are not"
-            f" independent, {of_two}, which cascade routing reckons with."
+            f"Pandora assumes that the moves of models are independent; {pair}."
+            if found.scenario(REDUCED) is None
+            else "Pandora looks at models one by one, again after each answer; their moves are not"
+            f" independent, {pair}, which cascade routing takes into account."
         )
-    lost = _mean(found.both_r2) - _mean(found.post.accuracy.r2.value)
-    if lost > _FORGOT:
+    post, both = mean_known(found.post.accuracy.r2.value), mean_known(found.both_r2)
+    if both - post > _FORGOT:
         lines.append(
             "Post-hoc estimates forget what ex-ante ones knew: refitted on both, their R2 would be"
-            f" {_number(_mean(found.both_r2))} rather than"
-            f" {_number(_mean(found.post.accuracy.r2.value))}."
+            f" {_number(both)} rather than {_number(post)}."
         )
     if found.unsearched:
         lines.append(
-            f"No accuracy needed was looked for of {_listed(found.unsearched)}: with"
-            f" {len(found.models)} models it is expensive to simulate, and pandora stands near it."
+            f"No accuracy needed was searched for {listed(found.unsearched)}: with"
+            f" {len(found.models)} models it is slow to simulate, and pandora is close to it."
         )
     if found.settings.get("estimates") == "noisy":
         lines.append(
@@ -359,42 +347,37 @@ def _warnings(found: Diagnosis) -> list[str]:
             f" ({plain(found.settings.get('noise', 'level not recorded'))}), not what one would"
             " have."
         )
-    lines += [f"Estimator: {plain(note).rstrip('.')}." for note in found.notes]
-    return lines
+    return lines + [f"Estimator: {plain(note).rstrip('.')}." for note in found.notes]
 
 
-def _sides(found: Diagnosis) -> dict[str, Seen]:
+def _sides(found: Diagnosis) -> dict[str, SideAccuracy]:
     return {"ante": found.ante, "post": found.post}
 
 
-def _gain(found: Diagnosis, name: str) -> Gain | None:
-    return next((of for of in found.gains if of.strategy == name), None)
-
-
-def _area(found: Diagnosis, name: str) -> float:
-    rung = found.rung(NOW)
-    assert rung is not None
-    return rung.auc[name].value
+def _cost_ratio(found: Diagnosis) -> float | None:
+    low, high = float(found.single_cost.min()), float(found.single_cost.max())
+    return finite(high / low) if low > 0 else None
 
 
 def _answered(gain: Gain) -> str:
-    if gain.answer == "pays":
-        return f"pays, {_signed(gain.gain)} over the hull"
-    if gain.answer == "loses":
-        return f"loses, {_signed(gain.gain)} against the hull"
-    words = "is not distinguishable from the hull" if gain.answer == "undecided" else "is measured"
-    return f"{words}, {_signed(gain.gain)}"
+    words = {
+        "pays": f"pays, {_signed(gain.gain)} over the hull",
+        "loses": f"loses, {_signed(gain.gain)} against the hull",
+        "undecided": f"is not distinguishable from the hull, {_signed(gain.gain)}",
+        "unknown": f"is measured, {_signed(gain.gain)}",
+    }
+    return words[gain.answer]
 
 
 def _signed(span: Span) -> str:
-    return f"{gain_text(span.value)} {_ends(span)}".rstrip()
+    return _with_ends(span, gain_text)
 
 
-def _ends(span: Span) -> str:
-    """The interval, or nothing."""
-    if span.low is None or span.high is None:
-        return ""
-    return f"[{gain_text(span.low)}, {gain_text(span.high)}]"
+def _with_ends(span: Span, form: Callable[[float], str]) -> str:
+    """Return a number and its interval, if there is one."""
+    if span.low is None or span.high is None or np.isnan(span.low):
+        return form(span.value)
+    return f"{form(span.value)} [{form(span.low)}, {form(span.high)}]"
 
 
 def _clear(span: Span) -> bool:
@@ -406,106 +389,111 @@ def _chance(span: Span) -> str:
 
 
 def _r2(span: Span) -> str:
-    text = f"R2 {_number(span.value)}"
-    if span.low is None or span.high is None:
-        return text
-    text += f" [{_number(span.low)}, {_number(span.high)}]"
-    return text + (", no more than chance" if span.low <= 0 else "")
+    chance = ", no more than chance" if span.low is not None and span.low <= 0 else ""
+    return f"R2 {_with_ends(span, _number)}{chance}"
 
 
 def _number(value: float) -> str:
-    """Two decimals, or three of what is small; a dash for none."""
+    """Return two decimals, or three of a small number; a dash for none."""
     if not np.isfinite(value):
         return "–"
     return f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.3f}"
 
 
-def _mean(values: Float[np.ndarray, " K"]) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else np.nan
+# As tables.
 
 
-def _listed(items: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]]))
+def frame(found: Diagnosis) -> "DataFrame":
+    """Return one row per strategy, in falling order of AUC."""
+    import pandas as pd
+
+    rows = []
+    for gain in sorted(found.gains, key=lambda gain: -gain.gain.value):
+        aucs = {s.name: s.auc[gain.strategy].value for s in found.scenarios}
+        rows.append(
+            {"strategy": gain.strategy, "AUC": aucs.pop(NOW), "gain": gain.gain.value,
+             "low": gain.gain.low, "high": gain.gain.high, "share of oracle": gain.share,
+             "answer": gain.answer, "sigma_scale": gain.sigma_scale} | aucs
+        )  # fmt: skip
+    return pd.DataFrame(rows).set_index("strategy")
 
 
-@contextmanager
-def diagnosis_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar over the frontiers to draw on a terminal's stderr, and what moves it."""
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task("diagnosing", total=None)
-        yield lambda what, step, steps: bar.update(
-            task, description=what, completed=step, total=steps
-        )
+def summary(found: Diagnosis) -> Listing:
+    """Return the short table: gains now, and AUCs on better estimates."""
+    numbers = frame(found)
+    shown = numbers.filter(["AUC", "gain"])
+    if found.resamples:
+        # Intervals of all strategies at once reach as far below as above.
+        shown["±"] = numbers["high"].astype(float) - numbers["gain"]
+    for name, short in _SHORT.items():
+        shown[short] = numbers[name]
+    shown[" "] = numbers["answer"].replace("undecided", "noise")
+    formats = dict.fromkeys(shown.columns[:-1], each(quality_text)) | {"gain": each(gain_text)}
+    return Listing(shown, formats, title=headline(found))
 
 
-def gains_table(found: Diagnosis) -> Grid:
-    """A row a strategy in falling order of AUC: what it gains, and what better estimates would."""
-    rungs = [rung for rung in found.rungs if rung.name in _SHORT]
-    # Intervals of all at once are as wide below as above; two lines a heading keep to 80 columns.
-    sure = [f"± at\n{100 * found.confidence:.4g}%"] if found.resamples else []
-    heads = [_SHORT[rung.name] for rung in rungs]
-    grid = grid_of("strategy", "auc", "over\nhull", *sure, *heads, "")
-    for gain in sorted(found.gains, key=lambda of: -of.gain.value):
-        of = gain.strategy
-        ends = [quality_text((gain.gain.high or 0) - gain.gain.value)] if sure else []
-        grid.add_row(
-            Text(of),
-            quality_text(_area(found, of)),
-            gain_text(gain.gain.value),
-            *ends,
-            *(quality_text(rung.auc[of].value) for rung in rungs),
-            "noise" if gain.answer == "undecided" else gain.answer,
-        )
-    return grid
+def models_listing(found: Diagnosis, width: int = 18, page: bool = False) -> Listing:
+    """Return the accuracy of each model's estimates, one row per model and side.
+
+    Args:
+        found: the diagnosis.
+        width: maximum length of a model's name.
+        page: whether to add intervals and the columns that only a page has room for.
+    """
+    import pandas as pd
+
+    rows, styles = [], []
+    for k, name in enumerate(short_names(found.models, width)):
+        for side, estimates in _sides(found).items():
+            a, bins = estimates.accuracy, estimates.reliability[k]
+            row: dict[str, Any] = {
+                "model": f"{name}, {SIDES[side]}",
+                "R2": _of_model(a.r2, k, page),
+                "Brier": quality_text(a.brier.value[k]),
+                "of mean": quality_text(a.prior_brier[k]),
+                "ECE": _number(bins.ece),
+                "below": _number(bins.limit),
+                "slope": _of_model(a.slope, k, page),
+                "bias": gain_text(a.bias.value[k]),
+            }
+            if page:
+                parts = bins.reliability, bins.resolution, bins.uncertainty
+                row["parts"] = "{:.4f} − {:.4f} + {:.4f}".format(*parts)
+                row["calibrated"] = "yes" if bins.calibrated else "no"
+                outside = estimates.outside[k]
+                row["outside 0 to 1"] = share_text(outside) if np.isfinite(outside) else "–"
+            color = f"var({css_variable(_SIDE_STYLES[side][0])})"
+            rows.append(row)
+            styles.append(RowStyle(color=color, rule=k > 0 and side == "ante"))
+    return Listing(pd.DataFrame(rows).set_index("model"), styles=styles)
 
 
-def models_table(found: Diagnosis) -> Grid:
-    """A row a model and side: R2, Brier score beside that of the mean, ECE beside chance."""
-    grid = grid_of("model", "R2", "Brier", "of\nmean", "ECE", "below", "slope", "bias")
-    for k, name in enumerate(short_names(found.models, 18)):
-        grid.add_row(Text(name))
-        for side, seen in _sides(found).items():
-            of, bins = seen.accuracy, seen.reliability[k]
-            grid.add_row(
-                f"  {SIDES[side]}",
-                _number(of.r2.value[k]),
-                quality_text(of.brier.value[k]),
-                quality_text(of.prior_brier[k]),
-                _number(bins.ece),
-                _number(bins.limit),
-                _number(of.slope.value[k]),
-                gain_text(of.bias.value[k]),
-            )
-    return grid
+def _of_model(measured: Measured, k: int, with_ends: bool = True) -> str:
+    ends = measured.ends[k].tolist() if with_ends and measured.ends is not None else ()
+    return _with_ends(Span(measured.value[k], *ends), _number)
 
 
 def print_diagnosis(found: Diagnosis, console: Console) -> None:
-    """Prints the answer, what each strategy gains, how good the estimates are, and why."""
+    """Print the answer, what each strategy gains, how good the estimates are, and why."""
     console.print(Text(headline(found), style="bold"))
-    console.print(gains_table(found))
-    console.print(Text(GAINS_NOTE))
-    console.print(models_table(found))
-    console.print(Text(MODELS_NOTE))
+    for listing, note in ((summary(found), GAINS_NOTE), (models_listing(found), MODELS_NOTE)):
+        for grid in listing.grids(console.width):
+            console.print(grid)
+        console.print(Text(note))
     for line in reasons(found):
         console.print(Text(f"- {line}"))
 
 
-def write_diagnosis(found: Diagnosis, directory: Path, command: str) -> Path:
-    """Writes diagnosis.json, reliability.parquet and report.html; an error leaves none of them.
+# As files.
+
+
+def save(found: Diagnosis, folder: Path, command: str = "") -> Path:
+    """Write diagnosis.json, reliability.parquet and report.html; an error leaves none of them.
 
     Args:
-        found: what to write.
-        directory: a folder that exists.
-        command: the command line that made it.
+        found: the diagnosis.
+        folder: an existing folder.
+        command: the command line, for the record.
 
     Returns:
         The path of the report.
@@ -513,125 +501,86 @@ def write_diagnosis(found: Diagnosis, directory: Path, command: str) -> Path:
     Raises:
         CascjaxError: the folder cannot be written.
     """
-    report = directory / "report.html"
+    names = ("diagnosis.json", "reliability.parquet", "report.html")
     with ExitStack() as files:
-        numbers, bins, page = (
-            files.enter_context(atomic_write(path))
-            for path in (directory / "diagnosis.json", directory / "reliability.parquet", report)
-        )
-        numbers.write_text(
-            json.dumps(summary(found), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        pq.write_table(to_arrow(found), bins)
+        numbers, bins, page = (files.enter_context(atomic_write(folder / name)) for name in names)
+        text = json.dumps(to_json(found), indent=2, allow_nan=False)
+        numbers.write_text(text + "\n", encoding="utf-8")
+        bins_frame(found).to_parquet(bins, index=False)
         page.write_text(render(found, command), encoding="utf-8")
-    return report
+    return folder / names[-1]
 
 
-def summary(found: Diagnosis) -> dict[str, Any]:
-    """All that was found but the bins, as JSON has it: lists over models in their order.
+def to_json(found: Diagnosis) -> dict[str, Any]:
+    """Return everything but the bins as JSON values; lists over models are in their order.
 
     A number with an interval is {"value", "low", "high"}, or {"value", "ends"} of lists over
-    models; null stands for what does not exist.
+    models; null stands for a number that does not exist.
     """
-    fields_of = _jsonable(found)
-    assert isinstance(fields_of, dict)
     return {
         "answer": found.answer,
         "headline": headline(found),
         "reasons": reasons(found),
-        "cost_ratio": finite(float(found.single_cost.max() / found.single_cost.min()))
-        if found.single_cost.min() > 0
-        else None,
-    } | fields_of
+        "cost_ratio": _cost_ratio(found),
+    } | _jsonable(found)
 
 
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, Span):
-        return {name: _jsonable(of) for name, of in value._asdict().items()}
-    if isinstance(value, Reliability):
-        names = ("ece", "by_chance", "limit", "calibrated", "reliability", "resolution",
-                 "uncertainty")  # fmt: skip
-        return {name: _jsonable(getattr(value, name)) for name in names}
+    if isinstance(value, Span | Apart):
+        return _jsonable(value._asdict())
     if is_dataclass(value):
-        return {of.name: _jsonable(getattr(value, of.name)) for of in fields(value)}
+        names = [field.name for field in fields(value)]
+        if isinstance(value, Reliability):  # its bins are in a file of their own
+            names = ["calibrated", *names[5:]]
+        return {name: _jsonable(getattr(value, name)) for name in names}
     if isinstance(value, np.ndarray):
         return _jsonable(value.tolist())
     if isinstance(value, dict):
-        return {name: _jsonable(of) for name, of in value.items()}
+        return {name: _jsonable(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(of) for of in value]
+        return [_jsonable(each) for each in value]
     return finite(value) if isinstance(value, float) else value
 
 
-def to_arrow(found: Diagnosis) -> pa.Table:
-    """The bins of the reliability diagrams: a row a model, kind of estimates and bin."""
-    parts = []
-    for k, name in enumerate(found.models):
-        for side, seen in _sides(found).items():
-            of = seen.reliability[k]
-            n = len(of.count)
-            columns = {"model": [name] * n, "estimates": [SIDES[side]] * n, "bin": np.arange(n)}
-            for column in ("count", "estimate", "quality", "low", "high"):
-                columns[column] = getattr(of, column)
-            parts.append(pa.table(columns))
-    return pa.concat_tables(parts)
+def bins_frame(found: Diagnosis) -> "DataFrame":
+    """Return the bins of the reliability diagrams, one row per model, side and bin."""
+    import pandas as pd
+
+    columns = ("count", "estimate", "quality", "low", "high")
+    return pd.concat([
+        pd.DataFrame(
+            {"model": name, "estimates": SIDES[side], "bin": np.arange(len(bins.count))}
+            | {column: getattr(bins, column) for column in columns}
+        )
+        for k, name in enumerate(found.models)
+        for side, bins in ((s, e.reliability[k]) for s, e in _sides(found).items())
+    ])  # fmt: skip
 
 
-def ladder(found: Diagnosis, narrow: bool = False) -> tuple["Figure", dict[str, str]]:
-    """AUCs now and on better estimates, a row a strategy, between the hull and the oracle.
+# As pictures and a page.
 
-    Returns:
-        The figure, and the tooltip of each element with an id.
-    """
-    gains = sorted(found.gains, key=lambda of: of.gain.value)
-    height = 1.7 + 0.62 * len(gains) + (0.5 if narrow else 0)
+
+def plot(found: Diagnosis, ax: "Axes | None" = None) -> "Axes":
+    """Draw the AUCs of every strategy now and on better estimates, between hull and oracle."""
+    from matplotlib import pyplot
+
+    if ax is None:
+        ax = pyplot.figure(figsize=(9, 1.7 + 0.5 * len(found.gains))).subplots()
+    handles, _ = _draw_scenarios(found, ax)
+    ax.legend(list(handles.values()), list(handles), frameon=False, fontsize="small")
+    return ax
+
+
+def scenarios_figure(found: Diagnosis, narrow: bool = False) -> tuple["Figure", dict[str, str]]:
+    """Return the picture of `plot` for the page, and the tooltip of each element by its id."""
+    height = 1.7 + 0.62 * len(found.gains) + (0.5 if narrow else 0)
     figure = new_figure(5.4 if narrow else 11.0, height)
     axes = figure.subplots()
     top = 1 - (1.15 if narrow else 0.62) / height
     figure.subplots_adjust(left=0.27 if narrow else 0.14, right=0.97, top=top, bottom=0.62 / height)
-    soft, ink, tips = INK["soft"][0], INK["ink"][0], {}
-    handles: dict[str, Any] = {}
-    for name, span, dashes in (("hull", found.mixing, (0, (4, 3))), ("oracle", found.oracle, "-")):
-        line = axes.axvline(span.value, color=soft, lw=1.4, ls=dashes, zorder=1.5)
-        line.set_gid(f"tip-{name}")
-        tips[f"tip-{name}"] = f"{name}: AUC {quality_text(span.value)}"
-        handles["hull of single models" if name == "hull" else name] = line
-    for row, gain in enumerate(gains):
-        of = gain.strategy
-        color = STRATEGIES.get(of, OTHERS[0])[0]
-        aucs = [rung.auc[of].value for rung in found.rungs]
-        axes.plot([min(aucs), max(aucs)], [row, row], color=color, lw=1.4, alpha=0.55, zorder=2)
-        for rung in found.rungs:
-            marker, size, label = _RUNGS[rung.name]
-            span = rung.auc[of]
-            if rung.name == NOW and span.low is not None and span.high is not None:
-                axes.plot(
-                    [span.low, span.high], [row, row], color=color, lw=7, alpha=0.25,
-                    solid_capstyle="butt", zorder=1.8,
-                )  # fmt: skip
-            filled = rung.name == NOW
-            (point,) = axes.plot(
-                [span.value], [row], marker=marker, ms=size, mew=1.6, color=color, ls="none",
-                mfc=color if filled else INK["paper"][0], zorder=4 if filled else 3,
-            )  # fmt: skip
-            point.set_gid(f"tip-{row}-{rung.name.replace(' ', '-')}")
-            tips[f"tip-{row}-{rung.name.replace(' ', '-')}"] = (
-                f"{of}, {label}: AUC {quality_text(span.value)}"
-            )
-            if row == 0:
-                (handles[label],) = axes.plot(
-                    [], [], marker=marker, ms=size, mew=1.6, color=ink, ls="none",
-                    mfc=ink if filled else INK["paper"][0],
-                )  # fmt: skip
-    axes.set_yticks(range(len(gains)), [of.strategy for of in gains])
-    axes.tick_params(axis="y", length=0, labelcolor=ink)
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    axes.set_ylim(-0.6, len(gains) - 0.4)
-    axes.margins(x=0.04)
+    handles, tips = _draw_scenarios(found, axes)
     if narrow:
         axes.locator_params(axis="x", nbins=4)
-    axes.set_xlabel("auc: mean quality over the range of costs")
     figure.legend(
         list(handles.values()), list(handles), loc="upper left", bbox_to_anchor=(0.01, 0.995),
         ncols=2 if narrow else len(handles), frameon=False, handlelength=2.0, columnspacing=1.4,
@@ -640,27 +589,71 @@ def ladder(found: Diagnosis, narrow: bool = False) -> tuple["Figure", dict[str, 
     return figure, tips
 
 
+def _draw_scenarios(found: Diagnosis, axes: "Axes") -> tuple[dict[str, Any], dict[str, str]]:
+    """Draw one row per strategy; return the legend's handles and the tooltips."""
+    gains = sorted(found.gains, key=lambda gain: gain.gain.value)
+    soft, ink, tips = INK["soft"][0], INK["ink"][0], {}
+    handles: dict[str, Any] = {}
+    for name, span, dashes in (("hull", found.mixing, (0, (4, 3))), ("oracle", found.oracle, "-")):
+        line = axes.axvline(span.value, color=soft, lw=1.4, ls=dashes, zorder=1.5)
+        line.set_gid(f"tip-{name}")
+        tips[f"tip-{name}"] = f"{name}: AUC {quality_text(span.value)}"
+        handles["hull of single models" if name == "hull" else name] = line
+    for row, name in enumerate(gain.strategy for gain in gains):
+        color = STRATEGIES.get(name, OTHERS[0])[0]
+        aucs = [scenario.auc[name].value for scenario in found.scenarios]
+        axes.plot([min(aucs), max(aucs)], [row, row], color=color, lw=1.4, alpha=0.55, zorder=2)
+        for scenario in found.scenarios:
+            marker, size, label = _MARKERS[scenario.name]
+            span, present = scenario.auc[name], scenario.name == NOW
+            if present and span.low is not None:
+                axes.plot(
+                    [span.low, span.high], [row, row], color=color, lw=7, alpha=0.25,
+                    solid_capstyle="butt", zorder=1.8,
+                )  # fmt: skip
+            look: dict[str, Any] = {"marker": marker, "ms": size, "mew": 1.6, "ls": "none"}
+            paper = INK["paper"][0]
+            (point,) = axes.plot(
+                [span.value], [row], color=color, mfc=color if present else paper,
+                zorder=4 if present else 3, **look,
+            )  # fmt: skip
+            gid = f"tip-{row}-{scenario.name.replace(' ', '-')}"
+            point.set_gid(gid)
+            tips[gid] = f"{name}, {label}: AUC {quality_text(span.value)}"
+            if row == 0:
+                mfc = ink if present else paper
+                (handles[label],) = axes.plot([], [], color=ink, mfc=mfc, **look)
+    axes.set_yticks(range(len(gains)), [gain.strategy for gain in gains])
+    axes.tick_params(axis="y", length=0, labelcolor=ink)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(-0.6, len(gains) - 0.4)
+    axes.margins(x=0.04)
+    axes.set_xlabel("AUC: mean quality over the range of costs")
+    return handles, tips
+
+
 def diagram(found: Diagnosis, k: int) -> tuple["Figure", dict[str, str]]:
-    """Reliability diagram of one model: mean quality against mean estimate, bin by bin."""
+    """Return the reliability diagram of one model: mean quality against mean estimate by bin."""
     figure = new_figure(3.9, 3.6)
     axes = figure.subplots()
     figure.subplots_adjust(left=0.17, right=0.97, top=0.88, bottom=0.16)
     tips: dict[str, str] = {}
-    ends = []
-    for side, seen in _sides(found).items():
-        of = seen.reliability[k]
-        color, marker = _SIDE_STYLES[side][0], _SIDE_STYLES[side][3]
-        axes.vlines(of.estimate, of.low, of.high, color=color, lw=1.6, alpha=0.5, zorder=2)
+    for side, estimates in _sides(found).items():
+        bins, style = estimates.reliability[k], _SIDE_STYLES[side]
+        axes.vlines(bins.estimate, bins.low, bins.high, color=style[0], lw=1.6, alpha=0.5, zorder=2)
         (line,) = axes.plot(
-            of.estimate, of.quality, color=color, marker=marker, ms=5, lw=1.2, label=SIDES[side],
-            zorder=3,
+            bins.estimate, bins.quality, color=style[0], marker=style[3], ms=5, lw=1.2,
+            label=SIDES[side], zorder=3,
         )  # fmt: skip
         line.set_gid(f"tip-{side}")
-        tips[f"tip-{side}"] = f"{SIDES[side]}: expected calibration error {_number(of.ece)}"
-        ends += [of.estimate, of.quality]
-        ends += [each[np.isfinite(each)] for each in (of.low, of.high)]
-    values = np.concatenate(ends)
-    low, high = float(values.min()), float(values.max())
+        tips[f"tip-{side}"] = f"{SIDES[side]}: expected calibration error {_number(bins.ece)}"
+    arrays = [
+        getattr(estimates.reliability[k], name)
+        for estimates in _sides(found).values()
+        for name in ("estimate", "quality", "low", "high")
+    ]
+    low, high = (float(end(np.concatenate(arrays))) for end in (np.nanmin, np.nanmax))
     pad = 0.04 * (high - low) or 0.05
     axes.plot([low, high], [low, high], color=INK["soft"][0], lw=1.0, ls=(0, (4, 3)), zorder=1.5)
     axes.set_xlim(low - pad, high + pad)
@@ -671,145 +664,130 @@ def diagram(found: Diagnosis, k: int) -> tuple["Figure", dict[str, str]]:
     return figure, tips
 
 
-def render(found: Diagnosis, command: str) -> str:
-    """The report as a string of HTML."""
+def render(found: Diagnosis, command: str = "") -> str:
+    """Return the report as a string of HTML."""
     from markupsafe import Markup
 
-    names = short_names(found.models, 32)
-    styles = {
-        of.strategy: STRATEGIES.get(of.strategy, OTHERS[0])
-        for of in sorted(found.gains, key=lambda of: -of.gain.value)
-    }
-    listed = ", ".join(styles)
-    title = f"AUCs of {listed}: now, refitted, and on perfect post-hoc and ex-ante estimates"
+    names, numbers = short_names(found.models, 32), frame(found)
+    styles = [STRATEGIES.get(name, OTHERS[0]) for name in numbers.index]
+
+    def svg(drawn: tuple["Figure", dict[str, str]], prefix: str, title: str) -> Markup:
+        # The pictures are built by an XML writer, which has escaped every name in them.
+        return Markup(to_svg(drawn[0], prefix, title, drawn[1]))
+
+    title = f"AUCs of {', '.join(numbers.index)}: now, refitted, and on perfect estimates"
     with picture_style():
-        wide = to_svg(*_named(ladder(found), "ladder", title))
-        narrow = to_svg(*_named(ladder(found, narrow=True), "narrow", title))
+        wide, narrow = (
+            svg(scenarios_figure(found, narrow), prefix, title)
+            for prefix, narrow in (("wide", False), ("narrow", True))
+        )
         diagrams = {
-            name: Markup(
-                to_svg(
-                    *_named(
-                        diagram(found, k), f"diagram-{k}",
-                        f"{plain(found.models[k])}: mean quality against estimated quality",
-                    )
-                )
-            )
+            name: svg(diagram(found, k), f"diagram-{k}",
+                      f"{plain(found.models[k])}: mean quality against estimated quality")
             for k, name in enumerate(names)
         }  # fmt: skip
-    rungs = list(found.rungs)
-    hull = upper_hull(found.single_cost, found.single_quality).tolist()
-    costs = cost_texts(found.single_cost)
     return template("diagnosis.html").render(
         title="Are these estimates good enough?",
         headline=headline(found),
         reasons=reasons(found),
-        # The pictures are built by an XML writer, which has escaped every name in them.
-        picture=Markup(wide),
-        narrow=Markup(narrow),
+        picture=wide,
+        narrow=narrow,
         diagrams=diagrams,
-        palette=palette([*styles.values(), *_SIDE_STYLES.values()]),
-        rungs=[_RUNGS[rung.name][2] for rung in rungs],
-        as_independent=_RUNGS[REDUCED][2],
-        gains=[
-            {
-                "strategy": name,
-                "description": DESCRIPTIONS.get(name, ""),
-                "color": f"var({css_variable(style[0])})",
-                "gain": gain_text(gain.gain.value),
-                "ends": _ends(gain.gain),
-                "share": f"{gain.share:.0%}" if np.isfinite(gain.share) else "–",
-                "answer": ANSWERS[gain.answer],
-                "aucs": [quality_text(rung.auc[name].value) for rung in rungs],
-            }
-            for name, style in styles.items()
-            if (gain := _gain(found, name)) is not None
-        ],
+        palette=palette([*styles, *_SIDE_STYLES.values()]),
+        as_independent=found.scenario(REDUCED) is not None,
+        gains=_gains_listing(found),
         mixing=quality_text(found.mixing.value),
         oracle=quality_text(found.oracle.value),
-        needs=[
-            {
-                "strategy": need.strategy,
-                "side": SIDES[need.side],
-                "now": _number(need.r2_now),
-                "needed": _number(need.r2_needed) if need.share is not None else "out of reach",
-                "differences": f"{_number(need.differences_now)} → "
-                f"{_number(need.differences_needed)}",
-                "share": "–" if need.share is None else f"{need.share:.0%}",
-                "reached": gain_text((need.area_reached if need.share is not None else need.most)
-                                     - need.area_now),
-                "checked": gain_text(need.area_checked - need.area_now),
-            }
-            for need in found.needs
-        ],
+        needs=_needs_listing(found) if found.needs else None,
         target=f"{found.target:+g}",
-        models=[
-            {
-                "name": plain(found.models[k]),
-                "quality": quality_text(found.single_quality[k]),
-                "cost": costs[k],
-                "on_hull": k in hull,
-                "sides": [_row(found, seen, k, side) for side, seen in _sides(found).items()],
-                "stated": _number(found.moves.stated[k]),
-                "found": _number(found.moves.found[k]),
-                "ratio": _of(found.moves.ratio.value, found.moves.ratio.ends, k),
-            }
-            for k in range(len(names))
-        ],
-        names=names,
+        accuracy=models_listing(found, 32, page=True),
+        models=_singles_listing(found),
         matrices={
-            "R2 of differences, ex-ante": _cells(found.ante.pairs),
-            "R2 of differences, post-hoc": _cells(found.post.pairs),
-            "Correlation of ex-ante errors": _cells(found.ante.errors),
-            "Correlation of moves": _cells(found.moves.correlation),
+            "R2 of differences, ex-ante": _matrix(found.ante.pairs, names),
+            "R2 of differences, post-hoc": _matrix(found.post.pairs, names),
+            "Correlation of ex-ante errors": _matrix(found.ante.errors, names),
+            "Correlation of moves": _matrix(found.moves.correlation, names),
         },
         confidence=f"{100 * found.confidence:.4g}%",
         resamples=f"{found.resamples:,}" if found.resamples else None,
-        unit=plain(found.cost_unit),
-        n_fit=f"{found.n_fit:,}",
-        n_evaluate=f"{found.n_evaluate:,}",
-        settings={plain(k): plain(v) for k, v in found.settings.items()},
+        made={
+            "fit rows": f"{found.n_fit:,}",
+            "evaluation rows": f"{found.n_evaluate:,}",
+            **{plain(k): plain(v) for k, v in found.settings.items()},
+            **{f"{name} version": version for name, version in versions().items()},
+            "date": now(),
+        },
         command=plain(command),
-        versions=versions(),
-        date=now(),
-    )  # fmt: skip
+    )
 
 
-def _named(
-    drawn: tuple["Figure", dict[str, str]], prefix: str, title: str
-) -> tuple["Figure", str, str, dict[str, str]]:
-    return drawn[0], prefix, title, drawn[1]
+def _gains_listing(found: Diagnosis) -> Listing:
+    import pandas as pd
+
+    gains = sorted(found.gains, key=lambda gain: -gain.gain.value)
+    columns: dict[str, list[str]] = {
+        "gain over the hull": [_signed(gain.gain) for gain in gains],
+        "of the oracle's": [f"{g.share:.0%}" if np.isfinite(g.share) else "–" for g in gains],
+        "verdict": [ANSWERS[gain.answer] for gain in gains],
+    } | {
+        _MARKERS[s.name][2]: [quality_text(s.auc[gain.strategy].value) for gain in gains]
+        for s in found.scenarios
+    }
+    index = pd.Index([gain.strategy for gain in gains], name="strategy")
+    styles = [
+        RowStyle(
+            color=f"var({css_variable(STRATEGIES.get(name, OTHERS[0])[0])})",
+            note=DESCRIPTIONS.get(name, ""),
+        )
+        for name in index
+    ]
+    return Listing(pd.DataFrame(columns, index=index), styles=styles)
 
 
-def _row(found: Diagnosis, seen: Seen, k: int, side: str) -> dict[str, Any]:
-    of, bins = seen.accuracy, seen.reliability[k]
-    return {
-        "side": SIDES[side],
-        "color": f"var({css_variable(_SIDE_STYLES[side][0])})",
-        "r2": _of(of.r2.value, of.r2.ends, k),
-        "brier": quality_text(of.brier.value[k]),
-        "prior": quality_text(of.prior_brier[k]),
-        "parts": (
-            f"{bins.reliability:.4f}", f"− {bins.resolution:.4f}", f"+ {bins.uncertainty:.4f}",
-        ),
-        "ece": _number(bins.ece),
-        "limit": _number(bins.limit),
-        "calibrated": "yes" if bins.calibrated else "no",
-        "slope": _of(of.slope.value, of.slope.ends, k),
-        "bias": gain_text(of.bias.value[k]),
-        "outside": share_text(seen.outside[k]) if np.isfinite(seen.outside[k]) else "–",
-    }  # fmt: skip
+def _needs_listing(found: Diagnosis) -> Listing:
+    import pandas as pd
+
+    rows = [
+        {
+            "strategy": need.strategy,
+            "estimates": SIDES[need.side],
+            "R2 now": _number(need.r2_now),
+            "R2 needed": _number(need.r2_needed) if need.share is not None else "out of reach",
+            "R2 of differences": f"{_number(need.differences_now)} → "
+            f"{_number(need.differences_needed)}",
+            "of the unexplained": "–" if need.share is None else f"{need.share:.0%}",
+            "rise": gain_text(
+                (need.most if need.share is None else need.auc_reached) - need.auc_now
+            ),
+            "checked": gain_text(need.auc_checked - need.auc_now),
+        }
+        for need in found.needs
+    ]
+    return Listing(pd.DataFrame(rows).set_index("strategy"))
 
 
-def _of(
-    value: Float[np.ndarray, " K"], ends: Float[np.ndarray, "K 2"] | None, k: int
-) -> tuple[str, str]:
-    """A model's number, and its interval or nothing."""
-    within = "" if ends is None else f"[{_number(ends[k, 0])}, {_number(ends[k, 1])}]"
-    return _number(value[k]), within
+def _singles_listing(found: Diagnosis) -> Listing:
+    import pandas as pd
+
+    hull, moves = upper_hull(found.single_cost, found.single_quality).tolist(), found.moves
+    k = range(len(found.models))
+    columns = {
+        "mean quality": map(quality_text, found.single_quality),
+        headed("mean cost", found.cost_unit): cost_texts(found.single_cost),
+        "on the hull": ["yes" if i in hull else "no" for i in k],
+        "sigma stated": map(_number, moves.stated),
+        "measured": map(_number, moves.measured),
+        "ratio": [_of_model(moves.ratio, i) for i in k],
+    }
+    index = pd.Index(map(plain, found.models), name="model")
+    return Listing(pd.DataFrame({k: list(v) for k, v in columns.items()}, index=index))
 
 
-def _cells(matrix: Float[np.ndarray, "K K"]) -> list[list[str]]:
-    return [
+def _matrix(matrix: Float[np.ndarray, "K K"], names: Sequence[str]) -> Listing:
+    import pandas as pd
+
+    cells = [
         ["" if i == j else _number(value) for j, value in enumerate(row)]
         for i, row in enumerate(matrix.tolist())
     ]
+    return Listing(pd.DataFrame(cells, index=pd.Index(names, name="model"), columns=list(names)))

@@ -1,21 +1,21 @@
-"""Better parameters than one price for all steps, and whether they hold on other queries.
+"""Search for more parameters than one price for all steps, and cross-validate what it proposes.
 
-At the optimum of a budget B a strategy maximises quality - mu cost, where mu, the multiplier of
-the budget, is the slope of its frontier there. So each budget is tuned at its mu, all budgets as
-one batch, in whichever way a strategy allows:
+At the optimum of a budget a strategy maximises quality - mu cost, where the multiplier mu is the
+slope of its frontier there. Each budget is tuned at its multiplier, all budgets as one batch, by
+the search that the strategy names (`Strategy.tuning`):
 
-- pandora, where moving one model's z leaves the others' as they are, by line searches on the exact
-  outcome: a scale on every model's sigma and an offset on its quality, the same for all budgets.
-  Beside them stand a few scales that all sigmas share: estimates of several models err together,
-  so that another answer tells less than independent sigmas say;
-- thresholding and cascading, where a query goes on after step s while theta_s is below a limit
-  of its own, by exact line searches along one step after the other: sort the limits, add up
-  what going on is worth, and take the best of all thresholds there are;
-- the rest, a price a step, by antithetic evolution strategies (Salimans et al. 2017, arXiv
+- "steps", where a query goes on after step s while theta_s is below a limit of its own:
+  exact line searches along one step after the other. Sort the limits, add up what going on gains,
+  and take the best of all thresholds;
+- "corrections", where one model's index leaves the others' unchanged (pandora): line searches on
+  the exact outcome, over a scale of every model's sigma and an offset of its quality that all
+  budgets share. A few scales that all sigmas share are candidates too: estimates of several
+  models err together, so another answer says less than independent sigmas state;
+- "evolution", one price per step: antithetic evolution strategies (Salimans et al. 2017, arXiv
   1703.03864) with Adam.
 
-Every fold of a cross-validation is one more row of the same batch. What was tuned replaces the
-plain parameters only where it does better on the queries that the fold left out.
+Every fold of a cross-validation is one more row of the same batch. Tuned parameters replace the
+plain ones only where they do better on the queries that the fold left out.
 """
 
 import functools
@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -40,61 +40,47 @@ from cascjax.engine.simulate import outcomes, query_spends
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
 from cascjax.search.budgets import SETTINGS, Fit, fit_budgets, fit_settings, mix
-from cascjax.search.corrections import Corrected, Seen, improved
-from cascjax.strategies import InOrder, Mixing, Pandora, Routing, Strategy
+from cascjax.search.corrections import Corrected, Queries, improved
+from cascjax.strategies import InOrder, Strategy
 from cascjax.words import counted
 
 SAMPLE = 1 << 13
-"""Queries at most that parameters are tuned on and cross-validated with."""
+"""Maximum number of queries that parameters are tuned and cross-validated on."""
 
-_BATCH = 512
-"""Queries of one gradient."""
+SCALES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.2, 1.5)
+"""Scales of all sigmas together, each a candidate."""
 
-_MULTIPLIERS = 32
-"""Budgets at most that are tuned at; others are met by mixing their neighbours."""
+WIDTHS = (1.0, 0.4, 0.15, 0.06)
+"""How far each round of the line searches for corrections looks."""
 
-_FEW = 8
-"""The same where each is expensive to simulate, or all share what is tuned."""
+ROUNDS = (1, 2, 4)
+"""Rounds after which the corrections are a candidate."""
 
-_FOLDS, _FEW_FOLDS = 20, 5
-"""Parts of a cross-validation, by default."""
-
-_RATE = 0.05
-"""Of Adam, falling to 0 along a cosine; parameters are logarithms, or in units of sigma."""
-
-_SCALES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.2, 1.5)
-"""Of all sigmas alike, each a candidate."""
-
-_WIDTHS = (1.0, 0.4, 0.15, 0.06)
-"""How far each round of pandora's line searches looks."""
-
-_ROUNDS = (1, 2, 4)
-"""Rounds after which what is found is a candidate."""
+GENERATIONS = (5, 10, 20)
+"""Generations of evolution after which the parameters are a candidate."""
 
 _PULL = 1e-3
 """Weight of the squared corrections, in standard deviations of quality."""
 
-_SPREAD = 0.2
-"""Standard deviation of what an evolution strategy tries, in the logarithm of the price."""
-
-_PAIRS = 4
-"""Antithetic pairs that it tries at once."""
+_BATCH, _PAIRS, _SPREAD, _RATE = 512, 4, 0.2, 0.05
+"""Evolution: queries and antithetic pairs per gradient, standard deviation of the trials in log
+price, and Adam's learning rate, which falls to 0 along a cosine."""
 
 _SWEEPS = 3
 """Times that line searches go through all steps; one finds most of the gain, three all."""
 
 _TINY, _HUGE = 1e-30, 1e30
-"""Ends of the prices whose logarithm is taken."""
+"""Range of the prices whose logarithm is taken."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to set the parameters, and what cross-validation says of it.
+    """One way to set the parameters, and its cross-validated gain.
 
     Attributes:
         name: how it was made.
-        gain: quality at equal cost above that of the plain parameters, mean over budgets and
-            over queries left out when it was tuned.
+        gain: quality at equal cost above the plain parameters, mean over budgets and over
+            left-out queries.
         error: standard error of the gain.
     """
 
@@ -103,24 +89,25 @@ class Candidate:
     error: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tuned:
     """Tuned parameters of one strategy for P budgets.
 
     Attributes:
-        strategy: what was tuned.
+        strategy: the strategy tuned.
         models: the K names.
         budget: `[P]` mean costs tuned for, in the table's cost unit.
-        multiplier: `[P]` what the last unit of each budget buys, in units of quality.
-        settings: `[M, D]` a setting a row, one number a step, to be mixed for a budget; None
-            where the corrections are what was tuned.
-        scale: `[K]` sigma is multiplied by it.
+        multiplier: `[P]` quality that the last unit of each budget buys.
+        settings: `[M, D]` parameter settings, one number per step, to be mixed for a budget; None
+            where the corrections were tuned.
+        scale: `[K]` factor of sigma.
         offset: `[K]` added to quality estimates before a model has run.
-        candidates: what was tried, the plain parameters first.
-        chosen: which of them stands here: 0 where none did better than the plain parameters.
-        folds: parts of the cross-validation.
-        n_queries: queries it was tuned on.
+        candidates: everything that was tried, the plain parameters first.
+        chosen: index of the candidate held here: 0 where none did better than the plain parameters.
+        folds: number of cross-validation folds.
+        n_queries: number of queries tuned on.
         seconds: wall time.
+        interrupted: whether an interrupt ended the search early.
     """
 
     strategy: Strategy
@@ -135,6 +122,7 @@ class Tuned:
     folds: int
     n_queries: int
     seconds: float
+    interrupted: bool = False
 
     @property
     def replaces(self) -> bool:
@@ -142,7 +130,7 @@ class Tuned:
         return self.chosen > 0
 
     def estimator(self, estimator: Independent) -> Independent:
-        """Estimates with the corrections."""
+        """Return the estimates with the corrections applied."""
         if np.all(self.scale == 1) and np.all(self.offset == 0):
             return estimator
         return estimator.corrected(self.scale, self.offset)
@@ -155,17 +143,61 @@ class Tuned:
         *,
         rows: Int[np.ndarray, " n"] | None = None,
     ) -> Fit:
-        """The two settings whose mix meets each budget on some queries, by default all.
+        """Return the two settings whose mixture meets each budget.
 
         Args:
             estimator: estimates of the table's queries, without the corrections.
-            table: their true quality and cost.
-            budgets: mean costs wanted, in the table's cost unit.
-            rows: the queries to fit on.
+            table: true quality and cost.
+            budgets: `[P]` mean costs, in the table's cost unit.
+            rows: rows to fit on; by default all.
         """
         if self.settings is None:
             return fit_budgets(self.strategy, self.estimator(estimator), table, budgets, rows=rows)
         return fit_settings(self.strategy, self.settings, estimator, table, budgets, rows=rows)
+
+
+@dataclass
+class SearchRun:
+    """How a search runs: where its states are kept, and who is told of its progress.
+
+    Attributes:
+        store: keeps the state after each stop, and returns the states of an earlier run.
+        progress: called with the steps done and the number of steps.
+        interrupted: whether an interrupt ended the search after at least one state was kept.
+    """
+
+    store: Journal | None = None
+    progress: Callable[[int, int], None] = lambda step, steps: None
+    interrupted: bool = False
+
+    def states(
+        self, advance: Callable[[Any, int, int], Any], state: Any, stops: Sequence[int]
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield the state of a search at each stop.
+
+        Args:
+            advance: maps a state, the steps done and the steps wanted to the state there.
+            state: the initial state.
+            stops: rising numbers of steps; the last is the end.
+        """
+        done = 0
+        for stop in stops:
+            kept = None if self.store is None else self.store.load(stop, state)
+            try:
+                if kept is None:
+                    kept = jax.block_until_ready(advance(state, done, stop))
+                    if self.store is not None:
+                        self.store.save(stop, kept)
+                state, done = kept, stop
+                self.progress(stop, stops[-1])
+            except KeyboardInterrupt:
+                if self.store is None or not done:
+                    raise
+                self.interrupted = True
+            if done == stop:
+                yield stop, jax.tree.map(np.asarray, state)
+            if self.interrupted:
+                return
 
 
 def tune(
@@ -177,43 +209,36 @@ def tune(
     rows: Int[np.ndarray, " n"] | None = None,
     folds: int | None = None,
     seed: int = 0,
-    journal: Journal | None = None,
-    descend: bool = True,
-    progress: Callable[[int, int], None] = lambda step, steps: None,
+    sample: int = SAMPLE,
+    run: SearchRun | None = None,
 ) -> Tuned:
-    """Tunes a strategy for all budgets at once, and cross-validates what it found.
+    """Tune a strategy for all budgets at once, and cross-validate the result.
 
     Args:
-        strategy: thresholding, cascading, cascade routing or pandora.
-        table: the truth, models in rising mean cost.
-        estimator: estimates of all its queries.
-        budgets: mean costs to tune for, in the table's cost unit.
-        rows: the queries to tune on, by default all; of more than `SAMPLE` a sample is taken.
-        folds: parts of the cross-validation; by default 20, so that each part is judged by what
-            nearly all queries taught, or 5 where a strategy is expensive to simulate.
-        seed: of sample, folds and search.
-        journal: where to keep what is found on the way, and go on from.
-        descend: False to judge what the journal holds and search no further.
-        progress: called with the steps done and the steps there are.
+        strategy: a strategy that names a search, see `Strategy.tuning`.
+        table: true quality and cost, models in rising mean cost.
+        estimator: estimates of all queries of the table.
+        budgets: `[P]` mean costs to tune for, in the table's cost unit.
+        rows: rows to tune on; by default all.
+        folds: number of cross-validation folds; by default 20, so that nearly all queries train
+            each fold, or 5 where the strategy is expensive to simulate.
+        seed: seed of sample, folds and search.
+        sample: maximum number of queries; of more rows a random sample is taken.
+        run: where the search keeps its states, and its progress.
 
     Raises:
-        CascjaxError: there is nothing to tune in the strategy, the estimates are not
-            independent, there are too few queries for the folds, or the journal is of another
-            search.
+        CascjaxError: the strategy has nothing to tune, the estimates are not independent, there
+            are too few queries for the folds, or the checkpoint belongs to another search.
     """
     start = time.perf_counter()
-    if isinstance(strategy, (Mixing, Routing)):
-        raise CascjaxError(
-            f"strategy {strategy.name!r} has one price and nothing to tune beside it; choose"
-            " thresholding, cascading, cascade-routing or pandora, or fit it as it is"
-        )
+    search = _search_of(strategy)
     if not isinstance(estimator, Independent):
         raise CascjaxError("tuning needs independent estimates, supplied or noisy ones")
     if table.n_models < 2:
         raise CascjaxError("a single model leaves nothing to tune: bring another")
     rows = np.arange(table.n_queries) if rows is None else rows
     if folds is None:
-        folds = _FEW_FOLDS if _is_dear(strategy) else min(_FOLDS, max(2, len(rows) // 8))
+        folds = min(search.folds, max(2, len(rows) // 8))
     if folds < 2:
         raise CascjaxError(f"the cross-validation needs at least 2 folds, not {folds}")
     if len(rows) < 4 * folds:
@@ -223,83 +248,82 @@ def tune(
         )
     if not len(budgets) or not np.all(np.isfinite(budgets)):
         raise CascjaxError("tuning needs at least one budget, and all of them finite")
-    problem = Problem.of(strategy, table, estimator, budgets, rows=rows, folds=folds, seed=seed)
-    guesses = [
-        Plain(),
-        *searched(problem, seed, journal=journal, descend=descend, progress=progress),
-    ]
-    worth = [_held_out(problem, guess) for guess in guesses]
+    run = run or SearchRun()
+    problem = Problem.of(
+        strategy, table, estimator, budgets, rows=rows, folds=folds, seed=seed, sample=sample
+    )
+    proposals = [Proposal("plain"), *propose(problem, seed, run)]
+    worth = [_held_out(problem, proposal) for proposal in proposals]
     candidates = []
-    for guess, of in zip(guesses, worth, strict=True):
-        gain = of - worth[0]
+    for proposal, value in zip(proposals, worth, strict=True):
+        gain = value - worth[0]
         error = float(gain.std() / np.sqrt(len(gain)))
-        candidates.append(Candidate(guess.name, float(gain.mean()), error))
+        candidates.append(Candidate(proposal.name, float(gain.mean()), error))
     chosen = int(np.argmax([c.gain for c in candidates]))
-    best, settings = guesses[chosen], None
-    scale, offset = np.ones(table.n_models), np.zeros(table.n_models)
-    if isinstance(best, Corrections):
-        scale, offset = best.scale[-1], best.offset[-1]
-    elif isinstance(best, Steps):
-        settings = problem.settings(best.theta[-1])
+    best, k = proposals[chosen], table.n_models
     return Tuned(
         strategy=strategy,
         models=table.models,
         budget=problem.budgets,
         multiplier=problem.multiplier,
-        settings=settings,
-        scale=scale,
-        offset=offset,
+        settings=None if best.theta is None else problem.settings(best.theta[-1]),
+        scale=np.ones(k) if best.scale is None else best.scale[-1],
+        offset=np.zeros(k) if best.offset is None else best.offset[-1],
         candidates=tuple(candidates),
         chosen=chosen,
         folds=folds,
         n_queries=len(problem.fold),
         seconds=time.perf_counter() - start,
+        interrupted=run.interrupted,
     )
 
 
-def searched(
-    problem: "Problem",
-    seed: int = 0,
-    *,
-    journal: Journal | None = None,
-    descend: bool = True,
-    progress: Callable[[int, int], None] = lambda step, steps: None,
-) -> "Sequence[Guess]":
-    """What the search that suits the strategy finds, from little done to all of it; see `tune`."""
-    if journal is not None:
-        journal.open(problem.fingerprint(seed))
-    if isinstance(problem.strategy, InOrder):
-        return _line_searches(problem)
-    looks = functools.partial(_looks, journal=journal, descend=descend, progress=progress)
-    if isinstance(problem.strategy, Pandora):
-        return _corrections(problem, looks)
-    return _evolved(problem, looks, seed)
-
-
-def _is_dear(strategy: Strategy) -> bool:
-    """Whether a strategy is tuned by simulating it over and over."""
-    return not isinstance(strategy, InOrder | Pandora)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What all ways to tune share: n queries, P multipliers, and G problems, one a fold and all.
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """Parameters that a search proposes, for each of G training sets: one per fold, and all.
 
     Attributes:
-        strategy: sized for the estimates.
-        estimator: of the n queries.
+        name: how they were made.
+        theta: `[G, P, J]` a setting per multiplier, on the search line, or None.
+        scale: `[G, K]` factor of sigma, or None.
+        offset: `[G, K]` added to quality estimates before a model has run, or None.
+        log_price: `[G, P]` the best price with these corrections at each multiplier, if searched.
+    """
+
+    name: str
+    theta: Float[np.ndarray, "G P J"] | None = None
+    scale: Float[np.ndarray, "G K"] | None = None
+    offset: Float[np.ndarray, "G K"] | None = None
+    log_price: Float[np.ndarray, "G P"] | None = None
+
+
+def propose(problem: "Problem", seed: int = 0, run: SearchRun | None = None) -> list[Proposal]:
+    """Return what the strategy's search proposes, from few steps to all of them."""
+    run = run or SearchRun()
+    if run.store is not None:
+        run.store.open(problem.fingerprint(seed))
+    return _search_of(problem.strategy).propose(problem, seed, run)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The data of every search: n queries, P multipliers, and G training sets (folds, then all).
+
+    Attributes:
+        strategy: the strategy.
+        estimator: estimates of the n queries, sized for its quadratures.
         quality: `[n, K]` true qualities.
         cost: `[n, K]` true costs.
-        fold: `[n]` the fold each query is left out in.
-        folds: how many there are; 0 where all queries are tuned on.
+        fold: `[n]` the fold each query is left out of.
+        folds: number of folds; 0 where all queries train.
         budgets: `[P]` mean costs.
-        multiplier: `[P]` slope of the plain frontier at each.
-        family: `[L]` plain parameters.
-        spent: `[L, n]` cost of each on every query.
-        got: `[L, n]` quality of each.
-        plain: `[G, P, J]` the plain parameter of each problem that is nearest to the budget, the
-            same at all steps, on the line that searches go along.
-        ends: `[2, D]` the settings of least and of most mean cost.
+        multiplier: `[P]` slope of the plain frontier at each budget.
+        grid: `[L]` plain parameters.
+        grid_cost: `[L, n]` cost of each plain parameter on every query.
+        grid_quality: `[L, n]` quality of each.
+        plain: `[G, P, J]` the plain parameter nearest to each budget, repeated for every step, on
+            the search line.
+        ends: `[2, D]` the settings of lowest and of highest mean cost.
     """
 
     strategy: Strategy
@@ -310,9 +334,9 @@ class Problem:
     folds: int
     budgets: Float[np.ndarray, " P"]
     multiplier: Float[np.ndarray, " P"]
-    family: Float[np.ndarray, " L"]
-    spent: Float[np.ndarray, "L n"]
-    got: Float[np.ndarray, "L n"]
+    grid: Float[np.ndarray, " L"]
+    grid_cost: Float[np.ndarray, "L n"]
+    grid_quality: Float[np.ndarray, "L n"]
     plain: Float[np.ndarray, "G P J"]
     ends: Float[np.ndarray, "2 D"]
 
@@ -327,148 +351,107 @@ class Problem:
         rows: Int[np.ndarray, " n"],
         folds: int = 0,
         seed: int = 0,
+        sample: int = SAMPLE,
     ) -> "Problem":
-        """The problem of some budgets and queries, or of a sample of them; see `tune`."""
-        rng, k = np.random.default_rng(seed), table.n_models
-        some = np.sort(rng.permutation(rows)[:SAMPLE])
-        part, beliefs = table.take(some), estimator.take(some)
-        strategy = strategy.sized_for(beliefs)
-        in_order = isinstance(strategy, InOrder)
+        """Return the problem of these budgets and rows, or of a sample of them; see `tune`."""
+        rng = np.random.default_rng(seed)
+        chosen = np.sort(rng.permutation(rows)[:sample])
+        part, estimator = table.take(chosen), estimator.take(chosen)
+        estimator = estimator.sized() if strategy.integrates else estimator
         budgets = np.unique(budgets)
-        few = _is_dear(strategy) or isinstance(strategy, Pandora)
-        most = _FEW if few else _MULTIPLIERS
+        most = _search_of(strategy).budgets
         if len(budgets) > most:
             budgets = budgets[np.linspace(0, len(budgets) - 1, most).round().astype(int)]
         single = mean_rows(part.cost)
         at = np.union1d(budgets, np.linspace(single.min(), single.max(), SETTINGS // 2))
-        fit = fit_budgets(strategy, beliefs, part, at)
-        family = np.unique(fit.parameters)
-        family = family[np.linspace(0, len(family) - 1, 2 * SETTINGS).round().astype(int)]
-        spent, got = query_spends(strategy, family, beliefs, part.quality, part.cost)
-        fold = rng.permutation(len(some)) % max(folds, 1)
-        mixes = (_mixes(spent, got, rows, budgets) for rows in _trained_on(fold, folds))
-        nearest = [np.where(gamma < 0.5, cheap, expensive) for cheap, expensive, gamma in mixes]
-        steps, mean = k - 1 if in_order else strategy.max_steps(k), spent.mean(1)
+        fit = fit_budgets(strategy, estimator, part, at)
+        grid = np.unique(fit.parameters)
+        grid = grid[np.linspace(0, len(grid) - 1, 2 * SETTINGS).round().astype(int)]
+        spent, got = query_spends(strategy, grid, estimator, part.quality, part.cost)
+        fold = rng.permutation(len(chosen)) % max(folds, 1)
+        mixes = [_mixtures(spent, got, rows, budgets) for rows in _training_sets(fold, folds)]
+        nearest = np.array(
+            [np.where(gamma < 0.5, cheap, expensive) for cheap, expensive, gamma in mixes]
+        )
+        # After the last model in order nothing is left to decide.
+        steps = strategy.max_steps(table.n_models) - (strategy.tuning == "steps")
+        mean = spent.mean(1)
 
         def all_steps(parameter: np.ndarray) -> np.ndarray:
             return np.repeat(_to_line(strategy, parameter)[..., None], steps, axis=-1)
 
         return cls(
-            strategy, beliefs, part.quality, part.cost, fold, folds, budgets,
-            multiplier=_slopes(fit, budgets), family=family, spent=spent, got=got,
-            plain=all_steps(family[np.array(nearest)]),
-            ends=_from_line(strategy, all_steps(family[[mean.argmin(), mean.argmax()]])),
+            strategy, estimator, part.quality, part.cost, fold, folds, budgets,
+            multiplier=_slopes(fit, budgets), grid=grid, grid_cost=spent, grid_quality=got,
+            plain=all_steps(grid[nearest]),
+            ends=_from_line(strategy, all_steps(grid[[mean.argmin(), mean.argmax()]])),
         )  # fmt: skip
 
     def settings(self, theta: Float[np.ndarray, "P J"]) -> Float[np.ndarray, "M D"]:
-        """What may be mixed: points on the line that searches go along, and both ends."""
+        """Return the settings that may be mixed: points on the search line, and both ends."""
         return np.concatenate([_from_line(self.strategy, theta), self.ends])
 
-    def trained_on(self) -> list[Int[np.ndarray, " m"]]:
-        """The queries of each problem: all but those of a fold, and at last all."""
-        return _trained_on(self.fold, self.folds)
+    def training_sets(self) -> list[Int[np.ndarray, " m"]]:
+        """Return the queries of each training set: all but one fold's, and last all queries."""
+        return _training_sets(self.fold, self.folds)
 
     def unit(self) -> np.float32:
-        """What worth is measured in: the standard deviation of quality."""
+        """Return the standard deviation of quality, the unit of every objective."""
         return np.float32(self.quality.std() or 1)
 
     def fingerprint(self, seed: int) -> str:
-        """What a search on this problem can be told by."""
+        """Return a text that differs between searches."""
         digest = hashlib.sha256()
-        for of in (self.quality, self.cost, self.budgets, *jax.tree.leaves(self.estimator)):
-            digest.update(np.asarray(of).tobytes())
+        for array in (self.quality, self.cost, self.budgets, *jax.tree.leaves(self.estimator)):
+            digest.update(np.asarray(array).tobytes())
         shape = (*self.plain.shape, len(self.fold), seed)
         return f"{__version__} {self.strategy} {shape} {digest.hexdigest()}"
 
 
-@dataclass(frozen=True)
-class Plain:
-    """The parameters as they are found without tuning."""
+def _held_out(problem: Problem, proposal: Proposal) -> Float[np.ndarray, " n"]:
+    """Return quality - mu cost of every query as fitted without it, mean over budgets.
 
-    name: str = "plain"
-    pooled: ClassVar[bool] = False
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A setting for every problem and multiplier.
-
-    Attributes:
-        name: how they were made.
-        theta: `[G, P, J]` on the line that searches go along.
-    """
-
-    name: str
-    theta: Float[np.ndarray, "G P J"]
-    pooled: ClassVar[bool] = True
-    """Whether settings are mixed along their hull: they are not in order."""
-
-
-@dataclass(frozen=True)
-class Corrections:
-    """Corrections of the estimates for every problem; the plain parameters are found again.
-
-    Attributes:
-        name: how they were made.
-        scale: `[G, K]` of sigma.
-        offset: `[G, K]` of quality before a model has run.
-        log_price: `[G, P]` the best price found with them at each multiplier, where one was.
-    """
-
-    name: str
-    scale: Float[np.ndarray, "G K"]
-    offset: Float[np.ndarray, "G K"]
-    log_price: Float[np.ndarray, "G P"] | None = None
-    pooled: ClassVar[bool] = False
-
-
-Guess: TypeAlias = Plain | Steps | Corrections
-
-
-def _held_out(problem: Problem, guess: Guess) -> Float[np.ndarray, " n"]:
-    """Quality - mu cost of every query as fitted to the budgets without it, mean over budgets.
-
-    What is fitted is what a policy would be: mixes of two settings that meet each budget. To
-    take the best setting for mu instead would be to select among noise.
+    The fit is a policy's: mixtures of two settings that meet each budget. Taking the best setting
+    for mu instead would select among noise.
     """
     worth = np.empty(len(problem.fold))
-    trained = problem.trained_on()[:-1]
-    for f, (spent, got) in enumerate(_spends(problem, guess)):
-        cheap, expensive, gamma = _mixes(spent, got, trained[f], problem.budgets, hull=guess.pooled)
+    training, steps = problem.training_sets(), proposal.theta is not None
+    for f, (spent, got) in enumerate(_simulated(problem, proposal)):
+        # Settings of one number per step are in no order, so they are mixed along their hull.
+        cheap, expensive, gamma = _mixtures(spent, got, training[f], problem.budgets, hull=steps)
         out = np.flatnonzero(problem.fold == f)
-        of = got[:, out] - problem.multiplier[:, None, None] * spent[:, out]
+        value = got[:, out] - problem.multiplier[:, None, None] * spent[:, out]
         at, share = np.arange(len(gamma)), gamma[:, None]
-        worth[out] = ((1 - share) * of[at, cheap] + share * of[at, expensive]).mean(0)
+        worth[out] = ((1 - share) * value[at, cheap] + share * value[at, expensive]).mean(0)
     return worth
 
 
-def _spends(
-    problem: Problem, guess: Guess
+def _simulated(
+    problem: Problem, proposal: Proposal
 ) -> Iterator[tuple[Float[np.ndarray, "L n"], Float[np.ndarray, "L n"]]]:
-    """For every fold, cost and quality of every query under each setting that may be mixed."""
+    """Yield for every fold the cost and quality of every query under each setting."""
     truths, folds = (problem.quality, problem.cost), range(problem.folds)
-    if isinstance(guess, Plain):
-        yield from ((problem.spent, problem.got) for _ in folds)
-    elif isinstance(guess, Corrections):
-        both, last = (problem.spent, problem.got), None
-        for f in folds:
-            now = np.stack([guess.scale[f], guess.offset[f]])
-            if last is None or not np.array_equal(now, last):
-                estimator = problem.estimator.corrected(*now)
-                both, last = query_spends(problem.strategy, problem.family, estimator, *truths), now
-            yield both
-    else:
+    if proposal.theta is not None:
         # All at once: what a strategy tabulates of a query serves any number of settings.
-        settings = np.concatenate([problem.settings(guess.theta[f]) for f in folds])
+        settings = np.concatenate([problem.settings(proposal.theta[f]) for f in folds])
         both = query_spends(problem.strategy, settings, problem.estimator, *truths)
-        yield from zip(*(np.split(of, problem.folds) for of in both), strict=True)
+        yield from zip(*(np.split(each, problem.folds) for each in both), strict=True)
+        return
+    both, last = (problem.grid_cost, problem.grid_quality), None
+    for f in folds:
+        if proposal.scale is not None and proposal.offset is not None:
+            now = np.stack([proposal.scale[f], proposal.offset[f]])
+            if last is None or not np.array_equal(now, last):
+                estimator, last = problem.estimator.corrected(*now), now
+                both = query_spends(problem.strategy, problem.grid, estimator, *truths)
+        yield both
 
 
-def _trained_on(fold: Int[np.ndarray, " n"], folds: int) -> list[Int[np.ndarray, " m"]]:
+def _training_sets(fold: Int[np.ndarray, " n"], folds: int) -> list[Int[np.ndarray, " m"]]:
     return [np.flatnonzero(fold != f) for f in range(folds)] + [np.arange(len(fold))]
 
 
-def _mixes(
+def _mixtures(
     spent: Float[np.ndarray, "L n"],
     got: Float[np.ndarray, "L n"],
     rows: Int[np.ndarray, " m"],
@@ -477,17 +460,17 @@ def _mixes(
 ) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"], Float[np.ndarray, " P"]]:
     """Return the two settings that meet each budget, and the share of the expensive one.
 
-    They are neighbours among the settings, or along the hull of what settings give.
+    They are neighbours among the settings, or along the upper hull of the settings' means.
     """
-    cost, quality = (of[:, rows].mean(1, dtype=np.float64) for of in (spent, got))
-    some = upper_hull(cost, quality) if hull else np.arange(len(cost))
-    fit = mix(np.stack([some, cost[some], quality[some]]), budgets)
+    cost, quality = (each[:, rows].mean(1, dtype=np.float64) for each in (spent, got))
+    places = upper_hull(cost, quality) if hull else np.arange(len(cost))
+    fit = mix(np.stack([places, cost[places], quality[places]]), budgets)
     cheap, expensive = fit.parameters.astype(int).T
     return cheap, expensive, fit.gamma
 
 
 def _slopes(fit: Fit, budgets: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]:
-    """What the last unit of each budget buys along the hull of a frontier, 0 beyond its top."""
+    """Return the slope of the fit's hull at each budget, 0 beyond its top."""
     hull = upper_hull(fit.cost, fit.quality)
     cost, quality = fit.cost[hull], fit.quality[hull]
     slope = np.append(np.diff(quality) / np.diff(cost), 0)
@@ -495,131 +478,96 @@ def _slopes(fit: Fit, budgets: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P
 
 
 def _to_line(strategy: Strategy, parameter: np.ndarray) -> np.ndarray:
-    """Where a parameter lies on the line searched along: its logarithm where it is a price.
+    """Return the place of a parameter on the search line: the lower, the more models run.
 
-    The lower, the more is run.
+    The negative of a threshold, the logarithm of a price.
     """
-    if isinstance(strategy, InOrder) and strategy.rising:
-        return -parameter
-    return np.log(np.clip(parameter, _TINY, _HUGE))
+    return -parameter if strategy.rising else np.log(np.clip(parameter, _TINY, _HUGE))
 
 
 def _from_line(strategy: Strategy, theta: Float[np.ndarray, "P J"]) -> Float[np.ndarray, "P D"]:
-    """Settings at points on the line; steps whose parameter decides nothing get the next one's."""
-    if isinstance(strategy, InOrder):
-        theta = np.concatenate([theta[:, : strategy.idle], theta], axis=1)
-        if strategy.rising:
-            return -theta
-    return np.exp(theta)
+    """Return the settings at points on the search line.
 
-
-def _looks(
-    advance: Callable[[Any, int, int], Any],
-    state: Any,
-    stops: Sequence[int],
-    *,
-    journal: Journal | None,
-    descend: bool,
-    progress: Callable[[int, int], None],
-) -> Iterator[tuple[int, Any]]:
-    """What a search holds after so many steps.
-
-    Args:
-        advance: from a state, the steps done and the steps wanted to the state there.
-        state: where to start.
-        stops: steps after which to look, rising; the last is the end.
-        journal: keeps every look, and gives back those of an earlier search.
-        descend: whether to go on where the journal ends.
-        progress: see `tune`.
+    A step whose parameter decides nothing gets the next step's.
     """
-    done = 0
-    for stop in stops:
-        kept = None if journal is None else journal.load(stop, state)
-        if kept is not None:
-            state = kept
-        elif not descend:
-            return
-        else:
-            state = jax.block_until_ready(advance(state, done, stop))
-            if journal is not None:
-                journal.save(stop, state)
-        done = stop
-        progress(stop, stops[-1])
-        yield stop, jax.tree.map(np.asarray, state)
+    theta = np.concatenate([theta[:, : strategy.idle], theta], axis=1)
+    return -theta if strategy.rising else np.exp(theta)
 
 
-# Pandora's corrections.
+# Corrections.
 
 
-def _corrections(problem: Problem, looks: Any) -> list[Corrections]:
-    """Sigma and quality corrected: a few scales for all models, then lines model by model."""
-    k, trained = problem.quality.shape[1], problem.trained_on()
-    seen = Seen.of(problem.estimator, problem.quality, problem.cost)
+def _corrections(problem: Problem, seed: int, run: SearchRun) -> list[Proposal]:
+    """Propose corrections: scales common to all models, then line searches model by model."""
+    del seed
+    k, training = problem.quality.shape[1], problem.training_sets()
+    queries = Queries.of(problem.estimator, problem.quality, problem.cost)
     multiplier = jnp.asarray(problem.multiplier, jnp.float32)
     right = jnp.asarray(_to_line(problem.strategy, problem.multiplier), jnp.float32)
     pull = jnp.float32(_PULL * problem.unit())
     weights, prices = [], []
-    for rows in trained:
+    for rows in training:
         cost, quality = (
-            of[:, rows].mean(1, dtype=np.float64) for of in (problem.spent, problem.got)
+            each[:, rows].mean(1, dtype=np.float64)
+            for each in (problem.grid_cost, problem.grid_quality)
         )
         best = (quality - problem.multiplier[:, None] * cost).argmax(1)
-        prices.append(_to_line(problem.strategy, problem.family[best]))
+        prices.append(_to_line(problem.strategy, problem.grid[best]))
         weights.append(np.bincount(rows, minlength=len(problem.fold)) / len(rows))
-    none = np.zeros((len(trained), k), np.float32)
-    start = (none, none, np.array(prices, np.float32))
+    zeros = np.zeros((len(training), k), np.float32)
 
     def advance(state: tuple[np.ndarray, ...], begin: int, end: int) -> tuple[np.ndarray, ...]:
-        def of_problem(g: int) -> tuple[np.ndarray, ...]:
-            own = Corrected(*(jnp.asarray(of[g]) for of in state))
+        def advance_one(g: int) -> tuple[np.ndarray, ...]:
+            own = Corrected(*(jnp.asarray(each[g]) for each in state))
             weight = jnp.asarray(weights[g], jnp.float32)
-            # Where estimates are far off, the plain price of most worth may lie where hardly any
-            # model runs, and no line leads away; with right ones mu is the price.
-            at_first = [own, Corrected(own.log_scale, own.shift, right)]
+            # Where estimates are far off, the best plain price may lie where hardly any model
+            # runs, and no line leads away; with right estimates mu is the price.
+            starts = [own, Corrected(own.log_scale, own.shift, right)]
             for step in range(begin, end):
-                found = [
-                    improved(seen, weight, multiplier, pull, jnp.float32(_WIDTHS[step]), start)
-                    for start in (at_first if step == 0 else [own])
+                width = jnp.float32(WIDTHS[step])
+                reached = [
+                    improved(queries, weight, multiplier, pull, width, start)
+                    for start in (starts if step == 0 else [own])
                 ]
-                own, _ = max(found, key=lambda one: float(one[1]))
+                own, _ = max(reached, key=lambda each: float(each[1]))
             return jax.device_get((own.log_scale, own.shift, own.log_price))
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            found = list(pool.map(of_problem, range(len(trained))))
-        log_scale, shift, log_price = (np.stack(of) for of in zip(*found, strict=True))
+            states = list(pool.map(advance_one, range(len(training))))
+        log_scale, shift, log_price = (np.stack(each) for each in zip(*states, strict=True))
         return log_scale, shift, log_price
 
-    alike = [Corrections(f"every sigma x {s:g}", np.full(none.shape, s), none) for s in _SCALES]
-    return alike + [
-        Corrections(
-            f"{stop} round{'s' * (stop > 1)} of line searches",
+    start = (zeros, zeros, np.array(prices, np.float32))
+    return [
+        Proposal(f"every sigma x {scale:g}", scale=np.full(zeros.shape, scale), offset=zeros)
+        for scale in SCALES
+    ] + [
+        Proposal(
+            f"{counted(stop, 'round')} of line searches",
             scale=np.exp(log_scale, dtype=np.float64),
-            offset=shift * np.asarray(seen.unit),
+            offset=shift * np.asarray(queries.unit),
             log_price=np.asarray(log_price, np.float64),
         )
-        for stop, (log_scale, shift, log_price) in looks(advance, start, _ROUNDS)
+        for stop, (log_scale, shift, log_price) in run.states(advance, start, ROUNDS)
     ]
 
 
 # Evolution.
 
-Theta: TypeAlias = Any
-"""A pytree of arrays with one row a problem."""
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Data:
-    """What a gradient is taken on.
+    """The data of a gradient.
 
     Attributes:
-        estimator: of n queries.
+        estimator: estimates of n queries.
         quality: `[n, K]` true qualities.
         cost: `[n, K]` true costs.
-        multiplier: `[P]` of the budgets.
-        rows: `[G, m]` queries of each problem, some of them twice to fill up.
+        multiplier: `[P]` multipliers of the budgets.
+        rows: `[G, m]` queries of each training set, repeated to fill up.
         unit: standard deviation of quality.
-        size: queries of a batch.
+        size: queries per batch.
     """
 
     estimator: Independent
@@ -632,145 +580,135 @@ class _Data:
 
     @classmethod
     def of(cls, problem: Problem) -> "_Data":
-        trained = problem.trained_on()
-        room = max(map(len, trained))
+        training = problem.training_sets()
+        room = max(map(len, training))
         arrays = (
             problem.estimator, problem.quality, problem.cost,
             problem.multiplier.astype(np.float32),
-            np.stack([np.resize(rows, room) for rows in trained]).astype(np.int32),
+            np.stack([np.resize(rows, room) for rows in training]).astype(np.int32),
             problem.unit(),
         )  # fmt: skip
-        return cls(*jax.tree.map(jnp.asarray, arrays), size=min(_BATCH, *map(len, trained)))
+        return cls(*jax.tree.map(jnp.asarray, arrays), size=min(_BATCH, *map(len, training)))
 
     def draw(self, key: Array) -> Int[Array, "G B"]:
-        """Some queries of every problem."""
-        of_row = jax.random.randint(key, (len(self.rows), self.size), 0, self.rows.shape[1])
-        return jnp.take_along_axis(self.rows, of_row, axis=1)
-
-    def take(self, rows: Int[Array, " B"]) -> tuple[Independent, Array, Array]:
-        """Estimates, qualities and costs of some queries."""
-        some = jax.tree.map(lambda of: of if len(of) == 1 else of[rows], self.estimator)
-        return some, self.quality[rows], self.cost[rows]
+        """Draw a batch of every training set."""
+        place = jax.random.randint(key, (len(self.rows), self.size), 0, self.rows.shape[1])
+        return jnp.take_along_axis(self.rows, place, axis=1)
 
 
-Gradient: TypeAlias = Callable[[Any, _Data, Theta, Array, Array], Theta]
-"""From strategy, data, theta, share of the steps done and a key to the gradient of the loss."""
+_ADAM = optax.adam(optax.cosine_decay_schedule(_RATE, GENERATIONS[-1]))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _advance(
-    gradient: Gradient, kind: Strategy, steps: int, data: _Data, state: Any, key: Array,
-    begin: Int[Array, ""] | int, end: Int[Array, ""] | int,
-) -> Any:  # fmt: skip
-    """Steps `begin` to `end`, of `steps` in all, of Adam against a gradient."""
+def _evolution(problem: Problem, seed: int, run: SearchRun) -> list[Proposal]:
+    """Propose a price per step, by the slope between antithetic pairs of trials."""
+    data, key = _Data.of(problem), jax.random.key(seed)
+
+    def advance(state: Any, begin: int, end: int) -> Any:
+        return _evolve(problem.strategy, data, state, key, begin, end)
+
+    theta = jnp.asarray(problem.plain, jnp.float32)
+    return [
+        Proposal(f"{stop} generations", theta=np.asarray(state[0], np.float64))
+        for stop, state in run.states(advance, (theta, _ADAM.init(theta)), GENERATIONS)
+    ]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evolve(
+    strategy: Strategy, data: _Data, state: Any, key: Array, begin: int | Array, end: int | Array
+) -> Any:
+    """Take Adam's steps `begin` to `end`."""
 
     def one_step(step: Array, state: Any) -> Any:
         theta, moments = state
-        slope = gradient(kind, data, theta, step / steps, jax.random.fold_in(key, step))
-        update, moments = _adam(steps).update(slope, moments)
+        slope = _slope(strategy, data, theta, jax.random.fold_in(key, step))
+        update, moments = _ADAM.update(slope, moments)
         return optax.apply_updates(theta, update), moments
 
     return jax.lax.fori_loop(begin, end, one_step, state)
 
 
-def _adam(steps: int) -> optax.GradientTransformation:
-    return optax.adam(optax.cosine_decay_schedule(_RATE, steps))
-
-
-def _evolved(problem: Problem, looks: Any, seed: int) -> list[Steps]:
-    """A price a step, by the slope seen between antithetic pairs of guesses."""
-    data, stops, key = _Data.of(problem), (5, 10, 20), jax.random.key(seed)
-
-    def advance(state: Any, begin: int, end: int) -> Any:
-        steps = stops[-1]
-        return _advance(_antithetic, problem.strategy, steps, data, state, key, begin, end)
-
-    theta = jnp.asarray(problem.plain, jnp.float32)
-    return [
-        Steps(f"{stop} generations", np.asarray(state[0], np.float64))
-        for stop, state in looks(advance, (theta, _adam(stops[-1]).init(theta)), stops)
-    ]
-
-
-def _antithetic(kind: Strategy, data: _Data, theta: Theta, share: Array, key: Array) -> Theta:
-    """The gradient of the mean outcome around theta, estimated from pairs on either side."""
-    of_rows, of_tries = jax.random.split(key)
+def _slope(
+    strategy: Strategy, data: _Data, theta: Float[Array, "G P J"], key: Array
+) -> Float[Array, "G P J"]:
+    """Return the gradient of the mean loss around theta, estimated from antithetic pairs."""
+    of_rows, of_trials = jax.random.split(key)
     _, budgets, steps = theta.shape
-    tries = jax.random.normal(of_tries, (len(theta), _PAIRS, budgets, steps))
+    trials = jax.random.normal(of_trials, (len(theta), _PAIRS, budgets, steps))
 
     def worth(theta: Float[Array, "L P J"], rows: Array) -> Float[Array, "L P"]:
-        beliefs, quality, cost = data.take(rows)
+        estimator = jax.tree.map(lambda x: x if len(x) == 1 else x[rows], data.estimator)
+        quality, cost = data.quality[rows], data.cost[rows]
         settings = jnp.exp(theta.reshape(-1, steps))
-        outcome = outcomes(kind, settings, beliefs, jnp.zeros(quality.shape, bool))
+        outcome = outcomes(strategy, settings, estimator, jnp.zeros(quality.shape, bool))
         got = jnp.mean(jnp.take_along_axis(quality.T, outcome.answer, axis=0), axis=-1)
         spent = jnp.mean(jnp.einsum("lbk,bk->lb", outcome.run.astype(cost.dtype), cost), axis=-1)
         got, spent = got.reshape(-1, budgets), spent.reshape(-1, budgets)
         return (got - data.multiplier * spent) / data.unit
 
-    def one(problem: tuple[Array, Array, Array]) -> Array:
-        theta, tries, rows = problem
-        both = jnp.concatenate([theta + _SPREAD * tries, theta - _SPREAD * tries])
+    def slope_of(problem: tuple[Array, Array, Array]) -> Array:
+        theta, trials, rows = problem
+        both = jnp.concatenate([theta + _SPREAD * trials, theta - _SPREAD * trials])
         up, down = jnp.split(worth(both, rows), 2)
-        return jnp.mean(((down - up) / (2 * _SPREAD))[..., None] * tries, axis=0)
+        return jnp.mean(((down - up) / (2 * _SPREAD))[..., None] * trials, axis=0)
 
-    # One problem after the other: a table of every supermodel takes its room.
-    return jax.lax.map(one, (theta, tries, data.draw(of_rows)))
+    # One training set after the other: a table of every supermodel takes its room.
+    return jax.lax.map(slope_of, (theta, trials, data.draw(of_rows)))
 
 
 # Line searches.
 
 
-def _line_searches(problem: Problem) -> list[Steps]:
-    """A parameter a step, each the best there is given the others, and part of the way there."""
-    kind = cast(InOrder, problem.strategy)
-    limit, answer = (np.asarray(of) for of in jax.jit(_in_order, static_argnums=0)(
-        kind, problem.estimator
-    ))  # fmt: skip
-    limit = limit.astype(np.float64)
-    if not kind.rising:
+def _line_searches(problem: Problem, seed: int, run: SearchRun) -> list[Proposal]:
+    """Propose a parameter per step, each the best given the others, and part of the way there."""
+    del seed, run  # exact, and done in less than a second
+    limit, answer = _in_order(cast(InOrder, problem.strategy), problem.estimator)
+    limit = np.asarray(limit, np.float64)
+    if not problem.strategy.rising:
         # No price is below a limit of 0, and every one is below an infinite limit.
         with np.errstate(divide="ignore"):
             limit = np.log(limit)
-    got = np.take_along_axis(problem.quality.T, answer, axis=0).astype(np.float64)
+    got = np.take_along_axis(problem.quality.T, np.asarray(answer), axis=0).astype(np.float64)
     spent = np.cumsum(problem.cost.T, axis=0, dtype=np.float64)
-    found = np.stack([
-        _searched(limit[:, rows], got[:, rows], spent[:, rows], problem.multiplier, theta)
-        for rows, theta in zip(problem.trained_on(), problem.plain, strict=True)
+    best = np.stack([
+        line_searched(limit[:, rows], got[:, rows], spent[:, rows], problem.multiplier, theta)
+        for rows, theta in zip(problem.training_sets(), problem.plain, strict=True)
     ])  # fmt: skip
     return [
-        Steps(f"{share:.0%} of the way", problem.plain + share * (found - problem.plain))
+        Proposal(f"{share:.0%} of the way", problem.plain + share * (best - problem.plain))
         for share in (0.25, 0.5, 1.0)
     ]
 
 
-def _in_order(kind: InOrder, estimator: Independent) -> tuple[Array, Array]:
-    return kind.limits(estimator), kind.answers(estimator)
+@functools.partial(jax.jit, static_argnums=0)
+def _in_order(strategy: InOrder, estimator: Independent) -> tuple[Array, Array]:
+    return strategy.limits(estimator), strategy.answers(estimator)
 
 
-def _searched(
+def line_searched(
     limit: Float[np.ndarray, "J n"],
     got: Float[np.ndarray, "K n"],
     spent: Float[np.ndarray, "K n"],
     multiplier: Float[np.ndarray, " P"],
     theta: Float[np.ndarray, "P J"],
 ) -> Float[np.ndarray, "P J"]:
-    """Theta after line searches along each step: the sum over queries never falls.
+    """Return theta after line searches along each step; the objective never falls.
 
-    A query goes on after step j while theta_j < limit_j. From the last step back, what going on
-    is worth is known; the queries that get that far, sorted by their limit, are cut where the sum
-    of it over those before the cut is highest.
+    A query goes on after step j while theta_j < limit_j. From the last step back, the gain of
+    going on is known; the queries that get that far, sorted by their limit, are cut where the sum
+    of the gain over those before the cut is highest.
 
     Args:
-        limit: of each query after each step.
-        got: quality of each query at each depth.
-        spent: its cost.
-        multiplier: of the budgets.
-        theta: where to start.
+        limit: `[J, n]` limit of each query after each step.
+        got: `[K, n]` quality of each query at each depth.
+        spent: `[K, n]` its cost.
+        multiplier: `[P]` multipliers of the budgets.
+        theta: `[P, J]` where to start.
     """
     theta, steps = theta.copy(), range(len(limit))
     order = np.argsort(-limit, axis=1, kind="stable")
     falling = np.take_along_axis(limit, order, axis=1)
-    # A cut lies between two limits, or beyond either end; never among equals, nor where no
+    # A cut lies between two limits, or beyond either end; never among equal limits, nor where no
     # number is: above an infinite limit or below one of minus infinity.
     edge = np.full((len(limit), 1), np.inf)
     upper = np.concatenate([edge, falling], axis=1)
@@ -793,3 +731,29 @@ def _searched(
             theta[:, j] = between[j][cut]
             on = np.where(theta[:, j, None] < limit[j], on, stop)
     return theta
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search, and how many folds and budgets it can afford by default."""
+
+    propose: Callable[[Problem, int, SearchRun], list[Proposal]]
+    folds: int
+    budgets: int
+
+
+_SEARCHES = {
+    "steps": _Search(_line_searches, folds=20, budgets=32),
+    "corrections": _Search(_corrections, folds=20, budgets=8),
+    "evolution": _Search(_evolution, folds=5, budgets=8),
+}
+
+
+def _search_of(strategy: Strategy) -> _Search:
+    """Return the search that tunes a strategy, or refuse a strategy with nothing to tune."""
+    if strategy.tuning is None:
+        raise CascjaxError(
+            f"strategy {strategy.name!r} has nothing to tune beside the price that a fit searches;"
+            " choose thresholding, cascading, cascade-routing or pandora, or fit it as it is"
+        )
+    return _SEARCHES[strategy.tuning]

@@ -184,6 +184,10 @@ class Strategy(ABC):
     """Whether stages are reached as the parameter rises: as its negative falls."""
     reads: ClassVar[tuple[str, ...]] = ("quality_ante", "quality_post", "sigma", "cost_ante")
     """What `stages` reads of independent estimates."""
+    role: ClassVar[Literal["routing", "cascading", "combined"]] = "combined"
+    """Whether it picks one model, runs models in a fixed order, or may run any models."""
+    idle: ClassVar[int] = 0
+    """Number of leading parameters that decide nothing."""
 
     @abstractmethod
     def next_model(
@@ -329,9 +333,8 @@ class InOrder(Strategy):
     """
 
     staged: ClassVar[bool] = True
+    role: ClassVar[Literal["routing", "cascading", "combined"]] = "cascading"
     tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = "steps"
-    idle: ClassVar[int] = 0
-    """Leading parameters that decide nothing."""
 
     @abstractmethod
     def limits(self, estimator: Independent | Tabulated) -> Float[Array, "J B"]:

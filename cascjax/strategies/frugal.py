@@ -52,6 +52,7 @@ class Frugal(Strategy):
     several_costs: ClassVar[bool] = False
     tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = None
     instead: ClassVar[str] = "the strategy 'thresholding'"
+    role: ClassVar[Literal["routing", "cascading", "combined"]] = "cascading"
     reads: ClassVar[tuple[str, ...]] = ("quality_post",)
     max_depth: int = option(5, "Maximum number of models in a chain.")
 

@@ -35,6 +35,7 @@ class Routing(Priced, Strategy):
     style: ClassVar[Style | None] = Style("#009e73", "#35d0a5", (0, (4, 1.5, 1, 1.5)), "^")
     tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = None
     staged: ClassVar[bool] = True
+    role: ClassVar[Literal["routing", "cascading", "combined"]] = "routing"
     reads: ClassVar[tuple[str, ...]] = ("quality_ante", "cost_ante")
 
     def next_model(
