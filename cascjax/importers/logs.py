@@ -16,6 +16,7 @@ from jaxtyping import Float
 from cascjax.data.files import sniff, whole
 from cascjax.data.schema import find_column, refuse_rows
 from cascjax.errors import CascjaxError, one_line
+from cascjax.importers.pickles import read_pickled_columns
 
 ColumnKind = Literal["text", "number", "numbers"]
 Choose = Callable[[Sequence[str]], Mapping[str, ColumnKind]]
@@ -69,7 +70,9 @@ def _read_csv(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, Colum
         except (csv.Error, StopIteration):
             raise CascjaxError(f"cannot read {source}: its first line names no columns") from None
     kinds = choose(header)
-    _check_once(kinds, header, source)
+    for name in kinds:
+        if header.count(name) > 1:
+            raise CascjaxError(f"{source}: column {name!r} is listed {header.count(name)} times")
     arrow = pacsv.read_csv(
         source,
         read_options=pacsv.ReadOptions(block_size=_CSV_BLOCK),
@@ -90,30 +93,21 @@ def _read_csv(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, Colum
 
 
 def _read_pickle(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, ColumnKind]]:
-    from cascjax.importers.pickles import read_pickle_frame  # pandas takes long to import
-
-    frame = read_pickle_frame(source)
-    kinds = choose(list(map(str, frame.columns)))
+    frame = read_pickled_columns(source)
+    kinds = choose(list(frame))
     columns = {}
     for name, kind in kinds.items():
         values: Any = frame[name]
-        if kind == "text" and values.dtype == object:
-            values = values.map(str, na_action="ignore")
+        if kind == "text" and values.dtype == object:  # NaN differs from itself
+            values = [None if value is None or value != value else str(value) for value in values]
         is_text = kind == "numbers" and any(isinstance(value, str) for value in values)
         try:
-            wanted = _TYPES["text" if is_text else kind]
-            columns[name] = pa.array(values.to_numpy(), wanted, from_pandas=True)
+            columns[name] = pa.array(values, _TYPES["text" if is_text else kind], from_pandas=True)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise CascjaxError(
                 f"{source}: column {name!r} must hold {_WORDS[kind]}; {str(error).splitlines()[0]}"
             ) from error
     return pa.table(columns), kinds
-
-
-def _check_once(names: Mapping[str, ColumnKind], present: Sequence[str], source: str) -> None:
-    for name in names:
-        if present.count(name) > 1:
-            raise CascjaxError(f"{source}: column {name!r} is listed {present.count(name)} times")
 
 
 def _convert(column: pa.ChunkedArray, kind: ColumnKind, source: str, name: str) -> pa.ChunkedArray:

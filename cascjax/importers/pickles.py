@@ -1,12 +1,13 @@
-"""Pickled pandas frames, read without running any of the code a pickle may ask for.
+"""Pickled pandas frames, read without running any of the code a pickle asks for.
 
-A pickle is a program: it names functions and calls them. To admit only pandas' and numpy's own is
-not enough, for those sigma_scale their arguments (a numpy dtype with chosen flags turns bytes into
-object pointers). So nothing a pickle names is ever looked up, let alone called: each name on the
-list below becomes an inert `_Node` that records what it would have been called with, any other
-name is refused, and the frame is then built from the recorded parts, each checked.
+A pickle is a program: it names functions and calls them. Admitting only functions of pandas and
+numpy is not enough, because those trust their arguments: a numpy dtype with chosen flags turns
+bytes into object pointers. So nothing that a pickle names is ever looked up or called. Each
+admitted name becomes an inert node that records its arguments, any other name is refused, and the
+columns are then built from the recorded parts, each checked.
 
-The parts are those pandas 1 to 3 and numpy 1 and 2 write for columns of numbers and text.
+The parts are those that pandas 1 to 3 and numpy 1 and 2 write for columns of numbers and text. The
+row index of a frame is not read.
 """
 
 import io
@@ -17,24 +18,21 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
-from cascjax.data.files import one_line, sniff
-from cascjax.errors import CascjaxError
-
-_Nodes = dict[tuple[str, str], type["_Node"]]
+from cascjax.data.files import sniff
+from cascjax.errors import CascjaxError, one_line
 
 
 class _Frozen(type):
-    """Class of the node classes: a pickle's BUILD sets attributes on whatever it has, so refuse."""
+    """Class of the node classes, which a pickle's BUILD cannot change."""
 
     def __setattr__(cls, name: str, value: object) -> None:
         raise TypeError("a part of a pickle cannot be changed")
 
 
 class _Node(metaclass=_Frozen):
-    """What a pickle calls: the arguments and state it gives, and no behaviour."""
+    """A name that a pickle calls: the arguments and the state it gives, and no behaviour."""
 
     __slots__ = ("args", "state")
     args: tuple[Any, ...]
@@ -50,124 +48,65 @@ class _Node(metaclass=_Frozen):
         self.state = state
 
 
-class _Frame(_Node):
-    """DataFrame(), state {"_mgr": manager}."""
+ADMITTED: dict[tuple[str, str], type[_Node]] = {}
+"""Node class by module and name."""
 
 
-class _Manager(_Node):
-    """BlockManager(blocks, axes); before pandas 1.3 BlockManager(), state (axes, ...)."""
+def _admit(kind: str, *names: str) -> type[_Node]:
+    """Return a new node class that stands for the given dotted names."""
+    node = _Frozen(kind, (_Node,), {"__slots__": ()})
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        ADMITTED[module, attribute] = node
+        if module == "builtins":  # its name before Python 3, which protocol 2 keeps
+            ADMITTED["__builtin__", attribute] = node
+    return node
 
 
-class _Block(_Node):
-    """Block(values, placement, ndim)."""
-
-
-class _NewIndex(_Node):
-    """An index: new(class, {"data": values, "name": name})."""
-
-
-class _IndexClass(_Node):
-    """The class of an index of values."""
-
-
-class _RangeClass(_Node):
-    """The class of an index {"start", "stop", "step", "name"}."""
-
-
-class _Array(_Node):
-    """A numpy array: _reconstruct(...), state (version, shape, dtype, is_fortran, data)."""
-
-
-class _FromBuffer(_Node):
-    """A numpy array: _frombuffer(buffer, dtype, shape, order)."""
-
-
-class _Scalar(_Node):
-    """A numpy number: scalar(dtype, bytes)."""
-
-
-class _ArrayClass(_Node):
-    """numpy.ndarray itself."""
-
-
-class _DType(_Node):
-    """dtype(code, align, copy), state (version, byte order, ...)."""
-
-
-class _Strings(_Node):
-    """A numpy column of strings: new(class, checksum, None), state with the array within."""
-
-
-class _StringsClass(_Node):
-    """The class of a numpy column of strings."""
-
-
-class _ArrowStrings(_Node):
-    """An Arrow column of strings, state {"_pa_array": array}."""
-
-
-class _StringDType(_Node):
-    """StringDtype(storage, na_value)."""
-
-
-class _ArrowArray(_Node):
-    """_restore_array((type, length, null count, offset, buffers, children, dictionary))."""
-
-
-class _ArrowType(_Node):
-    """type_for_alias(name)."""
-
-
-class _Wrapped(_Node):
-    """py_buffer(bytes), bytearray(bytes), and bytearray() if empty."""
-
-
-class _Encoded(_Node):
-    """_codecs.encode(text, "latin1"), how old protocols write bytes; bytes() if empty."""
-
-
-class _Slice(_Node):
-    """slice(start, stop, step)."""
-
-
-def _names(node: type[_Node], *dotted: str) -> _Nodes:
-    return {(name.rpartition(".")[0], name.rpartition(".")[2]): node for name in dotted}
-
-
-# Both `builtins` and its name before Python 3, which protocol 2 keeps.
-_ADMITTED: _Nodes = {
-    **_names(_Frame, "pandas.DataFrame", "pandas.core.frame.DataFrame"),
-    **_names(_Manager, "pandas.core.internals.managers.BlockManager"),
-    **_names(
-        _Block,
-        "pandas._libs.internals._unpickle_block",
-        "pandas.core.internals.blocks.new_block",
-    ),
-    **_names(_NewIndex, "pandas.core.indexes.base._new_Index"),
-    **_names(
-        _IndexClass,
-        "pandas.Index",
-        "pandas.core.indexes.base.Index",
-        "pandas.core.indexes.numeric.Int64Index",
-        "pandas.core.indexes.numeric.UInt64Index",
-        "pandas.core.indexes.numeric.Float64Index",
-    ),
-    **_names(_RangeClass, "pandas.RangeIndex", "pandas.core.indexes.range.RangeIndex"),
-    **_names(_Array, "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
-    **_names(_FromBuffer, "numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"),
-    **_names(_Scalar, "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
-    **_names(_ArrayClass, "numpy.ndarray"),
-    **_names(_DType, "numpy.dtype"),
-    **_names(_Strings, "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked"),
-    **_names(_StringsClass, "pandas.arrays.StringArray"),
-    **_names(_ArrowStrings, "pandas.arrays.ArrowStringArray"),
-    **_names(_StringDType, "pandas.StringDtype"),
-    **_names(_ArrowArray, "pyarrow.lib._restore_array"),
-    **_names(_ArrowType, "pyarrow.lib.type_for_alias"),
-    **_names(_Wrapped, "pyarrow.lib.py_buffer", "builtins.bytearray", "__builtin__.bytearray"),
-    **_names(_Encoded, "_codecs.encode", "builtins.bytes", "__builtin__.bytes"),
-    **_names(_Slice, "builtins.slice", "__builtin__.slice"),
-}
+# DataFrame(), state {"_mgr": manager}, or {"_data": manager}
+_Frame = _admit("frame", "pandas.DataFrame", "pandas.core.frame.DataFrame")
+# BlockManager(blocks, axes); before pandas 1.3 BlockManager(), state (axes, ...)
+_Manager = _admit("block manager", "pandas.core.internals.managers.BlockManager")
+# Block(values, placement, ndim)
+_Block = _admit(
+    "block",
+    "pandas._libs.internals._unpickle_block",
+    "pandas.core.internals.blocks.new_block",
+)
+# new(class, {"data": values, "name": name})
+_Index = _admit("index", "pandas.core.indexes.base._new_Index")
+_IndexClass = _admit("index class", "pandas.Index", "pandas.core.indexes.base.Index")
+_admit(
+    "other index class",  # of rows
+    "pandas.RangeIndex",
+    "pandas.core.indexes.range.RangeIndex",
+    *(f"pandas.core.indexes.numeric.{kind}Index" for kind in ("Int64", "UInt64", "Float64")),
+)
+# _reconstruct(...), state (version, shape, dtype, is_fortran, data)
+_Array = _admit(
+    "array", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"
+)
+# _frombuffer(buffer, dtype, shape, order)
+_Buffer = _admit(
+    "array of a buffer", "numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"
+)
+# scalar(dtype, bytes)
+_Scalar = _admit("scalar", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+# dtype(code, align, copy), state (version, byte order, ...)
+_DType = _admit("dtype", "numpy.dtype")
+# new(class, checksum, None), state with the array
+_Strings = _admit("strings", "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked")
+# state {"_pa_array": array}
+_ArrowStrings = _admit("Arrow strings", "pandas.arrays.ArrowStringArray")
+# _restore_array((type, length, null count, offset, buffers, children, dictionary))
+_ArrowArray = _admit("Arrow array", "pyarrow.lib._restore_array")
+_ArrowType = _admit("Arrow type", "pyarrow.lib.type_for_alias")
+# py_buffer(bytes), bytearray(bytes), and bytearray() if empty
+_Wrapped = _admit("bytes", "pyarrow.lib.py_buffer", "builtins.bytearray")
+# encode(text, "latin1"), as old protocols write bytes, and bytes() if empty
+_Encoded = _admit("encoded bytes", "_codecs.encode", "builtins.bytes")
+_Slice = _admit("slice", "builtins.slice")
+_admit("class", "numpy.ndarray", "pandas.arrays.StringArray", "pandas.StringDtype")
 
 _NUMBERS = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
 _ARROW_STRINGS = {
@@ -180,13 +119,13 @@ _PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 def _load_bytearray8(unpickler: Any) -> None:
-    # As in the standard library, but for reading first: there, room is made for what is promised.
+    # The standard library allocates the announced size before it reads.
     (size,) = struct.unpack("<Q", unpickler.read(8))
     unpickler.append(bytearray(unpickler.read(size)))
 
 
-# The unpickler written in Python: the one in C takes tens of gigabytes for a memo if five bytes
-# of a damaged file say so. pandas' own reader of old pickles builds on this one too.
+# The unpickler written in Python: the one in C allocates tens of gigabytes for a memo if five bytes
+# of a damaged file say so. pandas' own reader of old pickles is built on this one too.
 class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,
@@ -199,12 +138,12 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> type[_Node]:
         try:
-            return _ADMITTED[module, name]
+            return ADMITTED[module, name]
         except KeyError:
             raise CascjaxError(
                 f"{self._source}: the pickle asks for {f'{module}.{name}'[:80]!r}, which is no part"
                 " of a table of numbers and text and may do harm; save the table as parquet or csv"
-                " where you sigma_scale it"
+                " on a machine where you trust it"
             ) from None
 
 
@@ -212,13 +151,17 @@ class _NotAFrameError(Exception):
     """The recorded parts do not make a frame."""
 
 
-def read_pickle_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a pickled frame of number and text columns, running none of the pickle's code.
+def read_pickled_columns(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the columns of a pickled frame of numbers and text, running none of the pickle's code.
 
-    Numbers keep their type; text comes back in the type the pandas installed here gives it.
+    Args:
+      path: Pickle of protocol 2 or later of a pandas frame with N rows.
+
+    Returns:
+      `[N]` arrays by column name: numbers in their type, anything else as objects.
 
     Raises:
-        CascjaxError: the file is missing, damaged, or asks for anything but such a frame.
+      CascjaxError: The file is missing, damaged, or asks for anything but such a frame.
     """
     source = os.fspath(path)
     if sniff(path) != "pickle":
@@ -231,13 +174,14 @@ def read_pickle_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
     # A damaged pickle raises almost anything; the nodes make sure that nothing else happens.
     except Exception as error:
         raise CascjaxError(
-            f"cannot read {source}: the pickle is damaged ({type(error).__name__}); bring it again"
+            f"cannot read {source}: the pickle is damaged ({type(error).__name__}); copy or write"
+            " it again"
         ) from error
     try:
-        return _frame(root)
+        return _columns(root)
     except _NotAFrameError as error:
         reason = str(error)
-    except Exception as error:  # parts of a wrong shape, whatever pandas and pyarrow call it
+    except Exception as error:  # parts of a wrong shape, whatever numpy and pyarrow call it
         reason = f"its parts do not fit ({type(error).__name__})"
     raise CascjaxError(
         f"cannot read {source}: the pickle holds no data frame of numbers and text: {reason};"
@@ -246,14 +190,13 @@ def read_pickle_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def _part(value: Any, *kinds: type) -> Any:
-    """The value, if it is of one of exactly these types."""
+    """Return the value, if its type is one of these exactly."""
     if type(value) not in kinds:
-        name = type(value).__name__.lstrip("_")
-        raise _NotAFrameError(f"found {name} for {kinds[0].__name__.lstrip('_')}")
+        raise _NotAFrameError(f"found {type(value).__name__} for {kinds[0].__name__}")
     return value
 
 
-def _frame(root: Any) -> pd.DataFrame:
+def _columns(root: Any) -> dict[str, np.ndarray]:
     state = _part(_part(root, _Frame).state, dict)
     manager = _part(state["_mgr"] if "_mgr" in state else state.get("_data"), _Manager)
     if manager.args:
@@ -263,61 +206,42 @@ def _frame(root: Any) -> pd.DataFrame:
         content = _part(_part(manager.state, tuple)[3], dict)["0.14.1"]
         axes = content["axes"]
         parts = [(block["values"], block["mgr_locs"]) for block in content["blocks"]]
-    columns, rows = (_index(axis) for axis in axes)
-    if not columns.is_unique:
-        raise _NotAFrameError(f"column {columns[columns.duplicated()][0]!r} is listed twice")
+    kind, index = _part(axes[0], _Index).args
+    if kind is not _IndexClass:
+        raise _NotAFrameError("its columns have no names")
+    names = [_part(name, str) for name in _values(_part(index, dict)["data"]).tolist()]
+    if repeated := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise _NotAFrameError(f"column {repeated[0]!r} is listed twice")
 
     table: dict[int, np.ndarray] = {}
     for values, placement in parts:
-        block = _values(values)
-        block = block if block.ndim == 2 else block[None]
-        places = _places(placement)
-        if len(places) != len(block) or block.shape[1] != len(rows):
-            raise _NotAFrameError("a block does not fit its columns and rows")
+        block = np.atleast_2d(_values(values))
+        places = _places(placement, len(names))
+        if len(places) != len(block):
+            raise _NotAFrameError("a block does not fit its columns")
         for place, column in zip(places, block, strict=True):
-            if place in table or not 0 <= place < len(columns):
-                raise _NotAFrameError("a block stands in place of another or of none")
+            if place in table or not 0 <= place < len(names):
+                raise _NotAFrameError("a block is in place of another or of none")
             table[place] = column
-    if len(table) != len(columns):
-        raise _NotAFrameError("a column has no block")
-    frame = pd.DataFrame(
-        {place: pd.Series(table[place], rows, copy=True) for place in range(len(columns))}, rows
+    if len(table) != len(names) or len({len(column) for column in table.values()}) > 1:
+        raise _NotAFrameError("a column has no block, or another number of rows")
+    return {name: table[place] for place, name in enumerate(names)}
+
+
+def _places(node: Any, n_columns: int) -> list[int]:
+    """Return the columns of a block: a slice, or an array of integers."""
+    if type(node) is not _Slice:
+        return [_part(place, int) for place in _values(node).tolist()]
+    return list(
+        range(*slice(*[_part(end, int, type(None)) for end in node.args]).indices(n_columns))
     )
-    frame.columns = columns
-    return frame
-
-
-def _index(node: Any) -> pd.Index:
-    kind, content = _part(node, _NewIndex).args
-    content = _part(content, dict)
-    name = _part(content.get("name"), str, int, type(None))
-    if kind is _RangeClass:
-        start, stop, step = (_part(content[key], int) for key in ("start", "stop", "step"))
-        return pd.RangeIndex(start, stop, step, name=name)
-    if kind is not _IndexClass:
-        raise _NotAFrameError("an index is of no known class")
-    values = _values(content["data"])
-    if values.ndim != 1:
-        raise _NotAFrameError("an index has several dimensions")
-    return pd.Index(values, name=name)
-
-
-def _places(node: Any) -> list[int]:
-    """The columns a block fills."""
-    if type(node) is _Slice:
-        start, stop, step = (_part(value, int) for value in node.args)
-        places = range(start, stop, step)
-        if len(places) > 1_000_000:  # a slice costs its maker nothing
-            raise _NotAFrameError("a block has too many columns")
-        return list(places)
-    return [int(place) for place in _values(node)]
 
 
 def _values(node: Any) -> np.ndarray:
-    """A numpy array, a numpy column of strings or an Arrow column of strings."""
+    """Return a numpy array, a numpy column of strings, or an Arrow column of strings."""
     if type(node) is _Strings:
         # (dtype, array) or (dtype, array, attributes), in the order of the version.
-        arrays = [part for part in _part(node.state, tuple) if type(part) in (_Array, _FromBuffer)]
+        arrays = [part for part in _part(node.state, tuple) if type(part) in (_Array, _Buffer)]
         return _array(arrays[0])
     if type(node) is _ArrowStrings:
         values = _arrow(_part(node.state, dict)["_pa_array"])
@@ -326,29 +250,25 @@ def _values(node: Any) -> np.ndarray:
 
 
 def _array(node: Any) -> np.ndarray:
-    if type(node) is _FromBuffer:
+    if type(node) is _Buffer:
         data, kind, shape, order = node.args
         data, fortran = _bytes(data), order == "F"
     else:
         _, shape, kind, fortran, data = _part(_part(node, _Array).state, tuple)
     shape = tuple(_part(size, int) for size in _part(shape, tuple))
-    if min(shape, default=0) < 0:  # numpy would guess a size of -1
-        raise _NotAFrameError("an array has a negative size")
-    if not 1 <= len(shape) <= 2:
-        raise _NotAFrameError(f"an array has {len(shape)} dimensions")
+    if min(shape, default=0) < 0 or not 1 <= len(shape) <= 2:  # numpy would infer a size of -1
+        raise _NotAFrameError(f"an array has the shape {shape}")
     dtype = _dtype(kind)
-    values = _objects(_part(data, list)) if dtype.hasobject else np.frombuffer(_bytes(data), dtype)
+    if dtype.hasobject:
+        objects = _part(data, list)
+        values = np.fromiter(map(_object, objects), dtype=object, count=len(objects))
+    else:
+        values = np.frombuffer(_bytes(data), dtype).astype(dtype.newbyteorder("="), copy=False)
     return values.reshape(shape, order="F" if fortran else "C")
 
 
-def _objects(values: list[Any]) -> np.ndarray:
-    """Text, numbers and what is missing; lists of them, as some logs keep answers."""
-    if not {type(value) for value in values} <= set(_PLAIN):
-        values = [_object(value) for value in values]
-    return np.fromiter(values, dtype=object, count=len(values))
-
-
 def _object(value: Any) -> Any:
+    """Return text, a number, what is missing, or a list of them, as some logs hold answers."""
     if type(value) is _Scalar:
         kind, data = value.args
         return np.frombuffer(_bytes(data), _dtype(kind))[0]
@@ -358,7 +278,7 @@ def _object(value: Any) -> Any:
 
 
 def _dtype(node: Any) -> np.dtype:
-    """A dtype made again from its code and byte order; the flags a pickle gives are ignored."""
+    """Return a dtype made from its code and byte order; the flags of the pickle are ignored."""
     code, order = _part(node, _DType).args[0], _part(node.state, tuple)[1]
     if code in ("O8", "O4", "O"):
         return np.dtype(object)
@@ -390,6 +310,6 @@ def _bytes(node: Any) -> bytes:
     if type(node) is _Encoded:
         text, encoding = node.args
         if encoding != "latin1":
-            raise _NotAFrameError(f"bytes are written as {encoding!r}")
+            raise _NotAFrameError(f"bytes are encoded as {encoding!r}")
         return _part(text, str).encode("latin1")
     return bytes(_part(node, bytes, bytearray))
