@@ -79,11 +79,7 @@ class BadRowsError(CascjaxError):
 def refuse_rows(
     source: str, column: str, bad: Bool[np.ndarray, " N"], problem: str, fix: str
 ) -> None:
-    """Raise an error that names the first `bad` row of a column and counts the others.
-
-    Raises:
-      BadRowsError: Any row is bad.
-    """
+    """Raise an error that names the first `bad` row of a column and counts the others."""
     if count := int(np.count_nonzero(bad)):
         raise BadRowsError(source, column, int(np.argmax(bad)), count, f"{problem}; {fix}")
 
@@ -107,11 +103,7 @@ class Metadata:
 
 
 def read_metadata(schema: pa.Schema, source: str) -> Metadata:
-    """Return the schema metadata under the key "cascjax".
-
-    Raises:
-      CascjaxError: The metadata is damaged, or of another version of the format.
-    """
+    """Return the schema metadata under the key "cascjax"."""
     raw = (schema.metadata or {}).get(METADATA_KEY)
     if raw is None:
         return Metadata()
@@ -163,22 +155,14 @@ def _with_metadata(arrow: pa.Table, table: Table) -> pa.Table:
 
 
 def check_distinct(names: Sequence[str], where: str) -> None:
-    """Refuse names that are listed twice.
-
-    Raises:
-      CascjaxError: A name is listed twice.
-    """
+    """Refuse names that are listed twice."""
     for i, name in enumerate(names):
         if name in names[:i]:
             raise CascjaxError(f"{where}: {name!r} is listed twice; names must be distinct")
 
 
 def find_column(schema: pa.Schema, name: str, source: str) -> int:
-    """Return the position of the only column with that name.
-
-    Raises:
-      CascjaxError: There is no such column, or there are several.
-    """
+    """Return the position of the only column with that name."""
     places = schema.get_all_field_indices(name)
     if len(places) != 1:
         problem = f"is listed {len(places)} times" if places else "is missing"
@@ -189,11 +173,7 @@ def find_column(schema: pa.Schema, name: str, source: str) -> int:
 
 
 def check_columns(schema: pa.Schema, source: str) -> None:
-    """Refuse a schema that lacks a required column, or lists a column of the format twice.
-
-    Raises:
-      CascjaxError: The schema is not that of an evaluation table.
-    """
+    """Refuse a schema that lacks a required column, or lists a column of the format twice."""
     present = [name for name in COLUMNS if name in schema.names]
     for name in (*REQUIRED, *present, *_extra_costs(schema.names)):
         find_column(schema, name, source)
@@ -204,11 +184,7 @@ def _extra_costs(names: Sequence[str]) -> list[str]:
 
 
 def extra_cost_column(name: str, source: str) -> str:
-    """Return the name of the column that holds an extra cost.
-
-    Raises:
-      CascjaxError: The name is empty, or "cost", which is the main cost.
-    """
+    """Return the name of the column that holds an extra cost."""
     if not name or name == "cost":
         problem = "is that of the column 'cost'" if name else "is empty"
         raise CascjaxError(
@@ -241,11 +217,7 @@ def from_arrow(arrow: pa.Table, source: str) -> Table:
 
 
 def check_table(arrow: Columns, source: str) -> Table:
-    """Return the evaluation table of columns, their ids checked too.
-
-    Raises:
-      CascjaxError: As `from_arrow`.
-    """
+    """Return the evaluation table of columns, their ids checked too."""
     check_columns(arrow.schema, source)
     ids = arrow.column(find_column(arrow.schema, "query_id", source))
     ids.validate(full=True)
@@ -266,9 +238,6 @@ def table_of_columns(
       source: Name of the table in error messages.
       metadata: Metadata of the schema.
       width: K, the number of models. [default: width of the column "quality"]
-
-    Raises:
-      CascjaxError: A type, width or value is wrong.
     """
 
     def column(name: str) -> pa.ChunkedArray:
@@ -373,15 +342,11 @@ def _dictionary(codes: np.ndarray, kind: pa.DataType, names: Sequence[str]) -> p
     return pa.DictionaryArray.from_arrays(pa.array(codes, kind), pa.array(names, pa.string()))
 
 
-# Columns to arrays
+# Columns to arrays; each function refuses another type, and nulls where they are not allowed
 
 
 def strings(column: pa.ChunkedArray, source: str, name: str) -> pa.ChunkedArray:
-    """Return a column of strings, dictionary strings or integers as strings without nulls.
-
-    Raises:
-      CascjaxError: The column has another type, or a null.
-    """
+    """Return a column of strings, dictionary strings or integers as strings without nulls."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     plain = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if not (plain or pa.types.is_integer(kind) or pa.types.is_string_view(kind)):
@@ -402,145 +367,40 @@ def matrix(
 ) -> Float32[np.ndarray, "N W"]:
     """Return a column of lists of W finite numbers as float32, without a copy where possible.
 
-    With `missing`, a null is NaN, and NaN is allowed.
-
-    Raises:
-      CascjaxError: The column has another type, its lists differ in length or are not of `width`,
-        or a value is infinite, null or NaN.
+    With `missing`, a value may be null or NaN, and is NaN.
     """
-    lists = _fixed_lists(column, source, name, width)
-    if lists.null_count:
-        refuse_rows(source, name, lists.is_null().to_numpy(), "null", "every row needs a list")
-    size = lists.type.list_size
-    parts = []
-    for chunk in lists.chunks:
-        values = chunk.flatten()
-        if values.null_count and not missing:
-            nulls = np.zeros(len(lists), bool)
-            start = sum(len(part) for part in parts)
-            by_row = np.asarray(values.is_null()).reshape(-1, size)
-            nulls[start : start + len(chunk)] = by_row.any(axis=1)
-            refuse_rows(source, name, nulls, "null", "every model needs a number")
-        values = values.cast(pa.float32(), safe=False)
-        parts.append(values.to_numpy(zero_copy_only=False).reshape(-1, size))
-    whole = _join(parts)
-    wrong = np.isinf(whole) if missing else ~np.isfinite(whole)
+    values, is_null, width = _flat(column, source, name, width)
+    refuse_rows(source, name, is_null, "null", "every row needs a list")
+    if values.null_count and not missing:
+        nulls = np.asarray(values.is_null()).reshape(-1, width).any(axis=1)
+        refuse_rows(source, name, nulls, "null", "every model needs a number")
+    values = values.cast(pa.float32(), safe=False)
+    array = values.to_numpy(zero_copy_only=False).reshape(-1, width)
+    wrong = np.isinf(array) if missing else ~np.isfinite(array)
     if wrong.any():
-        row, place = np.unravel_index(np.argmax(wrong), wrong.shape)
-        problem = f"{whole[row, place]} as a 32-bit number"
+        problem = f"{array.flat[np.argmax(wrong)]} as a 32-bit number"
         fix = "every value must be finite" + (", or NaN where it is missing" if missing else "")
         refuse_rows(source, name, np.any(wrong, axis=1), problem, fix)
-    return whole
+    return array
 
 
 def answers(
     column: pa.ChunkedArray, source: str, name: str, width: int
 ) -> Int32[np.ndarray, "N K"]:
-    """Return a column of lists of whole numbers as int32; a null is -1, no answer.
-
-    Raises:
-      CascjaxError: The column has another type, its lists are not of `width`, or a number has
-        more than 32 bits.
-    """
-    lists = _fixed_lists(column, source, name, width)
-    if not pa.types.is_integer(lists.type.value_type):
+    """Return a column of lists of K whole numbers as int32; a null is -1, no answer."""
+    values, is_null, _ = _flat(column, source, name, width)
+    if not pa.types.is_integer(values.type):
         raise _wrong_type(source, name, column.type, "a list of K whole numbers")
-    parts = []
-    for chunk in lists.chunks:
-        # Not flatten(), which leaves null lists out.
-        values = chunk.values.slice(chunk.offset * width, len(chunk) * width).cast(pa.int32())
-        values = values.fill_null(-1) if values.null_count else values  # copies in any case
-        part = values.to_numpy(zero_copy_only=False).reshape(-1, width)
-        if chunk.null_count:
-            part = np.where(np.asarray(chunk.is_null())[:, None], np.int32(-1), part)
-        parts.append(part)
-    return _join(parts)
+    values = values.cast(pa.int32())
+    values = values.fill_null(-1) if values.null_count else values  # copies in any case
+    array = values.to_numpy(zero_copy_only=False).reshape(-1, width)
+    return np.where(is_null[:, None], np.int32(-1), array) if is_null.any() else array
 
 
-def split_codes(column: pa.ChunkedArray, source: str, name: str) -> Int8[np.ndarray, " N"]:
-    """Return a column of "fit" and "evaluate" as `FIT` and `EVALUATE`.
-
-    Raises:
-      CascjaxError: The column has another type or value, or a null.
-    """
-    codes, names = encode(strings(column, source, name))
-    known = np.array([SPLITS.index(word) if word in SPLITS else -1 for word in names], np.int8)
-    split = known[codes]
-    if (split < 0).any():
-        value = names[codes[np.argmax(split < 0)]]
-        refuse_rows(source, name, split < 0, f"{value!r}", "must be 'fit' or 'evaluate'")
-    return split
-
-
-def group_codes(
-    column: pa.ChunkedArray, source: str, name: str
-) -> tuple[Int32[np.ndarray, " N"], tuple[str, ...]]:
-    """Return a column of strings as codes and names; a dictionary keeps its order of names.
-
-    Raises:
-      CascjaxError: The column has another type, or a null.
-    """
-    plain = strings(column, source, name)
-    if pa.types.is_dictionary(column.type) and column.num_chunks:
-        codes, names = encode(column)
-        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
-            return codes, names
-    return encode(plain)
-
-
-def encode(column: pa.ChunkedArray) -> tuple[Int32[np.ndarray, " N"], tuple[str, ...]]:
-    """Return strings as codes and distinct names, in order of first appearance."""
-    encoded = column.dictionary_encode().unify_dictionaries()
-    codes = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
-    if not codes:
-        return np.zeros(0, np.int32), ()
-    return _join(codes).astype(np.int32, copy=False), tuple(encoded.chunk(0).dictionary.to_pylist())
-
-
-def repeats(
-    keys: Int[np.ndarray, " N"], usable: Bool[np.ndarray, " N"] | None = None
-) -> Bool[np.ndarray, " N"]:
-    """Return a mask of the usable rows whose key is that of an earlier usable row."""
-    rows = np.arange(len(keys)) if usable is None else np.flatnonzero(usable)
-    _, first = np.unique(keys[rows], return_index=True)
-    repeated = np.zeros(len(keys), bool)
-    repeated[np.delete(rows, first)] = True
-    return repeated
-
-
-def check_unique(column: pa.ChunkedArray, source: str, name: str) -> None:
-    """Refuse ids that appear more than once, naming the first.
-
-    Raises:
-      CascjaxError: An id is repeated.
-    """
-    if _are_row_numbers(column):
-        return
-    if pc.call_function("count_distinct", [column]).as_py() < len(column):
-        codes, names = encode(column)
-        repeated = repeats(codes)
-        value = names[codes[np.argmax(repeated)]]
-        refuse_rows(source, name, repeated, f"{value!r} repeats an id", "ids must be unique")
-
-
-def check_not_negative(
-    values: Float[np.ndarray, "N W"], source: str, name: str, models: Sequence[str]
-) -> None:
-    """Refuse values below 0, naming the model.
-
-    Raises:
-      CascjaxError: A value is negative.
-    """
-    if (negative := values < 0).any():
-        row, model = divmod(int(np.argmax(negative)), negative.shape[1])
-        problem = f"{values[row, model]:g} for model {models[model]!r} is negative"
-        refuse_rows(source, name, np.any(negative, axis=1), problem, "it must be at least 0")
-
-
-def _fixed_lists(
+def _flat(
     column: pa.ChunkedArray, source: str, name: str, width: int | None
-) -> pa.ChunkedArray:
-    """Return a list column of any kind as lists of one fixed length, in at least one chunk."""
+) -> tuple[pa.Array, Bool[np.ndarray, " N"], int]:
+    """Return the values of lists of equal length, which lists are null, and the length."""
     kind = column.type
     fixed = pa.types.is_fixed_size_list(kind)
     if not (fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not (
@@ -555,19 +415,87 @@ def _fixed_lists(
                 f"{source}: column {name!r} has {counted(kind.list_size, 'value')} per row where"
                 f" {width} are expected; make every column and the model names agree"
             )
-        return column
-    lengths = pc.call_function("list_value_length", [column]).to_numpy()  # NaN where null
-    known = ~np.isnan(lengths)
-    expected = width if width is not None else int(lengths[known][0]) if known.any() else 0
-    bad = known & ((lengths != expected) | (lengths == 0))
-    if bad.any():
-        problem = f"{counted(int(lengths[np.argmax(bad)]), 'value')} where {expected} are expected"
-        refuse_rows(source, name, bad, problem, "every row needs one value per model")
-    return column.cast(pa.list_(kind.value_type, expected))
+    else:
+        lengths = pc.call_function("list_value_length", [column]).to_numpy()  # NaN where null
+        known = lengths[~np.isnan(lengths)]
+        expected = width if width is not None else int(known[0]) if len(known) else 0
+        bad = ~np.isnan(lengths) & ((lengths != expected) | (lengths == 0))
+        if bad.any():
+            length = counted(int(lengths[np.argmax(bad)]), "value")
+            problem = f"{length} where {expected} are expected"
+            refuse_rows(source, name, bad, problem, "every row needs one value per model")
+        column = column.cast(pa.list_(kind.value_type, expected))
+    is_null = column.is_null().to_numpy() if column.null_count else np.zeros(len(column), bool)
+    lists, size = _combined(column), column.type.list_size
+    # Not flatten(), which leaves null lists out.
+    return lists.values.slice(lists.offset * size, len(lists) * size), is_null, size
 
 
-def _join(parts: list[np.ndarray]) -> np.ndarray:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def split_codes(column: pa.ChunkedArray, source: str, name: str) -> Int8[np.ndarray, " N"]:
+    """Return a column of "fit" and "evaluate" as `FIT` and `EVALUATE`."""
+    codes, names = encode(strings(column, source, name))
+    known = np.array([SPLITS.index(word) if word in SPLITS else -1 for word in names], np.int8)
+    split = known[codes]
+    if (split < 0).any():
+        value = names[codes[np.argmax(split < 0)]]
+        refuse_rows(source, name, split < 0, f"{value!r}", "must be 'fit' or 'evaluate'")
+    return split
+
+
+def group_codes(
+    column: pa.ChunkedArray, source: str, name: str
+) -> tuple[Int32[np.ndarray, " N"], tuple[str, ...]]:
+    """Return a column of strings as codes and names; a dictionary keeps its order of names."""
+    plain = strings(column, source, name)
+    if pa.types.is_dictionary(column.type):
+        codes, names = encode(column)
+        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+            return codes, names
+    return encode(plain)
+
+
+def encode(column: pa.ChunkedArray) -> tuple[Int32[np.ndarray, " N"], tuple[str, ...]]:
+    """Return strings as codes and distinct names, in order of first appearance."""
+    encoded = _combined(column.dictionary_encode().unify_dictionaries())
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    return codes.astype(np.int32, copy=False), tuple(encoded.dictionary.to_pylist())
+
+
+def _combined(column: pa.ChunkedArray) -> Any:
+    """Return the only chunk of a column without a copy, or one array of all chunks."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def repeats(
+    keys: Int[np.ndarray, " N"], usable: Bool[np.ndarray, " N"] | None = None
+) -> Bool[np.ndarray, " N"]:
+    """Return a mask of the usable rows whose key is that of an earlier usable row."""
+    rows = np.arange(len(keys)) if usable is None else np.flatnonzero(usable)
+    _, first = np.unique(keys[rows], return_index=True)
+    repeated = np.zeros(len(keys), bool)
+    repeated[np.delete(rows, first)] = True
+    return repeated
+
+
+def check_unique(column: pa.ChunkedArray, source: str, name: str) -> None:
+    """Refuse ids that appear more than once, naming the first."""
+    if _are_row_numbers(column):
+        return
+    if pc.call_function("count_distinct", [column]).as_py() < len(column):
+        codes, names = encode(column)
+        repeated = repeats(codes)
+        value = names[codes[np.argmax(repeated)]]
+        refuse_rows(source, name, repeated, f"{value!r} repeats an id", "ids must be unique")
+
+
+def check_not_negative(
+    values: Float[np.ndarray, "N W"], source: str, name: str, models: Sequence[str]
+) -> None:
+    """Refuse values below 0, naming the model."""
+    if (negative := values < 0).any():
+        row, model = divmod(int(np.argmax(negative)), negative.shape[1])
+        problem = f"{values[row, model]:g} for model {models[model]!r} is negative"
+        refuse_rows(source, name, np.any(negative, axis=1), problem, "it must be at least 0")
 
 
 def _are_row_numbers(column: pa.ChunkedArray) -> bool:

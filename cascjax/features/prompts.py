@@ -1,8 +1,8 @@
-"""Features of prompts: what a quality estimator can know before any model has run.
+"""Features of prompts: numbers that are known before any model has run.
 
-Every number is a function of the prompt alone, and of a `TextModel`: the weights of the words and
-the directions they are reduced to, fitted once on a log's prompts and kept in a file, so that
-another log or a live system gets the same features.
+Every feature is a function of the prompt and of a `TextModel`: weights of words and the directions
+they are reduced to, fitted once on the prompts of a log and kept in a file, so that another log or
+a live system gets the same features.
 """
 
 import json
@@ -22,7 +22,7 @@ from cascjax.words import counted
 
 VERSION = 1
 COMPONENTS = 32
-"""Directions words are reduced to by default: more fit a few thousand rows less well."""
+"""Default number of directions; more fit a few thousand rows less well."""
 
 FACTS = (
     "log_chars",
@@ -34,29 +34,30 @@ FACTS = (
     "code_share",
     "asks",
 )
-"""What is counted in a prompt, in this order, before the directions of its words.
+"""Counts of a prompt, in this order, before the directions of its words.
 
-log_chars, log_words and log_lines are log(1 + count) over the whole prompt; the others are of its
-`question`: log(1 + words), the number of lettered options, the share of digits and of the signs
-code has among its characters, and whether it ends in a question mark.
+log_chars, log_words and log_lines are log(1 + count) over the whole prompt. The others describe its
+`question`: log(1 + words), number of lettered options, share of digits and of code characters, and
+1 if it ends with a question mark.
 """
 
 _BITS = 15
 _HASH: dict[str, Any] = {"bits": _BITS, "ngrams": [1, 2], "question": 100}
-"""What the columns of a model mean: another cascjax must not read them otherwise."""
+"""Meaning of the columns of a text model; a file with another meaning is refused."""
 _OPTION = re.compile(r"^[ \t]*\(?([A-Z])[).:][ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
 _CODE = re.compile(r"[{}\[\]();=<>_+*/\\|&^%#]")
 _ROWS = 1 << 12
 """Prompts vectorised at once."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextModel:
-    """The weights of hashed words and word pairs, and the directions they are reduced to.
+    """Weights of hashed words and word pairs, and the directions they are reduced to.
 
     Attributes:
-        idf: `[H]` inverse document frequency of each of the hashes, H = 2**15.
-        directions: `[H, C]` orthonormal directions of most of the fitted prompts' weight.
+      idf: `[H]` inverse document frequency of each hash; H is 2**15.
+      directions: `[H, C]` orthonormal directions that hold most of the weight of the prompts the
+        model was fitted on.
     """
 
     idf: Float32[np.ndarray, " H"]
@@ -64,78 +65,107 @@ class TextModel:
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """The names of what `text_features` gives, F = 8 + C of them."""
+        """Names of the F = 8 + C features that `text_features` returns."""
         return (*FACTS, *(f"text_{c}" for c in range(self.directions.shape[1])))
 
 
 def fit_text_model(prompts: Sequence[str], n_components: int = COMPONENTS) -> TextModel:
     """Fit the weights of words (TF-IDF) and their directions (truncated SVD) on N prompts.
 
-    It sees prompts alone, no score. The same prompts give the same model. There are fewer
-    directions where there are fewer prompts.
+    Fitting sees no score, and is deterministic.
+
+    Args:
+      prompts: N prompts.
+      n_components: Number of directions C, from 1 to 1,024; fewer where N is smaller.
+
+    Returns:
+      The text model.
 
     Raises:
-        CascjaxError: `n_components` is not in 1 to 1,024, or no prompt has a word.
+      CascjaxError: `n_components` is out of range, or no prompt has a word.
+
+    Example:
+      >>> model = fit_text_model(["Add two numbers.", "Sort a list.", "Add a list."], 2)
+      >>> text_features(["Add four numbers."], model).shape
+      (1, 10)
     """
     from sklearn.utils import extmath  # takes long to import
 
     if not 1 <= n_components <= 1024:
-        raise CascjaxError(f"{n_components} components are asked for; take 1 to 1,024 of them")
+        raise CascjaxError(f"n_components must be from 1 to 1,024, not {n_components}")
     counts = _counts(prompts) if len(prompts) else None
     if counts is None or not counts.nnz:
         raise CascjaxError(
             "no prompt has a word of two letters or more; name the column with the prompts"
         )
-    seen_in = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf = (np.log((1 + len(prompts)) / (1 + seen_in)) + 1).astype(np.float32)
+    document_frequency = np.bincount(counts.indices, minlength=counts.shape[1])
+    idf = np.log((1 + len(prompts)) / (1 + document_frequency)) + 1
+    idf = idf.astype(np.float32)
     weights = _weights(counts, idf)
-    # The smaller side bounds the rank.
+    randomized_svd: Any = extmath.randomized_svd  # its defaults have narrower types than it takes
     size = min(n_components, *weights.shape)
-    randomized_svd: Any = extmath.randomized_svd  # its defaults are of types narrower than it takes
     _, _, directions = randomized_svd(weights, size, n_iter=4, random_state=0)
     return TextModel(idf, np.ascontiguousarray(directions.T.astype(np.float32)))
 
 
 def text_features(prompts: Sequence[str], model: TextModel) -> Float32[np.ndarray, "N F"]:
-    """`[N, F]` features of N prompts, in the order of `model.feature_names`."""
+    """Return the features of N prompts.
+
+    Args:
+      prompts: N prompts.
+      model: Text model, as `fit_text_model` or `read_text_model` returns it.
+
+    Returns:
+      `[N, F]` features, in the order of `model.feature_names`.
+
+    Example:
+      >>> model = fit_text_model(["Add two numbers.", "Sort a list."], 1)
+      >>> features = text_features(["Is it 12?"], model)
+      >>> dict(zip(model.feature_names, features[0].tolist()))["asks"]
+      1.0
+    """
     facts = np.array([_facts(prompt) for prompt in prompts], np.float32).reshape(-1, len(FACTS))
-    words = [
-        _weights(_counts(prompts[start : start + _ROWS]), model.idf) @ model.directions
-        for start in range(0, len(prompts), _ROWS)
-    ]
-    return np.hstack([facts, np.concatenate(words)]) if words else _no_features(model)
+    words = np.zeros((len(prompts), model.directions.shape[1]), np.float32)
+    for start in range(0, len(prompts), _ROWS):
+        weights = _weights(_counts(prompts[start : start + _ROWS]), model.idf)
+        words[start : start + _ROWS] = weights @ model.directions
+    return np.hstack([facts, words])
 
 
-def question(prompt: str, least: int = _HASH["question"]) -> str:
-    """The last paragraphs of a prompt, as few as have `least` characters, or all of it.
+def question(prompt: str, min_chars: int = _HASH["question"]) -> str:
+    """Return the last paragraphs of a prompt: as few as have `min_chars` characters, or all.
 
-    Prompts with solved examples share all but this, which would drown what sets them apart.
+    Prompts with solved examples share everything else.
     """
     prompt = prompt.strip().replace("\r\n", "\n")
     start = len(prompt)
     while (start := prompt.rfind("\n\n", 0, start)) >= 0:
-        if len(prompt) - start >= least:
+        if len(prompt) - start >= min_chars:
             return prompt[start:].strip()
     return prompt
 
 
 def options(prompt: str) -> tuple[str, ...]:
-    """The texts of the options that a prompt's question letters from A on, one a line; or none.
+    """Return the texts of the options that a prompt's question letters from A on, if two or more.
 
-    Such lines begin with "A)", "(A)", "A." or "A:" and a space; one option is none.
+    Each option is a line that begins with "A)", "(A)", "A." or "A:" and a space.
     """
-    found: list[str] = []
+    texts: list[str] = []
     for letter, text in _OPTION.findall(question(prompt)):
-        if letter == chr(ord("A") + len(found)):
-            found.append(text)
-    return tuple(found) if len(found) > 1 else ()
+        if letter == chr(ord("A") + len(texts)):
+            texts.append(text)
+    return tuple(texts) if len(texts) > 1 else ()
 
 
 def write_text_model(path: str | os.PathLike[str], model: TextModel) -> None:
-    """Write a model as an npz of arrays and a head of JSON, whole or not at all.
+    """Write a text model to an npz file, atomically.
+
+    Args:
+      path: File to write.
+      model: Text model.
 
     Raises:
-        CascjaxError: the file cannot be written.
+      CascjaxError: The file cannot be written.
     """
     head = {"format": "cascjax text model", "version": VERSION, "hash": _HASH}
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
@@ -148,10 +178,23 @@ def write_text_model(path: str | os.PathLike[str], model: TextModel) -> None:
 
 
 def read_text_model(path: str | os.PathLike[str]) -> TextModel:
-    """Read a model that `write_text_model` wrote; nothing in the file is run.
+    """Read a text model that `write_text_model` wrote; nothing in the file is run.
+
+    Args:
+      path: File to read.
+
+    Returns:
+      The text model.
 
     Raises:
-        CascjaxError: the file is missing, damaged, of another kind or of another version.
+      CascjaxError: The file is missing, damaged, of another kind or of another version.
+
+    Example:
+      >>> import tempfile
+      >>> path = os.path.join(tempfile.mkdtemp(), "words.npz")
+      >>> write_text_model(path, fit_text_model(["Add two numbers.", "Sort a list."], 2))
+      >>> read_text_model(path).directions.shape
+      (32768, 2)
     """
     source = os.fspath(path)
     damaged = CascjaxError(
@@ -166,60 +209,56 @@ def read_text_model(path: str | os.PathLike[str]) -> TextModel:
                 idf, directions = arrays["idf"], arrays["directions"]
         except OSError:
             raise
-        # numpy, zipfile and zlib raise a dozen kinds of errors on bytes that are no such file.
+        # numpy, zipfile and zlib raise a dozen kinds of errors on other bytes.
         except Exception as error:
             raise damaged from error
     if kind != "cascjax text model":
         raise damaged
     if version != VERSION or hashing != _HASH:
         raise CascjaxError(
-            f"{source}: the text model is of version {str(version)[:20]} and this cascjax reads"
-            f" {VERSION}; use the cascjax that wrote it, or name another file to fit one again"
+            f"{source}: the text model has version {str(version)[:20]} and this cascjax reads"
+            f" {VERSION}; use the cascjax that wrote it, or name another file to fit a new one"
         )
-    shaped = idf.shape == (1 << _BITS,) and directions.ndim == 2 and len(directions) == 1 << _BITS
-    if not shaped or idf.dtype != np.float32 or directions.dtype != np.float32:
+    if idf.shape != (1 << _BITS,) or directions.shape[:-1] != idf.shape or not directions.size:
         raise damaged
-    if not directions.shape[1] or not np.isfinite(idf).all() or not np.isfinite(directions).all():
-        raise damaged
+    for array in (idf, directions):
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise damaged
     return TextModel(idf, directions)
 
 
 def text_model_of(
     prompts: Sequence[str], path: str | os.PathLike[str] | None, n_components: int | None
 ) -> tuple[TextModel, bool]:
-    """The model in the file where it exists, else one fitted on the prompts; and whether it was.
+    """Return the text model of a file if it exists, else fit one; and whether it was fitted.
 
     Args:
-        prompts: what to fit on.
-        path: where a model may be; None is nowhere.
-        n_components: how many directions; by default 32, or what the file has.
+      prompts: Prompts to fit on.
+      path: File of a text model, or None.
+      n_components: Number of directions. [default: that of the file, else `COMPONENTS`]
 
     Raises:
-        CascjaxError: the file is no model, or has another number of directions; or none can be
-            fitted.
+      CascjaxError: The file is no text model or has another number of directions, or no model can
+        be fitted.
     """
     if path is None or not os.path.lexists(path):
         return fit_text_model(prompts, n_components or COMPONENTS), True
     model = read_text_model(path)
-    found = model.directions.shape[1]
-    if n_components not in (None, found):
+    present = model.directions.shape[1]
+    if n_components not in (None, present):
         raise CascjaxError(
-            f"{os.fspath(path)}: the text model has {counted(found, 'component')} and not"
-            f" {n_components}; leave the number out, or name another file to fit one again"
+            f"{os.fspath(path)}: the text model has {counted(present, 'component')}, but"
+            f" n_components is {n_components}; leave it out, or name another file"
         )
     return model, False
 
 
-def _no_features(model: TextModel) -> Float32[np.ndarray, "0 F"]:
-    return np.zeros((0, len(model.feature_names)), np.float32)
-
-
 def _counts(prompts: Sequence[str]) -> Any:
-    """`[N, H]` sparse: how often each hashed word or word pair stands in each prompt's question."""
+    """Return `[N, H]` sparse counts of the hashed words and word pairs of each question."""
     from sklearn.feature_extraction import text  # takes long to import
 
-    # Counts alone: signs would not let a hash have a document frequency.
-    make: Any = text.HashingVectorizer  # its defaults are of types narrower than what it takes
+    # Counts without signs, because with signs a hash has no document frequency.
+    make: Any = text.HashingVectorizer  # its defaults have narrower types than it takes
     vectorizer = make(
         n_features=1 << _BITS,
         ngram_range=tuple(_HASH["ngrams"]),
@@ -231,26 +270,24 @@ def _counts(prompts: Sequence[str]) -> Any:
 
 
 def _weights(counts: Any, idf: Float32[np.ndarray, " H"]) -> Any:
-    """`[N, H]` sparse TF-IDF of length 1, or 0 without words; term frequencies as 1 + log."""
+    """Return `[N, H]` sparse TF-IDF weights of norm 1; term frequencies count as 1 + log."""
+    from sklearn.preprocessing import normalize
+
     weights = counts.copy()
     weights.data = (1 + np.log(weights.data)) * idf[weights.indices]
-    squares = np.asarray(weights.multiply(weights).sum(axis=1)).ravel()
-    length = np.sqrt(np.where(squares > 0, squares, 1), dtype=np.float32)
-    weights.data /= np.repeat(length, np.diff(weights.indptr))
-    return weights
+    return normalize(weights, copy=False)
 
 
 def _facts(prompt: str) -> list[float]:
-    """`FACTS` of a prompt."""
     asked = question(prompt)
-    n = max(len(asked), 1)
+    n_chars = max(len(asked), 1)
     return [
         float(np.log1p(len(prompt))),
         float(np.log1p(len(prompt.split()))),
         float(np.log1p(prompt.count("\n") + 1)),
         float(np.log1p(len(asked.split()))),
         float(len(options(prompt))),
-        sum(map(str.isdecimal, asked)) / n,
-        len(_CODE.findall(asked)) / n,
+        sum(map(str.isdecimal, asked)) / n_chars,
+        len(_CODE.findall(asked)) / n_chars,
         float(asked.endswith("?")),
     ]

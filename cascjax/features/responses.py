@@ -1,21 +1,22 @@
-r"""What can be seen of a model's response once it has run: signals, and which responses agree.
+r"""Signals of responses, and which responses give the same answer.
 
-Every number is a function of the prompt and the response alone, so that a live system sees what
-an estimator was fitted on. What two responses answer is one identity, the first of these:
+Every signal is a function of the prompt and the response alone, so that a live system gets what an
+estimator was fitted on. The answer of a response is identified by the first of these that applies:
 
-    choice   where the prompt letters options (`text.options`) and the response plainly gives one:
-             it is a capital letter and punctuation ("(A)."); or begins with a letter that a
-             bracket, period, colon, quote, line end, dash or "because", "since", "is" follows ("A.
-             As ..."); or states one letter in a form such as "The answer is B", "Answer: (C)", "the
-             correct option is D", and no other; or is the text of an option. "A hypothesis", "I
-             do" and letters without an option are none.
-    code     where the response has a block of code, fenced or in [PYTHON] tags, or begins as code.
-             The first block that Python parses and that defines a function or class counts, by
-             what these compile to: white space, comments, docstrings, asserts, annotations, what
-             stands beside the definitions, and the names of functions, arguments and variables
-             make no difference. A block that does not parse counts by its words.
-    number   the last number stated as in "The answer is 1,200", "#### 1200" or "\boxed{1200}".
-    text     the response without surrounding white space; an empty or missing one is no answer.
+    choice   The prompt letters options (`prompts.options`) and the response names one of them: it
+             is a capital letter with punctuation, such as "(A)."; or begins with a letter that a
+             bracket, period, colon, quote, line end, dash or "because", "since", "is" follows, such
+             as "A. As ..."; or states a single letter in a form such as "The answer is B", "Answer:
+             (C)", "the correct option is D"; or is the text of an option. "A hypothesis", "I do"
+             and letters without an option name none.
+    code     The response has a block of code, fenced or in [PYTHON] tags, or begins as code. The
+             first block that Python parses and that defines a function or class counts, by its
+             compiled form: white space, comments, docstrings, asserts, annotations, statements
+             beside the definitions, and names of functions, arguments and variables make no
+             difference. A block that does not parse counts by its words.
+    number   The last number that is stated as in "The answer is 1,200", "#### 1200" or
+             "\boxed{1200}".
+    text     The response without surrounding white space; an empty or missing one is no answer.
 """
 
 import ast
@@ -36,31 +37,20 @@ from cascjax.features.prompts import options, question
 
 LETTERS = "ABCDE"
 SIGNALS = (
-    "log_chars",
-    "log_words",
-    "empty",
-    "refusal",
-    "finished",
-    "distinct_words",
-    "choice",
-    "bare_choice",
-    *(f"choice_{letter.lower()}" for letter in LETTERS),
-    "choice_length",
-    "choice_in_question",
-    "code",
-    "code_parses",
-    "code_log_lines",
-    "code_log_tokens",
+    *("log_chars", "log_words", "empty", "refusal", "finished", "distinct_words"),
+    *("choice", "bare_choice", *(f"choice_{letter.lower()}" for letter in LETTERS)),
+    *("choice_length", "choice_in_question"),
+    *("code", "code_parses", "code_log_lines", "code_log_tokens"),
 )
-"""What is seen of a response, in this order; all is 0 where it does not apply.
+"""Names of the signals of a response; a signal that does not apply is 0.
 
-log_chars, log_words: log(1 + count). empty: no response, or only white space. refusal: it begins
-as an apology or refusal does. finished: it ends in a mark that ends sentences, brackets or code.
-distinct_words: distinct words by words. choice: it plainly gives an option; bare_choice: and
-nothing else; choice_a to choice_e: which. choice_length: log(1 + characters) of the option, less
-the mean over options. choice_in_question: share of the option's words of 3 letters or more that
-the question has before its options. code: it has a block of code; code_parses: that Python parses
-and that defines something; code_log_lines, code_log_tokens: log(1 + count) of that block.
+log_chars, log_words: log(1 + count). empty: the response is empty or white space. refusal: it
+begins as an apology or refusal does. finished: it ends with a mark that ends sentences, brackets or
+code. distinct_words: share of distinct words. choice: it names an option; bare_choice: and nothing
+else; choice_a to choice_e: which. choice_length: log(1 + characters) of the option, minus the mean
+over options. choice_in_question: share of the option's words of 3 letters or more that the question
+has before its options. code: it has a block of code; code_parses: which Python parses and which
+defines something; code_log_lines, code_log_tokens: log(1 + count) of that block.
 """
 
 LOGPROB_SIGNALS = ("logprob_mean", "logprob_last")
@@ -102,11 +92,11 @@ _LONGEST_CODE = 20_000
 
 @dataclass(frozen=True)
 class Responses:
-    """What was seen of N responses, each to its own prompt.
+    """Signals and answers of N responses, each to its own prompt.
 
     Attributes:
-        signals: `[N, P]` in the order of `SIGNALS`.
-        answers: N identities: equal strings are the same answer, None is no answer.
+      signals: `[N, P]` in the order of `SIGNALS`.
+      answers: N identities; equal strings are the same answer, None is no answer.
     """
 
     signals: Float32[np.ndarray, "N P"]
@@ -116,14 +106,39 @@ class Responses:
 def response_signals(
     prompts: Sequence[str], responses: Sequence[str | None]
 ) -> Float32[np.ndarray, "N P"]:
-    """`[N, P]` signals of N responses, each to its prompt, in the order of `SIGNALS`."""
+    r"""Return the signals of N responses, each to its own prompt.
+
+    Args:
+      prompts: N prompts.
+      responses: N responses; None is a missing response.
+
+    Returns:
+      `[N, P]` signals, in the order of `SIGNALS`.
+
+    Example:
+      >>> signals = response_signals(["Which?\nA) iron\nB) rain"], ["A"])
+      >>> dict(zip(SIGNALS, signals[0].tolist()))["choice_a"]
+      1.0
+    """
     return ResponseReader(prompts).read(responses).signals
 
 
 def response_answers(
     prompts: Sequence[str], responses: Sequence[str | None]
 ) -> tuple[str | None, ...]:
-    """What N responses answer, each its prompt: equal strings agree, None is no answer."""
+    """Return the answers of N responses, each to its own prompt.
+
+    Args:
+      prompts: N prompts.
+      responses: N responses; None is a missing response.
+
+    Returns:
+      N identities; equal strings are the same answer, None is no answer.
+
+    Example:
+      >>> response_answers(["How many?"] * 2, ["The answer is 1,200.", "#### 1200"])
+      ('number 1200', 'number 1200')
+    """
     return ResponseReader(prompts).read(responses).answers
 
 
@@ -131,29 +146,30 @@ class ResponseReader:
     """Reads the responses of several models to the same N prompts."""
 
     def __init__(self, prompts: Sequence[str]) -> None:
-        """Look at what the prompts ask once, for all models."""
-        self._asked = [_asked(prompt) for prompt in prompts]
-        self._known: dict[str, _Seen] = {}
+        """Read the options of the prompts once, for all models."""
+        self._options = [_options(prompt) for prompt in prompts]
+        self._known: dict[str, _Response] = {}
 
     def read(self, responses: Sequence[str | None]) -> Responses:
-        """Signals and answers of N responses, one a prompt; equal texts are looked at once."""
-        signals = np.zeros((len(self._asked), len(SIGNALS)), np.float32)
+        """Return signals and answers of N responses, one per prompt; equal texts are read once."""
+        signals = np.zeros((len(self._options), len(SIGNALS)), np.float32)
         answers: list[str | None] = []
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's, of the code that is parsed
-            for row, (asked, response) in enumerate(zip(self._asked, responses, strict=True)):
-                response = (response or "").strip()
-                if (seen := self._known.get(response)) is None:
-                    seen = self._known[response] = _look_at(response)
-                letter = _letter_of(asked, seen)
-                signals[row] = (*seen.facts, *_choice(asked, seen, letter), *seen.code_facts)
-                answers.append(f"choice {letter}" if letter else seen.answer)
+            warnings.simplefilter("ignore")  # Python's, about the code that is parsed
+            for row, (choices, text) in enumerate(zip(self._options, responses, strict=True)):
+                text = (text or "").strip()
+                if (response := self._known.get(text)) is None:
+                    response = self._known[text] = _read(text)
+                letter = _letter_of(choices, response)
+                choice = _choice_signals(choices, response, letter)
+                signals[row] = (*response.facts, *choice, *response.code_facts)
+                answers.append(f"choice {letter}" if letter else response.answer)
         return Responses(signals, tuple(answers))
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What a prompt's options tell: their letters by text, their lengths, their shared words."""
+class _Options:
+    """Options of a prompt: their letters by text, lengths, and shares of shared words."""
 
     letters: dict[str, str]
     lengths: tuple[float, ...]
@@ -161,8 +177,8 @@ class _Asked:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What a response shows whatever its prompt: `letter` may not be among the options."""
+class _Response:
+    """Facts of a response that do not depend on its prompt; `letter` may be no option."""
 
     text: str
     facts: tuple[float, ...]
@@ -172,26 +188,24 @@ class _Seen:
     answer: str | None
 
 
-def _asked(prompt: str) -> _Asked:
+def _options(prompt: str) -> _Options:
     texts = options(prompt)
     if not texts:
-        return _Asked({}, (), ())
+        return _Options({}, (), ())
     letters = {_bare_text(option): chr(ord("A") + i) for i, option in enumerate(texts)}
     logs = np.log1p([len(option) for option in texts])
     before = question(prompt).partition(texts[0])[0]
     words = set(_WORD.findall(before.lower()))
-    shared = []
-    for option in texts:
-        own = _WORD.findall(option.lower())
-        shared.append(sum(word in words for word in own) / max(len(own), 1))
-    return _Asked(letters, tuple((logs - logs.mean()).tolist()), tuple(shared))
+    own = [_WORD.findall(option.lower()) for option in texts]
+    shared = (sum(word in words for word in each) / max(len(each), 1) for each in own)
+    return _Options(letters, tuple((logs - logs.mean()).tolist()), tuple(shared))
 
 
 def _bare_text(option: str) -> str:
     return option.strip(" .\t\n").lower()
 
 
-def _look_at(response: str) -> _Seen:
+def _read(response: str) -> _Response:
     words = response.split()
     facts = (
         float(np.log1p(len(response))),
@@ -209,47 +223,47 @@ def _look_at(response: str) -> _Seen:
         answer = f"number {number}"
     else:
         answer = f"text {response}" if response else None
-    return _Seen(response, facts, letter, bare, code_facts, answer)
+    return _Response(response, facts, letter, bare, code_facts, answer)
 
 
 def _letter(response: str) -> tuple[str, bool]:
-    """The one letter a response plainly gives, or nothing; and whether it gives nothing else."""
-    if found := _BARE.fullmatch(response):
-        return found[1], True
-    if found := _LEADING.match(response):
-        return found[1], False
+    """Return the letter that a response names, if any, and whether it has nothing else."""
+    if match := _BARE.fullmatch(response):
+        return match[1], True
+    if match := _LEADING.match(response):
+        return match[1], False
     stated = set(_STATED.findall(response))
     return (stated.pop(), False) if len(stated) == 1 else ("", False)
 
 
-def _letter_of(asked: _Asked, seen: _Seen) -> str:
-    """The option that a response gives, by its letter or else its text; or nothing."""
-    if seen.letter and ord(seen.letter) - ord("A") < len(asked.lengths):
-        return seen.letter
-    return asked.letters.get(_bare_text(seen.text), "") if asked.letters else ""
+def _letter_of(choices: _Options, response: _Response) -> str:
+    """Return the letter of the option that a response names by letter or by text, if any."""
+    if response.letter and ord(response.letter) - ord("A") < len(choices.lengths):
+        return response.letter
+    return choices.letters.get(_bare_text(response.text), "") if choices.letters else ""
 
 
-def _choice(asked: _Asked, seen: _Seen, letter: str) -> tuple[float, ...]:
-    """The signals of `SIGNALS` from choice to choice_in_question."""
+def _choice_signals(choices: _Options, response: _Response, letter: str) -> tuple[float, ...]:
+    """Return the signals from choice to choice_in_question."""
     if not letter:
         return (0.0,) * (4 + len(LETTERS))
-    at = ord(letter) - ord("A")
+    place = ord(letter) - ord("A")
     which = (float(letter == other) for other in LETTERS)
-    bare = float(seen.bare or seen.letter != letter)
-    return (1.0, bare, *which, asked.lengths[at], asked.shared[at])
+    bare = float(response.bare or response.letter != letter)
+    return (1.0, bare, *which, choices.lengths[place], choices.shared[place])
 
 
 def _number(response: str) -> str:
-    """The number that a response states last as its answer, or nothing."""
-    found = _NUMBER.findall(response)
-    if not found:
+    """Return the number that a response states last as its answer, if any."""
+    stated = _NUMBER.findall(response)
+    if not stated:
         return ""
-    sign, digits = found[-1]
+    sign, digits = stated[-1]
     return f"{float(sign + digits.lstrip('-' if sign else '').replace(',', '')):.12g}"
 
 
 def _code(response: str) -> tuple[str | None, tuple[float, ...]]:
-    """The program of a response in its one form, or None, and the four signals of code."""
+    """Return the canonical program of a response, if any, and the four signals of code."""
     blocks = [fenced or tagged for fenced, tagged in _FENCED.findall(response)]
     if not blocks and _BEGINS_AS_CODE.match(response):
         blocks = [response]
@@ -267,7 +281,7 @@ def _sizes(block: str) -> tuple[float, float]:
 
 
 def _program(block: str) -> str | None:
-    """The one form of what a block of Python defines, or None where it is none; nothing is run."""
+    """Return the canonical form of the definitions in a block of Python; nothing is run."""
     if len(block) > _LONGEST_CODE:
         return None
     try:
@@ -279,24 +293,28 @@ def _program(block: str) -> str | None:
         # Bytecode has no local names: the same steps on variables of any names are the same.
         code = compile(module, "", "exec", dont_inherit=True, optimize=1)
         names = {node.name: f"definition {i}" for i, node in enumerate(defined)}
-        forms = [*_forms(code, names)]
-        # Defaults and decorators are of the module's code, which is left out for its annotations.
-        forms += [ast.dump(part) for node in defined for part in _beside(node)]
+        forms = [
+            _form(const, names)
+            for const in code.co_consts
+            if isinstance(const, CodeType) and const.co_name != "__annotate__"
+        ]
+        # Defaults and decorators are in the module's code, which is left out for its annotations.
+        forms += [ast.dump(part) for node in defined for part in _outside(node)]
         return "\n".join(forms)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
         return None
 
 
 def _without_docstrings(definition: ast.stmt) -> ast.stmt:
-    # In place, and not by the compiler, which leaves a trace of where one was.
+    # In place, and not by the compiler, which leaves a trace of a removed docstring.
     for node in ast.walk(definition):
         if isinstance(node, _DEFINITIONS) and ast.get_docstring(node, clean=False) is not None:
             node.body[:1] = [] if len(node.body) > 1 else [ast.Pass(lineno=1, col_offset=0)]
     return definition
 
 
-def _beside(node: ast.stmt) -> Iterator[ast.expr]:
-    """What a definition has that its own code does not hold."""
+def _outside(node: ast.stmt) -> Iterator[ast.expr]:
+    """Yield the parts of a definition that its own code does not hold."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         yield from node.args.defaults
         yield from (default for default in node.args.kw_defaults if default is not None)
@@ -306,18 +324,12 @@ def _beside(node: ast.stmt) -> Iterator[ast.expr]:
         yield from node.decorator_list
 
 
-def _forms(module: CodeType, names: dict[str, str]) -> Iterator[str]:
-    """The definitions of a module, each as a text without the names it gives."""
-    for const in module.co_consts:
-        if isinstance(const, CodeType) and const.co_name != "__annotate__":
-            yield _form(const, names)
-
-
 def _form(code: CodeType, names: dict[str, str]) -> str:
+    """Return compiled code as text, without the names it defines."""
     consts = [
         _form(const, names)
         if isinstance(const, CodeType)
-        # The text of a set hangs on the process, and the name of a scope on nothing that is run.
+        # The text of a set depends on the process, and no step depends on the name of a scope.
         else repr(sorted(map(repr, const)) if isinstance(const, frozenset) else const)
         for const in code.co_consts
         if const not in (code.co_qualname, code.co_name)
@@ -331,11 +343,7 @@ def _form(code: CodeType, names: dict[str, str]) -> str:
 
 
 def logprob_signals(column: pa.ChunkedArray, source: str, name: str) -> Float[np.ndarray, "R 2"]:
-    """Return `LOGPROB_SIGNALS` of R lists of log-probabilities, NaN for missing or empty lists.
-
-    Raises:
-      CascjaxError: A number is not finite, or above 0.
-    """
+    """Return `LOGPROB_SIGNALS` of R lists of log-probabilities, NaN for missing or empty lists."""
     values, row, starts = _flat(column, source, name)
     fix = "give natural logarithms of probabilities, or leave it empty"
     refuse_rows(source, name, _rows(values > 0, row, len(column)), "a log-probability above 0", fix)
@@ -348,12 +356,7 @@ def logprob_signals(column: pa.ChunkedArray, source: str, name: str) -> Float[np
 
 
 def class_signals(column: pa.ChunkedArray, source: str, name: str) -> Float[np.ndarray, "R 2"]:
-    """Return `CLASS_SIGNALS` of R lists of probabilities, NaN for missing or empty lists.
-
-    Raises:
-      CascjaxError: A number is not finite or is negative, or a list has only one class or does
-        not sum to 1.
-    """
+    """Return `CLASS_SIGNALS` of R lists of probabilities, NaN for missing or empty lists."""
     values, row, starts = _flat(column, source, name)
     N, fix = len(column), "give the probability of each class, or leave it empty"
     refuse_rows(source, name, _rows(values < 0, row, N), "a negative probability", fix)
@@ -377,11 +380,7 @@ def class_signals(column: pa.ChunkedArray, source: str, name: str) -> Float[np.n
 def _flat(
     column: pa.ChunkedArray, source: str, name: str
 ) -> tuple[Float[np.ndarray, " V"], Int[np.ndarray, " V"], Int[np.ndarray, " s"]]:
-    """Return all numbers, the row of each, and where the list of each non-empty row begins.
-
-    Raises:
-      CascjaxError: A number is missing or not finite.
-    """
+    """Return all numbers, the row of each, and where the list of each non-empty row begins."""
     lists = column.combine_chunks()
     lists = lists if isinstance(lists, pa.ListArray) else pa.concat_arrays(lists.chunks)
     sizes = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
