@@ -59,7 +59,7 @@ def main() -> None:
         print(f"| {kind} | {' | '.join(f'{auc[s]:.4f}' for s in STRATEGIES)} |", flush=True)
 
 
-def row(world: synthetic.Dataset | synthetic.AnswerWorld, table: Table) -> str:
+def row(world: synthetic.JudgedDataset | synthetic.AnswerDataset, table: Table) -> str:
     """Mean qualities and costs, and what is explained under three run sets."""
     K, half = table.n_models, table.n_queries // 2
     later = np.arange(half, table.n_queries)

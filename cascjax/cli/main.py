@@ -291,7 +291,7 @@ def world(
 ) -> None:
     """Write a synthetic workload of any size, in batches."""
     if quality is not None and kind != "judged":
-        raise CascjaxError(f"--quality is of judged synthetic: leave it out with --kind {kind}")
+        raise CascjaxError(f"--quality is of judged datasets: leave it out with --kind {kind}")
     _write_world(table, queries, models, seed, kind, quality, features, seconds, parts)
     files = "" if parts is None else f" in {parts} file{'s' * (parts > 1)}"
     click.echo(f"Wrote {table}: {queries:,} queries x {models} models{files}")

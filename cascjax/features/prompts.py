@@ -270,12 +270,13 @@ def _counts(prompts: Sequence[str]) -> Any:
 
 
 def _weights(counts: Any, idf: Float32[np.ndarray, " H"]) -> Any:
-    """Return `[N, H]` sparse TF-IDF weights of norm 1; term frequencies count as 1 + log."""
-    from sklearn.preprocessing import normalize
-
+    """Return `[N, H]` sparse TF-IDF of norm 1, or 0 without words; counts enter as 1 + log."""
     weights = counts.copy()
     weights.data = (1 + np.log(weights.data)) * idf[weights.indices]
-    return normalize(weights, copy=False)
+    squares = np.asarray(weights.multiply(weights).sum(axis=1)).ravel()
+    norm = np.sqrt(np.where(squares > 0, squares, 1), dtype=np.float32)
+    weights.data /= np.repeat(norm, np.diff(weights.indptr))
+    return weights
 
 
 def _facts(prompt: str) -> list[float]:

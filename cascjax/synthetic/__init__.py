@@ -1,7 +1,7 @@
-"""Synthetic synthetic: workloads of any size whose truth is known, one kind a setting of the paper.
+"""Synthetic datasets of any size whose truth is known.
 
-A query's rows come from fixed blocks, each with its own stream of the seed: row r depends on
-the world, the seed and r alone, so a small table is the head of a large one.
+A query's rows come from fixed blocks, each with its own random generator: row r depends on the
+dataset, the seed and r alone, so a small table is the head of a large one.
 """
 
 import inspect
@@ -9,27 +9,14 @@ from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.synthetic.answering import AnswerWorld
-from cascjax.synthetic.base import FIRST_TOKEN_SPREAD, batches, sample
-from cascjax.synthetic.classification import classification
-from cascjax.synthetic.code_math import code_math
-from cascjax.synthetic.judged import (
-    ANSWER_EFFORT,
-    ANSWER_SPREAD,
-    DOMAINS,
-    PROMPT_SPREAD,
-    PROMPT_TOKENS,
-    QUALITIES,
-    SIGNAL_NAMES,
-    Dataset,
-    judged,
-)
-from cascjax.synthetic.open_form import open_form
+from cascjax.synthetic.answers import AnswerDataset
+from cascjax.synthetic.base import Dataset, batches, sample
+from cascjax.synthetic.judged import JudgedDataset, judged
+from cascjax.synthetic.kinds import classification, code_math, open_form, swebench
 from cascjax.synthetic.posterior import Posterior, known_posterior
 from cascjax.synthetic.routerbench import routerbench
-from cascjax.synthetic.swebench import swebench
 
-KINDS: dict[str, Callable[..., Dataset | AnswerWorld]] = {
+KINDS: dict[str, Callable[..., JudgedDataset | AnswerDataset]] = {
     "judged": judged,
     "routerbench": routerbench,
     "swebench": swebench,
@@ -37,68 +24,59 @@ KINDS: dict[str, Callable[..., Dataset | AnswerWorld]] = {
     "classification": classification,
     "open-form": open_form,
 }
-"""Kinds of world by name, each a function of `n_models`, `seed` and settings of its own."""
+"""Kinds of datasets by name, each a function of `n_models`, `seed` and options of its own."""
 
 
 @overload
 def make_dataset(
-    n_models: int = 5, seed: int = 0, *, kind: Literal["judged"] = "judged", **settings: Any
-) -> Dataset: ...
+    n_models: int = 5, seed: int = 0, *, kind: Literal["judged"] = "judged", **options: Any
+) -> JudgedDataset: ...
 @overload
 def make_dataset(
-    n_models: int = 5, seed: int = 0, *, kind: str, **settings: Any
-) -> Dataset | AnswerWorld: ...
+    n_models: int = 5, seed: int = 0, *, kind: str, **options: Any
+) -> JudgedDataset | AnswerDataset: ...
 def make_dataset(
-    n_models: int = 5, seed: int = 0, *, kind: str = "judged", **settings: Any
-) -> Dataset | AnswerWorld:
-    """Draw a world of a kind; `sample` and `batches` draw tables from it.
+    n_models: int = 5, seed: int = 0, *, kind: str = "judged", **options: Any
+) -> JudgedDataset | AnswerDataset:
+    """Draw the models of a synthetic dataset; `sample` and `batches` draw tables from it.
 
     Args:
-        n_models: K, at least 2.
-        seed: picks the models; no less than 0.
-        kind: a name of `KINDS`.
-        settings: what the function of that kind takes besides.
+      n_models: Number of models K, at least 2.
+      seed: Seed of the models, at least 0.
+      kind: "judged" has a judge that scores answers; "routerbench" resembles RouterBench, and
+        "swebench", "code-math", "classification" and "open-form" the other settings of the paper.
+      options: Further arguments of the function in `KINDS`.
+
+    Returns:
+      The dataset, its models in order of rising mean cost.
 
     Raises:
-        CascjaxError: there is no such kind or setting, or an argument is out of its range.
+      CascjaxError: The kind or an option is unknown, or an argument is out of range.
+
+    Example:
+      >>> make_dataset(n_models=3, kind="swebench").models
+      ('agent-1', 'agent-3', 'agent-2')
     """
     if kind not in KINDS:
-        raise unknown_name("kind of world", kind, tuple(KINDS))
-    make = KINDS[kind]
-    for name in settings:
-        if name not in (known := _settings(make)):
-            takes = ", ".join(known) or "none"
-            raise CascjaxError(f"a {kind} world has no setting {name!r}; it takes: {takes}")
-    return make(n_models, seed, **settings)
-
-
-def _settings(make: Callable[..., Any]) -> list[str]:
-    """The keyword-only arguments of a function."""
-    parameters = inspect.signature(make).parameters.values()
-    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        raise unknown_name("kind of dataset", kind, tuple(KINDS))
+    parameters = inspect.signature(KINDS[kind]).parameters.values()
+    known = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise CascjaxError(
+                f"kind {kind!r} has no option {name!r}; it has: {', '.join(known) or 'none'}"
+            )
+    return KINDS[kind](n_models, seed, **options)
 
 
 __all__ = [
-    "ANSWER_EFFORT",
-    "ANSWER_SPREAD",
-    "DOMAINS",
-    "FIRST_TOKEN_SPREAD",
     "KINDS",
-    "PROMPT_SPREAD",
-    "PROMPT_TOKENS",
-    "QUALITIES",
-    "SIGNAL_NAMES",
-    "AnswerWorld",
+    "AnswerDataset",
     "Dataset",
+    "JudgedDataset",
     "Posterior",
     "batches",
-    "classification",
-    "code_math",
-    "judged",
     "known_posterior",
     "make_dataset",
-    "open_form",
-    "routerbench",
     "sample",
-    "swebench",
 ]

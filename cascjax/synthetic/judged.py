@@ -1,18 +1,18 @@
-"""A world where a judge scores answers: latent difficulty, models of differing skill and price.
+"""Datasets in which a judge scores answers: latent difficulty, models of different skill and price.
 
 Ability meets difficulty as in the two-parameter normal-ogive item response model (Lord,
-"Applications of Item Response Theory to Practical Testing Problems", 1980). The ogive, and not
-its logistic cousin, because it keeps every belief Gaussian until the last step: the estimates a
-world hands out are then exact conditional expectations, so calibration can be tested against.
+"Applications of Item Response Theory to Practical Testing Problems", 1980). With the ogive, unlike
+its logistic approximation, every belief stays Gaussian until the last step: the supplied estimates
+are exact conditional expectations, so calibration can be tested against them.
 """
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import ndtr
 
 from cascjax.data.table import Table
@@ -24,6 +24,7 @@ from cascjax.synthetic.base import (
     lognormal,
     model_names,
     positive,
+    sizes,
 )
 
 QUALITIES = ("binary", "graded")
@@ -37,28 +38,40 @@ ANSWER_EFFORT, ANSWER_SPREAD = 0.3, 0.9
 """Log answer tokens gained per unit of difficulty, and the standard deviation of the rest."""
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Dataset:
-    """The K models and D domains that queries are drawn against; models rise in mean cost.
+class Posterior(NamedTuple):
+    """Conditional means under a run set, of all N queries and K models.
 
     Attributes:
-        ability: `[K, D]` the difficulty at which a model is right half of the time.
-        price_prompt: `[K]` price of a prompt token, in `cost_unit`.
-        price_answer: `[K]` price of an answer token, in `cost_unit`.
-        answer_tokens: `[K]` mean length of an answer, in tokens.
-        first_token: `[K]` mean time to the first token of an answer, in seconds.
-        speed: `[K]` tokens of an answer a second.
-        domain_weights: `[D]` the share of queries of each domain; sums to 1.
-        discrimination: how sharply quality falls with difficulty.
-        interaction: standard deviation of what a query and a model share beyond ability and
-            difficulty, in units of the margin `discrimination * (ability - difficulty)`.
-        difficulty_noise: standard deviation of the error difficulty is seen with beforehand.
-        judge_noise: standard deviation of the error a seen answer's margin is judged with.
-        quality: "binary" (right or wrong) or "graded" (anywhere in 0 to 1).
-        models: the K model names.
-        domains: the D domain names.
-        cost_unit: the unit of every price and cost.
+      quality: `[N, K]` mean of each model's quality.
+      cost: `[N, K]` mean of each model's cost, in the table's cost unit; the actual cost once run.
+    """
+
+    quality: Float[np.ndarray, "N K"]
+    cost: Float[np.ndarray, "N K"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class JudgedDataset:
+    """K models and D domains that queries are drawn from; models rise in mean cost.
+
+    Attributes:
+      ability: `[K, D]` difficulty at which a model is right half of the time.
+      price_prompt: `[K]` price of a prompt token, in `cost_unit`.
+      price_answer: `[K]` price of an answer token, in `cost_unit`.
+      answer_tokens: `[K]` mean length of an answer, in tokens.
+      first_token: `[K]` mean time to the first token of an answer, in seconds.
+      speed: `[K]` answer tokens per second.
+      domain_weights: `[D]` share of queries of each domain; sums to 1.
+      discrimination: How sharply quality falls with difficulty.
+      interaction: Standard deviation of the interaction of a query and a model beyond ability and
+        difficulty, in units of the margin `discrimination * (ability - difficulty)`.
+      difficulty_noise: Standard deviation of the error with which difficulty is known before a run.
+      judge_noise: Standard deviation of the error with which a judge sees an answer's margin.
+      quality: "binary" (right or wrong) or "graded" (anywhere from 0 to 1).
+      models: K model names.
+      domains: D domain names.
+      cost_unit: Unit of every price and cost.
     """
 
     ability: Float[np.ndarray, "K D"]
@@ -79,23 +92,23 @@ class Dataset:
 
     @property
     def n_models(self) -> int:
-        """K, the number of models."""
+        """Number of models K."""
         return self.ability.shape[0]
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """What is seen of a query beforehand: noisy difficulty, log prompt length, its domain."""
+        """Names of the features: noisy difficulty, log prompt length, and the domain."""
         return ("difficulty", "log_prompt_tokens", *(f"is_{name}" for name in self.domains))
 
     def block(self, seed: int, index: int, features: bool, seconds: bool) -> Table:
-        """The generative model: block `index` of the queries of `seed`, `BLOCK` rows."""
+        """Return block `index` of the queries of a seed, `BLOCK` rows."""
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
         K = self.n_models
 
         def normal(columns: int) -> np.ndarray:
             return rng.standard_normal((BLOCK, columns), np.float32)
 
-        # A query: its domain, its difficulty and a prompt every model reads.
+        # A query: its domain, its difficulty, and a prompt for all models.
         u = rng.random(BLOCK, np.float32)
         domain = np.searchsorted(np.cumsum(self.domain_weights)[:-1], u, side="right").astype(
             np.int32
@@ -103,14 +116,14 @@ class Dataset:
         difficulty = normal(1)
         prompt_tokens = lognormal(PROMPT_TOKENS, PROMPT_SPREAD * normal(1), PROMPT_SPREAD)
 
-        # Beforehand difficulty is seen through noise; given that, it is Normal(believed, doubt).
+        # Before a run, difficulty is seen with noise; given that, it is Normal(believed, doubt).
         seen = difficulty + self.difficulty_noise * normal(1)
         doubt = self.difficulty_noise**2 / (1 + self.difficulty_noise**2)
         believed = (1 - doubt) * seen
 
         # Quality is the normal CDF of the margin (graded), or whether margin + Normal(0, 1) is
         # above 0 (binary). Both have the mean ndtr(mean / sqrt(1 + variance of the margin)): the
-        # one Normal(0, 1) is averaged over there, and has been drawn here.
+        # Normal(0, 1) is averaged over in the former, and drawn in the latter.
         a, ability = self.discrimination, self.ability.T[domain]
         binary = self.quality == "binary"
         drawn, averaged = (1.0, 0.0) if binary else (0.0, 1.0)
@@ -118,14 +131,14 @@ class Dataset:
         margin = a * (ability - difficulty) + math.sqrt(own_variance) * normal(K)
         quality = (margin > 0).astype(np.float32) if binary else ndtr(margin)
 
-        # The estimates: what is believed of the margin beforehand, then once a judge has seen the
-        # answer. A Gaussian update, so E[post | ante] = ante.
+        # The estimates: the margin given what is known before, and given the judge too. This is a
+        # Gaussian update, so E[post | ante] = ante.
         mean, variance = a * (ability - believed), a**2 * doubt + own_variance
         judged = margin + self.judge_noise * normal(K)
         gain = variance / (variance + self.judge_noise**2)
         mean_post, variance_post = mean + gain * (judged - mean), (1 - gain) * variance
 
-        # The price: long-tailed token counts, and longer answers to harder queries.
+        # The cost: long-tailed token counts, and longer answers to harder queries.
         spread = math.sqrt(ANSWER_EFFORT**2 + ANSWER_SPREAD**2)
         effort = ANSWER_EFFORT * difficulty + ANSWER_SPREAD * normal(K)
         answer_tokens = lognormal(self.answer_tokens, effort, spread)
@@ -164,6 +177,49 @@ class Dataset:
             **table,
         )
 
+    def posterior(self, table: Table, run: Bool[np.ndarray, "N K"]) -> Posterior:
+        """Return conditional means; given all that is seen, difficulty and margins are Normal."""
+        assert table.features is not None
+        assert table.signals is not None
+        assert table.group is not None
+        features = table.features.astype(np.float64)
+        signals = table.signals.astype(np.float64).reshape(*run.shape, -1)
+        # Signals of models that have not run are not used.
+        judged, log_tokens = np.where(run, signals[..., 0], 0), np.where(run, signals[..., 1], 0)
+        a, ability = self.discrimination, self.ability.T.astype(np.float64)[table.group]
+        drawn = 1.0 if self.quality == "binary" else 0.0
+        own = self.interaction**2 + drawn
+        log_mean = np.log(self.answer_tokens.astype(np.float64))
+        log_mean = log_mean - (ANSWER_EFFORT**2 + ANSWER_SPREAD**2) / 2
+
+        # Precision and precision times mean of difficulty: of the features, then of each model.
+        noise = max(self.difficulty_noise, 1e-9)
+        by_judge, by_length = (
+            a**2 / (own + self.judge_noise**2),
+            (ANSWER_EFFORT / ANSWER_SPREAD) ** 2,
+        )
+        precision = 1 + noise**-2 + run.sum(1) * (by_judge + by_length)
+        pull = features[:, 0] / noise**2
+        pull = pull + (run * (ability - judged / a)).sum(1) * by_judge
+        pull = pull + (run * (log_tokens - log_mean)).sum(1) * by_length / ANSWER_EFFORT
+        mean, variance = (pull / precision)[:, None], (1 / precision)[:, None]
+
+        margin, spread = a * (ability - mean), a**2 * variance + own
+        # A model that has run: its own error given its judged margin, and the rest of difficulty.
+        gain = own / (own + self.judge_noise**2)
+        margin_run = margin + gain * (judged - margin)
+        spread_run = (1 - gain) ** 2 * a**2 * variance + (1 - gain) * own
+        averaged = 1 - drawn
+        quality = ndtr(
+            np.where(run, margin_run, margin)
+            / np.sqrt(averaged + np.where(run, spread_run, spread))
+        )
+        tokens = np.exp(
+            log_mean + ANSWER_EFFORT * mean + (ANSWER_EFFORT**2 * variance + ANSWER_SPREAD**2) / 2
+        )
+        cost = self.price_prompt * np.exp(features[:, 1:2]) + self.price_answer * tokens
+        return Posterior(quality, np.where(run, table.cost, cost))
+
 
 def judged(
     n_models: int = 5,
@@ -175,27 +231,23 @@ def judged(
     interaction: float = 1.0,
     difficulty_noise: float = 0.4,
     judge_noise: float = 0.6,
-) -> Dataset:
-    """Draw a world: prices over two orders of magnitude, ability that only roughly follows them.
+) -> JudgedDataset:
+    """Draw models whose prices span two orders of magnitude and whose ability roughly follows.
 
-    So some models are dominated, and some are worth their price in a few domains alone. Dear models
-    are slower on the whole, but not one by one: seconds and price are two costs.
+    Some models are dominated, and some are worth their price in a few domains only. Expensive
+    models are slower overall, but not one by one: seconds and price are two costs.
 
     Args:
-        n_models: K, at least 2.
-        seed: picks the models; no less than 0.
-        n_domains: D, at least 1.
-        quality: "binary" or "graded".
-        discrimination: above 0.
-        interaction: no less than 0, in units of the margin.
-        difficulty_noise: no less than 0; difficulty itself has standard deviation 1.
-        judge_noise: above 0, in units of the margin.
-
-    Raises:
-        CascjaxError: an argument is out of its range.
+      n_models: Number of models K, at least 2.
+      seed: Seed of the models, at least 0.
+      n_domains: Number of domains D, at least 1.
+      quality: "binary" or "graded".
+      discrimination: Above 0.
+      interaction: At least 0, in units of the margin.
+      difficulty_noise: At least 0; difficulty itself has standard deviation 1.
+      judge_noise: Above 0, in units of the margin.
     """
-    K, D = count("n_models", n_models, 2), count("n_domains", n_domains, 1)
-    rng = np.random.default_rng(count("seed", seed, 0))
+    (K, rng), D = sizes(n_models, seed), count("n_domains", n_domains, 1)
     if quality not in QUALITIES:
         raise unknown_name("quality", quality, QUALITIES)
     positive("discrimination", discrimination)
@@ -210,14 +262,14 @@ def judged(
     tokens = 300 * np.exp(0.3 * rng.standard_normal(K))
     order = np.argsort(price * (PROMPT_TOKENS / 4 + tokens))
     weights = rng.dirichlet(np.full(D, 5.0))
-    # Drawn last, so that a world's other numbers are those it had before it had these.
+    # Drawn last, because datasets without them came first and must not change.
     first_token = 0.25 * 3**rank * np.exp(0.4 * rng.standard_normal(K))
     speed = 160 * 0.25**rank * np.exp(0.4 * rng.standard_normal(K))
 
     def column(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32)
 
-    return Dataset(
+    return JudgedDataset(
         ability=column(ability[order]),
         price_prompt=column(price[order] / 4),  # the usual ratio in price lists
         price_answer=column(price[order]),

@@ -1,40 +1,39 @@
-"""A twin of RouterBench: eleven models on its zero-shot table, by numbers measured and published.
+"""A dataset that resembles RouterBench: eleven models on its zero-shot table.
 
 Measured on 3,150 queries of the zero-shot table of Hu et al. (arXiv 2403.12031, 2024), those of
 arc-challenge, winogrande and mbpp:
 
 - how often each model is right when it answers; in winogrande by the place of the right option,
-  for some models name the first or second whatever the question;
+  because some models name the first or second whatever the question;
 - how often claude-v2 declines to answer;
-- tetrachoric correlations of right answers, per group, with place and refusals taken out; the two
-  loadings a model are their rank-two fit (root mean square error 0.03, and 0.06 for winogrande);
+- tetrachoric correlations of right answers, per group, corrected for place and refusals; the two
+  loadings per model are their rank-two fit (root mean square error 0.03, and 0.06 for winogrande);
 - prices, and lengths of prompts and answers in tokens. The first two groups ask for a letter.
 
-Counted by others on the whole table, 36,497 queries, and printed in analyses that are public (the
-table itself was not at hand to hold them to):
+Published by others for the whole table of 36,497 queries:
 
-- each model's mean score and mean cost, and its mean score in grade-school-math, where a wrong
-  answer scores 0.25 and a right one 0.75 (a sixth score 0.5: here they are one or the other);
+- mean score and mean cost of each model, and its mean score in grade-school-math, where a wrong
+  answer scores 0.25 and a right one 0.75 (a sixth score 0.5, which are one or the other here);
 - lengths of responses, from which those in grade-school-math follow;
-- of how many queries each model is the cheapest that is right.
+- for how many queries each model is the cheapest that is right.
 
-What is left when the four named groups are taken away is one group here, "multiple-choice": MMLU,
-HellaSwag and 1,799 queries of small benchmarks. Its rates are what makes up the published means,
-and one length of prompt makes up the costs of all models to 5%. Nothing is published of its
-correlations, nor of grade-school-math's: loadings are those of arc-challenge and mbpp, shrunk until
-the cheapest right models are as published (cumulative shares to 0.02, root mean square). Which
-wrong answers meet there is unknown: the last two groups show no answers.
+The queries outside the four named groups are one group here, "multiple-choice": MMLU, HellaSwag and
+1,799 queries of small benchmarks. Its rates complete the published means, and a single length of
+prompt gives the costs of all models to 5%. Its correlations and those of grade-school-math are not
+published: loadings are those of arc-challenge and mbpp, shrunk until the cheapest right models are
+as published (cumulative shares to 0.02, root mean square). Their wrong answers are unknown: the
+last two groups have no answers.
 """
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from cascjax.synthetic.answering import NO_IDENTITY, AnswerWorld
-from cascjax.synthetic.base import count
-from cascjax.synthetic.draw import build
+from cascjax.synthetic.answers import NO_IDENTITY, AnswerDataset
+from cascjax.synthetic.base import sizes
+from cascjax.synthetic.kinds import build
 
 GROUPS = ("arc-challenge", "winogrande", "mbpp", "grade-school-math", "multiple-choice")
-"""The first three are measured, the others made up of what is published."""
+"""The first three are measured; the others follow from what is published."""
 
 MODELS = (
     "mistralai/mistral-7b-chat",
@@ -51,12 +50,12 @@ MODELS = (
 )
 
 PAPER_CHOICES = {3: (2, 7, 10), 5: (1, 2, 7, 9, 10), 11: tuple(range(11))}
-"""The models of the paper's experiments with 3, 5 and 11, as places in `MODELS`."""
+"""Models of the paper's experiments with 3, 5 and 11 models, as places in `MODELS`."""
 
 _QUERIES = np.array([1470, 1267, 427, 7450, 25883])
 _PRICE_PROMPT = 1e-6 * np.array([0.2, 0.3, 0.6, 0.776, 0.8, 0.9, 0.8, 1.0, 8.0, 8.0, 10.0])
 _PRICE_ANSWER = 1e-6 * np.array([0.2, 0.3, 0.6, 0.776, 0.8, 0.9, 2.4, 2.0, 24.0, 24.0, 30.0])
-_REFUSAL = 9, (0.372, 0.414, 0.0, 0.0, 0.0)  # claude-v2, by group; in the last two unknown
+_REFUSAL = 9, (0.372, 0.414, 0.0, 0.0, 0.0)  # claude-v2, by group; unknown in the last two
 
 # By model, as in MODELS. Winogrande: the right option is the first, or the second.
 _ARC = [0.671, 0.658, 0.854, 0.663, 0.903, 0.803, 0.829, 0.834, 0.909, 0.938, 0.954]
@@ -67,7 +66,7 @@ _WINOGRANDE = (
 _MBPP = [0.344, 0.370, 0.541, 0.518, 0.386, 0.330, 0.604, 0.653, 0.597, 0.642, 0.686]
 _MATH = [0.323, 0.513, 0.538, 0.413, 0.596, 0.546, 0.754, 0.710, 0.802, 0.825, 0.818]
 _CHOICE = [0.242, 0.392, 0.531, 0.079, 0.661, 0.236, 0.582, 0.610, 0.612, 0.639, 0.805]
-_MATH_SCORES = 0.25, 0.75  # of a wrong answer and a right one; elsewhere 0 and 1
+_MATH_SCORES = 0.25, 0.75  # of a wrong and a right answer; elsewhere 0 and 1
 
 _LOADING = (
     (
@@ -84,7 +83,7 @@ _LOADING = (
     ),
 )
 
-_SHRUNK = 0.8, 0.83  # loadings of mbpp for mathematics, of arc-challenge for the rest
+_SHRUNK = 0.8, 0.83  # of the loadings of mbpp for mathematics, of arc-challenge for the rest
 
 _ANSWER_TOKENS = np.array([219, 247, 267, 178, 263, 307, 193, 156, 170, 235, 305], float)
 _ANSWER_SPREAD = np.array([0.40, 0.36, 0.44, 0.40, 0.51, 0.36, 0.34, 0.41, 0.48, 0.18, 0.38])
@@ -92,29 +91,25 @@ _MATH_TOKENS = np.array([155, 225, 142, 134, 178, 148, 119, 97, 83, 134, 181], f
 _SHARED_SPREAD, _EFFORT = 0.21, 0.13  # of code, together a covariance of 0.064
 
 
-def routerbench(n_models: int = 11, seed: int = 0) -> AnswerWorld:
-    """Draw the twin of RouterBench, its models by the names they have there.
+def routerbench(n_models: int = 11, seed: int = 0) -> AnswerDataset:
+    """Draw the dataset that resembles RouterBench, its models by their names.
 
-    Estimates of its own it has none: the paper's are the truth with noise (`estimators.noisy`),
-    and all that a query shows are its group and length, and a model's answer and its length.
+    It has no supplied estimates: the paper's are the truth with noise. A query shows its group and
+    length, and a model its answer and the length of the answer.
 
     Args:
-        n_models: K, at least 2. 3, 5 and 11 are the paper's choices; of other numbers below 11,
-            models of evenly spaced price; above 11 models are added that resemble these.
-        seed: picks the added models alone; no less than 0.
-
-    Raises:
-        CascjaxError: an argument is out of its range.
+      n_models: Number of models K, at least 2. 3, 5 and 11 are the paper's choices; below 11,
+        models of evenly spaced price; above 11, models are added that resemble these.
+      seed: Seed of the added models.
     """
-    K, known = count("n_models", n_models, 2), len(MODELS)
-    rng = np.random.default_rng(count("seed", seed, 0))
+    (K, rng), known = sizes(n_models, seed), len(MODELS)
     if K in PAPER_CHOICES:
         chosen = np.array(PAPER_CHOICES[K])
     elif known > K:
         chosen = np.linspace(0, known - 1, K).round().astype(int)
     else:
         chosen = np.arange(K) % known
-    # What is added is another of its kind: somewhat better or worse, more expensive or cheaper.
+    # An added model resembles one of RouterBench, somewhat better or worse, cheaper or not.
     added = (np.arange(K) >= known)[:, None]
     shift = np.where(added, 0.25 * rng.standard_normal((K, len(GROUPS))), 0)
     factor = np.where(added[:, 0], np.exp(0.3 * rng.standard_normal(K)), 1)

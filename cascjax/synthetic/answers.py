@@ -1,15 +1,15 @@
-"""Worlds of answers that are right or wrong: what the paper's five settings have in common.
+"""Datasets of answers that are right or wrong, as in the five settings of the paper.
 
 A query has a latent ease of F factors; model k is right where its margin
 
     ndtri(rate) + loading . ease + own error,        own error ~ Normal(0, 1 - |loading|^2)
 
-is above 0: the normal-ogive factor model of Bock and Lieberman ("Fitting a response model for n
-dichotomously scored items", Psychometrika 1970), whose tetrachoric correlation of two models is
-the product of their loadings. Wrong answers meet in a lure, so agreement tells something; how
-certain a model is, how long it answers and what tests say are seen only once it has run. Given
-ease all of these are independent, and ease is low-dimensional: `known_posterior` can integrate
-over it, for any run set.
+is above 0. This is the normal-ogive factor model of Bock and Lieberman ("Fitting a response model
+for n dichotomously scored items", Psychometrika 1970): the tetrachoric correlation of two models is
+the product of their loadings. Wrong answers share a lure, so agreement is informative. The
+certainty of a model, the length of its answer and the results of tests are known once it has run.
+Given ease all of these are independent, and ease is low-dimensional, so `known_posterior` can
+integrate over it for any run set.
 """
 
 from dataclasses import dataclass, field
@@ -27,52 +27,52 @@ CERTAINTY_SLOPE, CERTAINTY_SHIFT = 1.4, 0.6
 """Log-odds of a model's first class are the shift plus the slope times its certainty."""
 
 LOGPROB_SLOPE, LOGPROB_SHIFT = 0.7, -1.2
-"""Log of the mean negative log-probability of a token is the shift less slope times certainty."""
+"""Log of the mean negative log-probability of a token is the shift minus slope times certainty."""
 
 NO_IDENTITY, FREE = 0, 1
-"""What `options` says of a group whose answers have no identity, or any out of endlessly many."""
+"""Values of `options` for answers without identity, and for answers out of endlessly many."""
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class AnswerWorld:
+@dataclass(frozen=True, eq=False)
+class AnswerDataset:
     """K models whose answers are right or wrong, on queries of G groups; they rise in mean cost.
 
     Attributes:
-        rate: `[K, G, R]` how often an answer is right, by the place of the right option modulo R;
-            R is 1 where the place does not matter.
-        loading: `[K, G, F]` how a margin (of variance 1) goes with each factor of ease.
-        refusal: `[K, G]` how often a model gives no answer, which is wrong.
-        certainty_noise: `[K]` standard deviation of the error a model's certainty has as a view
-            of its own margin; it matters where a signal shows certainty.
-        options: `[G]` how many answers there are to choose from; or `NO_IDENTITY`, or `FREE`.
-        lure: `[G]` how often a wrong answer is the one other models are wrong with, too.
-        tested: `[G]` whether tests tell right from wrong once a model has run.
-        scores: `[G, 2]` the quality of a wrong answer, or none, and of a right one.
-        group_weights: `[G]` the share of queries of each group; sums to 1.
-        prompt_tokens: `[G]` mean tokens of a prompt.
-        prompt_spread: `[G]` standard deviation of their logarithm, above 0.
-        prompt_ease: `[G]` correlation of a prompt's logarithm and the first factor of ease.
-        prompt_length: `[G]` correlation of a prompt's logarithm and what answers share in length.
-        label_noise: standard deviation of the error of the feature "difficulty", the first factor
-            of ease with its sign turned; no such feature where it is infinite.
-        answer_tokens: `[K, G]` mean tokens of an answer.
-        effort: `[G]` log answer tokens lost per unit of the first factor of ease.
-        shared_spread: `[G]` deviation of log answer tokens that all models share.
-        own_spread: `[K, G]` deviation of log answer tokens that is a model's own.
-        price_prompt: `[K]` price of a prompt token, in `cost_unit`.
-        price_answer: `[K]` price of an answer token, in `cost_unit`.
-        first_token: `[K]` mean time to the first token of an answer, in seconds.
-        speed: `[K]` tokens of an answer a second.
-        signal_names: what is seen of an answer; out of "passed", "top_probability", "entropy",
-            "margin", "mean_logprob", "min_logprob" and "log_answer_tokens".
-        supplied: whether its tables have estimates: exact means given what is known beforehand,
-            and given a model's own answer besides; and, exact given what is known beforehand, the
-            standard deviation of one less the other. They need R = 1 and scores of 0 and 1.
-        kind: the name of the kind of world.
-        models: the K model names.
-        groups: the G group names.
-        cost_unit: the unit of every price and cost.
+      rate: `[K, G, R]` probability that an answer is right, by the place of the right option modulo
+        R; R is 1 where the place does not matter.
+      loading: `[K, G, F]` correlation of a margin with each factor of ease.
+      refusal: `[K, G]` probability that a model gives no answer, which is wrong.
+      certainty_noise: `[K]` standard deviation of a model's certainty around its own margin; used
+        where a signal shows certainty.
+      options: `[G]` number of answers to choose from; or `NO_IDENTITY`, or `FREE`.
+      lure: `[G]` probability that a wrong answer is the one that other wrong models give too.
+      tested: `[G]` 1 where tests tell right from wrong once a model has run.
+      scores: `[G, 2]` quality of a wrong (or no) answer, and of a right one.
+      group_weights: `[G]` share of queries of each group; sums to 1.
+      prompt_tokens: `[G]` mean tokens of a prompt.
+      prompt_spread: `[G]` standard deviation of their logarithm, above 0.
+      prompt_ease: `[G]` correlation of a prompt's logarithm with the first factor of ease.
+      prompt_length: `[G]` correlation of a prompt's logarithm with the shared length of answers.
+      label_noise: Standard deviation of the error of the feature "difficulty", which is the first
+        factor of ease with its sign turned; infinite for no such feature.
+      answer_tokens: `[K, G]` mean tokens of an answer.
+      effort: `[G]` log answer tokens lost per unit of the first factor of ease.
+      shared_spread: `[G]` standard deviation of log answer tokens shared by all models.
+      own_spread: `[K, G]` standard deviation of log answer tokens of a model alone.
+      price_prompt: `[K]` price of a prompt token, in `cost_unit`.
+      price_answer: `[K]` price of an answer token, in `cost_unit`.
+      first_token: `[K]` mean time to the first token of an answer, in seconds.
+      speed: `[K]` answer tokens per second.
+      signal_names: Signals of an answer, out of "passed", "top_probability", "entropy", "margin",
+        "mean_logprob", "min_logprob" and "log_answer_tokens".
+      supplied: Whether tables have supplied estimates: exact means given what is known before the
+        run, and given the model's own answer too; and the exact standard deviation of their
+        difference. They need R = 1 and scores of 0 and 1.
+      kind: Name of the kind of dataset.
+      models: K model names.
+      groups: G group names.
+      cost_unit: Unit of every price and cost.
     """
 
     rate: Float[np.ndarray, "K G R"]
@@ -106,7 +106,7 @@ class AnswerWorld:
 
     @property
     def n_models(self) -> int:
-        """K, the number of models."""
+        """Number of models K."""
         return self.rate.shape[0]
 
     @property
@@ -121,28 +121,28 @@ class AnswerWorld:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """What is seen of a query beforehand."""
+        """Names of the features."""
         label = ("difficulty",) if self.labelled else ()
         return ("log_prompt_tokens", *label, *(f"is_{name}" for name in self.groups))
 
     @property
     def threshold(self) -> Float[np.ndarray, "K G R"]:
-        """The mean of each margin: what an answer must not lose to be right."""
+        """Mean of each margin."""
         return ndtri(self.rate)
 
     @property
     def mean_quality(self) -> Float[np.ndarray, " K"]:
-        """Each model's mean quality over all queries."""
+        """Mean quality of each model over all queries."""
         return self.scored((1 - self.refusal) * self.rate.mean(-1)) @ self.group_weights
 
     def scored(self, right: Float[np.ndarray, "K G"]) -> Float[np.ndarray, "K G"]:
-        """The quality expected where answers are right so often."""
+        """Return the expected quality where answers are right with the given probability."""
         wrong_score, right_score = self.scores.T
         return wrong_score + (right_score - wrong_score) * right
 
     @property
     def mean_cost(self) -> Float[np.ndarray, " K"]:
-        """Each model's mean cost over all queries, in `cost_unit`."""
+        """Mean cost of each model over all queries, in `cost_unit`."""
         prompt = self.price_prompt[:, None] * self.prompt_tokens
         answer = self.price_answer[:, None] * self.answer_tokens
         return (prompt + answer) @ self.group_weights
@@ -155,7 +155,7 @@ class AnswerWorld:
         return np.sqrt(common + self.shared_spread**2 + self.own_spread**2)
 
     def block(self, seed: int, index: int, features: bool, seconds: bool) -> Table:
-        """The generative model: block `index` of the queries of `seed`, `BLOCK` rows."""
+        """Return block `index` of the queries of a seed, `BLOCK` rows."""
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
         K, _, F = self.loading.shape
 
@@ -165,7 +165,7 @@ class AnswerWorld:
         def by_group(values: np.ndarray) -> np.ndarray:  # [K, G] to [B, K], or [G] to [B, 1]
             return np.atleast_2d(values).T.astype(np.float32)[group]
 
-        # A query: its group, a prompt every model reads, its ease and what answers share in length.
+        # A query: its group, a prompt for all models, its ease, and the shared length of answers.
         u = rng.random(BLOCK, np.float32)
         cuts = np.cumsum(self.group_weights)[:-1].astype(np.float32)
         group = np.searchsorted(cuts, u, side="right").astype(np.int32)
@@ -175,7 +175,7 @@ class AnswerWorld:
         spread = by_group(self.prompt_spread)
         prompt_tokens = lognormal(by_group(self.prompt_tokens), spread * prompt, spread)
 
-        # The answers: right where the margin is above 0, unless there is none.
+        # The answers: right where the margin is above 0, unless the model refuses.
         R, options = self.rate.shape[-1], self.options[group]
         right = (rng.random(BLOCK) * np.maximum(options, 1)).astype(np.int32)
         threshold = self.threshold.transpose(1, 2, 0).astype(np.float32)[group, right % R]
@@ -191,7 +191,7 @@ class AnswerWorld:
         if (self.options != NO_IDENTITY).any():
             answer = _answers(rng, correct, refused, right, options, self.lure[group])
 
-        # What is seen of them. Certainty is a noisy view of a model's own margin.
+        # What a run shows. Certainty is a noisy view of a model's own margin.
         certainty = margin
         if self.has_certainty:
             certainty = margin + self.certainty_noise.astype(np.float32) * normal(K)
@@ -235,7 +235,7 @@ class AnswerWorld:
                 "feature_names": self.feature_names,
                 "signal_names": self.signal_names,
             }
-        if seconds:  # a stream of their own: a query is the same with and without
+        if seconds:  # a generator of their own: a query is the same with and without
             clock = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 2)))
             busy = FIRST_TOKEN_SPREAD * clock.standard_normal((BLOCK, K), np.float32)
             wait = lognormal(self.first_token.astype(np.float32), busy, FIRST_TOKEN_SPREAD)
@@ -259,12 +259,12 @@ class AnswerWorld:
         certainty: Float[np.ndarray, "B K"],
         answer_tokens: Float[np.ndarray, "B K"],
     ) -> Float[np.ndarray, "B KP"]:
-        """What is seen of each answer, model-major, float32."""
+        """Return the signals of each answer, model-major, in float32."""
         shown: dict[str, np.ndarray] = {}
         if "passed" in self.signal_names:
             shown["passed"] = quality * self.tested[group][:, None]
         if "top_probability" in self.signal_names:
-            # The second class takes a random share of the rest, the others what is left evenly.
+            # The second class takes a random share of the rest; the others share the remainder.
             classes = self.options[group][:, None].astype(np.float32)
             top = 1 / classes + (1 - 1 / classes) * expit(
                 np.float32(CERTAINTY_SLOPE) * certainty + np.float32(CERTAINTY_SHIFT)
@@ -279,7 +279,7 @@ class AnswerWorld:
             shown["margin"] = top - second
         if "mean_logprob" in self.signal_names:
             mean = -np.exp(np.float32(LOGPROB_SHIFT) - np.float32(LOGPROB_SLOPE) * certainty)
-            # The least likely of n tokens: rarer in longer answers.
+            # The least likely token: rarer in longer answers.
             noise = np.float32(0.3) * rng.standard_normal(mean.shape, np.float32)
             shown["mean_logprob"] = mean
             shown["min_logprob"] = mean * (1 + np.log1p(answer_tokens) * np.exp(noise))
@@ -300,32 +300,32 @@ class AnswerWorld:
         Float[np.ndarray, "B K"],
         Float[np.ndarray, "B K"],
     ]:
-        """Exact means of quality before and after its own answer, their gap's spread, and tokens.
+        """Return exact means of quality before and after the own answer, sigma, and mean tokens.
 
         Margin, prompt, label, certainty and length are jointly Gaussian, so this is one small
-        regression a group and model, known in closed form; `certainty` and `length` are centred.
+        regression per group and model in closed form; `certainty` and `length` are centred.
         """
         cov = self._covariance()
         n = len(beforehand)
         late = np.arange(n + 2)[[True] * n + [self.has_certainty, bool(self.own_spread.any())]]
-        seen = [*beforehand, certainty, length]
+        observed = [*beforehand, certainty, length]
 
-        def regress(of: int, on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            """The slopes `[G, K, n]` on what is seen, and the variance `[G, K]` that is left."""
-            shared = cov[..., on, of]
-            # A group whose answers have one length has no slope on it.
+        def regress(target: int, on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """Return slopes `[G, K, n]` on observed columns, and the residual variance `[G, K]`."""
+            shared = cov[..., on, target]
+            # A group whose answers all have the same length has no slope on it.
             slopes = np.linalg.pinv(cov[..., on[:, None], on], hermitian=True) @ shared[..., None]
-            return slopes[..., 0], cov[..., of, of] - (slopes[..., 0] * shared).sum(-1)
+            return slopes[..., 0], cov[..., target, target] - (slopes[..., 0] * shared).sum(-1)
 
         def weigh(weights: np.ndarray, start: np.ndarray, on: np.ndarray) -> np.ndarray:
             total = start.astype(np.float32)[group]
             for c, column in enumerate(on):
                 if weights[..., c].any():
-                    total += weights[..., c].astype(np.float32)[group] * seen[column]
+                    total += weights[..., c].astype(np.float32)[group] * observed[column]
             return total
 
         def standard(on: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            """The margin expected in units of what is left of it, and what variance is left."""
+            """Return the expected margin over its residual deviation, and the residual variance."""
             slopes, left = regress(n + 2, on)
             root = np.sqrt(left)
             return weigh(slopes / root[..., None], self.threshold[..., 0].T / root, on), left
@@ -333,8 +333,8 @@ class AnswerWorld:
         early = np.arange(n)
         (before, left), (after, left_after) = standard(early), standard(late)
         ante = ndtr(before)
-        # The second moment of `after`'s chance is the chance that two margins are above 0 which
-        # share what is yet to be seen: a bivariate normal of equal bounds, by Owen's T.
+        # The second moment of the posterior probability is the probability that two margins are
+        # above 0 that share what is unobserved: a bivariate normal of equal bounds, by Owen's T.
         ratio = np.where(self.tested[:, None] > 0, 0, left_after / left)
         skew = np.sqrt(ratio / (2 - ratio)).astype(np.float32)[group]
         answers = 1 - self.refusal.T.astype(np.float32)[group]
@@ -346,11 +346,12 @@ class AnswerWorld:
         return ante, ndtr(after), sigma, np.exp(weigh(slopes, log_tokens, early))
 
     def _covariance(self) -> Float[np.ndarray, "G K M M"]:
-        """Of prompt, label (if there is one), certainty, length and margin."""
+        """Return the covariance of prompt, label (if any), certainty, length and margin."""
         K, G, F = self.loading.shape
         rho, phi = self.prompt_ease[:, None], self.prompt_length[:, None]
-        # Rows: what each is made of; columns: prompt, rest of the factors, rest of the shared
-        # length, and the errors of label, margin, certainty and length.
+        # Rows: the five variables; columns: their independent components, which are the prompt, the
+        # rest of the factors and of the shared length, and the errors of label, margin, certainty
+        # and length.
         made = np.zeros((G, K, 5, F + 6))
         ease = np.zeros((G, 1, F, F + 6))
         ease[..., 1 : 1 + F] = np.eye(F)
@@ -374,24 +375,24 @@ class AnswerWorld:
 
 
 def seen_certainty(
-    world: AnswerWorld, table: Table, options: Int[np.ndarray, " N"]
+    dataset: AnswerDataset, table: Table, options: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, "N K"] | None:
-    """Each model's certainty, read back from the signals, or None where no signal shows it."""
-    if "top_probability" in world.signal_names:
-        top, chance = signal(world, table, "top_probability"), 1 / options[:, None]
+    """Return the certainty of each model, read from its signals; None where none shows it."""
+    if "top_probability" in dataset.signal_names:
+        top, chance = signal(dataset, table, "top_probability"), 1 / options[:, None]
         inside = np.clip((top - chance) / (1 - chance), 1e-9, 1 - 1e-9)
         return (logit(inside) - CERTAINTY_SHIFT) / CERTAINTY_SLOPE
-    if "mean_logprob" in world.signal_names:
-        mean = signal(world, table, "mean_logprob")
+    if "mean_logprob" in dataset.signal_names:
+        mean = signal(dataset, table, "mean_logprob")
         return (LOGPROB_SHIFT - np.log(-mean)) / LOGPROB_SLOPE
     return None
 
 
-def signal(world: AnswerWorld, table: Table, name: str) -> Float[np.ndarray, "N K"]:
-    """A signal of every model by name, float64."""
+def signal(dataset: AnswerDataset, table: Table, name: str) -> Float[np.ndarray, "N K"]:
+    """Return a signal of every model by name, in float64."""
     assert table.signals is not None
-    by_model = table.signals.reshape(len(table.signals), world.n_models, -1)
-    return by_model[..., world.signal_names.index(name)].astype(np.float64)
+    by_model = table.signals.reshape(len(table.signals), dataset.n_models, -1)
+    return by_model[..., dataset.signal_names.index(name)].astype(np.float64)
 
 
 def _answers(
@@ -402,12 +403,12 @@ def _answers(
     options: Int[np.ndarray, " B"],
     lure: Float[np.ndarray, " B"],
 ) -> Int[np.ndarray, "B K"]:
-    """The identity of each answer; of endlessly many, the first model that gives the same one."""
+    """Return the identity of each answer; of free answers, the first model that gives it."""
     n, K = correct.shape
     right, options = right[:, None], options[:, None]
     lured = rng.random((n, K), np.float32) < lure[:, None].astype(np.float32)
     place, other = rng.random((n, 1), np.float32), rng.random((n, K), np.float32)
-    # Among options: the lure is any but the right one; other wrong answers are any but these two.
+    # Among options: the lure is not the right one, and other wrong answers are neither.
     count = np.maximum(options, 2)
     tempting = (right + 1 + (place * (count - 1)).astype(np.int32)) % count
     wrong = (other * (count - 2)).astype(np.int32)
@@ -415,7 +416,7 @@ def _answers(
     wrong += wrong >= np.maximum(right, tempting)
     wrong = np.where(lured | (count == 2), tempting, wrong)
     chosen = np.where(correct, right, wrong)
-    # Free answers: the right one, the lure, or one no other model gives.
+    # Free answers: the right one, the lure, or one that no other model gives.
     tempted = ~correct & lured & ~refused
     first_right, first_tempted = correct.argmax(1)[:, None], tempted.argmax(1)[:, None]
     free = np.where(correct, first_right, np.where(tempted, first_tempted, np.arange(K)))
@@ -424,10 +425,10 @@ def _answers(
 
 
 def _correlated(correlation: np.ndarray, given: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """A standard normal of the given correlation with another."""
+    """Return a standard normal with the given correlation with another."""
     return correlation * given + np.sqrt(1 - correlation**2) * rest
 
 
 def _xlog(p: np.ndarray) -> np.ndarray:
-    """The product of p and its logarithm, in nats."""
+    """Return p log(p), in nats."""
     return p * np.log(np.maximum(p, 1e-30))
