@@ -72,7 +72,7 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of numbers alone: a page's pictures take most of the time of a small frontier."""
-    monkeypatch.setattr("cascjax.report.write.render", lambda *_: "")
+    monkeypatch.setattr("cascjax.report.html.render", lambda *_: "")
 
 
 def run(*args: str) -> Result:
@@ -204,7 +204,7 @@ class TestWorldToFrontier:
             "200 queries x 3 models, 100 to fit, 100 to evaluate; supplied estimates.",
         ]
         assert lines[-1] == f"Report: {whole[0] / 'report.html'}"
-        assert sum(line.startswith("note:") for line in lines) <= 2
+        assert sum(line.startswith("note:") for line in lines) <= 3
         for row in pq.read_table(whole[0] / "frontier.parquet").to_pylist():
             assert row["strategy"] in whole[1]
 
@@ -274,7 +274,7 @@ class TestOptions:
         words = ["frontier", "world.arrow", "--strategies", "mixing,routing,pandora"]
         text = succeeds(*words, "--resamples", "40", "--confidence", "0.9", "--out", "out")
         assert "90% interval" in text
-        assert "Intervals hold 90% of 40 resamples of the 100 held-out queries" in text
+        assert "90% bootstrap intervals from 40 resamples of the 100 evaluation queries" in text
         found = json.loads(Path("out/summary.json").read_text())
         assert (found["resamples"], found["confidence"]) == (40, 0.9)
         pairs = [one["strategies"] for one in found["differences"]]
@@ -327,7 +327,7 @@ class TestOptions:
         assert cli._resampling(asked[0], asked[1], queries) == expected
 
     def test_scores(self, here: Path) -> None:
-        drawn("--scores", "qnc, AUC,cpt80", "--strategies", "mixing,routing")
+        drawn("--scores", "qnc, auc,cpt80", "--strategies", "mixing,routing")
         found = json.loads(Path("out/summary.json").read_text())["strategies"]
         for score in found.values():
             assert list(score["scores"]) == ["qnc", "auc", "cpt80"]

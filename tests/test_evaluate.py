@@ -12,7 +12,7 @@ from cascjax.errors import CascjaxError
 from cascjax.evaluation import Evaluation, Mean, evaluate
 from cascjax.fitting import fit
 from cascjax.policy import Policy
-from cascjax.report.policies import summary
+from cascjax.report.evaluation import to_json
 from cascjax.search.rules import Fitted, Rule
 from cascjax.strategies import Pandora, Routing
 
@@ -271,6 +271,6 @@ def test_rules_of_groups_on_a_table_without_groups_are_not_passed_over() -> None
 def test_a_group_named_default_is_kept_apart_from_the_default_rule() -> None:
     table = replace(world(), groups=("chat", "default"))
     of = policy(group_rules={"default": Rule(np.array([3.0]), np.ones(1))})
-    found = summary(evaluate(of, table, resamples=0))
+    found = to_json(evaluate(of, table, resamples=0))
     assert found["rule"]["budget"] == {"cost": 0.1}
     assert found["group_rules"]["default"]["budget"] == {}

@@ -1,4 +1,4 @@
-"""The page, its pictures and the terminal's tables: whole, safe, and true to the study."""
+"""The page, its pictures, the terminal's tables and the files of a study."""
 
 import base64
 import hashlib
@@ -14,146 +14,25 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
+from studies import HOSTILE, SETS, STRATEGIES, make_study, with_intervals
 
 from cascjax import words
-from cascjax.comparison import Frontier, Study
+from cascjax.comparison import Study
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES, upper_hull
-from cascjax.report import facts, pictures
-from cascjax.report.console import (
-    areas_table,
-    print_study,
-    scores_tables,
-)
+from cascjax.report import pictures
+from cascjax.report import study as report
 from cascjax.report.contents import contents_of, described, print_contents
-from cascjax.report.html import render, write_report
-from cascjax.report.points import points_data
-from cascjax.report.write import to_arrow, write_study
+from cascjax.report.html import points_data, render
+from cascjax.report.tables import Listing, each
 
-STRATEGIES = (
-    "mixing",
-    "routing",
-    "thresholding",
-    "cascading",
-    "cascade-routing",
-    "pandora",
-    "oracle",
-    "some-new-one",
-)
-ONE_MODEL = ("mixing", "routing", "oracle")
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "a$x^2$ & \"quoted\" 'names'",
-    "模型 😀 [bold]x[/bold] {{ 7 * 7 }}",
-    "esc\x1b[31m nul\x00 line\nfeed ]]> <!--",
-    "-->" + "very-long/" * 20 + "end",
-)
-ROUTERBENCH = {  # mean quality and cost of the 11 models of Hu et al. (2024), on a sample
-    "mistralai/mistral-7b-chat": (0.584, 0.0000819),
-    "WizardLM/WizardLM-13B-V1.2": (0.568, 0.000124),
-    "mistralai/mixtral-8x7b-chat": (0.742, 0.000249),
-    "meta/code-llama-instruct-34b-chat": (0.611, 0.000313),
-    "zero-one-ai/Yi-34B-Chat": (0.774, 0.000331),
-    "claude-instant-v1": (0.674, 0.000367),
-    "meta/llama-2-70b-chat": (0.619, 0.000379),
-    "gpt-3.5-turbo-1106": (0.732, 0.000422),
-    "claude-v1": (0.728, 0.0036),
-    "claude-v2": (0.551, 0.00381),
-    "gpt-4-1106-preview": (0.880, 0.00504),
-}
-
-
-def make_study(names: tuple[str, ...], points: int = 12, seed: int = 0) -> Study:
-    """A study of random but well-formed frontiers; RouterBench's models keep their own means."""
-    rng, K = np.random.default_rng(seed), len(names)
-    if set(names) <= set(ROUTERBENCH):
-        quality, cost = np.array([ROUTERBENCH[name] for name in names]).T
-    else:
-        quality, cost = np.sort(rng.random(K)), np.linspace(0.5, 2.5, K)
-    budget = np.linspace(cost[0], cost[-1], points)
-
-    def shares(rows: int) -> np.ndarray:
-        return rng.dirichlet(np.full(K, 0.4), rows)
-
-    frontiers = []
-    for i, name in enumerate(STRATEGIES):
-        depth, ran = shares(points), shares(points)
-        if name in ONE_MODEL:
-            depth = np.eye(K)[np.zeros(points, int)]
-        frontiers.append(
-            Frontier(
-                strategy=name,
-                budget=budget,
-                cost=budget * (1 + 0.01 * rng.random(points)),
-                quality=np.sort(rng.random(points)),
-                fit_cost=budget,
-                fit_quality=np.sort(rng.random(points)),
-                gamma=rng.random(points),
-                parameters=rng.random((points, 2)),
-                reach=np.zeros(points, int),
-                ran=ran,
-                answered=ran if name in ONE_MODEL else shares(points),
-                depth=depth,
-                reachable=(float(cost[0]), float(cost[-1])),
-                auc=0.5 + 0.0123 * i,
-                seconds=0.5 + i,
-            )
-        )
-    return Study(
-        frontiers=tuple(frontiers),
-        models=names,
-        cost_unit="USD",
-        single_cost=cost,
-        single_quality=quality,
-        n_fit=1000,
-        n_evaluate=2345,
-        settings={"estimates": "noisy", "seed": 7},
-    )
-
-
-@pytest.fixture
-def unpictured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of a page's words: its pictures, which take most of the time, are left out."""
-
-    def blank(study: Study) -> list[pictures.Picture]:
-        places = (np.zeros((1000, 3)),) * (len(study.frontiers) + 2)
-        return [pictures.Picture("<svg/>", False, False, 0.0, (0.0, 1.0), places)]
-
-    monkeypatch.setattr("cascjax.report.html.frontier_pictures", blank)
-    monkeypatch.setattr("cascjax.report.html.runs_svgs", lambda *_: {})
-
-
-def with_intervals(study: Study) -> Study:
-    """The same with intervals of 0.01 to either side; differences of 0.03 and less are noise."""
-    side = np.array([-0.01, 0.01])
-    auc = np.array([f.auc for f in study.frontiers])
-    difference = auc[:, None] - auc
-    return replace(
-        study,
-        frontiers=tuple(
-            replace(
-                f,
-                cost_interval=f.cost[:, None] * (1 + side),
-                quality_interval=f.quality[:, None] + side,
-                auc_interval=(f.auc - 0.01, f.auc + 0.01),
-            )
-            for f in study.frontiers
-        ),
-        resamples=1000,
-        confidence=0.9,
-        difference=difference,
-        difference_interval=difference[..., None] + 3 * side,
-    )
-
-
-SETS = {
-    "3": tuple(ROUTERBENCH)[::5],
-    "5": HOSTILE,
-    "11": tuple(ROUTERBENCH),
-}
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(params=SETS, scope="module")
@@ -161,8 +40,41 @@ def study(request: pytest.FixtureRequest) -> Study:
     return make_study(SETS[request.param])
 
 
+@pytest.fixture(scope="module")
+def html(study: Study) -> str:
+    return render(study, "cascjax compare <t> --out 'a & b'")
+
+
+def few(study: Study, *which: int) -> Study:
+    """The study with these frontiers alone: pictures of all of them take seconds."""
+    return replace(study, frontiers=tuple(study.frontiers[i] for i in which))
+
+
+def printed(*renderables: object, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO())
+    for item in renderables:
+        console.print(item)
+    return legible(console.file.getvalue(), width)  # type: ignore[attr-defined]
+
+
+def told(study: Study, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO())
+    report.print_study(study, console)
+    return legible(console.file.getvalue(), width)  # type: ignore[attr-defined]
+
+
+def legible(text: str, width: int) -> str:
+    assert "\x1b" not in text
+    assert max(map(cell_len, text.splitlines()), default=0) <= width
+    return text
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
 class Page(HTMLParser):
-    """Reads a page strictly: every element closed in turn, every attribute and text kept."""
+    """A page read strictly: every element closed in turn, every attribute and text kept."""
 
     VOID = ("meta", "link", "img", "br", "hr", "input")
 
@@ -175,10 +87,11 @@ class Page(HTMLParser):
         self.rows: list[list[str]] = []
         self.feed(html)
         self.close()
+        assert self.open == []
+        self.rows = [[flat(cell) for cell in row] for row in self.rows]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.handle_startendtag(tag, attrs)
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -195,13 +108,32 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
-        if self.rows and "tr" in self.open:
-            self.rows[-1][-1:] = [self.rows[-1][-1] + data] if self.rows[-1] else []
+        if self.rows and "tr" in self.open and self.rows[-1]:
+            self.rows[-1][-1] += data
 
 
-@pytest.fixture(scope="module")
-def html(study: Study) -> str:
-    return render(study, "cascjax frontier <t> --out 'a & b'")
+class TestListing:
+    frame = pd.DataFrame({"mean cost": [0.001, 2.0], "n": [1, 2]}, index=["a", "[b]<i>"])
+    listing = Listing(frame.rename_axis("model"), {"mean cost": words.cost_texts}, "Two models")
+
+    def test_one_description_three_renderings(self) -> None:
+        rows = [["a", "0.00100", "1"], ["[b]<i>", "2.00000", "2"]]
+        lines = self.listing.text().splitlines()
+        assert lines[0] == "Two models"
+        assert [line.split() for line in lines[2:]] == rows
+        assert [line.split() for line in printed(*self.listing.grids()).splitlines()[3:5]] == rows
+        page = Page(self.listing.html())
+        assert page.rows == [["model", "mean cost", "n"], *rows]
+
+    def test_columns_are_cut_into_tables_that_fit(self) -> None:
+        frame = pd.DataFrame(np.eye(9), columns=[f"number {i} of nine" for i in range(9)])
+        grids = Listing(frame, dict.fromkeys(frame, each("{:.12f}".format))).grids(80)
+        assert len(grids) > 1
+        assert printed(*grids).count(f"{1:.12f}") == 9
+
+    def test_many_rows_are_shortened(self) -> None:
+        listing = Listing(pd.DataFrame({"x": range(1000)}))
+        assert len(listing.text().splitlines()) < 30
 
 
 class TestPictures:
@@ -223,13 +155,12 @@ class TestPictures:
     def test_every_model_is_labelled_with_its_text(self, study: Study) -> None:
         for narrow in (False, True):
             root = ET.fromstring(pictures.frontier_picture(study, narrow).svg)
-            texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+            texts = [text.text for text in root.iter(f"{SVG}text")]
             assert {*words.short_names(study.models), *STRATEGIES} <= set(texts)
 
-    def test_of_very_many_models_some_are_labelled(self) -> None:
-        study = make_study(tuple(f"model-{i}" for i in range(60)), points=3)
-        figure = pictures._frontier(replace(study, frontiers=study.frontiers[:1])).figure
-        texts = {text.get_text() for text in figure.axes[0].texts}
+    def test_very_many_models_are_labelled_in_part(self) -> None:
+        study = few(make_study(tuple(f"model-{i}" for i in range(60)), points=3), 0)
+        texts = {t.get_text() for t in pictures.frontier_drawing(study).figure.axes[0].texts}
         assert len(texts) == 40
         hull = upper_hull(study.single_cost, study.single_quality)
         assert {f"model-{i}" for i in hull} <= texts
@@ -240,23 +171,19 @@ class TestPictures:
 
     @pytest.mark.parametrize("narrow", [False, True])
     def test_labels_of_eleven_models_keep_apart(self, narrow: bool) -> None:
-        figure = pictures._frontier(make_study(SETS["11"]), narrow=narrow).figure
+        figure = pictures.frontier_drawing(make_study(SETS["11"]), narrow=narrow).figure
         boxes = [text.get_window_extent() for text in figure.axes[0].texts]
         assert len(boxes) == 11
         for i, a in enumerate(boxes):
             assert not any(a.overlaps(b) for b in boxes[:i])
 
-    def test_cost_axis_is_logarithmic_where_costs_span_widely(self) -> None:
-        for key, scale in (("11", "log"), ("5", "linear")):
-            figure = pictures._frontier(make_study(SETS[key])).figure
-            assert figure.axes[0].get_xscale() == scale
-
     def test_both_cost_axes_where_every_cost_is_positive(self) -> None:
+        # Costs that span widely come on a logarithmic axis first.
         for key, first in (("11", True), ("5", False)):
-            drawn = pictures.frontier_pictures(make_study(SETS[key]))
+            drawn = pictures.frontier_pictures(few(make_study(SETS[key]), 1))
             assert [p.log for p in drawn] == [first, first, not first, not first]
             assert [p.narrow for p in drawn] == [False, True, False, True]
-        free = make_study(SETS["3"])
+        free = few(make_study(SETS["3"]), 1)
         free = replace(free, single_cost=free.single_cost * [0, 1, 1])
         assert [p.log for p in pictures.frontier_pictures(free)] == [False, False]
 
@@ -265,63 +192,49 @@ class TestPictures:
         study = make_study(SETS["3"], points=9)  # few enough that each has its marker
         picture = pictures.frontier_picture(study, log=log)
         root = ET.fromstring(picture.svg)
-        K, S = len(study.models), len(study.frontiers)
-        for series in [*range(6), S + 1]:
+        singles = len(study.frontiers) + 1
+        for series in [*range(6), singles]:
             groups = root.findall(f".//{{*}}g[@data-series='{series}']")
-            uses = [[(float(u.get("x", 0)), float(u.get("y", 0))) for u in g.iter(
-                "{http://www.w3.org/2000/svg}use")] for g in groups]  # fmt: skip
+            uses = [
+                [(float(u.get("x", 0)), float(u.get("y", 0))) for u in group.iter(f"{SVG}use")]
+                for group in groups
+            ]
             expected = picture.points[series]
-            if series == S + 1:
-                places = [use for one in uses for use in one]
-                assert len(places) == K
+            if series == singles:
+                places = [use for group in uses for use in group]
+                assert len(places) == len(study.models)
                 assert np.isnan(expected[:, 2]).all()
             else:
-                places, expected = uses[0], expected[np.lexsort(expected[:, 1::-1].T)]
-                expected = expected[np.argsort(expected[:, 0], kind="stable")]
+                places, expected = uses[0], expected[np.argsort(expected[:, 0])]
             # Both are rounded, to 0.01 and not at all.
             np.testing.assert_allclose(places, expected[:, :2], atol=0.006)
             if series in range(1, 6):
-                seen = expected[np.isfinite(expected[:, 2])]
-                for x, _, y in seen:
+                for x, _, y in expected[np.isfinite(expected[:, 2])]:
                     assert min(np.hypot(x - a, y - b) for a, b in uses[1]) < 0.01
 
-    def test_points_are_joined_linearly_in_cost_on_a_log_axis(self) -> None:
-        x, y, knots = pictures._joined(np.array([1.0, 100.0]), np.array([0.0, 1.0]), log=True)
-        np.testing.assert_allclose(y, (x - 1) / 99, atol=1e-12)
-        assert knots == [0, len(x) - 1]
+    def test_lines_are_straight_in_cost_on_a_log_axis(self) -> None:
+        study = few(make_study(SETS["3"], points=2), 1)
+        line = pictures.plot(study).lines[0]
+        x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+        assert len(x) == 13
+        np.testing.assert_allclose(y, np.interp(x, x[[0, -1]], y[[0, -1]]), atol=1e-12)
 
-    def test_stack_adds_up_to_the_shares(self) -> None:
+    def test_stack_has_a_layer_for_each_model_that_answers(self) -> None:
         study = make_study(SETS["3"], points=3)
         f = study.frontiers[4]
         root = ET.fromstring(pictures.runs_svgs(study, f, "p")["Whose answer is returned"])
-        titles = [t.text for t in root.iter("{http://www.w3.org/2000/svg}title")][1:]
+        titles = [t.text for t in root.iter(f"{SVG}title")][1:]
         assert titles == [m for k, m in enumerate(study.models) if np.any(f.answered[:, k] > 0)]
 
-    def test_png(self, tmp_path: Path) -> None:
-        pictures.save_png(make_study(SETS["5"]), tmp_path / "a.png", dpi=50)
-        data = (tmp_path / "a.png").read_bytes()
-        assert data[:8] == b"\x89PNG\r\n\x1a\n"
-        assert int.from_bytes(data[16:20]) == 550
-        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
-
-    def test_global_settings_are_left_alone(self) -> None:
-        import matplotlib
-
-        before = matplotlib.rcParams.copy()
-        with pictures.picture_style():
-            assert matplotlib.rcParams.copy() != before
-        assert matplotlib.rcParams.copy() == before
-
-    def test_matplotlib_is_not_imported_until_it_draws(self) -> None:
-        code = "import sys, cascjax.report.html, cascjax.report.console as c;"
-        code += "sys.exit('matplotlib' in sys.modules or 'jinja2' in sys.modules)"
+    def test_libraries_are_not_imported_until_they_are_used(self) -> None:
+        code = "import sys, cascjax.report.html, cascjax.report.policy, cascjax.report.evaluation;"
+        code += "sys.exit(any(name in sys.modules for name in ('matplotlib', 'jinja2', 'pandas')))"
         subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class TestPage:
     def test_well_formed_and_self_contained(self, html: str) -> None:
         page = Page(html)
-        assert page.open == []
         links = [v for _, name, v in page.attributes if name in ("href", "src", "xlink:href")]
         assert all(link.startswith("#") for link in links)
         assert not page.tags & {"link", "img", "iframe", "object", "embed"}
@@ -357,9 +270,8 @@ class TestPage:
             assert used <= set(re.findall(r"(--[\w-]+):", theme))
 
     def test_names_are_shown_and_never_obeyed(self) -> None:
-        study = make_study(HOSTILE)
-        few = replace(study, frontiers=study.frontiers[3:5], cost_unit="<script>")
-        html = render(few, "cascjax <script>")
+        study = replace(few(make_study(HOSTILE), 3, 4), cost_unit="<script>")
+        html = render(study, "cascjax <script>")
         assert html.count("<script") == 2
         assert "alert(1)</script" not in html
         start = html.index('id="points">') + len('id="points">')
@@ -368,14 +280,12 @@ class TestPage:
         data = json.loads(block)
         assert data["series"][-1]["titles"] == [words.plain(name) for name in HOSTILE]
         assert data["series"][0]["rows"][0] == "budget (<script>)"
-        page = Page(html)
-        first = [row[0].strip() for row in page.rows]
-        for name in HOSTILE:
-            assert words.plain(name) in first
+        first = [row[0] for row in Page(html).rows]
+        assert {words.plain(name) for name in HOSTILE} <= set(first)
         assert "{{ 7 * 7 }}" in html
         assert not set(html) & {"\x00", "\x1b"}
 
-    def test_points_tell_of_the_study(self) -> None:
+    def test_points_say_what_the_study_says(self) -> None:
         study = with_intervals(make_study(SETS["11"]))
         f = replace(
             study.frontiers[3],
@@ -383,24 +293,23 @@ class TestPage:
             parameters=np.array([[1.0, 2.0]] * 3 + [[3.0, 3.0]] * 9),
         )
         mixing = replace(study.frontiers[0], parameters=np.array([[1.0, 4.0]] * 12))
-        study = replace(study, frontiers=(f, mixing))
-        told = points_data(study, pictures.frontier_pictures(study))
-        assert [s["name"] for s in told["series"]] == [
-            "cascading", "mixing", "hull of single models", "single model",
-        ]  # fmt: skip
-        order = np.argsort(f.cost)
-        points = told["series"][0]["points"]
-        rows = told["series"][0]["rows"]
-        for p, (numbers, models, rest) in zip(order, points, strict=True):
-            said = dict(zip(rows, numbers, strict=True))
+        chain = np.array([[[0b10, 0.5], [0b11, 0.25]]] * 12)
+        frugal = replace(f, strategy="frugal", parameters=chain)
+        study = replace(study, frontiers=(f, mixing, frugal))
+        data = points_data(study, pictures.frontier_pictures(study)[:1])
+        names = ["cascading", "mixing", "frugal", "hull of single models", "single model"]
+        assert [s["name"] for s in data["series"]] == names
+        order, series = np.argsort(f.cost), data["series"]
+        numbers = [
+            [dict(zip(s["rows"], p[0], strict=True)) for p in s["points"]] for s in series[:3]
+        ]
+        for p, said, (_, models, rest) in zip(order, numbers[0], series[0]["points"], strict=True):
+            low, high = f.quality[p] - 0.01, f.quality[p] + 0.01
             assert said["quality"] == f"{f.quality[p]:.4f}"
-            assert said["its 90% interval"] == (
-                f"{f.quality[p] - 0.01:.4f} to {f.quality[p] + 0.01:.4f}"
-            )
+            assert said["90% interval"] == f"{low:.4f} to {high:.4f}"
             assert float(said["budget (USD)"]) == pytest.approx(f.budget[p], abs=5e-8)
-            assert float(said["models a query"]) == pytest.approx(
-                sum((d + 1) * share for d, share in enumerate(f.depth[p])), abs=0.005
-            )
+            depth = sum((d + 1) * share for d, share in enumerate(f.depth[p]))
+            assert float(said["models per query"]) == pytest.approx(depth, abs=0.005)
             assert len(models) + rest == np.sum(f.ran[p] > 0)
             least = min(f.ran[p, k] for k, *_ in models)
             assert sum(share > least for share in f.ran[p]) == len(models) - 1 == 7
@@ -408,215 +317,176 @@ class TestPage:
                 assert percent == pytest.approx(100 * f.ran[p, k], abs=0.05)
                 assert ran == words.share_text(float(f.ran[p, k]))
                 assert answered == words.share_text(float(f.answered[p, k]))
-        said = [dict(zip(rows, points[i][0], strict=True))["price λ"] for i in range(4)]
-        by_budget = dict(zip(order[:4].tolist(), said, strict=True))
+        prices = [said["price λ"] for said in numbers[0][:4]]
+        by_budget = dict(zip(order[:4].tolist(), prices, strict=True))
         assert by_budget == {0: "1", 1: "2", 2: "1 (75%), 2 (25%)", 3: "3"}
-        names = words.short_names(study.models)
-        said = dict(zip(told["series"][1]["rows"], told["series"][1]["points"][0][0], strict=True))
-        assert said["models mixed"].startswith(f"{names[1]} (")
-        assert f", {names[4]} (" in said["models mixed"]
+        short = words.short_names(study.models)
+        assert re.fullmatch(
+            rf"{re.escape(short[1])} \(.*%\), {re.escape(short[4])} \(.*%\)",
+            numbers[1][0]["models mixed"],
+        )
+        assert numbers[2][-1]["models, threshold τ"] == (
+            f"{short[1]} (50%), {short[0]} → {short[1]}, τ 0.25 (50%)"
+        )
 
-    def test_of_many_budgets_some_points_are_told_of(self) -> None:
-        study = make_study(SETS["3"], points=1001)
-        f = study.frontiers[1]
-        one = replace(study, frontiers=(f,))
-        told = points_data(one, pictures.frontier_pictures(one))
-        assert len(told["series"][0]["points"]) == 200
-        assert len(told["pictures"][0]["points"][0]) == 200
-        ends = [told["series"][0]["points"][i][0][1] for i in (0, -1)]
+    def test_of_many_budgets_some_have_points(self) -> None:
+        study = few(make_study(SETS["3"], points=1001), 1)
+        (f,) = study.frontiers
+        data = points_data(study, [pictures.frontier_picture(study)])
+        assert len(data["series"][0]["points"]) == len(data["pictures"][0]["points"][0]) == 200
+        ends = [data["series"][0]["points"][i][0][1] for i in (0, -1)]
         costs = words.cost_texts(f.cost)
         assert ends == [costs[int(f.cost.argmin())], costs[int(f.cost.argmax())]]
 
-    def test_areas_are_the_studys(self, study: Study, html: str) -> None:
-        rows = {row[0].split()[0]: row[1:] for row in Page(html).rows if len(row) == 4}
-        mixing = study.frontiers[0].auc
+    def test_tables_are_the_studys(self, study: Study, html: str) -> None:
+        page = Page(html)
+        rows = {row[0].split()[0]: row[1:] for row in page.rows if len(row) == 4}
         for f in study.frontiers:
-            expected = [f"{f.auc:.4f}", f"{f.auc - mixing:+.4f}", f"{f.seconds:.2f}"]
-            expected[1] = expected[1].replace("+0.0000", "0.0000")
-            assert [cell.strip() for cell in rows[f.strategy]] == expected
-
-    def test_single_models_are_the_studys(self, study: Study, html: str) -> None:
-        rows = {tuple(cell.strip() for cell in row) for row in Page(html).rows}
+            gain = words.gain_text(f.auc - study.frontiers[0].auc)
+            assert rows[f.strategy] == [f"{f.auc:.4f}", gain, f"{f.seconds:.2f}"]
         hull = upper_hull(study.single_cost, study.single_quality)
         costs = words.cost_texts(study.single_cost)
         for i, name in enumerate(study.models):
             on = "yes" if i in hull else "no"
-            row = (words.plain(name), f"{study.single_quality[i]:.4f}", costs[i], on)
-            assert row in rows
+            row = [flat(words.plain(name)), f"{study.single_quality[i]:.4f}", costs[i], on]
+            assert row in page.rows
+        text = " ".join(page.texts)
+        for part in ("cascjax compare <t> --out 'a & b'", "2,345", "1,000", "noisy", "UTC"):
+            assert part in text
 
     def test_shares_at_budgets_are_the_studys(self) -> None:
         study = make_study(SETS["3"], points=2)
-        f = study.frontiers[1]
         ran = np.array([[0.25, 0.745, 0.005], [0.0, 0.003, 0.997]])
-        f = replace(f, ran=ran, answered=ran)
-        rows = Page(render(replace(study, frontiers=(f,)), "")).rows
+        f = replace(study.frontiers[1], ran=ran, answered=ran)
+        rows = Page(render(replace(study, frontiers=(f,)))).rows
         names = words.short_names(study.models)
         assert [names[0], "25%", "–"] in rows
         assert [names[1], "74%", "<1%"] in rows
         assert [names[2], "<1%", ">99%"] in rows or [names[2], "0%", ">99%"] in rows
 
-    def test_record_of_how_it_was_made(self, html: str) -> None:
-        text = " ".join(Page(html).texts)
-        for part in ("cascjax frontier <t> --out 'a & b'", "2,345", "1,000", "noisy", "UTC"):
-            assert part in text
-
-    @pytest.mark.usefixtures("unpictured")
-    def test_budgets_out_of_reach(self) -> None:
-        study = make_study(SETS["5"])
-        assert facts.out_of_reach(study) == []
-        f = replace(
-            study.frontiers[2], reach=np.array([-1, -1] + [0] * 9 + [1]), reachable=(0.75, 2.4)
-        )
-        study = replace(study, frontiers=(f,))
-        assert facts.out_of_reach(study) == [
-            "thresholding: 2 of 12 budgets (0.500, 0.682) lie below its cheapest reachable cost,"
-            " 0.750 USD.",
-            "thresholding: 1 of 12 budgets (2.50) lies above its most expensive reachable cost,"
-            " 2.40 USD.",
-        ]
-        assert all(note in render(study, "") for note in facts.out_of_reach(study))
-        assert "Budgets out of reach" not in render(replace(study, frontiers=()), "")
-
-    @pytest.mark.parametrize("points", [1, 2])
-    def test_few_budgets(self, points: int) -> None:
-        study = make_study(SETS["3"], points=points)
-        Page(render(replace(study, frontiers=study.frontiers[2:4]), ""))
-
-    def test_one_model_and_no_strategy(self) -> None:
-        alone = make_study(SETS["3"][:1], points=1)
-        assert "–" in render(replace(alone, frontiers=alone.frontiers[1:3]), "")
-        Page(render(replace(alone, frontiers=()), ""))
-
-
-class TestWriting:
-    def test_whole_file_or_the_old_one(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("models", "points", "which"),
+        [(3, 1, (2, 3)), (3, 2, (2, 3)), (1, 1, (1, 2)), (1, 1, ())],
+    )
+    def test_few_models_budgets_and_strategies(
+        self, models: int, points: int, which: tuple[int, ...]
     ) -> None:
-        target = tmp_path / "report.html"
-        target.write_text("old")
-        small = replace(make_study(SETS["3"]), frontiers=())
+        study = few(make_study(SETS["3"][:models], points=points), *which)
+        text = render(study)
+        Page(text)
+        assert ("–" in text) == (models == 1 and bool(which))
+        assert "Budgets out of reach" not in text
 
-        def full(self: Path, text: str, **_: object) -> int:
-            with open(self, "w") as file:
-                file.write(text[:100])
-            raise OSError(28, "No space left on device")
 
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "write_text", full)
-            with pytest.raises(CascjaxError, match="No space left"):
-                write_report(small, target, "")
-        assert target.read_text() == "old"
-        assert list(tmp_path.iterdir()) == [target]
-        write_report(small, target, "")
-        assert target.read_text(encoding="utf-8").endswith("</html>")
-
-    def test_study_leaves_three_files_or_none(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        study = replace(make_study(SETS["3"]), frontiers=make_study(SETS["3"]).frontiers[:1])
-
-        def interrupted(*_: object) -> str:
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr("cascjax.report.write.render", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                write_study(study, tmp_path, "")
-        assert list(tmp_path.iterdir()) == []
-        assert write_study(study, tmp_path, "") == tmp_path / "report.html"
+class TestFiles:
+    def test_a_study_leaves_its_files_or_none(self, tmp_path: Path) -> None:
+        study = few(make_study(SETS["3"]), 0)
+        (tmp_path / "report.html").write_text("old")
+        with pytest.raises(CascjaxError, match="no folder"):
+            report.save(study, tmp_path, texts={"none/a.txt": "a"})
+        assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+        assert (tmp_path / "report.html").read_text() == "old"
+        assert report.save(study, tmp_path) == tmp_path / "report.html"
         names = ["frontier.parquet", "report.html", "summary.json"]
         assert sorted(path.name for path in tmp_path.iterdir()) == names
 
-    def test_summary_is_json_also_without_an_area(self, tmp_path: Path) -> None:
-        study = make_study(SETS["3"])
-        study = replace(study, frontiers=(replace(study.frontiers[1], auc=float("nan")),))
-        write_study(study, tmp_path, "")
-        found = json.loads((tmp_path / "summary.json").read_text())
-        assert found["strategies"] == {"routing": {"auc": None, "seconds": 1.5}}
-
-    def test_intervals_are_written_or_null(self, tmp_path: Path) -> None:
-        plain = make_study(SETS["3"])
-        for made, null in ((with_intervals(plain), False), (plain, True)):
-            table = to_arrow(made)
+    def test_what_the_files_say(self, tmp_path: Path) -> None:
+        study = few(make_study(SETS["3"]), 0, 1)
+        for made, null in ((with_intervals(study), False), (study, True)):
+            report.save(made, tmp_path)
+            table = pq.read_table(tmp_path / "frontier.parquet")
             ends = ["cost_low", "cost_high", "quality_low", "quality_high"]
-            assert table.column_names[-4:] == ends
+            assert table.column_names[-5:] == ["parameters", *ends]
             assert all((table[name].null_count == len(table)) == null for name in ends)
-        made = with_intervals(plain)
-        write_study(made, tmp_path, "")
-        found = json.loads((tmp_path / "summary.json").read_text())
-        ends = found["strategies"]["routing"]["auc_interval"]
-        assert ends == pytest.approx(made.frontiers[1].auc_interval)
-        ends = found["differences"][0]["auc_interval"]
-        assert ends == pytest.approx(np.asarray(made.difference_interval)[0, 1].tolist())
+            assert table.num_rows == 2 * 12
+        assert (
+            table.to_pandas().equals(report.frame(study).astype({"strategy": object}))
+            or (table["quality"].to_numpy() == report.frame(study)["quality"]).all()
+        )
+        made = with_intervals(study)
+        numbers = report.to_json(made)
+        auc = numbers["strategies"]["routing"]["auc_interval"]  # type: ignore[index]
+        assert auc == pytest.approx(made.frontiers[1].auc_interval)
+        (pair,) = numbers["differences"]  # type: ignore[misc]
+        expected = np.asarray(made.difference_interval)[0, 1].tolist()
+        assert pair["auc_interval"] == pytest.approx(expected)
+        missing = replace(study, frontiers=(replace(study.frontiers[1], auc=np.nan),))
+        assert report.to_json(missing)["strategies"] == {"routing": {"auc": None, "seconds": 1.5}}
 
-    def test_missing_folder_is_one_line(self, tmp_path: Path) -> None:
-        with pytest.raises(CascjaxError, match="no folder"):
-            write_report(
-                replace(make_study(SETS["3"]), frontiers=()), tmp_path / "none" / "report.html", ""
-            )
-        with pytest.raises(CascjaxError, match="no folder"):
-            pictures.save_png(make_study(SETS["3"]), tmp_path / "none" / "a.png")
 
-
-class TestWords:
-    def example(self) -> Study:
+class TestSentences:
+    def example(self, **changes: float) -> Study:
         """Two models and two strategies, small enough to check by hand."""
         base = make_study(SETS["3"][:2], points=3)
-        routing, cascading = base.frontiers[1], base.frontiers[3]
         cost = np.array([1.0, 2.0, 3.0])
-        routing = replace(
-            routing, budget=cost, cost=cost, quality=np.array([0.5, 0.6, 0.7]), auc=0.6
-        )
-        cascading = replace(
-            cascading, budget=cost, cost=cost, quality=np.array([0.5, 0.65, 0.85]), auc=0.6625
-        )
+        drawn = {1: ([0.5, 0.6, 0.7], 0.6), 3: ([0.5, 0.65, 0.85], 0.6625)}
+        frontiers = [
+            replace(base.frontiers[i], budget=cost, cost=cost, quality=np.array(q), auc=area)
+            for i, (q, area) in drawn.items()
+        ]
         return replace(
             base,
-            frontiers=(routing, cascading),
+            frontiers=tuple(replace(f, auc=changes.get(f.strategy, f.auc)) for f in frontiers),
             models=("small", "org/large"),
             single_cost=np.array([1.0, 3.0]),
             single_quality=np.array([0.5, 0.75]),
             settings={"estimates": "supplied"},
         )
 
-    def test_summary_by_hand(self) -> None:
-        assert facts.summary(self.example()) == [
+    def test_by_hand(self) -> None:
+        assert report.findings(self.example()) == [
             # Mixing goes straight from 0.5 to 0.75, so its AUC is 0.625.
-            "On 2,345 held-out queries and 2 models, cascading does best of 2 strategies: its"
-            " frontier has an AUC of 0.6625, 0.0375 above mixing single models at random.",
-            "At the middle budget, 2.00 USD per query, it reaches quality 0.6500, 0.0500 above"
+            "On 2,345 evaluation queries and 2 models, cascading has the highest AUC of 2"
+            " strategies: 0.662, against 0.625 for picking models at random at the same cost.",
+            "At the middle budget, $2.00 per query, its quality is 0.650, against 0.600 for"
             " routing.",
             # Half way from 0.65 at 2 to 0.85 at 3: 2.5 of 3.
-            "It matches the best single model, large (quality 0.7500), at 83% of that model's"
-            " cost.",
+            "It reaches the quality of the best single model, large (0.750), at 83% of its cost.",
         ]
+        text = " ".join(report.findings(few(self.example(), 0)))
+        assert "routing has an AUC of 0.600, against 0.625 for picking models at random" in text
+        assert "Its quality stays 0.050 below the best single model, large (0.750)." in text
 
-    def test_summary_where_nothing_helps(self) -> None:
-        study = self.example()
-        text = " ".join(facts.summary(replace(study, frontiers=study.frontiers[:1])))
-        assert "the routing frontier has an AUC of 0.6000, 0.0250 below mixing" in text
-        assert "It stays 0.0500 short of the best single model, large (quality 0.7500)." in text
+    def test_a_simulation_says_so_before_its_numbers(self) -> None:
+        settings = {"estimates": "noisy", "noise": "high"}
+        study = replace(few(self.example(), 1), settings=settings)
+        note = "Simulation: the estimates are the true values with added noise (high)."
+        assert told(study).startswith(note)
+        assert note in flat(render(study))
+        assert "simulated estimates" in report.summary(study).title
 
-    def test_simulated_estimates_are_called_simulated(self) -> None:
-        study = replace(self.example(), settings={"estimates": "noisy", "noise": "high"})
-        assert "under simulated noise (high)" in facts.summary(study)[-1]
+    def test_level_and_noise_are_said_once(self) -> None:
+        study = self.example(routing=0.6625 - 1e-6)
+        level = "routing has the same AUC to four digits."
+        assert level in report.findings(study)
+        interval = np.full((2, 2, 2), [-0.1, 0.1])
+        sure = {"resamples": 9, "difference": np.zeros((2, 2)), "difference_interval": interval}
+        assert not any("noise" in s for s in report.findings(replace(study, **sure)))
+        text = " ".join(report.findings(replace(self.example(), **sure)))
+        assert "The difference to routing is within sampling noise." in text
 
-    def test_level_strategies_are_called_level(self) -> None:
-        study = self.example()
-        twin = replace(study.frontiers[0], auc=study.frontiers[1].auc - 1e-6)
-        text = facts.summary(replace(study, frontiers=(twin, study.frontiers[1])))[0]
-        assert "level with routing to the digits shown" in text
-        sure = replace(
-            study,
-            frontiers=(twin, study.frontiers[1]),
-            resamples=100,
-            difference=np.zeros((2, 2)),
-            difference_interval=np.full((2, 2, 2), [-0.1, 0.1]),
-        )
-        assert "within noise" not in facts.summary(sure)[0]  # it is said once
-        flat = replace(study.frontiers[0], auc=0.625 - 1e-6)
-        text = facts.summary(replace(study, frontiers=(flat,)))[0]
-        assert text.endswith("an AUC of 0.6250, level with mixing single models at random.")
+    def test_budgets_out_of_reach(self, study: Study) -> None:
+        assert report.reach_notes(study) == []
+        ends = {"reach": np.array([-1] + [0] * 9 + [1, 1]), "reachable": (0.75, 2.4)}
+        study = few(study, 1, 2)
+        study = replace(study, frontiers=tuple(replace(f, **ends) for f in study.frontiers))
+        notes = [
+            "routing and thresholding cannot spend less than $0.750 per query; 1 of 12 budgets was"
+            " raised to that.",
+            "routing and thresholding cannot spend more than $2.40 per query; 2 of 12 budgets were"
+            " lowered to that.",
+        ]
+        assert report.reach_notes(study) == notes
+        assert all(f"note: {note}" in flat(told(study)) for note in notes)
+        page = unescape(render(few(study, 1)))
+        assert "Budgets out of reach" in page
+        many = [
+            replace(study.frontiers[0], strategy=f"s{i}", reachable=(1.0 * i, 3.0))
+            for i in range(9)
+        ]
+        text = flat(told(replace(study, frontiers=tuple(many))))
+        assert text.count("note:") == 3
+        assert "note: the report lists 8 more limits of this kind." in text
 
     @pytest.mark.parametrize(
         ("names", "labels"),
@@ -653,73 +523,26 @@ class TestWords:
         assert words.gain_text(float("nan")) == "–"
         assert words.quality_text(87.654) == "87.65"
         assert words.quality_text(1e30) == "1e+30"
-        assert [words.share_text(s) for s in (0.0, 1e-4, 0.5, 0.999, 1.0)] == [
-            "–", "<1%", "50%", ">99%", "100%",
-        ]  # fmt: skip
+        shares = [words.share_text(s) for s in (0.0, 1e-4, 0.5, 0.999, 1.0)]
+        assert shares == ["–", "<1%", "50%", ">99%", "100%"]
+        assert words.price_text(0.0178, "USD/query") == "$0.0178"
+        assert words.price_text(12.0, "seconds") == "12.0 seconds"
+        assert words.listed(["a"]) == "a"
+        assert words.listed(["a", "b", "c"]) == "a, b and c"
 
 
-def printed(*renderables: object, width: int = 80) -> str:
-    console = Console(width=width, file=io.StringIO())
-    for item in renderables:
-        console.print(item)
-    return console.file.getvalue()  # type: ignore[attr-defined]
-
-
-@pytest.mark.usefixtures("unpictured")
-class TestConsole:
-    def said(self, study: Study) -> str:
-        console = Console(width=80, file=io.StringIO())
-        print_study(study, console)
-        return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
-
-    def legible(self, text: str) -> None:
-        from rich.cells import cell_len
-
-        assert "\x1b" not in text
-        assert max(cell_len(line) for line in text.splitlines()) <= 80
-
-    def test_study(self, study: Study) -> None:
-        study = replace(study, frontiers=(replace(study.frontiers[2], reach=-np.ones(12, int)),))
-        console = Console(width=80, file=io.StringIO())
-        print_study(study, console)
-        text = console.file.getvalue()  # type: ignore[attr-defined]
-        self.legible(text)
-        note = "note: budgets below the cheapest cost a strategy reaches: thresholding 12 of 12."
-        assert note in " ".join(text.split())
-
-    def test_notes_are_two_at_most_however_many_strategies(self, study: Study) -> None:
-        assert facts.reach_notes(study) == []
-        reach = np.array([-1] + [0] * 9 + [1, 1])
-        frontiers = tuple(replace(f, reach=reach) for f in study.frontiers[1:3])
-        assert facts.reach_notes(replace(study, frontiers=frontiers)) == [
-            "budgets below the cheapest cost a strategy reaches: routing 1 of 12, thresholding 1"
-            " of 12.",
-            "budgets above the most expensive cost a strategy reaches: routing 2 of 12,"
-            " thresholding 2"
-            " of 12.",
-        ]
-
-    def test_a_long_path_stays_whole(self, study: Study) -> None:
-        path = "/".join(["[red]folder"] * 12)
-        console = Console(width=80, file=io.StringIO())
-        print_contents(contents_of(self.table(study.models)), path, console)
-        assert console.file.getvalue().splitlines()[0] == path  # type: ignore[attr-defined]
-
-    def test_areas(self, study: Study) -> None:
-        text = printed(areas_table(study))
-        self.legible(text)
-        lines = [line.split() for line in text.splitlines()]
+class TestTerminal:
+    def test_aucs(self, study: Study) -> None:
+        lines = [line.split() for line in told(study).splitlines()]
         for f in study.frontiers:
             gain = words.gain_text(f.auc - study.frontiers[0].auc)
             assert [f.strategy, f"{f.auc:.4f}", gain, f"{f.seconds:.2f}"] in lines
+        assert "resamples" not in told(study)
 
-    def test_areas_with_intervals(self, study: Study) -> None:
+    def test_aucs_with_intervals(self, study: Study) -> None:
         sure = with_intervals(study)
-        text = printed(areas_table(sure))
-        self.legible(text)
+        text = told(sure)
         lines = [line.split() for line in text.splitlines()]
-        heads = "over strategy AUC 90% interval to the best mixing seconds"
-        assert " ".join(word for line in lines[:3] for word in line) == heads
         # The oracle and mixing are not there to be chosen.
         choices = [f for f in sure.frontiers if f.strategy not in ("oracle", "mixing")]
         best = max(choices, key=lambda f: f.auc)
@@ -728,52 +551,41 @@ class TestConsole:
             apart = [words.gain_text(f.auc - best.auc)] if f is not best else ["–"]
             apart += ["(noise)"] if f is not best and abs(f.auc - best.auc) < 0.03 else []
             ends = f"{f.auc - 0.01:.4f}–{f.auc + 0.01:.4f}"
-            row = [f.strategy, f"{f.auc:.4f}", ends, *apart, gain, f"{f.seconds:.2f}"]
-            assert row in lines
-        note = "Intervals hold 90% of 1,000 resamples of the 2,345 held-out queries"
-        assert note in self.said(sure)
-        assert "resamples" not in self.said(study)
-        assert "does best of 6 strategies, within noise of pandora: its" in self.said(sure)
-        assert note in " ".join(render(sure, "").split())
+            assert [f.strategy, f"{f.auc:.4f}", ends, *apart, gain, f"{f.seconds:.2f}"] in lines
+        note = "90% bootstrap intervals from 1,000 resamples of the 2,345 evaluation queries"
+        assert note in flat(text)
+        assert "The difference to pandora is within sampling noise." in flat(text)
 
     def test_scores(self, study: Study) -> None:
-        assert scores_tables(study) == []
+        assert report.scores_listing(study) is None
         rng = np.random.default_rng(0)
         scored = [
             replace(f, scores=dict(zip(SCORES, rng.random(len(SCORES)), strict=True)))
-            for f in study.frontiers
+            for f in study.frontiers[:2]
         ]
         scored[0].scores["qnc"] = np.nan
         asked = replace(study, frontiers=tuple(scored))
-        text = printed(*scores_tables(asked))
-        self.legible(text)
+        text, html = told(asked), render(asked)
         rows = [line.split() for line in text.splitlines()]
+        table = Page(html)
         for f in scored:
+            values = [f"{v:.4f}" if np.isfinite(v) else "n/a" for v in f.scores.values()]
             numbers = [word for row in rows if row[:1] == [f.strategy] for word in row[1:]]
-            values = f.scores.values()
-            assert numbers == [f"{v:.4f}" if np.isfinite(v) else "n/a" for v in values]
+            assert numbers[3:] == values
+            assert [f.strategy, *values] in table.rows
         # A wide terminal has them all in one table.
-        (header,) = [
-            line.split()
-            for line in printed(*scores_tables(asked, 120), width=120).splitlines()
-            if line.split()[:1] == ["strategy"]
-        ]
-        assert header == ["strategy", *SCORES]
-        said = " ".join(text.split())
+        heads = [line.split() for line in told(asked, 160).splitlines()]
+        assert ["strategy", *SCORES] in heads
         for name, score in SCORES.items():
             better = "higher" if score.higher else "lower"
-            assert f"{name} {score.meaning}; {better} is better" in said
-        assert f"note: no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in said
-        # The page has the same table, and none where no scores were asked for.
-        assert 'id="scores"' not in render(study, "cascjax frontier")
-        page = unescape(render(replace(study, frontiers=tuple(scored)), "cascjax frontier"))
-        table = page[page.index('id="scores"') :].split("</section>")[0]
-        for f in scored:
-            row = table[table.index(f'row">{f.strategy}<') :].split("</tr>")[0]
-            values = [f"{v:.4f}" if np.isfinite(v) else "n/a" for v in f.scores.values()]
-            assert re.findall("<td>(.*?)</td>", row) == values
-        assert f"no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}" in table
+            assert f"{name} {score.meaning}; {better} is better" in flat(text)
+        note = f"no qnc for {scored[0].strategy}: {SCORES['qnc'].undefined}"
+        assert f"note: {note}" in flat(text)
+        assert note in unescape(html)
+        assert 'id="scores"' not in render(few(study, 1))
 
+
+class TestContents:
     def table(self, names: tuple[str, ...]) -> Table:
         rng, K = np.random.default_rng(0), len(names)
         return Table(
@@ -790,11 +602,13 @@ class TestConsole:
 
     def test_inspect(self, study: Study) -> None:
         table = self.table(study.models)
-        text = printed(*described(contents_of(table), "in/[bold]t.arrow"))
-        self.legible(text)
-        K = table.n_models
+        K, path = table.n_models, "/".join(["[red]folder"] * 12)
+        console = Console(width=80, file=io.StringIO())
+        print_contents(contents_of(table), path, console)
+        first, rest = console.file.getvalue().split("\n", 1)  # type: ignore[attr-defined]
+        assert first == path  # a long path stays whole
+        text = legible(rest, 80)
         for part in (
-            "in/[bold]t.arrow",
             f"90 rows, {K} models, cost in [red]USD",
             "60 rows to fit, 30 to evaluate",
             f"quality_ante [90, {K}], features [90, 6]",
@@ -807,7 +621,7 @@ class TestConsole:
             assert f"{table.quality[:, k].mean():.4f}" in text
         assert text.count(" yes") == len(upper_hull(table.cost.mean(0), table.quality.mean(0)))
 
-    def test_inspect_lists_models_cheapest_first(self) -> None:
+    def test_models_are_listed_cheapest_first(self) -> None:
         text = printed(*described(contents_of(self.table(("expensive", "middle", "cheap"))), "t"))
         assert text.index("cheap") < text.index("middle") < text.index("expensive")
         # Their numbers, as --models takes them, are places in the table.
@@ -815,29 +629,25 @@ class TestConsole:
         for number, name in enumerate(("expensive", "middle", "cheap")):
             assert next(line for line in lines if line[:1] == [name])[-1] == str(number)
 
-    def test_inspect_further_costs(self) -> None:
+    def test_extra_costs(self) -> None:
         rng, table = np.random.default_rng(1), self.table(("expensive", "middle", "cheap"))
-        names = ("seconds", "[red]energy", "calls to other services", "grams of CO2")
+        names = ("seconds", "[red]energy", "calls to other services", "grams of CO2", "x" * 70)
         more = {name: rng.random((90, 3)) + 1 for name in names}
         units = (("[red]energy", "kWh"), ("seconds", "[bold]s"))
-        text = printed(
-            *described(contents_of(replace(table, extra_costs=more, extra_cost_units=units)), "t")
-        )
-        self.legible(text)
+        table = replace(table, extra_costs=more, extra_cost_units=units)
+        text = printed(*described(contents_of(table), "t"))
         for heading in ("mean seconds ([bold]s)", "mean [red]energy (kWh)", "mean grams of CO2 "):
             assert all(word in text for word in heading.split())
-        assert "cost.[red]energy [90, 3]" in " ".join(text.split())
-        # Three to a grid, by name; the models in the order of the table's first cost.
-        lines = [line.split() for line in text.splitlines()]
-        for shown in (sorted(names)[:3], sorted(names)[3:]):
-            rows = [
-                [model, *(f"{more[name][:, k].mean():.2f}" for name in shown)]
-                for k, model in enumerate(table.models)
-            ]
-            first = lines.index(rows[-1])
-            assert lines[first : first + 3] == rows[::-1]
+        assert text.count("x") > 70
+        assert "cost.[red]energy [90, 3]" in flat(text)
+        # The models in the order of the table's first cost.
+        for k, model in enumerate(table.models):
+            numbers = [f"{more[name][:, k].mean():.2f}" for name in sorted(names)]
+            lines = [line.split() for line in text.splitlines()]
+            rows = [line[1:] for line in lines if line[:1] == [model]][1:]
+            assert [text for row in rows for text in row] == numbers
 
-    def test_inspect_pieces(self) -> None:
+    def test_chunks_add_up(self) -> None:
         rng, table = np.random.default_rng(2), self.table(("expensive", "middle", "cheap"))
         features, signals = rng.random((2, 90, 6))
         features[rng.random(features.shape) < 0.3] = np.nan
@@ -850,19 +660,17 @@ class TestConsole:
             extra_costs={"seconds": rng.random((90, 3))},
         )
         whole = printed(*described(contents_of(table), "t"))
-        for part in ("features", "signals", "agree on", "mean seconds", "missing values: number 1"):
+        for part in ("features", "signals", "agree on", "mean", "missing values: number 1"):
             assert part in whole
-        # Some groups are in some pieces alone, and counted in another order.
-        pieces = [table.take(np.arange(*ends)) for ends in ((0, 5), (5, 17), (17, 90))]
-        first, *others = map(contents_of, pieces)
+        # Some groups are in some chunks alone, and counted in another order.
+        chunks = [table.take(np.arange(*ends)) for ends in ((0, 5), (5, 17), (17, 90))]
+        first, *others = map(contents_of, chunks)
         assert printed(*described(sum(others, first), "t")) == whole
         assert "90 rows in 3 files, 3 models" in printed(*described(contents_of(table), "t", 3))
 
-    def test_inspect_a_bare_table(self) -> None:
+    def test_a_bare_table(self) -> None:
         table = replace(self.table(("a", "b")), split=None, group=None, groups=(), features=None)
-        text = printed(
-            *described(contents_of(replace(table, quality_ante=None, cost_unit="")), "t")
-        )
-        assert "an unnamed unit" in text
-        assert "drawn by seed" in text
-        assert "none but quality and cost" in text
+        table = replace(table, quality_ante=None, cost_unit="")
+        text = printed(*described(contents_of(table), "t"))
+        for part in ("an unnamed unit", "drawn by seed", "none but quality and cost"):
+            assert part in text

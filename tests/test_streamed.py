@@ -454,7 +454,7 @@ def test_rows_that_may_have_been_fitted_on_are_spoken_of(
         assert ran.exit_code == 0, ran.output
         return ran.output
 
-    note = f"note: all {N:,} rows are counted, as of a log that the policy was not fitted on"
+    note = f"note: all {N:,} rows are evaluated."
     fit_stream(stream, "routing", budget=0.002).save(policy)
     assert note not in said("evaluate", str(policy), stream.name)
     assert note in said("evaluate", str(policy), str(alone))

@@ -454,8 +454,8 @@ def _frontier(
         from cascjax.data import read_table
         from cascjax.data.table import ESTIMATE_COLUMNS, mean_rows, split_rows
         from cascjax.metrics import SCORES, check_scores
-        from cascjax.report.console import print_study, study_progress
-        from cascjax.report.write import write_study
+        from cascjax.report.console import study_progress
+        from cascjax.report.study import print_study, save
 
     chosen = arguments.strategies(strategies, max_depth, search)
     level = arguments.noise(noise or "low")
@@ -503,7 +503,7 @@ def _frontier(
                 progress=progress, scores=wanted, seed=seed, sigma_scale=scale,
                 **_resampling(resamples, confidence, len(evaluate)),
             )  # fmt: skip
-    report = write_study(result, out, command)
+    report = save(result, out, command)
     print_study(result, make_console())
     click.echo(f"Report: {report}")
 

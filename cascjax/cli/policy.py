@@ -147,7 +147,7 @@ def fit(
         from cascjax.data.files import atomic_write
         from cascjax.fitting import fit as fit_policy
         from cascjax.report.console import query_progress
-        from cascjax.report.policies import print_policy
+        from cascjax.report.policy import print_policy
 
     kind = strategies.strategy(strategy, **arguments.of_strategy(strategy, max_depth, search))
     # The file is there before anything is computed for it: what cannot be written fails now.
@@ -283,7 +283,7 @@ def tune(
             from cascjax.data.table import split_rows
             from cascjax.engine.journal import Journal
             from cascjax.metrics.bootstrap import default_resamples
-            from cascjax.report.console import print_study
+            from cascjax.report.study import print_study
             from cascjax.report.tuning import print_tuning, step_progress, write_tuning
             from cascjax.search.tune import SearchRun
             from cascjax.tuning import tune as tune_policies
@@ -389,7 +389,7 @@ def evaluate(
             from cascjax.evaluation import evaluate as evaluate_policy
             from cascjax.policy import load_policy
             from cascjax.report.console import query_progress
-            from cascjax.report.policies import print_evaluation, rows_note, write_evaluation
+            from cascjax.report.evaluation import print_evaluation, rows_note, save
 
         loaded = load_policy(policy)
         data = read_table(table)
@@ -400,7 +400,7 @@ def evaluate(
                 progress=progress,
             )  # fmt: skip
         settings = {"policy": str(policy), "table": str(table), "seed": seed}
-        write_evaluation(found, read_ids(table), out, settings | {"resamples": resamples})
+        save(found, out, read_ids(table), settings | {"resamples": resamples})
     print_evaluation(found, make_console())
     if note := rows_note(found, data.n_queries, split=data.split is not None):
         click.echo(f"note: {note}.")

@@ -114,8 +114,7 @@ def frontier(
         from cascjax.engine.parts import discard
         from cascjax.engine.passes import SAMPLE
         from cascjax.engine.run import Ledger
-        from cascjax.report.console import print_study
-        from cascjax.report.write import write_study
+        from cascjax.report.study import print_study, save
 
     stream = open_stream(tables)
     if models is not None:
@@ -143,7 +142,7 @@ def frontier(
             f"{_shared(run.processes)}",
         )
         study = draw(job, run, settings)
-        report = run.processes.agree(lambda: write_study(study, out, command) if speaks else out)
+        report = run.processes.agree(lambda: save(study, out, command) if speaks else out)
     run.processes.agree(lambda: discard(journal))
     if not speaks:
         return
@@ -202,7 +201,7 @@ def fit(
         from cascjax.engine.processes import all_processes
         from cascjax.engine.run import Ledger
         from cascjax.fitting_stream import fit_stream
-        from cascjax.report.policies import print_policy
+        from cascjax.report.policy import print_policy
 
     stream = open_stream(tables)
     if models is not None:
@@ -255,7 +254,7 @@ def evaluate(
         from cascjax.engine.run import Ledger
         from cascjax.evaluation_stream import evaluate_stream
         from cascjax.policy import load_policy
-        from cascjax.report.policies import print_evaluation, rows_note, summary
+        from cascjax.report.evaluation import print_evaluation, rows_note, to_json
 
     loaded, stream = load_policy(policy), open_stream(tables)
     keep_compiled()
@@ -266,7 +265,7 @@ def evaluate(
             loaded, stream, resamples=resamples, confidence=confidence, seed=seed, ledger=ledger,
             progress=progress,
         )  # fmt: skip
-        content = summary(found) | {"settings": settings | {"resamples": resamples}}
+        content = to_json(found) | {"settings": settings | {"resamples": resamples}}
         processes.agree(lambda: _write(out / "summary.json", content) if speaks else None)
     processes.agree(lambda: discard(out / JOURNAL))
     if speaks:

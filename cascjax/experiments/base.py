@@ -19,10 +19,10 @@ from cascjax.engine.passes import PERMUTED
 from cascjax.engine.run import Ledger
 from cascjax.errors import CascjaxError
 from cascjax.experiments.cells import Cell, Parts, Row, run_cells
+from cascjax.experiments.drawing import save_drawing
 from cascjax.experiments.protocol import split
 from cascjax.experiments.tables import Grid, latex, markdown
 from cascjax.policy import fingerprint
-from cascjax.report.pictures import save_drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

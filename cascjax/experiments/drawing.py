@@ -1,12 +1,19 @@
 """What the experiments' pictures share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cascjax.experiments.cells import Row
-from cascjax.report.pictures import INK, STRATEGIES
+from cascjax.report.pictures import (
+    INK,
+    new_figure,
+    no_glyph_warnings,
+    picture_style,
+    strategy_styles,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,10 +24,11 @@ if TYPE_CHECKING:
 def frontiers(axes: "Axes", rows: Sequence[Row]) -> None:
     """The frontier of each row's strategy: mean quality over the cost of 1,000 queries."""
     for row in rows:
-        color, _, line, marker = STRATEGIES[row["strategy"]]
+        style = strategy_styles([row["strategy"]])[row["strategy"]]
         axes.plot(
-            1000 * np.array(row["cost"]), row["quality"], color=color, linestyle=line,
-            marker=marker, markersize=3, linewidth=1.3, label=row["strategy"],
+            1000 * np.array(row["cost"]), row["quality"], color=style.light,
+            linestyle=style.dash, marker=style.marker, markersize=3, linewidth=1.3,
+            label=row["strategy"],
         )  # fmt: skip
 
 
@@ -59,3 +67,27 @@ def no_ticks() -> "Formatter":
     from matplotlib.ticker import NullFormatter
 
     return NullFormatter()
+
+
+def save_drawing(
+    draw: "Callable[[Figure], None]",
+    size: tuple[float, float],
+    png: str | Path,
+    svg: str | Path,
+    dpi: int = 150,
+) -> None:
+    """Write a picture of any kind in the style of the report, as PNG and as SVG.
+
+    Args:
+        draw: draws it on an empty figure.
+        size: width and height in inches.
+        png: path of the PNG.
+        svg: path of the SVG.
+        dpi: pixels per inch of the PNG.
+    """
+    with picture_style(), no_glyph_warnings():
+        figure = new_figure(*size)
+        draw(figure)
+        paper = INK["paper"][0]
+        figure.savefig(png, format="png", dpi=dpi, facecolor=paper)
+        figure.savefig(svg, format="svg", facecolor=paper, metadata={"Date": None})

@@ -11,8 +11,7 @@ from cascjax.experiments.published import AREAS, CAVEAT, CHOICES, COLUMNS
 from cascjax.experiments.table1 import area_cells, areas_of, clock, heads, strategies_of
 from cascjax.experiments.tables import Entry, Grid, signed
 from cascjax.metrics.bootstrap import interval
-from cascjax.report.pictures import INK
-from cascjax.report.pictures import STRATEGIES as STYLES
+from cascjax.report.pictures import INK, strategy_styles
 from cascjax.tuning import TUNED
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def _draw(
     for name, axes in zip(shown, panels, strict=True):
         values = 100 * np.array([found[(name, *column)] for column in COLUMNS])
         place = np.arange(len(COLUMNS))[::-1]
-        color = STYLES[name][0]
+        color = strategy_styles([name])[name].light
         axes.axvline(0, color=INK["soft"][0], linewidth=1)
         axes.hlines(place, values[:, 1], values[:, 2], color=color, linewidth=2)
         axes.plot(values[:, 0], place, "o", color=color, markersize=5)

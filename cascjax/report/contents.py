@@ -1,4 +1,4 @@
-"""What evaluation tables hold, as the terminal shows it: of one table, or of pieces added up."""
+"""Contents of evaluation tables for the terminal: of one table, or added up over chunks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,34 +13,33 @@ from rich.text import Text
 from cascjax.data.schema import EXTRA_COST
 from cascjax.data.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 from cascjax.metrics import upper_hull
-from cascjax.report.console import GROUPS_SHOWN
-from cascjax.report.tables import grid_of
-from cascjax.words import cost_texts, counted, plain, quality_text, share_text
+from cascjax.report.tables import Listing, each
+from cascjax.words import cost_texts, counted, headed, plain, quality_text, share_text
 
 NAMES_SHOWN = 24
-"""Features or signals listed by name."""
+"""Largest number of features or signals listed by name."""
 
-COSTS_SHOWN = 3
-"""Further costs in a grid, so that it keeps within 80 columns."""
+GROUPS_SHOWN = 12
+"""Largest number of groups listed by name; the rest are counted together."""
 
 _OPTIONAL = (*ESTIMATE_COLUMNS, "features", "signals", "answer", "split", "group")
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What is told of an evaluation table's rows, as sums: those of two pieces can be added.
+    """Sums over the rows of an evaluation table; those of two chunks can be added.
 
     Attributes:
         models: K names, in column order.
-        units: of "cost" and of each extra cost by its name, empty where none is known.
-        widths: the shape of a row of each optional column there is; a extra cost's is
-            "cost.<name>".
-        names: of "features" and of "signals", where there are any.
-        n_queries: N, the number of rows.
-        sums: over rows, in float64: "quality" and each cost `[K]`; "fit" and "evaluate", rows of
-            these splits; "features" `[F]` and "signals" `[P]`, missing values; "given", responses
-            with an answer, and "agreed", pairs of models that agree.
-        groups: of each by name, its rows and then its summed qualities, `[M]`, M = 1 + K.
+        units: unit of "cost" and of each extra cost by its name, empty where none is known.
+        widths: shape of a row of each optional column; an extra cost's column is "cost.<name>".
+        names: names of "features" and of "signals", where there are any.
+        n_queries: number of rows N.
+        sums: sums over rows, in float64: "quality" and each cost `[K]`; "fit" and "evaluate", rows
+            of these splits; "features" `[F]` and "signals" `[P]`, missing values; "given",
+            responses with an answer, and "agreed", pairs of models that agree.
+        groups: of each group by name, its number of rows and its summed qualities, `[M]`,
+            M = 1 + K.
     """
 
     models: tuple[str, ...]
@@ -52,7 +51,7 @@ class Contents:
     groups: dict[str, Float[np.ndarray, " M"]]
 
     def __add__(self, other: "Contents") -> "Contents":
-        """What is told of the rows of both, whose columns and models are the same."""
+        """Return the contents of the rows of both, whose columns and models are the same."""
         nothing = np.zeros(1 + len(self.models))
         names = dict.fromkeys([*self.groups, *other.groups])
         return replace(
@@ -66,19 +65,19 @@ class Contents:
         )
 
     def mean(self, name: str) -> Float[np.ndarray, " K"]:
-        """Mean of "quality", "cost" or "cost.<name>" of each model."""
+        """Return the mean of "quality", "cost" or "cost.<name>" of each model."""
         return self.sums[name] / self.n_queries
 
 
 def contents_of(table: Table) -> Contents:
-    """What is told of a table."""
+    """Return the contents of a table."""
     columns = {name: getattr(table, name) for name in _OPTIONAL}
     columns |= {EXTRA_COST + name: table.extra_costs[name] for name in sorted(table.extra_costs)}
-    there = {name: column for name, column in columns.items() if column is not None}
-    summed = ["quality", "cost", *(name for name in there if name.startswith(EXTRA_COST))]
-    of_model = {"quality": table.quality, "cost": table.cost, **there}
-    sums = {name: of_model[name].sum(axis=0, dtype=np.float64) for name in summed}
-    names = {}
+    present = {name: column for name, column in columns.items() if column is not None}
+    summed = ["quality", "cost", *(name for name in present if name.startswith(EXTRA_COST))]
+    by_name = {"quality": table.quality, "cost": table.cost, **present}
+    sums = {name: by_name[name].sum(axis=0, dtype=np.float64) for name in summed}
+    names, groups = {}, {}
     if table.split is not None:
         sums |= {"fit": np.sum(table.split == FIT), "evaluate": np.sum(table.split == EVALUATE)}
     if table.features is not None:
@@ -96,14 +95,20 @@ def contents_of(table: Table) -> Contents:
             for j in range(i)
         ]
         sums |= {"given": np.sum(given), "agreed": np.sum(pairs)}
+    if table.group is not None:
+        size = len(table.groups)
+        counts = np.bincount(table.group, minlength=size)
+        quality = [np.bincount(table.group, column, minlength=size) for column in table.quality.T]
+        by_group = np.stack([counts, *quality], axis=1).astype(np.float64)
+        groups = {table.groups[g]: by_group[g] for g in np.flatnonzero(counts).tolist()}
     return Contents(
         models=table.models,
         units={name: table.unit_of(name) for name in ("cost", *sorted(table.extra_costs))},
-        widths={name: column.shape[1:] for name, column in there.items()},
+        widths={name: column.shape[1:] for name, column in present.items()},
         names=names,
         n_queries=table.n_queries,
         sums={name: np.asarray(value, np.float64) for name, value in sums.items()},
-        groups=_by_group(table),
+        groups=groups,
     )
 
 
@@ -111,38 +116,31 @@ def _names(names: Sequence[str], count: int) -> tuple[str, ...]:
     return tuple(names) or tuple(f"number {p + 1}" for p in range(count))
 
 
-def _by_group(table: Table) -> dict[str, Float[np.ndarray, " M"]]:
-    if table.group is None:
-        return {}
-    size = len(table.groups)
-    counts = np.bincount(table.group, minlength=size)
-    quality = [np.bincount(table.group, of, minlength=size) for of in table.quality.T]
-    found = np.stack([counts, *quality], axis=1).astype(np.float64)
-    return {table.groups[g]: found[g] for g in np.flatnonzero(counts).tolist()}
-
-
 def print_contents(contents: Contents, source: str, console: Console, files: int = 1) -> None:
-    """Prints what tables hold.
+    """Print what tables contain.
 
     Args:
-        contents: what is told of them.
-        source: where they came from, for the heading, where it stands in one line.
+        contents: their contents.
+        source: where they came from, for the heading, which stays one line.
         console: where to print.
-        files: how many there are.
+        files: number of files.
     """
-    heading, *parts = described(contents, source, files)
+    heading, *parts = described(contents, source, files, console.width)
     console.print(heading, soft_wrap=True)
     for part in parts:
         console.print(part)
 
 
-def described(contents: Contents, source: str, files: int = 1) -> list[RenderableType]:
-    """A heading, and then models, rows, splits, optional columns and groups.
+def described(
+    contents: Contents, source: str, files: int = 1, width: int = 80
+) -> list[RenderableType]:
+    """Return a heading, then models, rows, splits, optional columns and groups.
 
     Args:
-        contents: what is told of the tables; models are listed in rising mean cost.
+        contents: contents of the tables; models are listed in rising mean cost.
         source: where they came from.
-        files: how many there are.
+        files: number of files.
+        width: width of the terminal.
     """
     heading = Text(f"{plain(source)}\n", style="bold")
     rows = counted(contents.n_queries, "row") + (f" in {counted(files, 'file')}" * (files > 1))
@@ -150,56 +148,54 @@ def described(contents: Contents, source: str, files: int = 1) -> list[Renderabl
     heading.append(
         f"{rows}, {counted(len(contents.models), 'model')}, cost in {unit}", style="not bold"
     )
-    parts: list[RenderableType] = [heading, _models(contents), *_more_costs(contents)]
-    lines = [_line("split", _split(contents)), _line("columns", _columns(contents))]
-    lines += [_line(name, _named(contents, name)) for name in contents.names]
+    parts: list[RenderableType] = [heading, *models_listing(contents).grids(width)]
+    if len(contents.units) > 1:
+        parts += extra_costs_listing(contents).grids(width)
+    lines = {"split": _split(contents), "columns": _columns(contents)}
+    lines |= {name: _named(contents, name) for name in contents.names}
     if "given" in contents.sums:
-        lines.append(_line("answers", _answers(contents)))
-    parts.append(Group(*lines))
+        lines["answers"] = _answers(contents)
+    for name, value in lines.items():
+        line = Grid.grid(padding=(0, 2))
+        line.add_column(width=8)
+        line.add_column(overflow="fold")
+        line.add_row(Text(name, style="bold"), Text(value))
+        parts.append(line)
     if contents.groups:
-        parts.append(_groups(contents))
+        parts.append(_groups(contents, width))
     return parts
 
 
-def _line(name: str, value: str) -> RenderableType:
-    row = Grid.grid(padding=(0, 2))
-    row.add_column(width=8)
-    row.add_column(overflow="fold")
-    row.add_row(Text(name, style="bold"), Text(value))
-    return row
+def models_listing(contents: Contents) -> Listing:
+    """Return the table of models in rising mean cost, with their column numbers."""
+    import pandas as pd
 
-
-def _models(contents: Contents) -> Grid:
     quality, cost = contents.mean("quality"), contents.mean("cost")
     hull, order = upper_hull(cost, quality), np.argsort(cost, kind="stable")
-    heading = _mean("cost", contents.units["cost"])
-    grid = grid_of("model", "mean quality", heading, "on hull", "number")
-    for i, text in zip(order, cost_texts(cost[order]), strict=True):
-        name = Text(plain(contents.models[i]))
-        of_hull = "yes" if i in hull else ""
-        grid.add_row(name, quality_text(float(quality[i])), text, of_hull, str(i))
-    return grid
+    heading = headed("mean cost", contents.units["cost"])
+    columns = {
+        "mean quality": quality[order],
+        heading: cost[order],
+        "on hull": ["yes" if i in hull else "" for i in order],
+        "number": order,
+    }
+    index = pd.Index([contents.models[i] for i in order], name="model")
+    formats = {"mean quality": each(quality_text), heading: cost_texts}
+    return Listing(pd.DataFrame(columns, index=index), formats)
 
 
-def _more_costs(contents: Contents) -> list[Grid]:
-    """The means of the extra costs, some to a grid, the models in the order of the first cost."""
+def extra_costs_listing(contents: Contents) -> Listing:
+    """Return the table of the means of the extra costs, the models in rising mean cost."""
+    import pandas as pd
+
     order = np.argsort(contents.mean("cost"), kind="stable")
-    names, grids = [name for name in contents.units if name != "cost"], []
-    for start in range(0, len(names), COSTS_SHOWN):
-        grid, texts = grid_of("model"), []
-        for name in names[start : start + COSTS_SHOWN]:
-            # A heading of any length breaks into lines rather than be cut.
-            heading = Text(_mean(plain(name), contents.units[name]))
-            grid.add_column(heading, justify="right", overflow="fold")
-            texts.append(cost_texts(contents.mean(EXTRA_COST + name)[order]))
-        for i, *row in zip(order, *texts, strict=True):
-            grid.add_row(Text(plain(contents.models[i])), *row)
-        grids.append(grid)
-    return grids
-
-
-def _mean(cost: str, unit: str) -> str:
-    return f"mean {cost} ({plain(unit)})" if unit else f"mean {cost}"
+    columns = {
+        headed(f"mean {name}", unit): contents.mean(EXTRA_COST + name)[order]
+        for name, unit in contents.units.items()
+        if name != "cost"
+    }
+    index = pd.Index([contents.models[i] for i in order], name="model")
+    return Listing(pd.DataFrame(columns, index=index), dict.fromkeys(columns, cost_texts))
 
 
 def _split(contents: Contents) -> str:
@@ -220,7 +216,7 @@ def _columns(contents: Contents) -> str:
 
 
 def _named(contents: Contents, kind: str) -> str:
-    """How many features or signals there are, their names, and what share of each is missing."""
+    """Return the number and names of features or signals, and the share of each that is missing."""
     names = contents.names[kind]
     listed = [plain(name) for name in names[:NAMES_SHOWN]]
     if len(names) > NAMES_SHOWN:
@@ -239,24 +235,30 @@ def _named(contents: Contents, kind: str) -> str:
 
 def _answers(contents: Contents) -> str:
     n, k = contents.n_queries, len(contents.models)
-    given = f"of {share_text(float(contents.sums['given']) / (n * k))} of responses"
+    given = f"{share_text(float(contents.sums['given']) / (n * k))} of responses have one"
     if k == 1:
         return given
     agreed = float(contents.sums["agreed"]) / (n * k * (k - 1) / 2)
     return f"{given}; two models agree on {share_text(agreed)} of queries on average"
 
 
-def _groups(contents: Contents) -> RenderableType:
-    falling = sorted(contents.groups.items(), key=lambda of: -of[1][0])
+def _groups(contents: Contents, width: int) -> RenderableType:
+    import pandas as pd
+
+    falling = sorted(contents.groups.items(), key=lambda item: -item[1][0])
     # One group more than fits would take the line that says one was left out.
     few = len(falling) <= GROUPS_SHOWN + 1
-    listed = falling if few else falling[:GROUPS_SHOWN]
-    grid = grid_of("group", "rows", "share", "best model's mean quality")
-    for name, (rows, *quality) in listed:
-        share = share_text(float(rows) / contents.n_queries)
-        grid.add_row(Text(plain(name)), f"{rows:,.0f}", share, quality_text(max(quality) / rows))
+    shown = falling if few else falling[:GROUPS_SHOWN]
+    columns = {
+        "rows": [int(sums[0]) for _, sums in shown],
+        "share": [float(sums[0]) / contents.n_queries for _, sums in shown],
+        "best model's mean quality": [max(sums[1:]) / sums[0] for _, sums in shown],
+    }
+    frame = pd.DataFrame(columns, index=pd.Index([name for name, _ in shown], name="group"))
+    formats = dict(zip(columns, map(each, ("{:,}".format, share_text, quality_text)), strict=True))
+    (grid,) = Listing(frame, formats).grids(width)
     if few:
         return grid
-    rest = sum(int(of[0]) for _, of in falling[GROUPS_SHOWN:])
+    rest = sum(int(sums[0]) for _, sums in falling[GROUPS_SHOWN:])
     note = f"and {len(falling) - GROUPS_SHOWN} more groups, {counted(rest, 'row')} in all"
     return Group(grid, Padding(Text(note), (0, 0, 1, 0)))

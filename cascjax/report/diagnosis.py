@@ -29,19 +29,18 @@ from cascjax.diagnosis import (
 )
 from cascjax.metrics import upper_hull
 from cascjax.metrics.calibration import Measured, Reliability
-from cascjax.report.facts import DESCRIPTIONS
 from cascjax.report.html import now, palette, versions
 from cascjax.report.pictures import (
     INK,
-    OTHERS,
-    STRATEGIES,
     css_variable,
     new_figure,
     picture_style,
+    strategy_styles,
     to_svg,
 )
+from cascjax.report.study import finite
 from cascjax.report.tables import Listing, RowStyle, each, template
-from cascjax.report.write import finite
+from cascjax.strategies import STRATEGIES, Style
 from cascjax.words import (
     cost_texts,
     counted,
@@ -70,7 +69,9 @@ ANSWERS = {
 }
 """The values of `cascjax.diagnosis.Gain.answer`, in words."""
 
-_SIDE_STYLES = {"ante": STRATEGIES["cascade-routing"], "post": STRATEGIES["pandora"]}
+_SIDE_STYLES: dict[str, Style] = dict(
+    zip(("ante", "post"), strategy_styles(["cascade-routing", "pandora"]).values(), strict=True)
+)
 
 _MARKERS = {
     NOW: ("o", 8.0, "now"),
@@ -462,7 +463,7 @@ def models_listing(found: Diagnosis, width: int = 18, page: bool = False) -> Lis
                 row["calibrated"] = "yes" if bins.calibrated else "no"
                 outside = estimates.outside[k]
                 row["outside 0 to 1"] = share_text(outside) if np.isfinite(outside) else "–"
-            color = f"var({css_variable(_SIDE_STYLES[side][0])})"
+            color = f"var({css_variable(_SIDE_STYLES[side].light)})"
             rows.append(row)
             styles.append(RowStyle(color=color, rule=k > 0 and side == "ante"))
     return Listing(pd.DataFrame(rows).set_index("model"), styles=styles)
@@ -600,7 +601,7 @@ def _draw_scenarios(found: Diagnosis, axes: "Axes") -> tuple[dict[str, Any], dic
         tips[f"tip-{name}"] = f"{name}: AUC {quality_text(span.value)}"
         handles["hull of single models" if name == "hull" else name] = line
     for row, name in enumerate(gain.strategy for gain in gains):
-        color = STRATEGIES.get(name, OTHERS[0])[0]
+        color = strategy_styles([name])[name].light
         aucs = [scenario.auc[name].value for scenario in found.scenarios]
         axes.plot([min(aucs), max(aucs)], [row, row], color=color, lw=1.4, alpha=0.55, zorder=2)
         for scenario in found.scenarios:
@@ -641,9 +642,11 @@ def diagram(found: Diagnosis, k: int) -> tuple["Figure", dict[str, str]]:
     tips: dict[str, str] = {}
     for side, estimates in _sides(found).items():
         bins, style = estimates.reliability[k], _SIDE_STYLES[side]
-        axes.vlines(bins.estimate, bins.low, bins.high, color=style[0], lw=1.6, alpha=0.5, zorder=2)
+        axes.vlines(
+            bins.estimate, bins.low, bins.high, color=style.light, lw=1.6, alpha=0.5, zorder=2
+        )
         (line,) = axes.plot(
-            bins.estimate, bins.quality, color=style[0], marker=style[3], ms=5, lw=1.2,
+            bins.estimate, bins.quality, color=style.light, marker=style.marker, ms=5, lw=1.2,
             label=SIDES[side], zorder=3,
         )  # fmt: skip
         line.set_gid(f"tip-{side}")
@@ -669,7 +672,7 @@ def render(found: Diagnosis, command: str = "") -> str:
     from markupsafe import Markup
 
     names, numbers = short_names(found.models, 32), frame(found)
-    styles = [STRATEGIES.get(name, OTHERS[0]) for name in numbers.index]
+    styles = strategy_styles([str(name) for name in numbers.index]).values()
 
     def svg(drawn: tuple["Figure", dict[str, str]], prefix: str, title: str) -> Markup:
         # The pictures are built by an XML writer, which has escaped every name in them.
@@ -736,8 +739,8 @@ def _gains_listing(found: Diagnosis) -> Listing:
     index = pd.Index([gain.strategy for gain in gains], name="strategy")
     styles = [
         RowStyle(
-            color=f"var({css_variable(STRATEGIES.get(name, OTHERS[0])[0])})",
-            note=DESCRIPTIONS.get(name, ""),
+            color=f"var({css_variable(strategy_styles([name])[name].light)})",
+            note=STRATEGIES[name].description if name in STRATEGIES else "",
         )
         for name in index
     ]

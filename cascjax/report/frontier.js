@@ -1,6 +1,6 @@
 "use strict";
-// Makes the frontier picture answer: numbers of a point, strategies on and off, the cost axis.
-// What it shows is in the element "points"; names from there are only ever set as text.
+// Makes the frontier picture interactive: numbers of a point, strategies on and off, the cost axis.
+// The numbers are in the element "points"; names from there are only ever set as text.
 (() => {
   const data = JSON.parse(document.getElementById("points").textContent);
   const figure = document.getElementById("frontier-figure");
@@ -128,13 +128,13 @@
     const around = figure.getBoundingClientRect();
     const x = (at.left + at.right) / 2 - around.left;
     const y = (at.top + at.bottom) / 2 - around.top;
-    // Beside the point, on the side with room, below the switches and within the window.
+    // Next to the point, on the side with room, below the switches and within the window.
     const right = x + 18 + tip.offsetWidth <= around.width;
     const left = right ? x + 18 : Math.max(0, x - 18 - tip.offsetWidth);
     const lowest = Math.min(around.height, window.innerHeight - around.top) - tip.offsetHeight - 4;
-    const beside = Math.max(top - around.top, y - tip.offsetHeight / 2);
+    const level = Math.max(top - around.top, y - tip.offsetHeight / 2);
     tip.style.left = `${left}px`;
-    tip.style.top = `${Math.max(-around.top, Math.min(lowest, beside))}px`;
+    tip.style.top = `${Math.max(-around.top, Math.min(lowest, level))}px`;
     // On a phone it is docked, away from the point.
     tip.classList.toggle("high", (at.top + at.bottom) / 2 > window.innerHeight / 2);
   }
@@ -263,9 +263,9 @@
     controls.append(scale);
   }
   controls.append(make("p", { class: "soft hint" },
-    "Point at or tap a point for its numbers",
+    "Hover over or tap a point to see its numbers",
     make("span", { class: "wide" },
-      "; by keyboard, tab to a curve, and go along it and across to others by arrow keys"), "."));
+      "; by keyboard, tab to a curve and use the arrow keys"), "."));
   figure.prepend(controls);
   figure.classList.add("live");
 })();

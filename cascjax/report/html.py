@@ -1,47 +1,49 @@
-"""The report: one HTML file that explains a study and opens anywhere, offline."""
+"""The report of a study: one HTML file that opens anywhere, offline."""
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata, resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from cascjax import __version__
 from cascjax.comparison import Frontier, Study
-from cascjax.data.files import atomic_write
-from cascjax.metrics import upper_hull
-from cascjax.report.facts import (
-    DESCRIPTIONS,
-    REFERENCES,
-    difference_text,
-    intervals_note,
-    missing_scores,
-    out_of_reach,
-    score_meanings,
-    score_text,
-    scores,
-    summary,
-)
 from cascjax.report.pictures import (
     INK,
+    Picture,
     css_variable,
     depth_colors,
     frontier_pictures,
+    gain_over_mixing,
     model_colors,
     runs_svgs,
     strategy_styles,
 )
-from cascjax.report.points import points_data, script_json
-from cascjax.report.tables import template
+from cascjax.report.study import (
+    aucs_listing,
+    findings,
+    interval_note,
+    is_reference,
+    missing_scores,
+    ranked,
+    reach_notes,
+    score_meanings,
+    scores_listing,
+    simulation_note,
+    singles_listing,
+)
+from cascjax.report.tables import Listing, RowStyle, template
+from cascjax.strategies import STRATEGIES, Strategy, Style
 from cascjax.words import (
     cost_texts,
     counted,
     gain_text,
+    headed,
     interval_text,
     plain,
     quality_text,
@@ -49,205 +51,253 @@ from cascjax.words import (
     short_names,
 )
 
+POINTS_SHOWN = 200
+"""Largest number of points of a strategy with a tooltip; of more, these many evenly spread."""
 
-@dataclass(frozen=True)
-class _Runs:
-    """What one strategy runs, ready for the page."""
-
-    strategy: str
-    description: str
-    pictures: dict[str, Any]
-    budgets: list[str]
-    rows: list[tuple[str, list[str]]]
-    models: list[tuple[str, str, list[str]]]
-    unused: list[str]
-    depths: list[tuple[str, str, list[str]]]
+MODELS_SHOWN = 8
+"""Largest number of models listed at a point, those that run most; the rest are counted."""
 
 
-def write_report(study: Study, path: str | Path, command: str) -> None:
-    """Writes the study as one self-contained HTML page, atomically.
-
-    The page shows the finding in words, the frontiers, their AUCs, what each strategy runs at
-    its budgets, the single models, and how it was made.
-
-    Args:
-        study: what to show.
-        path: where to write.
-        command: the command line that made the study, for the record.
-
-    Raises:
-        CascjaxError: the file cannot be written; what was there before is left as it was.
-    """
-    html = render(study, command)
-    with atomic_write(path) as temporary:
-        Path(temporary).write_text(html, encoding="utf-8")
-
-
-def render(study: Study, command: str, tuning: Mapping[str, Any] | None = None) -> str:
-    """The report as a string of HTML.
+def render(study: Study, command: str = "", tuning: Mapping[str, Any] | None = None) -> str:
+    """Return the page: findings, frontiers, AUCs, what each strategy runs, and the single models.
 
     Args:
         study: what to show.
         command: the command line that made the study, for the record.
-        tuning: what a cross-validation found, if there was one: its `candidates`, a row of texts
-            each, and its `verdict`.
+        tuning: result of a cross-validation, if there was one: `candidates`, a row of texts each,
+            and its `verdict`.
     """
     from markupsafe import Markup
 
-    ranked = scores(study)
-    styles = strategy_styles(study)
-    references = [s.frontier for s in ranked if s.frontier.strategy in REFERENCES]
-    choices = [s.frontier for s in ranked if s.frontier.strategy not in REFERENCES]
-    gains = [s.gain for s in ranked if np.isfinite(s.gain)]
-    widest = max(gains, default=0.0)
+    names = [score.frontier.strategy for score in ranked(study)]
+    names.sort(key=is_reference)  # stable: references last, each part in falling order of AUC
+    by_name = {f.strategy: f for f in study.frontiers}
     drawn = frontier_pictures(study)
     script = resources.files("cascjax.report").joinpath("frontier.js").read_text("utf-8")
     return template("report.html").render(
         title=f"Routing and cascading over {counted(len(study.models), 'model')}",
-        summary=summary(study),
+        findings=[*filter(None, [simulation_note(study)]), *findings(study)],
         # The pictures are built by an XML writer, which has escaped every name in them.
         pictures=[{"svg": Markup(p.svg), "narrow": p.narrow, "log": p.log} for p in drawn],
         first_is_log=drawn[0].log,
         points=Markup(script_json(points_data(study, drawn))),
         script=Markup(script),
-        # The one script that may run, by what it says.
+        # The hash of the only script that may run.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        palette=palette(strategy_styles(study).values()),
-        scores=[
-            {
-                "strategy": s.frontier.strategy,
-                "description": DESCRIPTIONS.get(s.frontier.strategy, ""),
-                "color": f"var({css_variable(styles[s.frontier.strategy][0])})",
-                "auc": quality_text(s.frontier.auc),
-                "interval": interval_text(s.frontier.auc_interval),
-                "difference": difference_text(s),
-                "gain": gain_text(s.gain),
-                "bar": _bar(s.gain, widest),
-                "seconds": f"{s.frontier.seconds:.2f}",
-                "reference": s.frontier.strategy in REFERENCES,
-            }
-            for s in ranked
-        ],
-        confidence=f"{100 * study.confidence:.4g}%" if study.resamples else None,
-        intervals=intervals_note(study),
-        asked=_asked_scores(study),
+        palette=palette(strategy_styles(names).values()),
+        confidence=f"{100 * study.confidence:.4g}%" if study.resamples else "",
+        aucs=aucs_listing(study),
+        interval_note=interval_note(study),
+        scores=scores_listing(study),
+        meanings=score_meanings(study),
+        missing=missing_scores(study),
         tuning=tuning,
-        runs=[_runs(study, f, i, Markup) for i, f in enumerate(choices + references)],
-        best=(choices + references)[0].strategy if ranked else None,
-        singles=_singles(study),
-        unreached=out_of_reach(study),
-        unit=plain(study.cost_unit),
-        n_fit=f"{study.n_fit:,}",
-        n_evaluate=f"{study.n_evaluate:,}",
-        settings={plain(k): plain(v) for k, v in study.settings.items()},
+        reach=reach_notes(study),
+        runs=[_runs(study, by_name[name], i, Markup) for i, name in enumerate(names)],
+        singles=singles_listing(study),
         command=plain(command),
-        versions=versions(),
-        date=now(),
+        record={
+            "fit queries": f"{study.n_fit:,}",
+            "evaluation queries": f"{study.n_evaluate:,}",
+            **{plain(name): plain(value) for name, value in study.settings.items()},
+            **{f"{name} version": version for name, version in versions().items()},
+            "date": now(),
+        },
     )
 
 
-def palette(styles: Iterable[tuple[str, str, Any, str]]) -> dict[str, dict[str, str]]:
-    """The page's CSS variables for each theme: those that pictures of these styles refer to."""
-    listed, themes = list(styles), {}
-    for theme, column in (("light", 0), ("dark", 1)):
-        themes[theme] = {name: pair[column] for name, pair in INK.items()}
-        themes[theme] |= {css_variable(style[0])[2:]: style[column] for style in listed}
-    return themes
+def palette(styles: Iterable[Style]) -> dict[str, dict[str, str]]:
+    """Return the page's CSS variables for each theme: those of pictures of these styles."""
+    pairs = {name: pair for name, pair in INK.items()}
+    pairs |= {css_variable(style.light)[2:]: (style.light, style.dark) for style in styles}
+    return {
+        theme: {name: pair[i] for name, pair in pairs.items()}
+        for i, theme in enumerate(("light", "dark"))
+    }
 
 
 def versions() -> dict[str, str]:
-    """What made the page."""
+    """Return the versions of what made the page."""
     return {"cascjax": __version__, "jax": metadata.version("jax")}
 
 
 def now() -> str:
-    """The date and time a page bears."""
+    """Return the date and time for a page."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _bar(gain: float, widest: float) -> float:
-    """Width in percent of a gain's bar; the oracle's may run off the scale and is cut."""
-    return round(100 * min(max(gain / widest, 0.0), 1.0), 1) if widest > 0 < gain else 0.0
+def _runs(study: Study, f: Frontier, number: int, markup: Any) -> dict[str, Any]:
+    """Return a table over about five budgets, evenly spread in rank, and pictures over them all."""
+    import pandas as pd
 
+    order = np.argsort(f.budget, kind="stable")
+    shown = order[np.unique(np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int))]
+    counts, deep = np.arange(1, f.depth.shape[1] + 1), _is_deep(f)
+    rows = {"mean cost": cost_texts(f.cost[shown])}
+    rows["mean quality"] = [quality_text(q) for q in f.quality[shown]]
+    rows["models run per query"] = [f"{d:.2f}" for d in f.depth[shown] @ counts]
+    cells, styles = list(rows.items()), [RowStyle()] * len(rows)
 
-def _asked_scores(study: Study) -> dict[str, Any] | None:
-    """The scores asked for: a row a strategy in falling order of AUC, and what each one says."""
-    ranked = [s.frontier for s in scores(study)]
-    names = list(ranked[0].scores) if ranked else []
-    if not names:
-        return None
-    rows = [
-        (f.strategy, f.strategy in REFERENCES, [score_text(f.scores[n]) for n in names])
-        for f in ranked
-    ]
+    def add(label: str, texts: list[str], color: str, rule: bool) -> None:
+        cells.append((label, texts))
+        styles.append(RowStyle(color=color, rule=rule))
+
+    used_depths = np.flatnonzero((f.depth > 0).any(axis=0)) if deep else np.arange(0)
+    ramp = depth_colors(int(used_depths.max(initial=0)) + 1)
+    for d in used_depths.tolist():
+        texts = [share_text(share) for share in f.depth[shown, d]]
+        add(counted(d + 1, "model"), texts, ramp[d], d == int(used_depths[0]))
+    names, colors = short_names(study.models, 32), model_colors(len(study.models))
+    used = (f.ran > 0).any(axis=0) | (f.answered > 0).any(axis=0)
+    for k in np.flatnonzero(used).tolist():
+        texts = [share_text(share) for share in f.ran[shown, k]]
+        if deep:  # where every model that runs answers, one number will do
+            answers = [share_text(share) for share in f.answered[shown, k]]
+            both = zip(f.ran[shown, k], texts, answers, strict=True)
+            texts = [f"{ran} | {answer}" if share > 0 else ran for share, ran, answer in both]
+        add(names[k], texts, colors[k], k == int(np.argmax(used)))
+    index = pd.Index([label for label, _ in cells], name=headed("budget", study.cost_unit))
+    table = pd.DataFrame(
+        [texts for _, texts in cells], index=index, columns=cost_texts(f.budget[shown])
+    )
     return {
-        "names": names,
-        "rows": rows,
-        "meanings": score_meanings(ranked),
-        "missing": missing_scores(ranked),
+        "strategy": f.strategy,
+        "description": kind_of(f.strategy).description,
+        "pictures": {k: markup(v) for k, v in runs_svgs(study, f, f"runs-{number}").items()},
+        "table": Listing(table, styles=styles),
+        "deep": deep,
+        "unused": [names[k] for k in np.flatnonzero(~used)],
     }
 
 
-def _singles(study: Study) -> list[dict[str, Any]]:
-    hull = upper_hull(study.single_cost, study.single_quality)
-    costs = cost_texts(study.single_cost)
-    return [
+def kind_of(name: str) -> type[Strategy]:
+    """Return the class of a strategy, or the base class where its name is not registered."""
+    return STRATEGIES.get(name, Strategy)
+
+
+# ---- the points of the frontier picture, for its script
+
+
+def points_data(study: Study, drawn: Sequence[Picture]) -> dict[str, Any]:
+    """Return all that the script needs, in JSON's own types.
+
+    Numbers are the texts to show, so that the page rounds in one way only.
+
+    Args:
+        study: what the pictures show.
+        drawn: the pictures, in the order of the page.
+    """
+    shown = [_shown(f) for f in study.frontiers]
+    styles = strategy_styles([f.strategy for f in study.frontiers])
+    series = [
         {
-            "name": plain(name),
-            "quality": quality_text(study.single_quality[i]),
-            "cost": costs[i],
-            "on_hull": i in hull,
+            "name": plain(f.strategy),
+            "color": f"var({css_variable(styles[f.strategy].light)})",
+            "rows": _rows(study, f),
+            "shares": ["ran", "answered"] if _is_deep(f) else ["ran"],
+            "points": _points(study, f, at),
         }
-        for i, name in enumerate(study.models)
+        for f, at in zip(study.frontiers, shown, strict=True)
     ]
-
-
-def _runs(study: Study, f: Frontier, number: int, markup: Any) -> _Runs:
-    """A table over about five budgets, evenly spread in rank, and the pictures over them all."""
-    order = np.argsort(f.budget, kind="stable")
-    shown = order[np.unique(np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int))]
-    counts = np.arange(1, f.depth.shape[1] + 1)
-    rows = [
-        ("mean cost", cost_texts(f.cost[shown])),
-        ("mean quality", [quality_text(q) for q in f.quality[shown]]),
-        ("models run per query", [f"{d:.2f}" for d in f.depth[shown] @ counts]),
-    ]
-    names, colors = short_names(study.models, 32), model_colors(len(study.models))
-    deep = np.flatnonzero((f.depth > 0).any(axis=0))
-    used = (f.ran > 0).any(axis=0) | (f.answered > 0).any(axis=0)
-    models = [
-        (
-            names[k],
-            colors[k],
-            [
-                _ran_and_answered(f.ran[p, k], f.answered[p, k], bool(deep.max(initial=0)))
-                for p in shown
-            ],
-        )
-        for k in np.flatnonzero(used)
-    ]
-    ramp = depth_colors(int(deep.max(initial=0)) + 1)
-    return _Runs(
-        strategy=f.strategy,
-        description=DESCRIPTIONS.get(f.strategy, ""),
-        pictures={k: markup(v) for k, v in runs_svgs(study, f, f"runs-{number}").items()},
-        budgets=cost_texts(f.budget[shown]),
-        rows=rows,
-        models=models,
-        unused=[names[k] for k in np.flatnonzero(~used)],
-        # Depth tells something only of strategies that may run more than one model.
-        depths=[
-            (
-                f"{d + 1} model{'s' if d else ''}",
-                ramp[d],
-                [share_text(f.depth[p, d]) for p in shown],
-            )
-            for d in deep
-            if deep.max() > 0
-        ],
+    series.append({"name": "hull of single models", "color": "var(--soft)", "points": []})
+    singles = singles_listing(study)
+    series.append(
+        {
+            "name": "single model",
+            "color": "var(--ink)",
+            "rows": singles.headings[1:],
+            "titles": [cells[0] for _, cells in singles.rows],
+            "points": [[cells[1:], [], 0] for _, cells in singles.rows],
+        }
     )
+    # Frontiers are thinned, single models are not.
+    kept = [*shown, np.arange(0), np.arange(len(study.models))]
+    names = short_names(study.models)
+    return {
+        "models": [list(pair) for pair in zip(names, model_colors(len(names)), strict=True)],
+        "series": series,
+        "pictures": [
+            {
+                "narrow": p.narrow,
+                "log": p.log,
+                "legend": round(p.legend, 1),
+                "panels": [round(y, 1) for y in p.panels],
+                "points": [
+                    [[round(v, 1) if np.isfinite(v) else None for v in place] for place in places]
+                    for places in (
+                        points[at].tolist() for points, at in zip(p.points, kept, strict=True)
+                    )
+                ],
+            }
+            for p in drawn
+        ],
+    }
 
 
-def _ran_and_answered(ran: float, answered: float, both: bool) -> str:
-    """A cell of the models' table; where every model that runs answers, one number will do."""
-    return f"{share_text(ran)} | {share_text(answered)}" if both and ran > 0 else share_text(ran)
+def script_json(data: object) -> str:
+    """Return JSON for a script element: nothing in it opens or closes a tag."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _shown(f: Frontier) -> Int[np.ndarray, " Q"]:
+    """Return the points that have a tooltip, in rising cost."""
+    order = np.lexsort((f.quality, f.cost))
+    order = order[np.isfinite(f.cost[order]) & np.isfinite(f.quality[order])]
+    at = np.linspace(0, len(order) - 1, min(len(order), POINTS_SHOWN)).round().astype(int)
+    return order[at]
+
+
+def _is_deep(f: Frontier) -> bool:
+    """Return whether more than one model may run on a query."""
+    return bool(np.any(f.depth[:, 1:] > 0))
+
+
+def _rows(study: Study, f: Frontier) -> list[str]:
+    """Return the headings of the numbers of a point."""
+    sure = [f"{100 * study.confidence:.4g}% interval"] if f.quality_interval is not None else []
+    return [
+        headed("budget", study.cost_unit),
+        headed("cost", study.cost_unit),
+        "quality",
+        *sure,
+        "gain over mixing",
+        kind_of(f.strategy).parameter_name,
+        "models per query",
+    ]
+
+
+def _points(study: Study, f: Frontier, at: Int[np.ndarray, " Q"]) -> list[list[Any]]:
+    """Return for each point its numbers, the models run with their shares, and how many more."""
+    budgets, costs = cost_texts(f.budget), cost_texts(f.cost)
+    gains = gain_over_mixing(study, f.cost, f.quality)
+    depth = f.depth @ np.arange(1, f.depth.shape[1] + 1)
+    deep, names = _is_deep(f), short_names(study.models)
+    points: list[list[Any]] = []
+    for p in at.tolist():
+        numbers = [budgets[p], costs[p], quality_text(float(f.quality[p]))]
+        if f.quality_interval is not None:
+            numbers.append(interval_text(f.quality_interval[p].tolist()))
+        numbers += [gain_text(float(gains[p])), _parameters(f, p, names), f"{depth[p]:.2f}"]
+        used = np.flatnonzero(f.ran[p] > 0)
+        # Those that run most, in rising cost.
+        most = np.sort(used[np.argsort(-f.ran[p, used], kind="stable")[:MODELS_SHOWN]]).tolist()
+        models = []
+        for k in most:
+            shares = [float(f.ran[p, k]), *([float(f.answered[p, k])] if deep else [])]
+            models.append([k, round(100 * shares[0], 1), *map(share_text, shares)])
+        points.append([numbers, models, len(used) - len(most)])
+    return points
+
+
+def _parameters(f: Frontier, p: int, names: Sequence[str]) -> str:
+    """Return the parameters that meet a budget: one, or two and their shares of queries."""
+    gamma, sides = float(f.gamma[p]), f.parameters.reshape(len(f.budget), 2, -1)[p]
+    cheap, expensive = (kind_of(f.strategy).setting_text(side, names) for side in sides)
+    if cheap == expensive or gamma <= 0:
+        return cheap
+    if gamma >= 1:
+        return expensive
+    return f"{cheap} ({share_text(1 - gamma)}), {expensive} ({share_text(gamma)})"

@@ -1,31 +1,36 @@
-"""Pictures of a study: vector for the page, which themes them by CSS variables, and PNG."""
+"""Pictures of a study: SVG for the page, which themes it by CSS variables, or on given axes."""
 
 import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from cascjax.comparison import Frontier, Study
-from cascjax.data.files import atomic_write
 from cascjax.metrics import upper_hull
-from cascjax.report.facts import curve, expected_improvement
-from cascjax.words import cost_text, cost_texts, counted, plain, quality_text, short_names
+from cascjax.strategies import STRATEGIES, Style
+from cascjax.words import (
+    cost_texts,
+    counted,
+    headed,
+    plain,
+    price_text,
+    quality_text,
+    short_names,
+)
 
 # matplotlib takes most of a second to import, so only the drawing functions do.
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
 INK = {
     "ink": ("#1f2733", "#e6e9ef"),
@@ -35,64 +40,54 @@ INK = {
 }
 """Name to (light, dark) colour of all that is not data."""
 
-# After Okabe and Ito (2008), which the common colour blindnesses keep apart; line style and
-# marker tell the strategies apart without any colour.
-STRATEGIES: dict[str, tuple[str, str, Any, str]] = {
-    "cascade-routing": ("#0072b2", "#56b4e9", "-", "o"),
-    "pandora": ("#d55e00", "#ff8c42", (0, (7, 1.5)), "s"),
-    "routing": ("#009e73", "#35d0a5", (0, (4, 1.5, 1, 1.5)), "^"),
-    "cascading": ("#aa3377", "#e58cc0", (0, (2.5, 1.2)), "D"),
-    "thresholding": ("#a67c00", "#e6c229", (0, (1, 1.2)), "v"),
-    "frugal": ("#882255", "#ff8fb8", (0, (5, 1.5)), "X"),
-    "mixing": ("#7a8491", "#8f9aa8", "none", "x"),
-    "oracle": ("#3d4654", "#c3cad4", "-", ""),
-}
-OTHERS: tuple[tuple[str, str, Any, str], ...] = (
-    ("#332288", "#a99cff", "-", "P"),
-    ("#117733", "#7fd18c", (0, (3, 1.5, 1, 1.5)), "<"),
-    ("#6b4c2a", "#d3a878", (0, (2, 1)), ">"),
+OTHERS = (
+    Style("#332288", "#a99cff", "-", "P"),
+    Style("#117733", "#7fd18c", (0, (3, 1.5, 1, 1.5)), "<"),
+    Style("#6b4c2a", "#d3a878", (0, (2, 1)), ">"),
 )
-
-Place = tuple[float, float, Literal["left", "center", "right"]]
-"""A label's offset from its point, in points, and the side it hangs from."""
+"""Styles of strategies that have none of their own."""
 
 LOG_SPAN = 30
 """Costs that span more than this factor are drawn on a logarithmic axis."""
 
 LABELS_SHOWN = 40
-"""Single models labelled by name, the hull's and then the best; more could not be read."""
+"""Largest number of single models labelled by name: those on the hull, then the best."""
 
 
-def strategy_styles(study: Study) -> dict[str, tuple[str, str, Any, str]]:
-    """Strategy to (light colour, dark colour, line style, marker), the same in every report."""
-    styles, spare = dict(STRATEGIES), 0
-    for f in study.frontiers:
-        if f.strategy not in styles:
-            styles[f.strategy] = OTHERS[spare % len(OTHERS)]
-            spare += 1
-    return {f.strategy: styles[f.strategy] for f in study.frontiers}
+def strategy_styles(names: Sequence[str]) -> dict[str, Style]:
+    """Return the style of each strategy: its own, or the next free one."""
+    own = {name: STRATEGIES[name].style if name in STRATEGIES else None for name in names}
+    spare = [name for name, style in own.items() if style is None]
+    return {name: style or OTHERS[spare.index(name) % len(OTHERS)] for name, style in own.items()}
 
 
 def model_colors(count: int) -> list[str]:
-    """Colours for models in rising cost: a ramp, so that light always means expensive."""
+    """Return colours of models in rising cost: a ramp, where light means expensive."""
     return _ramp("viridis", 0.12, 0.97, count)
 
 
 def depth_colors(count: int) -> list[str]:
-    """Colours for 1, 2, ..., `count` models run."""
+    """Return colours of 1, 2, ..., `count` models run."""
     return _ramp("magma", 0.93, 0.28, count)
 
 
+def _ramp(name: str, start: float, stop: float, count: int) -> list[str]:
+    import matplotlib
+    from matplotlib.colors import to_hex
+
+    return [to_hex(c) for c in matplotlib.colormaps[name](np.linspace(start, stop, count))]
+
+
 def css_variable(light: str) -> str:
-    """The page's CSS variable that holds a strategy's colour in the theme in force."""
+    """Return the page's CSS variable of a strategy's colour, which depends on the theme."""
     return f"--c{light[1:]}"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The frontier picture as an SVG element, and where in it things are, in its own units.
+    """The frontier picture as an SVG element, and the places of things in it, in its own units.
 
-    Elements of one series bear its number as `data-series`, its sample in the legend as
+    Elements of one series have its number as `data-series`, its sample in the legend as
     `data-legend`. The series are the frontiers, the hull, and the single models.
 
     Attributes:
@@ -113,90 +108,118 @@ class Picture:
     points: tuple[Float[np.ndarray, "_ 3"], ...]
 
 
-def frontier_pictures(study: Study) -> list[Picture]:
-    """The frontier picture wide and narrow, on the cost axis that suits the costs, then the other.
+@dataclass(frozen=True)
+class Drawing:
+    """A figure; by the id of its elements their tooltip and further attributes.
 
-    Without the other where a cost is not positive.
+    Attributes:
+        figure: the figure.
+        tips: tooltips.
+        attributes: attributes of the SVG elements.
+    """
+
+    figure: "Figure"
+    tips: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def mark(self, artist: "Artist", gid: str, tip: str = "", **attributes: object) -> None:
+        """Give an artist an id, a tooltip, and attributes such as `data_series`."""
+        artist.set_gid(gid)
+        if tip:
+            self.tips[gid] = tip
+        texts = {name.replace("_", "-"): str(value) for name, value in attributes.items()}
+        self.attributes[gid] = texts
+
+
+def frontier_pictures(study: Study) -> list[Picture]:
+    """Return the frontier picture, wide and narrow, on the suitable cost axis, then on the other.
+
+    A logarithmic axis needs costs above 0.
     """
     costs = _costs(study)
-    first = _is_log(costs)
+    first = is_log(costs)
     both = bool(len(costs) and np.all(np.isfinite(costs) & (costs > 0)))
     scales = (first, not first) if both else (first,)
     return [frontier_picture(study, narrow, log) for log in scales for narrow in (False, True)]
 
 
 def frontier_picture(study: Study, narrow: bool = False, log: bool | None = None) -> Picture:
-    """The frontier picture for embedding: see `save_png`.
+    """Return the frontier picture for embedding.
 
     Args:
         study: what to draw.
-        narrow: for phones.
-        log: whether the cost axis is logarithmic; None for where costs span widely.
+        narrow: whether it is for phones.
+        log: whether the cost axis is logarithmic; by default where costs span widely.
     """
-    log = _is_log(_costs(study)) if log is None else log
+    log = is_log(_costs(study)) if log is None else log
     with picture_style():
-        drawn = _frontier(study, narrow=narrow, log=log)
+        drawn = frontier_drawing(study, narrow, log)
         names = ", ".join(f.strategy for f in study.frontiers)
         title = (
             "Mean quality against mean cost per query: one curve each for "
             f"{names}; a point for each of {len(study.models)} single models"
         )
         prefix = ("narrow" if narrow else "frontier") + ("-log" if log else "")
-        svg = to_svg(drawn.figure, prefix, title, drawn.tips, drawn.marks)
+        svg = to_svg(drawn.figure, prefix, title, drawn.tips, drawn.attributes)
         top, below = drawn.figure.axes
         height = float(drawn.figure.bbox.height)
         panels = (height - float(top.bbox.y1), height - float(below.bbox.y0))
-        single = (study.single_cost, study.single_quality)
-        places = [_places_of(study, drawn.figure, f.cost, f.quality) for f in study.frontiers]
-        places += [np.zeros((0, 3)), _places_of(study, drawn.figure, *single, gains=False)]
+        places = [_places(study, drawn.figure, f.cost, f.quality) for f in study.frontiers]
+        singles = _places(study, drawn.figure, study.single_cost, study.single_quality)
+        singles[:, 2] = np.nan
         # A little air is left above the panels, for a label or marker at their edge.
         legend = max(panels[0] - 8, 0.0)
-        return Picture(svg, narrow, log, legend, panels, tuple(places))
+        return Picture(svg, narrow, log, legend, panels, (*places, np.zeros((0, 3)), singles))
 
 
-def save_png(study: Study, path: str | Path, dpi: int = 150) -> None:
-    """Writes the frontier picture as a PNG, atomically.
+def _places(
+    study: Study, figure: "Figure", cost: Float[np.ndarray, " P"], quality: Float[np.ndarray, " P"]
+) -> Float[np.ndarray, "P 3"]:
+    """Return the places of points of the frontier figure, as in `Picture`."""
+    top, below = figure.axes
+    height = float(figure.bbox.height)
+    x, y = top.transData.transform(np.column_stack([cost, quality])).T
+    gain = gain_over_mixing(study, cost, quality)
+    low, high = below.get_ylim()
+    gain = np.where((gain >= low) & (gain <= high), gain, np.nan)
+    z = below.transData.transform(np.column_stack([cost, gain]))[:, 1]
+    return np.column_stack([x, height - y, height - z])
 
-    Above, mean quality against mean cost of every strategy, the single models and their hull;
-    below, the quality gained over that hull at the same cost.
 
-    Args:
-        study: what to draw.
-        path: where to write.
-        dpi: pixels per inch; the picture is 11 inches wide.
-    """
-    with picture_style(), atomic_write(path) as temporary:
-        figure = _frontier(study, halo=True).figure
-        with _no_glyph_warnings():
-            figure.savefig(temporary, format="png", dpi=dpi, facecolor=INK["paper"][0])
+def gain_over_mixing(
+    study: Study, cost: Float[np.ndarray, " P"], quality: Float[np.ndarray, " P"]
+) -> Float[np.ndarray, " P"]:
+    """Return quality `[P]` above the single models' hull at the same cost; NaN left of the hull."""
+    hull = upper_hull(study.single_cost, study.single_quality)
+    mixing = np.interp(cost, study.single_cost[hull], study.single_quality[hull], left=np.nan)
+    return quality - mixing
+
+
+def curve(frontier: Frontier) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+    """Return costs and qualities `[P]` in rising cost, in the order in which the AUC joins them."""
+    order = np.lexsort((frontier.quality, frontier.cost))
+    return frontier.cost[order], frontier.quality[order]
 
 
 def runs_svgs(study: Study, frontier: Frontier, prefix: str) -> dict[str, str]:
-    """What a strategy runs over its budgets: caption to SVG element.
+    """Return pictures of what a strategy runs over its budgets: caption to SVG element.
 
-    Only what tells something is drawn: with one model a query, depth is always 1 and the model
-    that runs is the one that answers.
+    With one model per query, depth is always 1 and the model that runs is the one that answers,
+    so only that is drawn.
 
     Args:
-        study: what the frontier belongs to.
+        study: the study of the frontier.
         frontier: the strategy to draw.
-        prefix: starts every element id, so that many pictures can stand on one page.
+        prefix: starts every element id, so that many pictures fit on one page.
     """
-    names, depth = [plain(m) for m in study.models], frontier.depth
-    deepest = int(np.flatnonzero(depth.max(axis=0, initial=0) > 0).max(initial=0)) + 1
-    models = (names, model_colors(len(names)))
-    steps = [f"{d + 1} model{'s' if d else ''}" for d in range(deepest)]
+    models = ([plain(m) for m in study.models], model_colors(len(study.models)))
+    deepest = int(np.flatnonzero(frontier.depth.max(axis=0, initial=0) > 0).max(initial=0)) + 1
     panels = {"Whose answer is returned": (frontier.answered, "share of queries", *models)}
     if deepest > 1:
-        panels = {
-            "How many models run": (
-                depth[:, :deepest],
-                "share of queries",
-                steps,
-                depth_colors(deepest),
-            ),
-            "Which models run": (frontier.ran, "models run per query", *models),
-        } | panels
+        steps = [counted(d + 1, "model") for d in range(deepest)]
+        depth = (frontier.depth[:, :deepest], "share of queries", steps, depth_colors(deepest))
+        ran = (frontier.ran, "models run per query", *models)
+        panels = {"How many models run": depth, "Which models run": ran} | panels
     with picture_style():
         return {
             caption: _stack(study, frontier, caption, f"{prefix}-{i}", *panel)
@@ -206,7 +229,7 @@ def runs_svgs(study: Study, frontier: Frontier, prefix: str) -> dict[str, str]:
 
 @contextmanager
 def picture_style() -> Iterator[None]:
-    """Matplotlib's settings for every picture of a report."""
+    """Set matplotlib's settings for every picture of a report."""
     import matplotlib
 
     soft, ink, grid = INK["soft"][0], INK["ink"][0], INK["grid"][0]
@@ -238,15 +261,15 @@ def picture_style() -> Iterator[None]:
 
 
 @contextmanager
-def _no_glyph_warnings() -> Iterator[None]:
-    """Matplotlib warns of letters its own font lacks; the browser has a font that does not."""
+def no_glyph_warnings() -> Iterator[None]:
+    """Silence warnings of letters that matplotlib's own font lacks; the browser's has them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         yield
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, its size in units of 72 points."""
+    """Return an empty figure, its size in units of 72 points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -256,31 +279,23 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _ramp(name: str, start: float, stop: float, count: int) -> list[str]:
-    import matplotlib
-    from matplotlib.colors import to_hex
-
-    return [to_hex(c) for c in matplotlib.colormaps[name](np.linspace(start, stop, count))]
-
-
-def _is_log(costs: Float[np.ndarray, " P"]) -> bool:
+def is_log(costs: Float[np.ndarray, " P"]) -> bool:
+    """Return whether costs are drawn on a logarithmic axis: all positive, and far apart."""
     positive = costs[np.isfinite(costs) & (costs > 0)]
     return bool(len(positive) == len(costs) > 0 and positive.max() > LOG_SPAN * positive.min())
 
 
 def _cost_axis(axes: "Axes", log: bool, label: str, ticks: int = 6, even: bool = False) -> None:
-    """Scale, ticks and label; `even` steps also on a logarithmic axis, for less than a decade."""
+    """Set scale, ticks and label; `even` steps also on a logarithmic axis below a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+    locator: Any = MaxNLocator(ticks)
     if log:
         axes.set_xscale("log")
-        subs = (1.0, 2.0, 5.0) if ticks > 4 else (1.0, 3.0)
-        axes.xaxis.set_major_locator(
-            MaxNLocator(ticks) if even else LogLocator(subs=subs, numticks=12)
-        )
         axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(ticks))
+        if not even:
+            locator = LogLocator(subs=(1.0, 2.0, 5.0) if ticks > 4 else (1.0, 3.0), numticks=12)
+    axes.xaxis.set_major_locator(locator)
     # Each tick on its own: `0.5` and `0.001` on one axis need not share their decimals.
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x)))
     axes.set_xlabel(label)
@@ -291,154 +306,137 @@ def _tick(value: float) -> str:
     return text if len(text) <= 9 else f"{value:.3g}"
 
 
-def _unit(study: Study) -> str:
-    unit = plain(study.cost_unit).removesuffix("/query")
-    return f" ({unit})" if unit else ""
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """A frontier figure; by the id of its elements the tooltip, and further attributes."""
-
-    figure: "Figure"
-    tips: dict[str, str]
-    marks: dict[str, dict[str, str]]
-
-
 def _costs(study: Study) -> Float[np.ndarray, " Q"]:
     return np.concatenate([study.single_cost, *(f.cost for f in study.frontiers)])
 
 
-def _places_of(
-    study: Study,
-    figure: "Figure",
-    cost: Float[np.ndarray, " P"],
-    quality: Float[np.ndarray, " P"],
-    gains: bool = True,
-) -> Float[np.ndarray, "P 3"]:
-    """Where points of the frontier figure are, as `Picture` says."""
-    top, below = figure.axes
-    height = float(figure.bbox.height)
-    x, y = top.transData.transform(np.column_stack([cost, quality])).T
-    gain = expected_improvement(study, cost, quality)
-    low, high = below.get_ylim()
-    gain = np.where(gains & (gain >= low) & (gain <= high), gain, np.nan)
-    z = below.transData.transform(np.column_stack([cost, gain]))[:, 1]
-    return np.column_stack([x, height - y, height - z])
+def plot(study: Study, ax: "Axes | None" = None) -> "Axes":
+    """Draw quality against cost of every strategy, with the single models and their hull.
+
+    Args:
+        study: what to draw.
+        ax: axes to draw on; by default those of a new pyplot figure.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=(9.0, 5.0), layout="constrained")[1]
+    figure: Any = ax.figure
+    _cost_axis(ax, is_log(_costs(study)), headed("mean cost per query", study.cost_unit))
+    handles = _draw_quality(ax, study, Drawing(figure), is_log(_costs(study)))
+    ax.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=3.2
+    )
+    return ax
 
 
-def _frontier(
-    study: Study, halo: bool = False, narrow: bool = False, log: bool | None = None
-) -> _Drawn:
-    """The frontier figure; the cost axis is logarithmic where costs span widely, or as told."""
-    styles = strategy_styles(study)
-    names, shorts = [plain(m) for m in study.models], short_names(study.models)
-    hull = upper_hull(study.single_cost, study.single_quality).tolist()
-    curves = [curve(f) for f in study.frontiers]
-    log = _is_log(_costs(study)) if log is None else log
-    tips: dict[str, str] = {}
-    marks: dict[str, dict[str, str]] = {}
-
-    def mark(artist: "Artist", gid: str, series: int, key: str = "data-series") -> None:
-        artist.set_gid(gid)
-        marks[gid] = {key: str(series)}
-
-    figure = new_figure(5.4, 7.4) if narrow else new_figure(11.0, 8.2)
-    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.5, 1))
+def frontier_drawing(study: Study, narrow: bool = False, log: bool | None = None) -> Drawing:
+    """Draw the two panels: quality, and gain over mixing; see `frontier_picture`."""
+    log = is_log(_costs(study)) if log is None else log
+    drawn = Drawing(new_figure(5.4, 7.4) if narrow else new_figure(11.0, 8.2))
+    top, below = drawn.figure.subplots(2, 1, sharex=True, height_ratios=(2.5, 1))
     columns = 2 if narrow else 5
     legend = 0.03 * -(-(len(study.frontiers) + 2) // columns) + 0.035
     left, right = (0.14, 0.98) if narrow else (0.075, 0.985)
-    figure.subplots_adjust(left=left, right=right, top=1 - legend, bottom=0.075, hspace=0.07)
-    figure.align_ylabels()
+    drawn.figure.subplots_adjust(left=left, right=right, top=1 - legend, bottom=0.075, hspace=0.07)
+    drawn.figure.align_ylabels()
     even = bool(np.max(_costs(study)) < 8 * np.min(_costs(study)))
-    ticks = 4 if narrow else 6
-    _cost_axis(below, log, f"mean cost per query{_unit(study)}", ticks, even)
-    top.set_ylabel("mean quality")
+    label = headed("mean cost per query", study.cost_unit)
+    _cost_axis(below, log, label, ticks=4 if narrow else 6, even=even)
     below.set_ylabel("gain over mixing")
     top.tick_params(labelbottom=False)
+    _draw_gains(below, study, drawn, log)
+    handles = _draw_quality(top, study, drawn, log)
+    shown = drawn.figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(left - 0.01, 0.998), ncols=columns,
+        frameon=False, handlelength=3.2, columnspacing=1.8,
+    )  # fmt: skip
+    for i, sample in enumerate(shown.legend_handles):
+        if sample is not None:
+            drawn.mark(sample, f"sample-{i}", data_legend=i)
+    return drawn
 
-    handles, gains = [], []
-    for i, f in enumerate(study.frontiers):
-        color, _, dashes, marker = styles[f.strategy]
-        x, y, knots = _joined(*curves[i], log)
-        look: dict[str, Any] = {
-            "color": color,
-            "linestyle": dashes,
-            "linewidth": 1.0 if f.strategy == "oracle" else 2.0,
-            "marker": marker,
-            "markersize": 5.5,
-            "markevery": knots,
-            "label": f.strategy,
-        }
-        (line,) = top.plot(x, y, zorder=3 - 0.01 * i, **look)
-        mark(line, f"tip-curve-{i}", i)
-        tips[f"tip-curve-{i}"] = f"{f.strategy}: AUC {quality_text(f.auc)}"
+
+def _draw_quality(axes: "Axes", study: Study, drawn: Drawing, log: bool) -> list[Any]:
+    """Draw every curve, the single models and their hull; return what a legend shows."""
+    hull = upper_hull(study.single_cost, study.single_quality).tolist()
+    axes.set_ylabel("mean quality")
+    handles = []
+    for i, (f, look) in enumerate(_looks(study)):
+        x, y, knots = _joined(*curve(f), log)
+        (line,) = axes.plot(x, y, markevery=knots, label=f.strategy, **look)
+        tip = f"{f.strategy}: AUC {quality_text(f.auc)}"
+        drawn.mark(line, f"tip-curve-{i}", tip, data_series=i)
         handles.append(line)
         if f.quality_interval is not None:
             order = np.lexsort((f.quality, f.cost))
-            ends = [_joined(f.cost[order], end[order], log)[1] for end in f.quality_interval.T]
-            band = top.fill_between(x, *ends, color=color, alpha=0.15, linewidth=0, zorder=1.2)
-            mark(band, f"band-{i}", i)
-        if f.strategy not in ("oracle", "mixing"):
-            gain = expected_improvement(study, x, y)
-            gains.append(gain)
-            (line,) = below.plot(x, gain, zorder=3 - 0.01 * i, **look)
-            mark(line, f"tip-gain-{i}", i)
-            tips[f"tip-gain-{i}"] = f"{f.strategy}: quality above mixing at the same cost"
+            low, high = (_joined(f.cost[order], e[order], log)[1] for e in f.quality_interval.T)
+            band = axes.fill_between(
+                x, low, high, color=look["color"], alpha=0.15, linewidth=0, zorder=1.2
+            )
+            drawn.mark(band, f"band-{i}", data_series=i)
 
-    soft, ink = INK["soft"][0], INK["ink"][0]
+    soft, ink, series = INK["soft"][0], INK["ink"][0], len(study.frontiers)
     x, y, _ = _joined(study.single_cost[hull], study.single_quality[hull], log)
-    (line,) = top.plot(x, y, color=soft, lw=1.2, ls=(0, (4, 3)), label="hull of single models")
-    mark(line, "hull", len(curves))
+    (line,) = axes.plot(x, y, color=soft, lw=1.2, ls=(0, (4, 3)), label="hull of single models")
+    drawn.mark(line, "hull", data_series=series)
     handles.append(line)
-    below.axhline(0, color=soft, lw=1.2, ls=(0, (4, 3)), zorder=1.5)
-    _frame_gains(below, gains)
-    costs = cost_texts(study.single_cost)
+    costs, unit = cost_texts(study.single_cost), headed("", study.cost_unit)
     for i, (cost, quality) in enumerate(zip(study.single_cost, study.single_quality, strict=True)):
-        (point,) = top.plot(
-            [cost],
-            [quality],
-            marker="o",
-            ms=6.5,
-            mew=1.4,
-            color=ink,
-            mfc=ink if i in hull else INK["paper"][0],
-            ls="none",
-            zorder=4,
-            label="single model",
-        )
-        mark(point, f"tip-model-{i}", len(curves) + 1)
-        tips[f"tip-model-{i}"] = (
-            f"{names[i]}: quality {quality_text(quality)} at {costs[i]}{_unit(study)}"
-        )
+        (point,) = axes.plot(
+            [cost], [quality], marker="o", ms=6.5, mew=1.4, color=ink, ls="none", zorder=4,
+            mfc=ink if i in hull else INK["paper"][0], label="single model",
+        )  # fmt: skip
+        tip = f"{plain(study.models[i])}: quality {quality_text(quality)} at {costs[i]}{unit}"
+        drawn.mark(point, f"tip-model-{i}", tip, data_series=series + 1)
         if i == hull[0]:
             handles.append(point)
-    labels = [str(h.get_label()) for h in handles]
-    legend = figure.legend(
-        handles,
-        labels,
-        loc="upper left",
-        bbox_to_anchor=(left - 0.01, 0.998),
-        ncols=columns,
-        frameon=False,
-        handlelength=3.2,
-        columnspacing=1.8,
-    )
-    for i, sample in enumerate(legend.legend_handles):
-        if sample is not None:
-            mark(sample, f"sample-{i}", i, "data-legend")
-    top.margins(x=0.03, y=0.06)
-    lines = len(top.lines)
-    _label_points(top, study.single_cost, study.single_quality, shorts, hull, halo)
-    for i, artist in enumerate([*top.texts, *top.lines[lines:]]):
-        mark(artist, artist.get_gid() or f"hairline-{i}", len(curves) + 1)
-    return _Drawn(figure, tips, marks)
+    axes.margins(x=0.03, y=0.06)
+    lines = len(axes.lines)
+    _label_points(axes, study.single_cost, study.single_quality, short_names(study.models), hull)
+    for i, artist in enumerate([*axes.texts, *axes.lines[lines:]]):
+        drawn.mark(artist, artist.get_gid() or f"hairline-{i}", data_series=series + 1)
+    return handles
+
+
+def _draw_gains(axes: "Axes", study: Study, drawn: Drawing, log: bool) -> None:
+    """Draw the quality gained over mixing at the same cost, of strategies to choose from."""
+    gains = []
+    for i, (f, look) in enumerate(_looks(study)):
+        if f.strategy in STRATEGIES and STRATEGIES[f.strategy].reference:
+            continue
+        x, y, knots = _joined(*curve(f), log)
+        gains.append(gain_over_mixing(study, x, y))
+        (line,) = axes.plot(x, gains[-1], markevery=knots, **look)
+        tip = f"{f.strategy}: quality above mixing at the same cost"
+        drawn.mark(line, f"tip-gain-{i}", tip, data_series=i)
+    axes.axhline(0, color=INK["soft"][0], lw=1.2, ls=(0, (4, 3)), zorder=1.5)
+    values = np.concatenate([*gains, [0.0]])
+    values = values[np.isfinite(values)]
+    high, low = float(values.max()), float(values.min())
+    # A strategy far below mixing must not flatten the others.
+    low, high = (min(low, -1e-3), 0.0) if high <= 0 else (max(low, -high), high)
+    pad = 0.08 * (high - low)
+    axes.set_ylim(low - pad, high + pad)
+
+
+def _looks(study: Study) -> list[tuple[Frontier, dict[str, Any]]]:
+    """Return each frontier and how its lines are drawn; bounds are drawn thin."""
+    styles = strategy_styles([f.strategy for f in study.frontiers])
+    looks = []
+    for i, f in enumerate(study.frontiers):
+        style = styles[f.strategy]
+        bound = f.strategy in STRATEGIES and STRATEGIES[f.strategy].sees_truth
+        look = {"color": style.light, "linestyle": style.dash, "marker": style.marker}
+        looks.append((f, look | {"markersize": 5.5, "linewidth": 1.0 if bound else 2.0}))
+        looks[-1][1]["zorder"] = 3 - 0.01 * i
+    return looks
 
 
 def _joined(
     cost: Float[np.ndarray, " P"], quality: Float[np.ndarray, " P"], log: bool
 ) -> tuple[Float[np.ndarray, " Q"], Float[np.ndarray, " Q"], list[int]]:
-    """The curve with few enough knots marked to count, and straight in cost on any axis.
+    """Return the curve, straight in cost on any axis, and which of its points have a marker.
 
     Points are joined linearly in cost, by random mixing; on a logarithmic axis that bends.
     """
@@ -450,17 +448,8 @@ def _joined(
     return np.interp(at, knot, cost), np.interp(at, knot, quality), marked
 
 
-def _frame_gains(axes: "Axes", gains: list[Float[np.ndarray, " P"]]) -> None:
-    """Frames the gains so that a strategy far below mixing does not flatten the others."""
-    values = np.concatenate([*gains, [0.0]])
-    values = values[np.isfinite(values)]
-    high, low = float(values.max()), float(values.min())
-    if high <= 0:
-        low, high = min(low, -1e-3), 0.0
-    else:
-        low = max(low, -high)
-    pad = 0.08 * (high - low)
-    axes.set_ylim(low - pad, high + pad)
+_FAR = np.array([0, 10, 22, 36, 54, 76])
+"""Distances of labels from their points, in points."""
 
 
 def _label_points(
@@ -469,55 +458,66 @@ def _label_points(
     y: Float[np.ndarray, " K"],
     labels: Sequence[str],
     hull: Sequence[int],
-    halo: bool,
 ) -> None:
-    """Writes each label where it covers least of the curves, the points and other labels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.patheffects import withStroke
-
+    """Write each label where it covers least of other labels, points and curves."""
     axes.set_xlim(axes.get_xlim())
     axes.set_ylim(axes.get_ylim())
-    canvas = axes.figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
+    figure: Any = axes.figure
+    figure.canvas.draw_idle()
     frame = axes.get_window_extent()
+    scale = figure.dpi / 72
     points = axes.transData.transform(np.column_stack([x, y]))
-    ink = np.concatenate([_along(axes, line) for line in axes.lines] + [points])
-    taken: list[Bbox] = []
+    ink = np.concatenate([_course(axes, line) for line in axes.lines] + [points])
+    taken = np.zeros((0, 4))
     # Labels on the hull matter most, so they choose first.
     shown = sorted(range(len(labels)), key=lambda i: (i not in hull, -y[i]))[:LABELS_SHOWN]
     for i in sorted(shown, key=lambda i: (i not in hull, x[i])):
         text = axes.annotate(
-            labels[i],
-            (float(x[i]), float(y[i])),
-            textcoords="offset points",
-            xytext=(0, 0),
-            fontsize=10,
-            va="center",
-            zorder=5,
-        )
+            labels[i], (float(x[i]), float(y[i])), textcoords="offset points", xytext=(0, 0),
+            fontsize=10, va="center", zorder=5,
+        )  # fmt: skip
         text.set_gid(f"halo-{i}")
-        if halo:
-            text.set_path_effects([withStroke(linewidth=3, foreground=INK["paper"][0])])
-        with _no_glyph_warnings():
-            size = text.get_window_extent(canvas.get_renderer())
-        best = min(
-            _places(size.height),
-            key=lambda place: _covered(place, points[i], size, ink, points, taken, frame),
-        )
-        dx, dy, align = best
-        text.set_position((dx, dy))
-        text.set_horizontalalignment(align)
-        taken.append(_box(best, points[i], size))
-        if np.hypot(dx, dy) > 16:
+        with no_glyph_warnings():
+            size = text.get_window_extent()
+        # Offsets to try and the side each hangs from: 0 left, 0.5 centre, 1 right; nearest first.
+        rise, near, wide = size.height / scale / 2 + 6 + _FAR, 5.0 + _FAR, 14.0 + 2 * _FAR
+        ways = [(8 + 0 * _FAR[:1], 0 * _FAR[:1], 0.0), (-8 + 0 * _FAR[:1], 0 * _FAR[:1], 1.0)]
+        for up, low in ((rise, 0.6 * rise), (-rise, -0.6 * rise)):
+            ways += [(0 * near, up, 0.5), (near, up, 0.0), (-near, up, 1.0)]
+            ways += [(wide, low, 0.0), (-wide, low, 1.0)]
+        dx, dy, side = np.concatenate(
+            [np.stack(np.broadcast_arrays(*way), axis=-1) for way in ways]
+        ).T
+        left = points[i, 0] + dx * scale - side * size.width
+        low = points[i, 1] + dy * scale - size.height / 2
+        boxes = np.stack([left, low, left + size.width, low + size.height], axis=-1)
+        outside = (boxes[:, :2] < frame.min).any(1) | (boxes[:, 2:] > frame.max).any(1)
+        bad = 1e4 * outside + 0.5 * np.hypot(dx, dy)
+        bad += 6.0 * _inside(ink, boxes, 1.0) + 60.0 * _inside(points, boxes, 4.0)
+        most = np.minimum(boxes[:, None, 2:], taken[:, 2:] + [3, 1])
+        over = most - np.maximum(boxes[:, None, :2], taken[:, :2] - [3, 1])
+        best = int(np.argmin(bad + over.clip(0).prod(-1).sum(-1)))
+        text.set_position((float(dx[best]), float(dy[best])))
+        text.set(horizontalalignment={0.0: "left", 0.5: "center", 1.0: "right"}[side[best]])
+        taken = np.vstack([taken, boxes[best]])
+        if np.hypot(dx[best], dy[best]) > 16:
             # Far from its point: a hairline says whose label it is.
-            end = points[i] + np.array([dx - (2 if align == "left" else -2), dy])
-            start = points[i] + (end - points[i]) * 5 / np.hypot(*(end - points[i]))
-            ends = axes.transData.inverted().transform(np.array([start, end]))
+            away = np.array([dx[best] - (2 if side[best] == 0 else -2), dy[best]]) * scale
+            ends = points[i] + away * np.array([[5 / np.hypot(*away)], [1.0]])
+            ends = axes.transData.inverted().transform(ends)
             axes.plot(ends[:, 0], ends[:, 1], color=INK["soft"][0], lw=0.7, zorder=2.5)
 
 
-def _along(axes: "Axes", line: Any) -> Float[np.ndarray, "Q 2"]:
-    """A line's course in pixels, a point every few pixels."""
+def _inside(
+    marks: Float[np.ndarray, "Q 2"], boxes: Float[np.ndarray, "C 4"], pad: float
+) -> Float[np.ndarray, " C"]:
+    """Return how many marks are in each box or within `pad` of it."""
+    low, high = boxes[:, None, :2] - pad, boxes[:, None, 2:] + pad
+    return ((marks > low) & (marks < high)).all(-1).sum(-1).astype(float)
+
+
+def _course(axes: "Axes", line: Any) -> Float[np.ndarray, "Q 2"]:
+    """Return a line's course in pixels, a point every few pixels."""
     course = axes.transData.transform(line.get_xydata())
     course = course[np.isfinite(course).all(axis=1)]
     if len(course) < 2:
@@ -525,53 +525,6 @@ def _along(axes: "Axes", line: Any) -> Float[np.ndarray, "Q 2"]:
     length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(course, axis=0).T))])
     at = np.arange(0, length[-1], 5.0)
     return np.column_stack([np.interp(at, length, course[:, axis]) for axis in (0, 1)])
-
-
-def _places(height: float) -> list[Place]:
-    """Offsets and alignments to try, nearest first."""
-    places: list[Place] = [(8.0, 0.0, "left"), (-8.0, 0.0, "right")]
-    for far in (0, 10, 22, 36, 54, 76):
-        rise, near, wide = height / 2 + 6 + far, 5.0 + far, 14.0 + 2 * far
-        for up, low in ((rise, 0.6 * rise), (-rise, -0.6 * rise)):
-            places.append((0.0, up, "center"))
-            places.append((near, up, "left"))
-            places.append((-near, up, "right"))
-            places.append((wide, low, "left"))
-            places.append((-wide, low, "right"))
-    return places
-
-
-def _box(place: Place, point: Float[np.ndarray, " 2"], size: "Bbox") -> "Bbox":
-    from matplotlib.transforms import Bbox
-
-    dx, dy, align = place
-    left = point[0] + dx - {"left": 0.0, "center": 0.5, "right": 1.0}[align] * size.width
-    return Bbox.from_bounds(left, point[1] + dy - size.height / 2, size.width, size.height)
-
-
-def _covered(
-    place: Place,
-    point: Float[np.ndarray, " 2"],
-    size: "Bbox",
-    ink: Float[np.ndarray, "Q 2"],
-    points: Float[np.ndarray, "K 2"],
-    taken: list["Bbox"],
-    frame: "Bbox",
-) -> float:
-    """How bad a place is: other labels worst, then points, then curves, then distance."""
-    box = _box(place, point, size)
-    outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
-    bad = 1e4 * outside + 0.5 * float(np.hypot(place[0], place[1]))
-    for other in taken:
-        w = min(box.x1, other.x1 + 3) - max(box.x0, other.x0 - 3)
-        h = min(box.y1, other.y1 + 1) - max(box.y0, other.y0 - 1)
-        bad += max(w, 0) * max(h, 0)
-    for marks, weight, pad in ((ink, 6.0, 1.0), (points, 60.0, 4.0)):
-        inside = (np.abs(marks[:, 0] - (box.x0 + box.x1) / 2) < size.width / 2 + pad) & (
-            np.abs(marks[:, 1] - (box.y0 + box.y1) / 2) < size.height / 2 + pad
-        )
-        bad += weight * float(inside.sum())
-    return bad
 
 
 def _stack(
@@ -584,58 +537,60 @@ def _stack(
     layers: Sequence[str],
     colors: Sequence[str],
 ) -> str:
-    """One stacked picture over the budgets, a layer for each column of `shares`."""
+    """Return one stacked picture over the budgets, with a layer for each column of `shares`."""
     order = np.argsort(frontier.budget, kind="stable")
     budget, shares = frontier.budget[order], shares[order]
-    figure = new_figure(3.9, 2.9)
-    axes = figure.subplots()
-    figure.subplots_adjust(left=0.16, right=0.97, top=0.96, bottom=0.18)
-    low = np.zeros(len(budget))
-    if len(budget) == 1:  # one budget has no width to fill
-        budget = budget[0] * np.array([0.95, 1.05]) if budget[0] else np.array([-0.5, 0.5])
-        shares, low = np.repeat(shares, 2, axis=0), np.zeros(2)
-    tips = {}
-    for i, (layer, color) in enumerate(zip(layers, colors, strict=True)):
-        high = low + shares[:, i]
-        if np.any(shares[:, i] > 0):
-            auc = axes.fill_between(
-                budget, low, high, facecolor=color, edgecolor=INK["paper"][0], linewidth=0.6
-            )
-            auc.set_gid(f"tip-{i}")
-            tips[f"tip-{i}"] = layer
-        low = high
-    _cost_axis(axes, _is_log(budget), f"budget{_unit(study)}", ticks=4)
-    axes.set_ylabel(label)
-    axes.set_ylim(0, max(1.0, float(low.max(initial=0))))
-    if len(budget) and budget[0] < budget[-1]:
-        axes.set_xlim(float(budget[0]), float(budget[-1]))
     title = (
         f"{frontier.strategy}: {caption.lower()}, over {counted(len(frontier.budget), 'budget')}"
     )
-    if len(frontier.budget):
-        title += f" from {cost_text(budget[0])} to {cost_text(budget[-1])}{_unit(study)}"
-    return to_svg(figure, prefix, title, tips)
+    if len(budget):
+        low, high = (price_text(end, study.cost_unit) for end in budget[[0, -1]].tolist())
+        title += f" from {low} to {high}"
+    drawn = Drawing(new_figure(3.9, 2.9))
+    axes = drawn.figure.subplots()
+    drawn.figure.subplots_adjust(left=0.16, right=0.97, top=0.96, bottom=0.18)
+    if len(budget) == 1:  # one budget has no width to fill
+        budget = budget[0] * np.array([0.95, 1.05]) if budget[0] else np.array([-0.5, 0.5])
+        shares = np.repeat(shares, 2, axis=0)
+    used = np.flatnonzero((shares > 0).any(axis=0)).tolist()
+    areas = axes.stackplot(
+        budget, shares[:, used].T, colors=[colors[i] for i in used],
+        edgecolor=INK["paper"][0], linewidth=0.6,
+    ) if used else []  # fmt: skip
+    for i, area in zip(used, areas, strict=True):
+        drawn.mark(area, f"tip-{i}", layers[i])
+    _cost_axis(axes, is_log(budget), headed("budget", study.cost_unit), ticks=4)
+    axes.set_ylabel(label)
+    axes.set_ylim(0, max(1.0, float(shares.sum(axis=1).max(initial=0))))
+    if len(budget) and budget[0] < budget[-1]:
+        axes.set_xlim(float(budget[0]), float(budget[-1]))
+    return to_svg(drawn.figure, prefix, title, drawn.tips)
 
 
 def to_svg(
     figure: "Figure",
     prefix: str,
     title: str,
-    tips: dict[str, str],
-    marks: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    tips: Mapping[str, str],
+    attributes: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> str:
-    """The figure as an SVG element that carries its own title, tooltips and theme.
+    """Return the figure as an SVG element with its own title, tooltips and theme.
 
     Colours become CSS variables of the page with the light colour to fall back on, ids get the
     prefix, and fonts are the page's. Names go in as XML text, so markup in them stays text.
     """
-    with io.BytesIO() as buffer, _no_glyph_warnings():
+    with io.BytesIO() as buffer, no_glyph_warnings():
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", metadata=metadata)
         root = ET.fromstring(buffer.getvalue())
     themed = {light: f"var(--{name},{light})" for name, (light, _) in INK.items()}
-    for light, *_ in (*STRATEGIES.values(), *OTHERS):
-        themed[light] = f"var({css_variable(light)},{light})"
+    styles = [kind.style for kind in STRATEGIES.values() if kind.style is not None]
+    for style in (*styles, *OTHERS):
+        themed[style.light] = f"var({css_variable(style.light)},{style.light})"
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.endswith(("}metadata", "}style")):
+                parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.rsplit("}", 1)[-1]
         gid = element.get("id", "")
@@ -643,16 +598,12 @@ def to_svg(
             ET.SubElement(element, "title").text = tips[gid]
         if gid.startswith("halo-"):
             element.set("class", "halo")
-        for key, value in marks.get(gid, {}).items():
+        for key, value in attributes.get(gid, {}).items():
             element.set(key, value)
-        if element.tag == "g" and element.text is not None:
+        if element.tag == "g":
             element.text = None
         element.tail = None
         _tidy(element, prefix, themed)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in ("metadata", "style"):
-                parent.remove(child)
     head = ET.Element("title", id=f"{prefix}-title")
     head.text = title
     root.insert(0, head)
@@ -671,12 +622,12 @@ def to_svg(
 
 
 def _tidy(element: ET.Element, prefix: str, themed: dict[str, str]) -> None:
-    """Shortens one element's numbers and makes its ids, links and colours the page's own."""
+    """Shorten one element's numbers and make its ids, links and colours the page's own."""
     for key in list(element.attrib):
         value = element.attrib.pop(key)
         key = key.rsplit("}", 1)[-1]
         if key == "id":
-            # Ids nothing points to are dead weight.
+            # Ids that nothing refers to are dead weight.
             if element.tag not in ("path", "clipPath"):
                 continue
             value = f"{prefix}-{value}"
@@ -693,27 +644,3 @@ def _tidy(element: ET.Element, prefix: str, themed: dict[str, str]) -> None:
             value = re.sub(r"-?\d+\.\d+", lambda m: f"{float(m[0]):.2f}", value)
             value = " ".join(value.split())
         element.set(key, value)
-
-
-def save_drawing(
-    draw: "Callable[[Figure], None]",
-    size: tuple[float, float],
-    png: str | Path,
-    svg: str | Path,
-    dpi: int = 150,
-) -> None:
-    """Writes a picture of any kind in the style of the report, as PNG and as SVG.
-
-    Args:
-        draw: draws it on an empty figure.
-        size: width and height in inches.
-        png: where to write the one.
-        svg: where to write the other.
-        dpi: pixels per inch of the PNG.
-    """
-    with picture_style(), _no_glyph_warnings():
-        figure = new_figure(*size)
-        draw(figure)
-        paper = INK["paper"][0]
-        figure.savefig(png, format="png", dpi=dpi, facecolor=paper)
-        figure.savefig(svg, format="svg", facecolor=paper, metadata={"Date": None})

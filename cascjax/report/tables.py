@@ -1,5 +1,6 @@
 """Tables of results: one description, for the terminal, for HTML, as text and as a data frame."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -70,25 +71,30 @@ class Listing:
     def rows(self) -> list[tuple[RowStyle, list[str]]]:
         """The style of each row, its label and its cells."""
         columns = [[plain(label) for label in self.frame.index]]
-        for name in self.frame.columns:
-            columns.append(list(self.formats.get(name, each(plain))(self.frame[name].tolist())))
+        for name, values in self.frame.items():
+            columns.append(list(self.formats.get(str(name), each(plain))(values.tolist())))
         styles = self.styles or [RowStyle()] * len(self.frame)
         return list(zip(styles, map(list, zip(*columns, strict=True)), strict=True))
 
-    def grids(self, width: int | None = None) -> list[Grid]:
-        """Return the table for a terminal, its columns cut into as few tables as the width allows.
+    def grids(self, width: int = 80) -> list[Grid]:
+        """Return the table for a terminal of this width, as few tables as can hold its columns.
 
-        Args:
-            width: in characters; None for a single table.
+        Long headings break into lines before columns are moved to a further table.
         """
         rows, headings = self.rows, self.headings
-        cells = [headings, *(texts for _, texts in rows)]
-        lengths = [max(map(cell_len, column)) + 3 for column in zip(*cells, strict=True)]
-        room = None if width is None else width + 3 - min(lengths[0], width // 2)
+        columns = list(zip(*(cells for _, cells in rows), strict=True)) or [()] * len(headings)
+        needed = [max(map(cell_len, cells), default=0) for cells in columns]
+        if sum(map(max, needed, map(cell_len, headings))) + 3 * len(headings) > width + 1:
+            headings = [_wrapped(h, max(8, n)) for h, n in zip(headings, needed, strict=True)]
+        needed = [
+            max([n, *map(cell_len, heading.splitlines())]) + 3
+            for n, heading in zip(needed, headings, strict=True)
+        ]
         blocks: list[np.ndarray] = []
         for n_grids in range(1, len(headings)):
             blocks = np.array_split(np.arange(1, len(headings)), n_grids)
-            if room is None or all(sum(lengths[i] for i in block) <= room for block in blocks):
+            room = width + 1 - min(needed[0], width // 2)
+            if all(sum(needed[i] for i in block) <= room for block in blocks):
                 break
         grids = []
         for block in blocks:
@@ -120,9 +126,14 @@ def grid_of(first: str, *others: str) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     grid.add_column(Text(first), overflow="fold")
     for name in others:
-        # A long heading breaks into lines; numbers never do.
-        grid.add_column(Text(name), justify="right", no_wrap=cell_len(name) < 40, overflow="fold")
+        grid.add_column(Text(name), justify="right", no_wrap=True)
     return grid
+
+
+def _wrapped(heading: str, width: int) -> str:
+    """Return a heading in lines of about the width of the cells below it."""
+    lines = textwrap.wrap(heading, width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, 30))
 
 
 def template(name: str) -> Any:

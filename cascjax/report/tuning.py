@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from cascjax.report.study import finite, save
 from cascjax.report.tables import grid_of
-from cascjax.report.write import finite, write_study
 from cascjax.tuning import Tuning
 
 
@@ -80,7 +80,7 @@ def verdict(tuning: Tuning) -> str:
 def write_tuning(
     tuning: Tuning, directory: Path, command: str, settings: Mapping[str, object]
 ) -> Path:
-    """Writes what `write_study` does, and policy-01.json and so on, in rising budget.
+    """Write what `cascjax.report.study.save` does, and policy-01.json and so on, in rising budget.
 
     Args:
         tuning: what to write.
@@ -100,7 +100,7 @@ def write_tuning(
         f"policy-{i:0{digits}}.json": policy.text() for i, policy in enumerate(tuning.policies, 1)
     }
     earlier = _policies_of(directory)
-    report = write_study(
+    report = save(
         tuning.study, directory, command,
         more={
             "settings": {**tuning.study.settings, **settings},

@@ -250,8 +250,9 @@ class Strategy(ABC):
         """
         del settings, n_models
 
+    @classmethod
     def setting_text(
-        self, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
+        cls, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
     ) -> str:
         """Return a setting in words, for tables of a report."""
         del models

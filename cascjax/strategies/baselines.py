@@ -67,8 +67,9 @@ class Mixing(Strategy):
                 f"there is no model {settings.max():g}: they go from 0 to {n_models - 1}"
             )
 
+    @classmethod
     def setting_text(
-        self, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
+        cls, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
     ) -> str:
         """Return the name of the model."""
         del digits

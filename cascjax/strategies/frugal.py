@@ -174,8 +174,9 @@ class Frugal(Strategy):
                     f" {self.max_depth}: take a shorter one, or raise max_depth"
                 )
 
+    @classmethod
     def setting_text(
-        self, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
+        cls, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
     ) -> str:
         """Return the models of the chain and its thresholds, if it has any that matter."""
         chain = " → ".join(name for i, name in enumerate(models) if int(setting[0]) >> i & 1)

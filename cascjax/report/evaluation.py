@@ -1,0 +1,193 @@
+"""An evaluation of a policy: its tables, its findings in sentences, and its files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.text import Text
+
+from cascjax.data.files import atomic_write
+from cascjax.data.schema import EXTRA_COST
+from cascjax.evaluation import Evaluation, Mean, Part
+from cascjax.report.tables import Listing, each
+from cascjax.search.rules import COST
+from cascjax.words import cost_texts, counted, headed, plain, quality_text, share_text
+
+# pandas takes long to import, and is wanted only where a table is made.
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+GROUPS_SHOWN = 12
+"""Largest number of groups listed by name; the rest are counted together."""
+
+
+def summary(evaluation: Evaluation) -> Listing:
+    """Return the table that an evaluation prints as: all queries, then the largest groups."""
+    import pandas as pd
+
+    groups = sorted(evaluation.groups.items(), key=lambda item: -item[1].n)[:GROUPS_SHOWN]
+    parts = {"all": evaluation.total, **{plain(name): part for name, part in groups}}
+    columns: dict[str, Any] = {
+        "number": [f"{part.n:,}" for part in parts.values()],
+        "mean quality": [_interval(part.quality, each(quality_text)) for part in parts.values()],
+    }
+    for r, (name, unit) in enumerate(zip(evaluation.costs, evaluation.cost_units, strict=True)):
+        cells = [_interval(part.cost[r], cost_texts) for part in parts.values()]
+        columns[headed(f"mean {name}", unit)] = cells
+    title = f"Evaluation of {evaluation.strategy}"
+    return Listing(pd.DataFrame(columns, index=pd.Index(list(parts), name="queries")), title=title)
+
+
+def _interval(mean: Mean, texts: Any) -> str:
+    if mean.low is None or mean.high is None:
+        return texts([mean.value])[0]
+    value, low, high = texts([mean.value, mean.low, mean.high])
+    return f"{value} [{low}, {high}]"
+
+
+def models_listing(evaluation: Evaluation) -> Listing:
+    """Return the table of models: how often each runs and answers, and its means alone."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {
+        "runs on": evaluation.ran,
+        "answers": evaluation.answered,
+        "alone: quality": evaluation.single_quality,
+    }
+    alone = {
+        f"alone: {plain(name)}": evaluation.single_cost[r]
+        for r, name in enumerate(evaluation.costs)
+    }
+    formats = dict.fromkeys(columns, each(share_text)) | {"alone: quality": each(quality_text)}
+    formats |= dict.fromkeys(alone, cost_texts)
+    index = pd.Index(evaluation.models, name="model")
+    return Listing(pd.DataFrame(columns | alone, index=index), formats)
+
+
+def frame(evaluation: Evaluation) -> "DataFrame":
+    """Return one row per evaluated query: its row, costs, quality, steps and likeliest answer."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {"row": evaluation.rows}
+    for name, cost in zip(evaluation.costs, evaluation.cost, strict=True):
+        columns[COST if name == COST else EXTRA_COST + name] = cost
+    answer = pd.Categorical.from_codes(evaluation.answer, categories=list(evaluation.models))
+    columns |= {"quality": evaluation.quality, "steps": evaluation.steps, "answer": answer}
+    return pd.DataFrame(columns)
+
+
+def rows_note(evaluation: Evaluation, n_rows: int, *, split: bool) -> str:
+    """Return a warning where all rows of a log were evaluated; else nothing.
+
+    Args:
+        evaluation: the result.
+        n_rows: number of rows of the log.
+        split: whether the log has a column split.
+    """
+    if split or evaluation.total.n < n_rows:
+        return ""
+    return (
+        f"all {counted(n_rows, 'row')} are evaluated. If the policy was fitted on some of these"
+        " rows, the result is too good; mark the fit rows in a column 'split'"
+    )
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print mean quality and costs with intervals, the budgets in words, and the models' use."""
+    for grid in summary(evaluation).grids(console.width):
+        console.print(grid)
+    if len(evaluation.groups) > GROUPS_SHOWN:
+        console.print(f"and {counted(len(evaluation.groups) - GROUPS_SHOWN, 'more group')}")
+    missed = ("above the budget", "below the target", "not checked")
+    for line in evaluation.verdicts():
+        style = "yellow" if any(words in line for words in missed) else ""
+        console.print(Text(f"{plain(line)}.", style=style))
+    if evaluation.hull_quality is not None:
+        console.print(
+            f"Mean quality {quality_text(evaluation.total.quality.value)}, against"
+            f" {quality_text(evaluation.hull_quality)} for picking models at random at the same"
+            f" {COST}."
+        )
+    for grid in models_listing(evaluation).grids(console.width):
+        console.print(grid)
+
+
+def save(
+    evaluation: Evaluation,
+    folder: Path,
+    ids: pa.ChunkedArray | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Write evaluation.parquet, one row per query, and summary.json; an error leaves neither.
+
+    Args:
+        evaluation: what to write.
+        folder: a folder that exists.
+        ids: the query_id of every row of the table; by default the file has row numbers.
+        settings: what was asked for, for the record.
+
+    Raises:
+        CascjaxError: the folder cannot be written.
+    """
+    rows = pa.Table.from_pandas(frame(evaluation), preserve_index=False).replace_schema_metadata()
+    if ids is not None:
+        rows = rows.set_column(0, "query_id", ids.take(pa.array(evaluation.rows)))
+    content = to_json(evaluation) | {"settings": dict(settings or {})}
+    with ExitStack() as files:
+        table, numbers = (
+            files.enter_context(atomic_write(folder / name))
+            for name in ("evaluation.parquet", "summary.json")
+        )
+        pq.write_table(rows, table)
+        numbers.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the numbers of summary.json: all but those of single queries."""
+    costs, models = evaluation.costs, evaluation.models
+
+    def mean(value: Mean) -> dict[str, float | None]:
+        return {"mean": value.value, "low": value.low, "high": value.high}
+
+    def by_cost(values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(costs, values, strict=True))
+
+    def part(part: Part) -> dict[str, Any]:
+        return {
+            "n": part.n,
+            "quality": mean(part.quality),
+            "cost": by_cost([mean(cost) for cost in part.cost]),
+            "budget": {k: v for k, v in by_cost(part.budget).items() if v is not None},
+        }
+
+    def by_model(values: np.ndarray) -> dict[str, float]:
+        return dict(zip(models, values.tolist(), strict=True))
+
+    return {
+        "strategy": evaluation.strategy,
+        "models": list(models),
+        "cost_units": by_cost(evaluation.cost_units),
+        "confidence": evaluation.confidence,
+        "total": part(evaluation.total),
+        # A group may have any name: the default rule is kept apart, as in a policy's file.
+        "rule": part(evaluation.rules[""]) if "" in evaluation.rules else None,
+        "group_rules": {name: part(rule) for name, rule in evaluation.rules.items() if name},
+        "groups": {name: part(group) for name, group in evaluation.groups.items()},
+        "target": evaluation.target,
+        "budgets_met": evaluation.met(),
+        "verdicts": evaluation.verdicts(),
+        "ran": by_model(evaluation.ran),
+        "answered": by_model(evaluation.answered),
+        "depth": evaluation.depth.tolist(),
+        "single_models": {
+            "quality": by_model(evaluation.single_quality),
+            "cost": by_cost([by_model(cost) for cost in evaluation.single_cost]),
+        },
+        "mixed_single_models_quality": evaluation.hull_quality,
+    }

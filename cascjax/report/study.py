@@ -1,0 +1,448 @@
+"""A study: its tables, its findings in sentences, and its files."""
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table as Grid
+from rich.text import Text
+
+from cascjax.comparison import Frontier, Study
+from cascjax.data.files import atomic_write
+from cascjax.errors import CascjaxError
+from cascjax.metrics import SCORES, auc, upper_hull
+from cascjax.report.pictures import css_variable, curve, plot, strategy_styles
+from cascjax.report.tables import Listing, RowStyle, each
+from cascjax.strategies import STRATEGIES
+from cascjax.words import (
+    cost_texts,
+    counted,
+    gain_text,
+    headed,
+    interval_text,
+    listed,
+    plain,
+    price_text,
+    quality_text,
+    short_names,
+)
+
+# pandas takes long to import, and is wanted only where a table is made.
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+NOTES_SHOWN = 3
+"""Largest number of notes on budgets out of reach in the terminal; the page has all."""
+
+__all__ = ["frame", "plot", "save", "summary"]
+
+
+def is_reference(name: str) -> bool:
+    """Return whether a strategy is drawn for comparison rather than chosen."""
+    return name in STRATEGIES and STRATEGIES[name].reference
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of the table of AUCs.
+
+    Attributes:
+        frontier: the strategy's frontier.
+        gain: AUC above mixing single models at random; NaN where there is nothing to mix.
+        difference: AUC above the best strategy to choose from; NaN for that one, and where nothing
+            was resampled.
+        interval: interval of the difference.
+    """
+
+    frontier: Frontier
+    gain: float
+    difference: float = np.nan
+    interval: tuple[float, float] = (np.nan, np.nan)
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the interval of the difference contains 0."""
+        return self.interval[0] <= 0 <= self.interval[1]
+
+
+def ranked(study: Study) -> list[Score]:
+    """Return the frontiers in falling order of AUC, each with its gain over mixing."""
+    names, aucs = [f.strategy for f in study.frontiers], [f.auc for f in study.frontiers]
+    if "mixing" in names:
+        mixing = aucs[names.index("mixing")]
+    else:
+        hull, cost, quality = _hull(study), study.single_cost, study.single_quality
+        try:
+            mixing = auc(cost[hull], quality[hull], cost, quality)
+        except CascjaxError:  # one model, or all of one cost: nothing to mix between
+            mixing = np.nan
+    order = sorted(range(len(aucs)), key=lambda i: -aucs[i] if np.isfinite(aucs[i]) else np.inf)
+    best = next((i for i in order if not is_reference(names[i])), order[0] if order else -1)
+    scores = []
+    for i in order:
+        difference, interval = np.nan, (np.nan, np.nan)
+        if study.difference is not None and study.difference_interval is not None and i != best:
+            difference = float(study.difference[i, best])
+            interval = tuple(study.difference_interval[i, best].tolist())
+        scores.append(Score(study.frontiers[i], aucs[i] - mixing, difference, interval))
+    return scores
+
+
+def _hull(study: Study) -> np.ndarray:
+    return upper_hull(study.single_cost, study.single_quality)
+
+
+# ---- tables
+
+
+def aucs_listing(study: Study, descriptions: bool = True) -> Listing:
+    """Return the table of AUCs: a row for each strategy, the highest AUC first.
+
+    Args:
+        study: what to list.
+        descriptions: whether a page says what each strategy does.
+    """
+    import pandas as pd
+
+    scores = ranked(study)
+    looks = strategy_styles([f.strategy for f in study.frontiers])
+    gains = [score.gain for score in scores]
+    widest = max(filter(math.isfinite, gains), default=0.0)
+    columns: dict[str, list[Any]] = {"AUC": [score.frontier.auc for score in scores]}
+    formats: dict[str, Any] = {"AUC": each(quality_text)}
+    if study.resamples:
+        interval = f"{_percent(study)} interval"
+        columns[interval] = [interval_text(score.frontier.auc_interval, "–") for score in scores]
+        columns["to the best"] = [
+            gain_text(score.difference) + " (noise)" * score.is_noise for score in scores
+        ]
+    columns["over mixing"] = gains
+    columns["seconds"] = [score.frontier.seconds for score in scores]
+    formats |= {"over mixing": each(gain_text), "seconds": each("{:.2f}".format)}
+    styles = []
+    for score in scores:
+        name = score.frontier.strategy
+        # The oracle's bar may run off the scale and is cut.
+        length = 100 * min(max(score.gain / widest, 0.0), 1.0) if widest > 0 < score.gain else 0.0
+        color = f"var({css_variable(looks[name].light)},{looks[name].light})"
+        note = STRATEGIES[name].description if descriptions and name in STRATEGIES else ""
+        bars = {"over mixing": round(length, 1)}
+        styles.append(RowStyle(is_reference(name), color, note, bars=bars))
+    index = pd.Index([score.frontier.strategy for score in scores], name="strategy")
+    return Listing(pd.DataFrame(columns, index=index), formats, styles=styles)
+
+
+def scores_listing(study: Study) -> Listing | None:
+    """Return the table of further scores, "n/a" where one does not exist; None without scores."""
+    import pandas as pd
+
+    frontiers = [score.frontier for score in ranked(study)]
+    if not frontiers or not frontiers[0].scores:
+        return None
+    index = pd.Index([f.strategy for f in frontiers], name="strategy")
+    frame = pd.DataFrame([f.scores for f in frontiers], index=index)
+    form = each(lambda value: quality_text(value) if np.isfinite(value) else "n/a")
+    styles = [RowStyle(is_reference(f.strategy)) for f in frontiers]
+    return Listing(frame, dict.fromkeys(frame.columns, form), styles=styles)
+
+
+def score_meanings(study: Study) -> dict[str, str]:
+    """Return what each score asked for means, by its name."""
+    better = {True: "higher is better", False: "lower is better"}
+    names = study.frontiers[0].scores if study.frontiers else ()
+    return {n: f"{SCORES[n].meaning}; {better[SCORES[n].higher]}" for n in names}
+
+
+def missing_scores(study: Study) -> list[str]:
+    """Return for each score that does not exist for a strategy, for which and why."""
+    notes = []
+    for name in study.frontiers[0].scores if study.frontiers else ():
+        missing = [s.frontier for s in ranked(study) if not np.isfinite(s.frontier.scores[name])]
+        if missing:
+            names = ", ".join(f.strategy for f in missing)
+            notes.append(f"no {name} for {names}: {SCORES[name].undefined}.")
+    return notes
+
+
+def singles_listing(study: Study) -> Listing:
+    """Return the table of single models, cheapest first."""
+    import pandas as pd
+
+    cost, hull = headed("mean cost", study.cost_unit), _hull(study)
+    columns = {
+        "mean quality": study.single_quality,
+        cost: study.single_cost,
+        "on the hull": ["yes" if i in hull else "no" for i in range(len(study.models))],
+    }
+    frame = pd.DataFrame(columns, index=pd.Index(study.models, name="model"))
+    return Listing(frame, {"mean quality": each(quality_text), cost: cost_texts})
+
+
+def summary(study: Study) -> Listing:
+    """Return the table that a study prints as."""
+    title = (
+        f"Study of {counted(len(study.models), 'model')}, fitted on {study.n_fit:,} and evaluated"
+        f" on {counted(study.n_evaluate, 'query', 'queries')}"
+    )
+    title += ", simulated estimates" if simulation_note(study) else ""
+    shown = aucs_listing(study, descriptions=False)
+    return Listing(shown.frame, shown.formats, title, shown.styles)
+
+
+def frame(study: Study) -> "DataFrame":
+    """Return one row per strategy and budget; ends of intervals are NaN without resamples.
+
+    The column `parameters` has the numbers of the cheap neighbour, then of the expensive one.
+    """
+    import pandas as pd
+
+    blocks = []
+    for f in study.frontiers:
+        columns: dict[str, Any] = {
+            name: getattr(f, name)
+            for name in ("budget", "cost", "quality", "fit_cost", "fit_quality", "gamma")
+        }
+        columns["parameters"] = list(f.parameters.reshape(len(f.budget), -1).astype(float))
+        for name in ("cost", "quality"):
+            ends = getattr(f, f"{name}_interval")
+            ends = np.full((len(f.budget), 2), np.nan) if ends is None else ends
+            columns |= {f"{name}_low": ends[:, 0], f"{name}_high": ends[:, 1]}
+        blocks.append(pd.DataFrame(columns))
+        blocks[-1].insert(0, "strategy", f.strategy)
+    return pd.concat(blocks, ignore_index=True)
+
+
+# ---- sentences
+
+
+def simulation_note(study: Study) -> str:
+    """Return that the estimates are simulated, which comes before any number; else nothing."""
+    if study.settings.get("estimates") != "noisy":
+        return ""
+    noise = plain(study.settings.get("noise", "level not recorded"))
+    return (
+        f"Simulation: the estimates are the true values with added noise ({noise}). It says what"
+        " estimates of that accuracy would be worth."
+    )
+
+
+def findings(study: Study) -> list[str]:
+    """Return the findings in a few sentences."""
+    scores = [score for score in ranked(study) if np.isfinite(score.frontier.auc)]
+    choices = [score for score in scores if not is_reference(score.frontier.strategy)]
+    queries = counted(study.n_evaluate, "evaluation query", "evaluation queries")
+    queries += f" and {counted(len(study.models), 'model')}"
+    if not choices:
+        return [f"Measured on {queries}, for reference strategies only."]
+    best, others = choices[0], choices[1:]
+    area, name = quality_text(best.frontier.auc, 3), best.frontier.strategy
+    lead = f"{name} has an AUC of {area}"
+    if others:
+        lead = f"{name} has the highest AUC of {len(choices)} strategies: {area}"
+    if np.isfinite(best.gain):
+        mixing = quality_text(best.frontier.auc - best.gain, 3)
+        lead += f", against {mixing} for picking models at random at the same cost"
+    sentences = [f"On {queries}, {lead}."]
+    area = quality_text(best.frontier.auc)
+    level = [s.frontier.strategy for s in others if quality_text(s.frontier.auc) == area]
+    if level:
+        sentences.append(f"{listed(level)} {_has(level)} the same AUC to four digits.")
+    close = [s.frontier.strategy for s in others if s.is_noise]
+    close = [name for name in close if name not in level]
+    if close:
+        sentences.append(f"The difference to {listed(close)} is within sampling noise.")
+    sentences += _middle_budget(study, best.frontier, [s.frontier for s in others])
+    sentences += _best_single(study, best.frontier)
+    oracle = next((s.frontier for s in scores if s.frontier.strategy == "oracle"), None)
+    if oracle is not None:
+        sentences.append(
+            "An oracle that knows every answer's quality in advance has an AUC of"
+            f" {quality_text(oracle.auc, 3)}."
+        )
+    return sentences
+
+
+def _has(names: Sequence[str]) -> str:
+    return "has" if len(names) == 1 else "have"
+
+
+def _middle_budget(study: Study, best: Frontier, others: list[Frontier]) -> list[str]:
+    """Return what `best` reaches at the middle budget, against routing or else the runner-up."""
+    cost, quality = curve(best)
+    if not len(cost):
+        return []
+    at = max(float(np.median(best.budget)), cost[0])
+    reached = quality_text(float(np.interp(at, cost, quality)), 3)
+    text = f"At the middle budget, {price_text(at, study.cost_unit)} per query, its quality is"
+    text += f" {reached}"
+    rival = next((f for f in others if f.strategy == "routing"), others[0] if others else None)
+    if rival is not None:
+        other = float(np.interp(at, *curve(rival), left=np.nan))
+        if np.isfinite(other):
+            text += f", against {quality_text(other, 3)} for {rival.strategy}"
+    return [f"{text}."]
+
+
+def _best_single(study: Study, best: Frontier) -> list[str]:
+    """Return at what share of its cost `best` reaches the quality of the best single model."""
+    top = int(np.lexsort((study.single_cost, -study.single_quality))[0])
+    target, price = float(study.single_quality[top]), float(study.single_cost[top])
+    cost, quality = curve(best)
+    model = f"{short_names(study.models, 40)[top]} ({quality_text(target, 3)})"
+    enough = np.flatnonzero(quality >= target)
+    if not len(enough):
+        short = quality_text(target - float(np.nanmax(quality)), 3)
+        return [f"Its quality stays {short} below the best single model, {model}."]
+    if price <= 0:
+        return []
+    i = int(enough[0])
+    reached = float(cost[i])
+    if i and quality[i] > quality[i - 1]:
+        reached = float(np.interp(target, quality[[i - 1, i]], cost[[i - 1, i]]))
+    share = f"{reached / price:.0%}"
+    return [f"It reaches the quality of the best single model, {model}, at {share} of its cost."]
+
+
+def interval_note(study: Study) -> str:
+    """Return what the intervals are; nothing where there are none."""
+    if not study.resamples:
+        return ""
+    return (
+        f"Intervals: {_percent(study)} bootstrap intervals from {study.resamples:,} resamples of"
+        f" the {counted(study.n_evaluate, 'evaluation query', 'evaluation queries')}, with fixed"
+        " parameters. (noise): the interval of the difference to the best contains 0."
+    )
+
+
+def _percent(study: Study) -> str:
+    return f"{100 * study.confidence:.4g}%"
+
+
+def reach_notes(study: Study) -> list[str]:
+    """Return a sentence for each strategy and side on which budgets could not be met exactly."""
+    notes: dict[str, list[str]] = {}
+    for side, less, moved in ((-1, "less", "raised"), (1, "more", "lowered")):
+        for f in study.frontiers:
+            missed = int(np.sum(f.reach == side))
+            if missed:
+                end = price_text(f.reachable[int(side > 0)], study.cost_unit)
+                was = "was" if missed == 1 else "were"
+                text = f"cannot spend {less} than {end} per query; {missed} of"
+                text += f" {counted(len(f.budget), 'budget')} {was} {moved} to that."
+                notes.setdefault(text, []).append(f.strategy)
+    return [f"{listed(names)} {text}" for text, names in notes.items()]
+
+
+def print_study(study: Study, console: Console) -> None:
+    """Print AUCs, any further scores, the findings, and the budgets out of reach."""
+    parts: list[RenderableType] = [Text(note)] if (note := simulation_note(study)) else []
+    parts += aucs_listing(study).grids(console.width)
+    if note := interval_note(study):
+        parts.append(Text(note))
+    if (scores := scores_listing(study)) is not None:
+        parts += scores.grids(console.width)
+        legend = Grid.grid(padding=(0, 2))
+        for name, meaning in score_meanings(study).items():
+            legend.add_row(Text(name, style="bold"), Text(meaning))
+        parts.append(Padding(legend, (0, 0, 1, 0)))
+    parts.append(Text(" ".join(findings(study))))
+    notes, reach = missing_scores(study), reach_notes(study)
+    if len(reach) > NOTES_SHOWN:
+        more = len(reach) - NOTES_SHOWN + 1
+        reach[NOTES_SHOWN - 1 :] = [f"the report lists {more} more limits of this kind."]
+    parts += [Text(f"note: {note}", style="yellow") for note in (*notes, *reach)]
+    for part in parts:
+        console.print(part)
+
+
+# ---- files
+
+
+def save(
+    study: Study,
+    folder: Path,
+    command: str = "",
+    more: Mapping[str, object] | None = None,
+    texts: Mapping[str, str] | None = None,
+    tuning: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write frontier.parquet, summary.json and report.html; an error or interrupt leaves none.
+
+    Args:
+        study: what to write.
+        folder: a folder that exists.
+        command: the command line that made it, for the record.
+        more: further entries of summary.json.
+        texts: further files, by name.
+        tuning: see `cascjax.report.html.render`.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        CascjaxError: the folder cannot be written.
+    """
+    from cascjax.report.html import render
+
+    rows = pa.Table.from_pandas(frame(study), preserve_index=False).replace_schema_metadata()
+    rows = rows.set_column(0, "strategy", rows["strategy"].cast(pa.string()))
+    numbers = json.dumps(to_json(study) | dict(more or {}), indent=2, allow_nan=False)
+    contents = {
+        "summary.json": f"{numbers}\n",
+        "report.html": render(study, command, tuning),
+        **(texts or {}),
+    }
+    # All are finished before the first of them is moved into place.
+    with ExitStack() as files:
+        pq.write_table(rows, files.enter_context(atomic_write(folder / "frontier.parquet")))
+        for name, content in contents.items():
+            file = files.enter_context(atomic_write(folder / name))
+            file.write_text(content, encoding="utf-8")
+    return folder / "report.html"
+
+
+def to_json(study: Study) -> dict[str, object]:
+    """Return the numbers of summary.json."""
+    strategies = {}
+    for f in study.frontiers:
+        strategies[f.strategy] = entry = {"auc": finite(f.auc), "seconds": round(f.seconds, 3)}
+        if f.sigma_scale != 1:
+            entry["sigma_scale"] = f.sigma_scale
+        if f.auc_interval:
+            entry["auc_interval"] = [finite(x) for x in f.auc_interval]
+        if f.scores:
+            entry["scores"] = {name: finite(x) for name, x in f.scores.items()}
+    found: dict[str, object] = {
+        "models": list(study.models),
+        "n_fit": study.n_fit,
+        "n_evaluate": study.n_evaluate,
+        "strategies": strategies,
+        "settings": study.settings,
+    }
+    if study.difference is None or study.difference_interval is None:
+        return found
+    differences = [
+        {
+            "strategies": [study.frontiers[i].strategy, study.frontiers[j].strategy],
+            "auc": finite(float(study.difference[i, j])),
+            "auc_interval": [finite(x) for x in study.difference_interval[i, j].tolist()],
+        }
+        for i, j in itertools.combinations(range(len(study.frontiers)), 2)
+    ]
+    sure = {"resamples": study.resamples, "confidence": study.confidence}
+    return found | sure | {"differences": differences}
+
+
+def finite(value: float) -> float | None:
+    """Return the number, or None where JSON has none for it."""
+    return value if math.isfinite(value) else None
