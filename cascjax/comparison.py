@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -11,20 +11,21 @@ from jaxtyping import Float, Int
 
 from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.engine.simulate import Resampled, Sums, Totals, resampled
-from cascjax.errors import CascjaxError, RefusedError
+from cascjax.errors import CascjaxError, RefusedError, unknown_name
 from cascjax.estimators import Estimator, check_kind, learned, noise_level, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
 from cascjax.metrics import auc, check_scores
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import aucs, check_bootstrap, differences, interval
+from cascjax.results import Result
 from cascjax.search.budgets import Fit, fit_budgets, simulate_settings
 from cascjax.search.scoring import scores_of
 from cascjax.search.sigma_scale import check_sigma_scale, with_sigma_scale
 from cascjax.strategies import STRATEGIES, CascadeRouting, Frugal, Oracle, Strategy, strategy
-from cascjax.words import counted
+from cascjax.words import counted, quality_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Frontier:
     """What one strategy reaches at P budgets.
 
@@ -80,10 +81,20 @@ class Frontier:
     auc_samples: Float[np.ndarray, " R"] | None = None
     sigma_scale: float = 1.0
 
+    def __repr__(self) -> str:
+        low, high = quality_text(float(self.quality.min())), quality_text(float(self.quality.max()))
+        return (
+            f"Frontier of {self.strategy}: AUC {quality_text(self.auc)}, mean quality {low} to"
+            f" {high} over {counted(len(self.budget), 'budget')}"
+        )
 
-@dataclass(frozen=True)
-class Study:
-    """All that one run over one table found.
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Study(Result):
+    """The frontiers of several strategies on one source, with their AUCs and intervals.
+
+    It prints as a short table; `to_pandas` has one row per strategy and budget, `plot` draws
+    quality against cost, `save` writes the report, and `study["routing"]` is a frontier.
 
     Attributes:
         frontiers: one a strategy, in the order asked for.
@@ -112,6 +123,18 @@ class Study:
     confidence: float = 0.95
     difference: Float[np.ndarray, "S S"] | None = None
     difference_interval: Float[np.ndarray, "S S 2"] | None = None
+    view: ClassVar[str] = "study"
+
+    def __getitem__(self, name: str) -> Frontier:
+        """Return the frontier of a strategy.
+
+        Raises:
+            CascjaxError: there is no strategy of that name.
+        """
+        for f in self.frontiers:
+            if f.strategy == name:
+                return f
+        raise unknown_name("strategy", name, [f.strategy for f in self.frontiers])
 
 
 def frontier(

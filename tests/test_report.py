@@ -414,6 +414,32 @@ class TestFiles:
         assert report.to_json(missing)["strategies"] == {"routing": {"auc": None, "seconds": 1.5}}
 
 
+class TestResult:
+    def test_a_study_prints_draws_and_saves(self, tmp_path: Path) -> None:
+        study = make_study(SETS["11"])
+        text = repr(study)
+        assert len(text) < 1000
+        assert text.startswith("Study of 11 models, fitted on 1,000 and evaluated on 2,345 queries")
+        for f in study.frontiers:
+            assert f"{f.auc:.4f}" in text
+            assert study[f.strategy] is f
+        assert [row[0] for row in Page(study._repr_html_()).rows[1:]] == [
+            f.strategy for f in sorted(study.frontiers, key=lambda f: -f.auc)
+        ]
+        frame = study.to_pandas()
+        assert len(frame) == 8 * 12
+        assert (frame[frame["strategy"] == "routing"]["cost"] == study["routing"].cost).all()
+        ax = study.plot()
+        assert study.plot(ax) is ax
+        few(study, 0).save(tmp_path / "new" / "folder")
+        assert (tmp_path / "new" / "folder" / "summary.json").exists()
+        assert "AUC 0.5123, mean quality 0." in repr(study["routing"])
+        assert study == study
+        assert len({study, few(study, 0)}) == 2
+        with pytest.raises(CascjaxError, match="unknown strategy 'x'"):
+            study["x"]
+
+
 class TestSentences:
     def example(self, **changes: float) -> Study:
         """Two models and two strategies, small enough to check by hand."""
