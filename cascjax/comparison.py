@@ -1,27 +1,44 @@
-"""Whole frontiers: one point a budget, for every strategy asked for."""
+"""Comparing strategies: one frontier per strategy, one point per budget."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.data.table import Table, mean_rows, split_rows
+from cascjax.data.source import Files, Paths, Source, as_source
+from cascjax.data.table import Table, mean_rows
+from cascjax.engine.jobs import (
+    find_candidates,
+    prepare,
+    start_run,
+    sum_candidates,
+    sum_chunks,
+)
+from cascjax.engine.options import SAMPLE, RunOptions
+from cascjax.engine.passes import (
+    Candidates,
+    ChunkInputs,
+    Job,
+    ScoreSums,
+    Setup,
+    SplitTotals,
+    chunk_resamples,
+    chunk_scores,
+    describe_split,
+    fit_totals,
+)
 from cascjax.engine.simulate import Resampled, Sums, Totals, resampled
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
-from cascjax.estimators import Estimator, check_kind, learned, noise_level, noisy, supplied, truth
-from cascjax.estimators.independent import check_estimator
-from cascjax.metrics import auc, check_scores
-from cascjax.metrics import budgets as default_budgets
+from cascjax.estimators import Estimator, truth
+from cascjax.estimators.specs import EstimatesSpec, as_estimates
+from cascjax.metrics import SCORES, Evidence, auc, check_scores
 from cascjax.metrics.bootstrap import aucs, check_bootstrap, differences, interval
 from cascjax.results import Result
 from cascjax.search.budgets import Fit, fit_budgets, simulate_settings
-from cascjax.search.scoring import scores_of
-from cascjax.search.sigma_scale import check_sigma_scale, with_sigma_scale
-from cascjax.strategies import STRATEGIES, CascadeRouting, Frugal, Oracle, Strategy, strategy
+from cascjax.strategies import STRATEGIES, Oracle, Strategy, strategy
 from cascjax.words import counted, quality_text
 
 
@@ -177,7 +194,6 @@ def frontier(
         check_bootstrap(resamples, confidence, len(evaluate_rows))
     start = time.perf_counter()
     beliefs = truth(table) if strategy.sees_truth else estimator
-    strategy = strategy.sized_for(beliefs)
     if fit is None:
         fit = fit_budgets(strategy, beliefs, table, budgets, progress, rows=fit_rows)
     pairs = fit.parameters.reshape(2 * len(budgets), *fit.parameters.shape[2:])
@@ -262,194 +278,226 @@ def with_resamples(drawn: Frontier, others: Resampled, confidence: float) -> Fro
     )
 
 
-def study(
-    strategies: Sequence[Strategy],
-    table: Table,
-    estimator: Estimator,
-    fit_rows: Int[np.ndarray, " n"],
-    evaluate_rows: Int[np.ndarray, " m"],
+def compare(
+    source: Source | Paths,
+    strategies: Sequence[str | Strategy] | str | Strategy | None = None,
+    estimates: EstimatesSpec | Estimator | str | None = None,
     *,
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
-    settings: dict[str, Any] | None = None,
-    progress: Callable[[str, int, bool], None] = lambda strategy, queries, done: None,
     scores: Sequence[str] = (),
     resamples: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
-    sigma_scale: float | str = 1.0,
+    options: RunOptions = RunOptions(),
 ) -> Study:
-    """Draws the frontier of every strategy over the same budgets.
+    """Compare strategies: fit each to every budget on the fit split, score it on the other.
 
     Args:
-        strategies: what to compare.
-        table: the truth, models in rising mean cost (see `Table.sort_models`).
-        estimator: the estimates of all its queries.
-        fit_rows: rows the parameters are found on.
-        evaluate_rows: rows the scores are taken on.
-        budgets: mean costs wanted, in the table's cost unit, or how many, spread from the cheapest
-            to the most expensive single model; by default ten between each pair of neighbours on
-            their hull.
-        settings: what was asked for, for the record.
-        progress: called with a strategy's name, the number of queries just simulated, and
-            whether that was its last.
-        scores: names of scores to work out for every frontier, see `cascjax.metrics.SCORES`.
-        resamples: of the rows to evaluate, for intervals of every point, AUC and difference of
-            AUCs; 0 for none. See `frontier`.
-        confidence: of those intervals.
-        seed: of the resamples.
-        sigma_scale: scale on the sigmas of learned estimates, or "auto" for the one that does best
-            on the rows to fit on, strategy by strategy; see `cascjax.search.sigma_scale`.
+        source: a `Table`, the files of `cascjax.open`, or anything that function opens.
+        strategies: names or instances of strategies; by default all of them.
+        estimates: `Supplied()`, `Noisy()`, `Learned()`, or an estimator of all rows of the source.
+            By default supplied estimates if the source has the column quality_ante, else noisy
+            ones.
+        budgets: mean costs per query in the cost unit of the source, or how many, spread from the
+            cheapest to the most expensive single model; by default ten between each pair of
+            neighbours on their hull.
+        scores: names of further scores of every frontier, see `cascjax.metrics.SCORES`.
+        resamples: number of bootstrap resamples of the evaluation rows for intervals; 0 for none.
+            An interval covers the choice of evaluation rows, not of fit rows.
+        confidence: confidence of the intervals, between 0 and 1.
+        seed: seed of noise, folds, sample and resamples, and of the split if the source has none.
+        options: how the job runs: checkpoint, sample, progress.
+
+    Returns:
+        One frontier per strategy, in the order given.
 
     Raises:
-        CascjaxError: no strategy, a sigma or covariance that is none, every model costs the same,
-            there are too many models for a strategy, an unknown score, a budget asked for lies
-            beyond the reach of every strategy, or what `check_bootstrap` refuses.
+        CascjaxError: an unknown name; estimates that the source cannot give; too many models for
+            a strategy; models that all cost the same; a budget that no strategy reaches; too few
+            rows for the split or the intervals; or an invalid row.
+
+    Example:
+        >>> from cascjax import synthetic
+        >>> table = synthetic.sample(synthetic.make_dataset(3), 0, 500)
+        >>> study = compare(table, ["mixing", "routing"], budgets=4)
+        >>> [frontier.strategy for frontier in study.frontiers]
+        ['mixing', 'routing']
     """
-    if not strategies:
-        raise CascjaxError("no strategy to draw: name at least one")
+    source = as_source(source)
+    check_scores(scores)
+    job = compare_job(
+        source, strategies, estimates, budgets=budgets, resamples=resamples, seed=seed,
+        sample=options.sample,
+    )  # fmt: skip
     if resamples:
-        check_bootstrap(resamples, confidence, len(evaluate_rows))
-    wanted = check_scores(scores)
-    check_estimator(estimator, table)
-    single_cost, single_quality = _single_models(table, evaluate_rows)
-    # What cannot succeed fails now, not once the strategies before it have been drawn.
-    auc(single_cost, single_quality, single_cost, single_quality)
-    for kind in strategies:
-        kind.footprint(table.n_models)
-    at = budgets_at(budgets, single_cost, single_quality)
-    frontiers = []
-    scale = check_sigma_scale(sigma_scale)
-    for kind in strategies:
-        name = kind.name
-        shown, believed = with_sigma_scale(kind, table, estimator, fit_rows, scale, seed)
-        drawn = frontier(
-            kind, table, shown, fit_rows, evaluate_rows, at,
-            lambda queries, name=name: progress(name, queries, False),
-            resamples=resamples, confidence=confidence, seed=seed,
-        )  # fmt: skip
-        frontiers.append(replace(drawn, sigma_scale=believed))
-        progress(name, 0, True)
-    if not (budgets is None or isinstance(budgets, int)):
-        check_reach(frontiers, at, table.cost_unit)
-    if wanted:
-        oracle = next((f for f in frontiers if f.strategy == Oracle.name), None)
-        if oracle is None and "oracle-gap" in wanted:
-            oracle = frontier(Oracle(), table, estimator, fit_rows, evaluate_rows, at)
-        found = scores_of(
-            wanted, frontiers, strategies, table, estimator, evaluate_rows,
-            oracle=np.nan if oracle is None else oracle.auc,
-        )  # fmt: skip
-        frontiers = [replace(f, scores=each) for f, each in zip(frontiers, found, strict=True)]
+        check_bootstrap(resamples, confidence, source.n_rows)
+    n_strategies = len(job.strategies)
+    if "oracle-gap" in scores and not any(s.name == Oracle.name for s in job.strategies):
+        job = replace(job, strategies=(*job.strategies, Oracle()))
+    run = start_run(job, options, {"scores": list(scores)})
+    setup = prepare(job, run)
+    if resamples:
+        check_bootstrap(resamples, confidence, int(setup.count[1]))
+    candidates = find_candidates(job, setup, run)
+    totals = sum_candidates(job, setup, candidates, run)
+    fits = [
+        fit_totals(these, sums, setup.budgets)
+        for these, sums in zip(candidates, totals, strict=True)
+    ]
+    frontiers = [
+        _frontier_of_candidates(strategy, setup, these, sums, fit)
+        for strategy, these, sums, fit in zip(job.strategies, candidates, totals, fits, strict=True)
+    ]
+    if isinstance(job.budgets, tuple):
+        check_reach(frontiers, setup.budgets, source.cost_unit)
+    if resamples:
+
+        def resample(inputs: ChunkInputs) -> tuple[np.ndarray, ...]:
+            return chunk_resamples(inputs, job.strategies, candidates, fits, resamples, seed)
+
+        sums = sum_chunks(job, setup, "resampling", resample, run)
+        frontiers = [
+            with_resamples(f, Resampled.of(of_one, len(f.budget)), confidence)
+            for f, of_one in zip(frontiers, sums, strict=True)
+        ]
+    if scores:
+        single_cost = setup.cost[1] if "rci" in scores else None
+
+        def score(inputs: ChunkInputs) -> ScoreSums:
+            return chunk_scores(
+                inputs, job.strategies, candidates, fits, setup.budgets, single_cost
+            )
+
+        sums = sum_chunks(job, setup, "scoring", score, run)
+        frontiers = _with_scores(frontiers, scores, setup, sums)
+    frontiers = frontiers[:n_strategies]
     return Study(
         frontiers=tuple(frontiers),
-        models=table.models,
-        cost_unit=table.cost_unit,
-        single_cost=single_cost,
-        single_quality=single_quality,
-        n_fit=len(fit_rows),
-        n_evaluate=len(evaluate_rows),
-        settings=settings or {},
+        models=setup.models,
+        cost_unit=source.cost_unit,
+        single_cost=setup.cost[1],
+        single_quality=setup.quality[1],
+        n_fit=int(setup.count[0]),
+        n_evaluate=int(setup.count[1]),
+        settings=_record(job, setup, candidates),
         resamples=resamples,
         confidence=confidence,
         **differences_of(frontiers, confidence),
     )
 
 
-def compare(
-    table: Table,
-    strategies: Sequence[str | Strategy] | str | None = None,
+def compare_job(
+    source: Source,
+    strategies: Sequence[str | Strategy] | str | Strategy | None = None,
+    estimates: EstimatesSpec | Estimator | str | None = None,
     *,
-    estimates: str | None = None,
-    noise: str | tuple[float, float, float, float] = "low",
-    learner: str = "logistic",
-    folds: int = 5,
-    cost_model: str | None = None,
-    ridge: float | None = 1.0,
-    sigma_scale: float | str = "auto",
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
-    max_depth: int = 5,
-    seed: int = 0,
     resamples: int = 0,
-    confidence: float = 0.95,
-    scores: Sequence[str] = (),
-    progress: Callable[[str, int, bool], None] = lambda strategy, queries, done: None,
-) -> Study:
-    """Draws the frontiers of several strategies over one table: the whole job in one call.
+    seed: int = 0,
+    sample: int = SAMPLE,
+    columns: tuple[str, ...] = (),
+) -> Job:
+    """Return the job of fitting strategies to budgets, checked before any row is read.
 
     Args:
-        table: the truth, and the estimates where it has them.
-        strategies: names or strategies, or one name; by default every one there is.
-        estimates: "supplied", "noisy" or "learned", see `cascjax.estimators`; by default what the
-            table supplies, else the truth under simulated noise.
-        noise: level of noisy estimates.
-        learner: of learned estimates, see `cascjax.estimators.ESTIMATORS`.
-        folds: of the cross-fitting of learned estimates.
-        cost_model: of learned estimates, see `cascjax.estimators.learned`.
-        ridge: of learned estimates, see `cascjax.estimators.learned`.
-        sigma_scale: of learned estimates, see `study`.
-        budgets: see `study`.
-        max_depth: models cascade routing and frugal run on one query at most.
-        seed: of the noise, the folds, the resamples, and of the split where the table has none.
-        resamples: of the evaluation queries, for intervals; see `study`.
-        confidence: of those intervals.
-        scores: see `study`.
-        progress: see `study`.
+        source: the rows.
+        strategies: see `compare`.
+        estimates: see `compare`.
+        budgets: see `compare`.
+        resamples: see `compare`.
+        seed: see `compare`.
+        sample: largest number of fit rows that parameters are searched on.
+        columns: further columns of `Table` to keep in the sample.
 
     Raises:
-        CascjaxError: an unknown name, a table without model names, missing estimates, an empty
-            split, or what `study` refuses.
+        CascjaxError: see `compare`.
     """
-    if len(table.models) != table.n_models:
+    if len(source.models) != source.n_models:
         raise CascjaxError(
-            f"the table names {counted(len(table.models), 'model')} and has"
-            f" {table.n_models}; give it `models`, a name for each"
+            f"{source.name} names {counted(len(source.models), 'model')} and has"
+            f" {source.n_models}; give it `models`, a name for each"
         )
-    chosen = strategies_named(strategies, max_depth)
-    check_kind(estimates)
-    noise_level(noise)
-    check_sigma_scale(sigma_scale)
-    fit, evaluate = split_rows(table, seed)
-    table = table.sort_models(mean_rows(table.cost, fit))
-    kind = estimates or ("noisy" if table.quality_ante is None else "supplied")
-    settings: dict[str, Any] = {"estimates": kind}
-    if kind == "supplied":
-        estimator = supplied(table, fit)
-    elif kind == "learned":
-        found = learned(
-            table, fit,
-            estimator=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge,
-        )  # fmt: skip
-        estimator = found.estimator
-        settings |= found.settings()
-    else:
-        estimator = noisy(table, jax.random.key(seed), noise)
-        settings["noise"] = noise
-    settings |= {"max_depth": max_depth, "seed": seed}
-    return study(
-        chosen, table, estimator, fit, evaluate,
-        budgets=budgets, settings=settings, progress=progress, scores=scores,
-        resamples=resamples, confidence=confidence, seed=seed, sigma_scale=sigma_scale,
+    if not (budgets is None or isinstance(budgets, int)):
+        budgets = tuple(np.asarray(budgets, np.float64).tolist())
+    chosen = tuple(strategies_named(strategies))
+    if not chosen:
+        raise CascjaxError("no strategy to compare: name at least one")
+    for kind in chosen:
+        kind.check_size(source.n_models)
+    spec = as_estimates(estimates, source)
+    spec.check(source, sample)
+    return Job(source, chosen, spec, budgets, seed, sample, resamples, columns)
+
+
+def _frontier_of_candidates(
+    strategy: Strategy, setup: Setup, candidates: Candidates, totals: SplitTotals, fit: Fit
+) -> Frontier:
+    """Return the frontier of a strategy from the sums of its settings over all rows."""
+    settings = candidates.settings
+    wanted = fit.parameters.reshape(2 * len(fit.gamma), 1, -1)
+    equal = wanted == settings.reshape(1, len(settings), -1)
+    cheap, expensive = equal.all(2).argmax(1).reshape(-1, 2).T
+    frontier = of_mixes(
+        strategy.name, setup.budgets, fit, totals.evaluate.means(), cheap, expensive,
+        setup.cost[1], setup.quality[1], candidates.seconds + float(totals.seconds),
     )  # fmt: skip
+    return replace(frontier, sigma_scale=candidates.sigma_scale)
+
+
+def _with_scores(
+    frontiers: Sequence[Frontier], names: Sequence[str], setup: Setup, sums: ScoreSums
+) -> list[Frontier]:
+    """Return frontiers with the named scores; nan where a score does not exist."""
+    n = float(setup.count[1])
+    cheapest, floor_quality, ceiling = (sums.extremes / n).tolist()
+    oracle = next((f.auc for f in frontiers if f.strategy == Oracle.name), np.nan)
+    scored = []
+    for frontier, accepted in zip(frontiers, sums.accepted / n, strict=True):
+        gamma = frontier.gamma[frontier.budget.argmax()]
+        evidence = Evidence(
+            cost=frontier.cost,
+            quality=frontier.quality,
+            ran=frontier.ran,
+            single_cost=setup.cost[1],
+            single_quality=setup.quality[1],
+            floor=(cheapest, floor_quality),
+            ceiling=ceiling,
+            collapsed=float(1 - (1 - gamma) * accepted[0] - gamma * accepted[1])
+            if "rci" in names
+            else np.nan,
+            oracle=oracle,
+        )
+        scores = {name: SCORES[name].of(evidence) for name in names}
+        scored.append(replace(frontier, scores=scores))
+    return scored
+
+
+def _record(job: Job, setup: Setup, candidates: Sequence[Candidates]) -> dict[str, Any]:
+    """Return what a report says about how a study was made."""
+    record = job.estimates.record() | setup.estimates.record()
+    record |= {"split": describe_split(job.source), "seed": job.seed}
+    if isinstance(job.source, Files):
+        record["files"] = len(job.source.files)
+    if not setup.exact:
+        record["sample"] = len(setup.rows)
+        record["sample_cost_error"] = max(these.cost_error for these in candidates)
+        record["sample_quality_error"] = max(these.quality_error for these in candidates)
+    return record
 
 
 def strategies_named(
-    strategies: Sequence[str | Strategy] | str | None, max_depth: int
+    strategies: Sequence[str | Strategy] | str | Strategy | None,
 ) -> list[Strategy]:
-    """Strategies of these names, with the depth where they have one; by default all there are.
+    """Return strategies given by name or as they are; by default one of each kind.
 
     Raises:
         CascjaxError: an unknown name.
     """
-    asked = [strategies] if isinstance(strategies, str) else strategies
-
-    def named(name: str) -> Strategy:
-        deep = name in (CascadeRouting.name, Frugal.name)
-        return strategy(name, **({"max_depth": max_depth} if deep else {}))
-
-    return [
-        name if isinstance(name, Strategy) else named(name)
-        for name in (STRATEGIES if asked is None else asked)
-    ]
+    if strategies is None:
+        strategies = list(STRATEGIES)
+    if isinstance(strategies, str | Strategy):
+        strategies = [strategies]
+    return [s if isinstance(s, Strategy) else strategy(s) for s in strategies]
 
 
 def differences_of(frontiers: Sequence[Frontier], confidence: float) -> dict[str, np.ndarray]:
@@ -462,17 +510,6 @@ def differences_of(frontiers: Sequence[Frontier], confidence: float) -> dict[str
         "difference": auc[:, None] - auc,
         "difference_interval": differences(np.stack(samples), confidence),
     }
-
-
-def budgets_at(
-    budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None,
-    single_cost: Float[np.ndarray, " K"],
-    single_quality: Float[np.ndarray, " K"],
-) -> Float[np.ndarray, " P"]:
-    """The mean costs wanted, rising; see `study`."""
-    if budgets is None or isinstance(budgets, int):
-        return default_budgets(single_cost, single_quality, budgets)
-    return np.unique(np.asarray(budgets, np.float64))
 
 
 def check_reach(frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"], unit: str) -> None:

@@ -1,24 +1,22 @@
 """What a policy does on files larger than memory: sums of pieces, and what they say."""
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
-from cascjax.comparison_stream import looked_at, lots
-from cascjax.data.source import Piece, Stream, open_stream
-from cascjax.data.table import EVALUATE, Table
-from cascjax.engine.parts import Row
-from cascjax.engine.passes import Job, is_fit, moments_of, under_noise
-from cascjax.engine.run import Done, Ledger, Progress, Run
+from cascjax.data.source import Paths, Source, as_source
+from cascjax.data.table import ESTIMATE_COLUMNS, EVALUATE, Chunk, Table
+from cascjax.engine.jobs import collect
+from cascjax.engine.options import RunOptions
+from cascjax.engine.passes import Job, fit_mask
+from cascjax.engine.run import Run
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
-from cascjax.estimators.pieces import SUPPLIED_COLUMNS, Known
+from cascjax.estimators.specs import FitData, FittedEstimates, Noisy
 from cascjax.evaluation import (
     Evaluation,
     Mean,
@@ -40,6 +38,9 @@ from cascjax.metrics.bootstrap import (
 from cascjax.policy import Policy
 from cascjax.search.rules import COST
 
+Row = dict[str, Any]
+"""Sums by name."""
+
 TOTAL, RULE, GROUP = "total", "rule", "group"
 
 
@@ -49,58 +50,56 @@ class Replaying:
 
     Attributes:
         policy: what.
-        stream: its models are the policy's, in its order.
+        source: its models are the policy's, in its order.
         resamples: of the bootstrap; 0 for none.
         seed: of it.
-        known: of noisy estimates, what they take of all rows.
+        noise: noisy estimates, fitted on all rows.
     """
 
     policy: Policy
-    stream: Stream
+    source: Source
     resamples: int
     seed: int
-    known: Known | None = None
+    noise: FittedEstimates | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What is read of the files."""
         seen = ("features", "signals", "answer") if self.policy.learned is not None else ()
-        supplied = SUPPLIED_COLUMNS if self.policy.source.kind == "supplied" else ()
+        supplied = ESTIMATE_COLUMNS if self.policy.source.kind == "supplied" else ()
         return ("split", "group", "extra_costs", *supplied, *seen)
 
-    def evaluated(self, piece: Piece, table: Table) -> Bool[np.ndarray, " n"]:
+    def evaluated(self, chunk: Chunk, table: Table) -> Bool[np.ndarray, " n"]:
         """The rows to evaluate on; see `cascjax.evaluation.evaluate`."""
         if table.split is not None:
             return table.split == EVALUATE
-        if self.policy.fingerprint == self.stream.fingerprint():
-            job = Job(self.stream, (self.policy.strategy,), seed=self.policy.source.seed)
-            return ~is_fit(job, piece, table)
-        return np.ones(piece.n_rows, bool)
+        if self.policy.fingerprint == self.source.fingerprint():
+            return ~fit_mask(self.source, self.policy.source.seed, chunk, table)
+        return np.ones(chunk.n_rows, bool)
 
 
-def tallies(of: Replaying, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, list[Row]]]:
-    """Sums of every piece, a row for all its queries, each rule and each group.
+def tallies(of: Replaying, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Row]]]:
+    """Sums of every chunk, a row for all its queries, each rule and each group.
 
     Args:
         of: what is replayed.
-        pieces: which.
+        chunks: which.
 
     Raises:
-        CascjaxError: see `Stream.tables` and `Policy.beliefs`.
+        CascjaxError: see `Source.read` and `Policy.beliefs`.
     """
-    policy, stream = of.policy, of.stream
-    _, _, costs = costs_of(policy, stream.extra_costs)
-    for piece, table in stream.tables(pieces, of.columns):
-        rows = np.flatnonzero(of.evaluated(piece, table))
-        numbers = piece.rows
-        noisy = None if of.known is None else of.known.estimates(table, numbers)
+    policy, source = of.policy, of.source
+    _, _, costs = costs_of(policy, tuple(source.extra_costs))
+    for chunk, table in source.read(chunks, of.columns):
+        rows = np.flatnonzero(of.evaluated(chunk, table))
+        noisy = None if of.noise is None else of.noise.estimator(table, chunk.rows)
         assert isinstance(noisy, Independent | None)
         found = replay(policy, policy.beliefs(table, noisy), table, rows, costs)
         measured = np.concatenate([found.quality[None], found.cost]).T
         truths = [table.cost if name == COST else table.extra_costs[name] for name in costs]
         alone = [column[rows].sum(0, dtype=np.float64) for column in (*truths, table.quality)]
 
-        tally = functools.partial(_tally, of, found, measured, piece.first + rows)
+        tally = functools.partial(_tally, of, found, measured, chunk.first + rows)
         total = tally(TOTAL, "", np.arange(len(rows)))
         total["use"] = np.concatenate([found.ran, found.answered, found.depth]).tolist()
         total["alone"] = np.concatenate(alone).tolist()
@@ -112,7 +111,7 @@ def tallies(of: Replaying, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, lis
             for index, name in enumerate(table.groups):
                 if len(chosen := np.flatnonzero(table.group[rows] == index)):
                     each.append(tally(GROUP, name, chosen))
-        yield piece, each
+        yield chunk, each
 
 
 def _tally(
@@ -142,86 +141,79 @@ def _tally(
 
 def evaluate_stream(
     policy: Policy,
-    stream: Stream | str | Path | Sequence[str | Path],
+    source: Source | Paths,
     *,
     resamples: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
-    ledger: Ledger | None = None,
-    progress: Progress = lambda doing, rows: None,
+    options: RunOptions = RunOptions(),
 ) -> Evaluation:
-    """As `cascjax.evaluate`, on files larger than memory: all but what came of single queries.
-
-    Args:
-        policy: what to replay; models and groups are matched by name.
-        stream: the files, opened or as `open_stream` takes them.
-        resamples: see `cascjax.evaluate`; 0 by default, since they take longer than the rest.
-        confidence: see there.
-        seed: see there.
-        ledger: where to keep what is done; by default nowhere.
-        progress: see `cascjax.comparison_stream.compare_stream`.
+    """Evaluate a policy on files, without results of single queries; see `cascjax.evaluate`.
 
     Returns:
         The evaluation, whose `rows`, `quality`, `cost`, `steps` and `answer` are empty.
 
     Raises:
-        CascjaxError: what `cascjax.evaluate`, `open_stream`, `Stream.tables` and `Run.begun`
-            refuse.
+        CascjaxError: what `cascjax.evaluate`, `Source.read` and `Run.start` refuse.
     """
-    if not isinstance(stream, Stream):
-        stream = open_stream(stream)
-    missing = [name for name in policy.models if name not in stream.models]
+    source = as_source(source)
+    missing = [name for name in policy.models if name not in source.models]
     if missing:
         raise CascjaxError(
-            f"{stream.name}: the policy chooses among models the files lack: {', '.join(missing)};"
-            f" they have {', '.join(stream.models)}"
+            f"{source.name}: the policy chooses among models the files lack: {', '.join(missing)};"
+            f" they have {', '.join(source.models)}"
         )
     check_confidence(confidence)
     if resamples:
-        check_bootstrap(resamples, confidence, stream.n_rows)
-    stream = stream.select_models(policy.models)
-    if policy.learned is not None:
-        stream = stream.with_room_for(stream.n_seen + len(policy.learned.feature_spec.columns))
-    of = Replaying(policy, stream, resamples, seed)
+        check_bootstrap(resamples, confidence, source.n_rows)
+    source = source.select_models(policy.models)
+    of = Replaying(policy, source, resamples, seed)
     asked = {"policy": policy.text(), "resamples": resamples, "seed": seed}
-    pieces, doing = stream.pieces, "evaluating"
-    keys = [f"evaluate-{piece.index:06d}" for piece in pieces]
+    chunks, doing = source.chunks, "evaluating"
+    keys = [f"evaluate-{chunk.index:06d}" for chunk in chunks]
     noisy = policy.source.kind == "noisy"
-    of_some = lots(_noise_job(of)) if noisy else {
-        key: [piece] for key, piece in zip(keys, pieces, strict=True)
+    files = {"read-00": chunks} if noisy else {
+        key: [chunk] for key, chunk in zip(keys, chunks, strict=True)
     }  # fmt: skip
-    run = Run.begun(ledger, of.stream, asked, progress, of_some)
+    run = Run.start(options, source, asked, files)
     if noisy:
-        of = replace(of, known=_noise(of, run))
+        of = replace(of, noise=_noise(of, run))
 
-    def do(places: Sequence[int]) -> Done:
-        for piece, each in tallies(of, [pieces[place] for place in places]):
-            run.progress(doing, piece.n_rows)
-            yield piece.index, pa.Table.from_pylist(each)
+    def do(places: Sequence[int]) -> Generator[tuple[int, list[Row]], None, None]:
+        for chunk, each in tallies(of, [chunks[place] for place in places]):
+            run.progress(doing, chunk.n_rows)
+            yield chunk.index, each
 
-    tables = run.each(doing, keys, [piece.n_rows for piece in pieces], do)
-    return _evaluation(of, confidence, (row for table in tables for row in table.to_pylist()))
+    parts = run.each(doing, keys, [chunk.n_rows for chunk in chunks], do)
+    return _evaluation(of, confidence, (row for part in parts for row in part))
 
 
-def _noise_job(of: Replaying) -> Job:
+def _noise(of: Replaying, run: Run) -> FittedEstimates:
+    """Return the noisy estimates, whose regressions are over all rows."""
     policy = of.policy
     noise = policy.source.noise or (0.0, 0.0, 0.0, 0.0)
-    return Job(of.stream, (policy.strategy,), "noisy", noise, seed=policy.source.seed, sample=1)
-
-
-def _noise(of: Replaying, run: Run) -> Known:
-    """What noisy estimates take of all rows, by a reading of their own."""
-    job, mean_cost = _noise_job(of), of.policy.mean_costs[0]
-    moments = moments_of(looked_at(job, run))
-    known = under_noise(Known("noisy", mean_cost, seed=job.seed), moments, job.noise)
+    job = Job(of.source, (policy.strategy,), Noisy(noise), seed=policy.source.seed, sample=1)
+    statistics = collect(job, run)
+    assert statistics.sample.table is not None
+    fitted = job.estimates.fit(
+        FitData(
+            order=np.arange(len(policy.models)),
+            mean_cost=policy.mean_costs[0],
+            statistics=statistics.for_estimates(),
+            table=statistics.sample.table,
+            rows=statistics.sample.rows,
+            n_fit=1,
+            seed=job.seed,
+        )
+    )
     # How far answers move is what the policy was fitted with.
-    return replace(known, sigma=of.policy.sigma)
+    return replace(fitted, sigma=of.policy.sigma)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _evaluation(of: Replaying, confidence: float, rows: Iterable[Row]) -> Evaluation:
     """What the sums of all pieces say, in the order of the pieces."""
-    policy, stream = of.policy, of.stream
-    present, foreign, costs = costs_of(policy, stream.extra_costs)
+    policy, source = of.policy, of.source
+    present, foreign, costs = costs_of(policy, tuple(source.extra_costs))
     k, names = len(policy.models), ("", *policy.groups)
     joined: dict[tuple[str, str], Row] = {}
     for row in rows:
@@ -260,7 +252,7 @@ def _evaluation(of: Replaying, confidence: float, rows: Iterable[Row]) -> Evalua
     parts = {key: part(row) for key, row in joined.items()}
     ran, answered, depth = total["use"].reshape(3, k) / n
     *single_cost, single_quality = total["alone"].reshape(-1, k) / n
-    units = dict(stream.metadata.cost_units)
+    units = dict(source.extra_cost_units)
     none: Float[np.ndarray, " n"] = np.zeros(0)
     places = [place for place, name in enumerate(names) if (RULE, name) in joined]
     return Evaluation(
@@ -286,7 +278,7 @@ def _evaluation(of: Replaying, confidence: float, rows: Iterable[Row]) -> Evalua
         cost=np.zeros((len(costs), 0)),
         steps=none,
         answer=np.zeros(0, np.int32),
-        unchecked=unchecked(policy, stream.extra_costs, "group" in stream.columns, places),
+        unchecked=unchecked(policy, tuple(source.extra_costs), "group" in source.columns, places),
         target=target_of(policy),
         foreign=foreign,
     )

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import test_search
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
-from cascjax.comparison import compare, frontier, study
+from cascjax.comparison import compare, frontier
 from cascjax.core.random import COUNTS_OF_2_16, MIN_QUERIES, key_of, threefry, weights
 from cascjax.data.table import Table
 from cascjax.engine import simulate
@@ -293,9 +294,9 @@ def test_blocks_and_order_do_not_change_resamples(
 
 def drawn_study(resamples: int = 200, seed: int = 0, strategies: tuple = ()) -> simulate.Any:
     table, estimator = test_search.world(3, 600)
-    rows = np.arange(600)
-    return study(
-        strategies or (Routing(), Pandora(), Routing()), table, estimator, rows[:300], rows[300:],
+    split = (np.arange(600) >= 300).astype(np.int8)
+    return compare(
+        replace(table, split=split), strategies or (Routing(), Pandora(), Routing()), estimator,
         budgets=6, resamples=resamples, confidence=0.9, seed=seed,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from cascjax import synthetic
 from cascjax.comparison import compare
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
 from cascjax.errors import CascjaxError, unknown_name
+from cascjax.estimators.specs import Noisy
 from cascjax.fitting import fit, prepare
 from cascjax.policy import Policy, load_policy, spent
 from cascjax.search import budgets as search
@@ -97,9 +98,7 @@ NOISE = (0.2, 0.1, 0.01, 0.0)
 def test_estimates_noisy_and_by_the_means_of_the_fit() -> None:
     table = world()
     policy = fit(table, "pandora", budget=0.08, estimates="noisy", noise=NOISE, seed=3)
-    point = compare(
-        table, ["pandora"], budgets=[0.08], estimates="noisy", noise=NOISE, seed=3
-    ).frontiers[0]
+    point = compare(table, ["pandora"], Noisy(NOISE), budgets=[0.08], seed=3).frontiers[0]
     np.testing.assert_array_equal(policy.rule.parameters, np.float32(point.parameters[0]))
     np.testing.assert_allclose(simulated(policy, table)[1][0], 0.08, atol=BRINK)
     assert policy.source.noise == NOISE

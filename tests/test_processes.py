@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeVar
 
 import click
 import jax
@@ -22,25 +23,25 @@ from jax.experimental import multihost_utils
 
 from cascjax import (
     CascjaxError,
-    Ledger,
+    RunOptions,
     compare,
-    compare_stream,
     evaluate,
     fit,
-    open_stream,
     synthetic,
 )
 from cascjax.cli.main import main
 from cascjax.cli.terminal import OneLineErrors
 from cascjax.data import write_table
+from cascjax.data.source import open_files
 from cascjax.data.table import Table
 from cascjax.engine import launch, run
 from cascjax.engine.launch import Asked, Place, place
-from cascjax.engine.parts import packed, unpacked
 from cascjax.engine.processes import ALONE, Processes, all_processes
-from cascjax.engine.run import Done, Run
+from cascjax.engine.run import Run
 
 from workers import ASKED, BUDGET  # isort: skip
+
+T = TypeVar("T")
 
 K, N, FILES = 3, 4000, 5
 
@@ -103,7 +104,7 @@ def test_two_processes_of_two_devices_find_what_one_finds(
     alone = {
         "exact": compare(table, **ASKED["exact"]),
         "learned": compare(table, **ASKED["learned"]),
-        "sampled": compare_stream(folder, **ASKED["sampled"]),
+        "sampled": compare(folder, **ASKED["sampled"]),
     }
     for name, study in alone.items():
         for frontier in study.frontiers:
@@ -208,12 +209,12 @@ def test_a_peer_that_does_not_answer_is_told_from_a_fault(
 def test_parts_come_in_order_whoever_did_them() -> None:
     done: list[int] = []
 
-    def do(places: Sequence[int]) -> Done:
+    def do(places: Sequence[int]) -> Generator[tuple[int, np.ndarray], None, None]:
         for part in places[::-1]:
             done.append(part)
-            yield part, packed({"x": np.array([part, 0.1 + part])})
+            yield part, np.array([part, 0.1 + part])
 
-    found = [unpacked(t)["x"][0] for t in Run().each("x", list("abcd"), [1, 1, 1, 1], do)]
+    found = [part[0] for part in Run().each("x", list("abcd"), [1, 1, 1, 1], do)]
     assert found == [0, 1, 2, 3]
     assert done == [3, 2, 1, 0]
 
@@ -322,11 +323,22 @@ def test_processes_that_would_wait_for_different_words_are_refused(
         def check_alike(self, what: str, digest: bytes) -> None:
             asked[-1].append(digest)
 
-    monkeypatch.setattr(run, "all_processes", Heard)
-    for ledger, rows in ((None, None), (None, None), (Ledger(tmp_path / "kept"), None), (None, 9)):
-        stream = open_stream(folder, piece_rows=rows)
+        def tell(self, teller: int, words: bytes | None) -> bytes:
+            return words or b""
+
+        def agree(self, do: Callable[[], T]) -> T:
+            return do()
+
+    monkeypatch.setattr(run, "all_processes", lambda: Heard(0, 2))
+    kept = RunOptions(tmp_path / "kept")
+    for options, rows in (
+        (RunOptions(), None),
+        (RunOptions(), None),
+        (kept, None),
+        (RunOptions(), 9),
+    ):
         asked.append([])
-        Run.begun(ledger, stream, {}, lambda doing, rows: None, {})
+        Run.start(options, open_files(folder, chunk_rows=rows), {}, {})
     assert asked[0] == asked[1]
     assert len({tuple(of) for of in asked}) == 3
 

@@ -18,7 +18,7 @@ def test_areas_come_in_the_order_theory_says(shared_data: Path, n_models: int, n
     result = cascjax.import_routerbench(shared_data / "routerbench-sample.parquet", invalid="drop")
     table = from_arrow(result.arrow, "sample")
     table = table.select_models([table.models[i] for i in SUBSETS[n_models]])
-    study = cascjax.compare(table, estimates="noisy", noise=noise)
+    study = cascjax.compare(table, estimates=cascjax.Noisy(noise))
     auc = {frontier.strategy: frontier.auc for frontier in study.frontiers}
     assert auc["mixing"] < auc["routing"] < auc["cascade-routing"] < auc["oracle"]
     # Pandora is optimal where estimates are independent; those of real models are not quite.

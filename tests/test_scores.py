@@ -2,19 +2,19 @@
 
 import functools
 import itertools
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascjax.comparison import Study, compare, study
+from cascjax.comparison import Study, compare
 from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, truth
 from cascjax.metrics import SCORES, Evidence, auc, check_scores
 from cascjax.metrics.scores import aiq, apgr, cpt, gain, nauc, oracle_gap, peak, qnc, rci, sound
-from cascjax.search.scoring import extremes
 from cascjax.strategies import Mixing, Oracle, Pandora, Routing, Strategy
 
 # Three models: cheap and poor, of middling cost and best, expensive and second best.
@@ -271,7 +271,7 @@ def test_names_are_checked() -> None:
 
 # Of whole studies.
 
-N, FIT = 200, np.arange(80)
+N = 200
 EVALUATE = np.arange(80, N)
 
 
@@ -293,26 +293,22 @@ def world() -> tuple[Table, Independent]:
 @functools.cache
 def scored(strategies: tuple[Strategy, ...] = (Routing(), Pandora())) -> Study:
     table, beliefs = world()
-    return study(strategies, table, beliefs, FIT, EVALUATE, budgets=4, scores=tuple(SCORES))
+    return compare(split(table), strategies, beliefs, budgets=4, scores=tuple(SCORES))
 
 
-def test_extremes_are_those_of_a_loop() -> None:
-    table, _ = world()
-    rows = EVALUATE[::-2]
-    cheapest = [min(range(3), key=lambda k, n=n: table.cost[n, k]) for n in rows]
-    (low, quality), high = extremes(table, rows)
-    taken = list(zip(rows.tolist(), cheapest, strict=True))
-    assert low == pytest.approx(np.mean([table.cost[n, k] for n, k in taken]))
-    assert quality == pytest.approx(np.mean([table.quality[n, k] for n, k in taken]))
-    assert high == pytest.approx(np.mean([max(table.cost[n]) for n in rows]))
+def split(table: Table) -> Table:
+    """The table with the rows to fit on and to evaluate on."""
+    return replace(table, split=np.isin(np.arange(N), EVALUATE).astype(np.int8))
 
 
-def test_extremes_add_up_blocks() -> None:
-    # More rows than are looked at together: one table over and over has its own means.
-    table, _ = world()
-    once, often = extremes(table, EVALUATE), extremes(table, np.tile(EVALUATE, 70))
-    assert often[0] == pytest.approx(once[0])
-    assert often[1] == pytest.approx(once[1])
+def extremes(table: Table) -> tuple[tuple[float, float], float]:
+    """Mean cost and quality of the cheapest model of each query, and mean cost of the dearest."""
+    cheapest = [min(range(3), key=lambda k, n=n: table.cost[n, k]) for n in EVALUATE]
+    taken = list(zip(EVALUATE.tolist(), cheapest, strict=True))
+    return (
+        float(np.mean([table.cost[n, k] for n, k in taken])),
+        float(np.mean([table.quality[n, k] for n, k in taken])),
+    ), float(np.mean([max(table.cost[n]) for n in EVALUATE]))
 
 
 @pytest.mark.parametrize("strategy", [Routing(), Pandora(), Oracle()], ids=lambda s: s.name)
@@ -347,8 +343,8 @@ def test_scores_of_a_study() -> None:
         args = drawn.quality, drawn.ran, found.single_cost, found.single_quality
         assert drawn.scores["cpt50"] == cpt(*args, 0.5)
         assert drawn.scores["cpt80"] == cpt(*args, 0.8)
-        floor, ceiling = extremes(table, EVALUATE)
-        assert drawn.scores["nauc"] == nauc(drawn.cost, drawn.quality, floor, ceiling)
+        want = nauc(drawn.cost, drawn.quality, *extremes(table))
+        assert drawn.scores["nauc"] == pytest.approx(want, rel=1e-6)
 
 
 def test_the_oracle_is_drawn_where_a_score_needs_it() -> None:
@@ -363,16 +359,16 @@ def test_two_models_at_random_score_as_routellms_random_router() -> None:
     table, _ = world()
     table = table.select_models(["a", "c"])
     names = ["cpt50", "cpt80", "apgr"]
-    args = [Mixing()], table, truth(table), FIT, EVALUATE
-    found = study(*args, budgets=7, scores=names).frontiers[0].scores
+    args = split(table), Mixing(), truth(table)
+    found = compare(*args, budgets=7, scores=names).frontiers[0].scores
     assert [found[name] for name in names] == pytest.approx([0.5, 0.8, 0.5], abs=1e-6)
 
 
 def test_no_scores_where_none_is_asked_for_and_unknown_ones_refused() -> None:
     table, beliefs = world()
-    plain = study([Routing()], table, beliefs, FIT, EVALUATE, budgets=4)
+    plain = compare(table, Routing(), beliefs, budgets=4)
     assert plain.frontiers[0].scores == {}
     with pytest.raises(CascjaxError, match=r"unknown score 'qcn' \(did you mean 'qnc'\?\)"):
-        study([Routing()], table, beliefs, FIT, EVALUATE, budgets=4, scores=["qcn"])
+        compare(table, Routing(), beliefs, budgets=4, scores=["qcn"])
     asked = compare(table, "routing", budgets=4, scores=["qnc", "peak"])
     assert list(asked.frontiers[0].scores) == ["qnc", "peak"]

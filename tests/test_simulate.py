@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Bool, Float
 
-from cascjax.comparison import study
+from cascjax.comparison import compare
 from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.engine.simulate import Totals, query_spends, totals
@@ -235,9 +235,8 @@ def test_a_sigma_that_is_none_is_refused_before_anything_is_simulated(
 
     monkeypatch.setattr(budget, "totals", unheard)
     monkeypatch.setattr(simulate._Queries, "block", unheard)
-    rows = np.arange(N)
     with pytest.raises(CascjaxError, match=re.escape("'b'")) as info:
-        study([Routing(), Pandora()], table, estimator, rows, rows, progress=unheard)
+        compare(table, [Routing(), Pandora()], estimator)
     message = str(info.value)
     assert "\n" not in message
     assert "sigma" in message

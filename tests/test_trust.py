@@ -10,7 +10,6 @@ from test_run_sets import drawn
 
 import cascjax
 from cascjax import synthetic
-from cascjax.comparison import study
 from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Joint, RunSets, learned
@@ -39,14 +38,11 @@ def test_spreads_that_are_made_up_are_not_believed() -> None:
     kind = CascadeRouting()
     _, believed = with_sigma_scale(kind, table, estimator, fit, None)
     assert believed < 0.5
+    split = np.isin(np.arange(table.n_queries), evaluate).astype(np.int8)
     both = [
-        study(
-            [kind], table, estimator, fit, evaluate, budgets=8, sigma_scale=sigma_scale
-        ).frontiers[0]
-        for sigma_scale in ("auto", 1.0)
+        cascjax.compare(replace(table, split=split), kind, one, budgets=8).frontiers[0]
+        for one in (scaled(estimator, believed), estimator)
     ]
-    assert both[0].sigma_scale == believed
-    assert both[1].sigma_scale == 1
     # On other queries too: nothing is paid for what does not come.
     assert both[0].auc > both[1].auc
 
@@ -84,7 +80,7 @@ def test_only_what_reads_sigma_asks() -> None:
     for kind in (Routing(), Thresholding()):
         assert with_sigma_scale(kind, table, estimator, fit, None) == (estimator, 1.0)
     supplied = synthetic.sample(synthetic.make_dataset(3, seed=0), 0, 200)
-    found = cascjax.compare(supplied, ["pandora"], budgets=4, sigma_scale=0.5)
+    found = cascjax.compare(supplied, ["pandora"], budgets=4)
     assert found.frontiers[0].sigma_scale == 1.0
 
 

@@ -14,17 +14,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from cascjax.engine.options import RunOptions
+from cascjax.estimators.specs import Learned, Noisy
+
 NOISE = (0.4, 0.2, 0.0002, 0.00005)
 ASKED: dict[str, dict[str, Any]] = {
     # The sample holds all rows to fit on; and it does not.
     "exact": {"strategies": ("routing", "pandora"), "budgets": 4},
     "sampled": {
-        "strategies": ("mixing", "routing"), "budgets": 4, "sample": 300, "resamples": 40,
-        "estimates": "noisy", "noise": NOISE,
+        "strategies": ("mixing", "routing"), "budgets": 4, "resamples": 40,
+        "estimates": Noisy(NOISE), "options": RunOptions(sample=300),
     },
-    "learned": {
-        "strategies": ("routing",), "budgets": 4, "estimates": "learned", "learner": "linear",
-    },
+    "learned": {"strategies": ("routing",), "budgets": 4, "estimates": Learned("linear")},
 }  # fmt: skip
 """Frontiers drawn."""
 
@@ -39,14 +40,14 @@ def main() -> None:
     jax.distributed.initialize(
         address, processes, process, coordinator_bind_address=address, initialization_timeout=120
     )
-    from cascjax import compare_stream, evaluate_stream, fit_stream
+    from cascjax import compare, evaluate_stream, fit_stream
     from cascjax.engine import run
 
     found: dict[str, np.ndarray] = {"devices": np.array([jax.local_device_count()])}
     for name, asked in ASKED.items():
         # They meet after each piece; and only once each has done its share.
         run._ROUND = 0.0 if name == "exact" else 300.0
-        for frontier in compare_stream(folder, **asked).frontiers:
+        for frontier in compare(folder, **asked).frontiers:
             for part in ("cost", "quality", "parameters", "gamma", "ran", "answered", "depth"):
                 found[f"{name}/{frontier.strategy}/{part}"] = np.asarray(getattr(frontier, part))
             if frontier.auc_samples is not None:

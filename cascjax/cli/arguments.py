@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cascjax.errors import CascjaxError
 
 if TYPE_CHECKING:
+    from cascjax.estimators.specs import EstimatesSpec
     from cascjax.strategies import Strategy
 
 MAX_BUDGETS = 10_000
@@ -173,6 +174,35 @@ def learning(
     if noise is not None and (given or estimates == "learned"):
         raise CascjaxError(f"--noise is of noisy estimates: leave out it or {first}")
     return ("learned" if given else estimates), given
+
+
+def spec(
+    estimates: str | None, noise: str | None, learning: "dict[str, Any]"
+) -> "EstimatesSpec | None":
+    """Return the estimates of the options; None where none are given.
+
+    Args:
+        estimates: kind of estimates, see `learning`.
+        noise: option --noise.
+        learning: options of learned estimates, see `learning`.
+
+    Raises:
+        CascjaxError: a value is invalid.
+    """
+    from cascjax.estimators.specs import Learned, Noisy, Supplied
+
+    if estimates is None and noise is None:
+        return None
+    if estimates == "learned":
+        options = dict(learning)
+        if "learner" in options:
+            options["estimator"] = options.pop("learner")
+        return Learned(**options)
+    return Supplied() if estimates == "supplied" else Noisy(_level(noise or "low"))
+
+
+def _level(text: str) -> Any:
+    return noise(text)
 
 
 def _sigma_scale(text: str) -> float | str:

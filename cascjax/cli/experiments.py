@@ -99,7 +99,7 @@ def reproduce(
         with uninterrupted():
             from cascjax import experiments
             from cascjax.data import read_table
-            from cascjax.data.source import open_stream
+            from cascjax.data.source import open_files
             from cascjax.experiments.cells import cell_progress
 
         experiment = experiments.EXPERIMENTS[name]
@@ -117,7 +117,7 @@ def reproduce(
             click.echo(f"Reading {files[0]}{more}")
             if many:
                 _check_out(files, out)
-                stream = open_stream(files, piece_rows=experiments.PIECE_ROWS)
+                stream = open_files(files, chunk_rows=experiments.PIECE_ROWS)
                 source = stream.name
             else:
                 data, source = read_table(files[0]), files[0].name

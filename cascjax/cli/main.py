@@ -3,8 +3,7 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,7 @@ from cascjax.cli import policy as policy_commands
 from cascjax.cli import stream as stream_commands
 from cascjax.cli.terminal import (
     OneLineErrors,
-    keep_compiled,
     make_console,
-    naming,
     output_folder,
     uninterrupted,
 )
@@ -30,9 +27,7 @@ from cascjax.errors import CascjaxError
 
 # Everything that needs JAX is imported inside the commands: the first words come at once.
 if TYPE_CHECKING:
-    from cascjax.data.table import Table
     from cascjax.importers import ImportResult
-    from cascjax.strategies import Strategy
 
 
 @click.group(
@@ -77,7 +72,10 @@ def demo(command: str, out: Path, queries: int, models: int, budgets: int, seed:
         table = out / "table.arrow"
         _write_world(table, queries, models, seed)
         click.echo(f"Wrote {table}; try: cascjax inspect {shlex.quote(str(table))}")
-        _frontier(table, out, command, n_budgets=budgets, seed=seed)
+        stream_commands.frontier(
+            (table,), out, command, budgets=budgets, strategies=None, estimates=None, noise=None,
+            models=None, seed=seed, scores=None, resamples=None, confidence=None,
+        )  # fmt: skip
 
 
 @main.group(name="import")
@@ -406,117 +404,18 @@ def frontier(
     --resume.
     """
     n_budgets, costs = arguments.budgets(budgets)
-    if stream_commands.is_stream(tables):
+    several_files, speaks = stream_commands.is_stream(tables), True
+    if several_files:
         speaks = launch.enter(several, command, out / stream_commands.JOURNAL)
-        with output_folder(out):
-            stream_commands.frontier(
-                tables, out, command, speaks, budgets=costs or n_budgets, sample=sample,
-                resume=resume, force=force, **asked,
-            )  # fmt: skip
-        return
-    stream_commands.check_table_options(
-        tables[0], sample=sample, resume=resume, force=force, **several.places
-    )
-    click.echo(f"Reading {tables[0]}")
-    with output_folder(out):
-        _frontier(tables[0], out, command, n_budgets=n_budgets, costs=costs, **asked)
-
-
-def _frontier(
-    path: Path,
-    out: Path,
-    command: str,
-    *,
-    strategies: str | None = None,
-    n_budgets: int | None = None,
-    costs: list[float] | None = None,
-    estimates: str | None = None,
-    learner: str | None = None,
-    folds: int | None = None,
-    cost_model: str | None = None,
-    ridge: str | None = None,
-    sigma_scale: str | None = None,
-    noise: str | None = None,
-    models: str | None = None,
-    max_depth: int = 5,
-    search: str = "exact",
-    scores: str | None = None,
-    resamples: int | None = None,
-    confidence: float | None = None,
-    seed: int = 0,
-) -> None:
-    with uninterrupted():
-        import jax
-        import numpy as np
-
-        from cascjax import estimators
-        from cascjax.comparison import study
-        from cascjax.data import read_table
-        from cascjax.data.table import ESTIMATE_COLUMNS, mean_rows, split_rows
-        from cascjax.metrics import SCORES, check_scores
-        from cascjax.report.console import study_progress
-        from cascjax.report.study import print_study, save
-
-    chosen = arguments.strategies(strategies, max_depth, search)
-    level = arguments.noise(noise or "low")
-    estimates, learning = arguments.learning(
-        estimates, noise, learner, folds, cost_model, ridge, sigma_scale
-    )
-    scale = learning.pop("sigma_scale", "auto")
-    wanted = [] if scores is None else arguments.names("--scores", scores)
-    wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
-    table = read_table(path)
-    with naming(path):
-        if models is not None:
-            table = table.select_models(arguments.models(models, table.models))
-        _check_feasible(chosen, table)
-        fit, evaluate = split_rows(table, seed)
-        table = table.sort_models(mean_rows(table.cost, fit), reuse=True)
-        if estimates is None:
-            estimates = "noisy" if noise or table.quality_ante is None else "supplied"
-        keep_compiled()
-        settings: dict[str, Any] = {"table": str(path), "estimates": estimates}
-        notes: tuple[str, ...] = ()
-        if estimates == "learned":
-            kind = learning.pop("learner", "logistic")
-            found = estimators.learned(table, fit, estimator=kind, seed=seed, **learning)
-            estimator, notes = found.estimator, found.notes
-            settings |= found.settings()
-        elif estimates == "noisy":
-            # What the table supplies is not asked for: the room is for what the noise makes.
-            table = replace(table, **dict.fromkeys(ESTIMATE_COLUMNS))
-            estimator = estimators.noisy(table, jax.random.key(seed), level)
-        else:
-            estimator = estimators.supplied(table, fit)
-        click.echo(
-            f"{table.n_queries:,} queries x {table.n_models} models, {len(fit):,} to fit,"
-            f" {len(evaluate):,} to evaluate; {estimates} estimates."
+    else:
+        stream_commands.check_table_options(
+            tables[0], sample=sample, resume=resume, force=force, **several.places
         )
-        for note in notes:
-            click.echo(f"note: {note}.")
-        settings |= {"noise": noise or "low"} if estimates == "noisy" else {}
-        with study_progress([s.name for s in chosen], len(fit), len(evaluate)) as progress:
-            result = study(
-                chosen, table, estimator, fit, evaluate,
-                budgets=np.array(costs) if costs else n_budgets,
-                settings=settings | {"max_depth": max_depth, "search": search, "seed": seed},
-                progress=progress, scores=wanted, seed=seed, sigma_scale=scale,
-                **_resampling(resamples, confidence, len(evaluate)),
-            )  # fmt: skip
-    report = save(result, out, command)
-    print_study(result, make_console())
-    click.echo(f"Report: {report}")
-
-
-def _resampling(resamples: int | None, confidence: float | None, n_evaluate: int) -> dict[str, Any]:
-    """What was asked for; else 1,000 resamples where that takes seconds and the queries suffice."""
-    from cascjax.metrics.bootstrap import DEFAULT_RESAMPLES, default_resamples
-
-    at = 0.95 if confidence is None else confidence
-    if resamples is None:
-        asked = confidence is not None
-        resamples = DEFAULT_RESAMPLES if asked else default_resamples(n_evaluate, at)
-    return {"resamples": resamples, "confidence": at}
+    with output_folder(out):
+        stream_commands.frontier(
+            tables, out, command, speaks, budgets=costs or n_budgets, sample=sample,
+            resume=resume, force=force, **asked,
+        )  # fmt: skip
 
 
 main.add_command(diagnose_command.diagnose)
@@ -524,14 +423,3 @@ main.add_command(policy_commands.fit)
 main.add_command(policy_commands.tune)
 main.add_command(policy_commands.evaluate)
 main.add_command(experiment_commands.reproduce)
-
-
-def _check_feasible(strategies: "Sequence[Strategy]", table: "Table") -> None:
-    """Refuses at once what would fail after the first strategies have been drawn."""
-    cost = table.cost.mean(0, dtype="float64")
-    if cost.min() == cost.max():
-        raise CascjaxError(
-            f"every model has the same mean cost, {cost[0]:g}: there is no cost to trade quality"
-            " for; choose or bring models of different cost"
-        )
-    arguments.check_sizes(strategies, len(cost))

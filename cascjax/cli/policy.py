@@ -133,7 +133,7 @@ def fit(
             parameter=None if steps is None else steps[0] if len(steps) == 1 else steps,
             confidence=confidence, new_queries=m, estimates=estimates, noise=noise, models=models,
             max_depth=max_depth, search=search, seed=seed, sample=sample, resume=resume,
-            force=force, **learning,
+            force=force, learning=learning,
         )  # fmt: skip
         return
     stream_commands.check_table_options(

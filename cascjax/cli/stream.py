@@ -4,22 +4,26 @@ import glob
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cascjax.cli import arguments
-from cascjax.cli.terminal import keep_compiled, make_console, uninterrupted
+from cascjax.cli.terminal import keep_compiled, make_console, naming, uninterrupted
 from cascjax.errors import CascjaxError, RefusedError
 
 # Everything that needs JAX is imported inside the commands: the first words come at once.
 if TYPE_CHECKING:
+    from cascjax.engine.options import Progress
     from cascjax.engine.processes import Processes
-    from cascjax.engine.run import Progress
 
 JOURNAL = "journal"
 """The folder in --out that what is done is kept in until the end."""
+
+LEARNED_OPTIONS = ("learner", "folds", "cost_model", "ridge", "sigma_scale")
+"""Options of learned estimates, see `arguments.learning`."""
 
 
 def journal_of(out: Path) -> Path:
@@ -58,98 +62,112 @@ def inspect(tables: Sequence[Path]) -> None:
         CascjaxError: what `cascjax.data.source` refuses.
     """
     with uninterrupted():
-        from cascjax.data.source import open_stream
+        from cascjax.data.source import open_files
         from cascjax.report.console import stream_progress
         from cascjax.report.contents import Contents, contents_of, print_contents
 
-    stream, found = open_stream(tables), None
-    stream = stream.with_room_for(stream.n_seen + stream.n_models)
-    with stream_progress(stream.n_rows) as advance:
-        for piece, table in stream.tables(stream.pieces, stream.columns):
-            of_piece: Contents = contents_of(table)
-            found = of_piece if found is None else found + of_piece
-            advance("reading", piece.n_rows)
+    source, found = open_files(tables), None
+    with stream_progress(source.n_rows) as advance:
+        for chunk, table in source.read(source.chunks, source.columns):
+            part: Contents = contents_of(table)
+            found = part if found is None else found + part
+            advance("reading", chunk.n_rows)
     assert found is not None
-    print_contents(found, _named(tables), make_console(), len(stream.files))
+    print_contents(found, _named(tables), make_console(), len(source.files))
 
 
 def frontier(
     tables: Sequence[Path],
     out: Path,
     command: str,
-    speaks: bool,
+    speaks: bool = True,
     *,
     budgets: int | list[float] | None,
     strategies: str | None,
     estimates: str | None,
     noise: str | None,
     models: str | None,
-    max_depth: int,
-    search: str,
     seed: int,
-    sample: int | None,
-    resume: bool,
-    force: bool,
     scores: str | None,
+    resamples: int | None,
+    confidence: float | None,
+    max_depth: int = 5,
+    search: str = "exact",
+    sample: int | None = None,
+    resume: bool = False,
+    force: bool = False,
     **learned: Any,
 ) -> None:
-    """The command frontier of a stream; `speaks` where this process writes for all.
+    """Run the command frontier; `speaks` where this process writes for all.
 
     Raises:
-        CascjaxError: an option is given that only a table in memory has, or what
-            `cascjax.comparison_stream` refuses.
+        CascjaxError: what `cascjax.compare` refuses.
     """
-    if scores is not None:
-        raise CascjaxError("--scores are of one table: leave them out, or name a single file")
-    resamples, confidence = learned.pop("resamples"), learned.pop("confidence")
-    estimates, learning = arguments.learning(estimates, noise, **learned)
-    level = arguments.noise(noise or "low")
+    several = is_stream(tables)
+    estimates, learning = arguments.learning(
+        estimates, noise, **(dict.fromkeys(LEARNED_OPTIONS) | learned)
+    )
     chosen = arguments.strategies(strategies, max_depth, search)
     if any(table.is_dir() and table.resolve() == out.resolve() for table in tables):
         raise CascjaxError(f"--out {out} is the folder of the tables: name another")
     _say(speaks, f"Reading {_named(tables)}")
     with uninterrupted():
-        from cascjax.comparison_stream import asked, begun, draw
-        from cascjax.data.source import open_stream
-        from cascjax.engine.parts import discard
-        from cascjax.engine.passes import SAMPLE
-        from cascjax.engine.run import Ledger
+        from cascjax.comparison import compare
+        from cascjax.data import read_table
+        from cascjax.data.source import open_files
+        from cascjax.data.table import split_rows
+        from cascjax.engine.checkpoint import discard
+        from cascjax.engine.options import SAMPLE, RunOptions
+        from cascjax.engine.passes import describe_split
+        from cascjax.engine.processes import all_processes
+        from cascjax.estimators.specs import as_estimates
+        from cascjax.metrics import SCORES, check_scores
+        from cascjax.metrics.bootstrap import DEFAULT_RESAMPLES, default_resamples
         from cascjax.report.study import print_study, save
 
-    stream = open_stream(tables)
-    if models is not None:
-        stream = stream.select_models(arguments.models(models, stream.models))
-    arguments.check_sizes(chosen, stream.n_models)
-    if estimates is None and noise:
-        estimates = "noisy"
-    job = asked(
-        stream, chosen, estimates=estimates, noise=level, budgets=budgets, seed=seed,
-        sample=sample or SAMPLE,
-        resamples=resamples or 0, confidence=0.95 if confidence is None else confidence,
-        **learning,
-    )  # fmt: skip
-    keep_compiled()
-    journal = out / JOURNAL
-    files = len(stream.files)
-    settings: dict[str, Any] = {"table": _named(tables), "max_depth": max_depth, "search": search}
-    settings |= {"noise": noise or "low"} if job.estimates == "noisy" else {}
-    with _kept(journal), _progress(stream.n_rows, speaks) as progress:
-        run = begun(job, Ledger(journal, resume, force), progress)
-        _say(
-            speaks,
-            f"{stream.n_rows:,} queries x {stream.n_models} models in {files:,}"
-            f" file{'s' * (files > 1)}; {job.estimates} estimates; split {job.split}."
-            f"{_shared(run.processes)}",
-        )
-        study = draw(job, run, settings)
-        report = run.processes.agree(lambda: save(study, out, command) if speaks else out)
-    run.processes.agree(lambda: discard(journal))
+    wanted = [] if scores is None else arguments.names("--scores", scores)
+    wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
+    spec = arguments.spec(estimates, noise, learning)
+    source = open_files(tables) if several else read_table(tables[0])
+    with nullcontext() if several else naming(tables[0]):
+        if models is not None:
+            source = source.select_models(arguments.models(models, source.models))
+        arguments.check_sizes(chosen, source.n_models)
+        spec = as_estimates(spec, source)
+        n_rows, size = source.n_rows, f"{source.n_rows:,} queries x {source.n_models} models"
+        at, processes = 0.95 if confidence is None else confidence, all_processes()
+        if several:
+            resamples, files = resamples or 0, len(source.files)  # pyright: ignore[reportAttributeAccessIssue]
+            say = (
+                f"{size} in {files:,} file{'s' * (files > 1)}; {spec.kind} estimates; split"
+                f" {describe_split(source)}.{_shared(processes)}"
+            )
+        else:
+            fit, evaluate = (len(rows) for rows in split_rows(source, seed))  # pyright: ignore[reportArgumentType]
+            say = f"{size}, {fit:,} to fit, {evaluate:,} to evaluate; {spec.kind} estimates."
+            if resamples is None:
+                asked = confidence is not None
+                resamples = DEFAULT_RESAMPLES if asked else default_resamples(evaluate, at)
+        keep_compiled()
+        checkpoint = out / JOURNAL if several else None
+        with _kept(checkpoint), _progress(n_rows, speaks) as progress:
+            _say(speaks, say)
+            study = compare(
+                source, chosen, spec, budgets=budgets, scores=wanted, resamples=resamples,
+                confidence=at, seed=seed,
+                options=RunOptions(checkpoint, resume, force, sample or SAMPLE, progress),
+            )  # fmt: skip
+            asked = {"table": _named(tables), "max_depth": max_depth, "search": search}
+            study = replace(study, settings=asked | study.settings)
+            report = processes.agree(lambda: save(study, out, command) if speaks else out)
+    if checkpoint is not None:
+        processes.agree(lambda: discard(checkpoint))
     if not speaks:
         return
-    print_study(study, make_console())
     for note in notes(study.settings, study.n_fit, study.cost_unit):
         click.echo(f"note: {note}.")
-    if not study.resamples:
+    print_study(study, make_console())
+    if not study.resamples and several:
         click.echo("note: no intervals were asked for: --resamples 1000 takes a third reading.")
     click.echo(f"Report: {report}")
 
@@ -182,6 +200,7 @@ def fit(
     sample: int | None,
     resume: bool,
     force: bool,
+    learning: dict[str, Any],
     **wanted: Any,
 ) -> None:
     """The command fit of a stream; `wanted` are arguments of `fit_stream`, `speaks` as above.
@@ -195,28 +214,25 @@ def fit(
     _say(speaks, f"Reading {_named(tables)}")
     with uninterrupted():
         from cascjax.data.files import atomic_write
-        from cascjax.data.source import open_stream
-        from cascjax.engine.parts import discard
-        from cascjax.engine.passes import SAMPLE
+        from cascjax.data.source import open_files
+        from cascjax.engine.checkpoint import discard
+        from cascjax.engine.options import SAMPLE, RunOptions
         from cascjax.engine.processes import all_processes
-        from cascjax.engine.run import Ledger
         from cascjax.fitting_stream import fit_stream
         from cascjax.report.policy import print_policy
 
-    stream = open_stream(tables)
+    source = open_files(tables)
     if models is not None:
-        stream = stream.select_models(arguments.models(models, stream.models))
-    arguments.check_sizes(chosen, stream.n_models)
+        source = source.select_models(arguments.models(models, source.models))
+    arguments.check_sizes(chosen, source.n_models)
     keep_compiled()
     journal, processes = journal_of(out), all_processes()
-    ledger = Ledger(journal, resume, force)
     # The file is there before anything is computed for it: what cannot be written fails now.
     with _kept(journal), atomic_write(out) if speaks else nullcontext() as temporary:
-        with _progress(stream.n_rows, speaks) as progress:
+        with _progress(source.n_rows, speaks) as progress:
             policy = fit_stream(
-                stream, chosen[0], estimates="noisy" if estimates is None and noise else estimates,
-                noise=arguments.noise(noise or "low"), sample=sample or SAMPLE, ledger=ledger,
-                progress=progress, **wanted,
+                source, chosen[0], arguments.spec(estimates, noise, learning),
+                options=RunOptions(journal, resume, force, sample or SAMPLE, progress), **wanted,
             )  # fmt: skip
         if temporary is not None:
             temporary.write_text(policy.text(), encoding="utf-8")
@@ -248,22 +264,22 @@ def evaluate(
     """
     _say(speaks, f"Reading {policy} and {_named(tables)}")
     with uninterrupted():
-        from cascjax.data.source import open_stream
-        from cascjax.engine.parts import discard
+        from cascjax.data.source import open_files
+        from cascjax.engine.checkpoint import discard
+        from cascjax.engine.options import RunOptions
         from cascjax.engine.processes import all_processes
-        from cascjax.engine.run import Ledger
         from cascjax.evaluation_stream import evaluate_stream
         from cascjax.policy import load_policy
         from cascjax.report.evaluation import print_evaluation, rows_note, to_json
 
-    loaded, stream = load_policy(policy), open_stream(tables)
+    loaded, stream = load_policy(policy), open_files(tables)
     keep_compiled()
-    ledger, processes = Ledger(out / JOURNAL, resume, force), all_processes()
+    processes = all_processes()
     settings = {"policy": str(policy), "table": _named(tables), "seed": seed}
     with _kept(out / JOURNAL), _progress(stream.n_rows, speaks) as progress:
         found = evaluate_stream(
-            loaded, stream, resamples=resamples, confidence=confidence, seed=seed, ledger=ledger,
-            progress=progress,
+            loaded, stream, resamples=resamples, confidence=confidence, seed=seed,
+            options=RunOptions(out / JOURNAL, resume, force, progress=progress),
         )  # fmt: skip
         content = to_json(found) | {"settings": settings | {"resamples": resamples}}
         processes.agree(lambda: _write(out / "summary.json", content) if speaks else None)
@@ -307,26 +323,28 @@ def _progress(n_rows: int, speaks: bool) -> Iterator["Progress"]:
 
 
 @contextmanager
-def _kept(journal: Path) -> Iterator[None]:
-    """Says of an interrupt or a full disk what is kept and how to go on."""
+def _kept(folder: Path | None) -> Iterator[None]:
+    """Add to an interrupt or a full disk what is kept in the folder and how to resume."""
     try:
         yield
     except BaseException as error:
+        if folder is None:
+            raise
         from cascjax.data.source import BadFileError
-        from cascjax.engine.parts import discard
+        from cascjax.engine.checkpoint import discard
         from cascjax.engine.processes import GONE, all_processes
 
         if isinstance(error, RefusedError):
             # Refused again if asked again: what is kept would stand in the way of another command.
             with suppress(CascjaxError):
-                discard(journal)
+                discard(folder)
             raise
-        way_out = f"what is done is kept in {journal}: go on with --resume"
-        if not any(journal.glob("*.parquet")):
+        way_out = f"what is done is kept in {folder}: go on with --resume"
+        if not any(folder.glob("*.npz")):
             # Of several processes another may be about to keep something there.
             if all_processes().count == 1:
                 with suppress(CascjaxError):
-                    discard(journal)
+                    discard(folder)
             elif str(error) == GONE:
                 raise CascjaxError(f"{error}; start all of them again with --resume") from error
             raise
@@ -334,12 +352,16 @@ def _kept(journal: Path) -> Iterator[None]:
             raise KeyboardInterrupt(way_out) from error
         if isinstance(error, CascjaxError):
             words = str(error)
+            for argument, option in (("resume=True", "--resume"), ("force=True", "--force")):
+                words = words.replace(argument, option)
             if words.startswith("cannot write"):
                 raise CascjaxError(f"{error}; {way_out} once there is room") from error
             if isinstance(error, BadFileError):
                 raise CascjaxError(f"{error}; {way_out} once that is fixed") from error
             if words == GONE:
                 raise CascjaxError(f"{error}; {way_out}, all of them") from error
+            if words != str(error):
+                raise CascjaxError(words) from error
         raise
 
 

@@ -1,9 +1,9 @@
-"""Evaluation tables of many files, larger than memory, read piece by piece.
+"""Sources of evaluation data: a table in memory, one file, or many files larger than memory.
 
-All rows of all files, in the order of the files' names, are numbered through, and cut into pieces:
-runs of rows that never cross a file and fit in memory. A piece depends on the files and
-`piece_rows` alone, so whoever works on some of the pieces (a thread, a process, a later run) finds
-the same ones. The files' ids are neither read nor held to be unique.
+All rows of all files, in the order of the file names, are numbered consecutively and divided into
+chunks: consecutive rows of one file that fit in memory together. The chunks depend only on the
+files and `chunk_rows`, so every thread, process and later run works on the same chunks. Query ids
+of files are neither read nor checked for duplicates.
 """
 
 import bisect
@@ -13,19 +13,17 @@ import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
-from jaxtyping import Int
 
 from cascjax.data.files import TableWriter, one_line, sniff, whole
 from cascjax.data.schema import (
@@ -40,54 +38,106 @@ from cascjax.data.schema import (
     table_of_columns,
     to_arrow,
 )
-from cascjax.data.table import ESTIMATE_COLUMNS, Table, check_models
+from cascjax.data.table import (
+    ESTIMATE_COLUMNS,
+    Chunk,
+    Table,
+    check_models,
+    rows_per_chunk,
+)
 from cascjax.errors import CascjaxError
 
-PIECE_ROWS = 1 << 20
-"""Rows of a piece at most."""
-
-_PIECE_NUMBERS = 1 << 24
-"""Numbers a column of a piece may hold: of many models a piece has fewer rows."""
-
-_LEAST_ROWS = 1 << 14
+Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""What `open_files` opens: a file, a folder, a pattern such as "logs/*.parquet", or a list."""
 
 _BATCH = 1 << 16
-"""Rows decoded at once of a Parquet file."""
+"""Rows of a Parquet file that are decoded at once."""
 
 _SAMPLED = 1 << 20
-"""Bytes at the start and in the middle of a file that tell it from another that ends alike."""
+"""Bytes from the start and the middle of a file that are compared to detect copies."""
 
 _FOOTER = 1 << 16
-"""Bytes at the end of a file that it is known by."""
+"""Bytes at the end of a file that are hashed to identify it."""
 
-_WAY_OUT = "write it again, or read it by itself"
-"""Of a file that is not of the shape of the first."""
+_WAY_OUT = "write the file again, or read it by itself"
 
-SUFFIXES = (".parquet", ".arrow", ".feather", ".ipc")
+
+@runtime_checkable
+class Source(Protocol):
+    """Rows of evaluation data; implemented by `Table` (in memory) and `Files`.
+
+    Attributes:
+        name: name of the source in messages.
+        n_rows: number of rows.
+        n_models: K, number of models.
+        models: the K model names, in column order.
+        columns: names of the `Table` columns it has; "extra_costs" if there is any extra cost.
+        cost_unit: unit of the column cost, empty if unknown.
+        extra_costs: names of the extra costs.
+        extra_cost_units: (name, unit) of every extra cost whose unit is known.
+        chunks: all chunks, in row order.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def n_rows(self) -> int: ...  # noqa: D102
+    @property
+    def n_models(self) -> int: ...  # noqa: D102
+    @property
+    def models(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def columns(self) -> frozenset[str]: ...  # noqa: D102
+    @property
+    def cost_unit(self) -> str: ...  # noqa: D102
+    @property
+    def extra_costs(self) -> Collection[str]: ...  # noqa: D102
+    @property
+    def extra_cost_units(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102
+    @property
+    def chunks(self) -> tuple[Chunk, ...]: ...  # noqa: D102
+
+    def select_models(self, models: Sequence[str]) -> "Source":
+        """Return the source restricted to the named models, in that order."""
+        ...
+
+    def read(
+        self, chunks: Iterable[Chunk], columns: Iterable[str]
+    ) -> Iterator[tuple[Chunk, Table]]:
+        """Yield each chunk with its rows; `columns` are read in addition to quality and cost."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hash of the contents; for files, of their sizes and footers."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Return what identifies each file (or the table), to detect changes between runs."""
+        ...
 
 
 class BadFileError(CascjaxError):
-    """What a file of a stream holds is bad: it is to be fixed, and `path` says which it is."""
+    """The contents of one file of a source are invalid; `path` is the file to fix."""
 
     def __init__(self, message: str, path: str) -> None:
-        """Says so in one line."""
+        """Keep the message and the path of the file."""
         super().__init__(message)
         self.path = path
 
 
 @dataclass(frozen=True)
-class StreamFile:
-    """A file of a stream, as it was when the stream was opened.
+class DataFile:
+    """One file of a source, as it was when the source was opened.
 
     Attributes:
-        path: where it is.
+        path: path as it was given.
         kind: "ipc" or "parquet".
-        n_rows: its rows.
-        size: its bytes.
-        changed: when it was last written to, in nanoseconds.
-        footer: hash of its last bytes, which hold the schema and where the columns are.
-        compressed: whether an Arrow file's columns must be decoded.
-        starts: first row of each row group of a Parquet file, and the rows of all.
+        n_rows: number of rows.
+        size: number of bytes.
+        changed: time of the last write, in nanoseconds.
+        footer: hash of the last bytes, which hold the schema and the column offsets.
+        compressed: whether the columns of an Arrow file are compressed.
+        starts: first row of each row group of a Parquet file, then the number of rows.
     """
 
     path: str
@@ -101,58 +151,35 @@ class StreamFile:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A run of rows of one file.
+class Files:
+    """Evaluation data in one or more files of the same columns, read as one table.
 
-    Attributes:
-        index: its place among the pieces.
-        file: place of its file among the files.
-        start: its first row, in the file.
-        n_rows: its rows.
-        first: its first row, among those of all files.
-    """
-
-    index: int
-    file: int
-    start: int
-    n_rows: int
-    first: int
-
-    @property
-    def rows(self) -> Int[np.ndarray, " n"]:
-        """The numbers of its rows, among those of all files."""
-        return np.arange(self.first, self.first + self.n_rows)
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Evaluation tables of one shape, to be read as one; see `open_stream`.
+    Made by `open_files` (`cascjax.open`).
 
     Attributes:
         name: what was opened, for messages.
-        files: in the order of their names.
-        pieces: all of them, in the order of the rows.
-        models: K names, in column order, or those chosen by `select_models`.
-        columns: what the files have of `Table`: "quality", "cost", "split", and so on; of further
-            costs "extra_costs".
-        metadata: what all their schemas say.
+        files: the files, in the order of their names.
+        chunks: all chunks, in row order.
+        models: the K model names, in column order or as chosen by `select_models`.
+        columns: names of the `Table` columns the files have, "extra_costs" for extra costs.
+        metadata: contents of the schema metadata, the same in all files.
         extra_costs: names of the extra costs.
-        seen: numbers of "features" and of "signals" a row, where there are any.
+        widths: numbers per row of "features" and "signals", where the files have them.
     """
 
     name: str
-    files: tuple[StreamFile, ...]
-    pieces: tuple[Piece, ...]
+    files: tuple[DataFile, ...]
+    chunks: tuple[Chunk, ...]
     models: tuple[str, ...]
     columns: frozenset[str]
     metadata: Metadata
     extra_costs: tuple[str, ...] = ()
-    seen: Mapping[str, int] = field(default_factory=dict)
-    _width: int = field(default=0, repr=False)
+    widths: Mapping[str, int] = field(default_factory=dict)
+    _n_models: int = field(default=0, repr=False)
 
     @property
     def n_rows(self) -> int:
-        """Rows of all files."""
+        """Number of rows of all files."""
         return sum(file.n_rows for file in self.files)
 
     @property
@@ -162,16 +189,16 @@ class Stream:
 
     @property
     def cost_unit(self) -> str:
-        """The unit of the column cost, empty where none is known."""
+        """Unit of the column cost, empty if unknown."""
         return self.metadata.cost_unit
 
     @property
-    def n_seen(self) -> int:
-        """Numbers of features and signals a row."""
-        return sum(self.seen.values())
+    def extra_cost_units(self) -> tuple[tuple[str, str], ...]:
+        """Name and unit of every extra cost whose unit is known."""
+        return tuple(u for u in self.metadata.cost_units if u[0] in self.extra_costs)
 
-    def select_models(self, models: Sequence[str]) -> "Stream":
-        """The stream of the named models alone, in that order.
+    def select_models(self, models: Sequence[str]) -> "Files":
+        """Return the same rows restricted to the named models, in that order.
 
         Raises:
             CascjaxError: a name is unknown or is listed twice.
@@ -179,91 +206,92 @@ class Stream:
         check_models(models, self.models)
         return replace(self, models=tuple(models))
 
-    def with_room_for(self, numbers: int) -> "Stream":
-        """The same rows, in smaller pieces if so many numbers of each row are worked on at once."""
-        most = max(_LEAST_ROWS, _PIECE_NUMBERS // numbers)
-        if all(piece.n_rows <= most for piece in self.pieces):
-            return self
-        return replace(self, pieces=tuple(_cut(self.files, most)))
-
     def identity(self) -> dict[str, list[int | str]]:
-        """What tells these files from others, by their paths: size, time of change and footer."""
+        """Return size, time of the last write and footer hash of each file, by absolute path."""
         return {
             os.path.abspath(file.path): [file.size, file.changed, file.footer]
             for file in self.files
         }
 
-    def path(self, piece: Piece) -> str:
-        """The path of a piece's file, as `identity` has it."""
-        return os.path.abspath(self.files[piece.file].path)
-
     def fingerprint(self) -> str:
-        """What the files are known by wherever they lie: their sizes and footers."""
+        """Return a hash of the sizes and footers, which stays the same if files are moved."""
         known = repr([(file.size, file.footer) for file in self.files])
         return "stream " + hashlib.sha256(known.encode()).hexdigest()
 
-    def tables(
-        self, pieces: Iterable[Piece], columns: Iterable[str]
-    ) -> Generator[tuple[Piece, Table], None, None]:
-        """The tables of some pieces, one after the other, the next one being read meanwhile.
-
-        One is read ahead and no more, by a thread that ends with the iterator.
+    def read(
+        self, chunks: Iterable[Chunk], columns: Iterable[str]
+    ) -> Generator[tuple[Chunk, Table], None, None]:
+        """Yield each chunk with its rows; a thread reads one chunk ahead.
 
         Args:
-            pieces: which to read; fastest in the order of the rows.
-            columns: fields of `Table` to read beside quality and cost, those that the files have.
+            chunks: chunks to read; fastest in row order.
+            columns: columns of `Table` to read in addition to quality and cost; columns that the
+                files lack are ignored.
 
         Raises:
-            CascjaxError: a value is wrong (named by file, row in the file, and column), or a file
+            CascjaxError: a value is invalid (the message names file, row and column), or a file
                 has changed or cannot be read any more.
         """
         wanted = frozenset(columns) & self.columns
         with ExitStack() as stack:
-            # Left in reverse: no more is read once the files are closed.
+            # Exited in reverse order: reading stops before the files are closed.
             reader = stack.enter_context(_Reader(self, wanted))
             pool = ThreadPoolExecutor(1, thread_name_prefix="cascjax-read")
             stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            ahead: Future[tuple[Piece, Table]] | None = None
-            for piece in itertools.chain(pieces, [None]):
-                found = None if ahead is None else ahead.result()
-                ahead = None if piece is None else pool.submit(reader.read, piece)
-                if found is not None:
-                    yield found
-                del found
+            ahead: Future[tuple[Chunk, Table]] | None = None
+            for chunk in itertools.chain(chunks, [None]):
+                ready = None if ahead is None else ahead.result()
+                ahead = None if chunk is None else pool.submit(reader.read, chunk)
+                if ready is not None:
+                    yield ready
+                del ready
 
 
-def open_stream(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    piece_rows: int | None = None,
-) -> Stream:
-    """Opens files of one shape as one table: reads their footers, and holds all to the first.
-
-    Args:
-        source: a folder, whose files are taken but for those whose names begin with "." or "_"; a
-            pattern such as "logs/*.parquet"; a file; or a list of files. Taken in the order of
-            their paths, whatever the order given.
-        piece_rows: rows of a piece at most; by default `PIECE_ROWS`, and fewer of many models.
+def as_source(source: Source | Paths) -> Source:
+    """Return a source: a `Table` or `Files` as it is, anything else opened by `open_files`.
 
     Raises:
-        CascjaxError: there is no file; or one is empty, cut short, no evaluation table, a copy of
-            another, or has other columns, models or units than the first.
+        CascjaxError: the files cannot be opened, see `open_files`.
     """
-    name, paths = _paths(source)
+    # Not isinstance(source, Source): that would look up every attribute, and hash the columns.
+    if isinstance(source, Table | Files):
+        return source
+    if isinstance(source, str | os.PathLike | Sequence):
+        return open_files(source)
+    return source
+
+
+def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
+    """Open files of the same columns as one source; only their footers are read.
+
+    Args:
+        paths: a file; a folder, whose files are taken unless their names begin with "." or "_"; a
+            pattern such as "logs/*.parquet"; or a list of files. Files are read in the order of
+            their paths.
+        chunk_rows: largest number of rows of a chunk. By default about a million, and fewer if
+            rows are wide.
+
+    Returns:
+        The source. `Files.read` reads its rows chunk by chunk.
+
+    Raises:
+        CascjaxError: there is no file; or a file is empty, cut short, not an evaluation table, a
+            copy of another file, or differs from the first file in columns, models or units.
+    """
+    name, paths = _paths(paths)
     first, schema = _opened(paths[0])
     check_columns(schema, first.path)
     metadata = read_metadata(schema, first.path)
-    width = _width(schema, metadata, first)
-    shape = _shape(schema, metadata, width, first.path)
+    n_models = _width(schema, metadata, first)
+    shape = _shape(schema, metadata, n_models, first.path)
     files = [first]
     for path in paths[1:]:
         file, schema = _opened(path)
-        _check_alike(shape, _shape(schema, None, width, path), first.path, path)
+        _check_alike(shape, _shape(schema, None, n_models, path), first.path, path)
         files.append(file)
     _check_copies(files)
-    rows = piece_rows or min(PIECE_ROWS, max(_LEAST_ROWS, _PIECE_NUMBERS // width))
-    if rows < 1:
-        raise CascjaxError(f"piece_rows must be at least 1, not {rows}")
+    if chunk_rows is not None and chunk_rows < 1:
+        raise CascjaxError(f"chunk_rows must be at least 1, not {chunk_rows}")
     columns = {
         column for column in shape if column in ("quality", "cost", "split", "group",
         *ESTIMATE_COLUMNS, "features", "signals", "answer")
@@ -271,16 +299,18 @@ def open_stream(
     extra_costs = tuple(
         sorted(c.removeprefix(EXTRA_COST) for c in shape if c.startswith(EXTRA_COST))
     )
-    return Stream(
+    widths = _widths(shape, first)
+    rows = chunk_rows or rows_per_chunk(n_models, sum(widths.values()), "answer" in columns)
+    return Files(
         name=name,
         files=tuple(files),
-        pieces=tuple(_cut(files, rows)),
-        models=metadata.models or tuple(f"model {k + 1}" for k in range(width)),
+        chunks=tuple(_cut(files, rows)),
+        models=metadata.models or tuple(f"model {k + 1}" for k in range(n_models)),
         columns=frozenset(columns | ({"extra_costs"} if extra_costs else set())),
         metadata=metadata,
         extra_costs=extra_costs,
-        seen=_seen(shape, first),
-        _width=width,
+        widths=widths,
+        _n_models=n_models,
     )
 
 
@@ -372,7 +402,7 @@ def _paths(
     return name, [name]
 
 
-def _opened(path: str) -> tuple[StreamFile, pa.Schema]:
+def _opened(path: str) -> tuple[DataFile, pa.Schema]:
     """What the end of a file says of it."""
     kind = sniff(path)
     if kind not in ("ipc", "parquet"):
@@ -401,7 +431,7 @@ def _opened(path: str) -> tuple[StreamFile, pa.Schema]:
                 del batch, reader
     if not n_rows:
         raise CascjaxError(f"{path}: the table has no rows; take the file away")
-    return StreamFile(path, kind, n_rows, size, changed, footer, compressed, starts), schema
+    return DataFile(path, kind, n_rows, size, changed, footer, compressed, starts), schema
 
 
 def _stamp(path: str) -> tuple[int, int]:
@@ -409,7 +439,7 @@ def _stamp(path: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _width(schema: pa.Schema, metadata: Metadata, file: StreamFile) -> int:
+def _width(schema: pa.Schema, metadata: Metadata, file: DataFile) -> int:
     """K: by the type of the column quality, the names of the models, or the first row."""
     kind = schema.field("quality").type
     if pa.types.is_fixed_size_list(kind):
@@ -421,7 +451,7 @@ def _width(schema: pa.Schema, metadata: Metadata, file: StreamFile) -> int:
     return matrix(found, file.path, "quality").shape[1]
 
 
-def _seen(shape: Mapping[str, Any], file: StreamFile) -> dict[str, int]:
+def _widths(shape: Mapping[str, Any], file: DataFile) -> dict[str, int]:
     """Numbers of features and of signals a row: by the schema, or else the first row."""
     found = {name: shape[name] for name in ("features", "signals") if name in shape}
     varying = [name for name, count in found.items() if count is None]
@@ -519,12 +549,12 @@ def _some(names: Sequence[Any]) -> str:
     return f"{names[0]!r:.80}{more}"
 
 
-def _check_copies(files: Sequence[StreamFile]) -> None:
+def _check_copies(files: Sequence[DataFile]) -> None:
     """Refuses a file that is a copy of another: its rows would count twice.
 
     Copies are of one size and end alike; of those that do, the first and the middle megabyte tell.
     """
-    alike: dict[tuple[int, str], list[StreamFile]] = {}
+    alike: dict[tuple[int, str], list[DataFile]] = {}
     for file in files:
         alike.setdefault((file.size, file.footer), []).append(file)
     for some in alike.values():
@@ -542,24 +572,24 @@ def _check_copies(files: Sequence[StreamFile]) -> None:
                 )
 
 
-def _cut(files: Sequence[StreamFile], most: int) -> Iterator[Piece]:
-    """Pieces of at most so many rows: whole row groups where these are no larger than that."""
+def _cut(files: Sequence[DataFile], most: int) -> Iterator[Chunk]:
+    """Yield chunks of at most `most` rows, aligned to row groups where these are smaller."""
     index = first = 0
-    for place, file in enumerate(files):
+    for file in files:
         start = 0
         while start < file.n_rows:
             stop = min(start + most, file.n_rows)
             if file.starts and stop < file.n_rows:
                 group = file.starts[bisect.bisect_right(file.starts, stop) - 1]
                 stop = group if group > start else stop
-            yield Piece(index, place, start, stop - start, first)
+            yield Chunk(index, file.path, start, stop - start, first)
             index, first, start = index + 1, first + stop - start, stop
 
 
 class _Rows:
     """Rows of one file, a run of them at a time; what was decoded is gone on from."""
 
-    def __init__(self, file: StreamFile, columns: Sequence[str]) -> None:
+    def __init__(self, file: DataFile, columns: Sequence[str]) -> None:
         self._file, self._columns = file, list(columns)
         self._at, self._starts = 0, [0]
         self._left: pa.Table | None = None
@@ -633,15 +663,16 @@ class _Rows:
 
 
 class _Reader:
-    """Reads the pieces of a stream; holds the file of the last one open."""
+    """Reads chunks of `Files`; keeps the file of the last chunk open."""
 
-    def __init__(self, stream: Stream, wanted: frozenset[str]) -> None:
-        self._stream = stream
+    def __init__(self, source: Files, wanted: frozenset[str]) -> None:
+        self._source = source
+        self._files = {file.path: file for file in source.files}
         names = [name for name in COLUMNS if name in {*REQUIRED[1:], *wanted}]
         if "extra_costs" in wanted:
-            names += [EXTRA_COST + name for name in stream.extra_costs]
+            names += [EXTRA_COST + name for name in source.extra_costs]
         self._columns = names
-        self._file: int | None = None
+        self._open: str | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> "_Reader":
@@ -650,31 +681,30 @@ class _Reader:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def read(self, piece: Piece) -> tuple[Piece, Table]:
-        """The checked table of a piece, of the models chosen."""
-        stream = self._stream
-        file = stream.files[piece.file]
-        if self._file != piece.file:
+    def read(self, chunk: Chunk) -> tuple[Chunk, Table]:
+        """Return the checked rows of a chunk, with the selected models."""
+        source, path = self._source, chunk.file
+        if self._open != path:
             self._stack.close()
-            self._file = None
-            with one_line(f"cannot read {file.path}"):
-                self._rows = self._stack.enter_context(_Rows(file, self._columns))
-            self._file = piece.file
+            self._open = None
+            with one_line(f"cannot read {path}"):
+                self._rows = self._stack.enter_context(_Rows(self._files[path], self._columns))
+            self._open = path
         try:
-            with one_line(f"cannot read {file.path}"), whole(file.path):
-                arrow = self._rows.read(piece.start, piece.n_rows)
-            with one_line(f"cannot read {file.path}"):
-                table = table_of_columns(arrow, file.path, stream.metadata, stream._width)
-            for name, count in stream.seen.items():
-                held = getattr(table, name)
-                if held is not None and held.shape[1] != count:
-                    first = stream.files[0].path
-                    raise _other_width(file.path, name, held.shape[1], first, count)
+            with one_line(f"cannot read {path}"), whole(path):
+                arrow = self._rows.read(chunk.start, chunk.n_rows)
+            with one_line(f"cannot read {path}"):
+                table = table_of_columns(arrow, path, source.metadata, source._n_models)
+            for name, width in source.widths.items():
+                values = getattr(table, name)
+                if values is not None and values.shape[1] != width:
+                    first = source.files[0].path
+                    raise _other_width(path, name, values.shape[1], first, width)
         except BadRowsError as error:
-            raise BadFileError(str(error.shifted(piece.start)), file.path) from error
+            raise BadFileError(str(error.shifted(chunk.start)), path) from error
         except CascjaxError as error:
-            raise BadFileError(str(error), file.path) from error
+            raise BadFileError(str(error), path) from error
         else:
-            if table.models != stream.models:
-                table = table.select_models(stream.models)
-            return piece, table
+            if table.models != source.models:
+                table = table.select_models(source.models)
+            return chunk, table

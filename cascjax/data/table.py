@@ -1,8 +1,9 @@
 """The evaluation table: quality and cost of every model on every query."""
 
+import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from html import escape
 from typing import Any
@@ -32,7 +33,54 @@ _SHOWN = 12
 ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
 """Optional columns of supplied estimates, each `[N, K]`."""
 
+CHUNK_ROWS = 1 << 20
+"""Largest number of rows of a chunk."""
+
+_CHUNK_NUMBERS = 1 << 24
+"""Numbers that a chunk may hold per column or design matrix; wide rows make smaller chunks."""
+
+_LEAST_CHUNK_ROWS = 1 << 14
+
+_OPTIONAL = (*ESTIMATE_COLUMNS, "extra_costs", "features", "signals", "answer", "split", "group")
+"""Fields of `Table` that may be absent."""
+
 _PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "extra_costs", "signals", "answer")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive rows of a source that are processed at once.
+
+    Attributes:
+      index: Position among the chunks of the source.
+      file: Path of the file the rows are in, empty for a table in memory.
+      start: First row, counted within the file.
+      n_rows: Number of rows.
+      first: First row, counted over the whole source.
+    """
+
+    index: int
+    file: str
+    start: int
+    n_rows: int
+    first: int
+
+    @property
+    def rows(self) -> Int[np.ndarray, " n"]:
+        """Row numbers, counted over the whole source."""
+        return np.arange(self.first, self.first + self.n_rows)
+
+
+def rows_per_chunk(n_models: int, n_inputs: int = 0, answers: bool = False) -> int:
+    """Return the default number of rows of a chunk.
+
+    Args:
+      n_models: Number of models K.
+      n_inputs: Numbers per row of features and signals together.
+      answers: Whether there are answers, whose agreement takes K * K numbers per row.
+    """
+    inputs = n_inputs + n_models**2 if n_inputs or answers else n_models
+    return min(CHUNK_ROWS, max(_LEAST_CHUNK_ROWS, _CHUNK_NUMBERS // inputs))
 
 
 @jax.tree_util.register_dataclass
@@ -100,6 +148,67 @@ class Table:
     def n_models(self) -> int:
         """Number of models K."""
         return self.quality.shape[1]
+
+    # The protocol `cascjax.data.source.Source`.
+
+    @property
+    def name(self) -> str:
+        """Name of the source in messages."""
+        return "the table"
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows N."""
+        return self.quality.shape[0]
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Names of the columns it has; "extra_costs" if there is any extra cost."""
+        optional = {name for name in _OPTIONAL if getattr(self, name) is not None}
+        if not self.extra_costs:
+            optional.discard("extra_costs")
+        return frozenset({"quality", "cost", *optional})
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Consecutive rows that are processed at once."""
+        inputs = [column.shape[1] for column in (self.features, self.signals) if column is not None]
+        most = rows_per_chunk(self.n_models, sum(inputs), self.answer is not None)
+        starts = range(0, self.n_rows, most)
+        return tuple(
+            Chunk(i, "", start, min(most, self.n_rows - start), start)
+            for i, start in enumerate(starts)
+        )
+
+    def read(
+        self, chunks: Iterable[Chunk], columns: Iterable[str]
+    ) -> Iterator[tuple[Chunk, "Table"]]:
+        """Yield each chunk with views of its rows.
+
+        Args:
+          chunks: Chunks of this table.
+          columns: Columns to keep in addition to quality and cost.
+        """
+        dropped: dict[str, Any] = dict.fromkeys(set(_OPTIONAL) - {*columns})
+        if "extra_costs" in dropped:
+            dropped |= {"extra_costs": {}, "extra_cost_units": ()}
+        kept = replace(self, **dropped)
+        for chunk in chunks:
+            rows = slice(chunk.first, chunk.first + chunk.n_rows)
+            yield chunk, jax.tree.map(lambda column, rows=rows: column[rows], kept)
+
+    def fingerprint(self) -> str:
+        """Return a hash of models, true qualities and true costs."""
+        digest = hashlib.sha256(f"{self.quality.shape} {self.models}".encode())
+        for start in range(0, self.n_rows, _ROWS):
+            rows = slice(start, start + _ROWS)
+            for column in (self.quality, self.cost):
+                digest.update(np.ascontiguousarray(column[rows], "<f4").tobytes())
+        return digest.hexdigest()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what identifies the table, to detect changes between runs."""
+        return {self.name: [self.n_rows, self.fingerprint()]}
 
     def unit_of(self, cost: str) -> str:
         """Return the unit of "cost" or of an extra cost by name; empty if unknown."""

@@ -1,18 +1,18 @@
-"""Frontiers over files larger than memory: two readings of the rows, piece by piece.
+"""The passes of a job over the chunks of a source, as pure functions of single chunks.
 
-The first reading (`look`) takes what must be known of all rows before any is decided: mean costs
-and qualities, what estimates take of all rows, and a sample of the rows to fit on. `settle` puts
-that together, and `choose` fits every strategy to every budget on the sample, as in memory. The
-second (`piece_sums`) adds up what the settings chosen do, and `finish` makes frontiers of the sums.
-Where the sample is all rows to fit on, its fit stands. Where it is not, it only shows where to
-look: the settings around every budget are summed over all rows to fit on too, and neighbours and
-gamma found again in these sums, so that budgets are met on all of them.
+Pass 1 (`collect_statistics`) collects what must be known of all rows before any decision: mean
+costs and qualities, the statistics that estimates need, and a sample of the fit split.
+`make_setup` puts these together, and `search_candidates` finds, on the sample, the parameter
+settings around every budget. Pass 2 (`chunk_totals`) adds up what those settings do on all rows.
+Optional passes add up bootstrap resamples and what scores need.
 
-Everything is made for several processes (see `cases` and `run`). `look` and `piece_sums` are pure
-functions of the pieces they are given; what they return is kept by piece, `merge` is associative
-and commutative, and `settle` and `add_up` add up in the order of the pieces: so the result is the
-same to the bit, whoever did which piece, and in which order. The sample holds the rows of least
-hash of seed and row, which is no matter of pieces either.
+If the sample is the whole fit split, its settings are final. If it is not, the settings around
+every budget are also summed over all fit rows, and the mixture of each budget is chosen by those
+sums, so that budgets are met on all fit rows.
+
+What a pass returns is kept per chunk, merging is associative and commutative, and sums are added in
+chunk order. So results are equal to the bit for any number of processes and any order of chunks.
+The sample holds the fit rows whose hash of seed and row number is lowest, for any chunks.
 """
 
 import functools
@@ -26,34 +26,24 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from cascjax.comparison import Frontier, budgets_at, of_mixes, with_resamples
-from cascjax.data.source import Piece, Stream
+from cascjax.data.source import Source
 from cascjax.data.table import (
     FIT,
-    PAPER_EVALUATE,
-    PAPER_SEED,
+    Chunk,
     Table,
     check_split,
     concatenate,
     drawn_split,
-    paper_split,
     take_rows,
     upper_hull,
 )
-from cascjax.engine.simulate import Resampled, Totals, query_spends, resampled_sums
-from cascjax.errors import RefusedError
+from cascjax.engine.options import SAMPLE
+from cascjax.engine.simulate import Totals, query_spends, resampled_sums
 from cascjax.estimators import Estimator, Scalable, truth
-from cascjax.estimators.learned import check_quality
-from cascjax.estimators.pieces import (
-    SUPPLIED_COLUMNS,
-    Known,
-    Moments,
-    Spread,
-    lines,
-    noise_keys,
-    normals,
-)
+from cascjax.estimators.specs import ChunkEstimates, EstimatesSpec, FitData, Mergeable
 from cascjax.metrics import auc
+from cascjax.metrics import budgets as default_budgets
+from cascjax.metrics.scores import sound
 from cascjax.search.budgets import (
     Fit,
     Seen,
@@ -65,290 +55,112 @@ from cascjax.search.budgets import (
     spared,
     sum_settings,
 )
-from cascjax.search.sigma_scale import scaled, with_sigma_scale
-from cascjax.strategies import Frugal, Mixing, SearchContext, Strategy
-
-SAMPLE = 1 << 18
-"""Rows to fit on that settings are looked for on, and estimates learned from."""
-
-LEARNED_COLUMNS = ("features", "signals", "answer", "group")
-"""What estimates are learned from, beside what models that have run cost."""
+from cascjax.search.sigma_scale import with_sigma_scale
+from cascjax.strategies import Frugal, Strategy
 
 PERMUTED = 1 << 22
-"""Largest number of rows whose split is a permutation, as `split_rows` draws it; else a hash."""
+"""Largest number of rows whose split is drawn by a permutation; above it, by a hash per row."""
 
-_MOST = 1 << 10
-"""Settings summed where their number hardly counts."""
+_MAX_CANDIDATES = 1 << 10
+"""Largest number of candidate settings of a strategy that simulates many at once."""
 
 _ERRORS = 3.0
-"""Standard errors of a sample's mean cost that settings are spread over, on each side of one."""
+"""Standard errors of a sample's mean cost that candidates cover on each side of a budget."""
 
-_LOOKED_AT = 8
-"""Budgets at which the error of a sample is taken."""
+_ERROR_BUDGETS = 8
+"""Number of budgets at which the standard error of a sample is measured."""
 
 _BLOCK = 1 << 13
-"""Rows worked on in float64 at once."""
+"""Rows that are converted to float64 at once."""
+
+_Progress = Callable[[int], None]
+
+
+def _no_progress(queries: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of a stream.
+    """What is computed on a source.
 
     Attributes:
-        stream: the rows.
-        strategies: what to draw.
-        estimates: "supplied", "noisy" or "learned".
-        noise: the four sigmas of noisy estimates.
-        learning: of learned estimates, arguments of `cascjax.estimators.learned`.
-        sigma_scale: of learned estimates, see `Known`.
-        budgets: see `cascjax.compare.study`.
-        seed: of the noise, the folds, the sample, and of the split where the files have none.
-        sample: rows to fit on that settings are looked for on, at most.
-        resamples: of the rows to evaluate on, for intervals; 0 for none.
-        confidence: of those intervals.
-        more: further fields of `Table` to read and keep of the sample.
-        cut: how rows to fit on are told: "halves", as the files have it or else half of them, drawn
-            by seed; or "paper", 5% of them by the paper's own seed, whatever the files have.
+        source: the rows.
+        strategies: strategies to fit.
+        estimates: estimates they decide by.
+        budgets: mean costs, or how many; by default ten between neighbours on the hull of the
+            single models.
+        seed: seed of noise, folds, sample and resamples, and of the split if the source has none.
+        sample: largest number of fit rows that parameters are searched on.
+        resamples: number of bootstrap resamples of the evaluation rows; 0 for none.
+        columns: columns of `Table` to keep in the sample in addition to those of the estimates.
     """
 
-    stream: Stream
+    source: Source
     strategies: tuple[Strategy, ...]
-    estimates: str = "supplied"
-    noise: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    estimates: EstimatesSpec
     budgets: int | tuple[float, ...] | None = None
     seed: int = 0
     sample: int = SAMPLE
     resamples: int = 0
-    confidence: float = 0.95
-    more: tuple[str, ...] = ()
-    cut: str = "halves"
-    learning: Mapping[str, Any] = field(default_factory=dict)
-    sigma_scale: float | None = 1.0
+    columns: tuple[str, ...] = ()
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """What is read of the files, beside quality and cost."""
-        of_kind = {"supplied": SUPPLIED_COLUMNS, "learned": LEARNED_COLUMNS}
-        split = () if self.cut == "paper" else ("split",)
-        return (*split, *of_kind.get(self.estimates, ()), *self.more)
-
-    @property
-    def split(self) -> str:
-        """Where the split comes from, in words."""
-        if self.cut == "paper":
-            drawn = self.stream.n_rows <= PERMUTED
-            return "as the paper draws it" if drawn else "5% to fit on, drawn row by row"
-        if "split" in self.stream.columns:
-            return "of the files"
-        if self.stream.n_rows <= PERMUTED:
-            return "drawn by seed"
-        return "drawn by seed, row by row"
+    def all_columns(self) -> tuple[str, ...]:
+        """Columns that are read in addition to quality and cost."""
+        return ("split", *self.estimates.columns, *self.columns)
 
     def settings(self) -> dict[str, Any]:
-        """What tells it from another job on the same files, for a journal."""
+        """Return JSON values that distinguish the job from others on the same rows."""
+        budgets = self.budgets
         return {
             "strategies": [repr(strategy) for strategy in self.strategies],
-            "models": list(self.stream.models),
-            "estimates": self.estimates,
-            "noise": list(self.noise),
-            "budgets": self.budgets if isinstance(self.budgets, int) else
-            None if self.budgets is None else list(self.budgets),
+            "models": list(self.source.models),
+            "estimates": repr(self.estimates),
+            "budgets": list(budgets) if isinstance(budgets, tuple) else budgets,
             "seed": self.seed,
             "sample": self.sample,
             "resamples": self.resamples,
-            "confidence": self.confidence,
-            "columns": list(self.columns),
-            "cut": self.cut,
-            "learning": dict(self.learning) | {"sigma_scale": self.sigma_scale},
-        }  # fmt: skip
+            "columns": list(self.all_columns),
+        }
 
 
-# The first reading.
+# Split.
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Glance:
-    """Sums over the rows of a piece, models in the files' order; first to fit on, then the others.
-
-    Attributes:
-        count: `[2]` rows.
-        cost: `[2, K]` sums of true costs.
-        quality: `[2, K]` sums of true qualities.
-        moved: of supplied estimates, ante less post over the rows to fit on.
-        qualities: of noisy estimates, moments of qualities over all rows.
-        costs: of noisy estimates, moments of costs over all rows.
-    """
-
-    count: Float[np.ndarray, "2"]
-    cost: Float[np.ndarray, "2 K"]
-    quality: Float[np.ndarray, "2 K"]
-    moved: Spread | None = None
-    qualities: Moments | None = None
-    costs: Moments | None = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The rows to fit on of least hash.
-
-    Attributes:
-        rows: `[m]` their numbers, rising.
-        table: what the files say of them, models in the files' order; None of no rows.
-    """
-
-    rows: Int[np.ndarray, " m"]
-    table: Table | None = None
-
-
-NO_SAMPLE = Sample(np.zeros(0, np.int64))
-"""A sample of no rows."""
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What a first reading of some pieces found.
-
-    Attributes:
-        glances: by the index of the piece.
-        sample: of the rows of all these pieces.
-    """
-
-    glances: Mapping[int, Glance]
-    sample: Sample
-
-
-def look(
-    job: Job,
-    pieces: Iterable[Piece],
-    progress: Callable[[int], None] = lambda rows: None,
-    *,
-    beside: Sample = NO_SAMPLE,
-) -> Looked:
-    """Reads some pieces for the first time.
+def fit_mask(source: Source, seed: int, chunk: Chunk, table: Table) -> Bool[np.ndarray, " n"]:
+    """Return which rows of a chunk are in the fit split: by its column, else drawn by seed.
 
     Args:
-        job: what is asked.
-        pieces: which.
-        progress: called with the rows of each piece when it is done.
-        beside: a sample of other pieces; of these, rows that it would push out are left out.
-
-    Raises:
-        CascjaxError: see `Stream.tables`, or a quality that the learner cannot take.
+        source: all rows.
+        seed: seed of the split.
+        chunk: which rows.
+        table: the rows.
     """
-    looked, most = Looked({}, NO_SAMPLE), _most(job, beside)
-    for piece, table in job.stream.tables(pieces, job.columns):
-        fit, rows = is_fit(job, piece, table), piece.rows
-        if job.learning:
-            _check_quality(job, piece, table, fit)
-        glance = _glance(job, table, fit, rows)
-        some = _least(job, rows[fit], min(most, _most(job, looked.sample)))
-        sample = NO_SAMPLE
-        if len(some):
-            found = replace(table.take(some - piece.first), split=None)
-            sample = Sample(some, concatenate([found]))
-        looked = merge(job, looked, Looked({piece.index: glance}, sample))
-        progress(piece.n_rows)
-    return looked
-
-
-def _check_quality(job: Job, piece: Piece, table: Table, fit: Bool[np.ndarray, " n"]) -> None:
-    """Of all rows to fit on, not of the sample alone: so that it is no matter of luck."""
-    rows = np.flatnonzero(fit)
-    try:
-        quality = take_rows(table.quality, rows)
-        check_quality(job.learning["estimator"], quality, piece.start + rows, table.models)
-    except RefusedError as error:
-        raise RefusedError(f"{job.stream.files[piece.file].path}: {error}") from error
-
-
-def merge(job: Job, *looked: Looked) -> Looked:
-    """What a reading of all these pieces together would have found; in any order."""
-    glances: dict[int, Glance] = {}
-    for one in looked:
-        glances |= one.glances
-    samples = [one.sample for one in looked if one.sample.table is not None]
-    if not samples:
-        return Looked(glances, NO_SAMPLE)
-    if len(samples) == 1:
-        return Looked(glances, samples[0])
-    rows = np.concatenate([sample.rows for sample in samples])
-    table = concatenate([sample.table for sample in samples if sample.table is not None])
-    keep = np.arange(len(rows))
-    if len(rows) > job.sample:
-        keep = np.argpartition(_hash(job.seed, rows), job.sample - 1)[: job.sample]
-    keep = keep[np.argsort(rows[keep])]
-    return Looked(glances, Sample(rows[keep], concatenate([table.take(keep)])))
-
-
-def _glance(
-    job: Job, table: Table, fit: Bool[np.ndarray, " n"], rows: Int[np.ndarray, " n"]
-) -> Glance:
-    moved = qualities = costs = None
-    if job.estimates == "noisy":
-        noise = normals(noise_keys(job.seed), rows, table.n_models)
-        qualities = Moments.of(table.quality, noise[0], noise[1])
-        costs = Moments.of(table.cost, noise[2], noise[3])
-    elif job.estimates == "supplied" and table.quality_sigma is None:
-        assert table.quality_ante is not None
-        assert table.quality_post is not None
-        moved = Spread.of(table.quality_ante, table.quality_post, np.flatnonzero(fit))
-    sides = np.stack([fit, ~fit]).astype(np.float64)
-    return Glance(
-        sides.sum(1), _sums(sides, table.cost), _sums(sides, table.quality), moved, qualities, costs
-    )
-
-
-def _sums(
-    weights: Float[np.ndarray, "W n"], column: Float[np.ndarray, "n K"]
-) -> Float[np.ndarray, "W K"]:
-    found = np.zeros((len(weights), column.shape[1]))
-    for start in range(0, len(column), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        found += weights[:, part] @ column[part].astype(np.float64)
-    return found
-
-
-def is_fit(job: Job, piece: Piece, table: Table) -> Bool[np.ndarray, " n"]:
-    """Which rows of a piece are to fit on."""
     if table.split is not None:
         return table.split == FIT
-    if job.stream.n_rows <= PERMUTED:
-        fit = _drawn(job.stream.n_rows, job.cut, job.seed)
-        return fit[piece.first : piece.first + piece.n_rows]
-    rows = piece.rows
-    # Another seed than the sample's, which takes the least of these rows.
-    if job.cut == "paper":
-        return _hash(~PAPER_SEED, rows) < np.uint64((1 - PAPER_EVALUATE) * 2**64)
-    return _hash(~job.seed, rows) < np.uint64(1 << 63)
+    if source.n_rows <= PERMUTED:
+        return _drawn(source.n_rows, seed)[chunk.first : chunk.first + chunk.n_rows]
+    # Another seed than that of the sample, which takes the lowest hashes of these rows.
+    return _hash(~seed, chunk.rows) < np.uint64(1 << 63)
+
+
+def describe_split(source: Source) -> str:
+    """Return where the split comes from, in words."""
+    if "split" in source.columns:
+        return "given by the column 'split'"
+    return "drawn by seed" if source.n_rows <= PERMUTED else "drawn by seed, row by row"
 
 
 @functools.lru_cache(maxsize=2)
-def _drawn(n_rows: int, cut: str, seed: int) -> Bool[np.ndarray, " N"]:
+def _drawn(n_rows: int, seed: int) -> Bool[np.ndarray, " N"]:
     fit = np.zeros(n_rows, bool)
-    fit[(paper_split(n_rows) if cut == "paper" else drawn_split(n_rows, seed))[0]] = True
+    fit[drawn_split(n_rows, seed)[0]] = True
     return fit
 
 
-def _most(job: Job, sample: Sample) -> np.uint64:
-    """What the hash of a row must be below to come into a sample."""
-    if len(sample.rows) < job.sample:
-        return np.uint64(np.iinfo(np.uint64).max)
-    return _hash(job.seed, sample.rows).max()
-
-
-def _least(job: Job, rows: Int[np.ndarray, " n"], most: np.uint64) -> Int[np.ndarray, " m"]:
-    """Of these rows those that may be in the sample, rising."""
-    hashes = _hash(job.seed, rows)
-    less = hashes < most
-    rows, hashes = rows[less], hashes[less]
-    if len(rows) > job.sample:
-        rows = np.sort(rows[np.argpartition(hashes, job.sample - 1)[: job.sample]])
-    return rows
-
-
 def _hash(seed: int, rows: Int[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """A number for each row, no two the same: splitmix64 (Steele, Lea and Flood, 2014)."""
+    """Return a number for each row, all different: splitmix64 (Steele, Lea and Flood, 2014)."""
 
     def mixed(x: np.ndarray) -> np.ndarray:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -359,119 +171,249 @@ def _hash(seed: int, rows: Int[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     return mixed(start + (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
 
 
-# What the first reading says.
+# Pass 1: statistics of all rows, and the sample.
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What is known of all rows before any is decided; models in rising mean cost.
+class ChunkStatistics:
+    """Sums over the rows of a chunk, models in the order of the source.
 
     Attributes:
-        order: `[K]` places of the models in the files' order.
-        models: K names.
-        known: what estimates take of all rows.
-        count: `[2]` rows to fit on, and to evaluate on.
-        cost: `[2, K]` mean cost of each model alone, on either.
-        quality: `[2, K]` mean quality of each model alone, on either.
-        budgets: `[P]` mean costs wanted.
-        sample: the sample's rows.
-        table: what is true of them.
-        exact: whether they are all rows to fit on.
-        moments: of noisy estimates, moments of qualities and of costs.
+        count: `[2]` number of fit rows and of evaluation rows.
+        cost: `[2, K]` sums of true costs, over either split.
+        quality: `[2, K]` sums of true qualities, over either split.
+        estimates: what the estimates need of all rows, or None.
+    """
+
+    count: Float[np.ndarray, "2"]
+    cost: Float[np.ndarray, "2 K"]
+    quality: Float[np.ndarray, "2 K"]
+    estimates: Mergeable | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The fit rows of lowest hash.
+
+    Attributes:
+        rows: `[m]` row numbers, rising.
+        table: the rows, models in the order of the source; None if there are none.
+    """
+
+    rows: Int[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.int64))
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What pass 1 collects from some chunks.
+
+    Attributes:
+        chunks: statistics of each chunk, by its index.
+        sample: sample of the fit rows of these chunks.
+    """
+
+    chunks: Mapping[int, ChunkStatistics] = field(default_factory=dict)
+    sample: Sample = field(default_factory=Sample)
+
+    def in_order(self) -> list[ChunkStatistics]:
+        """Return the statistics of all chunks in row order."""
+        return [self.chunks[index] for index in sorted(self.chunks)]
+
+    def for_estimates(self) -> Any:
+        """Return what the estimates need of all rows, merged; None if they need nothing."""
+        parts = [s.estimates for s in self.in_order() if s.estimates is not None]
+        return functools.reduce(lambda one, other: one.merge(other), parts) if parts else None
+
+
+def collect_statistics(
+    job: Job, chunks: Iterable[Chunk], progress: _Progress = _no_progress, *, other: Sample
+) -> Statistics:
+    """Read chunks and return their statistics and their sample.
+
+    Args:
+        job: what is computed.
+        chunks: chunks to read.
+        progress: called with the number of rows of each chunk.
+        other: sample of other chunks; rows that it would displace are left out.
+
+    Raises:
+        CascjaxError: a row is invalid, see `Source.read`, or estimates cannot use it.
+    """
+    collected, limit = Statistics(), _hash_limit(job, other)
+    for chunk, table in job.source.read(chunks, job.all_columns):
+        fit, rows = fit_mask(job.source, job.seed, chunk, table), chunk.rows
+        weights = np.stack([fit, ~fit]).astype(np.float64)
+        statistics = ChunkStatistics(
+            count=weights.sum(1),
+            cost=_weighted_sums(weights, table.cost),
+            quality=_weighted_sums(weights, table.quality),
+            estimates=job.estimates.statistics(chunk, table, fit, job.seed),
+        )
+        lowest = _lowest(job, rows[fit], min(limit, _hash_limit(job, collected.sample)))
+        sample = Sample()
+        if len(lowest):
+            taken = replace(table.take(lowest - chunk.first), split=None)
+            sample = Sample(lowest, concatenate([taken]))
+        collected = merge_statistics(job, collected, Statistics({chunk.index: statistics}, sample))
+        progress(chunk.n_rows)
+    return collected
+
+
+def merge_statistics(job: Job, *parts: Statistics) -> Statistics:
+    """Return the statistics of the chunks of all parts; their order does not matter."""
+    chunks: dict[int, ChunkStatistics] = {}
+    for part in parts:
+        chunks |= part.chunks
+    samples = [part.sample for part in parts if part.sample.table is not None]
+    if len(samples) < 2:
+        return Statistics(chunks, samples[0] if samples else Sample())
+    rows = np.concatenate([sample.rows for sample in samples])
+    table = concatenate([sample.table for sample in samples if sample.table is not None])
+    keep = np.arange(len(rows))
+    if len(rows) > job.sample:
+        keep = np.argpartition(_hash(job.seed, rows), job.sample - 1)[: job.sample]
+    keep = keep[np.argsort(rows[keep])]
+    return Statistics(chunks, Sample(rows[keep], concatenate([table.take(keep)])))
+
+
+def _weighted_sums(
+    weights: Float[np.ndarray, "W n"], column: Float[np.ndarray, "n K"]
+) -> Float[np.ndarray, "W K"]:
+    sums = np.zeros((len(weights), column.shape[1]))
+    for start in range(0, len(column), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        sums += weights[:, part] @ column[part].astype(np.float64)
+    return sums
+
+
+def _hash_limit(job: Job, sample: Sample) -> np.uint64:
+    """Return what the hash of a row must be below to enter a sample."""
+    if len(sample.rows) < job.sample:
+        return np.uint64(np.iinfo(np.uint64).max)
+    return _hash(job.seed, sample.rows).max()
+
+
+def _lowest(job: Job, rows: Int[np.ndarray, " n"], limit: np.uint64) -> Int[np.ndarray, " m"]:
+    """Return those of the given rows that may be in the sample, rising."""
+    hashes = _hash(job.seed, rows)
+    below = hashes < limit
+    rows, hashes = rows[below], hashes[below]
+    if len(rows) > job.sample:
+        rows = np.sort(rows[np.argpartition(hashes, job.sample - 1)[: job.sample]])
+    return rows
+
+
+# Between the passes, on the sample.
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is known once pass 1 is complete; models in rising mean cost over the fit split.
+
+    Attributes:
+        order: `[K]` position of each model in the order of the source.
+        models: the K names.
+        estimates: the fitted estimates.
+        count: `[2]` number of fit rows and of evaluation rows.
+        cost: `[2, K]` mean cost of each model alone, over either split.
+        quality: `[2, K]` mean quality of each model alone, over either split.
+        budgets: `[P]` mean costs.
+        rows: `[m]` row numbers of the sample of the fit split.
+        table: the sample.
     """
 
     order: Int[np.ndarray, " K"]
     models: tuple[str, ...]
-    known: Known
+    estimates: ChunkEstimates
     count: Int[np.ndarray, "2"]
     cost: Float[np.ndarray, "2 K"]
     quality: Float[np.ndarray, "2 K"]
     budgets: Float[np.ndarray, " P"]
-    sample: Int[np.ndarray, " m"]
+    rows: Int[np.ndarray, " m"]
     table: Table
-    exact: bool
-    moments: tuple[Moments, Moments] | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the sample is the whole fit split."""
+        return len(self.rows) == int(self.count[0])
+
+    def sort(self, table: Table) -> Table:
+        """Return rows of the source with models in rising mean cost."""
+        return table if table.models == self.models else table.select_models(self.models)
+
+    def estimator(self) -> Estimator:
+        """Return the estimator of the sample."""
+        return self.estimates.estimator(self.table, self.rows)
 
 
-def settle(job: Job, looked: Looked) -> Settled:
-    """Puts together what was found in all pieces.
+def make_setup(job: Job, statistics: Statistics) -> Setup:
+    """Return the setup of a job, from the statistics of all chunks.
 
     Raises:
-        CascjaxError: a side of the split is empty, or all models cost the same.
+        CascjaxError: a split is empty, all models cost the same, or the estimates cannot be fitted.
     """
-    glances = [looked.glances[index] for index in sorted(looked.glances)]
+    chunks = statistics.in_order()
     count, cost, quality = (
-        functools.reduce(operator.add, [getattr(glance, name) for glance in glances])
+        functools.reduce(operator.add, [getattr(chunk, name) for chunk in chunks])
         for name in ("count", "cost", "quality")
     )
     check_split(int(count[0]), int(count[1]))
     cost, quality = cost / count[:, None], quality / count[:, None]
     order = np.argsort(cost[0], kind="stable")
     cost, quality = cost[:, order], quality[:, order]
-    known, moments = Known(job.estimates, cost[0], seed=job.seed, sigma_scale=job.sigma_scale), None
-    if job.estimates == "noisy":
-        qualities, costs = moments_of(looked)
-        moments = qualities.in_order(order), costs.in_order(order)
-        known = under_noise(known, moments, job.noise)
-    elif glances[0].moved is not None:
-        spread = functools.reduce(Spread.joined, [of.moved for of in glances if of.moved])
-        known = replace(known, sigma=spread.sigma[order])
-    auc(cost[1], quality[1], cost[1], quality[1])  # refuses models that cost the same
-    models = tuple(job.stream.models[i] for i in order)
-    assert looked.sample.table is not None
-    return Settled(
+    auc(cost[1], quality[1], cost[1], quality[1])  # refuses models that all cost the same
+    models, sample = tuple(job.source.models[i] for i in order), statistics.sample
+    assert sample.table is not None
+    table = sample.table.select_models(models)
+    estimates = job.estimates.fit(
+        FitData(
+            order=order,
+            mean_cost=cost[0],
+            statistics=statistics.for_estimates(),
+            table=table,
+            rows=sample.rows,
+            n_fit=int(count[0]),
+            seed=job.seed,
+        )
+    )
+    return Setup(
         order=order,
         models=models,
-        known=known,
+        estimates=estimates,
         count=count.astype(np.int64),
         cost=cost,
         quality=quality,
-        budgets=budgets_at(job.budgets, cost[1], quality[1]),
-        sample=looked.sample.rows,
-        table=looked.sample.table.select_models(models),
-        exact=len(looked.sample.rows) == int(count[0]),
-        moments=moments,
+        budgets=wanted_budgets(job.budgets, cost[1], quality[1]),
+        rows=sample.rows,
+        table=table,
     )
 
 
-def under(settled: Settled, noise: tuple[float, float, float, float]) -> Settled:
-    """The same under another noise, whose draws are the same: what was found once serves all."""
-    assert settled.moments is not None
-    return replace(settled, known=under_noise(settled.known, settled.moments, noise))
-
-
-def moments_of(looked: Looked) -> tuple[Moments, Moments]:
-    """Of noisy estimates the moments of qualities and of costs, in the files' order."""
-    glances = [looked.glances[index] for index in sorted(looked.glances)]
-    qualities, costs = (
-        functools.reduce(Moments.joined, [getattr(glance, name) for glance in glances])
-        for name in ("qualities", "costs")
-    )
-    return qualities, costs
-
-
-def under_noise(
-    known: Known, moments: tuple[Moments, Moments], noise: tuple[float, float, float, float]
-) -> Known:
-    """What noisy estimates take of all rows, by moments in the order of the models."""
-    quality, cost = (lines(of, at) for of, at in zip(moments, (noise[:2], noise[2:]), strict=True))
-    return replace(known, sigma=quality[2], lines=(*quality[:2], *cost[:2]))
+def wanted_budgets(
+    budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None,
+    single_cost: Float[np.ndarray, " K"],
+    single_quality: Float[np.ndarray, " K"],
+) -> Float[np.ndarray, " P"]:
+    """Return mean costs in rising order: as given, or spread over the single models' costs."""
+    if budgets is None or isinstance(budgets, int):
+        return default_budgets(single_cost, single_quality, budgets)
+    return np.unique(np.asarray(budgets, np.float64))
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The settings of a strategy that are summed over all rows.
+class Candidates:
+    """The settings of a strategy that pass 2 sums over all rows.
 
     Attributes:
-        settings: `[L]` rising, or `[L, D]` where each has several numbers.
-        panels: see `Strategy.sized_for`: of the sample's estimates; None where there are none.
-        fit: what was fitted, where the sample is all rows to fit on.
-        cost_error: standard error of a mean cost of the sample, as of all rows to fit on, at most;
-            in the files' cost unit. 0 where these are all of them.
-        quality_error: that of a mean quality.
-        seconds: that it took.
-        sigma_scale: scale on the sigmas of learned estimates it is shown; see
-            `cascjax.search.sigma_scale`.
+        settings: `[L]` rising, or `[L, D]` if a setting has several numbers.
+        panels: quadrature panels that the sample's estimates need, see `Independent.sized`.
+        fit: the mixture of each budget, if the sample is the whole fit split.
+        cost_error: largest standard error of a mean cost of the sample, in the cost unit; 0 if it
+            is the whole fit split.
+        quality_error: largest standard error of a mean quality.
+        seconds: wall time of the search.
+        sigma_scale: factor on the standard deviations of the estimates.
     """
 
     settings: Float[np.ndarray, "L *D"]
@@ -483,90 +425,118 @@ class Choice:
     sigma_scale: float = 1.0
 
 
-def choose(
-    settled: Settled,
+def search_candidates(
+    setup: Setup,
     strategy: Strategy,
-    estimates: Estimator,
-    progress: Callable[[int], None] = lambda queries: None,
-) -> Choice:
-    """Fits a strategy to every budget on the sample.
+    estimator: Estimator,
+    seed: int,
+    progress: _Progress = _no_progress,
+) -> Candidates:
+    """Fit a strategy to every budget on the sample and return the settings around the budgets.
 
     Args:
-        settled: what is known of all rows.
+        setup: what pass 1 collected.
         strategy: what to fit.
-        estimates: those of the sample.
+        estimator: the estimator of the sample.
+        seed: seed of the choice of sigma scale.
         progress: called with the number of queries of each block simulated.
     """
-    start, table, budgets = time.perf_counter(), settled.table, settled.budgets
-    known, every = settled.known, np.arange(len(settled.sample))
-    beliefs = truth(table) if strategy.sees_truth else estimates
-    beliefs, sigma_scale = with_sigma_scale(
-        strategy, table, beliefs, every, known.sigma_scale, known.seed
+    start, table, budgets = time.perf_counter(), setup.table, setup.budgets
+    estimator = truth(table) if strategy.sees_truth else estimator
+    estimator, sigma_scale = with_sigma_scale(
+        strategy, table, estimator, np.arange(len(setup.rows)), setup.estimates.sigma_scale, seed
     )
-    strategy = strategy.sized_for(beliefs)
-    panels, seen = getattr(strategy, "panels", None), Seen()
-    if not settled.exact and isinstance(strategy, Mixing):
-        # Single models, whose means are known of all rows.
-        of_all = _Known(table, beliefs, None, settled.cost[0], settled.quality[0])
-        return Choice(np.sort(strategy.initial_grid(of_all, len(settled.models))), panels)
-    fit = fit_budgets(strategy, beliefs, table, budgets, progress, seen=seen)
-    if settled.exact:
+    every = strategy.all_settings(len(setup.models))
+    if not setup.exact and every is not None:
+        return Candidates(np.sort(every))
+    estimator, seen = _sized(strategy, estimator), Seen()
+    panels = getattr(estimator, "panels", None)
+    fit = fit_budgets(strategy, estimator, table, budgets, progress, seen=seen)
+    if setup.exact:
         settings = np.unique(fit.parameters.reshape(-1, *fit.parameters.shape[2:]), axis=0)
         seconds = time.perf_counter() - start
-        return Choice(settings, panels, fit, seconds=seconds, sigma_scale=sigma_scale)
+        return Candidates(settings, panels, fit, seconds=seconds, sigma_scale=sigma_scale)
     assert seen.settings is not None
-    at = np.unique(np.linspace(0, len(budgets) - 1, min(_LOOKED_AT, len(budgets))).astype(int))
-    spends = query_spends(strategy, fit.parameters[at, 0], beliefs, table.quality, table.cost)
-    n, m = int(settled.count[0]), len(settled.sample)
+    at = np.unique(np.linspace(0, len(budgets) - 1, min(_ERROR_BUDGETS, len(budgets))).astype(int))
+    spends = query_spends(strategy, fit.parameters[at, 0], estimator, table.quality, table.cost)
+    n, m = int(setup.count[0]), len(setup.rows)
     scale = np.sqrt((1 - m / n) / m)
-    cost_error, quality_error = (of.std(1, dtype=np.float64) * scale for of in spends)
+    cost_error, quality_error = (spend.std(1, dtype=np.float64) * scale for spend in spends)
     error = _ERRORS * np.interp(budgets, budgets[at], cost_error)
-    most = min(_MOST, at_once(strategy, beliefs))
     if isinstance(strategy, Frugal):
         settings = near_chains(seen.settings, budgets, error)
     else:
+        most = min(_MAX_CANDIDATES, at_once(strategy, estimator))
         settings = around(strategy, seen.settings, budgets, error, most)
-    return Choice(
-        settings,
-        panels,
-        None,
-        float(cost_error.max()),
-        float(quality_error.max()),
-        time.perf_counter() - start,
-        sigma_scale,
+    return Candidates(
+        settings=settings,
+        panels=panels,
+        cost_error=float(cost_error.max()),
+        quality_error=float(quality_error.max()),
+        seconds=time.perf_counter() - start,
+        sigma_scale=sigma_scale,
     )
 
 
+def _sized(strategy: Strategy, estimator: Estimator) -> Estimator:
+    """Return the estimator with the number of quadrature panels it needs, if any are taken."""
+    size = getattr(estimator, "sized", None) if strategy.integrates else None
+    return estimator if size is None else size()
+
+
+# Pass 2 and the optional passes: sums over all rows.
+
+
 @dataclass(frozen=True)
-class _Known(SearchContext):
-    """A sketch whose means are those of more rows than its table has."""
+class ChunkInputs:
+    """A chunk that is ready to be simulated, models in rising mean cost.
 
-    mean_cost: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
-    mean_quality: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
+    Attributes:
+        chunk: which rows.
+        table: the rows.
+        fit: `[n]` whether each row is in the fit split.
+        estimator: the estimator of the rows.
+    """
 
-    @functools.cached_property
-    def cost(self) -> Float[np.ndarray, " K"]:
-        """Mean cost of each model alone."""
-        return self.mean_cost
+    chunk: Chunk
+    table: Table
+    fit: Bool[np.ndarray, " n"]
+    estimator: Estimator
 
-    @functools.cached_property
-    def quality(self) -> Float[np.ndarray, " K"]:
-        """Mean quality of each model alone."""
-        return self.mean_quality
+    @classmethod
+    def from_chunk(cls, job: Job, setup: Setup, chunk: Chunk, table: Table) -> "ChunkInputs":
+        """Return the inputs of a chunk from its rows, models in the order of the source."""
+        fit, table = fit_mask(job.source, job.seed, chunk, table), setup.sort(table)
+        return cls(chunk, table, fit, setup.estimates.estimator(table, chunk.rows))
 
+    def evaluation_rows(self) -> Int[np.ndarray, " m"]:
+        """Return the positions of the evaluation rows in the chunk."""
+        return np.flatnonzero(~self.fit)
 
-# The second reading.
+    def estimator_for(self, strategy: Strategy, candidates: Candidates) -> Estimator:
+        """Return the estimator that a strategy decides by."""
+        if strategy.sees_truth:
+            return truth(self.table)
+        estimator = self.estimator
+        if isinstance(estimator, Scalable):
+            estimator = estimator.scaled(candidates.sigma_scale)
+        estimator = _sized(strategy, estimator)
+        panels = getattr(estimator, "panels", None)
+        # As many quadrature panels as the sample took, or more if the chunk needs more.
+        if panels and candidates.panels and panels < candidates.panels:
+            estimator = replace(estimator, panels=candidates.panels)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return estimator
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Summed:
-    """What the settings of a strategy did on the rows of a piece, added up.
+class SplitTotals:
+    """Sums of what the candidates of a strategy do, over either split.
 
     Attributes:
-        evaluate: over the rows to evaluate on.
-        fit: over the rows to fit on, without what ran; None where the sample is all of these.
-        seconds: that it took.
+        evaluate: over the evaluation rows.
+        fit: over the fit rows, without usage; None if the sample is the whole fit split.
+        seconds: wall time.
     """
 
     evaluate: Totals
@@ -574,128 +544,64 @@ class Summed:
     seconds: float
 
 
-def piece_sums(
-    job: Job,
-    settled: Settled,
-    choices: Sequence[Choice],
-    piece: Piece,
-    table: Table,
-    progress: Callable[[int], None] = lambda rows: None,
-) -> tuple[Summed, ...]:
-    """Sums for every strategy over a piece that was read.
-
-    Args:
-        job: what is asked.
-        settled: what is known of all rows.
-        choices: of each strategy.
-        piece: which.
-        table: its rows, whose models are in order.
-        progress: called with the number of queries of each block simulated.
-    """
-    fit = is_fit(job, piece, table)
-    to_fit, others = np.flatnonzero(fit), np.flatnonzero(~fit)
-    estimates = settled.known.estimates(table, piece.rows)
-    found = []
-    for strategy, choice in zip(job.strategies, choices, strict=True):
+def chunk_totals(
+    inputs: ChunkInputs, strategies: Sequence[Strategy], candidates: Sequence[Candidates]
+) -> tuple[SplitTotals, ...]:
+    """Return the sums of every strategy over a chunk."""
+    rows = {True: np.flatnonzero(inputs.fit), False: inputs.evaluation_rows()}
+    totals = []
+    for strategy, these in zip(strategies, candidates, strict=True):
         start = time.perf_counter()
-        beliefs = shown(strategy, choice, table, estimates)
-        sized = sized_like(strategy, choice.panels, beliefs)
-        of_side = functools.partial(
-            _side, sized, choice.settings, beliefs, table, progress=progress
-        )
-        evaluate = of_side(rows=others, usage=True)
-        of_fit = None if choice.fit is not None else of_side(rows=to_fit, usage=False)
-        found.append(Summed(evaluate, of_fit, time.perf_counter() - start))
-    return tuple(found)
+        estimator = inputs.estimator_for(strategy, these)
+        side = functools.partial(_sum, strategy, estimator, these.settings, inputs)
+        evaluate = side(rows[False], usage=True)
+        fit = None if these.fit is not None else side(rows[True], usage=False)
+        totals.append(SplitTotals(evaluate, fit, time.perf_counter() - start))
+    return tuple(totals)
 
 
-def _side(
+def _sum(
     strategy: Strategy,
+    estimator: Estimator,
     settings: Float[np.ndarray, "L *D"],
-    estimates: Estimator,
-    table: Table,
-    *,
+    inputs: ChunkInputs,
     rows: Int[np.ndarray, " n"],
+    *,
     usage: bool,
-    progress: Callable[[int], None],
 ) -> Totals:
-    """Sums over some rows of a piece, of which there may be none."""
-    none, counts = np.zeros(len(settings)), np.zeros((len(settings) * usage, table.n_models))
+    """Return sums over rows of a chunk, of which there may be none, in float64."""
+    none = np.zeros(len(settings))
+    counts = np.zeros((len(settings) * usage, inputs.table.n_models))
     if not len(rows):
         return Totals(none, none, counts, counts, counts, count=0.0)
-    found = sum_settings(
-        strategy, settings, estimates, table, rows=rows, usage=usage, progress=progress
-    )
-    # Empty counts are of one shape, whatever the piece: sums of pieces are added up.
-    return found if usage else replace(found, ran=counts, answered=counts, depth=counts)
+    sums = sum_settings(strategy, settings, estimator, inputs.table, rows=rows, usage=usage)
+    if not usage:  # of one shape for any chunk, since sums of chunks are added up
+        sums = replace(sums, ran=counts, answered=counts, depth=counts)
+    sums = jax.tree.map(lambda total: np.asarray(total, np.float64), sums)
+    return replace(sums, count=float(sums.count))
 
 
-def shown(strategy: Strategy, choice: Choice, table: Table, estimates: Estimator) -> Estimator:
-    """What a strategy is shown of some rows."""
-    if strategy.sees_truth:
-        return truth(table)
-    scalable = isinstance(estimates, Scalable)
-    return scaled(estimates, choice.sigma_scale) if scalable else estimates
-
-
-def sized_like(strategy: Strategy, panels: int | None, estimates: Estimator) -> Strategy:
-    """The strategy with as many quadrature panels as the sample took, or more if need be."""
-    sized = strategy.sized_for(estimates)
-    mine = getattr(sized, "panels", None)
-    if not panels or not mine or mine >= panels:
-        return sized
-    return replace(sized, panels=panels)  # pyright: ignore[reportCallIssue]
-
-
-# What comes out.
-
-
-def finish(
-    job: Job, settled: Settled, choices: Sequence[Choice], found: Sequence[Summed]
-) -> list[Frontier]:
-    """The frontier of every strategy.
-
-    Args:
-        job: what was asked.
-        settled: what is known of all rows.
-        choices: of each strategy.
-        found: of each strategy, its sums over all pieces.
-    """
-    frontiers = []
-    for strategy, choice, of_all in zip(job.strategies, choices, found, strict=True):
-        evaluate, fit = of_all.evaluate.means(), choice.fit
-        if fit is None:
-            assert of_all.fit is not None
-            fit = refitted(choice.settings, of_all.fit.means(), settled.budgets)
-        alike = fit.parameters.reshape(2 * len(fit.gamma), 1, -1) == choice.settings.reshape(
-            1, len(choice.settings), -1
-        )
-        cheap, expensive = alike.all(2).argmax(1).reshape(-1, 2).T
-        drawn = of_mixes(
-            strategy.name, settled.budgets, fit, evaluate, cheap, expensive, settled.cost[1],
-            settled.quality[1], choice.seconds + float(of_all.seconds),
-        )  # fmt: skip
-        frontiers.append(replace(drawn, sigma_scale=choice.sigma_scale))
-    return frontiers
-
-
-def refitted(
-    settings: Float[np.ndarray, "L *D"],
-    means: Totals,
+def fit_totals(
+    candidates: Candidates,
+    totals: SplitTotals,
     budgets: Float[np.ndarray, " P"],
     single_quality: Float[np.ndarray, " K"] | None = None,
 ) -> Fit:
-    """The neighbours whose mix costs each budget, by what settings do on all rows to fit on.
+    """Return the mixture of each budget: of the sample if it is exact, else of all fit rows.
 
     Args:
-        settings: a setting a row.
-        means: what they do.
-        budgets: mean costs wanted.
-        single_quality: mean quality of each model alone, where some of a budget is to be left if a
-            cheaper setting gives clearly more; see `fit_budgets`.
+        candidates: the settings.
+        totals: their sums over all rows.
+        budgets: mean costs.
+        single_quality: mean quality of each model alone, if part of a budget is to be left where a
+            cheaper setting gives clearly more quality; see `fit_budgets`.
     """
+    if candidates.fit is not None:
+        return candidates.fit
+    assert totals.fit is not None
+    settings, means = candidates.settings, totals.fit.means()
     cost, quality = np.asarray(means.cost), np.asarray(means.quality)
-    # Settings of several numbers are in no order: of these the hull's are neighbours.
+    # Settings of several numbers have no order: those on the hull are neighbours.
     places = np.arange(len(settings)) if settings.ndim == 1 else upper_hull(cost, quality)
     pool = np.stack([places.astype(np.float64), cost[places], quality[places]])
     fit = mix(pool, budgets)
@@ -704,46 +610,76 @@ def refitted(
     return replace(fit, parameters=settings[fit.parameters.astype(int)])
 
 
-def piece_resamples(
-    job: Job,
-    settled: Settled,
-    choices: Sequence[Choice],
-    frontiers: Sequence[Frontier],
-    piece: Piece,
-    table: Table,
+def chunk_resamples(
+    inputs: ChunkInputs,
+    strategies: Sequence[Strategy],
+    candidates: Sequence[Candidates],
+    fits: Sequence[Fit],
+    resamples: int,
+    seed: int,
 ) -> tuple[Float[np.ndarray, "R M"], ...]:
-    """Sums of every strategy's resamples over a piece that was read.
+    """Return the sums of every bootstrap resample over a chunk, for every strategy's mixtures."""
+    rows, sums = inputs.evaluation_rows(), []
+    for strategy, these, fit in zip(strategies, candidates, fits, strict=True):
+        if not len(rows):
+            sums.append(np.zeros((resamples, 2 * (len(fit.gamma) + inputs.table.n_models) + 1)))
+            continue
+        estimator = inputs.estimator_for(strategy, these)
+        sums.append(
+            resampled_sums(
+                strategy, fit.parameters, fit.gamma, estimator, inputs.table.quality,
+                inputs.table.cost, resamples=resamples, seed=seed, rows=rows,
+                first_row=inputs.chunk.first,
+            )
+        )  # fmt: skip
+    return tuple(sums)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ScoreSums:
+    """Sums over evaluation rows that scores need.
+
+    Attributes:
+        extremes: sums of the lowest cost of each row, of the quality of that model (the first of
+            equals), and of the highest cost.
+        accepted: `[S, 2]` number of rows on which each strategy, with the cheap and the expensive
+            setting of its largest budget, returns an answer that does not count as collapsed.
+    """
+
+    extremes: Float[np.ndarray, "3"]
+    accepted: Float[np.ndarray, "S 2"]
+
+
+def chunk_scores(
+    inputs: ChunkInputs,
+    strategies: Sequence[Strategy],
+    candidates: Sequence[Candidates],
+    fits: Sequence[Fit],
+    budgets: Float[np.ndarray, " P"],
+    single_cost: Float[np.ndarray, " K"] | None,
+) -> ScoreSums:
+    """Return what scores need of a chunk.
 
     Args:
-        job: what is asked.
-        settled: what is known of all rows.
-        choices: of each strategy.
-        frontiers: of each strategy, whose mixes are resampled.
-        piece: which.
-        table: its rows, whose models are in order.
+        inputs: the chunk.
+        strategies: S strategies.
+        candidates: settings of each strategy.
+        fits: mixtures of each strategy.
+        budgets: mean costs.
+        single_cost: mean cost of each model over the evaluation split; None to leave out
+            `accepted`.
     """
-    rows = np.flatnonzero(~is_fit(job, piece, table))
-    estimates = settled.known.estimates(table, piece.rows)
-    found = []
-    for strategy, choice, drawn in zip(job.strategies, choices, frontiers, strict=True):
-        beliefs = shown(strategy, choice, table, estimates)
-        width = 2 * (len(drawn.gamma) + table.n_models) + 1
-        found.append(
-            resampled_sums(
-                sized_like(strategy, choice.panels, beliefs), drawn.parameters, drawn.gamma,
-                beliefs, table.quality, table.cost, resamples=job.resamples, seed=job.seed,
-                rows=rows, first_row=piece.first,
-            )
-            if len(rows) else np.zeros((job.resamples, width))
-        )  # fmt: skip
-    return tuple(found)
-
-
-def with_intervals(
-    job: Job, frontiers: Sequence[Frontier], found: Sequence[Float[np.ndarray, "R M"]]
-) -> list[Frontier]:
-    """The frontiers with intervals, of each its resamples' sums over all pieces."""
-    return [
-        with_resamples(frontier, Resampled.of(sums, len(frontier.gamma)), job.confidence)
-        for frontier, sums in zip(frontiers, found, strict=True)
-    ]
+    rows, table = inputs.evaluation_rows(), inputs.table
+    cost, quality = take_rows(table.cost, rows), take_rows(table.quality, rows)
+    at = np.arange(len(rows)), cost.argmin(1)
+    extremes = [v.sum(dtype=np.float64) for v in (cost[at], quality[at], cost.max(1))]
+    accepted = np.zeros((len(strategies), 2))
+    if single_cost is not None and len(rows):
+        quality = sound(table.quality, single_cost).astype(np.float32)
+        judged, largest = replace(inputs, table=replace(table, quality=quality)), budgets.argmax()
+        for i, strategy in enumerate(strategies):
+            estimator = inputs.estimator_for(strategy, candidates[i])
+            settings = fits[i].parameters[largest]
+            accepted[i] = _sum(strategy, estimator, settings, judged, rows, usage=False).quality
+    return ScoreSums(np.array(extremes), accepted)

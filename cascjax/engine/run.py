@@ -1,4 +1,4 @@
-"""How a job over a stream is done: what is kept of it, who does what, and who is told."""
+"""Doing a job: sharing its parts among processes, and keeping and resuming them."""
 
 import hashlib
 import json
@@ -11,171 +11,121 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
 
 from cascjax import __version__
-from cascjax.data.source import BadFileError, Piece, Stream
-from cascjax.engine.parts import FILES, Parts
+from cascjax.data.source import BadFileError, Source
+from cascjax.data.table import Chunk
+from cascjax.engine.checkpoint import FILES, Checkpoint, pack, unpack
+from cascjax.engine.options import Progress, RunOptions, no_progress
 from cascjax.engine.processes import ALONE, Processes, all_processes
 
-Progress: TypeAlias = Callable[[str, int], None]
-"""Called with what is being done and a number of rows that it is done with."""
-
 _ROUND = 300.0
-"""Seconds after which processes meet, if they are not done before: JAX waits for 30 minutes."""
+"""Seconds after which processes exchange what is done; JAX waits at most 30 minutes."""
 
-Done: TypeAlias = Generator[tuple[int, pa.Table], None, None]
-"""Parts of a job one after the other: the place of each, and what came of it."""
-
-Do: TypeAlias = Callable[[Sequence[int]], Done]
-"""Does some of the parts of a job, by their places."""
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """Where a run keeps what it has done, so that it can be gone on with after an interrupt.
-
-    Attributes:
-        folder: made where it is not there yet; its parent exists. See `cascjax.engine.parts`.
-        resume: go on with what an earlier run of the same job left there.
-        force: start over whatever an earlier run left.
-    """
-
-    folder: str | os.PathLike[str]
-    resume: bool = False
-    force: bool = False
+Do: TypeAlias = Callable[[Sequence[int]], Generator[tuple[int, Any], None, None]]
+"""Computes the parts of a job at the given positions; yields each position and its result."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Doing a job: in how many processes, what is kept of it, and who is told how far it is.
+    """Doing a job in one or more processes.
 
     Attributes:
-        parts: where what is done is kept and found, opened; None to keep nothing.
-        progress: who is told.
-        processes: who does it.
-        files: the files that some parts are of, by what they are kept as; all other parts are of
-            all files.
+        checkpoint: where finished parts are kept, opened; None to keep nothing.
+        progress: called with the work and the number of rows done.
+        processes: the processes that share the job.
+        files: the input files that a part depends on, by its key; any other part depends on all.
     """
 
-    parts: Parts | None = None
-    progress: Progress = field(default=lambda doing, rows: None)
+    checkpoint: Checkpoint | None = None
+    progress: Progress = field(default=no_progress)
     processes: Processes = ALONE
     files: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
-    def begun(
+    def start(
         cls,
-        ledger: Ledger | None,
-        stream: Stream,
+        options: RunOptions,
+        source: Source,
         settings: Mapping[str, Any],
-        progress: Progress,
-        of_some: Mapping[str, Sequence[Piece]],
+        chunks: Mapping[str, Sequence[Chunk]],
     ) -> "Run":
-        """A run of all processes there are.
+        """Return a run of all processes of `jax.distributed`, or of this process alone.
 
         Args:
-            ledger: where to keep what is done; by default nowhere.
-            stream: the rows.
-            settings: what tells the job from another on the same rows.
-            progress: who is told.
-            of_some: the pieces that some parts are of, by what they are kept as; all other parts
-                are of all pieces. A file of which nothing is kept yet may have been fixed.
+            options: how the job runs.
+            source: the rows.
+            settings: JSON values that distinguish the job from others on the same rows.
+            chunks: the chunks that a part depends on, by its key; any other part depends on all.
+                If nothing is kept of a file yet, the file may be fixed before the job resumes.
 
         Raises:
-            CascjaxError: another run left something in the ledger, or this one did and is not to
-                be gone on with; it cannot be written; or processes were asked for different jobs.
+            CascjaxError: the checkpoint folder belongs to another job, or to this one without
+                `resume`; it cannot be written; or processes were started for different jobs.
         """
-        processes, parts = all_processes(), None
-        files = {key: {stream.path(piece) for piece in some} for key, some in of_some.items()}
-        layout = [piece.n_rows for piece in stream.pieces]
-        asked = {
-            "version": __version__,
-            "files": stream.fingerprint(),
-            "pieces": layout,
-            "ledger": ledger is not None,
-            **settings,
-        }
-        # One after the other, so that what differs is named; they have as many, if of one command.
-        processes.check_alike("settings", _digest(sorted(asked)))
-        for name, of in sorted(asked.items()):
-            processes.check_alike("files" if name == "files" else f"settings ({name})", _digest(of))
-        if ledger is not None:
-            run = {"version": __version__, FILES: stream.identity(), "pieces": layout, **settings}
-            parts = opened = Parts(Path(ledger.folder), run)
+        processes, checkpoint = all_processes(), None
+        files = {key: {os.path.abspath(c.file) for c in part} for key, part in chunks.items()}
+        layout = [chunk.n_rows for chunk in source.chunks]
+        job = {"version": __version__, "chunks": layout, **settings}
+        if processes.count > 1:
+            _check_same(processes, job | {"checkpoint": options.checkpoint is not None}, source)
+        if options.checkpoint is not None:
+            checkpoint = Checkpoint(Path(options.checkpoint), job | {FILES: source.identity()})
+            _open(checkpoint, options, processes, files)
+        named = {key: frozenset(part) for key, part in files.items()}
+        return cls(checkpoint, options.progress, processes, named)
 
-            # Of a bad file another process may have kept a part since it was named, or elsewhere.
-            noted = [json.dumps(sorted(opened.bad)).encode()] * processes.count
-            told = [processes.tell(teller, words) for teller, words in enumerate(noted)]
-            bad = {path for words in told for path in json.loads(words)}
+    def each(self, work: str, keys: Sequence[str], rows: Sequence[int], do: Do) -> Iterator[Any]:
+        """Yield the result of every part in order: kept before, computed here, or received.
 
-            def spared(changed: set[str]) -> bool:
-                return all(not changed & files.get(key, changed) for key in opened.keys)
-
-            def open_parts() -> None:
-                for key in opened.keys if ledger.resume else []:
-                    if bad & files.get(key, set()):
-                        opened.remove(key)
-                opened.open(force=ledger.force, resume=ledger.resume, spared=spared)
-
-            processes.agree(open_parts)
-        named = {key: frozenset(some) for key, some in files.items()}
-        return cls(parts, progress, processes, named)
-
-    def each(
-        self, doing: str, keys: Sequence[str], rows: Sequence[int], do: Do
-    ) -> Iterator[pa.Table]:
-        """What came of every part of a job, in order: kept, done here, or told by whoever did it.
-
-        What no process has kept is dealt out in turn, and after a while again what is then left: a
-        process that is slower than the others does less. Of what is kept none is held in memory.
+        Missing parts are dealt out in turn, and after a while what is then missing is dealt out
+        again, so a slow process does less. No kept part is held in memory.
 
         Args:
-            doing: what is being done, in words.
-            keys: what each part is kept as.
-            rows: of each part.
-            do: does those it is given; it says itself how far it is.
+            work: what is being done, for progress.
+            keys: key of each part.
+            rows: number of rows of each part.
+            do: computes parts; it reports its own progress.
 
         Raises:
-            CascjaxError: what `do` raises, a kept part is damaged, or a process does not answer.
+            CascjaxError: `do` raises it, a kept part is damaged, or a process does not answer.
         """
         done, held = np.zeros(len(keys), bool), {}
         for place, key in enumerate(keys):
-            if self.parts is not None and self.parts.read_table(key) is not None:
-                done[place] = True
-        # Each process tells its share: how far all are is about as many times that.
-        of_all = self.processes.gather(done)
-        self.progress(doing, int(np.asarray(rows)[of_all.any(0)].sum()) // self.processes.count)
-        while not of_all.any(0).all():
-            left = np.flatnonzero(~of_all.any(0)).tolist()
-            for place, table in self._for_a_while(do, self.processes.share(left)):
-                if self.parts is None:
-                    held[place] = table
+            # Read, not only looked up: a damaged part is refused before any work.
+            done[place] = self.checkpoint is not None and self.checkpoint.get(key) is not None
+        # Each process reports its share.
+        all_done = self.processes.gather(done)
+        count = int(np.asarray(rows)[all_done.any(0)].sum()) // self.processes.count
+        self.progress(work, count)
+        while not all_done.any(0).all():
+            missing = np.flatnonzero(~all_done.any(0)).tolist()
+            for place, result in self._for_a_while(do, self.processes.share(missing)):
+                if self.checkpoint is None:
+                    held[place] = result
                 else:
-                    self.parts.write_table(keys[place], table)
+                    self.checkpoint.put(keys[place], result)
                 done[place] = True
-            of_all = self.processes.gather(done)
-        owner = of_all.argmax(0)
+            all_done = self.processes.gather(done)
+        owner = all_done.argmax(0)
         for place, key in enumerate(keys):
-            table = None
+            result = None
             if owner[place] == self.processes.index:
-                table = held.pop(place, None)
-                if table is None and self.parts is not None:
-                    table = self.parts.read_table(key)
+                result = held.pop(place, None)
+                if result is None and self.checkpoint is not None:
+                    result = self.checkpoint.get(key)
             if self.processes.count > 1:
-                words = None if table is None else _written(table)
-                words = self.processes.tell(int(owner[place]), words)
-                table = pa.ipc.open_stream(words).read_all()
-            assert table is not None
-            yield table
+                content = None if result is None else pack(result)
+                result = unpack(self.processes.tell(int(owner[place]), content))[1]
+            yield result
 
-    def _for_a_while(self, do: Do, places: Sequence[int]) -> Iterator[tuple[int, pa.Table]]:
-        """Does some parts; of several processes each as many as it can before they meet again."""
+    def _for_a_while(self, do: Do, places: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Yield parts; with several processes, as many as are done before they next exchange."""
         start = time.monotonic()
         try:
-            with closing(do(places)) as found:
-                for place, table in found:
-                    yield place, table
+            with closing(do(places)) as results:
+                for result in results:
+                    yield result
                     if self.processes.count > 1 and time.monotonic() - start > _ROUND:
                         return
         except BadFileError as error:
@@ -183,21 +133,45 @@ class Run:
             raise
 
     def _forget(self, path: str) -> None:
-        """Lets go of what is kept of a bad file: it is to be fixed, and then it is another."""
-        if self.parts is None:
+        """Remove all parts that depend on an invalid file, which must be fixed."""
+        if self.checkpoint is None:
             return
-        self.parts.note_bad(path)
-        for key in self.parts.keys:
+        self.checkpoint.note_bad(path)
+        for key in self.checkpoint.keys:
             if path in self.files.get(key, ()):
-                self.parts.remove(key)
+                self.checkpoint.remove(key)
 
 
-def _digest(of: Any) -> bytes:
-    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).digest()
+def _check_same(processes: Processes, job: Mapping[str, Any], source: Source) -> None:
+    """Refuse processes that were started with different settings or files, naming the first."""
+    processes.check_alike("settings", _digest(sorted(job)))
+    for name, value in sorted(job.items()):
+        processes.check_alike(f"settings ({name})", _digest(value))
+    processes.check_alike("files", _digest(source.fingerprint()))
 
 
-def _written(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+def _open(
+    checkpoint: Checkpoint,
+    options: RunOptions,
+    processes: Processes,
+    files: Mapping[str, set[str]],
+) -> None:
+    # Another process may have kept a part of a bad file after the file was noted, or elsewhere.
+    noted = [json.dumps(sorted(checkpoint.bad_files)).encode()] * processes.count
+    received = [processes.tell(teller, words) for teller, words in enumerate(noted)]
+    bad = {path for words in received for path in json.loads(words)}
+
+    def unaffected(changed: set[str]) -> bool:
+        return all(not changed & files.get(key, changed) for key in checkpoint.keys)
+
+    def do() -> None:
+        for key in checkpoint.keys if options.resume else []:
+            if bad & files.get(key, set()):
+                checkpoint.remove(key)
+        checkpoint.open(force=options.force, resume=options.resume, unaffected=unaffected)
+
+    processes.agree(do)
+
+
+def _digest(value: Any) -> bytes:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cascjax.comparison import frontier
-from cascjax.engine.passes import Settled
 from cascjax.engine.simulate import query_outcomes
 from cascjax.estimators import Independent, Tabulated
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
 from cascjax.experiments.drawing import legend_below, no_ticks, plain_ticks
+from cascjax.experiments.legacy import Settled
 from cascjax.experiments.live import decision_seconds
 from cascjax.experiments.protocol import MAX_DEPTH, Setup, check_stream, setup
 from cascjax.experiments.published import ABLATION, CAVEAT, LEVELS

@@ -12,14 +12,13 @@ import pyarrow.parquet as pq
 
 from cascjax import __version__
 from cascjax.data.files import atomic_write
-from cascjax.data.source import Stream
 from cascjax.data.table import PAPER_EVALUATE, Table
 from cascjax.engine.parts import FILES, discard
 from cascjax.engine.passes import PERMUTED
-from cascjax.engine.run import Ledger
 from cascjax.errors import CascjaxError
 from cascjax.experiments.cells import Cell, Parts, Row, run_cells
 from cascjax.experiments.drawing import save_drawing
+from cascjax.experiments.legacy import Ledger, Stream
 from cascjax.experiments.protocol import split
 from cascjax.experiments.tables import Grid, latex, markdown
 from cascjax.policy import fingerprint

@@ -19,10 +19,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cascjax.data.table import Table, take_rows
-from cascjax.engine.passes import Settled, sized_like
 from cascjax.engine.simulate import outcomes
 from cascjax.estimators import Independent, noisy
-from cascjax.estimators.pieces import lines, noise_keys, normals
+from cascjax.estimators.statistics import fit_lines as lines
+from cascjax.estimators.statistics import noise_keys, normals
+from cascjax.experiments.legacy import Settled, sized_like
 from cascjax.experiments.protocol import Setup
 from cascjax.metrics import auc
 from cascjax.search.budgets import ROUNDS, SETTINGS, closer, mix

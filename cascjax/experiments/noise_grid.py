@@ -9,14 +9,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from cascjax.comparison_stream import looked_at
-from cascjax.data.source import Piece
 from cascjax.data.table import Table
-from cascjax.engine.cases import Case, add_up, over_pieces
 from cascjax.engine.parts import packed, unpacked
-from cascjax.engine.passes import Job as StreamJob
-from cascjax.engine.passes import Settled, is_fit, settle
-from cascjax.engine.run import Done, Run
 from cascjax.estimators import NOISE_LEVELS
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.batched import (
@@ -31,6 +25,19 @@ from cascjax.experiments.batched import (
     sums,
 )
 from cascjax.experiments.cells import Cell, Row
+from cascjax.experiments.legacy import (
+    Case,
+    Done,
+    Piece,
+    Run,
+    Settled,
+    add_up,
+    is_fit,
+    looked_at,
+    over_pieces,
+    settle,
+)
+from cascjax.experiments.legacy import Job as StreamJob
 from cascjax.experiments.protocol import Setup, check_stream, setup, streamed
 from cascjax.experiments.published import GOALS
 from cascjax.experiments.streams import begun

@@ -8,11 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.data.source import Stream
 from cascjax.data.table import ESTIMATE_COLUMNS, PAPER_EVALUATE, Table, mean_rows, paper_split
-from cascjax.engine.passes import Job
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, noise_level, noisy
+from cascjax.experiments.legacy import Job, Stream
 from cascjax.experiments.published import CHOICES, MODELS
 from cascjax.metrics import auc
 from cascjax.metrics import budgets as hull_budgets

@@ -8,12 +8,20 @@ from typing import Any
 import numpy as np
 
 from cascjax.comparison import Frontier
-from cascjax.comparison_stream import looked_at, lots
-from cascjax.engine.cases import Case, draw_cases
-from cascjax.engine.passes import SAMPLE, Job, Settled, settle, under
-from cascjax.engine.run import Progress, Run
 from cascjax.experiments import base
 from cascjax.experiments.cells import Row
+from cascjax.experiments.legacy import (
+    Case,
+    Job,
+    Progress,
+    Run,
+    Settled,
+    draw_cases,
+    looked_at,
+    lots,
+    settle,
+    under,
+)
 from cascjax.experiments.protocol import check_stream, streamed
 from cascjax.strategies import Strategy
 
@@ -116,7 +124,7 @@ def begun(
 def _share_of(progress: Callable[[float], None], job: Job, cases: int) -> Progress:
     """What a run tells of its rows, as a share of about so many as there will be."""
     n, kinds, spent = job.stream.n_rows, max(len(job.strategies), 1), 0.0
-    fitting = _FITTING * cases * min(n / 20, SAMPLE)
+    fitting = _FITTING * cases * min(n / 20, 1 << 18)
     expected = n * (_LOOKING + cases * (1 + bool(job.resamples))) + fitting
 
     def advance(doing: str, rows: int) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from cascjax.estimators.pieces import noise_keys, normals
 from cascjax.expected_max import expected_max, supermodel_gains, supermodel_values
 from cascjax.io import from_arrow
 from cascjax.io.stream import write_parts
@@ -32,7 +33,6 @@ from cascjax.table import Table
 
 import cascjax
 from cascjax import worlds
-from cascjax.estimators.pieces import noise_keys, normals
 from cascjax.evaluation import Mean
 from cascjax.metrics import area, calibration, scores
 from cascjax.metrics import budgets as default_budgets

@@ -23,39 +23,42 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import cascjax
 from cascjax import (
     CascjaxError,
+    Learned,
+    Noisy,
+    RunOptions,
     Study,
     compare,
-    compare_stream,
     evaluate,
     fit,
-    open_stream,
     synthetic,
 )
 from cascjax.cli.main import main
-from cascjax.comparison_stream import asked, begun, draw, settled_by
+from cascjax.comparison import compare_job
 from cascjax.data import to_arrow, write_table
-from cascjax.data.source import Piece, Stream
-from cascjax.data.table import Table, concatenate, mean_rows, split_rows
-from cascjax.engine import passes as streamed
-from cascjax.engine.cases import Case, add_up, choose_cases
-from cascjax.engine.parts import discard, packed
+from cascjax.data.source import Files, open_files
+from cascjax.data.table import Chunk, Table, concatenate, mean_rows, rows_per_chunk, split_rows
+from cascjax.engine import jobs
+from cascjax.engine.checkpoint import discard
 from cascjax.engine.passes import (
-    Choice,
+    Candidates,
+    ChunkInputs,
     Job,
-    Looked,
-    finish,
-    look,
-    merge,
-    piece_sums,
-    settle,
-    shown,
+    Sample,
+    Statistics,
+    chunk_totals,
+    collect_statistics,
+    fit_totals,
+    make_setup,
+    merge_statistics,
 )
 from cascjax.engine.processes import Processes
-from cascjax.engine.run import Ledger, Run
+from cascjax.engine.run import Run
 from cascjax.estimators import Joint, noisy, supplied
-from cascjax.estimators.pieces import Moments, Spread, lines, noise_keys, normals
+from cascjax.estimators.specs import FittedLearned
+from cascjax.estimators.statistics import Moments, Spread, fit_lines, noise_keys, normals
 from cascjax.evaluation import Mean
 from cascjax.evaluation_stream import evaluate_stream
 from cascjax.fitting_stream import fit_stream
@@ -84,8 +87,8 @@ def write(folder: Path, table: Table) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stream(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Stream:
-    return open_stream(write(tmp_path_factory.mktemp("s") / "parts", table), piece_rows=1500)
+def stream(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return open_files(write(tmp_path_factory.mktemp("s") / "parts", table), chunk_rows=1500)
 
 
 def check_same(one: Study, other: Study, parameters: float = 0) -> None:
@@ -117,13 +120,19 @@ QUICK = ("mixing", "routing", "thresholding", "frugal", "pandora", "oracle")
 COMPILED_LONG = ("cascading", "cascade-routing")
 
 
-@pytest.mark.parametrize("kind", ["supplied", "noisy"])
+@pytest.mark.parametrize("estimates", ["supplied", Noisy(NOISE)], ids=["supplied", "noisy"])
 @pytest.mark.parametrize("names", [QUICK, pytest.param(COMPILED_LONG, marks=pytest.mark.slow)])
 def test_frontiers_are_those_of_the_table(
-    table: Table, stream: Stream, kind: str, names: tuple[str, ...]
+    table: Table, stream: Files, estimates: Any, names: tuple[str, ...]
 ) -> None:
-    asked: dict[str, Any] = {"estimates": kind, "noise": NOISE, "budgets": 5, "max_depth": 2}
-    check_same(compare(table, names, **asked), compare_stream(stream, names, **asked))
+    kinds = [
+        cascjax.strategy(
+            name, **({"max_depth": 2} if name in ("frugal", "cascade-routing") else {})
+        )
+        for name in names
+    ]
+    one, other = (compare(of, kinds, estimates, budgets=5) for of in (table, stream))
+    check_same(one, other)
 
 
 def test_frontiers_with_a_split_and_sigmas_of_the_files(table: Table, tmp_path: Path) -> None:
@@ -135,7 +144,7 @@ def test_frontiers_with_a_split_and_sigmas_of_the_files(table: Table, tmp_path: 
     write_table(folder / "1one.parquet", table.take(np.arange(CUTS[2] - 1, CUTS[2])))
     names = ["routing", "pandora"]
     asked: dict[str, Any] = {"budgets": 4, "resamples": 100}
-    one, other = compare(table, names, **asked), compare_stream(folder, names, **asked)
+    one, other = compare(table, names, **asked), compare(folder, names, **asked)
     check_same(one, other)
     for mine, yours in zip(one.frontiers, other.frontiers, strict=True):
         # Weights go by the row among all rows, and sums of them are of float32 again.
@@ -147,10 +156,10 @@ def test_frontiers_with_a_split_and_sigmas_of_the_files(table: Table, tmp_path: 
         np.testing.assert_allclose(mine.auc_samples, yours.auc_samples, rtol=1e-5)
 
 
-def test_a_sample_meets_budgets_on_all_rows(table: Table, stream: Stream) -> None:
-    names = ["mixing", "routing", "frugal", "pandora"]
-    whole = compare(table, names, budgets=6, max_depth=2)
-    found = compare_stream(stream, names, budgets=6, max_depth=2, sample=300)
+def test_a_sample_meets_budgets_on_all_rows(table: Table, stream: Files) -> None:
+    names = ["mixing", "routing", cascjax.Frugal(max_depth=2), "pandora"]
+    whole = compare(table, names, budgets=6)
+    found = compare(stream, names, budgets=6, options=RunOptions(sample=300))
     assert found.settings["sample"] == 300
     for mine, yours in zip(found.frontiers, whole.frontiers, strict=True):
         np.testing.assert_array_equal(mine.reach, yours.reach)
@@ -172,41 +181,45 @@ def test_a_sample_meets_budgets_on_all_rows(table: Table, stream: Stream) -> Non
 
 
 @pytest.mark.parametrize("sample", [100, 1 << 18])
-def test_shared_out_pieces_give_the_same_to_the_bit(stream: Stream, sample: int) -> None:
-    job = asked(stream, ["mixing", "routing"], estimates="noisy", noise=NOISE, budgets=4,
-                sample=sample)  # fmt: skip
-    alone = bits(draw(job))
+def test_shared_out_chunks_give_the_same_to_the_bit(stream: Files, sample: int) -> None:
+    job = compare_job(stream, ["mixing", "routing"], Noisy(NOISE), budgets=4, sample=sample)
+    options = RunOptions(sample=sample)
+    alone = compare(stream, job.strategies, Noisy(NOISE), budgets=4, options=options)
     for processes in (2, 3):
-        shares = [stream.pieces[i::processes][::-1] for i in range(processes)]
-        looked = [look(job, share) for share in shares]
-        one = merge(job, *looked)
-        other = merge(job, looked[-1], merge(job, *looked[:-1]))
+        shares = [stream.chunks[i::processes][::-1] for i in range(processes)]
+        parts = [collect_statistics(job, share, other=Sample()) for share in shares]
+        one = merge_statistics(job, *parts)
+        other = merge_statistics(job, parts[-1], merge_statistics(job, *parts[:-1]))
         np.testing.assert_array_equal(one.sample.rows, other.sample.rows)
-        settled = settle(job, other)
-        (choices,) = choose_cases([Case(job, settled)], Run())
-        in_order, found = stream.select_models(settled.models), {}
+        setup = make_setup(job, other)
+        candidates = jobs.find_candidates(job, setup, Run())
+        sums = {}
         for share in shares[::-1]:
-            for piece, rows in in_order.tables(share, job.columns):
-                found[piece.index] = piece_sums(job, settled, choices, piece, rows)
-        (whole,) = add_up((found[index] for index in sorted(found)), 1)
-        study = Study(tuple(finish(job, settled, choices, whole)), (), "", np.zeros(0),
-                      np.zeros(0), 0, 0)  # fmt: skip
-        assert bits(study) == alone
+            for chunk, rows in stream.read(share, job.all_columns):
+                inputs = ChunkInputs.from_chunk(job, setup, chunk, rows)
+                sums[chunk.index] = chunk_totals(inputs, job.strategies, candidates)
+        totals = functools.reduce(
+            lambda total, part: jax.tree.map(np.add, total, part), [sums[i] for i in sorted(sums)]
+        )
+        for these, of, frontier in zip(candidates, totals, alone.frontiers, strict=True):
+            mixture = fit_totals(these, of, setup.budgets)
+            for name in ("parameters", "gamma", "cost", "quality"):
+                mine = getattr(frontier, name if name in ("parameters", "gamma") else f"fit_{name}")
+                np.testing.assert_array_equal(mine, getattr(mixture, name))
 
 
-def test_the_sample_does_not_depend_on_pieces(table: Table, stream: Stream) -> None:
-    folder = Path(stream.name)
+def test_the_sample_does_not_depend_on_chunks(table: Table, stream: Files) -> None:
     rows = []
-    for piece_rows in (137, 1100, 100_000):
-        job = asked(open_stream(folder, piece_rows=piece_rows), ["routing"], sample=50)
-        looked = look(job, job.stream.pieces)
-        rows.append(looked.sample.rows)
-        assert looked.sample.table is not None
-        np.testing.assert_array_equal(looked.sample.table.cost, table.cost[rows[0]])
+    for chunk_rows in (137, 1100, 100_000):
+        source = open_files(Path(stream.name), chunk_rows=chunk_rows)
+        job = compare_job(source, ["routing"], sample=50)
+        sample = collect_statistics(job, source.chunks, other=Sample()).sample
+        rows.append(sample.rows)
+        assert sample.table is not None
+        np.testing.assert_array_equal(sample.table.cost, table.cost[rows[0]])
     assert all((of == rows[0]).all() for of in rows)
     fit, _ = split_rows(table)
     assert np.isin(rows[0], fit).all()
-    assert isinstance(looked, Looked)
 
 
 @pytest.mark.parametrize(("seed", "n", "k"), [(0, 70_000, 2), (7, 100, 11), (2**32 - 1, 33, 3)])
@@ -227,13 +240,13 @@ def test_regressions_of_pieces_are_those_of_all_rows(table: Table) -> None:
         (table.quality, 0, (whole.quality_ante, whole.quality_post)),
         (table.cost, 2, (whole.cost_ante, whole.cost_post)),
     ):
-        parts = [Moments.of(*(of[a:b] for of in (truth, noise[at], noise[at + 1])))
+        parts = [Moments.from_rows(*(of[a:b] for of in (truth, noise[at], noise[at + 1])))
                  for a, b in itertools.pairwise(CUTS)]  # fmt: skip
-        joined = parts[2].joined(parts[0].joined(parts[1])).in_order(order)
-        *found, sigma = lines(joined, (level[at], level[at + 1]))
+        joined = parts[2].merge(parts[0].merge(parts[1])).sort_models(order)
+        *found, sigma = fit_lines(joined, (level[at], level[at + 1]))
         for line, of, side in zip(found, noise[at : at + 2], sides, strict=True):
             # Costs of 1e-3 under a noise of 100 keep 11 digits in float64, float32 has 7.
-            np.testing.assert_allclose(line.predicted(truth[:, order], of), side, rtol=2e-7)
+            np.testing.assert_allclose(line.predict(truth[:, order], of), side, rtol=2e-7)
         if not at:
             np.testing.assert_allclose(sigma, whole.sigma[0], rtol=1e-6)
 
@@ -242,37 +255,49 @@ def test_a_spread_far_from_zero_keeps_its_digits() -> None:
     draw = np.random.default_rng(0)
     before = (1e4 + draw.normal(size=(999, 2))).astype(np.float32)
     after, rows = np.zeros_like(before), np.arange(999)
-    spread = Spread.of(before, after, rows[:400]).joined(Spread.of(before, after, rows[400:]))
+    spread = Spread.from_rows(before, after, rows[:400]).merge(
+        Spread.from_rows(before, after, rows[400:])
+    )
     np.testing.assert_allclose(spread.sigma, before.astype(np.float64).std(0), rtol=1e-9)
 
 
-def test_what_a_stream_cannot_do_is_said(table: Table, stream: Stream, tmp_path: Path) -> None:
-    wrong: tuple[tuple[dict[str, Any], str], ...] = (
-        ({"learner": "logistics"}, "did you mean 'logistic'"),
-        ({"cost_model": "free"}, "cost model 'free'"),
-        ({"cost_model": "seen", "learner": "joint-mlp"}, "no cost model 'seen'"),
-        ({"ridge": 3.0, "learner": "joint"}, "no use for ridge 3"),
-        ({"ridge": -1.0}, "ridge"),
-        ({"sigma_scale": 11.0}, "sigma_scale"),
-        ({"folds": 1}, "folds must be at least 2"),
-        ({"sample": 9}, r"9 rows \(--sample\) is too small for 5 folds: take at least 10"),
-    )
-    for changed, said in wrong:
-        with pytest.raises(CascjaxError, match=said):
-            asked(stream, ["routing"], estimates="learned", **changed)
+@pytest.mark.parametrize(
+    ("options", "sample", "words"),
+    [
+        ({"estimator": "logistics"}, 100, "did you mean 'logistic'"),
+        ({"cost_model": "free"}, 100, "cost model 'free'"),
+        ({"cost_model": "seen", "estimator": "joint-mlp"}, 100, "no cost model 'seen'"),
+        ({"ridge": 3.0, "estimator": "joint"}, 100, "no use for ridge 3"),
+        ({"ridge": -1.0}, 100, "ridge"),
+        ({"sigma_scale": 11.0}, 100, "sigma_scale"),
+        ({"folds": 1}, 100, "folds must be at least 2"),
+        ({}, 9, "a sample of 9 rows is too small for 5 folds; use sample=10 or more"),
+        ({}, 0, "sample must be at least 1"),
+    ],
+)
+def test_learned_estimates_that_cannot_be(
+    stream: Files, options: dict[str, Any], sample: int, words: str
+) -> None:
+    with pytest.raises(CascjaxError, match=words):
+        compare(stream, "routing", Learned(**options), options=RunOptions(sample=sample))
+
+
+def test_what_a_source_cannot_do_is_said(table: Table, stream: Files, tmp_path: Path) -> None:
     many = synthetic.sample(synthetic.make_dataset(9, seed=1), 0, 40)
-    (tmp_path / "many").mkdir()
-    write_table(tmp_path / "many" / "0.arrow", many)
     with pytest.raises(CascjaxError, match="at most 8 models, not 9"):
-        asked(open_stream(tmp_path / "many"), ["routing"], estimates="learned")
+        compare(many, "routing", "learned")
     with pytest.raises(CascjaxError, match="out of reach"):
-        compare_stream(stream, ["routing"], budgets=[1e9])
+        compare(stream, "routing", budgets=[1e9])
     one = replace(table, split=np.zeros(N, np.int8))
-    with pytest.raises(CascjaxError, match="0 to evaluate"):
-        compare_stream(write(tmp_path / "one", one), ["routing"])
+    for of in (one, write(tmp_path / "one", one)):
+        with pytest.raises(CascjaxError, match="0 to evaluate"):
+            compare(of, "routing")
     bare = replace(table, quality_ante=None)
-    with pytest.raises(CascjaxError, match="'quality_ante'"):
-        compare_stream(write(tmp_path / "bare", bare), ["routing"], estimates="supplied")
+    for of in (bare, write(tmp_path / "bare", bare)):
+        with pytest.raises(CascjaxError, match="has no column 'quality_ante'"):
+            compare(of, "routing", "supplied")
+    with pytest.raises(CascjaxError, match="resume needs a checkpoint folder"):
+        RunOptions(resume=True)
 
 
 # Learned estimates.
@@ -291,7 +316,7 @@ def log() -> Table:
 
 
 @pytest.fixture(scope="module")
-def logged(log: Table, tmp_path_factory: pytest.TempPathFactory) -> Stream:
+def logged(log: Table, tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("log") / "parts"
     folder.mkdir()
     for i, (start, stop) in enumerate(itertools.pairwise(CUTS)):
@@ -299,7 +324,7 @@ def logged(log: Table, tmp_path_factory: pytest.TempPathFactory) -> Stream:
         part = concatenate([log.take(np.arange(start, stop))])
         assert ("algebra" in part.groups) == (i == 2)
         write_table(folder / f"{i}.{suffix}", part)
-    return open_stream(folder, piece_rows=1500)
+    return open_files(folder, chunk_rows=1500)
 
 
 LEARNERS = (
@@ -309,71 +334,74 @@ LEARNERS = (
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_learned_frontiers_are_those_of_the_table(log: Table, logged: Stream, learner: str) -> None:
-    names = ["routing", "pandora"]
-    asked: dict[str, Any] = {"estimates": "learned", "learner": learner, "budgets": 4}
-    one, other = compare(log, names, **asked), compare_stream(logged, names, **asked)
+def test_learned_frontiers_are_those_of_the_table(log: Table, logged: Files, learner: str) -> None:
+    one, other = (
+        compare(of, ["routing", "pandora"], Learned(learner), budgets=4) for of in (log, logged)
+    )
     # The same weights, but a product of matrices in blocks of another size rounds otherwise.
     check_same(one, other, parameters=1e-5)
     assert [f.sigma_scale for f in one.frontiers] == [f.sigma_scale for f in other.frontiers]
-    assert one.settings["notes"] == other.settings["notes"]
-    assert {k: other.settings[k] for k in ("estimator", "folds", "ridge", "cost_model")} == {
-        k: one.settings[k] for k in ("estimator", "folds", "ridge", "cost_model")
-    }
+    other.settings.pop("files")
+    assert one.settings == other.settings
 
 
-def test_rows_learned_from_are_estimated_without_themselves(log: Table, logged: Stream) -> None:
-    job = asked(logged, ["routing"], estimates="learned", learner="linear", sample=700)
-    settled = settled_by(job, Run())
-    found = settled.known.learned
-    assert found is not None
-    assert len(settled.sample) == 700
+def setup_of(source: Any, estimator: str, sample: int) -> tuple[Job, Any, FittedLearned]:
+    job = compare_job(source, ["pandora"], Learned(estimator), sample=sample)
+    setup = jobs.prepare(job, Run())
+    assert isinstance(setup.estimates, FittedLearned)
+    assert len(setup.rows) == sample
+    return job, setup, setup.estimates
+
+
+def test_rows_learned_from_are_estimated_without_themselves(log: Table, logged: Files) -> None:
+    job, setup, fitted = setup_of(logged, "linear", 700)
     none = functools.partial(jnp.zeros, dtype=bool)
-    sample = np.asarray(found.estimator(none((700, K))).quality)
+    sample = np.asarray(fitted.result.estimator(none((700, K))).quality)
     rows, told = [], []
-    for piece, table in logged.select_models(settled.models).tables(logged.pieces, job.columns):
-        numbers = np.arange(piece.first, piece.first + piece.n_rows)
-        estimates = settled.known.estimates(table, numbers)
+    for chunk, table in logged.read(logged.chunks, job.all_columns):
+        numbers, table = chunk.rows, setup.sort(table)
         rows.append(numbers)
-        told.append(np.asarray(estimates(none((piece.n_rows, K))).quality))
+        told.append(np.asarray(fitted.estimator(table, numbers)(none((chunk.n_rows, K))).quality))
         # All others by what a policy keeps: weights fitted on the whole sample.
-        kept = found.model.estimator(table)(none((piece.n_rows, K)))
-        others = ~np.isin(numbers, settled.sample)
+        kept = fitted.result.model.estimator(table)(none((chunk.n_rows, K)))
+        others = ~np.isin(numbers, setup.rows)
         np.testing.assert_allclose(told[-1][others], np.asarray(kept.quality)[others], rtol=1e-5)
         assert np.abs(told[-1] - np.asarray(kept.quality))[~others].max() > 1e-3
     np.testing.assert_array_equal(np.concatenate(rows), np.arange(N))
-    np.testing.assert_allclose(np.concatenate(told)[settled.sample], sample, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(told)[setup.rows], sample, rtol=1e-5, atol=1e-6)
 
 
 def test_what_was_learned_of_a_sample_meets_budgets_on_all_rows(
-    logged: Stream, tmp_path: Path
+    logged: Files, tmp_path: Path
 ) -> None:
-    kinds: dict[str, Any] = {"estimates": "learned", "learner": "linear", "sample": 700}
-    kinds["sigma_scale"] = 0.5
-    job = asked(logged, ["routing", "pandora"], budgets=4, **kinds)
-    quiet = lambda doing, rows: None  # noqa: E731
-    found = draw(job, begun(job, Ledger(tmp_path / "kept"), quiet))
+    folder, spec = tmp_path / "kept", Learned("linear", sigma_scale=0.5)
+
+    def run(estimates: Any = spec, **options: Any) -> Study:
+        how = RunOptions(folder, sample=700, **options)
+        return compare(logged, ["routing", "pandora"], estimates, budgets=4, options=how)
+
+    found = run()
     assert [drawn.sigma_scale for drawn in found.frontiers] == [1.0, 0.5]
     for drawn in found.frontiers:
         met = drawn.reach == 0
         assert met.sum() >= 3
         np.testing.assert_allclose(drawn.fit_cost[met], drawn.budget[met], rtol=1e-12)
-    # Gone on with after the first reading, whose sample has features, signals, answers and groups.
-    for part in (tmp_path / "kept").glob("*.parquet"):
-        if not part.name.startswith("look-") and part.stem != "learned":
+    # Resumed after pass 1, whose sample has features, signals, answers and groups.
+    for part in folder.glob("*.npz"):
+        if not part.name.startswith("read-") and part.stem != "learned":
             part.unlink()
-    again = draw(job, begun(job, Ledger(tmp_path / "kept", resume=True), quiet))
-    assert bits(again) == bits(found)
-    other: dict[str, Any] = {"ridge": 2.0}
-    changed = asked(logged, ["routing", "pandora"], budgets=4, **(kinds | other))
-    with pytest.raises(CascjaxError, match="learning: ridge has changed"):
-        begun(changed, Ledger(tmp_path / "kept", resume=True), quiet)
+    assert bits(run(resume=True)) == bits(found)
+    with pytest.raises(CascjaxError, match=r"other settings, estimates .*ridge=1.0.* not .*2.0"):
+        run(replace(spec, ridge=2.0), resume=True)
     # As on a machine that rounds otherwise.
-    run = begun(job, Ledger(tmp_path / "kept", resume=True), quiet)
-    assert run.parts is not None
-    run.parts.write_table("learned", packed({"digest": np.zeros(64, np.uint8)}))
-    with pytest.raises(CascjaxError, match="learned otherwise"):
-        draw(job, run)
+    for part in folder.glob("candidates-*.npz"):
+        part.unlink()
+    job = compare_job(logged, ["routing", "pandora"], spec, budgets=4, sample=700)
+    going_on = jobs.start_run(job, RunOptions(folder, resume=True), {"scores": []})
+    assert going_on.checkpoint is not None
+    going_on.checkpoint.put("learned", np.zeros(64, np.uint8))
+    with pytest.raises(CascjaxError, match="learned estimates differ between processes"):
+        run(resume=True)
 
 
 @pytest.mark.slow
@@ -382,26 +410,21 @@ def test_more_models_than_a_table_has_run_sets_for(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     for i, (start, stop) in enumerate(itertools.pairwise((0, 150, 400))):
         write_table(tmp_path / "parts" / f"{i}.arrow", table.take(np.arange(start, stop)))
-    job = asked(tmp_path / "parts", ["pandora"], estimates="learned", learner="joint", sample=120)
-    settled = settled_by(job, Run())
-    found = settled.known.learned
-    assert found is not None
-    taught = found.estimator
+    files = open_files(tmp_path / "parts")
+    job, setup, fitted = setup_of(files, "joint", 120)
+    taught = fitted.result.estimator
     assert isinstance(taught, Joint)
-    choice = Choice(np.zeros(1), sigma_scale=0.5)
-    for piece, rows in job.stream.select_models(settled.models).tables(
-        job.stream.pieces, job.columns
-    ):
-        numbers = np.arange(piece.first, piece.first + piece.n_rows)
-        told = settled.known.estimates(rows, numbers)
+    for chunk, rows in files.read(files.chunks, job.all_columns):
+        inputs = ChunkInputs.from_chunk(job, setup, chunk, rows)
+        told = inputs.estimator
         assert isinstance(told, Joint)
-        own = np.flatnonzero(np.isin(numbers, settled.sample))
-        place = np.searchsorted(settled.sample, numbers[own])
+        own = np.flatnonzero(np.isin(chunk.rows, setup.rows))
+        place = np.searchsorted(setup.rows, chunk.rows[own])
         none = jnp.zeros((len(own), k), bool)
         mine, yours = told.take(own)(none), taught.take(place)(none)
         np.testing.assert_allclose(mine.quality, yours.quality, atol=1e-6)
         np.testing.assert_array_equal(told.fold[own], taught.fold[place])
-        half = shown(job.strategies[0], choice, rows, told)
+        half = inputs.estimator_for(job.strategies[0], Candidates(np.zeros(1), sigma_scale=0.5))
         assert isinstance(half, Joint)
         assert half.sigma_scale == 0.5
 
@@ -422,14 +445,14 @@ def test_a_refusal_does_not_stand_in_the_way(log: Table, tmp_path: Path) -> None
     assert not Path(out, "journal").exists()
     ran = CliRunner().invoke(main, [*words, "--learner", "linear"])
     assert ran.exit_code == 0, ran.output
-    assert "note: estimates were learned from 50 of 2,048 rows to fit on" in ran.output
+    assert "note: estimates were learned from a sample of 50 of 2,048 fit rows" in ran.output
     ran = CliRunner().invoke(main, [*words, "--budgets", "1e-9"])
     assert ran.exit_code == 2
     assert "out of reach" in ran.output
     assert not Path(out, "journal").exists()
     # What keeps the rows it was fitted on is refused before anything is read.
     with pytest.raises(CascjaxError, match="cannot be kept in a policy"):
-        fit_stream(folder, "routing", budget=0.001, estimates="learned", learner="joint-knn")
+        fit_stream(folder, "routing", Learned("joint-knn"), budget=0.001)
     # What sees the truth is shown no estimates, so that none are learned.
     asked: dict[str, Any] = {"budget": 0.001, "estimates": "learned"}
     assert fit_stream(folder, "oracle", **asked).source.kind == "truth"
@@ -444,7 +467,7 @@ def test_further_costs_keep_their_units(table: Table, tmp_path: Path) -> None:
 
 
 def test_rows_that_may_have_been_fitted_on_are_spoken_of(
-    table: Table, stream: Stream, tmp_path: Path
+    table: Table, stream: Files, tmp_path: Path
 ) -> None:
     policy, alone = tmp_path / "policy.json", tmp_path / "alone.arrow"
     write_table(alone, table)
@@ -474,28 +497,26 @@ def test_features_of_a_varying_number(tmp_path: Path, files: int) -> None:
         meta = json.loads(rows.schema.metadata[b"cascjax"]) | {"features": [], "signals": []}
         rows = rows.replace_schema_metadata({"cascjax": json.dumps(meta)})
         pq.write_table(rows, tmp_path / "parts" / f"{i}.parquet")
-    stream = open_stream(tmp_path / "parts", piece_rows=10)
-    assert stream.seen == {"features": 3}
+    stream = open_files(tmp_path / "parts", chunk_rows=10)
+    assert stream.widths == {"features": 3}
     with pytest.raises(CascjaxError, match=rf"{files - 1}.parquet: column 'features' has 4 values"):
-        compare_stream(stream, "routing", estimates="learned", learner="linear", folds=2)
+        compare(stream, "routing", Learned("linear", folds=2))
 
 
-def test_pieces_have_room_for_what_is_learned_from(logged: Stream) -> None:
-    assert logged.seen == {"features": 6, "signals": 2 * K}
-    file = replace(logged.files[0], n_rows=1 << 20, starts=())
-    wide = replace(logged, files=(file,), pieces=(Piece(0, 0, 0, 1 << 20, 0),))
-    assert wide.with_room_for(1) is wide
-    narrow = wide.with_room_for(1 << 8)
-    assert [piece.n_rows for piece in narrow.pieces] == [1 << 16] * 16
-    assert [piece.first for piece in narrow.pieces] == [i << 16 for i in range(16)]
-    assert narrow.with_room_for(2) is narrow
+def test_chunks_of_wide_rows_are_smaller(logged: Files) -> None:
+    assert logged.widths == {"features": 6, "signals": 2 * K}
+    assert rows_per_chunk(11) == 1 << 20
+    assert rows_per_chunk(256) == 1 << 16
+    assert rows_per_chunk(16, answers=True) == 1 << 16
+    assert rows_per_chunk(16, 1 << 24) == 1 << 14
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("learner", ["logistic", "joint"])
-def test_learned_policies_are_those_of_the_table(log: Table, logged: Stream, learner: str) -> None:
-    asked: dict[str, Any] = {"budget": 0.001, "estimates": "learned", "learner": learner}
-    one, other = fit(log, "pandora", **asked), fit_stream(logged, "pandora", **asked)
+def test_learned_policies_are_those_of_the_table(log: Table, logged: Files, learner: str) -> None:
+    asked: dict[str, Any] = {"budget": 0.001}
+    one = fit(log, "pandora", **asked, estimates="learned", learner=learner)
+    other = fit_stream(logged, "pandora", Learned(learner), **asked)
     np.testing.assert_allclose(one.rule.parameters, other.rule.parameters, rtol=1e-5)
     np.testing.assert_allclose(one.rule.weights, other.rule.weights, rtol=1e-3)
     np.testing.assert_allclose(one.sigma, other.sigma, rtol=1e-5)
@@ -505,13 +526,15 @@ def test_learned_policies_are_those_of_the_table(log: Table, logged: Stream, lea
     mine, yours = evaluate(one, log, resamples=0).total, evaluate_stream(other, logged).total
     assert mine.quality.value == pytest.approx(yours.quality.value, rel=1e-6)
     assert mine.cost[0].value == pytest.approx(yours.cost[0].value, rel=1e-6)
-    sampled = fit_stream(logged, "pandora", sample=700, **asked)
+    sampled = fit_stream(
+        logged, "pandora", Learned(learner), options=RunOptions(sample=700), **asked
+    )
     assert sampled.rule.fitted is not None
     assert sampled.rule.fitted.n_fit == N // 2
     assert sampled.rule.fitted.cost[0] == pytest.approx(0.001, rel=1e-12)
 
 
-def test_learned_frontiers_and_policies_by_the_command_line(logged: Stream, tmp_path: Path) -> None:
+def test_learned_frontiers_and_policies_by_the_command_line(logged: Files, tmp_path: Path) -> None:
     words = [logged.name, "--learner", "linear"]
     ran = CliRunner().invoke(
         main,
@@ -543,8 +566,8 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
 
 CODE = """
 import sys
-from cascjax.data import source as stream
-stream._LEAST_ROWS = stream.PIECE_ROWS = 400
+from cascjax.data import table
+table._LEAST_CHUNK_ROWS = table.CHUNK_ROWS = 400
 from cascjax.cli.main import main
 main(sys.argv[1:])
 """
@@ -555,7 +578,7 @@ def points(out: Path) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_a_run_killed_anywhere_goes_on_to_the_same_bits(stream: Stream, tmp_path: Path) -> None:
+def test_a_run_killed_anywhere_goes_on_to_the_same_bits(stream: Files, tmp_path: Path) -> None:
     folder = Path(stream.name)
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
 
@@ -570,7 +593,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(stream: Stream, tmp_path
     for wanted in random.sample(range(1, 12), 2):
         out = tmp_path / f"killed-{wanted}"
         process = run(out)
-        while process.poll() is None and len(list(out.glob("journal/*.parquet"))) < wanted:
+        while process.poll() is None and len(list(out.glob("journal/*.npz"))) < wanted:
             time.sleep(0.001)
         time.sleep(random.random() * 0.02)
         process.send_signal(signal.SIGKILL)
@@ -586,8 +609,8 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(stream: Stream, tmp_path
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cascjax.data.source.PIECE_ROWS", 700)
-    monkeypatch.setattr("cascjax.data.source._LEAST_ROWS", 700)
+    monkeypatch.setattr("cascjax.data.table.CHUNK_ROWS", 700)
+    monkeypatch.setattr("cascjax.data.table._LEAST_CHUNK_ROWS", 700)
     monkeypatch.setattr("cascjax.cli.stream.keep_compiled", lambda: None)
 
 
@@ -598,26 +621,26 @@ def invoke(words: list[str]) -> tuple[int, str]:
 
 @pytest.mark.usefixtures("small")
 def test_a_full_disk_is_one_line_and_can_be_gone_on_from(
-    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stream: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, out = Path(stream.name), tmp_path / "out"
     assert invoke(command(folder, tmp_path / "whole"))[0] == 0
-    real, left = pq.write_table, 6
+    real, left = Path.write_bytes, 6
 
-    def full(*given: Any, **named: Any) -> None:
+    def full(*given: Any, **named: Any) -> int:
         nonlocal left
         left -= 1
         if left < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(*given, **named)
+        return real(*given, **named)
 
-    monkeypatch.setattr(pq, "write_table", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     code, error = invoke(command(folder, out))
     assert code == 2
     assert "No space left on device" in error
     assert "--resume once there is room" in error
     assert error.count("\n") == 1
-    monkeypatch.setattr(pq, "write_table", real)
+    monkeypatch.setattr(Path, "write_bytes", real)
     assert invoke(command(folder, out, "--resume"))[0] == 0
     assert points(out) == points(tmp_path / "whole")
 
@@ -632,7 +655,7 @@ def test_other_files_and_settings_are_noticed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("cascjax.engine.cases.finish", stop)
+        patch.setattr("cascjax.comparison.fit_totals", stop)
         code, error = invoke(command(folder, out))
     assert code == 130
     assert "go on with --resume" in error
@@ -669,7 +692,7 @@ def test_a_bad_file_can_be_mended_and_gone_on_from(table: Table, tmp_path: Path)
     assert code == 2
     assert "1.arrow: column 'cost', row 850" in error
     assert "--resume once that is fixed" in error
-    first = out / "journal" / "look-00.parquet"
+    first = out / "journal" / "read-00.npz"
     before = first.stat().st_mtime_ns
     # Not the bad file but one of which something is kept.
     write_table(folder / "0.parquet", table.take(np.arange(CUTS[0], CUTS[1])))
@@ -687,13 +710,15 @@ def test_a_bad_file_can_be_mended_and_gone_on_from(table: Table, tmp_path: Path)
     write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2])))
     read: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        real = streamed.look
+        real = jobs.collect_statistics
 
-        def look_and_note(job: Job, pieces: Sequence[Piece], *rest: Any, **more: Any) -> Looked:
-            read.extend(piece.index for piece in pieces)
-            return real(job, pieces, *rest, **more)
+        def collect_and_note(
+            job: Job, chunks: Sequence[Chunk], *rest: Any, **more: Any
+        ) -> Statistics:
+            read.extend(chunk.index for chunk in chunks)
+            return real(job, chunks, *rest, **more)
 
-        patch.setattr("cascjax.comparison_stream.look", look_and_note)
+        patch.setattr(jobs, "collect_statistics", collect_and_note)
         assert invoke(command(folder, out, "--resume"))[0] == 0
     assert 0 not in read
     assert 2 in read
@@ -714,14 +739,13 @@ def test_what_another_process_kept_of_a_bad_file_is_done_again(
     folder = write(tmp_path / "parts", bad)
 
     def run(resume: bool) -> list[Any]:
-        job = asked(open_stream(folder), ["routing"], budgets=3, sample=100)
-        ledger = Ledger(tmp_path / "kept", resume)
-        return bits(draw(job, begun(job, ledger, lambda doing, rows: None)))
+        options = RunOptions(tmp_path / "kept", resume, sample=100)
+        return bits(compare(folder, "routing", budgets=3, options=options))
 
     with monkeypatch.context() as patch:
-        patch.setattr("cascjax.engine.parts.Parts.remove", lambda parts, key: None)
+        patch.setattr("cascjax.engine.checkpoint.Checkpoint.remove", lambda kept, key: None)
         if elsewhere:
-            patch.setattr("cascjax.engine.parts.Parts.note_bad", lambda parts, file: None)
+            patch.setattr("cascjax.engine.checkpoint.Checkpoint.note_bad", lambda kept, file: None)
         with pytest.raises(CascjaxError, match="column 'cost', row 850"):
             run(False)
     write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2])))
@@ -737,34 +761,46 @@ def test_what_another_process_kept_of_a_bad_file_is_done_again(
 
         with monkeypatch.context() as patch:
             patch.setattr("cascjax.engine.run.all_processes", lambda: Two(0, 2))
-            job = asked(open_stream(folder), ["routing"], budgets=3, sample=100)
-            begun(job, Ledger(tmp_path / "kept", True), lambda doing, rows: None)
+            job = compare_job(open_files(folder), ["routing"], budgets=3, sample=100)
+            jobs.start_run(job, RunOptions(tmp_path / "kept", True), {"scores": []})
     else:
-        with pytest.raises(CascjaxError, match="an unfinished run: go on with --resume"):
+        with pytest.raises(CascjaxError, match="an unfinished run: resume it"):
             run(False)
-    whole = asked(open_stream(folder), ["routing"], budgets=3, sample=100)
-    assert run(True) == bits(draw(whole))
+    whole = compare(folder, "routing", budgets=3, options=RunOptions(sample=100))
+    assert run(True) == bits(whole)
 
 
 @pytest.mark.usefixtures("small")
-def test_interrupts_between_any_two_parts(stream: Stream, tmp_path: Path) -> None:
-    """Whatever is missing of a journal is done again, to the same bits."""
-    job = asked(stream, ["mixing", "routing"], budgets=3, sample=100)
-    folder = tmp_path / "journal"
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_interrupts_between_any_two_parts(
+    table: Table, stream: Files, tmp_path: Path, in_memory: bool
+) -> None:
+    """Whatever is missing of a checkpoint is computed again, to the same bits."""
+    source, folder = table if in_memory else stream, tmp_path / "checkpoint"
 
-    def run(resume: bool = False) -> Run:
-        return begun(job, Ledger(folder, resume), lambda doing, rows: None)
+    def run(checkpoint: Path | None = folder, **more: Any) -> list[Any]:
+        options = RunOptions(checkpoint, sample=100, **more)
+        scores = ["rci", "nauc"] if in_memory else []
+        study = compare(
+            source, ["mixing", "routing"], budgets=3, resamples=40, scores=scores, options=options
+        )
+        samples = study.frontiers[1].auc_samples
+        assert samples is not None
+        return [*bits(study), [f.scores for f in study.frontiers], *samples]
 
-    whole = bits(draw(job))
-    assert bits(draw(job, run())) == whole
-    with pytest.raises(CascjaxError, match="--resume"):
+    whole = run(None)
+    assert run() == whole
+    with pytest.raises(CascjaxError, match="resume=True"):
         run()
-    going_on = run(resume=True)
-    for path in sorted(folder.glob("*.parquet")):
+    for path in sorted(folder.glob("*.npz")):
         path.unlink()
-        assert bits(draw(job, going_on)) == whole
+        assert run(resume=True) == whole
         assert path.exists()
-    assert len(json.loads((folder / "run.json").read_text())["files"]) == 3
+    if in_memory:
+        other = compare(table, "mixing", budgets=3, options=RunOptions(folder, force=True))
+        assert other.n_fit == N // 2
+    else:
+        assert len(json.loads((folder / "run.json").read_text())["files"]) == 3
     discard(folder)
     assert not folder.exists()
 
@@ -780,9 +816,11 @@ def check_mean(mine: Mean, yours: Mean) -> None:
 
 
 @pytest.mark.parametrize("kind", ["supplied", "noisy"])
-def test_policies_are_those_of_the_table(table: Table, stream: Stream, kind: str) -> None:
-    asked: dict[str, Any] = {"estimates": kind, "noise": NOISE, "budget": float(table.cost.mean())}
-    one, other = fit(table, "routing", **asked), fit_stream(stream, "routing", **asked)
+def test_policies_are_those_of_the_table(table: Table, stream: Files, kind: str) -> None:
+    budget = float(table.cost.mean())
+    one = fit(table, "routing", estimates=kind, noise=NOISE, budget=budget)
+    spec = Noisy(NOISE) if kind == "noisy" else kind
+    other = fit_stream(stream, "routing", spec, budget=budget)
     np.testing.assert_array_equal(one.rule.parameters, other.rule.parameters)
     np.testing.assert_allclose(one.rule.weights, other.rule.weights, rtol=1e-6)
     np.testing.assert_allclose(one.sigma, other.sigma, rtol=1e-6)
@@ -804,10 +842,10 @@ def test_policies_are_those_of_the_table(table: Table, stream: Stream, kind: str
 
 
 def test_a_budget_is_met_on_all_rows_though_a_sample_is_fitted_on(
-    table: Table, stream: Stream
+    table: Table, stream: Files
 ) -> None:
     budget = float(table.cost.mean()) / 2
-    policy = fit_stream(stream, "routing", budget=budget, sample=200)
+    policy = fit_stream(stream, "routing", budget=budget, options=RunOptions(sample=200))
     assert policy.rule.fitted is not None
     assert policy.rule.fitted.cost[0] == pytest.approx(budget, rel=1e-12)
     assert policy.rule.fitted.n_fit == N // 2
@@ -817,14 +855,15 @@ def test_a_budget_is_met_on_all_rows_though_a_sample_is_fitted_on(
     assert evaluate(policy, table, rows=fit_rows, resamples=0).total.cost[0].value == pytest.approx(
         budget, rel=1e-6
     )
-    other = fit_stream(stream, "routing", quality=float(table.quality.mean()), sample=200)
+    options = RunOptions(sample=200)
+    other = fit_stream(stream, "routing", quality=float(table.quality.mean()), options=options)
     assert "a sample of 200 of 2,048 rows" in other.record["notes"][0]
     with pytest.raises(CascjaxError, match="out of reach of routing"):
-        fit_stream(stream, "routing", budget=1e-9, sample=200)
+        fit_stream(stream, "routing", budget=1e-9, options=RunOptions(sample=200))
 
 
 @pytest.mark.usefixtures("small")
-def test_commands_of_policies_take_folders(stream: Stream, tmp_path: Path) -> None:
+def test_commands_of_policies_take_folders(stream: Files, tmp_path: Path) -> None:
     folder, policy, out = stream.name, str(tmp_path / "p.json"), tmp_path / "out"
     words = ["fit", folder, "--strategy", "routing", "--budget", "0.001", "--out", policy]
     assert invoke([*words, "--sample", "200"]) == (0, "")
@@ -841,13 +880,11 @@ def test_commands_of_policies_take_folders(stream: Stream, tmp_path: Path) -> No
 def test_a_ledger_of_other_columns_is_refused(table: Table, tmp_path: Path) -> None:
     """A sample that was kept without extra costs cannot be gone on with by one that has them."""
     seconds = np.full_like(table.cost, 0.5)
-    stream = open_stream(
-        write(tmp_path / "parts", replace(table, extra_costs={"seconds": seconds}))
-    )
+    stream = open_files(write(tmp_path / "parts", replace(table, extra_costs={"seconds": seconds})))
     kept = tmp_path / "kept"
-    fit_stream(stream, "routing", quality=float(table.quality.mean()), ledger=Ledger(kept))
+    fit_stream(stream, "routing", quality=float(table.quality.mean()), options=RunOptions(kept))
     with pytest.raises(CascjaxError, match="other settings, columns"):
-        fit_stream(stream, "routing", budget={"seconds": 1.0}, ledger=Ledger(kept, resume=True))
+        fit_stream(stream, "routing", budget={"seconds": 1.0}, options=RunOptions(kept, True))
 
 
 LET_GO = """
@@ -857,7 +894,7 @@ from cascjax import synthetic
 from cascjax.estimators import supplied
 from cascjax.search.budgets import sum_settings
 from cascjax.strategies import Mixing, Routing
-table = synthetic.sample(synthetic.make_world(3, seed=1), 0, 1000)
+table = synthetic.sample(synthetic.make_dataset(3, seed=1), 0, 1000)
 estimates, kept = supplied(table, np.arange(1000)), weakref.ref(table.quality)
 for again in range(2):
     gc.collect()

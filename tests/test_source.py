@@ -12,9 +12,9 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
 
-from cascjax import CascjaxError, open_stream, synthetic
+from cascjax import CascjaxError, synthetic
 from cascjax.data import to_arrow, write_table
-from cascjax.data.source import Stream, write_parts
+from cascjax.data.source import Files, open_files, write_parts
 from cascjax.data.table import ESTIMATE_COLUMNS, Table
 
 K, CUTS = 3, (0, 700, 701, 1500, 2000)
@@ -48,7 +48,7 @@ def write(folder: Path, table: Table) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("stream") / "parts", table)
+    return write(tmp_path_factory.mktemp("source") / "parts", table)
 
 
 def same(one: Table, other: Table) -> None:
@@ -63,28 +63,28 @@ def same(one: Table, other: Table) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 100, 333, 10_000])
-def test_pieces_are_all_rows_in_order(table: Table, folder: Path, rows: int) -> None:
-    stream = open_stream(folder, piece_rows=rows)
-    assert stream.n_rows == len(table.quality)
-    assert [p.first for p in stream.pieces] == np.cumsum([0, *(p.n_rows for p in stream.pieces)])[
+def test_chunks_are_all_rows_in_order(table: Table, folder: Path, rows: int) -> None:
+    source = open_files(folder, chunk_rows=rows)
+    assert source.n_rows == len(table.quality)
+    assert [p.first for p in source.chunks] == np.cumsum([0, *(p.n_rows for p in source.chunks)])[
         :-1
     ].tolist()
-    assert max(p.n_rows for p in stream.pieces) <= rows
-    some = stream.pieces if rows > 1 else stream.pieces[::97]
-    for piece, found in stream.tables(some, EVERY):
-        same(found, table.take(np.arange(piece.first, piece.first + piece.n_rows)))
+    assert max(p.n_rows for p in source.chunks) <= rows
+    some = source.chunks if rows > 1 else source.chunks[::97]
+    for chunk, found in source.read(some, EVERY):
+        same(found, table.take(np.arange(chunk.first, chunk.first + chunk.n_rows)))
 
 
-def test_pieces_can_be_read_in_any_order(table: Table, folder: Path) -> None:
-    stream = open_stream(folder, piece_rows=111)
-    mixed = [stream.pieces[i] for i in np.random.default_rng(0).permutation(len(stream.pieces))]
-    for piece, found in stream.tables(mixed, EVERY):
-        same(found, table.take(np.arange(piece.first, piece.first + piece.n_rows)))
+def test_chunks_can_be_read_in_any_order(table: Table, folder: Path) -> None:
+    source = open_files(folder, chunk_rows=111)
+    mixed = [source.chunks[i] for i in np.random.default_rng(0).permutation(len(source.chunks))]
+    for chunk, found in source.read(mixed, EVERY):
+        same(found, table.take(np.arange(chunk.first, chunk.first + chunk.n_rows)))
 
 
 def test_only_what_is_asked_for_is_read(folder: Path) -> None:
-    stream = open_stream(folder)
-    _, found = next(stream.tables(stream.pieces, ["split"]))
+    source = open_files(folder)
+    _, found = next(source.read(source.chunks, ["split"]))
     assert found.split is not None
     assert found.quality_ante is None
     assert found.features is None
@@ -94,17 +94,17 @@ def test_only_what_is_asked_for_is_read(folder: Path) -> None:
 def test_files_are_taken_in_the_order_of_their_names(folder: Path) -> None:
     paths = sorted(folder.iterdir())
     every = (folder, str(folder / "*"), paths[::-1])
-    assert len({tuple(f.path for f in open_stream(of).files) for of in every}) == 1
+    assert len({tuple(f.path for f in open_files(of).files) for of in every}) == 1
 
 
 def test_models_are_chosen_by_name(table: Table, folder: Path) -> None:
-    stream = open_stream(folder, piece_rows=500)
-    chosen = [stream.models[2], stream.models[0]]
-    for piece, found in stream.select_models(chosen).tables(stream.pieces[1:3], []):
-        rows = np.arange(piece.first, piece.first + piece.n_rows)
+    source = open_files(folder, chunk_rows=500)
+    chosen = [source.models[2], source.models[0]]
+    for chunk, found in source.select_models(chosen).read(source.chunks[1:3], []):
+        rows = np.arange(chunk.first, chunk.first + chunk.n_rows)
         np.testing.assert_array_equal(found.cost, table.cost[rows][:, [2, 0]])
     with pytest.raises(CascjaxError, match="unknown model"):
-        stream.select_models(["nobody", stream.models[0]])
+        source.select_models(["nobody", source.models[0]])
 
 
 def test_lists_of_any_length_are_read_where_all_are_of_one(table: Table, tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ def test_lists_of_any_length_are_read_where_all_are_of_one(table: Table, tmp_pat
         part = part.set_column(at, name, part.column(name).cast(pa.list_(pa.float32())))
     part = part.select(["query_id", "quality", "cost"]).replace_schema_metadata(None)
     pq.write_table(part, tmp_path / "a.parquet")
-    stream = open_stream(tmp_path)
-    assert stream.models == ("model 1", "model 2", "model 3")
-    for _, found in stream.tables(stream.pieces, []):
+    source = open_files(tmp_path)
+    assert source.models == ("model 1", "model 2", "model 3")
+    for _, found in source.read(source.chunks, []):
         np.testing.assert_array_equal(found.cost, table.cost)
 
 
@@ -125,13 +125,13 @@ def readers() -> list[threading.Thread]:
 
 
 def test_the_reader_ends_with_whoever_asked(folder: Path) -> None:
-    stream = open_stream(folder, piece_rows=100)
-    tables = stream.tables(stream.pieces, [])
+    source = open_files(folder, chunk_rows=100)
+    tables = source.read(source.chunks, [])
     next(tables)
     assert readers()
     tables.close()
     assert not readers()
-    tables = stream.tables(stream.pieces, [])
+    tables = source.read(source.chunks, [])
     next(tables)
     with pytest.raises(ZeroDivisionError):
         tables.throw(ZeroDivisionError)
@@ -189,7 +189,7 @@ def test_a_file_of_another_shape_is_named(
         with ipc.new_file(odd, part.schema) as file:
             file.write_table(part)
     with pytest.raises(CascjaxError, match=rf"{odd}.*{what}") as caught:
-        open_stream(folder)
+        open_files(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -199,7 +199,7 @@ def test_a_copy_is_named(table: Table, tmp_path: Path) -> None:
         odd = folder / f"z{name}"
         odd.write_bytes((folder / name).read_bytes())
         with pytest.raises(CascjaxError, match=f"{odd} holds the same rows as {folder / name}"):
-            open_stream(folder)
+            open_files(folder)
         odd.unlink()
     # Of one size and with the same end, but of other rows.
     rows = table.take(np.arange(40_000) % table.n_queries)
@@ -207,8 +207,8 @@ def test_a_copy_is_named(table: Table, tmp_path: Path) -> None:
         quality = rows.quality.copy()
         quality[:100] = i
         write_table(folder / f"z{i}.arrow", replace(rows, quality=quality))
-    stream = open_stream(folder)
-    one, other = stream.files[-2:]
+    source = open_files(folder)
+    one, other = source.files[-2:]
     assert (one.size, one.footer) == (other.size, other.footer)
 
 
@@ -218,9 +218,9 @@ def test_damage_behind_a_whole_end_is_named(table: Table, tmp_path: Path) -> Non
     content = bytearray(odd.read_bytes())
     content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)
     odd.write_bytes(content)
-    stream = open_stream(folder)
+    source = open_files(folder)
     with pytest.raises(CascjaxError, match=f"{odd}: it is damaged or cut short") as caught:
-        list(stream.tables(stream.pieces, []))
+        list(source.read(source.chunks, []))
     assert "\n" not in str(caught.value)
 
 
@@ -231,12 +231,12 @@ def test_what_is_no_table_is_named(table: Table, tmp_path: Path) -> None:
     for content in (b"", b"hello", *(of[: len(of) // 2] for of in whole.values())):
         odd.write_bytes(content)
         with pytest.raises(CascjaxError, match=str(odd)) as caught:
-            open_stream(folder)
+            open_files(folder)
         assert "\n" not in str(caught.value)
     odd.unlink()
     (folder / "_SUCCESS").write_bytes(b"")
     (folder / ".hidden").write_bytes(b"")
-    assert len(open_stream(folder).files) == 4
+    assert len(open_files(folder).files) == 4
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_what_is_no_table_is_named(table: Table, tmp_path: Path) -> None:
 def test_sources_without_files(tmp_path: Path, source: str, what: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CascjaxError, match=what):
-        open_stream(tmp_path / source)
+        open_files(tmp_path / source)
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "b.arrow", "c.parquet", "d.arrow"])
@@ -266,19 +266,19 @@ def test_bad_values_are_named_by_file_and_row(
     row = (CUTS[i] + CUTS[i + 1]) // 2
     values = bad(getattr(table, column), (row, 1), value)
     folder = write(tmp_path / "parts", replace(table, **{column: values}))
-    stream = open_stream(folder, piece_rows=64)
+    source = open_files(folder, chunk_rows=64)
     where = rf"{folder / name}: column '{column}', row {row - CUTS[i]}: .*{what}"
     with pytest.raises(CascjaxError, match=where):
-        list(stream.tables(stream.pieces, EVERY))
+        list(source.read(source.chunks, EVERY))
     assert not readers()
 
 
 def test_a_file_that_changes_meanwhile_is_refused(table: Table, tmp_path: Path) -> None:
     folder = write(tmp_path / "parts", table)
-    stream = open_stream(folder, piece_rows=100)
+    source = open_files(folder, chunk_rows=100)
     write_table(folder / "d.arrow", table.take(np.arange(30)))
     with pytest.raises(CascjaxError, match=r"d\.arrow has changed"):
-        list(stream.tables(stream.pieces, []))
+        list(source.read(source.chunks, []))
 
 
 @pytest.mark.parametrize("parts", [1, 3, 7])
@@ -286,21 +286,21 @@ def test_parts_hold_the_rows_of_the_batches(table: Table, tmp_path: Path, parts:
     n = len(table.quality)
     batches = [table.take(np.arange(s, min(s + 450, n))) for s in range(0, n, 450)]
     write_parts(tmp_path / "w", iter(batches), n, parts)
-    stream: Stream = open_stream(tmp_path / "w")
-    rows = [file.n_rows for file in stream.files]
+    source: Files = open_files(tmp_path / "w")
+    rows = [file.n_rows for file in source.files]
     assert len(rows) == parts
     assert max(rows) - min(rows) <= 1
-    for piece, found in stream.tables(stream.pieces, EVERY):
-        same(found, table.take(np.arange(piece.first, piece.first + piece.n_rows)))
+    for chunk, found in source.read(source.chunks, EVERY):
+        same(found, table.take(np.arange(chunk.first, chunk.first + chunk.n_rows)))
     with pytest.raises(CascjaxError, match="is there already"):
         write_parts(tmp_path / "w", iter(batches), n, parts)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["w"]
 
 
 def test_the_split_column_is_read(table: Table, folder: Path) -> None:
-    stream = open_stream(folder, piece_rows=97)
-    for piece, found in stream.tables(stream.pieces, ["split"]):
+    source = open_files(folder, chunk_rows=97)
+    for chunk, found in source.read(source.chunks, ["split"]):
         assert found.split is not None
         assert table.split is not None
-        rows = np.arange(piece.first, piece.first + piece.n_rows)
+        rows = np.arange(chunk.first, chunk.first + chunk.n_rows)
         np.testing.assert_array_equal(found.split, table.split[rows])

@@ -1,0 +1,163 @@
+"""The passes of a job, each shared among processes and kept in the checkpoint."""
+
+import functools
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from cascjax.data.table import Chunk
+from cascjax.engine.options import RunOptions
+from cascjax.engine.passes import (
+    Candidates,
+    ChunkInputs,
+    Job,
+    Sample,
+    Setup,
+    SplitTotals,
+    Statistics,
+    chunk_totals,
+    collect_statistics,
+    make_setup,
+    merge_statistics,
+    search_candidates,
+)
+from cascjax.engine.run import Run
+from cascjax.errors import CascjaxError
+
+_GROUPS = 64
+"""Largest number of groups of chunks in pass 1, whose statistics are kept together."""
+
+
+def start_run(job: Job, options: RunOptions, settings: Mapping[str, Any] | None = None) -> Run:
+    """Return the run of a job; see `Run.start`.
+
+    Args:
+        job: what is computed.
+        options: how it runs.
+        settings: further JSON values that distinguish it from other jobs.
+
+    Raises:
+        CascjaxError: the checkpoint cannot be used, see `Run.start`.
+    """
+    return Run.start(options, job.source, job.settings() | dict(settings or {}), _groups(job))
+
+
+def collect(job: Job, run: Run) -> Statistics:
+    """Return the statistics of all chunks: pass 1.
+
+    Raises:
+        CascjaxError: see `collect_statistics` and `Run.each`.
+    """
+    groups, work = _groups(job), "reading"
+
+    def do(places: Sequence[int]) -> Generator[tuple[int, Statistics], None, None]:
+        sample = Sample()
+        for place in places:
+            chunks = list(groups.values())[place]
+            progress = functools.partial(run.progress, work)
+            statistics = collect_statistics(job, chunks, progress, other=sample)
+            yield place, statistics
+            sample = merge_statistics(job, Statistics(sample=sample), statistics).sample
+
+    rows = [sum(chunk.n_rows for chunk in chunks) for chunks in groups.values()]
+    parts = run.each(work, list(groups), rows, do)
+    return functools.reduce(functools.partial(merge_statistics, job), parts, Statistics())
+
+
+def prepare(job: Job, run: Run) -> Setup:
+    """Return what is known after pass 1, with the estimates fitted on the sample.
+
+    Raises:
+        RefusedError: the estimates cannot be fitted on these rows.
+        CascjaxError: see `make_setup`; or what was learned differs from another process, or from
+            this job before it was interrupted.
+    """
+    setup, work = make_setup(job, collect(job, run)), "learning"
+    if not setup.estimates.digest:
+        return setup
+    digest = np.frombuffer(setup.estimates.digest.encode(), np.uint8)
+
+    def do(places: Sequence[int]) -> Generator[tuple[int, np.ndarray], None, None]:
+        for place in places:
+            yield place, digest
+
+    # Every process learns by itself; a resumed job learns again what it learned before.
+    equal = (run.processes.gather(digest) == digest).all()
+    (kept,) = run.each(work, ["learned"], [0], do)
+    if not equal or not np.array_equal(kept, digest):
+        raise CascjaxError(
+            "learned estimates differ between processes or from those before the interrupt,"
+            " because processors of different kinds round differently: use machines of one kind,"
+            " start over with force=True, or fit a policy on one machine and share its evaluation"
+        )
+    return setup
+
+
+def find_candidates(job: Job, setup: Setup, run: Run) -> list[Candidates]:
+    """Return the settings of every strategy around the budgets, found on the sample.
+
+    Raises:
+        CascjaxError: see `Run.each`.
+    """
+
+    def do(places: Sequence[int]) -> Generator[tuple[int, Candidates], None, None]:
+        estimator = setup.estimator() if places else None
+        for place in places:
+            assert estimator is not None
+            strategy = job.strategies[place]
+            progress = functools.partial(run.progress, f"fitting {strategy.name}")
+            yield place, search_candidates(setup, strategy, estimator, job.seed, progress)
+
+    keys = [f"candidates-{place:02d}" for place in range(len(job.strategies))]
+    return list(run.each("fitting", keys, [0] * len(keys), do))
+
+
+def sum_candidates(
+    job: Job, setup: Setup, candidates: Sequence[Candidates], run: Run
+) -> tuple[SplitTotals, ...]:
+    """Return the sums of every strategy's settings over all rows: pass 2.
+
+    Raises:
+        CascjaxError: see `Run.each`.
+    """
+    return sum_chunks(
+        job, setup, "totals", lambda inputs: chunk_totals(inputs, job.strategies, candidates), run
+    )
+
+
+def sum_chunks(
+    job: Job, setup: Setup, name: str, compute: Callable[[ChunkInputs], Any], run: Run
+) -> Any:
+    """Return the sum over all chunks of a pytree of arrays, added in chunk order.
+
+    Args:
+        job: what is computed.
+        setup: what pass 1 collected.
+        name: name of the pass, for progress and checkpoint keys.
+        compute: returns the pytree of a chunk.
+        run: how the job is done.
+
+    Raises:
+        CascjaxError: a row is invalid, see `Source.read`, or see `Run.each`.
+    """
+    chunks = job.source.chunks
+
+    def do(places: Sequence[int]) -> Generator[tuple[int, Any], None, None]:
+        wanted = [chunks[place] for place in places]
+        for chunk, table in job.source.read(wanted, job.all_columns):
+            yield chunk.index, compute(ChunkInputs.from_chunk(job, setup, chunk, table))
+            run.progress(name, chunk.n_rows)
+
+    keys = [f"{name}-{chunk.index:06d}" for chunk in chunks]
+    parts = run.each(name, keys, [chunk.n_rows for chunk in chunks], do)
+    return functools.reduce(lambda total, part: jax.tree.map(np.add, total, part), parts)
+
+
+def _groups(job: Job) -> dict[str, tuple[Chunk, ...]]:
+    """Return the chunks in groups for pass 1, by the key under which a group is kept."""
+    chunks = job.source.chunks
+    size = -(-len(chunks) // _GROUPS)
+    starts = range(0, len(chunks), size)
+    return {f"read-{i:02d}": chunks[start : start + size] for i, start in enumerate(starts)}

@@ -1,0 +1,612 @@
+"""Estimates as an argument: `Supplied`, `Noisy`, `Learned`, or an estimator of the caller's own.
+
+A spec describes estimates before any row is read. It states which columns it needs and which
+statistics of all rows; these are collected chunk by chunk and merged. `fit` then turns the merged
+statistics and a sample of the fit split into a `ChunkEstimates`, which gives the estimator of any
+chunk.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from cascjax.core.expected_max import check_numbers
+from cascjax.data.source import Source
+from cascjax.data.table import ESTIMATE_COLUMNS, Chunk, Table, take_rows
+from cascjax.errors import CascjaxError, RefusedError, unknown_name
+from cascjax.estimators.base import Estimates, Estimator
+from cascjax.estimators.independent import (
+    Independent,
+    check_estimator,
+    noise_level,
+)
+from cascjax.estimators.learned import (
+    LearnedEstimates,
+    check_learning,
+    check_quality,
+    learned,
+)
+from cascjax.estimators.statistics import Line, Moments, Spread, fit_lines, noise_keys, normals
+from cascjax.words import counted
+
+NoiseLevel = Literal["low", "medium", "high"] | tuple[float, float, float, float]
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """Statistics of some rows that can be merged with statistics of others."""
+
+    def merge(self, other: Any) -> Any:
+        """Return the statistics of the rows of both."""
+        ...
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What estimates are fitted on; models in rising mean cost.
+
+    Attributes:
+        order: `[K]` position of each model in the order of the source.
+        mean_cost: `[K]` mean cost of each model over the fit split.
+        statistics: merged statistics of all rows, models in the order of the source.
+        table: the sample of the fit split.
+        rows: `[m]` row numbers of the sample, rising.
+        n_fit: number of rows of the fit split.
+        seed: seed of noise and folds.
+    """
+
+    order: Int[np.ndarray, " K"]
+    mean_cost: Float[np.ndarray, " K"]
+    statistics: Any
+    table: Table
+    rows: Int[np.ndarray, " m"]
+    n_fit: int
+    seed: int
+
+
+class ChunkEstimates(ABC):
+    """Estimates that are ready to be computed for any chunk, models in rising mean cost."""
+
+    sigma_scale: float | None = 1.0
+    """Factor on the standard deviations; None to choose it for each strategy."""
+    digest: str = ""
+    """Hash of what was learned, which must be equal in all processes; empty if nothing was."""
+
+    @abstractmethod
+    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
+        """Return the estimator of some rows.
+
+        Args:
+            table: the rows, models in rising mean cost.
+            rows: their row numbers in the source.
+        """
+
+    def record(self) -> dict[str, Any]:
+        """Return what a report says about them in addition to the spec."""
+        return {}
+
+
+@dataclass(frozen=True)
+class EstimatesSpec(ABC):
+    """Description of estimates; see `Supplied`, `Noisy` and `Learned`."""
+
+    kind: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Columns read in addition to quality and cost."""
+
+    def check(self, source: Source, sample: int) -> None:  # noqa: B027
+        """Refuse, before rows are read, estimates that the source or the sample cannot give.
+
+        Args:
+            source: the rows.
+            sample: largest number of fit rows that estimates are fitted on.
+
+        Raises:
+            CascjaxError: they cannot be given.
+        """
+
+    def statistics(
+        self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
+    ) -> Mergeable | None:
+        """Return the statistics of a chunk that `fit` needs of all rows, or None.
+
+        Args:
+            chunk: which rows.
+            table: the rows, models in the order of the source.
+            fit: `[n]` whether each row is in the fit split.
+            seed: seed of the job.
+
+        Raises:
+            CascjaxError: a value cannot be used.
+        """
+        return None
+
+    @abstractmethod
+    def fit(self, data: FitData) -> ChunkEstimates:
+        """Return the fitted estimates.
+
+        Raises:
+            RefusedError: they cannot be fitted.
+        """
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as JSON values; `spec_from_json` is the inverse.
+
+        Raises:
+            CascjaxError: the estimates are an estimator of the caller's own.
+        """
+        return {"kind": self.kind} | asdict(self)
+
+    def record(self) -> dict[str, Any]:
+        """Return what a report says about the spec."""
+        return {"estimates": self.kind}
+
+
+# Supplied.
+
+
+@dataclass(frozen=True)
+class Supplied(EstimatesSpec):
+    """Estimates in the columns quality_ante, quality_post, cost_ante and cost_post of the source.
+
+    Without a column quality_sigma, sigma is the standard deviation of ante minus post over the fit
+    split. Without cost columns, the cost of a model is its mean over the fit split until it has
+    run, and its true cost afterwards.
+
+    Example:
+        >>> Supplied().to_json()
+        {'kind': 'supplied'}
+    """
+
+    kind: ClassVar[str] = "supplied"
+    columns: ClassVar[tuple[str, ...]] = ESTIMATE_COLUMNS
+
+    def check(self, source: Source, sample: int) -> None:
+        """Refuse a source without quality_ante or quality_post.
+
+        Raises:
+            CascjaxError: a column is missing.
+        """
+        for column in ("quality_ante", "quality_post"):
+            if column not in source.columns:
+                raise CascjaxError(
+                    f"{source.name} has no column {column!r}, which supplied estimates need; add"
+                    " the column, or use learned or noisy estimates"
+                )
+
+    def statistics(
+        self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
+    ) -> Spread | None:
+        """Return the spread of ante minus post over the fit rows, unless quality_sigma says it."""
+        assert table.quality_ante is not None
+        assert table.quality_post is not None
+        if table.quality_sigma is not None:
+            advice = "give standard deviations that are finite and not negative (quality_sigma)"
+            check_numbers("sigma", table.quality_sigma, 0.0, advice, table.models)
+            return None
+        return Spread.from_rows(table.quality_ante, table.quality_post, np.flatnonzero(fit))
+
+    def fit(self, data: FitData) -> "FittedSupplied":
+        """Return the estimates with sigma and mean costs of the fit split filled in."""
+        spread: Spread | None = data.statistics
+        sigma = None if spread is None else spread.sigma[data.order]
+        return FittedSupplied(data.mean_cost, sigma)
+
+
+@dataclass(frozen=True)
+class FittedSupplied(ChunkEstimates):
+    """Supplied estimates; see `Supplied`.
+
+    Attributes:
+        mean_cost: `[K]` mean cost of each model over the fit split.
+        sigma: `[K]` standard deviation of ante minus post; None if the source has a column.
+    """
+
+    mean_cost: Float[np.ndarray, " K"]
+    sigma: Float[np.ndarray, " K"] | None = None
+
+    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
+        """Return the estimator of some rows."""
+        assert table.quality_ante is not None
+        assert table.quality_post is not None
+        sigma = table.quality_sigma
+        if sigma is None:
+            assert self.sigma is not None
+            sigma = self.sigma[None].astype(np.float32)
+        cost_ante = table.cost_ante
+        if cost_ante is None:
+            cost_ante = np.broadcast_to(self.mean_cost.astype(np.float32), table.cost.shape)
+        cost_post = table.cost if table.cost_post is None else table.cost_post
+        return Independent(table.quality_ante, table.quality_post, sigma, cost_ante, cost_post)
+
+
+# Noisy.
+
+
+@dataclass(frozen=True)
+class NoiseMoments:
+    """Moments of quality and of cost, each with its two noises."""
+
+    quality: Moments
+    cost: Moments
+
+    def merge(self, other: "NoiseMoments") -> "NoiseMoments":
+        """Return the moments over the rows of both."""
+        return NoiseMoments(self.quality.merge(other.quality), self.cost.merge(other.cost))
+
+
+@dataclass(frozen=True)
+class Noisy(EstimatesSpec):
+    """Simulated estimates: the truth with normal noise, then least squares (the paper's protocol).
+
+    They show how good estimates of a given accuracy would be, and need no column beside quality
+    and cost. The regressions use all rows.
+
+    Args:
+        level: "low" (0.6, 0.3, 0.0002, 0.00005), "medium" (1.6, 0.8, 0.0004, 0.0001), "high" (2.4,
+            1.2, 100, 100), or four standard deviations: of quality before and after the model has
+            run, and of cost before and after, in the units of the source.
+
+    Raises:
+        CascjaxError: an unknown level, or not four finite numbers of at least 0.
+
+    Reference: Dekoninck, Baader and Vechev, "A Unified Approach to Routing and Cascading for LLMs",
+    ICML 2025, section 5.
+
+    Example:
+        >>> Noisy("low").sigmas
+        (0.6, 0.3, 0.0002, 5e-05)
+    """
+
+    level: NoiseLevel = "low"
+
+    kind: ClassVar[str] = "noisy"
+
+    def __post_init__(self) -> None:
+        """Check the level."""
+        if not isinstance(self.level, str):
+            object.__setattr__(self, "level", tuple(self.level))
+        noise_level(self.level)
+
+    @property
+    def sigmas(self) -> tuple[float, float, float, float]:
+        """Standard deviations of the noise of quality ante and post, and of cost ante and post."""
+        return noise_level(self.level)
+
+    def statistics(
+        self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
+    ) -> NoiseMoments:
+        """Return the moments of quality, cost and their noises over all rows of the chunk."""
+        noise = normals(noise_keys(seed), chunk.rows, table.n_models)
+        return NoiseMoments(
+            Moments.from_rows(table.quality, noise[0], noise[1]),
+            Moments.from_rows(table.cost, noise[2], noise[3]),
+        )
+
+    def fit(self, data: FitData) -> "FittedNoisy":
+        """Return the estimates with the regressions over all rows filled in."""
+        moments: NoiseMoments = data.statistics
+        sigmas = self.sigmas
+        ante, post, sigma = fit_lines(moments.quality.sort_models(data.order), sigmas[:2])
+        cost_ante, cost_post, _ = fit_lines(moments.cost.sort_models(data.order), sigmas[2:])
+        return FittedNoisy((ante, post, cost_ante, cost_post), sigma, data.seed)
+
+    def record(self) -> dict[str, Any]:
+        """Return what a report says about the spec."""
+        noise = self.level if isinstance(self.level, str) else list(self.level)
+        return {"estimates": self.kind, "noise": noise}
+
+
+@dataclass(frozen=True)
+class FittedNoisy(ChunkEstimates):
+    """Noisy estimates; see `Noisy`.
+
+    Attributes:
+        lines: predictions of quality ante, quality post, cost ante and cost post.
+        sigma: `[K]` standard deviation of ante minus post.
+        seed: seed of the noise.
+    """
+
+    lines: tuple[Line, Line, Line, Line]
+    sigma: Float[np.ndarray, " K"]
+    seed: int
+
+    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
+        """Return the estimator of some rows; its noise depends on seed and row number only."""
+        noise = normals(noise_keys(self.seed), rows, table.n_models)
+        truths = (table.quality, table.quality, table.cost, table.cost)
+        ante, post, cost_ante, cost_post = (
+            line.predict(truth, unit)
+            for line, truth, unit in zip(self.lines, truths, noise, strict=True)
+        )
+        sigma = self.sigma[None].astype(np.float32)
+        return Independent(ante, post, sigma, cost_ante, cost_post)
+
+
+# Learned.
+
+
+@dataclass(frozen=True)
+class Learned(EstimatesSpec):
+    """Estimates fitted on features, signals, answers and group of the fit split, cross-fitted.
+
+    Args:
+        estimator: "logistic" or "linear" (up to 8 models), "joint", "joint-knn" or "joint-mlp".
+        folds: number of folds of the cross-fitting.
+        ridge: penalty on squared weights of the quality regressions, or None to choose among 1,
+            10, 100 and 1000 by out-of-fold error.
+        cost_model: inputs of the cost model: "constant", "features" or "seen"; None to choose by
+            out-of-fold error.
+        sigma_scale: factor on the standard deviations, from 0 to 10, or "auto" to choose the best
+            of 1, 0.75, 0.5, 0.25 and 0 on the fit split, strategy by strategy.
+
+    Raises:
+        CascjaxError: an unknown name, or a number outside its range.
+
+    Example:
+        >>> Learned("linear", folds=3).to_json()["folds"]
+        3
+    """
+
+    estimator: str = "logistic"
+    folds: int = 5
+    ridge: float | None = 1.0
+    cost_model: str | None = None
+    sigma_scale: float | Literal["auto"] = "auto"
+
+    kind: ClassVar[str] = "learned"
+    columns: ClassVar[tuple[str, ...]] = ("features", "signals", "answer", "group")
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_learning(self.estimator, self.cost_model, self.ridge, self.folds)
+        scale = self.sigma_scale
+        if scale != "auto" and (isinstance(scale, str) or not 0 <= scale <= 10):
+            raise CascjaxError(
+                f"sigma_scale must be 'auto' or a number from 0 to 10, not {scale!r:.40}"
+            )
+
+    def check(self, source: Source, sample: int) -> None:
+        """Refuse too many models for the estimator, or a sample too small for the folds.
+
+        Raises:
+            CascjaxError: either is the case.
+        """
+        check_learning(
+            self.estimator, self.cost_model, self.ridge, self.folds, n_models=source.n_models
+        )
+        if sample < 2 * self.folds:
+            raise CascjaxError(
+                f"a sample of {counted(sample, 'row')} is too small for {self.folds} folds; use"
+                f" sample={2 * self.folds} or more"
+            )
+
+    def statistics(
+        self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
+    ) -> None:
+        """Refuse a quality in any fit row that the estimator cannot take.
+
+        Raises:
+            RefusedError: there is one.
+        """
+        rows = np.flatnonzero(fit)
+        quality = take_rows(table.quality, rows)
+        try:
+            check_quality(self.estimator, quality, chunk.start + rows, table.models)
+        except RefusedError as error:
+            if not chunk.file:
+                raise
+            raise RefusedError(f"{chunk.file}: {error}") from error
+
+    def fit(self, data: FitData) -> "FittedLearned":
+        """Return the estimates learned from the sample.
+
+        Raises:
+            RefusedError: they cannot be learned from these rows.
+        """
+        try:
+            result = learned(
+                data.table,
+                np.arange(len(data.rows)),
+                estimator=self.estimator,
+                folds=self.folds,
+                seed=data.seed,
+                cost_model=self.cost_model,
+                ridge=self.ridge,
+            )
+            check_estimator(result.estimator, data.table)
+        except CascjaxError as error:
+            raise RefusedError(str(error)) from error
+        scale = None if self.sigma_scale == "auto" else float(self.sigma_scale)
+        return FittedLearned(result, data.rows, data.n_fit, scale)
+
+
+@dataclass(frozen=True)
+class FittedLearned(ChunkEstimates):
+    """Learned estimates; see `Learned`.
+
+    Attributes:
+        result: the fitted estimator and what is known about the fit.
+        rows: `[m]` row numbers it was fitted on, rising.
+        n_fit: number of rows of the fit split.
+        sigma_scale: factor on the standard deviations; None to choose it for each strategy.
+    """
+
+    result: LearnedEstimates
+    rows: Int[np.ndarray, " m"]
+    n_fit: int
+    sigma_scale: float | None = None
+
+    @property
+    def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Hash of all weights and of the feature spec."""
+        return self.result.digest
+
+    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
+        """Return the estimator of some rows; rows it was fitted on get out-of-fold weights."""
+        folds = self.result.folds
+        fold = np.full(len(rows), folds.n_folds, np.int32)
+        place = np.searchsorted(self.rows, rows).clip(max=len(self.rows) - 1)
+        own = self.rows[place] == rows
+        fold[own] = folds.fold[place[own]]
+        return self.result.estimator_for(table, fold)
+
+    def record(self) -> dict[str, Any]:
+        """Return the settings of the fit, and notes."""
+        settings = self.result.settings()
+        if len(self.rows) < self.n_fit:
+            settings["notes"] += [
+                f"estimates were learned from a sample of {len(self.rows):,} of {self.n_fit:,} fit"
+                " rows"
+            ]
+        return settings
+
+
+# An estimator of the caller's own.
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Reordered:
+    """An estimator with its models in another order.
+
+    Attributes:
+        estimator: the estimator.
+        order: `[K]` position of each model in the order of the estimator.
+    """
+
+    estimator: Estimator
+    order: tuple[int, ...] = field(metadata={"static": True})
+
+    def __call__(self, run: Bool[Array, "B K"]) -> Estimates:
+        """Return the estimates once the models in `run` have answered."""
+        order = np.array(self.order)
+        estimates = self.estimator(run[:, np.argsort(order)])
+        covariance = estimates.covariance[:, order]
+        if covariance.ndim > estimates.quality.ndim:
+            covariance = covariance[:, :, order]
+        return Estimates(estimates.quality[:, order], covariance, estimates.cost[:, order])
+
+    def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Reordered":
+        """Return the estimator of some of its queries."""
+        return replace(self, estimator=self.estimator.take(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Own(EstimatesSpec, ChunkEstimates):
+    """An estimator of all rows of the source, made by the caller.
+
+    Attributes:
+        estimator_of_all: the estimator, models in the order of the source.
+        order: `[K]` position of each model in the order of the source; empty for that order.
+    """
+
+    estimator_of_all: Estimator
+    order: tuple[int, ...] = ()
+
+    kind: ClassVar[str] = "own"
+
+    def check(self, source: Source, sample: int) -> None:
+        """Refuse an estimator of another number of queries or models.
+
+        Raises:
+            CascjaxError: it is one.
+        """
+        n_rows, n_models = source.n_rows, source.n_models
+        # The last row, and one that must not exist.
+        last = self.estimator_of_all.take(slice(n_rows - 1, n_rows + 1))
+        run = jnp.zeros((1, n_models), bool)
+        try:
+            shape = jax.jit(lambda these, run: these(run))(last, run).quality.shape
+        except (TypeError, ValueError):
+            shape = ()
+        if shape != (1, n_models):
+            raise CascjaxError(
+                f"the estimator is not one of {n_rows:,} queries x {n_models} models, which"
+                f" {source.name} has; make it from all rows of the source, in their order"
+            )
+
+    def fit(self, data: FitData) -> "Own":
+        """Return the estimator with its models in rising mean cost.
+
+        Raises:
+            CascjaxError: its standard deviations or covariances are invalid.
+        """
+        order = tuple(data.order.tolist())
+        names = [data.table.models[i] for i in np.argsort(data.order)]
+        check_estimator(self.estimator_of_all, data.table.select_models(names))
+        return self if order == tuple(range(len(order))) else replace(self, order=order)
+
+    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
+        """Return the estimator of some rows."""
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        consecutive = stop - start == len(rows)  # row numbers rise
+        taken = self.estimator_of_all.take(slice(start, stop) if consecutive else rows)
+        if not self.order:
+            return taken
+        if isinstance(taken, Independent):
+            return jax.tree.map(lambda leaf: leaf[:, np.array(self.order)], taken)
+        return Reordered(taken, self.order)
+
+    def to_json(self) -> dict[str, Any]:
+        """Refuse: an estimator of the caller's own cannot be written as JSON.
+
+        Raises:
+            CascjaxError: always.
+        """
+        raise CascjaxError("an estimator of your own cannot be written as JSON")
+
+
+ESTIMATES: dict[str, type[EstimatesSpec]] = {spec.kind: spec for spec in (Supplied, Noisy, Learned)}
+"""Estimates by name."""
+
+
+def as_estimates(
+    estimates: EstimatesSpec | Estimator | str | None, source: Source
+) -> EstimatesSpec:
+    """Return the spec of what a caller gave as estimates.
+
+    Args:
+        estimates: a spec; an estimator of all rows of the source; the name of a spec, for its
+            defaults; or None for supplied estimates if the source has the column quality_ante,
+            else noisy ones.
+        source: the rows.
+
+    Raises:
+        CascjaxError: it is none of these.
+    """
+    if estimates is None:
+        return Supplied() if "quality_ante" in source.columns else Noisy()
+    if isinstance(estimates, EstimatesSpec):
+        return estimates
+    if isinstance(estimates, str):
+        if estimates not in ESTIMATES:
+            raise unknown_name("kind of estimates", estimates, ESTIMATES)
+        return ESTIMATES[estimates]()
+    if isinstance(estimates, Estimator):
+        return Own(estimates)
+    raise CascjaxError(
+        f"estimates must be Supplied(), Noisy(), Learned() or an estimator, not {estimates!r:.60}"
+    )
+
+
+def spec_from_json(content: Mapping[str, Any]) -> EstimatesSpec:
+    """Return the spec that `EstimatesSpec.to_json` wrote.
+
+    Raises:
+        CascjaxError: the kind is unknown, or a value is invalid.
+    """
+    fields = dict(content)
+    kind = fields.pop("kind", None)
+    if kind not in ESTIMATES:
+        raise unknown_name("kind of estimates", str(kind), ESTIMATES)
+    try:
+        return ESTIMATES[kind](**fields)
+    except TypeError as error:
+        raise CascjaxError(f"estimates {kind!r}: {error}") from error
