@@ -16,7 +16,7 @@ from cascjax.engine.passes import Job, fit_mask
 from cascjax.engine.run import Run
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
-from cascjax.estimators.specs import FitData, FittedEstimates, Noisy
+from cascjax.estimators.specs import ChunkEstimates, FitData, Noisy
 from cascjax.evaluation import (
     Evaluation,
     Mean,
@@ -60,7 +60,7 @@ class Replaying:
     source: Source
     resamples: int
     seed: int
-    noise: FittedEstimates | None = None
+    noise: ChunkEstimates | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ def evaluate_stream(
     return _evaluation(of, confidence, (row for part in parts for row in part))
 
 
-def _noise(of: Replaying, run: Run) -> FittedEstimates:
+def _noise(of: Replaying, run: Run) -> ChunkEstimates:
     """Return the noisy estimates, whose regressions are over all rows."""
     policy = of.policy
     noise = policy.source.noise or (0.0, 0.0, 0.0, 0.0)

@@ -23,7 +23,6 @@ from click.testing import CliRunner, Result
 
 from cascjax import words
 from cascjax.cli import arguments
-from cascjax.cli import main as cli
 from cascjax.cli.main import main
 from cascjax.cli.terminal import keep_compiled, uninterrupted
 from cascjax.data import read_table
@@ -324,7 +323,7 @@ class TestOptions:
     ) -> None:
         resamples, confidence = found
         expected = {"resamples": resamples, "confidence": confidence}
-        assert cli._resampling(asked[0], asked[1], queries) == expected
+        assert resampling(asked[0], asked[1], queries) == expected
 
     def test_scores(self, here: Path) -> None:
         drawn("--scores", "qnc, auc,cpt80", "--strategies", "mixing,routing")
@@ -716,7 +715,7 @@ class TestBadInput:
     def test_supplied_estimates_that_are_not_there(self, here: Path) -> None:
         pq.write_table(table(), "t.parquet")
         line = refused("frontier", "t.parquet", "--estimates", "supplied", "--out", "out")
-        for part in ("t.parquet", "'quality_ante'", "--estimates noisy"):
+        for part in ("t.parquet", "'quality_ante'", "noisy estimates"):
             assert part in line
 
     @pytest.mark.parametrize("budget", ["0.0000001,0.0005", "77"])

@@ -122,7 +122,6 @@ def frontier(
         from cascjax.engine.processes import all_processes
         from cascjax.estimators.specs import as_estimates
         from cascjax.metrics import SCORES, check_scores
-        from cascjax.metrics.bootstrap import DEFAULT_RESAMPLES, default_resamples
         from cascjax.report.study import print_study, save
 
     wanted = [] if scores is None else arguments.names("--scores", scores)
@@ -145,9 +144,7 @@ def frontier(
         else:
             fit, evaluate = (len(rows) for rows in split_rows(source, seed))  # pyright: ignore[reportArgumentType]
             say = f"{size}, {fit:,} to fit, {evaluate:,} to evaluate; {spec.kind} estimates."
-            if resamples is None:
-                asked = confidence is not None
-                resamples = DEFAULT_RESAMPLES if asked else default_resamples(evaluate, at)
+            resamples = resampling(resamples, confidence, evaluate)["resamples"]
         keep_compiled()
         checkpoint = out / JOURNAL if several else None
         with _kept(checkpoint), _progress(n_rows, speaks) as progress:
@@ -170,6 +167,17 @@ def frontier(
     if not study.resamples and several:
         click.echo("note: no intervals were asked for: --resamples 1000 takes a third reading.")
     click.echo(f"Report: {report}")
+
+
+def resampling(resamples: int | None, confidence: float | None, n_evaluate: int) -> dict[str, Any]:
+    """Return the options of intervals; by default 1,000 resamples where that takes seconds."""
+    from cascjax.metrics.bootstrap import DEFAULT_RESAMPLES, default_resamples
+
+    at = 0.95 if confidence is None else confidence
+    if resamples is None:
+        asked = confidence is not None
+        resamples = DEFAULT_RESAMPLES if asked else default_resamples(n_evaluate, at)
+    return {"resamples": resamples, "confidence": at}
 
 
 def notes(settings: dict[str, Any], n_fit: int, unit: str) -> list[str]:

@@ -9,7 +9,7 @@ chunk.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ from cascjax.estimators.learned import (
 from cascjax.estimators.statistics import Line, Moments, Spread, fit_lines, noise_keys, normals
 from cascjax.words import counted
 
-NoiseLevel = Literal["low", "medium", "high"] | tuple[float, float, float, float]
+NoiseLevel: TypeAlias = Literal["low", "medium", "high"] | str | tuple[float, float, float, float]
 
 
 @runtime_checkable
