@@ -24,6 +24,7 @@ from click.testing import CliRunner, Result
 from cascjax import words
 from cascjax.cli import arguments
 from cascjax.cli.main import main
+from cascjax.cli.stream import resampling
 from cascjax.cli.terminal import keep_compiled, uninterrupted
 from cascjax.data import read_table
 from cascjax.errors import CascjaxError
