@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from cascjax.fitting import policies, prepare
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.policy import Policy
+from cascjax.results import Result
 from cascjax.search.budgets import fit_budgets
 from cascjax.search.tune import SearchRun, Tuned
 from cascjax.search.tune import tune as tune_strategy
@@ -27,17 +28,19 @@ TUNED = "tuned"
 """What stands before a strategy's name once it is tuned."""
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """What tuning one strategy on one table found.
+@dataclass(frozen=True, repr=False, eq=False)
+class Tuning(Result):
+    """Tuned parameters of one strategy, their frontier, and policies that hold them.
 
     Attributes:
-        tuned: the parameters, and what cross-validation says of them.
+        tuned: the parameters, and their cross-validation.
         study: frontiers of mixing, of the strategy and of the tuned strategy on the evaluation
             split, over the same budgets.
         budgets: `[P]` mean costs, in the table's cost unit.
         policies: one a budget, of the tuned parameters where these replace the plain ones.
     """
+
+    view: ClassVar[str] = "tuning"
 
     tuned: Tuned
     study: Study

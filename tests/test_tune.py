@@ -359,7 +359,7 @@ def test_evolution_estimates_the_slope_of_the_smoothed_objective() -> None:
     n, queries = 24, calibrated(24, 3, 7)
     table, estimator = queries
     problem = Problem.of(ROUTER, table, estimator, BUDGETS[:2], rows=np.arange(n))
-    data = tuning._Data.of(problem)
+    data, size = tuning.evolution_data(problem)
     theta = np.log(np.array([[[1.0, 0.5], [0.3, 2.0]]]))
     spread = tuning._SPREAD
 
@@ -382,7 +382,7 @@ def test_evolution_estimates_the_slope_of_the_smoothed_objective() -> None:
     @jax.jit
     def estimate(keys: jax.Array) -> jax.Array:
         at = jnp.asarray(theta, jnp.float32)
-        return jax.lax.map(lambda key: tuning._slope(problem.strategy, data, at, key), keys)
+        return jax.lax.map(lambda key: tuning.slope(problem.strategy, size, data, at, key), keys)
 
     drawn = -np.asarray(estimate(jax.random.split(jax.random.key(1), 3000)), np.float64)
     error = drawn.std(0) / np.sqrt(len(drawn))

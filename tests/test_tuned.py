@@ -104,6 +104,17 @@ def test_a_policy_does_what_the_tuned_frontier_says(few: Table, strategy: str) -
         np.testing.assert_allclose(policy.rule.fitted.cost[0], found.budgets[p], rtol=1e-6)
 
 
+def test_a_tuning_shows_itself(found: cascjax.Tuning) -> None:
+    assert len(repr(found).splitlines()) == 2 + len(found.tuned.candidates)
+    assert "Cross-validated" in repr(found).splitlines()[0]
+    assert "<table" in found._repr_html_()
+    numbers = found.to_pandas()
+    assert numbers["gain"].tolist() == [c.gain for c in found.tuned.candidates]
+    assert numbers["chosen"].to_numpy().argmax() == found.tuned.chosen
+    assert found == found
+    assert hash(found)
+
+
 def test_a_tuned_policy_survives_its_file(found: cascjax.Tuning, tmp_path: Path) -> None:
     found.policies[2].save(tmp_path / "policy.json")
     loaded = cascjax.load_policy(tmp_path / "policy.json")

@@ -283,8 +283,10 @@ def tune(
             from cascjax.data.table import split_rows
             from cascjax.engine.journal import Journal
             from cascjax.metrics.bootstrap import default_resamples
+            from cascjax.report.console import query_progress
             from cascjax.report.study import print_study
-            from cascjax.report.tuning import print_tuning, step_progress, write_tuning
+            from cascjax.report.tuning import print_tuning
+            from cascjax.report.tuning import save as save_tuning
             from cascjax.search.tune import SearchRun
             from cascjax.tuning import tune as tune_policies
 
@@ -297,14 +299,14 @@ def tune(
                 data, estimates = readied(data, models, estimates, noise, seed)
                 if resamples is None:
                     resamples = default_resamples(len(split_rows(data, seed)[1]), 0.95)
-                with step_progress() as progress:
+                with query_progress("tuning") as progress:
                     found = tune_policies(
                         data, kind, budgets=costs or n_budgets, folds=folds, estimates=estimates,
                         noise=level, seed=seed, resamples=resamples,
-                        run=SearchRun(journal, progress),
+                        run=SearchRun(journal, lambda step, steps: progress(1)),
                     )  # fmt: skip
                 interrupted = found.tuned.interrupted
-            report = write_tuning(found, out, context.obj, {"table": str(table)})
+            report = save_tuning(found, out, context.obj, {"table": str(table)})
             if not interrupted:
                 journal.remove()
     console = make_console()

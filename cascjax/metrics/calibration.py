@@ -110,65 +110,51 @@ def accuracy(
         confidence: confidence of the intervals.
         bootstrap: `seed` and `rows` of `cascjax.metrics.bootstrap.resampled_means`.
     """
-    from sklearn.metrics import mean_squared_error, r2_score  # half a second to import
-
-    e, q = estimate.astype(np.float64), quality.astype(np.float64)
-    # scikit-learn gives a constant quality an R2 of 1 or minus infinity: it has none.
-    varies = np.ptp(q, axis=0) > 0
-    r2 = np.full(e.shape[1], np.nan)
-    if varies.any():
-        r2[varies] = r2_score(q[:, varies], e[:, varies], multioutput="raw_values")
-    brier, prior_brier = (
-        np.asarray(mean_squared_error(q, x, multioutput="raw_values"))
-        for x in (e, np.broadcast_to(prior, q.shape))
-    )
+    q = quality.astype(np.float64)
     # Centred: then the sums of float32 lose nothing to a common offset.
     middle = q.mean(0)
-    moments = _moments(e - middle, q - middle)
-    scores = {name: value[0] for name, value in _scores(moments.mean(0)[None]).items()}
-    scores |= {"r2": r2, "brier": brier}
-    ends: dict[str, np.ndarray | None] = dict.fromkeys(scores)
+    prior_brier = np.square(q - prior).mean(0)
+    e, q = estimate - middle, q - middle
+    moments = np.concatenate([e, q, e * e, q * q, e * q, np.square(e - q)], axis=1)
+
+    def scores(means: Float[np.ndarray, "R M"]) -> dict[str, np.ndarray]:
+        e, q, ee, qq, eq, error = np.split(means, 6, axis=1)
+        spread_q, spread_e = qq - q * q, ee - e * e
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                "r2": np.where(spread_q > _TINY * qq, 1 - error / spread_q, np.nan),
+                "brier": error,
+                "bias": e - q,
+                "slope": np.where(spread_e > _TINY * ee, (eq - e * q) / spread_e, np.nan),
+            }
+
+    measured = {name: Measured(x[0]) for name, x in scores(moments.mean(0)[None]).items()}
     if resamples:
-        drawn = resampled_means(moments.astype(np.float32), resamples, **bootstrap)
-        ends |= {name: interval(x, confidence) for name, x in _scores(drawn).items()}
-    measured = {name: Measured(value, ends[name]) for name, value in scores.items()}
-    return Accuracy(prior_brier=prior_brier, **measured)
-
-
-def _moments(e: Float[np.ndarray, "n K"], q: Float[np.ndarray, "n K"]) -> np.ndarray:
-    """Return `[n, 6K]` numbers whose means give the scores."""
-    return np.concatenate([e, q, e * e, q * q, e * q, np.square(e - q)], axis=1)
-
-
-def _scores(means: Float[np.ndarray, "R M"]) -> dict[str, np.ndarray]:
-    """Return the scores `[R, K]` by name, from means of the moments."""
-    e, q, ee, qq, eq, error = np.split(means, 6, axis=1)
-    spread_q, spread_e = qq - q * q, ee - e * e
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            "r2": np.where(spread_q > _TINY * qq, 1 - error / spread_q, np.nan),
-            "brier": error,
-            "bias": e - q,
-            "slope": np.where(spread_e > _TINY * ee, (eq - e * q) / spread_e, np.nan),
+        drawn = scores(resampled_means(moments.astype(np.float32), resamples, **bootstrap))
+        measured = {
+            name: Measured(measured[name].value, interval(x, confidence))
+            for name, x in drawn.items()
         }
+    return Accuracy(prior_brier=prior_brier, **measured)
 
 
 def differences_r2(
     estimate: Float[np.ndarray, "n K"], quality: Float[np.ndarray, "n K"]
 ) -> Float[np.ndarray, "K K"]:
     """Return R2 of the difference between every two models; nan where it never varies."""
-    from sklearn.metrics import r2_score
+    q = quality.astype(np.float64)
+    q, error = q - q.mean(0), estimate - q
 
-    k = estimate.shape[1]
-    r2 = np.full((k, k), np.nan)
-    e, q = estimate.astype(np.float64), quality.astype(np.float64)
-    for i in range(k - 1):
-        apart_e, apart_q = e[:, i, None] - e[:, i + 1 :], q[:, i, None] - q[:, i + 1 :]
-        varies = np.flatnonzero(np.ptp(apart_q, axis=0) > 0)
-        if len(varies):
-            values = r2_score(apart_q[:, varies], apart_e[:, varies], multioutput="raw_values")
-            r2[i, i + 1 + varies] = r2[i + 1 + varies, i] = values
-    return r2
+    def mean_square(x: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "K K"]:
+        """Return the mean squared difference between every two columns."""
+        products = x.T @ x / len(x)
+        own = np.diagonal(products)
+        return own[:, None] + own - 2 * products
+
+    spread, size = mean_square(q), np.square(q).mean(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2 = 1 - mean_square(error) / spread
+    return np.where(spread > _TINY * (size[:, None] + size), r2, np.nan)
 
 
 def pooled_differences_r2(

@@ -32,6 +32,7 @@ from cascjax.metrics.calibration import Measured, Reliability
 from cascjax.report.html import now, palette, versions
 from cascjax.report.pictures import (
     INK,
+    OTHERS,
     css_variable,
     new_figure,
     picture_style,
@@ -39,8 +40,8 @@ from cascjax.report.pictures import (
     to_svg,
 )
 from cascjax.report.study import finite
-from cascjax.report.tables import Listing, RowStyle, each, template
-from cascjax.strategies import STRATEGIES, Style
+from cascjax.report.tables import Listing, RowStyle, template
+from cascjax.strategies import STRATEGIES
 from cascjax.words import (
     cost_texts,
     counted,
@@ -69,9 +70,7 @@ ANSWERS = {
 }
 """The values of `cascjax.diagnosis.Gain.answer`, in words."""
 
-_SIDE_STYLES: dict[str, Style] = dict(
-    zip(("ante", "post"), strategy_styles(["cascade-routing", "pandora"]).values(), strict=True)
-)
+_SIDE_STYLES = {"ante": OTHERS[0], "post": OTHERS[2]}
 
 _MARKERS = {
     NOW: ("o", 8.0, "now"),
@@ -237,10 +236,8 @@ def _refit(found: Diagnosis) -> list[str]:
 def _needed(found: Diagnosis) -> list[str]:
     """Return the accuracies needed of routing, and of the best strategy that was searched."""
     known = {need.strategy for need in found.needs}
-    ranked = sorted((g for g in found.gains if g.strategy in known), key=lambda g: -g.gain.value)
-    shown = [gain.strategy for gain in ranked if gain.role == "routing"] + [
-        gain.strategy for gain in ranked[:1]
-    ]
+    ranked = [gain for gain in _ranked(found) if gain.strategy in known]
+    shown = [g.strategy for g in [*(g for g in ranked if g.role == "routing"), *ranked[:1]]]
     return [
         f"For {found.target:+g} of AUC, {name}: "
         + "; ".join(need_text(need) for need in found.needs if need.strategy == name)
@@ -404,33 +401,43 @@ def _number(value: float) -> str:
 # As tables.
 
 
-def frame(found: Diagnosis) -> "DataFrame":
-    """Return one row per strategy, in falling order of AUC."""
+def _listing(rows: Sequence[dict[str, Any]], **more: Any) -> Listing:
+    """Return the listing of some rows; the first column holds the labels."""
     import pandas as pd
 
+    frame = pd.DataFrame(rows)
+    return Listing(frame.set_index(frame.columns[0]), **more)
+
+
+def _ranked(found: Diagnosis) -> list[Gain]:
+    return sorted(found.gains, key=lambda gain: -gain.gain.value)
+
+
+def frame(found: Diagnosis) -> "DataFrame":
+    """Return one row per strategy, in falling order of AUC."""
     rows = []
-    for gain in sorted(found.gains, key=lambda gain: -gain.gain.value):
+    for gain in _ranked(found):
         aucs = {s.name: s.auc[gain.strategy].value for s in found.scenarios}
         rows.append(
             {"strategy": gain.strategy, "AUC": aucs.pop(NOW), "gain": gain.gain.value,
              "low": gain.gain.low, "high": gain.gain.high, "share of oracle": gain.share,
              "answer": gain.answer, "sigma_scale": gain.sigma_scale} | aucs
         )  # fmt: skip
-    return pd.DataFrame(rows).set_index("strategy")
+    return _listing(rows).frame
 
 
 def summary(found: Diagnosis) -> Listing:
     """Return the short table: gains now, and AUCs on better estimates."""
-    numbers = frame(found)
-    shown = numbers.filter(["AUC", "gain"])
-    if found.resamples:
-        # Intervals of all strategies at once reach as far below as above.
-        shown["±"] = numbers["high"].astype(float) - numbers["gain"]
-    for name, short in _SHORT.items():
-        shown[short] = numbers[name]
-    shown[" "] = numbers["answer"].replace("undecided", "noise")
-    formats = dict.fromkeys(shown.columns[:-1], each(quality_text)) | {"gain": each(gain_text)}
-    return Listing(shown, formats, title=headline(found))
+    rows = []
+    for gain in _ranked(found):
+        aucs = {s.name: quality_text(s.auc[gain.strategy].value) for s in found.scenarios}
+        row = {"strategy": gain.strategy, "AUC": aucs[NOW], "gain": gain_text(gain.gain.value)}
+        if gain.gain.high is not None:
+            # Intervals of all strategies at once reach as far below as above.
+            row["±"] = quality_text(gain.gain.high - gain.gain.value)
+        row |= {short: aucs[name] for name, short in _SHORT.items()}
+        rows.append(row | {" ": "noise" if gain.answer == "undecided" else gain.answer})
+    return _listing(rows, title=headline(found))
 
 
 def models_listing(found: Diagnosis, width: int = 18, page: bool = False) -> Listing:
@@ -441,13 +448,11 @@ def models_listing(found: Diagnosis, width: int = 18, page: bool = False) -> Lis
         width: maximum length of a model's name.
         page: whether to add intervals and the columns that only a page has room for.
     """
-    import pandas as pd
-
     rows, styles = [], []
     for k, name in enumerate(short_names(found.models, width)):
         for side, estimates in _sides(found).items():
-            a, bins = estimates.accuracy, estimates.reliability[k]
-            row: dict[str, Any] = {
+            a, bins, outside = estimates.accuracy, estimates.reliability[k], estimates.outside[k]
+            rows.append({
                 "model": f"{name}, {SIDES[side]}",
                 "R2": _of_model(a.r2, k, page),
                 "Brier": quality_text(a.brier.value[k]),
@@ -456,22 +461,83 @@ def models_listing(found: Diagnosis, width: int = 18, page: bool = False) -> Lis
                 "below": _number(bins.limit),
                 "slope": _of_model(a.slope, k, page),
                 "bias": gain_text(a.bias.value[k]),
-            }
-            if page:
-                parts = bins.reliability, bins.resolution, bins.uncertainty
-                row["parts"] = "{:.4f} − {:.4f} + {:.4f}".format(*parts)
-                row["calibrated"] = "yes" if bins.calibrated else "no"
-                outside = estimates.outside[k]
-                row["outside 0 to 1"] = share_text(outside) if np.isfinite(outside) else "–"
+            } | ({
+                "parts": f"{bins.reliability:.4f} − {bins.resolution:.4f}"
+                         f" + {bins.uncertainty:.4f}",
+                "calibrated": "yes" if bins.calibrated else "no",
+                "outside 0 to 1": share_text(outside) if np.isfinite(outside) else "–",
+            } if page else {}))  # fmt: skip
             color = f"var({css_variable(_SIDE_STYLES[side].light)})"
-            rows.append(row)
             styles.append(RowStyle(color=color, rule=k > 0 and side == "ante"))
-    return Listing(pd.DataFrame(rows).set_index("model"), styles=styles)
+    return _listing(rows, styles=styles)
 
 
 def _of_model(measured: Measured, k: int, with_ends: bool = True) -> str:
     ends = measured.ends[k].tolist() if with_ends and measured.ends is not None else ()
     return _with_ends(Span(measured.value[k], *ends), _number)
+
+
+def _gains_listing(found: Diagnosis) -> Listing:
+    rows = [
+        {
+            "strategy": gain.strategy,
+            "gain over the hull": _signed(gain.gain),
+            "of the oracle's": f"{gain.share:.0%}" if np.isfinite(gain.share) else "–",
+            "verdict": ANSWERS[gain.answer],
+        }
+        | {_MARKERS[s.name][2]: quality_text(s.auc[gain.strategy].value) for s in found.scenarios}
+        for gain in _ranked(found)
+    ]
+    names = [row["strategy"] for row in rows]
+    colors = [f"var({css_variable(style.light)})" for style in strategy_styles(names).values()]
+    notes = [STRATEGIES[name].description if name in STRATEGIES else "" for name in names]
+    return _listing(
+        rows, styles=[RowStyle(color=c, note=n) for c, n in zip(colors, notes, strict=True)]
+    )
+
+
+def _needs_listing(found: Diagnosis) -> Listing:
+    return _listing([
+        {
+            "strategy": need.strategy,
+            "estimates": SIDES[need.side],
+            "R2 now": _number(need.r2_now),
+            "R2 needed": _number(need.r2_needed) if need.share is not None else "out of reach",
+            "R2 of differences": f"{_number(need.differences_now)} → "
+                                 f"{_number(need.differences_needed)}",
+            "of the unexplained": "–" if need.share is None else f"{need.share:.0%}",
+            "rise": gain_text(
+                (need.most if need.share is None else need.auc_reached) - need.auc_now
+            ),
+            "checked": gain_text(need.auc_checked - need.auc_now),
+        }
+        for need in found.needs
+    ])  # fmt: skip
+
+
+def _singles_listing(found: Diagnosis) -> Listing:
+    hull, moves = upper_hull(found.single_cost, found.single_quality).tolist(), found.moves
+    costs = cost_texts(found.single_cost)
+    return _listing([
+        {
+            "model": plain(name),
+            "mean quality": quality_text(found.single_quality[k]),
+            headed("mean cost", found.cost_unit): costs[k],
+            "on the hull": "yes" if k in hull else "no",
+            "sigma stated": _number(moves.stated[k]),
+            "measured": _number(moves.measured[k]),
+            "ratio": _of_model(moves.ratio, k),
+        }
+        for k, name in enumerate(found.models)
+    ])  # fmt: skip
+
+
+def _matrix(matrix: Float[np.ndarray, "K K"], names: Sequence[str]) -> Listing:
+    return _listing([
+        {"model": names[i]}
+        | {names[j]: "" if i == j else _number(x) for j, x in enumerate(row)}
+        for i, row in enumerate(matrix)
+    ])  # fmt: skip
 
 
 def print_diagnosis(found: Diagnosis, console: Console) -> None:
@@ -563,12 +629,12 @@ def bins_frame(found: Diagnosis) -> "DataFrame":
 
 def plot(found: Diagnosis, ax: "Axes | None" = None) -> "Axes":
     """Draw the AUCs of every strategy now and on better estimates, between hull and oracle."""
-    from matplotlib import pyplot
-
     if ax is None:
-        ax = pyplot.figure(figsize=(9, 1.7 + 0.5 * len(found.gains))).subplots()
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=(9, 1.7 + 0.5 * len(found.gains)), layout="constrained")[1]
     handles, _ = _draw_scenarios(found, ax)
-    ax.legend(list(handles.values()), list(handles), frameon=False, fontsize="small")
+    ax.legend(list(handles.values()), list(handles), bbox_to_anchor=(1, 1), frameon=False)
     return ax
 
 
@@ -592,7 +658,7 @@ def scenarios_figure(found: Diagnosis, narrow: bool = False) -> tuple["Figure", 
 
 def _draw_scenarios(found: Diagnosis, axes: "Axes") -> tuple[dict[str, Any], dict[str, str]]:
     """Draw one row per strategy; return the legend's handles and the tooltips."""
-    gains = sorted(found.gains, key=lambda gain: gain.gain.value)
+    gains = _ranked(found)[::-1]
     soft, ink, tips = INK["soft"][0], INK["ink"][0], {}
     handles: dict[str, Any] = {}
     for name, span, dashes in (("hull", found.mixing, (0, (4, 3))), ("oracle", found.oracle, "-")):
@@ -600,8 +666,9 @@ def _draw_scenarios(found: Diagnosis, axes: "Axes") -> tuple[dict[str, Any], dic
         line.set_gid(f"tip-{name}")
         tips[f"tip-{name}"] = f"{name}: AUC {quality_text(span.value)}"
         handles["hull of single models" if name == "hull" else name] = line
-    for row, name in enumerate(gain.strategy for gain in gains):
-        color = strategy_styles([name])[name].light
+    styles = strategy_styles([gain.strategy for gain in gains])
+    for row, (name, style) in enumerate(styles.items()):
+        color = style.light
         aucs = [scenario.auc[name].value for scenario in found.scenarios]
         axes.plot([min(aucs), max(aucs)], [row, row], color=color, lw=1.4, alpha=0.55, zorder=2)
         for scenario in found.scenarios:
@@ -671,14 +738,15 @@ def render(found: Diagnosis, command: str = "") -> str:
     """Return the report as a string of HTML."""
     from markupsafe import Markup
 
-    names, numbers = short_names(found.models, 32), frame(found)
-    styles = strategy_styles([str(name) for name in numbers.index]).values()
+    names = short_names(found.models, 32)
+    ranked = [gain.strategy for gain in _ranked(found)]
+    styles = strategy_styles(ranked).values()
 
     def svg(drawn: tuple["Figure", dict[str, str]], prefix: str, title: str) -> Markup:
         # The pictures are built by an XML writer, which has escaped every name in them.
         return Markup(to_svg(drawn[0], prefix, title, drawn[1]))
 
-    title = f"AUCs of {', '.join(numbers.index)}: now, refitted, and on perfect estimates"
+    title = f"AUCs of {', '.join(ranked)}: now, refitted, and on perfect estimates"
     with picture_style():
         wide, narrow = (
             svg(scenarios_figure(found, narrow), prefix, title)
@@ -722,75 +790,3 @@ def render(found: Diagnosis, command: str = "") -> str:
         },
         command=plain(command),
     )
-
-
-def _gains_listing(found: Diagnosis) -> Listing:
-    import pandas as pd
-
-    gains = sorted(found.gains, key=lambda gain: -gain.gain.value)
-    columns: dict[str, list[str]] = {
-        "gain over the hull": [_signed(gain.gain) for gain in gains],
-        "of the oracle's": [f"{g.share:.0%}" if np.isfinite(g.share) else "–" for g in gains],
-        "verdict": [ANSWERS[gain.answer] for gain in gains],
-    } | {
-        _MARKERS[s.name][2]: [quality_text(s.auc[gain.strategy].value) for gain in gains]
-        for s in found.scenarios
-    }
-    index = pd.Index([gain.strategy for gain in gains], name="strategy")
-    styles = [
-        RowStyle(
-            color=f"var({css_variable(strategy_styles([name])[name].light)})",
-            note=STRATEGIES[name].description if name in STRATEGIES else "",
-        )
-        for name in index
-    ]
-    return Listing(pd.DataFrame(columns, index=index), styles=styles)
-
-
-def _needs_listing(found: Diagnosis) -> Listing:
-    import pandas as pd
-
-    rows = [
-        {
-            "strategy": need.strategy,
-            "estimates": SIDES[need.side],
-            "R2 now": _number(need.r2_now),
-            "R2 needed": _number(need.r2_needed) if need.share is not None else "out of reach",
-            "R2 of differences": f"{_number(need.differences_now)} → "
-            f"{_number(need.differences_needed)}",
-            "of the unexplained": "–" if need.share is None else f"{need.share:.0%}",
-            "rise": gain_text(
-                (need.most if need.share is None else need.auc_reached) - need.auc_now
-            ),
-            "checked": gain_text(need.auc_checked - need.auc_now),
-        }
-        for need in found.needs
-    ]
-    return Listing(pd.DataFrame(rows).set_index("strategy"))
-
-
-def _singles_listing(found: Diagnosis) -> Listing:
-    import pandas as pd
-
-    hull, moves = upper_hull(found.single_cost, found.single_quality).tolist(), found.moves
-    k = range(len(found.models))
-    columns = {
-        "mean quality": map(quality_text, found.single_quality),
-        headed("mean cost", found.cost_unit): cost_texts(found.single_cost),
-        "on the hull": ["yes" if i in hull else "no" for i in k],
-        "sigma stated": map(_number, moves.stated),
-        "measured": map(_number, moves.measured),
-        "ratio": [_of_model(moves.ratio, i) for i in k],
-    }
-    index = pd.Index(map(plain, found.models), name="model")
-    return Listing(pd.DataFrame({k: list(v) for k, v in columns.items()}, index=index))
-
-
-def _matrix(matrix: Float[np.ndarray, "K K"], names: Sequence[str]) -> Listing:
-    import pandas as pd
-
-    cells = [
-        ["" if i == j else _number(value) for j, value in enumerate(row)]
-        for i, row in enumerate(matrix.tolist())
-    ]
-    return Listing(pd.DataFrame(cells, index=pd.Index(names, name="model"), columns=list(names)))

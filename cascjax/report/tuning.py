@@ -1,71 +1,70 @@
-"""What tuning found: for the terminal, and as files."""
+"""Views of a tuning: as a table, in words, and as files."""
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cascjax.report.study import finite, save
-from cascjax.report.tables import grid_of
+from cascjax.report import study as studies
+from cascjax.report.study import finite
+from cascjax.report.tables import Listing, each
 from cascjax.tuning import Tuning
 
+# pandas takes long to import, and is wanted only where a table is made.
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-@contextmanager
-def step_progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar over the steps of a search on a terminal's stderr, and what moves it."""
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("tuning"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task("tuning", total=None)
-        yield lambda step, steps: bar.update(task, completed=step, total=steps)
+
+def frame(tuning: Tuning) -> "DataFrame":
+    """Return one row per candidate: its cross-validated gain, and which one was chosen."""
+    import pandas as pd
+
+    candidates = tuning.tuned.candidates
+    columns = {
+        "gain": [c.gain for c in candidates],
+        "standard error": [c.error for c in candidates],
+        "chosen": [i == tuning.tuned.chosen for i in range(len(candidates))],
+    }
+    return pd.DataFrame(columns, index=pd.Index([c.name for c in candidates], name="candidate"))
+
+
+def summary(tuning: Tuning) -> Listing:
+    """Return the table of candidates under the verdict."""
+    formats = {
+        "gain at equal cost": each(lambda gain: f"{gain:+.4f}" if gain else "0"),
+        "standard error": each(lambda error: f"{error:.4f}" if error else ""),
+        "": each(lambda chosen: "chosen" if chosen else ""),
+    }
+    shown = frame(tuning).set_axis(list(formats), axis="columns")
+    return Listing(shown, formats, title=verdict(tuning))
 
 
 def print_tuning(tuning: Tuning, console: Console) -> None:
-    """Prints what cross-validation says of every candidate, and which one the policies hold."""
-    grid = grid_of("candidate", "gain at equal cost", "standard error", "")
-    for name, *cells in candidates(tuning):
-        grid.add_row(Text(name), *cells)
-    console.print(grid)
+    """Print the candidates, and which of them the policies hold."""
+    for grid in summary(tuning).grids(console.width):
+        console.print(grid)
     console.print(Text(verdict(tuning)))
 
 
-def candidates(tuning: Tuning) -> list[tuple[str, str, str, str]]:
-    """A row a candidate: its name, its gain and the gain's standard error, and what was chosen."""
-    rows = []
-    for i, of in enumerate(tuning.tuned.candidates):
-        gain = ("0", "") if i == 0 else (f"{of.gain:+.4f}", f"{of.error:.4f}")
-        rows.append((of.name, *gain, "chosen" if i == tuning.tuned.chosen else ""))
-    return rows
-
-
 def verdict(tuning: Tuning) -> str:
-    """One sentence: whether tuned parameters replace the plain ones, and what that is worth."""
+    """Return whether tuned parameters replace the plain ones, and the gain, in a sentence."""
     tuned, study = tuning.tuned, tuning.study
     best = tuned.candidates[tuned.chosen]
     if not tuned.replaces:
         return (
-            "Cross-validated on the queries to fit, nothing did better than the plain parameters:"
-            " the policies hold these."
+            "Cross-validated on the fit split, nothing did better than the plain parameters: the"
+            " policies hold these."
         )
     plain, new = study.frontiers[-2:]
     text = (
-        f"Cross-validated on the queries to fit, {best.name} gains {best.gain:.4f} of quality at"
+        f"Cross-validated on the fit split, {best.name} gains {best.gain:.4f} of quality at"
         f" equal cost (standard error {best.error:.4f}"
         f"{', which may be chance' if best.gain < best.error else ''}): the policies hold the tuned"
-        " parameters."
-        f" On the queries to evaluate the AUC changes by {new.auc - plain.auc:+.4f}"
+        f" parameters. On the evaluation split the AUC changes by {new.auc - plain.auc:+.4f}"
     )
     if study.difference_interval is not None:
         low, high = study.difference_interval[-1, -2].tolist()
@@ -77,16 +76,16 @@ def verdict(tuning: Tuning) -> str:
     return text + "."
 
 
-def write_tuning(
-    tuning: Tuning, directory: Path, command: str, settings: Mapping[str, object]
+def save(
+    tuning: Tuning, folder: Path, command: str = "", settings: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write what `cascjax.report.study.save` does, and policy-01.json and so on, in rising budget.
+    """Write what a study writes, and policy-01.json and so on, in rising budget.
 
     Args:
-        tuning: what to write.
-        directory: a folder that exists; policies of an earlier and larger run in it are removed.
-        command: the command line that made it.
-        settings: what was asked for, for the record.
+        tuning: the tuning.
+        folder: an existing folder; policies of an earlier and larger run in it are removed.
+        command: the command line, for the record.
+        settings: further arguments, for the record.
 
     Returns:
         The path of the report.
@@ -94,42 +93,48 @@ def write_tuning(
     Raises:
         CascjaxError: the folder cannot be written.
     """
-    tuned = tuning.tuned
     digits = max(2, len(str(len(tuning.policies))))
-    texts = {
-        f"policy-{i:0{digits}}.json": policy.text() for i, policy in enumerate(tuning.policies, 1)
-    }
-    earlier = _policies_of(directory)
-    report = save(
-        tuning.study, directory, command,
-        more={
-            "settings": {**tuning.study.settings, **settings},
-            "tuned": {
-                "replaces": tuned.replaces,
-                "verdict": verdict(tuning),
-                "candidates": [
-                    {"name": c.name, "gain": finite(c.gain), "error": finite(c.error)}
-                    for c in tuned.candidates
-                ],
-                "chosen": tuned.candidates[tuned.chosen].name,
-                "scale": dict(zip(tuned.models, tuned.scale.tolist(), strict=True)),
-                "offset": dict(zip(tuned.models, tuned.offset.tolist(), strict=True)),
-                "seconds": round(tuned.seconds, 3),
-            },
-            "policies": dict(zip(texts, tuning.budgets.tolist(), strict=True)),
-        },
+    names = [f"policy-{i:0{digits}}.json" for i in range(1, len(tuning.policies) + 1)]
+    texts = {name: policy.text() for name, policy in zip(names, tuning.policies, strict=True)}
+    earlier, listing, numbers = _earlier_policies(folder), summary(tuning), to_json(tuning)
+    if settings:
+        numbers["settings"] |= settings
+    report = studies.save(
+        tuning.study, folder, command,
+        more=numbers | {"policies": dict(zip(names, tuning.budgets.tolist(), strict=True))},
         texts=texts,
-        tuning={"candidates": candidates(tuning), "verdict": verdict(tuning)},
+        tuning={"candidates": [cells for _, cells in listing.rows], "verdict": listing.title},
     )  # fmt: skip
-    for name in earlier - set(texts):
-        (directory / name).unlink(missing_ok=True)
+    for name in earlier - set(names):
+        (folder / name).unlink(missing_ok=True)
     return report
 
 
-def _policies_of(directory: Path) -> set[str]:
-    """The policies that an earlier run says it left there; a file of anyone else's is not."""
+def to_json(tuning: Tuning) -> dict[str, Any]:
+    """Return the numbers of summary.json but the names of the policies."""
+    tuned = tuning.tuned
+    numbers: dict[str, Any] = studies.to_json(tuning.study)
+    return numbers | {
+        "tuned": {
+            "replaces": tuned.replaces,
+            "verdict": verdict(tuning),
+            "candidates": [
+                {"name": c.name, "gain": finite(c.gain), "error": finite(c.error)}
+                for c in tuned.candidates
+            ],
+            "chosen": tuned.candidates[tuned.chosen].name,
+            "scale": dict(zip(tuned.models, tuned.scale.tolist(), strict=True)),
+            "offset": dict(zip(tuned.models, tuned.offset.tolist(), strict=True)),
+            "seconds": round(tuned.seconds, 3),
+        },
+        "budgets": tuning.budgets.tolist(),
+    }
+
+
+def _earlier_policies(folder: Path) -> set[str]:
+    """Return the policies that an earlier run wrote there, and not a file of anyone else's."""
     try:
-        found = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["policies"]
-        return {name for name in found if re.fullmatch(r"policy-\d+\.json", name)}
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return {name for name in summary["policies"] if re.fullmatch(r"policy-\d+\.json", name)}
     except (OSError, ValueError, KeyError, TypeError):
         return set()

@@ -24,7 +24,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import jax
@@ -555,56 +555,15 @@ def _corrections(problem: Problem, seed: int, run: SearchRun) -> list[Proposal]:
 # Evolution.
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class _Data:
-    """The data of a gradient.
-
-    Attributes:
-        estimator: estimates of n queries.
-        quality: `[n, K]` true qualities.
-        cost: `[n, K]` true costs.
-        multiplier: `[P]` multipliers of the budgets.
-        rows: `[G, m]` queries of each training set, repeated to fill up.
-        unit: standard deviation of quality.
-        size: queries per batch.
-    """
-
-    estimator: Independent
-    quality: Float[Array, "n K"]
-    cost: Float[Array, "n K"]
-    multiplier: Float[Array, " P"]
-    rows: Int[Array, "G m"]
-    unit: Float[Array, ""]
-    size: int = field(metadata={"static": True})
-
-    @classmethod
-    def of(cls, problem: Problem) -> "_Data":
-        training = problem.training_sets()
-        room = max(map(len, training))
-        arrays = (
-            problem.estimator, problem.quality, problem.cost,
-            problem.multiplier.astype(np.float32),
-            np.stack([np.resize(rows, room) for rows in training]).astype(np.int32),
-            problem.unit(),
-        )  # fmt: skip
-        return cls(*jax.tree.map(jnp.asarray, arrays), size=min(_BATCH, *map(len, training)))
-
-    def draw(self, key: Array) -> Int[Array, "G B"]:
-        """Draw a batch of every training set."""
-        place = jax.random.randint(key, (len(self.rows), self.size), 0, self.rows.shape[1])
-        return jnp.take_along_axis(self.rows, place, axis=1)
-
-
 _ADAM = optax.adam(optax.cosine_decay_schedule(_RATE, GENERATIONS[-1]))
 
 
 def _evolution(problem: Problem, seed: int, run: SearchRun) -> list[Proposal]:
     """Propose a price per step, by the slope between antithetic pairs of trials."""
-    data, key = _Data.of(problem), jax.random.key(seed)
+    (data, size), key = evolution_data(problem), jax.random.key(seed)
 
     def advance(state: Any, begin: int, end: int) -> Any:
-        return _evolve(problem.strategy, data, state, key, begin, end)
+        return _evolve(problem.strategy, size, data, state, key, begin, end)
 
     theta = jnp.asarray(problem.plain, jnp.float32)
     return [
@@ -613,38 +572,51 @@ def _evolution(problem: Problem, seed: int, run: SearchRun) -> list[Proposal]:
     ]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+def evolution_data(problem: Problem) -> tuple[tuple[Any, ...], int]:
+    """Return the data of `slope` and the number of queries per batch."""
+    training = problem.training_sets()
+    room = max(map(len, training))  # rows are repeated to fill up
+    arrays = (
+        problem.estimator, problem.quality, problem.cost, np.float32(problem.multiplier),
+        np.stack([np.resize(rows, room) for rows in training]).astype(np.int32), problem.unit(),
+    )  # fmt: skip
+    return jax.tree.map(jnp.asarray, arrays), min(_BATCH, *map(len, training))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _evolve(
-    strategy: Strategy, data: _Data, state: Any, key: Array, begin: int | Array, end: int | Array
-) -> Any:
+    strategy: Strategy, size: int, data: tuple[Any, ...], state: Any, key: Array,
+    begin: int | Array, end: int | Array,
+) -> Any:  # fmt: skip
     """Take Adam's steps `begin` to `end`."""
 
     def one_step(step: Array, state: Any) -> Any:
         theta, moments = state
-        slope = _slope(strategy, data, theta, jax.random.fold_in(key, step))
-        update, moments = _ADAM.update(slope, moments)
+        gradient = slope(strategy, size, data, theta, jax.random.fold_in(key, step))
+        update, moments = _ADAM.update(gradient, moments)
         return optax.apply_updates(theta, update), moments
 
     return jax.lax.fori_loop(begin, end, one_step, state)
 
 
-def _slope(
-    strategy: Strategy, data: _Data, theta: Float[Array, "G P J"], key: Array
+def slope(
+    strategy: Strategy, size: int, data: tuple[Any, ...], theta: Float[Array, "G P J"], key: Array
 ) -> Float[Array, "G P J"]:
     """Return the gradient of the mean loss around theta, estimated from antithetic pairs."""
+    estimator, quality, cost, multiplier, rows, unit = data
     of_rows, of_trials = jax.random.split(key)
-    _, budgets, steps = theta.shape
-    trials = jax.random.normal(of_trials, (len(theta), _PAIRS, budgets, steps))
+    n_sets, budgets, steps = theta.shape
+    trials = jax.random.normal(of_trials, (n_sets, _PAIRS, budgets, steps))
+    place = jax.random.randint(of_rows, (n_sets, size), 0, rows.shape[1])
+    batches = jnp.take_along_axis(rows, place, axis=1)
 
     def worth(theta: Float[Array, "L P J"], rows: Array) -> Float[Array, "L P"]:
-        estimator = jax.tree.map(lambda x: x if len(x) == 1 else x[rows], data.estimator)
-        quality, cost = data.quality[rows], data.cost[rows]
-        settings = jnp.exp(theta.reshape(-1, steps))
-        outcome = outcomes(strategy, settings, estimator, jnp.zeros(quality.shape, bool))
-        got = jnp.mean(jnp.take_along_axis(quality.T, outcome.answer, axis=0), axis=-1)
-        spent = jnp.mean(jnp.einsum("lbk,bk->lb", outcome.run.astype(cost.dtype), cost), axis=-1)
-        got, spent = got.reshape(-1, budgets), spent.reshape(-1, budgets)
-        return (got - data.multiplier * spent) / data.unit
+        batch = jax.tree.map(lambda x: x if len(x) == 1 else x[rows], estimator)
+        settings, paid = jnp.exp(theta.reshape(-1, steps)), cost[rows]
+        outcome = outcomes(strategy, settings, batch, jnp.zeros(paid.shape, bool))
+        got = jnp.mean(jnp.take_along_axis(quality[rows].T, outcome.answer, axis=0), axis=-1)
+        spent = jnp.mean(jnp.einsum("lbk,bk->lb", outcome.run.astype(paid.dtype), paid), axis=-1)
+        return (got.reshape(-1, budgets) - multiplier * spent.reshape(-1, budgets)) / unit
 
     def slope_of(problem: tuple[Array, Array, Array]) -> Array:
         theta, trials, rows = problem
@@ -653,7 +625,7 @@ def _slope(
         return jnp.mean(((down - up) / (2 * _SPREAD))[..., None] * trials, axis=0)
 
     # One training set after the other: a table of every supermodel takes its room.
-    return jax.lax.map(slope_of, (theta, trials, data.draw(of_rows)))
+    return jax.lax.map(slope_of, (theta, trials, batches))
 
 
 # Line searches.
