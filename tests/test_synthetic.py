@@ -217,7 +217,8 @@ def test_judged_datasets_are_well_formed(n_models: int, n_domains: int, seed: in
     assert (dataset.price_prompt > 0).all()
     # Quality and estimates do not change who the models are.
     options: dict[str, Any] = {"quality": "graded", "judge_noise": 2.0, "n_domains": n_domains}
-    np.testing.assert_array_equal(make_dataset(n_models, seed, **options).ability, dataset.ability)
+    other = make_dataset(n_models, seed, **options)
+    np.testing.assert_array_equal(other.ability, dataset.ability)  # pyright: ignore
 
 
 def test_columns(judged: tuple[JudgedDataset, Table]) -> None:

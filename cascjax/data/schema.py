@@ -373,7 +373,7 @@ def matrix(
     refuse_rows(source, name, is_null, "null", "every row needs a list")
     if values.null_count and not missing:
         nulls = np.asarray(values.is_null()).reshape(-1, width).any(axis=1)
-        refuse_rows(source, name, nulls, "null", "every model needs a number")
+        refuse_rows(source, name, np.asarray(nulls), "null", "every model needs a number")
     values = values.cast(pa.float32(), safe=False)
     array = values.to_numpy(zero_copy_only=False).reshape(-1, width)
     wrong = np.isinf(array) if missing else ~np.isfinite(array)

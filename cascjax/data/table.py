@@ -5,7 +5,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from html import escape
 from typing import Any
 
 import jax
@@ -27,7 +26,7 @@ PAPER_SEED = 42
 _ROWS = 1 << 12
 """Rows worked on at once where all of them would be a copy of the table."""
 
-_SHOWN = 12
+_SHOWN = 20
 """Models that the representation of a table lists."""
 
 ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
@@ -114,9 +113,9 @@ class Table:
       >>> quality, cost = np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([[1.0, 9.0], [2.0, 8.0]])
       >>> Table(quality, cost, models=("small", "large"), cost_unit="USD")
       Table: 2 queries, 2 models
-        model  mean quality  mean cost (USD)
-        small           0.5              1.5
-        large             1              8.5
+             mean quality  mean cost (USD)
+      small           0.5              1.5
+      large             1              8.5
     """
 
     quality: Float[np.ndarray, "N K"]
@@ -279,39 +278,28 @@ class Table:
         """Hash the size and the names, not the values."""
         return hash((np.shape(self.quality), self.models, self.cost_unit))
 
-    def _summary(self) -> tuple[str, list[tuple[str, str, str]]]:
-        """Return a title and the lines of the representation, header first."""
-        if np.ndim(self.quality) != 2 or not len(self.quality):
-            return "Table", []  # not of arrays, such as the result of a tree map
-        title = f"Table: {counted(len(self.quality), 'query', 'queries')},"
-        title += f" {counted(self.n_models, 'model')}"
-        unit = f" ({self.cost_unit})" if self.cost_unit else ""
+    def _summary(self) -> tuple[str, Any]:
+        """Return a title, and a data frame of the mean quality and cost of each model."""
+        import pandas as pd  # takes long to import
+
         names = self.models or tuple(f"model {k + 1}" for k in range(self.n_models))
-        means = zip(names, mean_rows(self.quality), mean_rows(self.cost), strict=False)
-        lines = [("model", "mean quality", f"mean cost{unit}")]
-        lines += [(name, f"{quality:.4g}", f"{cost:.4g}") for name, quality, cost in means]
-        if len(lines) > _SHOWN + 1:
-            lines = [*lines[: _SHOWN + 1], (f"... {len(lines) - _SHOWN - 1} more", "", "")]
-        return title, lines
+        cost = f"mean cost ({self.cost_unit})" if self.cost_unit else "mean cost"
+        columns = {"mean quality": mean_rows(self.quality), cost: mean_rows(self.cost)}
+        title = f"{counted(self.n_queries, 'query', 'queries')}, {counted(len(names), 'model')}"
+        return f"Table: {title}", pd.DataFrame(columns, index=list(names))
 
     def __repr__(self) -> str:
-        """Return rows, models, and the mean quality and cost of each model."""
-        title, lines = self._summary()
-        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-        for name, *numbers in lines:
-            cells = [number.rjust(w) for number, w in zip(numbers, widths[1:], strict=True)]
-            title += "\n  " + "  ".join([name.ljust(widths[0]), *cells]).rstrip()
-        return title
+        """Return the size, and the mean quality and cost of each model."""
+        if np.ndim(self.quality) != 2 or not len(self.quality):  # such as the result of a tree map
+            return "Table"
+        title, means = self._summary()
+        return f"{title}\n{means.to_string(float_format='{:.4g}'.format, max_rows=_SHOWN)}"
 
     def _repr_html_(self) -> str:
         """Return the representation as an HTML table."""
-        title, lines = self._summary()
-        tags = ["th"] + ["td"] * len(lines)
-        rows = [
-            "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-            for tag, cells in zip(tags, lines, strict=False)
-        ]
-        return f"<table><caption>{title}</caption>{''.join(rows)}</table>"
+        title, means = self._summary()
+        shown = means.to_html(float_format="{:.4g}".format, max_rows=_SHOWN)
+        return f"<p>{title}</p>{shown}"
 
 
 def _equal(left: Any, right: Any) -> bool:

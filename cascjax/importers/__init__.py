@@ -31,8 +31,8 @@ class Importer:
     Example:
       >>> IMPORTERS["long"].summary
       'Long log with one row per query and model: CSV, Parquet, Arrow or pickle.'
-      >>> IMPORTERS["long"].options[1].name
-      'query'
+      >>> [option.name for option in IMPORTERS["long"].options if option.required]
+      ['query', 'model', 'quality', 'cost']
     """
 
     name: str

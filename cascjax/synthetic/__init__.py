@@ -55,7 +55,7 @@ def make_dataset(
 
     Example:
       >>> make_dataset(n_models=3, kind="swebench").models
-      ('agent-1', 'agent-3', 'agent-2')
+      ('agent-1', 'agent-2', 'agent-3')
     """
     if kind not in KINDS:
         raise unknown_name("kind of dataset", kind, tuple(KINDS))
