@@ -371,11 +371,11 @@ def matrix(
     """
     values, is_null, width = _flat(column, source, name, width)
     refuse_rows(source, name, is_null, "null", "every row needs a list")
-    if values.null_count and not missing:
-        nulls = np.asarray(values.is_null()).reshape(-1, width).any(axis=1)
-        refuse_rows(source, name, np.asarray(nulls), "null", "every model needs a number")
-    values = values.cast(pa.float32(), safe=False)
-    array = values.to_numpy(zero_copy_only=False).reshape(-1, width)
+    if any(chunk.null_count for chunk in values) and not missing:
+        nulls = np.concatenate([np.asarray(chunk.is_null()) for chunk in values])
+        by_row = nulls.reshape(-1, width)
+        refuse_rows(source, name, np.any(by_row, axis=1), "null", "every model needs a number")
+    array = _joined([chunk.cast(pa.float32(), safe=False) for chunk in values], width)
     wrong = np.isinf(array) if missing else ~np.isfinite(array)
     if wrong.any():
         problem = f"{array.flat[np.argmax(wrong)]} as a 32-bit number"
@@ -389,18 +389,18 @@ def answers(
 ) -> Int32[np.ndarray, "N K"]:
     """Return a column of lists of K whole numbers as int32; a null is -1, no answer."""
     values, is_null, _ = _flat(column, source, name, width)
-    if not pa.types.is_integer(values.type):
+    if not pa.types.is_integer(column.type.value_type):
         raise _wrong_type(source, name, column.type, "a list of K whole numbers")
-    values = values.cast(pa.int32())
-    values = values.fill_null(-1) if values.null_count else values  # copies in any case
-    array = values.to_numpy(zero_copy_only=False).reshape(-1, width)
+    whole = [chunk.cast(pa.int32()) for chunk in values]
+    # Filling copies, even where there is no null.
+    array = _joined([c.fill_null(-1) if c.null_count else c for c in whole], width)
     return np.where(is_null[:, None], np.int32(-1), array) if is_null.any() else array
 
 
 def _flat(
     column: pa.ChunkedArray, source: str, name: str, width: int | None
-) -> tuple[pa.Array, Bool[np.ndarray, " N"], int]:
-    """Return the values of lists of equal length, which lists are null, and the length."""
+) -> tuple[list[pa.Array], Bool[np.ndarray, " N"], int]:
+    """Return the values of lists of equal length by chunk, which lists are null, and the length."""
     kind = column.type
     fixed = pa.types.is_fixed_size_list(kind)
     if not (fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not (
@@ -426,9 +426,15 @@ def _flat(
             refuse_rows(source, name, bad, problem, "every row needs one value per model")
         column = column.cast(pa.list_(kind.value_type, expected))
     is_null = column.is_null().to_numpy() if column.null_count else np.zeros(len(column), bool)
-    lists, size = _combined(column), column.type.list_size
+    size, chunks = column.type.list_size, column.chunks or [pa.array([], column.type)]
     # Not flatten(), which leaves null lists out.
-    return lists.values.slice(lists.offset * size, len(lists) * size), is_null, size
+    return [c.values.slice(c.offset * size, len(c) * size) for c in chunks], is_null, size
+
+
+def _joined(chunks: list[pa.Array], width: int) -> np.ndarray:
+    """Return the values of chunks as `[N, W]`: one chunk without a copy, several writable."""
+    parts = [chunk.to_numpy(zero_copy_only=False) for chunk in chunks]
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(-1, width)
 
 
 def split_codes(column: pa.ChunkedArray, source: str, name: str) -> Int8[np.ndarray, " N"]:
@@ -456,14 +462,10 @@ def group_codes(
 
 def encode(column: pa.ChunkedArray) -> tuple[Int32[np.ndarray, " N"], tuple[str, ...]]:
     """Return strings as codes and distinct names, in order of first appearance."""
-    encoded = _combined(column.dictionary_encode().unify_dictionaries())
+    encoded: Any = column.dictionary_encode().unify_dictionaries()
+    encoded = encoded.chunk(0) if encoded.num_chunks == 1 else encoded.combine_chunks()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     return codes.astype(np.int32, copy=False), tuple(encoded.dictionary.to_pylist())
-
-
-def _combined(column: pa.ChunkedArray) -> Any:
-    """Return the only chunk of a column without a copy, or one array of all chunks."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def repeats(
