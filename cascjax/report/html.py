@@ -20,6 +20,7 @@ from cascjax.report.pictures import (
     depth_colors,
     frontier_pictures,
     gain_over_mixing,
+    kind_of,
     model_colors,
     runs_svgs,
     strategy_styles,
@@ -28,7 +29,6 @@ from cascjax.report.study import (
     aucs_listing,
     findings,
     interval_note,
-    is_reference,
     missing_scores,
     ranked,
     reach_notes,
@@ -37,8 +37,8 @@ from cascjax.report.study import (
     simulation_note,
     singles_listing,
 )
-from cascjax.report.tables import Listing, RowStyle, template
-from cascjax.strategies import STRATEGIES, Strategy, Style
+from cascjax.report.tables import Listing, RowStyle, each, template
+from cascjax.strategies import Style
 from cascjax.words import (
     cost_texts,
     counted,
@@ -69,9 +69,8 @@ def render(study: Study, command: str = "", tuning: Mapping[str, Any] | None = N
     """
     from markupsafe import Markup
 
-    names = [score.frontier.strategy for score in ranked(study)]
-    names.sort(key=is_reference)  # stable: references last, each part in falling order of AUC
-    by_name = {f.strategy: f for f in study.frontiers}
+    # References last, both parts in falling order of AUC.
+    frontiers = ranked(study).sort_values("reference", kind="stable")["frontier"].tolist()
     drawn = frontier_pictures(study)
     script = resources.files("cascjax.report").joinpath("frontier.js").read_text("utf-8")
     return template("report.html").render(
@@ -84,7 +83,7 @@ def render(study: Study, command: str = "", tuning: Mapping[str, Any] | None = N
         script=Markup(script),
         # The hash of the only script that may run.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        palette=palette(strategy_styles(names).values()),
+        palette=palette(strategy_styles([f.strategy for f in frontiers]).values()),
         confidence=f"{100 * study.confidence:.4g}%" if study.resamples else "",
         aucs=aucs_listing(study),
         interval_note=interval_note(study),
@@ -93,7 +92,7 @@ def render(study: Study, command: str = "", tuning: Mapping[str, Any] | None = N
         missing=missing_scores(study),
         tuning=tuning,
         reach=reach_notes(study),
-        runs=[_runs(study, by_name[name], i, Markup) for i, name in enumerate(names)],
+        runs=[_runs(study, f, i, Markup) for i, f in enumerate(frontiers)],
         singles=singles_listing(study),
         command=plain(command),
         record={
@@ -170,11 +169,6 @@ def _runs(study: Study, f: Frontier, number: int, markup: Any) -> dict[str, Any]
     }
 
 
-def kind_of(name: str) -> type[Strategy]:
-    """Return the class of a strategy, or the base class where its name is not registered."""
-    return STRATEGIES.get(name, Strategy)
-
-
 # ---- the points of the frontier picture, for its script
 
 
@@ -189,27 +183,18 @@ def points_data(study: Study, drawn: Sequence[Picture]) -> dict[str, Any]:
     """
     shown = [_shown(f) for f in study.frontiers]
     styles = strategy_styles([f.strategy for f in study.frontiers])
-    series = [
-        {
-            "name": plain(f.strategy),
-            "color": f"var({css_variable(styles[f.strategy].light)})",
-            "rows": _rows(study, f),
-            "shares": ["ran", "answered"] if _is_deep(f) else ["ran"],
-            "points": _points(study, f, at),
-        }
-        for f, at in zip(study.frontiers, shown, strict=True)
-    ]
+    series: list[dict[str, Any]] = []
+    for f, at in zip(study.frontiers, shown, strict=True):
+        listing, color = points_listing(study, f), css_variable(styles[f.strategy].light)
+        drawn_as = {"name": plain(f.strategy), "color": f"var({color})"}
+        shares = ["ran", "answered"] if _is_deep(f) else ["ran"]
+        numbers = {"rows": listing.headings[1:], "points": _points(f, listing, at)}
+        series.append(drawn_as | {"shares": shares} | numbers)
     series.append({"name": "hull of single models", "color": "var(--soft)", "points": []})
     singles = singles_listing(study)
-    series.append(
-        {
-            "name": "single model",
-            "color": "var(--ink)",
-            "rows": singles.headings[1:],
-            "titles": [cells[0] for _, cells in singles.rows],
-            "points": [[cells[1:], [], 0] for _, cells in singles.rows],
-        }
-    )
+    numbers = [[cells[1:], [], 0] for _, cells in singles.rows]
+    titles = {"rows": singles.headings[1:], "titles": [cells[0] for _, cells in singles.rows]}
+    series.append({"name": "single model", "color": "var(--ink)", "points": numbers} | titles)
     # Frontiers are thinned, single models are not.
     kept = [*shown, np.arange(0), np.arange(len(study.models))]
     names = short_names(study.models)
@@ -255,32 +240,29 @@ def _is_deep(f: Frontier) -> bool:
     return bool(np.any(f.depth[:, 1:] > 0))
 
 
-def _rows(study: Study, f: Frontier) -> list[str]:
-    """Return the headings of the numbers of a point."""
-    sure = [f"{100 * study.confidence:.4g}% interval"] if f.quality_interval is not None else []
-    return [
-        headed("budget", study.cost_unit),
-        headed("cost", study.cost_unit),
-        "quality",
-        *sure,
-        "gain over mixing",
-        kind_of(f.strategy).parameter_name,
-        "models per query",
-    ]
+def points_listing(study: Study, f: Frontier) -> Listing:
+    """Return the numbers of each point of a strategy, in the order of its budgets."""
+    import pandas as pd
+
+    budget, cost = headed("budget", study.cost_unit), headed("cost", study.cost_unit)
+    names = short_names(study.models)
+    columns: dict[str, Any] = {budget: f.budget, cost: f.cost, "quality": f.quality}
+    if f.quality_interval is not None:
+        ends = [interval_text(pair) for pair in f.quality_interval.tolist()]
+        columns[f"{100 * study.confidence:.4g}% interval"] = ends
+    columns["gain over mixing"] = gain_over_mixing(study, f.cost, f.quality)
+    parameters = [_parameters(f, p, names) for p in range(len(f.budget))]
+    columns[kind_of(f.strategy).parameter_name] = parameters
+    columns["models per query"] = f.depth @ np.arange(1, f.depth.shape[1] + 1)
+    formats = {budget: cost_texts, cost: cost_texts, "quality": each(quality_text)}
+    formats |= {"gain over mixing": each(gain_text), "models per query": each("{:.2f}".format)}
+    return Listing(pd.DataFrame(columns), formats)
 
 
-def _points(study: Study, f: Frontier, at: Int[np.ndarray, " Q"]) -> list[list[Any]]:
+def _points(f: Frontier, listing: Listing, at: Int[np.ndarray, " Q"]) -> list[list[Any]]:
     """Return for each point its numbers, the models run with their shares, and how many more."""
-    budgets, costs = cost_texts(f.budget), cost_texts(f.cost)
-    gains = gain_over_mixing(study, f.cost, f.quality)
-    depth = f.depth @ np.arange(1, f.depth.shape[1] + 1)
-    deep, names = _is_deep(f), short_names(study.models)
-    points: list[list[Any]] = []
+    rows, deep, points = listing.rows, _is_deep(f), []
     for p in at.tolist():
-        numbers = [budgets[p], costs[p], quality_text(float(f.quality[p]))]
-        if f.quality_interval is not None:
-            numbers.append(interval_text(f.quality_interval[p].tolist()))
-        numbers += [gain_text(float(gains[p])), _parameters(f, p, names), f"{depth[p]:.2f}"]
         used = np.flatnonzero(f.ran[p] > 0)
         # Those that run most, in rising cost.
         most = np.sort(used[np.argsort(-f.ran[p, used], kind="stable")[:MODELS_SHOWN]]).tolist()
@@ -288,7 +270,7 @@ def _points(study: Study, f: Frontier, at: Int[np.ndarray, " Q"]) -> list[list[A
         for k in most:
             shares = [float(f.ran[p, k]), *([float(f.answered[p, k])] if deep else [])]
             models.append([k, round(100 * shares[0], 1), *map(share_text, shares)])
-        points.append([numbers, models, len(used) - len(most)])
+        points.append([rows[p][1][1:], models, len(used) - len(most)])
     return points
 
 

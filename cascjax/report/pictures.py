@@ -1,12 +1,14 @@
 """Pictures of a study: SVG for the page, which themes it by CSS variables, or on given axes."""
 
 import io
+import itertools
 import re
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from jaxtyping import Float
 
 from cascjax.comparison import Frontier, Study
 from cascjax.metrics import upper_hull
-from cascjax.strategies import STRATEGIES, Style
+from cascjax.strategies import STRATEGIES, Strategy, Style
 from cascjax.words import (
     cost_texts,
     counted,
@@ -54,11 +56,15 @@ LABELS_SHOWN = 40
 """Largest number of single models labelled by name: those on the hull, then the best."""
 
 
+def kind_of(name: str) -> type[Strategy]:
+    """Return the class of a strategy, or the base class where its name is not registered."""
+    return STRATEGIES.get(name, Strategy)
+
+
 def strategy_styles(names: Sequence[str]) -> dict[str, Style]:
     """Return the style of each strategy: its own, or the next free one."""
-    own = {name: STRATEGIES[name].style if name in STRATEGIES else None for name in names}
-    spare = [name for name, style in own.items() if style is None]
-    return {name: style or OTHERS[spare.index(name) % len(OTHERS)] for name, style in own.items()}
+    spare = itertools.cycle(OTHERS)
+    return {name: kind_of(name).style or next(spare) for name in dict.fromkeys(names)}
 
 
 def model_colors(count: int) -> list[str]:
@@ -229,34 +235,11 @@ def runs_svgs(study: Study, frontier: Frontier, prefix: str) -> dict[str, str]:
 
 @contextmanager
 def picture_style() -> Iterator[None]:
-    """Set matplotlib's settings for every picture of a report."""
+    """Set matplotlib's settings for every picture of a report; see report.mplstyle."""
     import matplotlib
 
-    soft, ink, grid = INK["soft"][0], INK["ink"][0], INK["grid"][0]
-    settings: dict[Any, Any] = {
-        # Text stays text: small, selectable, read aloud, and set in the page's own font.
-        "svg.fonttype": "none",
-        "svg.hashsalt": "cascjax",
-        "text.parse_math": False,
-        "font.family": ["sans-serif"],
-        "font.size": 11,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": soft,
-        "axes.labelcolor": ink,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.facecolor": "none",
-        "figure.facecolor": "none",
-        "grid.color": grid,
-        "grid.linewidth": 0.8,
-        "text.color": ink,
-        "xtick.color": soft,
-        "ytick.color": soft,
-        "xtick.labelcolor": soft,
-        "ytick.labelcolor": soft,
-    }
-    with matplotlib.rc_context(settings):
+    style = resources.as_file(resources.files("cascjax.report") / "report.mplstyle")
+    with style as path, matplotlib.rc_context(fname=path):
         yield
 
 
@@ -403,7 +386,7 @@ def _draw_gains(axes: "Axes", study: Study, drawn: Drawing, log: bool) -> None:
     """Draw the quality gained over mixing at the same cost, of strategies to choose from."""
     gains = []
     for i, (f, look) in enumerate(_looks(study)):
-        if f.strategy in STRATEGIES and STRATEGIES[f.strategy].reference:
+        if kind_of(f.strategy).reference:
             continue
         x, y, knots = _joined(*curve(f), log)
         gains.append(gain_over_mixing(study, x, y))
@@ -426,7 +409,7 @@ def _looks(study: Study) -> list[tuple[Frontier, dict[str, Any]]]:
     looks = []
     for i, f in enumerate(study.frontiers):
         style = styles[f.strategy]
-        bound = f.strategy in STRATEGIES and STRATEGIES[f.strategy].sees_truth
+        bound = kind_of(f.strategy).sees_truth
         look = {"color": style.light, "linestyle": style.dash, "marker": style.marker}
         looks.append((f, look | {"markersize": 5.5, "linewidth": 1.0 if bound else 2.0}))
         looks[-1][1]["zorder"] = 3 - 0.01 * i
@@ -448,8 +431,17 @@ def _joined(
     return np.interp(at, knot, cost), np.interp(at, knot, quality), marked
 
 
-_FAR = np.array([0, 10, 22, 36, 54, 76])
-"""Distances of labels from their points, in points."""
+def _label_ways(rise: float) -> Float[np.ndarray, "C 3"]:
+    """Return places for a label: offset from its point, and side it hangs from; nearest first.
+
+    Sides are 0 left, 0.5 centre, 1 right.
+    """
+    ways = [(8.0, 0.0, 0.0), (-8.0, 0.0, 1.0)]
+    for far, up in itertools.product((0, 10, 22, 36, 54, 76), (1, -1)):
+        ways.append((0.0, up * (rise + far), 0.5))
+        for away, low in ((5.0 + far, 1.0), (14.0 + 2 * far, 0.6)):
+            ways += [(s * away, up * low * (rise + far), (1 - s) / 2) for s in (1, -1)]
+    return np.array(ways)
 
 
 def _label_points(
@@ -479,15 +471,7 @@ def _label_points(
         text.set_gid(f"halo-{i}")
         with no_glyph_warnings():
             size = text.get_window_extent()
-        # Offsets to try and the side each hangs from: 0 left, 0.5 centre, 1 right; nearest first.
-        rise, near, wide = size.height / scale / 2 + 6 + _FAR, 5.0 + _FAR, 14.0 + 2 * _FAR
-        ways = [(8 + 0 * _FAR[:1], 0 * _FAR[:1], 0.0), (-8 + 0 * _FAR[:1], 0 * _FAR[:1], 1.0)]
-        for up, low in ((rise, 0.6 * rise), (-rise, -0.6 * rise)):
-            ways += [(0 * near, up, 0.5), (near, up, 0.0), (-near, up, 1.0)]
-            ways += [(wide, low, 0.0), (-wide, low, 1.0)]
-        dx, dy, side = np.concatenate(
-            [np.stack(np.broadcast_arrays(*way), axis=-1) for way in ways]
-        ).T
+        dx, dy, side = _label_ways(size.height / scale / 2 + 6).T
         left = points[i, 0] + dx * scale - side * size.width
         low = points[i, 1] + dy * scale - size.height / 2
         boxes = np.stack([left, low, left + size.width, low + size.height], axis=-1)

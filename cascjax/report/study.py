@@ -3,9 +3,8 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,8 @@ from cascjax.comparison import Frontier, Study
 from cascjax.data.files import atomic_write
 from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES, auc, upper_hull
-from cascjax.report.pictures import css_variable, curve, plot, strategy_styles
+from cascjax.report.pictures import css_variable, curve, kind_of, plot, strategy_styles
 from cascjax.report.tables import Listing, RowStyle, each
-from cascjax.strategies import STRATEGIES
 from cascjax.words import (
     cost_texts,
     counted,
@@ -47,55 +45,50 @@ NOTES_SHOWN = 3
 __all__ = ["frame", "plot", "save", "summary"]
 
 
-def is_reference(name: str) -> bool:
-    """Return whether a strategy is drawn for comparison rather than chosen."""
-    return name in STRATEGIES and STRATEGIES[name].reference
+def ranked(study: Study) -> "DataFrame":
+    """Return one row per strategy in falling order of AUC.
 
-
-@dataclass(frozen=True)
-class Score:
-    """One row of the table of AUCs.
-
-    Attributes:
-        frontier: the strategy's frontier.
-        gain: AUC above mixing single models at random; NaN where there is nothing to mix.
-        difference: AUC above the best strategy to choose from; NaN for that one, and where nothing
-            was resampled.
-        interval: interval of the difference.
+    Columns: frontier; auc; gain, the AUC above mixing single models at random, NaN where there is
+    nothing to mix; difference, the AUC above the best strategy to choose from, NaN for that one and
+    where nothing was resampled; noise, whether the interval of the difference contains 0;
+    reference, whether it is drawn for comparison rather than chosen; seconds.
     """
+    import pandas as pd
 
-    frontier: Frontier
-    gain: float
-    difference: float = np.nan
-    interval: tuple[float, float] = (np.nan, np.nan)
+    kinds = [kind_of(f.strategy) for f in study.frontiers]
+    aucs = np.array([f.auc for f in study.frontiers])
+    rows = pd.DataFrame(
+        {
+            "frontier": list(study.frontiers),
+            "auc": aucs,
+            "gain": aucs - _mixing_auc(study),
+            "difference": np.nan,
+            "noise": False,
+            "reference": [kind.reference for kind in kinds],
+            "seconds": [f.seconds for f in study.frontiers],
+        },
+        index=pd.Index([f.strategy for f in study.frontiers], name="strategy"),
+    )
+    order = np.argsort(-np.nan_to_num(aucs, nan=-np.inf), kind="stable")
+    if study.difference is not None and study.difference_interval is not None:
+        best = next((i for i in order if not kinds[i].reference), order[0])
+        low, high = study.difference_interval[:, best].T
+        others = np.arange(len(aucs)) != best
+        rows["difference"] = np.where(others, study.difference[:, best], np.nan)
+        rows["noise"] = others & (low <= 0) & (high >= 0)
+    return rows.iloc[order]
 
-    @property
-    def is_noise(self) -> bool:
-        """Whether the interval of the difference contains 0."""
-        return self.interval[0] <= 0 <= self.interval[1]
 
-
-def ranked(study: Study) -> list[Score]:
-    """Return the frontiers in falling order of AUC, each with its gain over mixing."""
-    names, aucs = [f.strategy for f in study.frontiers], [f.auc for f in study.frontiers]
-    if "mixing" in names:
-        mixing = aucs[names.index("mixing")]
-    else:
-        hull, cost, quality = _hull(study), study.single_cost, study.single_quality
-        try:
-            mixing = auc(cost[hull], quality[hull], cost, quality)
-        except CascjaxError:  # one model, or all of one cost: nothing to mix between
-            mixing = np.nan
-    order = sorted(range(len(aucs)), key=lambda i: -aucs[i] if np.isfinite(aucs[i]) else np.inf)
-    best = next((i for i in order if not is_reference(names[i])), order[0] if order else -1)
-    scores = []
-    for i in order:
-        difference, interval = np.nan, (np.nan, np.nan)
-        if study.difference is not None and study.difference_interval is not None and i != best:
-            difference = float(study.difference[i, best])
-            interval = tuple(study.difference_interval[i, best].tolist())
-        scores.append(Score(study.frontiers[i], aucs[i] - mixing, difference, interval))
-    return scores
+def _mixing_auc(study: Study) -> float:
+    """Return the AUC of mixing single models: of its frontier if there is one, else of the hull."""
+    for f in study.frontiers:
+        if kind_of(f.strategy).reference and not kind_of(f.strategy).sees_truth:
+            return f.auc
+    hull, cost, quality = _hull(study), study.single_cost, study.single_quality
+    try:
+        return auc(cost[hull], quality[hull], cost, quality)
+    except CascjaxError:  # one model, or all of one cost: nothing to mix between
+        return np.nan
 
 
 def _hull(study: Study) -> np.ndarray:
@@ -112,48 +105,38 @@ def aucs_listing(study: Study, descriptions: bool = True) -> Listing:
         study: what to list.
         descriptions: whether a page says what each strategy does.
     """
-    import pandas as pd
-
-    scores = ranked(study)
+    scores: Any = ranked(study)
     looks = strategy_styles([f.strategy for f in study.frontiers])
-    gains = [score.gain for score in scores]
-    widest = max(filter(math.isfinite, gains), default=0.0)
-    columns: dict[str, list[Any]] = {"AUC": [score.frontier.auc for score in scores]}
-    formats: dict[str, Any] = {"AUC": each(quality_text)}
+    names = {"auc": "AUC", "gain": "over mixing", "seconds": "seconds"}
+    shown = scores[[*names]].rename(columns=names)
     if study.resamples:
-        interval = f"{_percent(study)} interval"
-        columns[interval] = [interval_text(score.frontier.auc_interval, "–") for score in scores]
-        columns["to the best"] = [
-            gain_text(score.difference) + " (noise)" * score.is_noise for score in scores
-        ]
-    columns["over mixing"] = gains
-    columns["seconds"] = [score.frontier.seconds for score in scores]
-    formats |= {"over mixing": each(gain_text), "seconds": each("{:.2f}".format)}
+        ends = [interval_text(f.auc_interval, "–") for f in scores["frontier"]]
+        shown.insert(1, f"{_percent(study)} interval", ends)
+        pairs = zip(scores["difference"], scores["noise"], strict=True)
+        apart = [gain_text(value) + " (noise)" * noise for value, noise in pairs]
+        shown.insert(2, "to the best", apart)
+    formats = {"AUC": each(quality_text), "over mixing": each(gain_text)}
+    formats["seconds"] = each("{:.2f}".format)
+    # Bars of strategies below mixing are empty.
+    bars = (100 * scores["gain"] / scores["gain"].max()).where(scores["gain"] > 0, 0.0).round(1)
     styles = []
-    for score in scores:
-        name = score.frontier.strategy
-        # The oracle's bar may run off the scale and is cut.
-        length = 100 * min(max(score.gain / widest, 0.0), 1.0) if widest > 0 < score.gain else 0.0
-        color = f"var({css_variable(looks[name].light)},{looks[name].light})"
-        note = STRATEGIES[name].description if descriptions and name in STRATEGIES else ""
-        bars = {"over mixing": round(length, 1)}
-        styles.append(RowStyle(is_reference(name), color, note, bars=bars))
-    index = pd.Index([score.frontier.strategy for score in scores], name="strategy")
-    return Listing(pd.DataFrame(columns, index=index), formats, styles=styles)
+    for (name, bar), muted in zip(bars.items(), scores["reference"].tolist(), strict=True):
+        color = f"var({css_variable(looks[str(name)].light)},{looks[str(name)].light})"
+        note = kind_of(str(name)).description if descriptions else ""
+        styles.append(RowStyle(muted, color, note, bars={"over mixing": bar}))
+    return Listing(shown, formats, styles=styles)
 
 
 def scores_listing(study: Study) -> Listing | None:
     """Return the table of further scores, "n/a" where one does not exist; None without scores."""
     import pandas as pd
 
-    frontiers = [score.frontier for score in ranked(study)]
-    if not frontiers or not frontiers[0].scores:
-        return None
-    index = pd.Index([f.strategy for f in frontiers], name="strategy")
-    frame = pd.DataFrame([f.scores for f in frontiers], index=index)
+    rows = ranked(study)
+    shown = pd.DataFrame([f.scores for f in rows["frontier"]], index=rows.index)
     form = each(lambda value: quality_text(value) if np.isfinite(value) else "n/a")
-    styles = [RowStyle(is_reference(f.strategy)) for f in frontiers]
-    return Listing(frame, dict.fromkeys(frame.columns, form), styles=styles)
+    styles = [RowStyle(muted) for muted in rows["reference"].tolist()]
+    formats = dict.fromkeys(shown.columns, form)
+    return Listing(shown, formats, styles=styles) if len(shown.columns) else None
 
 
 def score_meanings(study: Study) -> dict[str, str]:
@@ -165,11 +148,11 @@ def score_meanings(study: Study) -> dict[str, str]:
 
 def missing_scores(study: Study) -> list[str]:
     """Return for each score that does not exist for a strategy, for which and why."""
-    notes = []
-    for name in study.frontiers[0].scores if study.frontiers else ():
-        missing = [s.frontier for s in ranked(study) if not np.isfinite(s.frontier.scores[name])]
-        if missing:
-            names = ", ".join(f.strategy for f in missing)
+    listing, notes = scores_listing(study), []
+    columns: Any = () if listing is None else listing.frame.items()
+    for name, values in columns:
+        if values.isna().any():
+            names = ", ".join(values.index[values.isna()])
             notes.append(f"no {name} for {names}: {SCORES[name].undefined}.")
     return notes
 
@@ -238,46 +221,42 @@ def simulation_note(study: Study) -> str:
 
 def findings(study: Study) -> list[str]:
     """Return the findings in a few sentences."""
-    scores = [score for score in ranked(study) if np.isfinite(score.frontier.auc)]
-    choices = [score for score in scores if not is_reference(score.frontier.strategy)]
+    scores: Any = ranked(study).dropna(subset="auc")
+    choices = scores[~scores["reference"]]
     queries = counted(study.n_evaluate, "evaluation query", "evaluation queries")
     queries += f" and {counted(len(study.models), 'model')}"
-    if not choices:
+    if choices.empty:
         return [f"Measured on {queries}, for reference strategies only."]
-    best, others = choices[0], choices[1:]
-    area, name = quality_text(best.frontier.auc, 3), best.frontier.strategy
-    lead = f"{name} has an AUC of {area}"
-    if others:
-        lead = f"{name} has the highest AUC of {len(choices)} strategies: {area}"
-    if np.isfinite(best.gain):
-        mixing = quality_text(best.frontier.auc - best.gain, 3)
+    best, others = choices.iloc[0], choices.iloc[1:]
+    area = quality_text(best["auc"], 3)
+    lead = f"{best.name} has an AUC of {area}"
+    if len(others):
+        lead = f"{best.name} has the highest AUC of {len(choices)} strategies: {area}"
+    if np.isfinite(best["gain"]):
+        mixing = quality_text(best["auc"] - best["gain"], 3)
         lead += f", against {mixing} for picking models at random at the same cost"
     sentences = [f"On {queries}, {lead}."]
-    area = quality_text(best.frontier.auc)
-    level = [s.frontier.strategy for s in others if quality_text(s.frontier.auc) == area]
-    if level:
-        sentences.append(f"{listed(level)} {_has(level)} the same AUC to four digits.")
-    close = [s.frontier.strategy for s in others if s.is_noise]
-    close = [name for name in close if name not in level]
-    if close:
-        sentences.append(f"The difference to {listed(close)} is within sampling noise.")
-    sentences += _middle_budget(study, best.frontier, [s.frontier for s in others])
-    sentences += _best_single(study, best.frontier)
-    oracle = next((s.frontier for s in scores if s.frontier.strategy == "oracle"), None)
-    if oracle is not None:
-        sentences.append(
-            "An oracle that knows every answer's quality in advance has an AUC of"
-            f" {quality_text(oracle.auc, 3)}."
-        )
+    level = others["auc"].map(quality_text) == quality_text(best["auc"])
+    if level.any():
+        names = others.index[level].tolist()
+        have = "has" if len(names) == 1 else "have"
+        sentences.append(f"{listed(names)} {have} the same AUC to four digits.")
+    if (others["noise"] & ~level).any():
+        names = others.index[others["noise"] & ~level].tolist()
+        sentences.append(f"The difference to {listed(names)} is within sampling noise.")
+    sentences += _middle_budget(study, best["frontier"], *others["frontier"][:1])
+    sentences += _best_single(study, best["frontier"])
+    for name, area in scores["auc"].items():
+        if kind_of(str(name)).sees_truth:
+            area = quality_text(area, 3)
+            sentences.append(
+                f"With the quality of every answer known in advance, {name} has {area}."
+            )
     return sentences
 
 
-def _has(names: Sequence[str]) -> str:
-    return "has" if len(names) == 1 else "have"
-
-
-def _middle_budget(study: Study, best: Frontier, others: list[Frontier]) -> list[str]:
-    """Return what `best` reaches at the middle budget, against routing or else the runner-up."""
+def _middle_budget(study: Study, best: Frontier, rival: Frontier | None = None) -> list[str]:
+    """Return what `best` reaches at the middle budget, against the runner-up."""
     cost, quality = curve(best)
     if not len(cost):
         return []
@@ -285,7 +264,6 @@ def _middle_budget(study: Study, best: Frontier, others: list[Frontier]) -> list
     reached = quality_text(float(np.interp(at, cost, quality)), 3)
     text = f"At the middle budget, {price_text(at, study.cost_unit)} per query, its quality is"
     text += f" {reached}"
-    rival = next((f for f in others if f.strategy == "routing"), others[0] if others else None)
     if rival is not None:
         other = float(np.interp(at, *curve(rival), left=np.nan))
         if np.isfinite(other):
