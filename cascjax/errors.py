@@ -47,11 +47,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def one_line(action: str) -> Iterator[None]:
-    """Turn errors of the system and of pyarrow into one line: `action`, then the reason.
-
-    Raises:
-      CascjaxError: In place of the error raised inside.
-    """
+    """Turn errors of the system and of pyarrow into one line: `action`, then the reason."""
     try:
         yield
     except CascjaxError:

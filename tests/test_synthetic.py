@@ -56,9 +56,15 @@ def answers(kind: str, n_models: int = 4, seed: int = 0) -> AnswerDataset:
     return dataset
 
 
+def judges(n_models: int = 5, seed: int = 0, **options: Any) -> JudgedDataset:
+    dataset = make_dataset(n_models, seed, **options)
+    assert isinstance(dataset, JudgedDataset)
+    return dataset
+
+
 @pytest.fixture(scope="module", params=QUALITIES)
 def judged(request: pytest.FixtureRequest) -> tuple[JudgedDataset, Table]:
-    dataset = make_dataset(quality=request.param)
+    dataset = judges(quality=request.param)
     return dataset, sample(dataset, 0, N, features=True)
 
 
@@ -196,7 +202,7 @@ def test_the_first_rows_are_those_of_the_first_version() -> None:
     weights = [0.2004588, 0.1607495, 0.3181662, 0.3206255]
     tokens = [221.6051, 281.7527, 286.0066, 352.8476, 319.9550]
     cost = [1.422595e-05, 8.075620e-05, 3.132865e-04, 4.822760e-04, 4.368044e-03]
-    dataset = make_dataset()
+    dataset = judges()
     np.testing.assert_allclose(dataset.domain_weights, weights, rtol=1e-5)
     np.testing.assert_allclose(dataset.answer_tokens, tokens, rtol=1e-5)
     np.testing.assert_allclose(sample(dataset, 0, 1, seconds=True).cost[0], cost, rtol=1e-5)
@@ -208,7 +214,7 @@ def test_the_first_rows_are_those_of_the_first_version() -> None:
 @given(n_models=st.integers(2, 30), n_domains=st.integers(1, 20), seed=st.integers(0, 2**40))
 @settings(max_examples=30, deadline=None)
 def test_judged_datasets_are_well_formed(n_models: int, n_domains: int, seed: int) -> None:
-    dataset = make_dataset(n_models, seed, n_domains=n_domains)
+    dataset = judges(n_models, seed, n_domains=n_domains)
     assert len(set(dataset.domains)) == n_domains
     assert dataset.ability.shape == (n_models, n_domains)
     assert dataset.domain_weights.sum() == pytest.approx(1, abs=1e-5)
@@ -217,8 +223,7 @@ def test_judged_datasets_are_well_formed(n_models: int, n_domains: int, seed: in
     assert (dataset.price_prompt > 0).all()
     # Quality and estimates do not change who the models are.
     options: dict[str, Any] = {"quality": "graded", "judge_noise": 2.0, "n_domains": n_domains}
-    other = make_dataset(n_models, seed, **options)
-    np.testing.assert_array_equal(other.ability, dataset.ability)  # pyright: ignore
+    np.testing.assert_array_equal(judges(n_models, seed, **options).ability, dataset.ability)
 
 
 def test_columns(judged: tuple[JudgedDataset, Table]) -> None:
@@ -257,7 +262,7 @@ def test_judged_means(judged: tuple[JudgedDataset, Table]) -> None:
 
 
 def test_seconds_are_first_token_and_tokens_by_speed() -> None:
-    dataset = make_dataset(n_models=4, seed=2)
+    dataset = judges(n_models=4, seed=2)
     table = sample(dataset, 0, N, features=True, seconds=True)
     seconds = table.extra_costs["seconds"]
     assert table.signals is not None
@@ -271,7 +276,7 @@ def test_seconds_are_first_token_and_tokens_by_speed() -> None:
     assert_centred((first / dataset.first_token - 1) * (tokens / dataset.answer_tokens - 1))
     assert_centred(seconds / (dataset.first_token + dataset.answer_tokens / dataset.speed) - 1)
     # Expensive models are slower overall, but not one by one.
-    many = [make_dataset(seed=seed) for seed in range(100)]
+    many = [judges(seed=seed) for seed in range(100)]
     means = np.array([d.first_token + d.answer_tokens / d.speed for d in many])
     rising = np.diff(means, axis=1) >= 0
     assert rising.mean() > 0.6

@@ -63,11 +63,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn pyarrow's errors about the content of a file into one line.
-
-    Raises:
-      CascjaxError: In place of the error raised inside; errors of the system pass.
-    """
+    """Turn pyarrow's errors about the content of a file into one line."""
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
@@ -80,11 +76,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def sniff(path: str | os.PathLike[str]) -> FileKind:
-    """Return a file's kind, judged by its first bytes; "other" may be text.
-
-    Raises:
-      CascjaxError: The file is missing, a folder, or cannot be read.
-    """
+    """Return a file's kind, judged by its first bytes; "other" may be text."""
     if Path(path).is_dir():
         raise CascjaxError(f"cannot read {path}: it is a folder; name a file")
     with one_line(f"cannot read {path}"), open(path, "rb") as file:
@@ -131,11 +123,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
 
 
 def read_ids(path: str | os.PathLike[str]) -> pa.ChunkedArray:
-    """Read the column query_id of an evaluation table.
-
-    Raises:
-      CascjaxError: The file cannot be read, or lacks the column.
-    """
+    """Read the column query_id of an evaluation table."""
     with one_line(f"cannot read {path}"):
         columns = _FileColumns(os.fspath(path), sniff(path))
         return columns.column(find_column(columns.schema, "query_id", os.fspath(path)))
@@ -204,11 +192,7 @@ class TableWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Choose the format by the suffix, as `write_table` does.
-
-        Raises:
-          CascjaxError: The suffix is neither of Parquet nor of Arrow IPC.
-        """
+        """Choose the format by the suffix, as `write_table` does."""
         suffix = Path(path).suffix.lower()
         if suffix != ".parquet" and suffix not in _IPC_SUFFIXES:
             raise CascjaxError(
@@ -231,11 +215,7 @@ class TableWriter:
         return self
 
     def write(self, batch: Table | pa.Table) -> None:
-        """Append rows, at least one.
-
-        Raises:
-          CascjaxError: Columns or metadata differ from the first batch, or the disk is full.
-        """
+        """Append rows, at least one."""
         arrow = to_arrow(batch, first_row=self.n_rows) if isinstance(batch, Table) else batch
         with one_line(f"cannot write {self._path}"):
             if self._schema is None:

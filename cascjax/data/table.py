@@ -312,11 +312,7 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 def check_models(models: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse names that are unknown or listed twice.
-
-    Raises:
-      CascjaxError: There is such a name.
-    """
+    """Refuse names that are unknown or listed twice."""
     for i, name in enumerate(models):
         if name not in known:
             raise unknown_name("model", name, known)
@@ -419,11 +415,7 @@ def split_rows(
 def drawn_split(
     n_queries: int, seed: int, fit_fraction: float = 0.5
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-    """Return rows to fit on and rows to evaluate on, drawn by seed, each in ascending order.
-
-    Raises:
-      CascjaxError: The seed is negative.
-    """
+    """Return rows to fit on and rows to evaluate on, drawn by seed, each in ascending order."""
     if seed < 0:
         raise CascjaxError(f"seed must not be negative, but is {seed}")
     rows = np.random.default_rng(seed).permutation(n_queries)
@@ -442,11 +434,7 @@ def paper_split(n_queries: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, 
 
 
 def check_split(n_fit: int, n_evaluate: int) -> None:
-    """Refuse a split with an empty side.
-
-    Raises:
-      CascjaxError: A side is empty.
-    """
+    """Refuse a split with an empty side."""
     if not n_fit or not n_evaluate:
         raise CascjaxError(
             f"the split leaves {counted(n_fit, 'row')} to fit and {n_evaluate} to evaluate; both"

@@ -236,10 +236,6 @@ def text_model_of(
       prompts: Prompts to fit on.
       path: File of a text model, or None.
       n_components: Number of directions. [default: that of the file, else `COMPONENTS`]
-
-    Raises:
-      CascjaxError: The file is no text model or has another number of directions, or no model can
-        be fitted.
     """
     if path is None or not os.path.lexists(path):
         return fit_text_model(prompts, n_components or COMPONENTS), True

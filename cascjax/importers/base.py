@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Int32
 
 from cascjax.data.schema import check_distinct, from_arrow, to_arrow
 from cascjax.data.table import Table
@@ -86,11 +86,7 @@ class ImportOptions:
     )
 
     def __post_init__(self) -> None:
-        """Refuse values that are not among the choices of an option.
-
-        Raises:
-          CascjaxError: There is such a value.
-        """
+        """Refuse values that are not among the choices of an option."""
         for each in options_of(type(self)):
             value = getattr(self, each.name)
             if each.choices and value != each.default and value not in each.choices:
@@ -117,11 +113,7 @@ class TextOptions(ImportOptions):
     )
 
     def __post_init__(self) -> None:
-        """Refuse a text model without text features.
-
-        Raises:
-          CascjaxError: There is one, or a value is not among the choices.
-        """
+        """Refuse a text model without text features."""
         super().__post_init__()
         if self.features is None and (self.text_model, self.n_components) != (None, None):
             raise CascjaxError("text_model and n_components need features='text'")
@@ -176,47 +168,28 @@ class ImportResult:
 # Assembly
 
 
+@dataclass
 class Assembly:
     """An evaluation table in the making.
 
-    Args:
+    Attributes:
       source: File that is imported, for messages.
-      models: K model names.
       query_id: `[N]` ids of the queries.
-      quality: `[N, K]` qualities.
-      cost: `[N, K]` costs.
-      columns: Further fields of `Table`.
+      table: Table without features, signals and answers.
+      features: Pairs of names and `[N, f]` values.
+      signals: Pairs of names and `[N, K, p]` values.
+      answer: `[N, K]` identities of the answers, -1 where there is none, or None.
+      notes: Further information about the import, one line each.
     """
 
-    def __init__(
-        self,
-        source: str,
-        models: Sequence[str],
-        query_id: pa.Array,
-        quality: Float[np.ndarray, "N K"],
-        cost: Float[np.ndarray, "N K"],
-        **columns: Any,
-    ) -> None:
-        """Start with quality and cost."""
-        self._source, self._query_id = source, query_id
-        self._table = Table(_single(quality), _single(cost), models=tuple(models), **columns)
-        self._features: list[tuple[Sequence[str], np.ndarray]] = []
-        self._signals: list[tuple[Sequence[str], np.ndarray]] = []
-        self._answer: Int32[np.ndarray, "N K"] | None = None
-        self._notes: list[str] = []
-        self._write: tuple[Any, TextModel] | None = None
-
-    def add_features(self, names: Sequence[str], values: Float[np.ndarray, "N f"]) -> None:
-        """Add features, with a name for each column."""
-        self._features.append((names, values))
-
-    def add_signals(self, names: Sequence[str], values: Float[np.ndarray, "N K p"]) -> None:
-        """Add signals, with a name for each last index."""
-        self._signals.append((names, values))
-
-    def set_answer(self, answer: Int32[np.ndarray, "N K"]) -> None:
-        """Set the identities of the answers, -1 where there is none."""
-        self._answer = answer
+    source: str
+    query_id: pa.Array
+    table: Table
+    features: list[tuple[Sequence[str], Float[np.ndarray, "N f"]]] = field(default_factory=list)
+    signals: list[tuple[Sequence[str], Float[np.ndarray, "N K p"]]] = field(default_factory=list)
+    answer: Int32[np.ndarray, "N K"] | None = None
+    notes: list[str] = field(default_factory=list)
+    _fitted: tuple[Any, TextModel] | None = None
 
     def add_text(
         self,
@@ -232,9 +205,6 @@ class Assembly:
           responses: N responses of each of K models; empty for features alone.
           fit_prompts: Prompts that the text model is fitted on, where its file does not exist.
           options: File of the text model, and the number of its components.
-
-        Raises:
-          CascjaxError: The text model cannot be read or fitted.
         """
         path = options.text_model
         try:
@@ -242,48 +212,39 @@ class Assembly:
         except CascjaxError as error:
             if path is not None and str(path) in str(error):
                 raise
-            raise CascjaxError(f"{self._source}: {error}") from error
-        self.add_features(model.feature_names, text_features(prompts, model))
+            raise CascjaxError(f"{self.source}: {error}") from error
+        self.features.append((model.feature_names, text_features(prompts, model)))
         if path is not None:
-            source = f"fitted on {counted(len(fit_prompts), 'prompt')} and written to {path}"
-            self._notes.append(f"Text model: {source if fitted else f'read from {path}'}")
-            self._write = (path, model) if fitted else None
+            origin = f"fitted on {counted(len(fit_prompts), 'prompt')} and written to {path}"
+            self.notes.append(f"Text model: {origin if fitted else f'read from {path}'}")
+            self._fitted = (path, model) if fitted else None
         if responses:
             reader = ResponseReader(prompts)
-            read = [reader.read(of_model) for of_model in responses]
-            self.add_signals(SIGNALS, np.stack([each.signals for each in read], axis=1))
+            read = [reader.read(each) for each in responses]
+            self.signals.append((SIGNALS, np.stack([each.signals for each in read], axis=1)))
             codes: dict[str | None, int] = {None: -1}
             by_model = [
                 [codes.setdefault(a, len(codes) - 1) for a in each.answers] for each in read
             ]
-            self.set_answer(np.array(by_model, np.int32).T.copy())
+            self.answer = np.array(by_model, np.int32).T.copy()
 
-    def finish(self, n_missing: int, n_repeated: int, n_dropped: int) -> ImportResult:
-        """Check the table, write a text model that was fitted, and return the result.
-
-        Raises:
-          CascjaxError: Two features or signals have the same name, a value is invalid, or the text
-            model cannot be written.
-        """
-        columns: dict[str, Any] = {"answer": self._answer}
-        for kind, parts in (("feature", self._features), ("signal", self._signals)):
+    def finish(self, n_missing: int = 0, n_repeated: int = 0, n_dropped: int = 0) -> ImportResult:
+        """Check the table, write a text model that was fitted, and return the result."""
+        columns: dict[str, Any] = {"answer": self.answer}
+        for kind, parts in (("feature", self.features), ("signal", self.signals)):
             names = [name for part, _ in parts for name in part]
-            check_distinct(names, f"{self._source}: {kind}s")
+            check_distinct(names, f"{self.source}: {kind}s")
             columns[f"{kind}_names"] = tuple(names)
             if parts:
-                values = _single(np.concatenate([values for _, values in parts], axis=-1))
+                values = np.concatenate([values for _, values in parts], axis=-1)
                 columns[f"{kind}s"] = values.reshape(len(values), -1)
-        arrow = to_arrow(replace(self._table, **columns), self._query_id)
-        table = from_arrow(arrow, self._source)
-        if self._write is not None:
-            write_text_model(*self._write)
+        arrow = to_arrow(replace(self.table, **columns), self.query_id)
+        table = from_arrow(arrow, self.source)
+        if self._fitted is not None:
+            write_text_model(*self._fitted)
         return ImportResult(
-            table, self._query_id, n_missing, n_repeated, n_dropped, tuple(self._notes)
+            table, self.query_id, n_missing, n_repeated, n_dropped, tuple(self.notes)
         )
-
-
-def _single(values: np.ndarray) -> Float32[np.ndarray, "..."]:
-    return values.astype(np.float32)
 
 
 def check_invalid(
@@ -302,9 +263,6 @@ def check_invalid(
         such as "row repeating an id" and "rows repeating an id".
       n_left: Number of queries without a problem.
       never: Models without any complete row, for which no query is complete.
-
-    Raises:
-      CascjaxError: There are problems and `invalid` is "error", or no query is left.
     """
     if never:
         raise CascjaxError(

@@ -33,9 +33,6 @@ def read_log(path: str | os.PathLike[str], choose: Choose) -> pa.Table:
 
     In CSV, a list is text such as "[-0.1, -2.5]". Missing values are null; a number may also be
     NaN or infinite.
-
-    Raises:
-      CascjaxError: The file cannot be read, lacks a column, or a column has another type.
     """
     source, kind = os.fspath(path), sniff(path)
     if kind == "empty":
@@ -171,11 +168,7 @@ def numbers(log: pa.Table, name: str) -> Float[np.ndarray, " R"]:
 
 
 def optional_numbers(log: pa.Table, name: str, source: str) -> Float[np.ndarray, " R"]:
-    """Return a column of numbers that may be missing, but not infinite.
-
-    Raises:
-      CascjaxError: A number is infinite.
-    """
+    """Return a column of numbers that may be missing, but not infinite."""
     values = numbers(log, name)
     refuse_rows(source, name, np.isinf(values), "infinite", "leave it empty or correct it")
     return values

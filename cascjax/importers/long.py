@@ -17,6 +17,7 @@ from cascjax.data.schema import (
     split_codes,
     strings,
 )
+from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.features.responses import (
     CLASS_SIGNALS,
@@ -66,11 +67,7 @@ class Options(TextOptions):
     )
 
     def __post_init__(self) -> None:
-        """Refuse text columns without text features, and the reverse.
-
-        Raises:
-          CascjaxError: There are such columns, or a value is not among the choices.
-        """
+        """Refuse text columns without text features, and the reverse."""
         super().__post_init__()
         if self.features is not None and self.prompt is None:
             raise CascjaxError("features='text' needs prompt, the column with the prompts")
@@ -198,9 +195,9 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
         columns["split"] = by_query(codes, options.split)[keep].astype(np.int8)
     if options.extra_costs:
         extra = zip(options.extra_costs, cost[1:], strict=True)
-        columns["extra_costs"] = {name: each[keep].astype(np.float32) for name, each in extra}
+        columns["extra_costs"] = {name: each[keep] for name, each in extra}
     ids = pa.array(queries, pa.string()).take(pa.array(keep))
-    table = Assembly(source, models, ids, quality[keep], cost[0][keep], **columns)
+    made = Assembly(source, ids, Table(quality[keep], cost[0][keep], models=models, **columns))
     if options.features is not None:
         responses = []
         if options.response is not None:
@@ -208,21 +205,21 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
             rows = by_model(np.arange(log.num_rows, dtype=float))[keep].astype(np.int64)
             responses = [texts(log[options.response].take(pa.array(each))) for each in rows.T]
         kept = [prompts[row] for row in keep]
-        table.add_text(kept, responses, [text for text in prompts if text.strip()], options)
+        made.add_text(kept, responses, [text for text in prompts if text.strip()], options)
     for name, column in options.extra_features.items():
         distinct, codes = np.unique(optional_numbers(log, column, source), return_inverse=True)
         of_query = distinct[by_query(codes.astype(np.int32), column)]  # NaN is equal to NaN here
-        table.add_features([name], of_query[keep, None])
+        made.features.append(([name], of_query[keep, None]))
     for name, column in options.extra_signals.items():
         values = by_model(optional_numbers(log, column, source))
-        table.add_signals([name], values[keep, :, None])
+        made.signals.append(([name], values[keep, :, None]))
     for column, names, make in (
         (options.logprobs, LOGPROB_SIGNALS, logprob_signals),
         (options.class_probabilities, CLASS_SIGNALS, class_signals),
     ):
         if column is not None:
-            table.add_signals(names, by_model(make(log[column], source, column))[keep])
-    return table.finish(len(missing), int(repeated.sum()), log.num_rows - len(keep) * K)
+            made.signals.append((names, by_model(make(log[column], source, column))[keep]))
+    return made.finish(len(missing), int(repeated.sum()), log.num_rows - len(keep) * K)
 
 
 def _kinds(options: Options, present: Sequence[str], source: str) -> dict[str, ColumnKind]:

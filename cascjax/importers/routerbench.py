@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int32
 
 from cascjax.data.schema import check_not_negative, encode, repeats, strings
+from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.importers.base import Assembly, ImportResult, TextOptions, check_invalid, option
 from cascjax.importers.logs import ColumnKind, numbers, optional_numbers, read_log, texts
@@ -118,29 +119,29 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
         never=[m for k, m in enumerate(models) if len(scored) and not scored[:, k].any()],
     )
 
-    columns: dict[str, Any] = {"cost_unit": "USD"}
+    columns: dict[str, Any] = {"models": tuple(models), "cost_unit": "USD"}
     kept = ids.take(pa.array(keep)).cast(pa.string()).combine_chunks()
     if GROUP in log.column_names:
         groups = strings(log[GROUP].take(pa.array(keep)), source, GROUP)
         columns["group"], columns["groups"] = encode(groups)
-    table = Assembly(source, models, kept, quality[keep], cost[keep], **columns)
+    made = Assembly(source, kept, Table(quality[keep], cost[keep], **columns))
     if with_text:
         responses = [log[model + RESPONSE].take(pa.array(keep)) for model in models]
-        table.add_text(
+        made.add_text(
             [prompts[row] for row in keep],
             [[unwrap(response) for response in texts(each)] for each in responses],
             [prompts[row] for row in np.flatnonzero(has_prompt)],
             options,
         )
     elif any(model + RESPONSE in log.column_names for model in models):
-        table.set_answer(np.ascontiguousarray(_answers(log, models)[keep]))
+        made.answer = np.ascontiguousarray(_answers(log, models)[keep])
     for name, column in options.extra_signals.items():
         values = np.full((log.num_rows, len(models)), np.nan)
         for k, model in enumerate(models):
             if f"{model}|{column}" in log.column_names:
                 values[:, k] = optional_numbers(log, f"{model}|{column}", source)
-        table.add_signals([name], values[keep, :, None])
-    return table.finish(len(missing), int(repeated.sum()), log.num_rows - len(keep))
+        made.signals.append(([name], values[keep, :, None]))
+    return made.finish(len(missing), int(repeated.sum()), log.num_rows - len(keep))
 
 
 def _kinds(options: Options, present: Sequence[str], source: str) -> dict[str, ColumnKind]:

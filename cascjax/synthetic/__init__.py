@@ -6,7 +6,7 @@ dataset, the seed and r alone, so a small table is the head of a large one.
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, overload
+from typing import Any
 
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.synthetic.answers import AnswerDataset
@@ -27,14 +27,6 @@ KINDS: dict[str, Callable[..., JudgedDataset | AnswerDataset]] = {
 """Kinds of datasets by name, each a function of `n_models`, `seed` and options of its own."""
 
 
-@overload
-def make_dataset(
-    n_models: int = 5, seed: int = 0, *, kind: Literal["judged"] = "judged", **options: Any
-) -> JudgedDataset: ...
-@overload
-def make_dataset(
-    n_models: int = 5, seed: int = 0, *, kind: str, **options: Any
-) -> JudgedDataset | AnswerDataset: ...
 def make_dataset(
     n_models: int = 5, seed: int = 0, *, kind: str = "judged", **options: Any
 ) -> JudgedDataset | AnswerDataset:
