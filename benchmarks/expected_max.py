@@ -27,7 +27,6 @@ from cascjax.core.expected_max import (
     members,
     panels_needed,
     prefix_gains,
-    prefix_table,
     prefix_values,
     supermodel_gains,
     supermodel_tables,

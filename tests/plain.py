@@ -13,6 +13,8 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
+from cascjax.strategies import Strategy
+
 Vector: TypeAlias = Float[np.ndarray, " K"]
 
 Choice: TypeAlias = tuple[int | None, float]
@@ -306,3 +308,9 @@ def upper_hull(cost: Vector, quality: Vector) -> list[int]:
         )
 
     return sorted((i for i in k if not beaten(i)), key=lambda i: cost[i])
+
+
+def swept_only(kind: Strategy) -> Strategy:
+    """Return the strategy without breakpoints, so that totals go by its sweep."""
+    plainly = type(type(kind).__name__, (type(kind),), {"has_breakpoints": False})
+    return dataclass(frozen=True)(plainly)(**vars(kind))

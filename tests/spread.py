@@ -16,7 +16,8 @@ import numpy as np
 from cascjax import use_devices
 from cascjax.data.table import Table
 from cascjax.engine import simulate
-from cascjax.engine.simulate import chain_means, query_outcomes, query_spends, resampled, totals
+from cascjax.engine.blocks import BlockSizes, Queries, use_block_sizes
+from cascjax.engine.simulate import grid_means, query_outcomes, query_spends, resampled, totals
 from cascjax.estimators import Estimates, Independent, RunSets
 from cascjax.strategies import STRATEGIES, Frugal, Mixing, Pandora, Routing, SearchContext
 
@@ -64,8 +65,7 @@ def main() -> None:
     of_all = learned(rng, cost)
     sketch = SearchContext(table, believed)
     # Several blocks, the last in part.
-    simulate._STAGED_BLOCK = 64
-    simulate._block_floats = lambda: 1 << 11
+    sizes = BlockSizes(floats=1 << 11, breakpoint_queries=64)
     # Rows in an order of their own, some twice; and fewer than there are devices.
     some, few = rng.integers(0, N, 700), np.array([5, 0, 900])
     found: dict[str, np.ndarray] = {}
@@ -75,11 +75,11 @@ def main() -> None:
             found[f"{name}/{f.name}"] = np.asarray(getattr(of, f.name))
 
     for count in (1, 2, 8):
-        with use_devices(jax.local_devices()[:count]):
+        with use_devices(jax.local_devices()[:count]), use_block_sizes(sizes):
             for name, kind in STRATEGIES.items():
                 one, settings = kind(), kind().initial_grid(sketch, SETTINGS)
                 if isinstance(one, Frugal):
-                    means = chain_means(one, settings, believed, quality, cost)
+                    means = grid_means(one, settings, believed, quality, cost)
                     found[f"{count}/{name}/chains"] = means
                     settings = np.stack([np.array([1.0, 2.0, 3.0, 3.0, 3.0]), settings], axis=1)
                 keep(f"{count}/{name}", totals(one, settings, believed, quality, cost))
@@ -102,8 +102,9 @@ def main() -> None:
             keep(f"{count}/resampled", of)
     # With eight devices: what is sent whole to each of them.
     with use_devices(jax.local_devices()):
-        block = simulate._Queries(believed, quality, cost, range(N)).block(range(N), 128)
-    compiled = simulate._block_spend.lower(*job, block).compile()  # pyright: ignore[reportFunctionMemberAccess]
+        block = Queries(believed, quality, cost, range(N)).block(range(N), 128)
+    lower = simulate._block_spend.__wrapped__.lower  # pyright: ignore[reportFunctionMemberAccess]
+    compiled = lower(*job, block).compile()
     sent = jax.tree.leaves(compiled.input_shardings)
     found["whole"] = np.array([of.is_fully_replicated for of in sent])
     np.savez(sys.argv[1], **found)  # pyright: ignore[reportArgumentType]

@@ -14,9 +14,11 @@ from scipy import stats
 
 from cascjax.comparison import compare, frontier
 from cascjax.core.random import COUNTS_OF_2_16, MIN_QUERIES, key_of, threefry, weights
+from cascjax.core.sweep import rollout
 from cascjax.data.table import Table
 from cascjax.engine import simulate
-from cascjax.engine.simulate import resampled, rollout
+from cascjax.engine.blocks import BlockSizes, use_block_sizes
+from cascjax.engine.simulate import resampled
 from cascjax.errors import CascjaxError
 from cascjax.metrics import auc
 from cascjax.metrics.bootstrap import (
@@ -258,9 +260,7 @@ def test_resampled_is_what_copies_of_rolled_out_queries_give(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [Routing(), Pandora(), Thresholding()])
-def test_blocks_and_order_do_not_change_resamples(
-    kind: Strategy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_and_order_do_not_change_resamples(kind: Strategy) -> None:
     table, estimator = test_search.world(2, 1000)
     budgets = test_search.reachable(table, 40)  # more than 64 settings
     fit = fit_budgets(kind, estimator, table, budgets)
@@ -278,12 +278,12 @@ def test_blocks_and_order_do_not_change_resamples(
 
     whole = run(None)
     assert_same(run(np.random.default_rng(0).permutation(1000)))
-    monkeypatch.setattr(simulate, "_BLOCK_FLOATS", 1)
     seen: list[int] = []
-    found = resampled(
-        kind, fit.parameters, fit.gamma, estimator, table.quality, table.cost,
-        resamples=R, progress=seen.append,
-    )  # fmt: skip
+    with use_block_sizes(BlockSizes(floats=1)):
+        found = resampled(
+            kind, fit.parameters, fit.gamma, estimator, table.quality, table.cost,
+            resamples=R, progress=seen.append,
+        )  # fmt: skip
     assert sum(seen) == 1000
     assert max(seen) == 64
     assert_same(found)

@@ -12,15 +12,15 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import ndtr
 
+from cascjax.core.checks import check_normal
 from cascjax.core.expected_max import (
     MAX_ENUMERATED,
     Maximum,
-    check_normal,
+    Prefixes,
     expected_max,
     members,
     panels_needed,
     prefix_gains,
-    prefix_table,
     prefix_values,
     semidefinite_root,
     supermodel_gains,
@@ -74,6 +74,11 @@ def jitted(kernel: Callable[..., Any], **static: Any) -> Callable[..., Any]:
 
 
 # The plain integral first, since all else leans on it.
+
+
+def prefix_table(floor: jax.Array, mean: jax.Array, sigma: jax.Array, panels: int) -> list:
+    table = Prefixes.of(floor, mean, sigma, panels)
+    return [table.gains(s) for s in range(1, len(floor) + 1)]
 
 
 @pytest.mark.parametrize("seed", range(6))

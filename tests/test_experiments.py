@@ -436,7 +436,7 @@ def test_a_sweep_over_levels_draws_each_frontier(
 ) -> None:
     # Strategies of stages are searched through thousands of settings there, and 64 at once here:
     # with as many in either, the rounds are the same.
-    monkeypatch.setattr(budget, "STAGED_SETTINGS", budget.SETTINGS)
+    monkeypatch.setattr(budget, "MANY_SETTINGS", budget.SETTINGS)
     # Half of the rows to fit on: of 30, another pair of settings may be found around a budget.
     three = replace(three, fit_rows=np.arange(0, 600, 2), evaluate_rows=np.arange(1, 600, 2))
     shares: list[float] = []

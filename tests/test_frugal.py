@@ -12,7 +12,7 @@ import test_run_sets
 import test_search
 
 from cascjax.data.table import Table, upper_hull
-from cascjax.engine.simulate import chain_means
+from cascjax.engine.simulate import grid_means
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator, Independent
 from cascjax.evaluation import evaluate
@@ -64,7 +64,7 @@ def test_one_pass_over_all_chains_is_each_setting_by_itself(name: str) -> None:
     table, estimator = synthetic()[name]
     kind, rows = Frugal(max_depth=3), np.random.default_rng(1).permutation(N)[:200]
     taus = np.unique(kind.initial_grid(SearchContext(table, estimator, rows), 7)).astype(np.float32)
-    found = chain_means(kind, taus, estimator, table.quality, table.cost, rows=rows)
+    found = grid_means(kind, taus, estimator, table.quality, table.cost, rows=rows)
     chains = kind.chains(K)
     assert found.shape == (len(chains), len(taus), 2) == (14, 7, 2)
     settings = np.array(list(itertools.product(chains.tolist(), taus.tolist())))

@@ -137,7 +137,7 @@ def test_what_cannot_be_registered_says_why() -> None:
         (Bare, r"Bare is no frozen dataclass: put @dataclass\(frozen=True\)"),
         (Half, "Half lacks next_model"),
         (Nameless, "Nameless has no name"),
-        (Thief, "the name 'routing' is that of Routing: give Thief another"),
+        (Thief, "the name 'routing' belongs to Routing: give Thief another"),
     ):
         with pytest.raises(cascjax.CascjaxError, match=said):
             register(kind)

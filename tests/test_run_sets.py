@@ -14,8 +14,10 @@ from scipy import stats
 
 from cascjax.comparison import frontier
 from cascjax.core.expected_max import expected_max
+from cascjax.core.sweep import has_breakpoints, rollout
 from cascjax.data.table import Table
 from cascjax.engine import simulate
+from cascjax.engine.blocks import BlockSizes, use_block_sizes
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, RunSets, Tabulable
 from cascjax.estimators.independent import check_estimator
@@ -31,7 +33,7 @@ from cascjax.strategies import (
     Strategy,
     Thresholding,
 )
-from cascjax.strategies.supersets import additions, gains_over, joint_points, run_sets_up_to
+from cascjax.strategies.supersets import gains_over, joint_points, run_sets_up_to, supersets
 
 FEATURES, SIGNALS = 3, 1
 
@@ -107,14 +109,13 @@ def as_run_sets(of: Independent) -> RunSets:
 
 @functools.partial(jax.jit, static_argnums=0)
 def swept(strategy: Strategy, parameters: jax.Array, estimator: Independent | RunSets) -> Outcome:
-    shape = np.shape(estimator.cost_run if isinstance(estimator, RunSets) else estimator.cost_post)
-    return simulate.outcomes(strategy, parameters, estimator, jnp.zeros(shape, bool))
+    return simulate.outcomes(strategy, parameters, estimator, estimator.shape)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def rolled(strategy: Strategy, parameters: jax.Array, estimator: RunSets) -> Outcome:
     nothing = jnp.zeros((len(estimator.seen), estimator.covariance.shape[-1]), bool)
-    return jax.lax.map(lambda p: simulate.rollout(strategy, p, estimator, nothing), parameters)
+    return jax.lax.map(lambda p: rollout(strategy, p, estimator, nothing), parameters)
 
 
 @pytest.mark.parametrize(
@@ -236,19 +237,17 @@ STAGED = [Routing(), Thresholding(), Cascading()]
 
 
 @pytest.mark.parametrize("kind", STAGED, ids=lambda kind: kind.name)
-def test_stages_count_as_sweeps_do(kind: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_breakpoints_count_as_sweeps_do(kind: Strategy) -> None:
     n, k = 300, 4
     estimator = drawn(n, k, folds=3, logistic=True)
     rng = np.random.default_rng(0)
     quality, cost = (rng.integers(0, 65, (2, n, k)) / 64).astype(np.float32)
     settings = np.unique(np.concatenate([PRICES, np.geomspace(1e-3, 5, 40)])).astype(np.float32)
-    assert simulate.has_stages(kind, estimator)
+    assert has_breakpoints(kind, estimator)
     # Chunks smaller than a block, and several blocks a fold.
-    monkeypatch.setattr(simulate, "_STAGED_BLOCK", 64)
-    monkeypatch.setattr(simulate, "_block_floats", lambda: 16 * kind.table_footprint(k))
-    found = simulate.totals(kind, settings, estimator, quality, cost)
-    monkeypatch.setattr(simulate, "has_stages", lambda strategy, estimator: False)
-    expected = simulate.totals(kind, settings, estimator, quality, cost)
+    with use_block_sizes(BlockSizes(16 * kind.table_footprint(k), 64)):
+        found = simulate.totals(kind, settings, estimator, quality, cost)
+    expected = simulate.totals(plain.swept_only(kind), settings, estimator, quality, cost)
     run, answer = simulate.query_outcomes(kind, settings, estimator, (n, k))
     spent, got = simulate.query_spends(kind, settings, estimator, quality, cost)
     # Sums of 64ths are exact; a price may meet the end of a stage, of hundreds, once.
@@ -273,7 +272,7 @@ def test_stages_count_as_sweeps_do(kind: Strategy, monkeypatch: pytest.MonkeyPat
     ],
     ids=lambda of: of.name,
 )
-def test_blocks_and_folds_do_not_matter(kind: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_and_folds_do_not_matter(kind: Strategy) -> None:
     n, k = 300, 3
     estimator = drawn(n, k, folds=3)
     rng = np.random.default_rng(0)
@@ -292,12 +291,11 @@ def test_blocks_and_folds_do_not_matter(kind: Strategy, monkeypatch: pytest.Monk
     np.testing.assert_array_equal(run, plain_run.run)
     np.testing.assert_array_equal(answer, plain_run.answer)
     np.testing.assert_allclose(spent, (run * cost[rows]).sum(-1), rtol=1e-6)
-    monkeypatch.setattr(simulate, "_LANES", 16)
-    monkeypatch.setattr(simulate, "_block_floats", lambda: 1)
-    cut = simulate.totals(kind, settings, estimator, quality, cost, rows=rows)
-    again = simulate.resampled(
-        kind, mixes, np.array([0.3, 1]), estimator, quality, cost, resamples=50, rows=rows
-    )
+    with use_block_sizes(BlockSizes(floats=1, queries=16)):
+        cut = simulate.totals(kind, settings, estimator, quality, cost, rows=rows)
+        again = simulate.resampled(
+            kind, mixes, np.array([0.3, 1]), estimator, quality, cost, resamples=50, rows=rows
+        )
     for name in ("cost", "quality", "ran", "answered", "depth", "count"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(cut, name))
     # Sums of float32 in another order.
@@ -310,7 +308,7 @@ def test_gains_are_those_of_many_points_and_of_clark(run_models: int) -> None:
     n, k = 20, 4
     estimator = drawn(n, k, seed=3)
     table = estimator.tabulate(run_sets_up_to(k, k))
-    of = additions(k, run_models, k)
+    of = supersets(k, run_models, k)
     here = of.part(table)
     quality, covariance = (np.asarray(x, np.float64) for x in (here.quality, here.covariance))
     floor = None
@@ -411,7 +409,7 @@ def test_independent_estimates_written_as_regressions_choose_alike(kind: Strateg
     post = ante + sigma * rng.standard_normal((n, k))
     cost = np.geomspace(0.05, 1, k) * rng.lognormal(0, 0.3, (n, k))
     columns = (x.astype(np.float32) for x in (ante, post, sigma, cost, cost))
-    supplied = Independent(*columns)
+    supplied = Independent(*columns, panels=None)
     settings = np.array([0, 1, 2]) if isinstance(kind, Mixing) else PRICES[1:]
     both = [
         swept(kind, jnp.asarray(settings, jnp.float32), e)

@@ -15,6 +15,7 @@ from scipy.optimize import linprog
 from cascjax.comparison import Frontier, compare, frontier
 from cascjax.data.table import Table
 from cascjax.engine import simulate
+from cascjax.engine.blocks import BlockSizes, use_block_sizes
 from cascjax.engine.options import RunOptions
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, supplied, truth
@@ -138,8 +139,7 @@ def test_a_budget_is_met_in_expectation_or_said_to_be_out_of_reach(index: int) -
 def outcomes(
     kind: Strategy, parameters: jax.Array, estimator: Independent
 ) -> tuple[jax.Array, jax.Array]:
-    nothing_run = jnp.zeros(estimator.quality_ante.shape, bool)
-    outcome = simulate.outcomes(kind, parameters, estimator, nothing_run)
+    outcome = simulate.outcomes(kind, parameters, estimator, estimator.shape)
     return outcome.run, outcome.answer
 
 
@@ -177,13 +177,12 @@ def total_means(index: int) -> list[np.ndarray]:
 
 @INDEX
 def test_totals_are_the_sums_over_outcomes_in_blocks_of_any_size(
-    index: int, monkeypatch: pytest.MonkeyPatch
+    index: int,
 ) -> None:
     whole = total_means(index)
-    monkeypatch.setattr(simulate, "_BLOCK_FLOATS", 600)
-    monkeypatch.setattr(simulate, "_STAGED_BLOCK", 128)
-    for one, same in zip(total_means(index), whole, strict=True):
-        np.testing.assert_allclose(one, same, rtol=1e-6)
+    with use_block_sizes(BlockSizes(600, 128)):
+        for one, same in zip(total_means(index), whole, strict=True):
+            np.testing.assert_allclose(one, same, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 5, 63, 64, 65, 200])

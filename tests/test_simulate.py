@@ -1,6 +1,7 @@
 """Estimators that are not independent, memory that does not suffice, and what is refused first."""
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,12 +13,12 @@ import pytest
 from jaxtyping import Array, Bool, Float
 
 from cascjax.comparison import compare
+from cascjax.core.sweep import rollout
 from cascjax.data.table import Table
-from cascjax.engine import simulate
-from cascjax.engine.simulate import Totals, query_spends, totals
+from cascjax.engine.blocks import Block, BlockSizes, Queries, use_block_sizes
+from cascjax.engine.simulate import query_spends, totals
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
-from cascjax.search import budgets as budget
 from cascjax.strategies import CascadeRouting, Pandora, Routing, Strategy, Thresholding
 
 N, K = 37, 3
@@ -91,128 +92,91 @@ OUT_OF_MEMORY = [
     pytest.param(lambda: MemoryError(), id="host"),
 ]
 
-KERNELS = [
-    pytest.param(Routing(), True, "_block_histogram", id="staged"),
-    pytest.param(Thresholding(), False, "_block_histogram", id="staged, spend alone"),
-    pytest.param(Pandora(), False, "_block_spend", id="swept, spend alone"),
-    pytest.param(Pandora(), True, "_block_sums", id="swept"),
-]
+
+@dataclass(frozen=True)
+class Cut(Independent):
+    """Estimates of which no more than so many queries can be cut at once."""
+
+    most: int = MANY
+
+    def take(self, rows: slice | np.ndarray) -> Independent:
+        if not isinstance(rows, slice) and len(rows) > self.most:
+            raise MemoryError
+        return super().take(rows)
 
 
-def small_enough(
-    kernel: str, most: int, error: Callable[[], Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kernel works on blocks of at most so many queries."""
-    real = getattr(simulate, kernel)
-
-    def fails(*arguments: Any) -> Any:
-        if arguments[-1].quality.shape[-1] > most:
-            raise error()
-        return real(*arguments)
-
-    monkeypatch.setattr(simulate, kernel, fails)
-
-
-def run_many(
-    kind: Strategy, usage: bool, progress: Callable[[int], None] = lambda queries: None
-) -> Totals:
-    """Sums that float32 holds exactly, so that blocks of any size give the same."""
+def estimates() -> Independent:
     rng = np.random.default_rng(0)
     ante, post, price = rng.random((3, MANY, K)).astype(np.float32)
-    quality, cost = (rng.integers(0, 65, (2, MANY, K)) / 64).astype(np.float32)
-    estimator = Independent(ante, post, np.full((1, K), 0.3, np.float32), price, cost)
-    prices = np.array([0.01, 0.3, 2.0])
-    return totals(kind, prices, estimator, quality, cost, usage=usage, progress=progress)
+    return Independent(ante, post, np.full((1, K), 0.3, np.float32), price, price)
 
 
-def assert_same(found: Totals, expected: Totals) -> None:
-    for f in fields(found):
-        np.testing.assert_array_equal(getattr(found, f.name), getattr(expected, f.name), f.name)
+def summed(
+    room: int, most: int, error: Callable[[], Exception]
+) -> tuple[np.ndarray, list[int], list[str]]:
+    """Sums of whole numbers by a kernel that works on blocks of at most so many queries."""
+    truth = np.arange(MANY * K, dtype=np.float32).reshape(MANY, K)
+    queries, seen = Queries(estimates(), truth, truth, range(MANY)), []
+
+    def kernel(block: Block) -> np.ndarray:
+        if block.quality.shape[-1] > most:
+            raise error()
+        return np.where(block.real[:, None], block.quality, 0).sum((0, 2), dtype=np.float64)
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        sums = queries.in_blocks(kernel, room, seen.append)
+    np.testing.assert_array_equal(sums, truth.sum(0, dtype=np.float64))
+    return sums, seen, [str(w.message) for w in warned]
+
+
+SAID = "a block of {} queries does not fit in memory: going on with {}"
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
-@pytest.mark.parametrize(("kind", "usage", "kernel"), KERNELS)
-def test_a_block_that_does_not_fit_is_halved(
-    kind: Strategy,
-    usage: bool,
-    kernel: str,
-    error: Callable[[], Exception],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    expected, seen = run_many(kind, usage), []
+def test_a_block_that_does_not_fit_is_halved(error: Callable[[], Exception]) -> None:
     # Several blocks, on which threads come to fail at the same time.
-    monkeypatch.setattr(simulate, "_STAGED_BLOCK", 128)
-    monkeypatch.setattr(simulate, "_BLOCK_FLOATS", 128 * (kind.footprint(K) + 3))
-    small_enough(kernel, 32, error, monkeypatch)
-    with pytest.warns(RuntimeWarning) as warned:
-        found = run_many(kind, usage, seen.append)
-    assert_same(found, expected)
-    said = "a block of {} queries does not fit in memory: going on with {}"
-    assert {str(w.message) for w in warned} == {said.format(128, 64), said.format(64, 32)}
-    assert len(warned) == 2
-    assert sum(seen) == MANY
-    assert max(seen) == 32
+    _, seen, warned = summed(128, 32, error)
+    assert sorted(warned) == sorted([SAID.format(128, 64), SAID.format(64, 32)])
+    assert (sum(seen), max(seen)) == (MANY, 32)
 
 
 @pytest.mark.parametrize("most", [1, 16])
-def test_the_only_block_is_halved_as_often_as_need_be(
-    most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected, seen = run_many(Routing(), True), []
-    small_enough("_block_histogram", most, MemoryError, monkeypatch)
-    with pytest.warns(RuntimeWarning) as warned:
-        assert_same(run_many(Routing(), True, seen.append), expected)
+def test_the_only_block_is_halved_as_often_as_need_be(most: int) -> None:
+    _, seen, warned = summed(1 << 20, most, MemoryError)
     assert len(warned) == (9 if most == 1 else 5)  # from 512 on
     assert sum(seen) == MANY
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
-@pytest.mark.parametrize(("kind", "usage", "kernel"), [KERNELS[0], KERNELS[2]])
-def test_not_even_one_query_fits(
-    kind: Strategy,
-    usage: bool,
-    kernel: str,
-    error: Callable[[], Exception],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    small_enough(kernel, 0, error, monkeypatch)
+def test_not_even_one_query_fits(error: Callable[[], Exception]) -> None:
     said = "does not hold a single query; use fewer models or settings"
-    with (
-        pytest.warns(RuntimeWarning, match="does not fit"),
-        pytest.raises(CascjaxError, match=said) as info,
-    ):
-        run_many(kind, usage)
+    with pytest.raises(CascjaxError, match=said) as info:
+        summed(128, 0, error)
     assert "\n" not in str(info.value)
     assert isinstance(info.value.__cause__, type(error()))
 
 
-@pytest.mark.parametrize("kernel", ["_block_histogram", "_block_spend"])
 @pytest.mark.parametrize(
     "error", [jax.errors.JaxRuntimeError("INTERNAL: no"), ValueError("no")], ids=["JAX", "other"]
 )
-def test_another_error_passes_through(
-    kernel: str, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small_enough(kernel, 0, lambda: error, monkeypatch)
+def test_another_error_passes_through(error: Exception) -> None:
     with pytest.raises(type(error), match="no") as info:
-        run_many(Routing() if kernel == "_block_histogram" else Pandora(), False)
+        summed(128, 0, lambda: error)
     assert info.value is error
 
 
-def test_rows_that_cannot_be_cut_for_want_of_memory_are_halved_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    expected, real = run_many(Routing(), True), simulate.take_rows
-
-    def cut(column: Any, rows: Any) -> Any:
-        found = real(column, rows)
-        if len(found) > 64:
-            raise MemoryError
-        return found
-
-    monkeypatch.setattr(simulate, "take_rows", cut)
+@pytest.mark.parametrize("kind", [Routing(), Pandora()], ids=lambda kind: kind.name)
+def test_rows_that_cannot_be_cut_for_want_of_memory_are_halved_too(kind: Strategy) -> None:
+    # Sums that float32 holds exactly, so that blocks of any size give the same.
+    quality, cost = (np.random.default_rng(0).integers(0, 65, (2, MANY, K)) / 64).astype(np.float32)
+    prices, given = np.array([0.01, 0.3, 2.0]), (quality, cost)
+    expected, some = totals(kind, prices, estimates(), *given), np.arange(MANY)
+    short = Cut(*jax.tree.leaves(estimates()), most=64)
     with pytest.warns(RuntimeWarning, match="does not fit"):
-        assert_same(run_many(Routing(), True), expected)
+        found = totals(kind, prices, short, *given, rows=some)
+    for f in fields(found):
+        np.testing.assert_array_equal(getattr(found, f.name), getattr(expected, f.name), f.name)
 
 
 # What is refused before anything is simulated.
@@ -221,7 +185,7 @@ def test_rows_that_cannot_be_cut_for_want_of_memory_are_halved_too(
 @pytest.mark.parametrize("shared", [True, False], ids=["one for all", "one a query"])
 @pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf])
 def test_a_sigma_that_is_none_is_refused_before_anything_is_simulated(
-    wrong: float, shared: bool, monkeypatch: pytest.MonkeyPatch
+    wrong: float, shared: bool
 ) -> None:
     rng = np.random.default_rng(0)
     quality, cost = rng.random((2, N, K)).astype(np.float32)
@@ -233,8 +197,6 @@ def test_a_sigma_that_is_none_is_refused_before_anything_is_simulated(
     def unheard(*_: Any, **__: Any) -> Any:
         raise AssertionError("simulated before it was refused")
 
-    monkeypatch.setattr(budget, "totals", unheard)
-    monkeypatch.setattr(simulate._Queries, "block", unheard)
     with pytest.raises(CascjaxError, match=re.escape("'b'")) as info:
         compare(table, [Routing(), Pandora()], estimator)
     message = str(info.value)
@@ -262,18 +224,16 @@ def test_sorting_in_place_leaves_shared_columns_right() -> None:
 
 @pytest.mark.parametrize("rows", [None, np.array([5, 0, 5, MANY - 1])], ids=["all", "some"])
 @pytest.mark.parametrize("kind", [Thresholding(), Pandora()], ids=lambda kind: kind.name)
-def test_each_query_spends_what_was_run(
-    kind: Strategy, rows: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_query_spends_what_was_run(kind: Strategy, rows: np.ndarray | None) -> None:
     rng = np.random.default_rng(0)
     ante, post, quality, cost = rng.random((4, MANY, K)).astype(np.float32)
     estimator = Independent(ante, post, np.full((1, K), 0.3, np.float32), cost, cost)
     settings = np.array([0.01, 0.3, 0.6, 2.0])
-    monkeypatch.setattr(simulate, "_block_floats", lambda: 64 * 32)  # blocks, and a part of one
-    spent, got = query_spends(kind, settings, estimator, quality, cost, rows=rows)
+    with use_block_sizes(BlockSizes(floats=64 * 32)):  # blocks, and a part of one
+        spent, got = query_spends(kind, settings, estimator, quality, cost, rows=rows)
     some = np.arange(MANY) if rows is None else rows
     assert spent.shape == got.shape == (4, len(some))
-    step = jax.jit(simulate.rollout, static_argnums=0)
+    step = jax.jit(rollout, static_argnums=0)
     for at, setting in enumerate(settings):
         went = step(kind, jnp.float32(setting), estimator, jnp.zeros((MANY, K), bool))
         run, answer = np.asarray(went.run)[some], np.asarray(went.answer)[some]

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Array, Bool
 
-from cascjax.core.breakpoints import Breakpoints
+from cascjax.core.breakpoints import Breakpoints, SortedSettings
+from cascjax.core.sweep import has_breakpoints, outcomes, rollout
 from cascjax.data.table import Table, mean_rows
-from cascjax.engine import simulate
+from cascjax.engine.blocks import BlockSizes, use_block_sizes
 from cascjax.engine.simulate import Totals, totals
 from cascjax.estimators import Estimates, Independent
 from cascjax.search import budgets as budget
@@ -30,7 +31,6 @@ from cascjax.strategies import (
     Outcome,
     Pandora,
     Routing,
-    Stages,
     Strategy,
     Thresholding,
 )
@@ -38,7 +38,7 @@ from cascjax.strategies import (
 Ran: TypeAlias = tuple[np.ndarray, np.ndarray]
 """What has run `[*L, B, K]` and which answers `[*L, B]`."""
 
-STAGED = [kind() for kind in STRATEGIES.values() if kind.staged and not kind.sees_truth]
+STAGED = [kind() for kind in STRATEGIES.values() if kind.has_breakpoints and not kind.sees_truth]
 """The oracle is routing, see `test_only_staged_strategies_of_independent_estimates_have_stages`."""
 
 EACH = pytest.mark.parametrize("kind", STAGED, ids=lambda kind: kind.name)
@@ -84,7 +84,7 @@ def assert_counts(values: np.ndarray, more: np.ndarray, room: int, asked: int) -
     ends = np.array([0.0, -0.0, np.inf, -np.inf])
     x = normal(np.concatenate([more, ends, rising, *near]))[:asked]
     padded = np.append(x, np.zeros(asked - len(x), np.float32))
-    found = np.asarray(counted(Breakpoints.of(rising, room), jnp.asarray(padded)))[: len(x)]
+    found = np.asarray(counted(SortedSettings.of(rising, room), jnp.asarray(padded)))[: len(x)]
     np.testing.assert_array_equal(found, np.searchsorted(rising, x, side="left"))
 
 
@@ -131,7 +131,7 @@ def test_denormals_count_as_themselves_or_as_zero() -> None:
     rising = np.array([-1, -tiny, -1e-40, 0, 1e-45, 1e-40, 2e-40, tiny, 1], np.float32)
     x = np.array([-tiny, -1e-39, -1e-45, 1e-45, 1e-40, 1.5e-40, 2e-40, tiny, 1], np.float32)
     for kept in (rising, normal(rising)):
-        found = np.asarray(counted(Breakpoints.of(kept, ROOM), jnp.asarray(x)))
+        found = np.asarray(counted(SortedSettings.of(kept, ROOM), jnp.asarray(x)))
         assert (found >= np.searchsorted(kept, np.minimum(x, normal(x).min()))).all()
         is_tiny = np.abs(x) < tiny
         np.testing.assert_array_equal(found[~is_tiny], np.searchsorted(kept, x[~is_tiny]))
@@ -151,23 +151,23 @@ def drawn(n: int, k: int, seed: int = 0) -> Independent:
     post = ante + sigma * rng.standard_normal((n, k))
     cost = np.geomspace(0.01, 1, k) * rng.lognormal(0, 0.4, (n, k))
     columns = (ante, post, sigma, cost, cost * rng.lognormal(0, 0.2, (n, k)))
-    return Independent(*(column.astype(np.float32) for column in columns))
+    return Independent(*(column.astype(np.float32) for column in columns), panels=None)
 
 
 @dataclass(frozen=True)
 class Went:
-    """`Stages`, on the host."""
+    """`Breakpoints`, on the host."""
 
     below: np.ndarray
     model: np.ndarray
     answer: np.ndarray
     count: int
-    keeps: bool
+    cumulative: bool
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def staged(kind: Strategy, estimator: Independent, least: float) -> Stages:
-    found = kind.stages(estimator, least)
+def staged(kind: Strategy, estimator: Independent, least: float) -> Breakpoints:
+    found = kind.breakpoints(estimator, least)
     assert found is not None
     return replace(found, count=jnp.asarray(found.count))
 
@@ -176,7 +176,7 @@ def stages_of(kind: Strategy, estimator: Independent, least: float = -np.inf) ->
     """The stages on the host, once they are seen to be stages at all."""
     on_device = staged(kind, estimator.sized(), least)
     below, model, answer, count = (np.asarray(leaf) for leaf in jax.tree.leaves(on_device))
-    found = Went(below, model, answer, int(count), on_device.keeps)
+    found = Went(below, model, answer, int(count), on_device.cumulative)
     n, k = estimator.quality_ante.shape
     assert found.below.shape[1] == found.model.shape[1] == found.answer.shape[1] == n
     assert 1 <= found.count <= len(found.below)
@@ -194,12 +194,12 @@ def in_force(found: Went, parameter: np.float32) -> np.ndarray:
 
 
 def outcome_of(kind: Strategy, found: Went, parameter: float, k: int = 5) -> Ran:
-    """What a parameter leads to, by the docstring of `Stages`."""
+    """What a parameter leads to, by the docstring of `Breakpoints`."""
     stage = in_force(found, np.float32(-parameter if kind.rising else parameter))
     n = len(stage)
     run = np.zeros((n, k), bool)
     for b in range(n):
-        first = 0 if found.keeps else stage[b]
+        first = 0 if found.cumulative else stage[b]
         run[b, found.model[first : stage[b] + 1, b]] = True
     return run, found.answer[stage, np.arange(n)]
 
@@ -213,7 +213,7 @@ def estimates_of_routing(quality: np.ndarray, cost: np.ndarray) -> Independent:
 def assert_routed(quality: np.ndarray, cost: np.ndarray, prices: np.ndarray) -> None:
     """At every price the model in force is worth as much as any, in float64."""
     found = stages_of(Routing(), estimates_of_routing(quality, cost))
-    assert not found.keeps
+    assert not found.cumulative
     np.testing.assert_array_equal(found.model, found.answer)
     each, q, c = np.arange(len(quality)), quality.astype(float), cost.astype(float)
     for price in np.unique(prices.astype(np.float32)):
@@ -281,7 +281,7 @@ def test_routing_by_stages_where_almost_all_models_tie(
 def test_thresholding_by_stages_goes_as_deep_as_the_loop(seed: int, tau: float) -> None:
     rng = np.random.default_rng(seed)
     post = rng.choice([-1, -0.25, -0.0, 0, 0.5, 0.5 + 2**-24, 1, tau], (8, 5)).astype(np.float32)
-    found = stages_of(Thresholding(), Independent(*[post] * 5))
+    found = stages_of(Thresholding(), Independent(*[post] * 5, panels=None))
     for at in (tau, *post[0]):
         depth = [next((j for j in range(4) if not row[j] < at), 4) for row in post]
         run, answer = outcome_of(Thresholding(), found, float(at))
@@ -294,14 +294,13 @@ PARAMETERS = np.array([-0.5, 0.0, 1e-3, 0.02, 0.1, 0.2, 0.4, 0.6, 1.0, 1.3, 7.0,
 
 @functools.partial(jax.jit, static_argnums=0)
 def swept(kind: Strategy, parameters: jax.Array, estimator: Independent) -> Outcome:
-    nothing_run = jnp.zeros(estimator.quality_ante.shape, bool)
-    return simulate.outcomes(kind, parameters, estimator, nothing_run)
+    return outcomes(kind, parameters, estimator, estimator.shape)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def rolled(kind: Strategy, parameters: jax.Array, estimator: Independent) -> Outcome:
     nothing_run = jnp.zeros(estimator.quality_ante.shape, bool)
-    return jax.lax.map(lambda p: simulate.rollout(kind, p, estimator, nothing_run), parameters)
+    return jax.lax.map(lambda p: rollout(kind, p, estimator, nothing_run), parameters)
 
 
 @EACH
@@ -504,12 +503,13 @@ BLOCKS = {"one block": (1 << 14, 1 << 14), "blocks of 64": (64, 64), "chunks of 
         for long in [blocks != "blocks of 64" and kind.name != "thresholding"]
     ],
 )
-def test_totals_by_stages_are_those_by_sweep_and_by_loops(
-    kind: Strategy, blocks: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_totals_by_stages_are_those_by_sweep_and_by_loops(kind: Strategy, blocks: str) -> None:
     block, chunk = BLOCKS[blocks]
-    monkeypatch.setattr(simulate, "_STAGED_BLOCK", block)
-    monkeypatch.setattr(simulate, "_BLOCK_FLOATS", chunk * kind.footprint(3))
+    with use_block_sizes(BlockSizes(chunk * kind.footprint(3), block)):
+        check_totals(kind, blocks)
+
+
+def check_totals(kind: Strategy, blocks: str) -> None:
     estimator, (quality, cost) = drawn(N, 3, seed=5), dyadic(N)
     run, answer = by_rule(kind, SETTINGS, estimator)
     assert len(np.unique(answer)) == 3
@@ -527,17 +527,15 @@ def test_totals_by_stages_are_those_by_sweep_and_by_loops(
     one = totals(kind, SETTINGS[:1], estimator, quality, cost)
     assert_same(one, recount(run[:1], answer[:1], quality, cost))
     if blocks == "blocks of 64":
-        monkeypatch.setattr(simulate, "has_stages", lambda strategy, estimator: False)
-        plainly = totals(kind, SETTINGS, estimator, quality, cost)
+        plainly = totals(plain.swept_only(kind), SETTINGS, estimator, quality, cost)
         assert_same(plainly, recount(run, answer, quality, cost))
 
 
-def test_blocks_of_a_single_query(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulate, "_STAGED_BLOCK", 1)
-    monkeypatch.setattr(simulate, "_LANES", 1)
+def test_blocks_of_a_single_query() -> None:
     estimator, (quality, cost) = drawn(N, 3, seed=5), dyadic(N)
     (run, answer), seen = by_rule(Routing(), SETTINGS, estimator), []
-    found = totals(Routing(), SETTINGS, estimator, quality, cost, progress=seen.append)
+    with use_block_sizes(BlockSizes(breakpoint_queries=1, queries=1)):
+        found = totals(Routing(), SETTINGS, estimator, quality, cost, progress=seen.append)
     assert_same(found, recount(run, answer, quality, cost))
     assert seen == [1] * N
 
@@ -554,19 +552,13 @@ def test_thousands_of_settings_at_once() -> None:
 
 
 @pytest.mark.parametrize("kind", [Thresholding(), Cascading()], ids=lambda kind: kind.name)
-def test_a_parameter_a_step_still_goes_by_sweep(
-    kind: Strategy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_parameter_a_step_still_goes_by_sweep(kind: Strategy) -> None:
     estimator, (quality, cost) = drawn(N, 3, seed=5), dyadic(N)
     parameters = np.array([[0.3, 0.9, 0.1], [1.2, 0.2, 0.6]])
     outcome = swept(kind, jnp.asarray(parameters, jnp.float32), estimator.sized())
-    monkeypatch.setattr(simulate, "_staged_totals", None)
     found = totals(kind, parameters, estimator, quality, cost)
     expected = recount(np.asarray(outcome.run), np.asarray(outcome.answer), quality, cost)
     assert_same(found, expected)
-    # And one for all steps does not.
-    with pytest.raises(TypeError, match="not callable"):
-        totals(kind, parameters[:, :1], estimator, quality, cost)
 
 
 @dataclass(frozen=True)
@@ -585,11 +577,11 @@ class AnyOther:
 def test_only_staged_strategies_of_independent_estimates_have_stages() -> None:
     estimator = drawn(4, 3)
     assert {kind.name for kind in STAGED} >= {"routing", "thresholding", "cascading"}
-    assert all(simulate.has_stages(kind, estimator) for kind in STAGED)
-    assert Oracle.stages is Routing.stages
-    assert (Oracle.staged, Oracle.reads) == (True, Routing.reads)
-    assert not simulate.has_stages(Pandora(), estimator)
-    assert not simulate.has_stages(Routing(), AnyOther(estimator))
+    assert all(has_breakpoints(kind, estimator) for kind in STAGED)
+    assert Oracle.breakpoints is Routing.breakpoints
+    assert (Oracle.has_breakpoints, Oracle.reads) == (True, Routing.reads)
+    assert not has_breakpoints(Pandora(), estimator)
+    assert not has_breakpoints(Routing(), AnyOther(estimator))
 
 
 @EACH
@@ -707,7 +699,7 @@ def misleading(n: int, every: int) -> tuple[Table, Independent]:
     ante = post + 0.2 * rng.standard_normal((n, 3))
     columns = (x.astype(np.float32) for x in (ante, post, np.full((1, 3), 0.2), cost, cost))
     table = Table(quality.astype(np.float32), cost.astype(np.float32), models=("a", "b", "c"))
-    return table, Independent(*columns)
+    return table, Independent(*columns, panels=None)
 
 
 def sampled_and_not(

@@ -12,7 +12,7 @@ import numpy as np
 import plain
 import pytest
 
-from cascjax.engine import simulate
+from cascjax.core.sweep import outcomes, rollout
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
 from cascjax.strategies import (
@@ -147,14 +147,13 @@ def queries(estimator: Independent) -> list[plain.Query]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def swept(strategy: Strategy, parameters: jax.Array, estimator: Independent) -> Outcome:
-    nothing_run = jnp.zeros(estimator.quality_ante.shape, bool)
-    return simulate.outcomes(strategy, parameters, estimator, nothing_run)
+    return outcomes(strategy, parameters, estimator, estimator.shape)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def rolled(strategy: Strategy, parameters: jax.Array, estimator: Independent) -> Outcome:
     nothing_run = jnp.zeros(estimator.quality_ante.shape, bool)
-    return jax.lax.map(lambda p: simulate.rollout(strategy, p, estimator, nothing_run), parameters)
+    return jax.lax.map(lambda p: rollout(strategy, p, estimator, nothing_run), parameters)
 
 
 def sized(strategy: Strategy, parameters: jax.Array, estimator: Independent) -> Outcome:
@@ -539,7 +538,7 @@ def test_the_order_of_strategies_where_the_model_is_true() -> None:
         def of_block(columns: list[jax.Array]) -> jax.Array:
             ante, post, cost = columns
             estimator = Independent(ante, post, sigma, cost, cost)
-            outcome = simulate.outcomes(strategy, prices, estimator, jnp.zeros((block, k), bool))
+            outcome = outcomes(strategy, prices, estimator, (block, k))
             quality = post[jnp.arange(block), outcome.answer]
             return quality - prices[:, None] * jnp.sum(outcome.run * cost, axis=-1)
 

@@ -102,7 +102,7 @@ def hard_problem(kind: Strategy) -> Problem:
 @functools.partial(jax.jit, static_argnums=0)
 def _outcomes(kind: Strategy, settings: jax.Array, estimator: Independent) -> Outcome:
     nothing_run = jnp.zeros(estimator.quality_ante.shape, bool)
-    return simulate.outcomes(kind, settings, estimator, nothing_run)
+    return simulate.outcomes(kind, settings, estimator, nothing_run.shape)
 
 
 AT_ONCE = 128

@@ -13,19 +13,17 @@ A sigma of 0 is a quality that is known: a step in the product, exact because th
 """
 
 import functools
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Bool, Float, Int
-from scipy.special import ndtri
-from scipy.stats import qmc
 
+from cascjax.core.arrays import as_float32, in_float32, materialize
+from cascjax.core.checks import check_normal, is_diagonal
 from cascjax.errors import CascjaxError
 
 Covariance: TypeAlias = Float[Array, "*B K"] | Float[Array, "*B K K"]
@@ -41,15 +39,10 @@ LEAST_GAIN = 1e-6
 """Gains below this share of the largest sigma are rounding: a model that adds so little adds
 nothing. Else the sign of a rounding error would decide where cost is (almost) no object."""
 
-_ROUNDING = 1e-5
-"""Share of the largest variance that float32 may have left in a matrix, with room to spare."""
-_TINY = np.finfo(np.float64).tiny
-_CHECKED = 1 << 18
-"""Numbers checked at once: temporaries of a few megabytes, however many the queries."""
-
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
+@in_float32
 def expected_max(
     mean: Float[Array, "*B K"],
     covariance: Covariance,
@@ -57,23 +50,34 @@ def expected_max(
     method: Literal["auto", "quadrature", "qmc"] = "auto",
     samples: int = 1024,
 ) -> Float[Array, "*B"]:
-    """E[max_i Q_i] for Q ~ Normal(mean, covariance); differentiable in both.
+    """Return E[max_i Q_i] for Q ~ Normal(mean, covariance).
+
+    Differentiable in both arguments; usable inside jit and vmap.
 
     Args:
-        mean: quality means.
+        mean: `[*B, K]` quality means.
         covariance: the variances `[*B, K]` of independent qualities, or whole matrices
             `[*B, K, K]`; told apart by the number of axes.
         method: "quadrature" needs variances and errs by less than 1e-5 of the largest sigma, beside
             what float32 rounds of the means; "qmc" averages over points, and errs in the root mean
             square by less than sigma / samples^0.8 for up to 5 models, sigma / samples^0.7 for up
             to 11, at worst three times that; "auto" takes quadrature wherever it applies.
-        samples: points for "qmc"; a power of two.
+        samples: number of points for "qmc"; a power of two.
+
+    Returns:
+        `[*B]` expected maxima.
 
     Raises:
         CascjaxError: "quadrature" was asked for a full covariance, shapes do not fit, `samples`
-            is no power of two, or, outside traced programs, what `check_normal` refuses.
+            is no power of two, or, outside of traced programs, the mean or the covariance is not
+            finite, a variance is negative, or a matrix is not symmetric and positive semi-definite.
+
+    Example:
+      >>> round(float(expected_max([0.0, 0.0], [1.0, 1.0])), 4)
+      0.5642
     """
-    diagonal = _is_diagonal(mean, covariance)
+    mean, covariance = as_float32("mean", mean), as_float32("covariance", covariance)
+    diagonal = is_diagonal(mean, covariance)
     if samples < 2 or samples & (samples - 1):
         raise CascjaxError(f"samples must be a power of two, 2 or more, not {samples}")
     if method == "quadrature" and not diagonal:
@@ -89,62 +93,9 @@ def expected_max(
     return jnp.mean(jnp.max(_points(mean, covariance, samples), axis=-1), axis=-1)
 
 
-def check_numbers(
-    what: str,
-    values: Float[Array, "*B K"] | Float[np.ndarray, "*B K"],
-    least: float,
-    way_out: str,
-    models: Sequence[str] = (),
-) -> None:
-    """Refuse numbers that are not finite or below `least`, naming the first query and model.
-
-    On the host, in slices; inside a traced program there is nothing to see yet, and all passes.
-
-    Args:
-        what: the name of one of the numbers, for the message.
-        values: a number a model, or a number a query and model.
-        least: the lowest number allowed.
-        way_out: what to do, for the message.
-        models: model names, for the message; without them models are numbered.
-
-    Raises:
-        CascjaxError: a number is refused.
-    """
-    if isinstance(values, Tracer):
-        return
-    for start, block in _slices(values, 1):
-        # Both are False of NaN.
-        if block.min() >= least and block.max() < np.inf:
-            continue
-        row, model = _first(~((block >= least) & (block < np.inf)))
-        where = _model(model, models) + _query(start + row, values.shape[:-1])
-        raise CascjaxError(f"the {what} of {where} is {block[row, model]:.4g}; {way_out}")
-
-
-def check_normal(
-    mean: Float[Array, "*B K"], covariance: Covariance, models: Sequence[str] = ()
-) -> None:
-    """Refuse what is no mean or no covariance, naming the first query and model.
-
-    On the host, in slices; inside a traced program there is nothing to see yet, and all passes.
-
-    Raises:
-        CascjaxError: a number is not finite, a variance is negative, or a matrix is not symmetric
-            or has a negative eigenvalue, by more than float32 rounds off the largest variance.
-    """
-    diagonal = _is_diagonal(mean, covariance)
-    lowest = np.finfo(np.float64).min
-    check_numbers("quality mean", mean, lowest, "means must be finite", models)
-    if diagonal:
-        way_out = "variances must be finite and not negative"
-        check_numbers("variance", covariance, 0.0, way_out, models)
-    elif not isinstance(covariance, Tracer):
-        _check_matrices(covariance, models)
-
-
 @functools.lru_cache(maxsize=16)
 def members(n_models: int, max_size: int | None = None) -> Bool[np.ndarray, "M K"]:
-    """All supermodels of at most `max_size` models as masks, in rising size, the empty one first.
+    """Return all supermodels of at most `max_size` models as masks, the smallest first.
 
     Raises:
         CascjaxError: `n_models` is beyond `MAX_ENUMERATED`.
@@ -167,7 +118,7 @@ def supermodel_values(
     max_size: int | None = None,
     samples: int = 1024,
 ) -> Float[Array, "B M"]:
-    """V(M) = E[max_{i in M} Q_i] of every supermodel in `members(K, max_size)`, in one pass.
+    """Return V(M) = E[max_{i in M} Q_i] of every supermodel in `members(K, max_size)`.
 
     The empty supermodel is worth -inf. Exact for variances, quasi-Monte Carlo for matrices.
 
@@ -175,7 +126,7 @@ def supermodel_values(
         CascjaxError: too many models to enumerate.
     """
     rows = _rows(mean.shape[-1], max_size)
-    if _is_diagonal(mean, covariance):
+    if is_diagonal(mean, covariance):
         sigma = _deviation(covariance)
         low = jnp.min(mean + _KNOTS[0] * sigma, axis=-1, keepdims=True)
         # One query is decided in a third of the time where nothing is worked out again.
@@ -191,36 +142,36 @@ def supermodel_values(
 
 
 def supermodel_gains(
-    floor: Float[Array, "B J"],
+    incumbent: Float[Array, "B J"],
     mean: Float[Array, "B K"],
     sigma: Float[Array, "B K"],
     *,
     max_size: int | None = None,
 ) -> Float[Array, "B J M"]:
-    """E[(max_{i in M} Q_i - floor)+] of every supermodel over every floor, Q independent.
+    """Return E[(max_{i in M} Q_i - incumbent)+] of every supermodel and incumbent.
 
-    With a floor of known quality in hand this is what running M would add to it, so one table
-    a query serves every state a strategy can be in, and every price of cost.
+    The qualities are independent. This is what running M adds to an incumbent of known quality, so
+    one table per query serves every state a strategy can be in, and every price of cost.
 
     Raises:
         CascjaxError: too many models to enumerate.
     """
     rows = _rows(mean.shape[-1], max_size)
-    low = jnp.min(floor, axis=-1, keepdims=True)
-    x, weight = _quadrature(mean, sigma, low, floor)
-    above = jnp.where(x[:, None, :] > floor[:, :, None], weight[:, None, :], 0)
+    low = jnp.min(incumbent, axis=-1, keepdims=True)
+    x, weight = _quadrature(mean, sigma, low, incumbent)
+    above = jnp.where(x[:, None, :] > incumbent[:, :, None], weight[:, None, :], 0)
     integrate = jax.vmap(_tail_integrals, in_axes=(None, 1, None, None), out_axes=1)
     return integrate(x, above, mean, sigma)[:, :, rows].at[:, :, 0].set(0)
 
 
 def expected_improvement(
-    floor: Float[Array, "*#B"], mean: Float[Array, "*#B"], sigma: Float[Array, "*#B"]
+    incumbent: Float[Array, "*#B"], mean: Float[Array, "*#B"], sigma: Float[Array, "*#B"]
 ) -> Float[Array, "*B"]:
-    """E[(Q - floor)+] for Q ~ Normal(mean, sigma^2): what one model more adds to a quality in hand.
+    """Return E[(Q - incumbent)+] for Q ~ Normal(mean, sigma^2).
 
-    In closed form, sigma phi(t) + (mean - floor) Phi(-t) with t = (floor - mean) / sigma.
+    In closed form, sigma phi(t) + (mean - incumbent) Phi(-t) with t = (incumbent - mean) / sigma.
     """
-    above = mean - floor
+    above = mean - incumbent
     t = above / jnp.where(sigma > 0, sigma, 1)
     bell = np.float32(1 / np.sqrt(2 * np.pi)) * jnp.exp(-0.5 * t * t)
     gain = sigma * bell + above * (0.5 + 0.5 * jax.lax.erf(np.float32(np.sqrt(0.5)) * t))
@@ -228,7 +179,7 @@ def expected_improvement(
 
 
 def panels_needed(mean: Float[np.ndarray, "N K"], sigma: Float[np.ndarray, "#N K"]) -> int | None:
-    """Panels `supermodel_tables` must cut the axis into for these estimates, or None if too many.
+    """Return the panels `supermodel_tables` must cut the axis into, or None if too many.
 
     A panel of eight nodes may be 2.5 of the smallest sigma wide: then the error stays below 1e-7
     of it. Rounded up to a power of two, so that few programs are compiled. On the host.
@@ -245,20 +196,20 @@ def panels_needed(mean: Float[np.ndarray, "N K"], sigma: Float[np.ndarray, "#N K
 
 
 def supermodel_tables(
-    floor: Float[Array, "J B"],
+    incumbent: Float[Array, "J B"],
     mean: Float[Array, "K B"],
     sigma: Float[Array, "K B"],
     max_size: int,
     panels: int | None,
 ) -> tuple[Float[Array, "M B"], Float[Array, "M J B"]]:
-    """`supermodel_values` and `supermodel_gains`, with queries last, and faster.
+    """Return `supermodel_values` and `supermodel_gains` with queries last, and faster.
 
     Queries fill the lanes of a vector unit, and nodes stand in panels of equal width instead of
-    between sorted knots: the tail beyond a floor is what is left of the floor's panel, and all
-    panels above it.
+    between sorted knots: the tail beyond an incumbent is what is left of the incumbent's panel, and
+    all panels above it.
 
     Args:
-        floor: J qualities in hand.
+        incumbent: J known qualities.
         mean: quality means.
         sigma: their standard deviations.
         max_size: size of the largest supermodel.
@@ -267,9 +218,9 @@ def supermodel_tables(
     k = mean.shape[0]
     if panels is None:
         values = supermodel_values(mean.T, jnp.square(sigma).T, max_size=max_size)
-        gains = supermodel_gains(floor.T, mean.T, sigma.T, max_size=max_size)
+        gains = supermodel_gains(incumbent.T, mean.T, sigma.T, max_size=max_size)
         return values.T, real_gains(jnp.transpose(gains, (2, 1, 0)), sigma)
-    cuts = _Panels.of(floor, mean, sigma, panels)
+    cuts = _Panels.of(incumbent, mean, sigma, panels)
     weight, cdf = cuts.nodes(mean, sigma)
     # As in `_tail_integrals`: every product is one of the first half's times one of the second's.
     first = materialize(_products(cdf[: k // 2]) * weight)
@@ -278,17 +229,17 @@ def supermodel_tables(
     integrals = materialize((cuts.width - below).reshape(-1, *cuts.width.shape))
     rows = _rows(k, max_size)
     values = (cuts.low + jnp.sum(integrals[:, :panels], axis=1))[rows]
-    gains = cuts.beyond_floors(integrals)[rows]
+    gains = cuts.beyond(integrals)[rows]
     return values.at[0].set(-jnp.inf), real_gains(gains, sigma).at[0].set(0)
 
 
 def certain_tables(
-    floor: Float[Array, "J B"], mean: Float[Array, "K B"], max_size: int
+    incumbent: Float[Array, "J B"], mean: Float[Array, "K B"], max_size: int
 ) -> tuple[Float[Array, "M B"], Float[Array, "M J B"]]:
-    """`supermodel_tables` where every sigma is 0: a supermodel is worth its highest mean.
+    """Return `supermodel_tables` where every sigma is 0: a supermodel is worth its highest mean.
 
     Args:
-        floor: J qualities in hand.
+        incumbent: J known qualities.
         mean: qualities.
         max_size: size of the largest supermodel.
     """
@@ -296,28 +247,20 @@ def certain_tables(
     values = jnp.repeat(values, len(supermodels), axis=0)
     for k in range(len(mean)):
         values = jnp.where(supermodels[:, k, None], jnp.maximum(values, mean[k]), values)
-    return values, jnp.maximum(values[:, None] - floor, 0)
+    return values, jnp.maximum(values[:, None] - incumbent, 0)
 
 
 def real_gains(gains: Float[Array, "*M B"], sigma: Float[Array, "K B"]) -> Float[Array, "*M B"]:
-    """Gains, or 0 where they are only rounding."""
+    """Return the gains, or 0 where they are only rounding."""
     return jnp.where(gains > LEAST_GAIN * jnp.max(sigma, axis=0), gains, 0)
-
-
-def prefix_table(
-    floor: Float[Array, "J B"], mean: Float[Array, "K B"], sigma: Float[Array, "K B"], panels: int
-) -> list[Float[Array, "I B"]]:
-    """`prefix_gains` as supermodel_tables has it: for each floor s = 1..J the gains of j > s."""
-    table = Prefixes.of(floor, mean, sigma, panels)
-    return [table.gains(s) for s in range(1, len(floor) + 1)]
 
 
 @dataclass(frozen=True)
 class Prefixes:
-    """What the gains of prefixes over J floors share, queries last.
+    """What the gains of prefixes over J incumbents share, queries last.
 
     Attributes:
-        cuts: panels of equal width, and the rest of each floor's own.
+        cuts: panels of equal width, and the rest of each incumbent's own.
         weight: `[n, S, B]` quadrature weights.
         cdf: `[K, n, S, B]` Phi_i at every node.
     """
@@ -329,39 +272,39 @@ class Prefixes:
     @classmethod
     def of(
         cls,
-        floor: Float[Array, "J B"],
+        incumbent: Float[Array, "J B"],
         mean: Float[Array, "K B"],
         sigma: Float[Array, "K B"],
         panels: int,
     ) -> "Prefixes":
-        """Of J floors, the best of the first 1, 2, ..., J answers."""
-        cuts = _Panels.of(floor, mean, sigma, panels)
+        """Return the table for J incumbents: the best of the first 1, 2, ..., J answers."""
+        cuts = _Panels.of(incumbent, mean, sigma, panels)
         return cls(cuts, *cuts.nodes(mean, sigma))
 
     def gains(self, s: int | Int[Array, ""]) -> Float[Array, "I B"]:
-        """What models s + 1, ..., j add to the best of the first s, for every j.
+        """Return what models s + 1, ..., j add to the best of the first s, for every j.
 
         A row for each j > s if s is a number; a row for every j if it is traced, 0 up to s.
         """
         cuts, panels = self.cuts, len(self.cuts.left) - len(self.cuts.cut)
 
-        def of_floor(of: Array, axis: int) -> Array:
-            """The whole panels, and the rest of this floor's."""
-            whole = jax.lax.slice_in_dim(of, 0, panels, axis=axis)
-            rest = jax.lax.dynamic_slice_in_dim(of, panels + s - 1, 1, axis)
+        def segments(x: Array, axis: int) -> Array:
+            """Return the whole panels, and the rest of this incumbent's."""
+            whole = jax.lax.slice_in_dim(x, 0, panels, axis=axis)
+            rest = jax.lax.dynamic_slice_in_dim(x, panels + s - 1, 1, axis)
             return jnp.concatenate([whole, rest], axis=axis)
 
         cut, under = (
             jax.lax.dynamic_index_in_dim(x, s - 1, 0, False) for x in (cuts.cut, cuts.under)
         )
-        # Of the whole panels those above the floor count.
+        # Whole panels count from the incumbent up.
         above = jnp.concatenate([jnp.arange(panels)[:, None] >= cut, jnp.ones((1, len(cut)), bool)])
-        weight = jnp.where(above, of_floor(self.weight, 1), 0)
+        weight = jnp.where(above, segments(self.weight, 1), 0)
         later = jnp.arange(len(self.cdf)) >= s
         if isinstance(s, int):
-            cdf = of_floor(self.cdf[s:], 2)
+            cdf = segments(self.cdf[s:], 2)
         else:
-            cdf = jnp.where(later[:, None, None, None], of_floor(self.cdf, 2), 1)
+            cdf = jnp.where(later[:, None, None, None], segments(self.cdf, 2), 1)
         flat = (len(cdf), -1, cdf.shape[-1])
         cdf, weight = materialize((cdf.reshape(flat), weight.reshape(flat[1:])))
         most = functools.reduce(jnp.add, list(weight)) + under
@@ -371,20 +314,20 @@ class Prefixes:
             # As a chain: a reduction over many rows does not fill the lanes.
             return product, most - functools.reduce(jnp.add, list(product * weight))
 
-        _, found = jax.lax.scan(join, jnp.ones_like(weight), cdf)
-        # Where the floor lies below all nodes, the empty product is not worth 0 by itself.
-        return found if isinstance(s, int) else jnp.where(later[:, None], found, 0)
+        _, gains = jax.lax.scan(join, jnp.ones_like(weight), cdf)
+        # Where the incumbent lies below all nodes, the empty product is not worth 0 by itself.
+        return gains if isinstance(s, int) else jnp.where(later[:, None], gains, 0)
 
 
 @dataclass(frozen=True)
 class _Panels:
-    """Panels of equal width over where the maximum can fall, and what floors leave of theirs.
+    """Panels of equal width over where the maximum can fall, and what incumbents leave of theirs.
 
     Attributes:
         low: `[B]` the lower end.
-        left, width: `[P + J, B]` the whole panels, then the rest of each floor's panel.
-        cut: `[J, B]` the first whole panel above each floor.
-        under: `[J, B]` how far each floor lies below the lower end, 0 where it does not.
+        left, width: `[P + J, B]` the whole panels, then the rest of each incumbent's panel.
+        cut: `[J, B]` the first whole panel above each incumbent.
+        under: `[J, B]` how far each incumbent lies below the lower end, 0 where it does not.
     """
 
     low: Float[Array, " B"]
@@ -396,14 +339,14 @@ class _Panels:
     @classmethod
     def of(
         cls,
-        floor: Float[Array, "J B"],
+        incumbent: Float[Array, "J B"],
         mean: Float[Array, "K B"],
         sigma: Float[Array, "K B"],
         panels: int,
     ) -> "_Panels":
         low = jnp.min(mean + _KNOTS[0] * sigma, axis=0)
         width = (jnp.max(mean - _KNOTS[0] * sigma, axis=0) - low) / panels
-        inside = jnp.clip((floor - low) / width, 0, panels)
+        inside = jnp.clip((incumbent - low) / width, 0, panels)
         cut = jnp.ceil(inside)
         whole = jnp.arange(panels, dtype=mean.dtype)[:, None]
         return cls(
@@ -411,13 +354,13 @@ class _Panels:
             left=low + width * jnp.concatenate([whole * jnp.ones_like(low), inside]),
             width=width * jnp.concatenate([jnp.ones((panels, len(low))), cut - inside]),
             cut=cut,
-            under=jnp.maximum(low - floor, 0),
+            under=jnp.maximum(low - incumbent, 0),
         )
 
     def nodes(
         self, mean: Float[Array, "K B"], sigma: Float[Array, "K B"]
     ) -> tuple[Float[Array, "n S B"], Float[Array, "K n S B"]]:
-        """Weights, and Phi_i at every node; nodes lead, so that each is one run of memory."""
+        """Return weights, and Phi_i at every node; nodes lead: each is one run of memory."""
         x = self.left + self.width * jnp.array((_NODES + 1) / 2, mean.dtype)[:, None, None]
         scale = np.sqrt(0.5) / sigma
         # erf, not ndtr: three times faster, and the tail it loses is below 1e-7 of the integral.
@@ -425,8 +368,8 @@ class _Panels:
         weight = self.width * jnp.array(_WEIGHTS / 2, mean.dtype)[:, None, None]
         return weight, materialize(cdf)
 
-    def beyond_floors(self, integrals: Float[Array, "M S B"]) -> Float[Array, "M J B"]:
-        """Integrals from each floor up, from those of the segments."""
+    def beyond(self, integrals: Float[Array, "M S B"]) -> Float[Array, "M J B"]:
+        """Return integrals from each incumbent up, from the integrals of the segments."""
         panels = len(self.left) - len(self.cut)
         above = (
             jnp.where(self.cut <= p, integrals[:, p, None], jnp.zeros((), integrals.dtype))
@@ -436,33 +379,11 @@ class _Panels:
 
 
 def _products(factors: Float[Array, "K *S"]) -> Float[Array, "2**K *S"]:
-    """Products over all subsets of the factors, by bit pattern."""
+    """Return the products over all subsets of the factors, by bit pattern."""
     products = [jnp.ones(factors.shape[1:], factors.dtype)]
     for factor in factors:
         products += [product * factor for product in products]
     return jnp.stack(products)
-
-
-X = TypeVar("X")
-
-
-def materialize(x: X) -> X:
-    """Keeps XLA from computing `x` again for every one of its uses.
-
-    Its CPU compiler drops `optimization_barrier` and fuses cheap producers into each consumer,
-    which here multiplies the work; what leaves a conditional is in memory. The condition holds
-    whatever the data, but only the data shows it.
-    """
-    if jax.default_backend() != "cpu":
-        return x
-    leaf = jax.tree.leaves(x)[0]
-    some = leaf.reshape(-1)[0]
-    return jax.lax.cond(
-        (some <= jnp.inf) | (some != some),
-        lambda y: y,
-        lambda y: jax.tree.map(jnp.zeros_like, y),
-        x,
-    )
 
 
 def prefix_values(
@@ -471,11 +392,11 @@ def prefix_values(
     *,
     samples: int = 1024,
 ) -> Float[Array, "B K"]:
-    """V(M_{1:j}) of the K prefixes of the models in order.
+    """Return V(M_{1:j}) of the K prefixes of the models in order.
 
     Exact for variances, quasi-Monte Carlo for matrices.
     """
-    if _is_diagonal(mean, covariance):
+    if is_diagonal(mean, covariance):
         sigma = _deviation(covariance)
         low = jnp.min(mean + _KNOTS[0] * sigma, axis=-1, keepdims=True)
         x, weight = _quadrature(mean, sigma, low)
@@ -485,18 +406,18 @@ def prefix_values(
 
 
 def prefix_gains(
-    floor: Float[Array, "B J"], mean: Float[Array, "B K"], sigma: Float[Array, "#B K"]
+    incumbent: Float[Array, "B J"], mean: Float[Array, "B K"], sigma: Float[Array, "#B K"]
 ) -> Float[Array, "B J K"]:
-    """E[(max(Q_{s+1}, ..., Q_j) - floor_s)+]: what prefix j adds to floor s, the best of s run.
+    """Return E[(max(Q_{s+1}, ..., Q_j) - incumbent_s)+]: what prefix j adds to the best of s run.
 
     The index s runs over 1..J, j over 1..K; the gain is 0 where j <= s.
     """
     sigma = jnp.broadcast_to(sigma, mean.shape)
-    x, weight = _quadrature(mean, sigma, jnp.min(floor, axis=-1, keepdims=True), floor)
+    x, weight = _quadrature(mean, sigma, jnp.min(incumbent, axis=-1, keepdims=True), incumbent)
     cdf = _cdf(x, mean, sigma)
-    later = jnp.arange(mean.shape[1]) > jnp.arange(floor.shape[1])[:, None]
+    later = jnp.arange(mean.shape[1]) > jnp.arange(incumbent.shape[1])[:, None]
     product = jnp.cumprod(jnp.where(later[..., None], cdf[:, None], 1), axis=2)
-    above = jnp.where(x[:, None, :] > floor[:, :, None], weight[:, None, :], 0)
+    above = jnp.where(x[:, None, :] > incumbent[:, :, None], weight[:, None, :], 0)
     return jnp.sum(above[:, :, None, :] * (1 - product), axis=-1)
 
 
@@ -526,8 +447,8 @@ class Maximum:
         samples: int = 1024,
         panels: int | None = None,
     ) -> "Maximum":
-        """The maximum of normal qualities; `panels` as in `panels_needed`, for fewer nodes."""
-        if not _is_diagonal(mean, covariance):
+        """Return the maximum of normal qualities; with `panels`, at fewer nodes."""
+        if not is_diagonal(mean, covariance):
             draws = _points(mean, covariance, samples)
             return cls(jnp.swapaxes(draws, -1, -2), None, None)
         sigma = _deviation(covariance)
@@ -546,24 +467,24 @@ class Maximum:
         return cls(_cdf(x, mean, sigma), weight, low)
 
     def among(self, chosen: Bool[Array, "B K"]) -> Float[Array, "B X"]:
-        """What is held once the chosen models are joined."""
+        """Return what is held once the chosen models are joined."""
         if self.weight is None:
             return jnp.max(jnp.where(chosen[..., None], self.factor, -jnp.inf), axis=1)
         return jnp.prod(jnp.where(chosen[..., None], self.factor, 1), axis=1)
 
     def extend(self, held: Float[Array, "B W X"], new: Int[Array, "B W"]) -> Float[Array, "B W X"]:
-        """What is held once one model more is joined to each of W maxima."""
+        """Return what is held once one model more is joined to each of W maxima."""
         factor = jnp.take_along_axis(self.factor, new[..., None], axis=1)
         return jnp.maximum(held, factor) if self.weight is None else held * factor
 
     def value(self, held: Float[Array, "B W X"]) -> Float[Array, "B W"]:
-        """E[max] of what is held."""
+        """Return E[max] of what is held."""
         if self.weight is None or self.low is None:
             return jnp.mean(held, axis=-1)
         return self.low + jnp.einsum("bx,bwx->bw", self.weight, 1 - held)
 
     def values_with_each(self, held: Float[Array, "B W X"]) -> Float[Array, "B W K"]:
-        """E[max] of what is held and each single model."""
+        """Return E[max] of what is held and each single model."""
         if self.weight is None or self.low is None:
             return jnp.mean(jnp.maximum(held[:, :, None], self.factor[:, None]), axis=-1)
         total = self.low + jnp.sum(self.weight, axis=-1, keepdims=True)
@@ -572,84 +493,13 @@ class Maximum:
 
 
 def _deviation(variance: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
-    """The square root, with a gradient of 0 instead of infinity where nothing is uncertain."""
+    """Return the square root, with a gradient of 0 where nothing is uncertain."""
     uncertain = variance > 0
     return jnp.where(uncertain, jnp.sqrt(jnp.where(uncertain, variance, 1)), 0)
 
 
-def _is_diagonal(mean: Array, covariance: Array) -> bool:
-    k = mean.shape[-1]
-    if covariance.ndim == mean.ndim and covariance.shape[-1] == k:
-        return True
-    if covariance.ndim == mean.ndim + 1 and covariance.shape[-2:] == (k, k):
-        return False
-    raise CascjaxError(
-        f"mean {mean.shape} needs variances of the same shape or matrices"
-        f" {(*mean.shape, k)}, not {covariance.shape}"
-    )
-
-
-def _check_matrices(covariance: Float[Array, "*B K K"], models: Sequence[str]) -> None:
-    eye, batch = np.eye(covariance.shape[-1]), covariance.shape[:-2]
-    for start, block in _slices(covariance, 2):
-        matrix = block.astype(np.float64)
-        slack = _ROUNDING * np.diagonal(matrix, axis1=1, axis2=2).max(axis=1).clip(0)
-        most = slack[:, None, None]
-        with np.errstate(invalid="ignore"):
-            apart = abs(matrix - matrix.swapaxes(1, 2)) > most
-        for bad, way_out in (
-            (~np.isfinite(matrix), "covariances must be finite"),
-            ((matrix < -most) & (eye > 0), "variances must not be negative"),
-            (apart, "give symmetric matrices"),
-        ):
-            if bad.any():
-                row, i, j = _first(bad)
-                what, value = f"variance of {_model(i, models)}", f"{matrix[row, i, j]:.4g}"
-                if i != j:
-                    what = f"co{what} and {_model(j, models)}"
-                    value += f" one way round and {matrix[row, j, i]:.4g} the other"
-                raise CascjaxError(f"the {what}{_query(start + row, batch)} is {value}; {way_out}")
-        try:
-            # Many times faster than eigenvalues; never with 0, where a matrix is all zeros.
-            np.linalg.cholesky(matrix + np.maximum(most, _TINY) * eye)
-        except np.linalg.LinAlgError:
-            lowest = np.linalg.eigvalsh(matrix)[:, 0]
-            if (lowest < -slack).any():
-                (row,) = _first(lowest < -slack)
-                raise CascjaxError(
-                    f"the covariance{_query(start + row, batch)} has the eigenvalue"
-                    f" {lowest[row]:.4g}, so it is not positive semi-definite; give a matrix of"
-                    " the form A A^T, or set such eigenvalues to 0"
-                ) from None
-
-
-def _slices(values: Array | np.ndarray, axes: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Slices of the queries, and where each starts; the last `axes` axes are one query's."""
-    host = np.asarray(values)
-    rows = host.reshape(-1, *host.shape[host.ndim - axes :])
-    size = max(1, _CHECKED // max(1, rows[:1].size))
-    for start in range(0, len(rows), size):
-        yield start, rows[start : start + size]
-
-
-def _first(bad: Bool[np.ndarray, "..."]) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))
-
-
-def _model(index: int, models: Sequence[str]) -> str:
-    return f"model {models[index]!r}" if len(models) else f"model {index}"
-
-
-def _query(row: int, batch: tuple[int, ...]) -> str:
-    """The words that name a query by its number, or its numbers; none where there is but one."""
-    if not batch:
-        return ""
-    index = tuple(int(i) for i in np.unravel_index(row, batch))
-    return f" of query {index[0] if len(index) == 1 else index}"
-
-
 def _rows(n_models: int, max_size: int | None) -> Int[np.ndarray, " M"]:
-    """Bit patterns of `members`, model 0 the lowest bit."""
+    """Return the bit patterns of `members`, model 0 the lowest bit."""
     return members(n_models, max_size) @ (1 << np.arange(n_models))
 
 
@@ -659,7 +509,7 @@ def _quadrature(
     low: Float[Array, "*B 1"],
     extra_knots: Float[Array, "*B J"] | None = None,
 ) -> tuple[Float[Array, "*B X"], Float[Array, "*B X"]]:
-    """Nodes and weights for the integral of 1 - prod Phi from `low` to where it vanishes."""
+    """Return nodes and weights for the integral of 1 - prod Phi from `low` to where it vanishes."""
     knots = mean[..., None] + sigma[..., None] * jnp.array(_KNOTS, mean.dtype)
     knots = knots.reshape(*mean.shape[:-1], -1)
     knots = knots if extra_knots is None else jnp.concatenate([knots, extra_knots], axis=-1)
@@ -676,7 +526,7 @@ def _quadrature(
 def _cdf(
     x: Float[Array, "*B X"], mean: Float[Array, "*B K"], sigma: Float[Array, "*B K"]
 ) -> Float[Array, "*B K X"]:
-    """Phi((x - mean) / sigma), a unit step where sigma is 0."""
+    """Return Phi((x - mean) / sigma), a unit step where sigma is 0."""
     away = x[..., None, :] - mean[..., None]
     uncertain = sigma[..., None] > 0
     scaled = away / jnp.where(uncertain, sigma[..., None], 1)
@@ -689,7 +539,7 @@ def _tail_integrals(
     mean: Float[Array, "B K"],
     sigma: Float[Array, "B K"],
 ) -> Float[Array, "B 2**K"]:
-    """Integral of 1 - prod_{i in M} Phi_i for all 2^K subsets M, by bit pattern.
+    """Return the integral of 1 - prod_{i in M} Phi_i for all 2^K subsets M, by bit pattern.
 
     A subset is a subset of the first half of the models and one of the second, and its product
     the product of theirs: so the sum over nodes is a matrix product, the bulk of the work.
@@ -706,9 +556,9 @@ def _tail_integrals(
 def _points(
     mean: Float[Array, "*B K"], covariance: Covariance, samples: int
 ) -> Float[Array, "*B S K"]:
-    """Quasi-random draws of Normal(mean, covariance), common to the whole batch."""
+    """Return quasi-random draws of Normal(mean, covariance), common to the whole batch."""
     normal = jnp.asarray(normal_points(mean.shape[-1], samples), mean.dtype)
-    if _is_diagonal(mean, covariance):
+    if is_diagonal(mean, covariance):
         return mean[..., None, :] + normal * _deviation(covariance)[..., None, :]
     root = semidefinite_root(covariance)
     return mean[..., None, :] + jnp.einsum("sk,...jk->...sj", normal, root)
@@ -716,7 +566,10 @@ def _points(
 
 @functools.lru_cache(maxsize=16)
 def normal_points(dimension: int, samples: int) -> Float[np.ndarray, "S K"]:
-    """Scrambled Sobol points made normal, each axis with mean 0 and variance 1 exactly."""
+    """Return scrambled Sobol points made normal, each axis with mean 0 and variance 1."""
+    from scipy.special import ndtri
+    from scipy.stats import qmc
+
     # A scrambled point may be 0 exactly, which is no normal number.
     uniform = np.clip(qmc.Sobol(dimension, rng=0).random(samples), 2.0**-31, None)
     points = ndtri(uniform)
@@ -725,7 +578,7 @@ def normal_points(dimension: int, samples: int) -> Float[np.ndarray, "S K"]:
 
 
 def semidefinite_root(covariance: Float[Array, "*B K K"]) -> Float[Array, "*B K K"]:
-    """R with R R^T = covariance, also where it is singular: Cholesky's algorithm with pivoting.
+    """Return R with R R^T = covariance, also where it is singular, by pivoted Cholesky.
 
     Always the model of which most is left unexplained goes next, so that no small pivot magnifies
     rounding; a column is zero once nothing is left of any: a model already run has no variance,

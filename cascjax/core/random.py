@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
-from cascjax.core.expected_max import materialize
+from cascjax.core.arrays import materialize
 from cascjax.errors import CascjaxError, too_few
 
 MAX_RESAMPLES = 100_000

@@ -51,12 +51,11 @@ from cascjax.search.budgets import (
     at_once,
     fit_budgets,
     mix,
-    near_chains,
     spared,
     sum_settings,
 )
 from cascjax.search.sigma_scale import with_sigma_scale
-from cascjax.strategies import Frugal, Strategy
+from cascjax.strategies import Strategy
 
 PERMUTED = 1 << 22
 """Largest number of rows whose split is drawn by a permutation; above it, by a hash per row."""
@@ -463,11 +462,8 @@ def search_candidates(
     scale = np.sqrt((1 - m / n) / m)
     cost_error, quality_error = (spend.std(1, dtype=np.float64) * scale for spend in spends)
     error = _ERRORS * np.interp(budgets, budgets[at], cost_error)
-    if isinstance(strategy, Frugal):
-        settings = near_chains(seen.settings, budgets, error)
-    else:
-        most = min(_MAX_CANDIDATES, at_once(strategy, estimator))
-        settings = around(strategy, seen.settings, budgets, error, most)
+    most = min(_MAX_CANDIDATES, at_once(strategy, estimator))
+    settings = around(strategy, seen.settings, budgets, error, most)
     return Candidates(
         settings=settings,
         panels=panels,

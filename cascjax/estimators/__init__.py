@@ -1,11 +1,18 @@
 """Estimates of quality and cost before and after a model has run."""
 
-from cascjax.estimators.base import Estimates, Estimator, Scalable, check_kind
+from cascjax.core.estimates import (
+    Estimates,
+    Estimator,
+    Grouped,
+    Independent,
+    Tabulable,
+    Tabulated,
+)
+from cascjax.estimators.base import Scalable, check_kind
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.independent import (
     NOISE_LEVELS,
-    Independent,
     noise_level,
     noisy,
     supplied,
@@ -27,7 +34,7 @@ from cascjax.estimators.registry import (
     load_model,
     register,
 )
-from cascjax.estimators.run_sets import Grouped, RunSets, Tabulable, Tabulated
+from cascjax.estimators.run_sets import RunSets
 from cascjax.estimators.training import (
     COST_MODELS,
     FittedEstimator,

@@ -1,22 +1,17 @@
 """Independent estimators: a model's estimate moves only when that model runs."""
 
-import functools
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from cascjax.core.expected_max import check_normal, check_numbers, panels_needed
-from cascjax.data.table import Table, mean_rows, take_rows
+from cascjax.core.checks import check_normal, check_numbers
+from cascjax.core.estimates import Estimator, Independent
+from cascjax.data.table import Table, mean_rows
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators.base import Estimates, Estimator
 from cascjax.estimators.run_sets import RunSets
-
-Matrix: TypeAlias = Float[Array, "B K"] | Float[np.ndarray, "B K"]
 
 NOISE_LEVELS = {
     "low": (0.6, 0.3, 0.0002, 0.00005),
@@ -25,106 +20,6 @@ NOISE_LEVELS = {
 }
 """The paper's RouterBench noise: sigma of quality ante, post, and of cost ante, post."""
 
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Independent:
-    """Estimates that jump from ante to post once a model has run.
-
-    Attributes:
-        quality_ante: `[B, K]` quality as estimated before each model runs.
-        quality_post: `[B, K]` quality as estimated once its answer is seen.
-        sigma: `[1, K]` or `[B, K]` standard deviation of ante minus post.
-        cost_ante: `[B, K]` cost as estimated before each model runs, in the table's cost unit.
-        cost_post: `[B, K]` cost as estimated once it has run, in the table's cost unit.
-        panels: equal panels that quadratures of E[max] cut their range into, 0 where the estimates
-            do not allow for equal panels; None until `sized` has looked: then knots are sorted,
-            which takes several times longer and is as exact.
-    """
-
-    quality_ante: Matrix
-    quality_post: Matrix
-    sigma: Float[Array, "#B K"] | Float[np.ndarray, "#B K"]
-    cost_ante: Matrix
-    cost_post: Matrix
-    panels: int | None = field(default=None, metadata={"static": True})
-
-    def sized(self) -> "Independent":
-        """Return the same estimates with the panels that they need; on the host, not in a jit."""
-        return self if self.panels is not None else self._sized
-
-    @functools.cached_property
-    def _sized(self) -> "Independent":
-        most = 1
-        for start in range(0, len(self.quality_ante), _SIZED_AT_ONCE):
-            part = self.take(slice(start, start + _SIZED_AT_ONCE))
-            needed = panels_needed(np.asarray(part.quality_ante), np.asarray(part.sigma))
-            if needed is None:
-                return replace(self, panels=0)
-            most = max(most, needed)
-        return replace(self, panels=most)
-
-    def __call__(self, run: Bool[Array, "B K"]) -> Estimates:
-        """Post-hoc estimates for the models in `run`, ex-ante ones for the rest."""
-        return Estimates(
-            quality=jnp.where(run, self.quality_post, self.quality_ante),
-            covariance=jnp.where(run, 0, jnp.square(self.sigma)),
-            cost=jnp.where(run, self.cost_post, self.cost_ante),
-            panels=self.panels,
-        )
-
-    def queries_last(self) -> tuple[Array, Array, Array, Array]:
-        """Quality ante, quality post, sigma and cost ante, each `[K, B]`.
-
-        With queries last a sweep works on whole vectors of them.
-        """
-        sigma = jnp.broadcast_to(self.sigma, self.quality_ante.shape)
-        leaves = (self.quality_ante, self.quality_post, sigma, self.cost_ante)
-        ante, post, sigma, cost = (jnp.asarray(leaf).T for leaf in leaves)
-        return ante, post, sigma, cost
-
-    def corrected(
-        self, scale: Float[np.ndarray, " K"], offset: Float[np.ndarray, " K"]
-    ) -> "Independent":
-        """The same with sigma times `scale`, and `offset` added to quality before a model runs."""
-        ante = np.asarray(self.quality_ante) + np.asarray(offset, np.float32)
-        sigma = self.sigma * np.asarray(scale, np.float32)
-        return replace(self, quality_ante=ante, sigma=sigma, panels=None)
-
-    def weighed(
-        self, prices: Float[np.ndarray, " R"], more: Sequence[Float[np.ndarray, "N K"]]
-    ) -> "Independent":
-        """Return the estimates with several costs weighed into one.
-
-        Args:
-            prices: price of the estimates' own cost, then of each further cost.
-            more: estimates of each further cost before a model runs.
-        """
-        # Only what is yet to run is ever weighed, so one matrix serves before and after.
-        cost = np.float32(prices[0]) * np.asarray(self.cost_ante)
-        for price, ante in zip(prices[1:], more, strict=True):
-            if price:
-                cost = cost + np.float32(price) * ante
-        return replace(self, cost_ante=cost, cost_post=cost)
-
-    def only(self, names: tuple[str, ...]) -> "Independent":
-        """The same with nan for every matrix but those named, which need not be read then."""
-        blank = np.broadcast_to(np.float32(np.nan), self.quality_ante.shape)
-        kept = (*names, "panels")
-        return replace(self, **{f.name: blank for f in fields(self) if f.name not in kept})
-
-    def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Independent":
-        """The estimator of some of its queries alone."""
-        ante, post, cost_ante, cost_post = (
-            take_rows(leaf, rows)
-            for leaf in (self.quality_ante, self.quality_post, self.cost_ante, self.cost_post)
-        )
-        sigma = self.sigma if len(self.sigma) == 1 else take_rows(self.sigma, rows)
-        return Independent(ante, post, sigma, cost_ante, cost_post, self.panels)
-
-
-_SIZED_AT_ONCE = 1 << 14
-"""Queries that `Independent.sized` looks at at once."""
 
 _CHECKED_QUERIES = 256
 """Queries of which a whole covariance is checked: an estimator is called to see it."""

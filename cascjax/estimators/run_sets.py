@@ -2,72 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.expected_max import check_normal, check_numbers
+from cascjax.core.checks import check_normal, check_numbers
+from cascjax.core.estimates import Estimates, Tabulated
 from cascjax.data.table import take_rows
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import Estimates, Estimator, every_run_set, with_ran
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Tabulated:
-    """What would be believed of B queries under each of S run sets, queries last.
-
-    Run sets count in binary: bit i of their number is set where model i has run. The S sets are
-    all 2**K in that order, or those that were asked for in the order asked.
-
-    Attributes:
-        quality: `[S, K, B]` mean of each model's quality; `[S, 1, B]` where one model a run set was
-            asked for.
-        covariance: `[S, K, K]` of (estimate under the run set) - (estimate once every model has
-            run), the same for all queries; rows and columns of models that have run are 0.
-        cost: `[S, K, B]` cost of each model that has not run, in the table's cost unit; or
-            `[1, K, B]` where it does not depend on the run set. Of those that have, any number.
-            Where one model a run set was asked for `[S, 0, B]`: what it cost, no decision needs.
-    """
-
-    quality: Float[Array, "S M B"]
-    covariance: Float[Array, "S K K"]
-    cost: Float[Array, "#S N B"]
-
-
-@runtime_checkable
-class Tabulable(Estimator, Protocol):
-    """An estimator that can say what it believes under all run sets at once."""
-
-    def tabulate(
-        self,
-        run_sets: Int[np.ndarray, " S"] | None = None,
-        models: Int[np.ndarray, " S"] | None = None,
-    ) -> Tabulated:
-        """The estimates of these run sets, by default of all 2**K; traceable.
-
-        With `models` of each run set the quality of that one alone.
-        """
-        ...
-
-
-@runtime_checkable
-class Grouped(Estimator, Protocol):
-    """An estimator whose queries share what is costly to hold, not all of them the same."""
-
-    def groups(
-        self, rows: range | Int[np.ndarray, " n"], *, apart: bool
-    ) -> list[tuple[Estimator, Int[np.ndarray, " m"]]]:
-        """Those rows in groups: an estimator good for the group, and which of the rows are its own.
-
-        What a group shares is on the device once, however often its estimator is cut by `take`,
-        which still counts all queries. With `apart` a query is worked on among its like alone, at
-        the price of rows that lie farther from each other; else there is one group.
-        """
-        ...
+from cascjax.estimators.base import every_run_set, with_ran
 
 
 @jax.tree_util.register_dataclass
@@ -155,6 +100,12 @@ class RunSets:
 
         sums = jax.lax.fori_loop(1, n_folds, one_more, under(flat[0]))
         return sums.reshape(*rows, len(seen))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of queries and number of models."""
+        n_queries, n_models = np.shape(self.cost_run)
+        return n_queries, n_models
 
     @property
     def cost_ante(self) -> Float[np.ndarray, "B K"]:
@@ -250,13 +201,8 @@ class RunSets:
                 " set rows and columns of models that have run to 0"
             )
         for run_set, matrix in enumerate(covariance):
-            try:
-                check_normal(jnp.zeros(len(matrix)), jnp.asarray(matrix), models)
-            except CascjaxError as error:
-                said = str(error).split(";")
-                raise CascjaxError(
-                    ";".join([said[0] + _once(run_set, models), *said[1:]])
-                ) from error
+            once = _once(run_set, models)
+            check_normal(jnp.zeros(len(matrix)), jnp.asarray(matrix), models, once)
 
 
 def _named(model: int, models: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.expected_max import check_numbers
+from cascjax.core.checks import check_numbers
 from cascjax.data.source import Source
 from cascjax.data.table import ESTIMATE_COLUMNS, Chunk, Table, take_rows
 from cascjax.errors import CascjaxError, RefusedError, unknown_name

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from cascjax.core.arrays import over_models
 from cascjax.data.table import Table, take_rows
 from cascjax.engine.simulate import outcomes
 from cascjax.estimators import Independent, noisy
@@ -28,7 +29,6 @@ from cascjax.experiments.protocol import Setup
 from cascjax.metrics import auc
 from cascjax.search.budgets import ROUNDS, SETTINGS, closer, mix
 from cascjax.strategies import CascadeRouting, SearchContext, Strategy
-from cascjax.strategies.base import over_models
 
 _BLOCK_FLOATS = 1 << 18
 """Numbers a block of queries may take on a CPU: what stays in a core's cache."""
@@ -394,7 +394,7 @@ def _level_sums(
     # What a model costs once it has run is asked by no strategy.
     costs = shared.cost_ante.T
     beliefs = Independent(ante.T, post.T, sigma[None], costs, costs)
-    went = outcomes(strategy, jnp.asarray(price), beliefs, jnp.zeros(ante.shape[::-1], bool))
+    went = outcomes(strategy, jnp.asarray(price), beliefs, ante.shape[::-1])
 
     def add(total: tuple[Array, Array], model: tuple[Array, ...]):
         index, run, quality, cost = model

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cascjax.core.expected_max import MAX_ENUMERATED
@@ -84,8 +83,7 @@ def _work(k: int, name: str, seed: int) -> Callable[[Callable[[float], None]], l
             progress(0.7 * (i + 1) / _PRICES)
         live = np.concatenate(found)
         prices = np.asarray(rng.random(1), np.float32)
-        nothing_run = jnp.zeros((_BATCH, k), bool)
-        together = jax.jit(lambda p, of: outcomes(kind, p, of, nothing_run))
+        together = jax.jit(lambda p, of: outcomes(kind, p, of, (_BATCH, k)))
         took = []
         for _ in range(3):
             start = time.perf_counter()

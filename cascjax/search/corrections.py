@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cascjax.core.expected_max import materialize
+from cascjax.core.arrays import materialize
+from cascjax.core.reservation import reservation_value
 from cascjax.estimators import Independent
-from cascjax.strategies import reservation_value
 
 _PLACES = np.array([0, -1, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1], np.float32)
 """Places looked at on a line, in widths; the present place comes first and wins ties."""

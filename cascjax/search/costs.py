@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linprog
 
+from cascjax.core.sweep import has_breakpoints
 from cascjax.data.table import Table, mean_rows
-from cascjax.engine.simulate import has_stages
 from cascjax.errors import CascjaxError, RefusedError
 from cascjax.policy import Beliefs
 from cascjax.search.budgets import (
@@ -29,7 +29,7 @@ from cascjax.search.budgets import (
     simulate_settings,
 )
 from cascjax.search.rules import COST, Rule
-from cascjax.strategies import Frugal, Mixing, SearchContext, Strategy
+from cascjax.strategies import SearchContext, Strategy
 from cascjax.strategies.base import Priced
 
 _ROUNDS = 24
@@ -82,7 +82,7 @@ def fit_costs(
         UnreachableError: no mixture keeps within all budgets.
         CascjaxError: the strategy's settings are chains, which are listed for one cost.
     """
-    if isinstance(pool.strategy, Frugal):
+    if not pool.strategy.several_costs:
         raise CascjaxError(
             f"{pool.strategy.name} is fitted to budgets of the table's own cost alone: leave the"
             " other budgets out, or take another strategy, such as 'pandora'"
@@ -228,8 +228,9 @@ class Pool:
 
     def family(self, direction: Float[np.ndarray, " C"]) -> Float[np.ndarray, " F"]:
         """The strategy's parameters, from where cost is no object to where it is all."""
-        if isinstance(self.strategy, Mixing):
-            return np.arange(float(self.table.n_models))  # one cost's hull is not another's
+        every = self.strategy.all_settings(self.table.n_models)
+        if every is not None:
+            return every  # one cost's hull is not another's
         shown = self.beliefs.priced(self.prices(direction)) if self.priced else None
         table = self.table
         if shown is not None:
@@ -246,7 +247,7 @@ class Pool:
         shown = self.beliefs.priced(self.prices(direction) if self.priced else None)
         truths = [self.truths[r] for r in self.limited]
         # A pass adds up all costs, unless it serves any number of settings of one.
-        passes = [[of] for of in truths] if has_stages(self.strategy, shown) else [truths]
+        passes = [[of] for of in truths] if has_breakpoints(self.strategy, shown) else [truths]
         found, quality = [], np.empty(0)
         for first, *more in passes:
             means = simulate_settings(
@@ -363,7 +364,7 @@ class Pool:
         for place in np.flatnonzero(weights[order] > 1e-9):
             near = self.parameter[order][max(0, place - 1) : place + 2]
             for low, high in zip(near[:-1].tolist(), near[1:].tolist(), strict=True):
-                if not isinstance(self.strategy, Mixing):
+                if self.strategy.line:
                     inner.append(self.strategy.midpoints(low, high, SETTINGS // 8))
         if inner:
             self.add(self.direction[0], np.concatenate(inner))

@@ -9,10 +9,10 @@ the rows to fit on, whose estimates are out of fold: 1 believes all of it, 0 non
 import numpy as np
 from jaxtyping import Float, Int
 
+from cascjax.core.estimates import Tabulable
 from cascjax.data.table import Table, mean_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import Estimator, Scalable
-from cascjax.estimators.run_sets import Tabulable
 from cascjax.metrics import auc
 from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import Strategy

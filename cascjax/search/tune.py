@@ -613,7 +613,7 @@ def slope(
     def worth(theta: Float[Array, "L P J"], rows: Array) -> Float[Array, "L P"]:
         batch = jax.tree.map(lambda x: x if len(x) == 1 else x[rows], estimator)
         settings, paid = jnp.exp(theta.reshape(-1, steps)), cost[rows]
-        outcome = outcomes(strategy, settings, batch, jnp.zeros(paid.shape, bool))
+        outcome = outcomes(strategy, settings, batch, paid.shape)
         got = jnp.mean(jnp.take_along_axis(quality[rows].T, outcome.answer, axis=0), axis=-1)
         spent = jnp.mean(jnp.einsum("lbk,bk->lb", outcome.run.astype(paid.dtype), paid), axis=-1)
         return (got.reshape(-1, budgets) - multiplier * spent.reshape(-1, budgets)) / unit

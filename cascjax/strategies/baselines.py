@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.core.estimates import Estimates, Tabulated
+from cascjax.core.sweep import STOP, Outcome
 from cascjax.data.table import upper_hull
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimates, Independent, Tabulated
-from cascjax.strategies.base import STOP, Outcome, SearchContext, Strategy, Style
+from cascjax.strategies.base import Readable, SearchContext, Strategy, Style, Tuning
 from cascjax.strategies.routing import Routing
 
 
@@ -28,11 +29,12 @@ class Mixing(Strategy):
         "Picks one single model at random, without looking at the query: the upper hull of the"
         " single models."
     )
-    style: ClassVar[Style] = Style("#7a8491", "#8f9aa8", "none", "x")
+    style: ClassVar[Style | None] = Style("#7a8491", "#8f9aa8", "none", "x")
     parameter_name: ClassVar[str] = "models mixed"
     reference: ClassVar[bool] = True
-    tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = None
     reads: ClassVar[tuple[str, ...]] = ()
+    line: ClassVar[bool] = False
+    tuning: ClassVar[Tuning | None] = None
 
     def next_model(
         self,
@@ -40,17 +42,36 @@ class Mixing(Strategy):
         estimates: Estimates,
         run: Bool[Array, "B K"],
     ) -> Int[Array, " B"]:
-        """The one model, then `STOP`."""
+        """Return the one model, then `STOP`."""
         model = jnp.rint(parameters.reshape(-1)[0]).astype(jnp.int32)
         return jnp.where(jnp.any(run, axis=-1), STOP, model)
 
     def max_steps(self, n_models: int) -> int:
-        """One."""
+        """Return 1."""
         return 1
 
+    def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
+        """Return the empty one: for the number of queries, no estimate is read."""
+        del n_models
+        return np.zeros(1, int)
+
+    def sweep(self, parameters: Float[Array, "L *D"], estimator: Readable) -> Outcome:
+        """Return the one model on every query."""
+        if isinstance(estimator, Tabulated):
+            _, k, n_queries = estimator.quality.shape
+        else:
+            n_queries, k = estimator.shape
+        model = jnp.rint(parameters.reshape(parameters.shape[0], -1)[:, 0]).astype(jnp.int32)
+        answer = jnp.broadcast_to(model[:, None], (len(model), n_queries))
+        return Outcome(answer[..., None] == jnp.arange(k), answer)
+
     def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
-        """The models on the single models' upper hull, most expensive first."""
+        """Return the models on the single models' upper hull, most expensive first."""
         return upper_hull(context.cost, context.quality)[::-1].astype(np.float64)
+
+    def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
+        """Return the lower end: there is no model between two models."""
+        return np.full(count, low)
 
     def all_settings(self, n_models: int) -> Float[np.ndarray, " M"]:
         """Return the models."""
@@ -60,7 +81,7 @@ class Mixing(Strategy):
         """Refuse numbers that are no model's.
 
         Raises:
-            CascjaxError: one is not.
+            CascjaxError: one of them is not.
         """
         if not (settings.min() > -0.5 and settings.max() < n_models - 0.5):
             raise CascjaxError(
@@ -74,27 +95,6 @@ class Mixing(Strategy):
         """Return the name of the model."""
         del digits
         return models[int(np.clip(np.rint(setting[0]), 0, len(models) - 1))]
-
-    def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
-        """None: there is no model between two models."""
-        return np.full(count, low)
-
-    def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
-        """The empty one: for the number of queries, no estimate is read."""
-        del n_models
-        return np.zeros(1, int)
-
-    def sweep(
-        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
-    ) -> Outcome:
-        """The one model on every query."""
-        if isinstance(estimator, Tabulated):
-            _, k, n_queries = estimator.quality.shape
-        else:
-            n_queries, k = estimator.quality_ante.shape
-        model = jnp.rint(parameters.reshape(parameters.shape[0], -1)[:, 0]).astype(jnp.int32)
-        answer = jnp.broadcast_to(model[:, None], (len(model), n_queries))
-        return Outcome(answer[..., None] == jnp.arange(k), answer)
 
 
 @dataclass(frozen=True)

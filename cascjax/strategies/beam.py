@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.core.expected_max import LEAST_GAIN, Maximum, expected_improvement
-from cascjax.strategies.base import STOP
+from cascjax.core.sweep import STOP
 
 _CANDIDATES = 16
 """Independent models a beam looks at, or twice its width if that is more."""
 
 
-def best_addition(
+def best_first_model(
     price: Float[Array, " B"],
     mean: Float[Array, "B K"],
     covariance: Float[Array, "B K"] | Float[Array, "B K K"],
@@ -25,22 +25,22 @@ def best_addition(
     max_depth: int,
     panels: int | None = None,
 ) -> Int[Array, " B"]:
-    """First model of the best superset a beam finds, or `STOP` where nothing added pays.
+    """Return the first model of the best superset a beam finds, or `STOP` where none pays.
 
-    Supersets grow by one model a level, in rising index so that none is built twice; of each
-    size the `width` best by V - lambda C live on. Of many independent models only those of the
-    best worth by themselves take part: a model adds to no set more than it adds by itself.
+    Supersets grow by one model per level, in rising index so that none is built twice; of each
+    size the `width` best by V - lambda C live on. Where there are many independent models, only
+    those of the highest worth alone take part: a model adds to no set more than it adds alone.
 
     Args:
         price: lambda.
         mean: quality means.
         covariance: variances, or matrices.
-        cost: what each model would add, 0 for those run.
+        cost: cost that each model would add, 0 for those run.
         run: what has run.
-        width: supersets that live on a level.
-        levels: models added at most.
-        max_depth: models run at most, those in `run` counted.
-        panels: cuts of the quadrature, see `expected_max.panels_needed`.
+        width: number of supersets that live on at a level.
+        levels: largest number of models added.
+        max_depth: largest number of models run, those in `run` counted.
+        panels: panels of the quadrature, see `expected_max.panels_needed`.
     """
     k = mean.shape[-1]
     none = ~jnp.any(run, axis=-1)
@@ -53,24 +53,24 @@ def best_addition(
         maximum = Maximum.of(mean, covariance, panels=panels)
         pool = _Pool(maximum, maximum.among(run), run, cost, none, room, least)
         return _grown(price, pool, width, min(levels, max_depth, k))
-    # What has run is known: all that counts of it is the best. Before, a floor beneath all.
-    floor = jnp.min(mean - 8 * sigma, axis=-1)
-    in_hand = jnp.where(none, floor, jnp.max(jnp.where(run, mean, -jnp.inf), axis=-1))
-    alone = expected_improvement(in_hand[:, None], mean, sigma) - price[:, None] * cost
+    # What has run is known: only the best of it counts. Before, a number below all.
+    lowest = jnp.min(mean - 8 * sigma, axis=-1)
+    incumbent = jnp.where(none, lowest, jnp.max(jnp.where(run, mean, -jnp.inf), axis=-1))
+    alone = expected_improvement(incumbent[:, None], mean, sigma) - price[:, None] * cost
     _, promising = jax.lax.top_k(jnp.where(run, -jnp.inf, alone), few)
     promising = jnp.sort(promising, axis=-1)
 
-    def of_few(of: Float[Array, "B K"], last: Float[Array, " B"]) -> Float[Array, "B C"]:
-        return jnp.concatenate([jnp.take_along_axis(of, promising, axis=-1), last[:, None]], -1)
+    def of_few(x: Float[Array, "B K"], last: Float[Array, " B"]) -> Float[Array, "B C"]:
+        return jnp.concatenate([jnp.take_along_axis(x, promising, axis=-1), last[:, None]], -1)
 
-    nothing = jnp.zeros_like(floor)
-    maximum = Maximum.of(of_few(mean, in_hand), of_few(covariance, nothing), panels=panels)
+    nothing = jnp.zeros_like(lowest)
+    maximum = Maximum.of(of_few(mean, incumbent), of_few(covariance, nothing), panels=panels)
     shut = of_few(run.astype(mean.dtype), nothing + 1) > 0
     held = maximum.among(jnp.broadcast_to(jnp.arange(few + 1) == few, shut.shape))
     pool = _Pool(maximum, held, shut, of_few(cost, nothing), none, room, least)
-    found = _grown(price, pool, width, min(levels, max_depth))
-    model = jnp.take_along_axis(promising, jnp.maximum(found, 0)[:, None], axis=-1)[:, 0]
-    return jnp.where(found == STOP, STOP, model)
+    first = _grown(price, pool, width, min(levels, max_depth))
+    model = jnp.take_along_axis(promising, jnp.maximum(first, 0)[:, None], axis=-1)[:, 0]
+    return jnp.where(first == STOP, STOP, model)
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class _Pool:
     """What a beam chooses from.
 
     Attributes:
-        maximum: of its C models.
+        maximum: maximum over its C models.
         held: `[B, X]` the maximum of what has run.
         shut: `[B, C]` models that may not be added.
-        cost: `[B, C]` what each model would add.
+        cost: `[B, C]` cost that each model would add.
         none: `[B]` whether nothing has run, so that something must.
-        room: `[B]` models that may be added.
-        least: `[B]` what a model must add to count.
+        room: `[B]` number of models that may be added.
+        least: `[B]` gain that a model must add to count.
     """
 
     maximum: Maximum
@@ -97,10 +97,10 @@ class _Pool:
 
 
 def _grown(price: Float[Array, " B"], pool: _Pool, width: int, levels: int) -> Int[Array, " B"]:
-    """First model of the best superset found in so many levels."""
+    """Return the first model of the best superset of so many levels."""
     maximum, cost = pool.maximum, pool.cost
     n_queries, k = cost.shape
-    # One beam to start with, what has run; the others are dead until they are filled.
+    # The first beam is what has run; the others are dead until they are filled.
     held = pool.held[:, None].repeat(width, axis=1)
     alive = jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf) * jnp.ones((n_queries, 1))
     spent = jnp.zeros((n_queries, width))

@@ -8,40 +8,34 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.core.arrays import materialize, over_models, per_step
+from cascjax.core.estimates import Estimates, Tabulated
 from cascjax.core.expected_max import (
     Prefixes,
     expected_improvement,
-    materialize,
     prefix_gains,
     prefix_values,
     real_gains,
 )
-from cascjax.estimators import Estimates, Independent, Tabulated
-from cascjax.strategies.base import (
-    STOP,
-    InOrder,
-    Outcome,
-    Priced,
-    Style,
-    at_step,
-    over_models,
-    per_step,
-    without_rounding,
-)
+from cascjax.core.sweep import STOP, Outcome
+from cascjax.strategies.base import InOrder, Priced, Readable, Style, step_price, without_rounding
 from cascjax.strategies.supersets import (
     SAMPLES,
     best_of,
     exact_for_one,
     joint_points,
     means_of_maxima,
-    over_floor,
+    over_incumbent,
     real,
 )
+
+_LINE = 8
+"""Models up to which the loop over steps is a straight line of code."""
 
 
 @dataclass(frozen=True)
 class Cascading(Priced, InOrder):
-    """Of the prefixes of the models in order of mean cost take the best, and run its next model.
+    """Take the best prefix of the models in order of mean cost, and run its next model.
 
     A prefix M_{1:j}, at least as long as what has run, is worth V(M_{1:j}) - lambda C(M_{1:j});
     stop when what has run is the best of them.
@@ -52,7 +46,7 @@ class Cascading(Priced, InOrder):
         "Runs the models cheapest first, and after each answer weighs whether going on is worth"
         " its cost."
     )
-    style: ClassVar[Style] = Style("#aa3377", "#e58cc0", (0, (2.5, 1.2)), "D")
+    style: ClassVar[Style | None] = Style("#aa3377", "#e58cc0", (0, (2.5, 1.2)), "D")
     integrates: ClassVar[bool] = True
     idle: ClassVar[int] = 1
 
@@ -62,86 +56,76 @@ class Cascading(Priced, InOrder):
         estimates: Estimates,
         run: Bool[Array, "B K"],
     ) -> Int[Array, " B"]:
-        """The next model in order, or `STOP`."""
+        """Return the next model in order, or `STOP`."""
         k = run.shape[-1]
-        step = jnp.sum(run, axis=-1)
-        price = jnp.broadcast_to(at_step(parameters, run), step.shape)[:, None]
+        step, price = jnp.sum(run, axis=-1), step_price(parameters, run)[:, None]
         cost = jnp.cumsum(jnp.where(run, 0, estimates.cost), axis=-1)
-        estimates = over_floor(estimates, run)
+        estimates = over_incumbent(estimates, run)
         value = prefix_values(estimates.quality, estimates.covariance, samples=SAMPLES)
         value = exact_for_one(value, np.tri(k, dtype=bool), estimates, run)
-        in_hand = jnp.take_along_axis(value, jnp.maximum(step - 1, 0)[:, None], axis=-1)[:, 0]
-        in_hand = jnp.where(step > 0, in_hand, -jnp.inf)
-        worth = without_rounding(value, in_hand, estimates) - price * cost
+        value_run = jnp.take_along_axis(value, jnp.maximum(step - 1, 0)[:, None], axis=-1)[:, 0]
+        value_run = jnp.where(step > 0, value_run, -jnp.inf)
+        worth = without_rounding(value, value_run, estimates) - price * cost
         length = jnp.arange(1, k + 1)
         allowed = length >= jnp.maximum(step, 1)[:, None]
         best = length[jnp.argmax(jnp.where(allowed, worth, -jnp.inf), axis=-1)]
         return jnp.where(best > step, step, STOP)
 
-    def sweep(
-        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
-    ) -> Outcome:
-        """How deep every price goes: one table of gains a query serves them all."""
-        if isinstance(estimator, Tabulated):
-            return self._table_sweep(parameters, estimator)
-        _, post, _, _ = estimator.queries_last()
-        k, n_queries = post.shape
+    def sweep(self, parameters: Float[Array, "L *D"], estimator: Readable) -> Outcome:
+        """Return how deep every price goes: one table of gains per query serves them all."""
+        tabulated = isinstance(estimator, Tabulated)
+        if tabulated:
+            below, last = materialize((self.limits(estimator), self.answers(estimator)))
+        else:
+            below, last = self.limits(estimator), jnp.asarray(estimator.quality_post).T
+        k, n_queries = len(below) + 1, below.shape[1]
         price = per_step(parameters, k)
+        none = jnp.zeros((price.shape[1], n_queries), jnp.int32)
 
         def step(state: tuple[Array, Any], model: tuple[Array, ...]) -> tuple[Any, Array]:
-            index, quality, below, price = model
-            depth, (top, answer) = state
+            index, below, price, *quality = model
+            depth, best = state
             go_on = (depth == index) & (price < below)
-            better = go_on & (quality > top)
-            answer = (jnp.where(better, quality, top), jnp.where(better, index + 1, answer))
-            return (depth + go_on, answer), go_on
+            if quality:
+                better = go_on & (quality[0] > best[0])
+                best = (
+                    jnp.where(better, quality[0], best[0]),
+                    jnp.where(better, index + 1, best[1]),
+                )
+            return (depth + go_on, best), go_on
 
-        none = jnp.zeros((price.shape[1], n_queries), jnp.int32)
-        start = (none, (jnp.broadcast_to(post[0], none.shape), none))
-        below = self.limits(estimator)
-        (_, (_, answer)), run = over_models(step, start, post[1:], below, price[1:])
-        run = jnp.concatenate([jnp.ones((1, *none.shape), bool), run])
-        return Outcome(jnp.moveaxis(run, 0, -1), answer)
-
-    def _table_sweep(self, parameters: Float[Array, "L *D"], table: Tabulated) -> Outcome:
-        """The same where an answer may change the estimates of those before it."""
-        below, answers = materialize((self.limits(table), self.answers(table)))
-        price = per_step(parameters, len(answers))
-
-        def step(depth: Array, model: tuple[Array, ...]) -> tuple[Array, Array]:
-            index, below, price = model
-            go_on = (depth == index) & (price < below)
-            return depth + go_on, go_on
-
-        def pick(answer: Array, at: tuple[Array, ...]) -> tuple[Array, None]:
-            index, model = at
+        def pick(answer: Array, row: tuple[Array, ...]) -> tuple[Array, None]:
+            index, model = row
             return jnp.where(depth == index, model, answer), None
 
-        none = jnp.zeros((price.shape[1], answers.shape[1]), jnp.int32)
-        depth, run = over_models(step, none, below, price[1:])
-        answer, _ = over_models(pick, none, answers)
+        if tabulated:
+            (depth, _), run = over_models(step, (none, ()), below, price[1:])
+            answer, _ = over_models(pick, none, last)
+        else:
+            start = (none, (jnp.broadcast_to(last[0], none.shape), none))
+            (_, (_, answer)), run = over_models(step, start, below, price[1:], last[1:])
         run = jnp.concatenate([jnp.ones((1, *none.shape), bool), run])
         return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
-    def answers(self, estimator: Independent | Tabulated) -> Int[Array, "K B"]:
-        """The last model to beat all before it; of a table, the best of those run so far."""
+    def answers(self, estimator: Readable) -> Int[Array, "K B"]:
+        """Return the last model to beat all before it; of a table, the best of those run so far."""
         if isinstance(estimator, Tabulated):
             rows = (rows[None] for rows in estimator.quality)
-            best = (best_of(of, np.arange(j + 1)[None])[1] for j, of in enumerate(rows))
+            best = (best_of(row, np.arange(j + 1)[None])[1] for j, row in enumerate(rows))
             return jnp.concatenate(list(best))
-        _, post, _, _ = estimator.queries_last()
+        post = jnp.asarray(estimator.quality_post).T
         depth = jnp.broadcast_to(jnp.arange(len(post), dtype=jnp.int32)[:, None], post.shape)
         best = jax.lax.cummax(post, axis=0)
         better = jnp.concatenate([depth[:1], jnp.where(post[1:] > best[:-1], depth[1:], 0)])
         return jax.lax.cummax(better, axis=0)
 
-    def limits(self, estimator: Independent | Tabulated) -> Float[Array, "J B"]:
-        """The price below which going on pays, once 1, ..., K - 1 models have run."""
+    def limits(self, estimator: Readable) -> Float[Array, "J B"]:
+        """Return the price below which going on pays, after 1, ..., K - 1 models."""
         if isinstance(estimator, Tabulated):
             return _table_limits(estimator)
         ante, post, sigma, cost = estimator.queries_last()
-        k = len(ante)
-        # At step s >= 1 the best of the first s answers is in hand.
+        k, panels = len(ante), estimator.panels
+        # At step s >= 1 the incumbent is the best of the first s answers.
         best = jax.lax.cummax(post, axis=0)[: k - 1]
 
         def pays_below(gain: Float[Array, "I B"], cost: Float[Array, "I B"]) -> Array:
@@ -150,7 +134,6 @@ class Cascading(Priced, InOrder):
         steps = range(1, k)
         if k == 1:
             return jnp.zeros((0, ante.shape[1]))
-        panels = estimator.panels
         if not panels:
             plain = prefix_gains(best.T, ante.T, sigma.T)
             below = [pays_below(plain[:, s - 1, s:].T, cost[s:]) for s in steps]
@@ -167,43 +150,41 @@ class Cascading(Priced, InOrder):
         return materialize(jnp.stack(below))
 
     def footprint(self, n_models: int, panels: int | None = None) -> int:
-        """Return the number of Phi_i: in every panel, or for every floor between all knots."""
-        if not panels:
-            return 48 * n_models**3
-        return 8 * (8 + n_models) * n_models
+        """Return the number of Phi_i: in every panel, or for every incumbent between all knots."""
+        return 8 * (8 + n_models) * n_models if panels else 48 * n_models**3
 
 
 def _rates(gain: Float[Array, "*J B"], extra: Float[Array, "*J B"]) -> Float[Array, "*J B"]:
-    """The price below which a gain pays for what it costs."""
-    # One that costs nothing pays at any price, but for one that adds nothing.
+    """Return the price below which a gain pays for what it costs."""
+    # What costs nothing pays at any price, unless it adds nothing.
     free = jnp.where((extra < 0) | (gain > 0), jnp.inf, 0)
     return jnp.where(extra > 0, gain / jnp.where(extra > 0, extra, 1), free)
 
 
 def _table_limits(table: Tabulated) -> Float[Array, "J B"]:
-    """`Cascading.limits` of the estimates under every prefix."""
+    """Return `Cascading.limits` of the estimates under every prefix."""
     k, _, n_queries = table.quality.shape
     if k == 1:
         return jnp.zeros((0, n_queries))
-    best = [best_of(of[None], np.arange(s + 1)[None])[0] for s, of in enumerate(table.quality)]
-    floor = materialize(jnp.concatenate(best)[:-1])
-    mean = table.quality[:-1] - floor[:, None]
+    best = [best_of(q[None], np.arange(s + 1)[None])[0] for s, q in enumerate(table.quality)]
+    incumbent = materialize(jnp.concatenate(best)[:-1])
+    mean = table.quality[:-1] - incumbent[:, None]
     covariance = table.covariance[:-1]
     points = joint_points(covariance)
     variance = jnp.diagonal(covariance, axis1=1, axis2=2)
     sigma = jnp.sqrt(jnp.maximum(variance, 0))
     cost = jnp.broadcast_to(table.cost, table.quality.shape)
 
-    def rows(of: Array, more: int) -> Array:
-        """Of what the first 1, 2, ... models leave, the model so many places on."""
-        return jnp.stack([of[s, s + more] for s in range(k - more)])
+    def rows(values: Array, more: int) -> Array:
+        """Return, of what the first 1, 2, ... models leave, the model so many places on."""
+        return jnp.stack([values[s, s + more] for s in range(k - more)])
 
     # Prefixes longer by one model, by two, and so on.
     means = [[rows(mean, i)[: k - more] for i in range(1, more + 1)] for more in range(1, k)]
     moves = [[rows(points, i)[: k - more] for i in range(1, more + 1)] for more in range(1, k)]
     spread = rows(sigma, 1)[:, None]
     gain = [expected_improvement(jnp.zeros_like(spread), means[0][0], spread)]
-    gain += means_of_maxima(means[1:], moves[1:], floored=True)
+    gain += means_of_maxima(means[1:], moves[1:], over_zero=True)
     extra = jnp.zeros((k - 1, n_queries))
     limits = jnp.full(extra.shape, -jnp.inf)
     for more in range(1, k):
@@ -211,7 +192,3 @@ def _table_limits(table: Tabulated) -> Float[Array, "J B"]:
         rate = _rates(real(gain[more - 1][:, None], sigma[: k - more])[:, 0], extra)
         limits = limits.at[: k - more].max(rate)
     return materialize(limits)
-
-
-_LINE = 8
-"""Models up to which the loop over steps is a straight line of code."""

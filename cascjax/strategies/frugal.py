@@ -1,32 +1,46 @@
 """Frugal: thresholds along a chain of chosen models (FrugalGPT, Chen, Zaharia, Zou 2023)."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.expected_max import MAX_ENUMERATED, materialize
+from cascjax.core.arrays import materialize, over_models, per_step
+from cascjax.core.breakpoints import (
+    Histogram,
+    SortedSettings,
+    add_at,
+    digits_of,
+    power_above,
+    sums_from,
+)
+from cascjax.core.estimates import Estimates, Estimator, Independent, Tabulable
+from cascjax.core.expected_max import MAX_ENUMERATED
+from cascjax.core.sweep import STOP, Outcome
+from cascjax.data.table import upper_hull
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimates, Estimator, Independent, Tabulable, Tabulated
 from cascjax.strategies.base import (
-    STOP,
-    Outcome,
+    Readable,
+    Role,
     SearchContext,
     Strategy,
     Style,
+    Tuning,
+    float32_grid,
     option,
-    over_models,
-    per_step,
 )
 from cascjax.strategies.supersets import run_sets_up_to
 
 _SAMPLE = 1 << 10
 """Queries that thresholds are taken from."""
+
+_THRESHOLDS = 128
+"""Thresholds tried on every chain of models."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +48,12 @@ class Frugal(Strategy):
     """Run the models of a chain, cheapest first, until the last answer's quality reaches tau.
 
     Which models are in the chain is a parameter beside tau: `[1 + D]` numbers, the chain in binary
-    (bit i is set where model i is in it), then one tau for all its steps, or one a step. Its answer
-    is the last model run. A chain of one model is that model, so on the queries fitted on no
+    (bit i is set where model i is in it), then one tau for all its steps, or one per step. Its
+    answer is the last model run. A chain of one model is that model, so on the queries fitted on no
     frontier is below the single models' hull.
 
     Attributes:
-        max_depth: models in a chain at most.
+        max_depth: maximum number of models in a chain.
     """
 
     name: ClassVar[str] = "frugal"
@@ -47,13 +61,14 @@ class Frugal(Strategy):
         "Runs the models of a chosen chain cheapest first, and stops at the first answer whose"
         " estimated quality passes a threshold."
     )
-    style: ClassVar[Style] = Style("#882255", "#ff8fb8", (0, (5, 1.5)), "X")
+    style: ClassVar[Style | None] = Style("#882255", "#ff8fb8", (0, (5, 1.5)), "X")
     parameter_name: ClassVar[str] = "models, threshold τ"
-    several_costs: ClassVar[bool] = False
-    tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = None
-    instead: ClassVar[str] = "the strategy 'thresholding'"
-    role: ClassVar[Literal["routing", "cascading", "combined"]] = "cascading"
     reads: ClassVar[tuple[str, ...]] = ("quality_post",)
+    line: ClassVar[bool] = False
+    role: ClassVar[Role] = "cascading"
+    several_costs: ClassVar[bool] = False
+    tuning: ClassVar[Tuning | None] = None
+    instead: ClassVar[str] = "the strategy 'thresholding'"
     max_depth: int = option(5, "Maximum number of models in a chain.")
 
     def __post_init__(self):
@@ -66,7 +81,7 @@ class Frugal(Strategy):
         estimates: Estimates,
         run: Bool[Array, "B K"],
     ) -> Int[Array, " B"]:
-        """The next model of the chain while the last one fell short of its tau."""
+        """Return the next model of the chain while the last one fell short of its tau."""
         k = run.shape[-1]
         in_chain = _chain(parameters[0])[..., None] >> jnp.arange(k) & 1 == 1
         step = jnp.sum(run, axis=-1)
@@ -78,12 +93,12 @@ class Frugal(Strategy):
         return jnp.where(go_on, jnp.argmax(left, axis=-1), STOP)
 
     def answer(self, estimates: Estimates, run: Bool[Array, "B K"]) -> Int[Array, " B"]:
-        """The last model run."""
+        """Return the last model run."""
         del estimates
         return jnp.max(jnp.where(run, jnp.arange(run.shape[-1]), 0), axis=-1)
 
     def max_steps(self, n_models: int) -> int:
-        """As many as the longest chain has."""
+        """Return the length of the longest chain."""
         return min(n_models, self.max_depth)
 
     @property
@@ -92,54 +107,47 @@ class Frugal(Strategy):
         return MAX_ENUMERATED
 
     def chains(self, n_models: int) -> Int[np.ndarray, " C"]:
-        """Every chain of at most `max_depth` models in binary, the shortest first.
+        """Return every chain of at most `max_depth` models in binary, the shortest first.
 
         Raises:
-            CascjaxError: more than `MAX_ENUMERATED` models.
+            CascjaxError: more than `max_models` models.
         """
         self.check_size(n_models)
         return run_sets_up_to(n_models, self.max_depth)[1:]
 
-    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
-        """Thresholds at the quantiles of what is seen last along any chain."""
-        rows = np.arange(context.table.n_queries) if context.rows is None else context.rows
-        some = rows[:: -(-len(rows) // _SAMPLE)]
-        seen = _seen_last_of(self, context.table.n_models, context.estimator.take(some), len(some))
-        return np.quantile(np.asarray(seen), np.linspace(1, 0, count))
-
     def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
-        """Every chain that has run to its end."""
+        """Return every chain that has run to its end."""
         return self.chains(n_models)
 
     def models_read(self, n_models: int) -> Int[np.ndarray, " S"]:
-        """Of each chain its last model."""
-        return last_models(self.chains(n_models))
+        """Return the last model of each chain."""
+        return _last_models(self.chains(n_models))
 
-    def sweep(self, parameters: Float[Array, "L D"], estimator: Independent | Tabulated) -> Outcome:
-        """How far along its chain every setting goes."""
-        if isinstance(estimator, Tabulated):
-            seen, k = estimator.quality[:, 0], estimator.covariance.shape[-1]
+    def sweep(self, parameters: Float[Array, "L D"], estimator: Readable) -> Outcome:
+        """Return how far along its chain every setting goes."""
+        independent = isinstance(estimator, Independent)
+        if independent:
+            post = jnp.asarray(estimator.quality_post).T
+            k = len(post)
         else:
-            seen = jnp.asarray(estimator.quality_post).T
-            k = len(seen)
-        seen, place = materialize(seen), jnp.asarray(_places(self, k))
+            post, k = estimator.quality[:, 0], estimator.covariance.shape[-1]
+        post, place = materialize(post), jnp.asarray(_places(self, k))
         chain, taus = _chain(parameters[:, 0]), per_step(parameters[:, 1:], k)
 
         def step(state: tuple[Array, ...], model: tuple[Array, ...]) -> tuple[Any, Array]:
             going, answer = state
-            index, given = model
+            index, own = model
             # All that come by model i along a chain have run the same models: those up to it.
             upto = chain & ((2 << index) - 1)
             runs = (chain >> index & 1 == 1)[:, None] & going
-            of = given if isinstance(estimator, Independent) else seen[place[upto]]
+            quality = own if independent else post[place[upto]]
             tau = taus[jnp.maximum(jax.lax.population_count(upto) - 1, 0), jnp.arange(len(chain))]
-            going = going & ~(runs & (of >= tau))
+            going = going & ~(runs & (quality >= tau))
             return (going, jnp.where(runs, index, answer)), runs
 
-        shape = (len(parameters), seen.shape[-1])
+        shape = (len(parameters), post.shape[-1])
         start = (jnp.ones(shape, bool), jnp.zeros(shape, jnp.int32))
-        each = seen if isinstance(estimator, Independent) else jnp.arange(k)
-        (_, answer), run = over_models(step, start, each)
+        (_, answer), run = over_models(step, start, post if independent else jnp.arange(k))
         return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
     def footprint(self, n_models: int, panels: int | None = None) -> int:
@@ -148,14 +156,97 @@ class Frugal(Strategy):
         return super().footprint(n_models, panels)
 
     def table_footprint(self, n_models: int) -> int:
-        """A number a chain."""
+        """Return one number per chain, and another."""
         return 2 * len(self.chains(n_models))
 
+    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
+        """Return thresholds at the quantiles of the last quality seen along any chain."""
+        estimator, (n_queries, n_models) = context.sample(_SAMPLE)
+        last = _chain_quality(self, n_models, estimator, n_queries)
+        return context.xp.quantile(context.xp.asarray(last), context.xp.linspace(1, 0, count))
+
+    def grid_settings(self, grid: Array, n_models: int) -> Array:
+        """Return every chain with every threshold of the grid."""
+        chains = jnp.asarray(self.chains(n_models), jnp.float32)
+        pairs = (jnp.repeat(chains, len(grid)), jnp.tile(grid, len(chains)))
+        return jnp.stack(pairs, axis=1)
+
+    def candidates(
+        self, context: SearchContext, evaluate: Callable[[np.ndarray], np.ndarray]
+    ) -> Float[np.ndarray, "M 2"]:
+        """Return the chains and thresholds on the upper hull of them all."""
+        taus = float32_grid(self.initial_grid(context, _THRESHOLDS))
+        means = evaluate(taus)
+        chain, tau = np.unravel_index(upper_hull(*means.reshape(-1, 2).T), means.shape[:2])
+        return np.stack([self.chains(context.table.n_models)[chain], taus[tau]], axis=1)
+
+    def grid_changes(
+        self,
+        thresholds: SortedSettings,
+        estimator: Estimator,
+        quality: Float[Array, "K B"],
+        cost: Float[Array, "K B"],
+        real: Bool[Array, " B"],
+    ) -> Histogram:
+        """Return what each chain's last model changes, in the bin of how many thresholds reach it.
+
+        The change is to what the chain without its last model does, so each chain is one pass,
+        however long it is. Usage is not counted.
+
+        Args:
+            thresholds: negatives of the thresholds: a chain goes on where -tau is below -quality.
+            estimator: estimates of B queries.
+            quality: true qualities.
+            cost: true costs.
+            real: False for queries that only fill a block up.
+        """
+        k, n_queries = quality.shape
+        chains, bins = self.chains(k), len(thresholds.settings) + 1
+        shorter, last = _without_last(chains), _last_models(chains)
+        # In one bin all queries may change by twice the unit.
+        bits = 29 - n_queries.bit_length()
+        units = [power_above(truth) for truth in (cost, quality)]
+        last_quality = materialize(chain_quality(self, k, estimator, n_queries))
+        goes_on = thresholds.count_below(-last_quality)
+        reached = jnp.broadcast_to(jnp.int32(bins - 1), (k, n_queries))
+        sizes = np.array([int(chain).bit_count() for chain in chains])
+        for size in range(2, sizes.max() + 1):
+            longer = np.flatnonzero(sizes == size)
+            before = shorter[longer]
+            reached = jnp.concatenate([reached, jnp.minimum(reached[before], goes_on[before])])
+        spent, got = (
+            jnp.stack(digits_of(jnp.where(real, truth, 0), unit, bits), axis=1)
+            for truth, unit in zip((cost, quality), units, strict=True)
+        )
+
+        def one_chain(row: tuple[Array, ...]) -> Int[Array, "M D"]:
+            reached, last, before, alone = row
+            lost = jnp.where(alone, 0, got[before])
+            change = jnp.concatenate([spent[last], got[last] - lost]).T
+            return add_at(jnp.zeros((bins, change.shape[1]), jnp.int32), reached, change)
+
+        before = np.where(shorter >= 0, last[shorter], 0)
+        rows = (reached, *(jnp.asarray(x) for x in (last, before, shorter < 0)))
+        sums, none = jax.lax.map(one_chain, rows), jnp.zeros((0, k), jnp.int32)
+        sums = sums.reshape(len(chains) * bins, -1)
+        return Histogram(sums, none, none, none, jnp.stack(units), bits)
+
+    def grid_sums(self, bins: Float[np.ndarray, "M 2"], n_models: int) -> np.ndarray:
+        """Return `[C, L, 2]` cost and quality of every chain from its histogram, on the host."""
+        chains = self.chains(n_models)
+        changes = bins.reshape(len(chains), -1, 2)
+        sums = sums_from(changes.swapaxes(0, 1)).swapaxes(0, 1).copy()
+        # A chain's sums begin with those of the chain without its last model, which comes before.
+        for at, before in enumerate(_without_last(chains)):
+            if before >= 0:
+                sums[at] += sums[before]
+        return sums
+
     def check_settings(self, settings: Float[np.ndarray, "M *D"], n_models: int) -> None:
-        """Refuse settings that are no chain and a tau, or one a step.
+        """Refuse settings that are no chain and a tau, or one tau per step.
 
         Raises:
-            CascjaxError: one is not.
+            CascjaxError: one of them is not.
         """
         if np.ndim(settings) < 2 or settings.shape[1] < 2:
             raise CascjaxError(
@@ -184,38 +275,44 @@ class Frugal(Strategy):
         return f"{chain}, τ {taus}" if "→" in chain else chain
 
 
-def last_models(chains: Int[np.ndarray, " C"]) -> Int[np.ndarray, " C"]:
-    """The last model of each chain."""
-    return np.array([int(chain).bit_length() - 1 for chain in chains])
-
-
-def seen_last(
+def chain_quality(
     strategy: Frugal, n_models: int, estimator: Estimator, n_queries: int
 ) -> Float[Array, "C B"]:
-    """Quality of the last model of every chain once all of it has run; traceable.
+    """Return the quality of the last model of every chain once all of it has run; traceable.
 
     Args:
         strategy: whose chains.
         n_models: K.
-        estimator: of B queries, of any kind.
+        estimator: estimates of B queries, of any kind.
         n_queries: B.
     """
     chains = strategy.chains(n_models)
-    last = last_models(chains)
+    last = _last_models(chains)
     if isinstance(estimator, Independent):
         return jnp.asarray(estimator.quality_post).T[last]
     if isinstance(estimator, Tabulable):
         return estimator.tabulate(chains, last).quality[:, 0]
 
-    def one(at: tuple[Array, Array]) -> Float[Array, " B"]:
-        chain, model = at
+    def one(pair: tuple[Array, Array]) -> Float[Array, " B"]:
+        chain, model = pair
         run = jnp.broadcast_to(chain >> jnp.arange(n_models) & 1 == 1, (n_queries, n_models))
         return estimator(run).quality[:, model]
 
     return jax.lax.map(one, (jnp.asarray(chains), jnp.asarray(last)))
 
 
-_seen_last_of = cast(Any, jax.jit(seen_last, static_argnums=(0, 1, 3)))
+_chain_quality = cast(Any, jax.jit(chain_quality, static_argnums=(0, 1, 3)))
+
+
+def _last_models(chains: Int[np.ndarray, " C"]) -> Int[np.ndarray, " C"]:
+    """Return the last model of each chain."""
+    return np.array([int(chain).bit_length() - 1 for chain in chains])
+
+
+def _without_last(chains: Int[np.ndarray, " C"]) -> Int[np.ndarray, " C"]:
+    """Return the place of each chain without its last model, -1 where there is none."""
+    place = {chain: at for at, chain in enumerate(chains.tolist())}
+    return np.array([place.get(c ^ 1 << c.bit_length() - 1, -1) for c in chains.tolist()], np.int32)
 
 
 def _chain(number: Float[Array, "*L"]) -> Int[Array, "*L"]:
@@ -224,7 +321,7 @@ def _chain(number: Float[Array, "*L"]) -> Int[Array, "*L"]:
 
 @functools.lru_cache(maxsize=16)
 def _places(strategy: Frugal, n_models: int) -> Int[np.ndarray, " S"]:
-    """Where each run set stands among the chains."""
+    """Return the place of each run set among the chains."""
     chains = strategy.chains(n_models)
     place = np.zeros(2**n_models, np.int32)
     place[chains] = np.arange(len(chains))

@@ -1,25 +1,18 @@
 """Routing: run one model, chosen before any has run (paper, section 3)."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.expected_max import materialize
-from cascjax.estimators import Estimates, Independent, Tabulated
-from cascjax.strategies.base import (
-    STOP,
-    Outcome,
-    Priced,
-    Stages,
-    Strategy,
-    Style,
-    of_model,
-    over_models,
-)
+from cascjax.core.arrays import materialize, over_models, take_model
+from cascjax.core.breakpoints import Breakpoints
+from cascjax.core.estimates import Estimates, Tabulated
+from cascjax.core.sweep import STOP, Outcome
+from cascjax.strategies.base import Priced, Readable, Role, Strategy, Style, Tuning
 
 
 @dataclass(frozen=True)
@@ -33,10 +26,10 @@ class Routing(Priced, Strategy):
     name: ClassVar[str] = "routing"
     description: ClassVar[str] = "Picks one model before any has run, and runs that one alone."
     style: ClassVar[Style | None] = Style("#009e73", "#35d0a5", (0, (4, 1.5, 1, 1.5)), "^")
-    tuning: ClassVar[Literal["steps", "corrections", "evolution"] | None] = None
-    staged: ClassVar[bool] = True
-    role: ClassVar[Literal["routing", "cascading", "combined"]] = "routing"
     reads: ClassVar[tuple[str, ...]] = ("quality_ante", "cost_ante")
+    role: ClassVar[Role] = "routing"
+    has_breakpoints: ClassVar[bool] = True
+    tuning: ClassVar[Tuning | None] = None
 
     def next_model(
         self,
@@ -44,44 +37,40 @@ class Routing(Priced, Strategy):
         estimates: Estimates,
         run: Bool[Array, "B K"],
     ) -> Int[Array, " B"]:
-        """The best single model, then `STOP`."""
+        """Return the best single model, then `STOP`."""
         price = parameters.reshape(-1)[0]
         best = jnp.argmax(estimates.quality - price * estimates.cost, axis=-1)
         return jnp.where(jnp.any(run, axis=-1), STOP, best)
 
     def max_steps(self, n_models: int) -> int:
-        """One."""
+        """Return 1."""
         return 1
 
     def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
-        """The empty one."""
+        """Return the empty one."""
         del n_models
         return np.zeros(1, int)
 
-    def sweep(
-        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
-    ) -> Outcome:
-        """The best single model at every price."""
+    def sweep(self, parameters: Float[Array, "L *D"], estimator: Readable) -> Outcome:
+        """Return the best single model at every price."""
         price = parameters.reshape(parameters.shape[0], -1)[:, :1]
 
         def step(best: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, None]:
-            worth, answer = best
             index, quality, cost = model
-            new = quality - price * cost
-            return (jnp.maximum(worth, new), jnp.where(new > worth, index, answer)), None
+            worth = quality - price * cost
+            return (jnp.maximum(best[0], worth), jnp.where(worth > best[0], index, best[1])), None
 
         quality, cost = _in_advance(estimator)
         start = jnp.full((len(price), quality.shape[1]), -jnp.inf)
-        (_, answer), _ = over_models(
-            step, (start, jnp.zeros(start.shape, jnp.int32)), quality, cost
-        )
+        nothing = jnp.zeros(start.shape, jnp.int32)
+        (_, answer), _ = over_models(step, (start, nothing), quality, cost)
         answer = materialize(answer)
         return Outcome(answer[..., None] == jnp.arange(len(quality)), answer)
 
-    def stages(
-        self, estimator: Independent | Tabulated, least: Float[Array, ""] | float = -np.inf
-    ) -> Stages:
-        """The upper hull of each query's models, from the cheapest up to the best.
+    def breakpoints(
+        self, estimator: Readable, least: Float[Array, ""] | float = -np.inf
+    ) -> Breakpoints:
+        """Return the upper hull of each query's models, from the cheapest up to the best.
 
         The next corner is the more expensive model that buys most quality for its extra cost; it
         takes over where the price falls below that slope.
@@ -98,7 +87,7 @@ class Routing(Priced, Strategy):
             ), None
 
         def corner(state: tuple[Array, ...]) -> tuple[Array, ...]:
-            stage, slope, at, q_at, c_at, below, model = state
+            step, slope, at, q_at, c_at, below, model = state
 
             def steepest(best: tuple[Array, Array], row: tuple[Array, ...]) -> tuple[Any, None]:
                 index, q, c = row
@@ -106,12 +95,12 @@ class Routing(Priced, Strategy):
                 return (jnp.maximum(best[0], new), jnp.where(new > best[0], index, best[1])), None
 
             (_, at), _ = over_models(steepest, (jnp.full(n_queries, -jnp.inf), at), quality, cost)
-            # Taken again for the model found: one result leaves the loop above, not two.
-            q, c = of_model(quality, at), of_model(cost, at)
+            # Taken again for the chosen model: one result leaves the loop above, not two.
+            q, c = take_model(quality, at), take_model(cost, at)
             # Rounding may let a slope rise by a hair: then no price is in between.
             new = jnp.minimum(slope, (q - q_at) / (c - c_at))
             slope = jnp.where(c > c_at, new, -jnp.inf)
-            return stage + 1, slope, at, q, c, below.at[stage].set(slope), model.at[stage].set(at)
+            return step + 1, slope, at, q, c, below.at[step].set(slope), model.at[step].set(at)
 
         slope = jnp.full(n_queries, jnp.inf)
         worst = (jnp.zeros(n_queries, jnp.int32), -slope, slope)
@@ -123,13 +112,11 @@ class Routing(Priced, Strategy):
             corner,
             (jnp.int32(1), slope, at, q, c, below, model),
         )
-        return Stages(below, model, model, count, keeps=False)
+        return Breakpoints(below, model, model, count, cumulative=False)
 
 
-def _in_advance(
-    estimator: Independent | Tabulated,
-) -> tuple[Float[Array, "K B"], Float[Array, "K B"]]:
-    """Quality and cost before any model runs."""
+def _in_advance(estimator: Readable) -> tuple[Float[Array, "K B"], Float[Array, "K B"]]:
+    """Return quality and cost before any model runs."""
     if isinstance(estimator, Tabulated):
         return materialize((estimator.quality[0], estimator.cost[0]))
     quality, _, _, cost = estimator.queries_last()

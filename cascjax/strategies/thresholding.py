@@ -7,24 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.expected_max import materialize
-from cascjax.estimators import Estimates, Independent, Tabulated
-from cascjax.strategies.base import (
-    STOP,
-    InOrder,
-    Outcome,
-    SearchContext,
-    Style,
-    over_models,
-    per_step,
-)
+from cascjax.core.arrays import at_step, materialize, over_models, per_step
+from cascjax.core.estimates import Estimates, Tabulated
+from cascjax.core.sweep import STOP, Outcome
+from cascjax.strategies.base import InOrder, Readable, SearchContext, Style
 
 
 @dataclass(frozen=True)
 class Thresholding(InOrder):
     """Run models in order of mean cost until the last answer's post-hoc quality reaches tau.
 
-    Its answer is the last model run. One tau for all steps, or one a step.
+    Its answer is the last model run. One tau for all steps, or one per step.
     """
 
     name: ClassVar[str] = "thresholding"
@@ -32,10 +25,10 @@ class Thresholding(InOrder):
         "Runs the models cheapest first, and stops at the first answer whose estimated quality"
         " passes a threshold."
     )
-    style: ClassVar[Style] = Style("#a67c00", "#e6c229", (0, (1, 1.2)), "v")
+    style: ClassVar[Style | None] = Style("#a67c00", "#e6c229", (0, (1, 1.2)), "v")
     parameter_name: ClassVar[str] = "threshold τ"
-    rising: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("quality_post",)
+    rising: ClassVar[bool] = True
 
     def next_model(
         self,
@@ -43,38 +36,34 @@ class Thresholding(InOrder):
         estimates: Estimates,
         run: Bool[Array, "B K"],
     ) -> Int[Array, " B"]:
-        """The next model in order while the last one fell short of its tau."""
+        """Return the next model in order while the last one fell short of its tau."""
         k = run.shape[-1]
         step = jnp.sum(run, axis=-1)
         last = jnp.maximum(step - 1, 0)
         quality = jnp.take_along_axis(estimates.quality, last[:, None], axis=-1)[:, 0]
         # tau_j follows step j: the first of them is in force once one model has run.
-        tau = parameters
-        if parameters.ndim:
-            tau = parameters[jnp.minimum(last, parameters.shape[0] - 1)]
-        go_on = (step == 0) | ((step < k) & (quality < tau))
+        go_on = (step == 0) | ((step < k) & (quality < at_step(parameters, last)))
         return jnp.where(go_on, step, STOP)
 
     def answer(self, estimates: Estimates, run: Bool[Array, "B K"]) -> Int[Array, " B"]:
-        """The last model run."""
+        """Return the last model run."""
         return jnp.sum(run, axis=-1) - 1
 
     def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
-        """Thresholds at the quantiles of the post-hoc qualities, and beyond them at either end."""
-        # Of some queries: beyond the quantiles by more than any other answer may be.
-        inner = np.quantile(context.post, np.linspace(1, 0, count - 2))
-        margin = 1 + np.ptp(context.post)
-        return np.concatenate([[inner[0] + margin], inner, [inner[-1] - margin]])
+        """Return thresholds at the quantiles of the post-hoc qualities, and beyond either end."""
+        xp = context.xp
+        # The quantiles are a sample's: beyond them by more than any other answer may be.
+        inner = xp.quantile(context.post, xp.linspace(1, 0, count - 2))
+        margin = 1 + xp.ptp(context.post)
+        return xp.concatenate([inner[:1] + margin, inner, inner[-1:] - margin])
 
     def models_read(self, n_models: int) -> Int[np.ndarray, " S"]:
-        """The last one in order."""
+        """Return the last one in order."""
         return np.arange(n_models)
 
-    def sweep(
-        self, parameters: Float[Array, "L *D"], estimator: Independent | Tabulated
-    ) -> Outcome:
-        """How deep every threshold goes."""
-        post = _seen_last(estimator)
+    def sweep(self, parameters: Float[Array, "L *D"], estimator: Readable) -> Outcome:
+        """Return how deep every threshold goes."""
+        post = _last_quality(estimator)
         k, n_queries = post.shape
         tau = per_step(parameters, k - 1)
 
@@ -88,19 +77,18 @@ class Thresholding(InOrder):
         run = jnp.concatenate([run, (depth >= k - 1)[None]])
         return Outcome(jnp.moveaxis(run, 0, -1), depth)
 
-    def limits(self, estimator: Independent | Tabulated) -> Float[Array, "J B"]:
-        """A step goes on where -tau is below -post."""
-        return -_seen_last(estimator)[:-1]
+    def limits(self, estimator: Readable) -> Float[Array, "J B"]:
+        """Return -post: a step goes on where -tau is below it."""
+        return -_last_quality(estimator)[:-1]
 
-    def answers(self, estimator: Independent | Tabulated) -> Int[Array, "K B"]:
-        """The last model run."""
-        shape = _seen_last(estimator).shape
+    def answers(self, estimator: Readable) -> Int[Array, "K B"]:
+        """Return the last model run."""
+        shape = _last_quality(estimator).shape
         return jnp.broadcast_to(jnp.arange(shape[0], dtype=jnp.int32)[:, None], shape)
 
 
-def _seen_last(estimator: Independent | Tabulated) -> Float[Array, "K B"]:
-    """Quality of each model where it is the last of those run in order."""
+def _last_quality(estimator: Readable) -> Float[Array, "K B"]:
+    """Return the quality of each model where it is the last of those run in order."""
     if isinstance(estimator, Tabulated):
         return materialize(estimator.quality[:, 0])
-    _, post, _, _ = estimator.queries_last()
-    return post
+    return jnp.asarray(estimator.quality_post).T
