@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table as Grid
@@ -27,93 +27,77 @@ _OPTIONAL = (*ESTIMATE_COLUMNS, "features", "signals", "answer", "split", "group
 
 @dataclass(frozen=True)
 class Contents:
-    """Sums over the rows of an evaluation table; those of two chunks can be added.
+    """Sums over the rows of an evaluation table; contents of two chunks can be added.
 
     Attributes:
-        models: K names, in column order.
         units: unit of "cost" and of each extra cost by its name, empty where none is known.
         widths: shape of a row of each optional column; an extra cost's column is "cost.<name>".
         names: names of "features" and of "signals", where there are any.
-        n_queries: number of rows N.
-        sums: sums over rows, in float64: "quality" and each cost `[K]`; "fit" and "evaluate", rows
-            of these splits; "features" `[F]` and "signals" `[P]`, missing values; "given",
-            responses with an answer, and "agreed", pairs of models that agree.
-        groups: of each group by name, its number of rows and its summed qualities, `[M]`,
-            M = 1 + K.
+        sums: pandas objects. "models": quality and costs of each model; "groups": rows, and quality
+            of each model, by group; "features" and "signals": missing values; "counts": rows, fit
+            and evaluate rows, responses with an answer, and pairs of models that agree.
     """
 
-    models: tuple[str, ...]
     units: dict[str, str]
     widths: dict[str, tuple[int, ...]]
     names: dict[str, tuple[str, ...]]
-    n_queries: int
-    sums: dict[str, Float[np.ndarray, "..."]]
-    groups: dict[str, Float[np.ndarray, " M"]]
+    sums: dict[str, Any]
 
     def __add__(self, other: "Contents") -> "Contents":
         """Return the contents of the rows of both, whose columns and models are the same."""
-        nothing = np.zeros(1 + len(self.models))
-        names = dict.fromkeys([*self.groups, *other.groups])
-        return replace(
-            self,
-            n_queries=self.n_queries + other.n_queries,
-            sums={name: value + other.sums[name] for name, value in self.sums.items()},
-            groups={
-                name: self.groups.get(name, nothing) + other.groups.get(name, nothing)
-                for name in names
-            },
-        )
+        both = {k: sums.add(other.sums[k], fill_value=0) for k, sums in self.sums.items()}
+        both["models"] = self.sums["models"] + other.sums["models"]  # which keeps their order
+        return replace(self, sums=both)
 
-    def mean(self, name: str) -> Float[np.ndarray, " K"]:
-        """Return the mean of "quality", "cost" or "cost.<name>" of each model."""
-        return self.sums[name] / self.n_queries
+    @property
+    def n_queries(self) -> int:
+        """Number of rows."""
+        return int(self.sums["counts"]["rows"])
+
+    @property
+    def models(self) -> Any:
+        """Mean quality and costs of each model, in rising mean cost, with its column number."""
+        means = self.sums["models"] / self.n_queries
+        return means.assign(number=range(len(means))).sort_values("cost", kind="stable")
 
 
 def contents_of(table: Table) -> Contents:
     """Return the contents of a table."""
+    import pandas as pd
+
     columns = {name: getattr(table, name) for name in _OPTIONAL}
     columns |= {EXTRA_COST + name: table.extra_costs[name] for name in sorted(table.extra_costs)}
     present = {name: column for name, column in columns.items() if column is not None}
-    summed = ["quality", "cost", *(name for name in present if name.startswith(EXTRA_COST))]
-    by_name = {"quality": table.quality, "cost": table.cost, **present}
-    sums = {name: by_name[name].sum(axis=0, dtype=np.float64) for name in summed}
-    names, groups = {}, {}
+    values = {"quality": table.quality, "cost": table.cost}
+    values |= {name: column for name, column in present.items() if name.startswith(EXTRA_COST)}
+    by_model = {name: column.sum(axis=0, dtype=np.float64) for name, column in values.items()}
+    index = pd.Index(table.models, name="model")
+    sums: dict[str, Any] = {"models": pd.DataFrame(by_model, index=index)}
+    counts: dict[str, Any] = {"rows": table.n_queries}
+    names = {}
     if table.split is not None:
-        sums |= {"fit": np.sum(table.split == FIT), "evaluate": np.sum(table.split == EVALUATE)}
-    if table.features is not None:
-        names["features"] = _names(table.feature_names, table.features.shape[1])
-        sums["features"] = np.isnan(table.features).sum(axis=0)
-    if table.signals is not None:
-        by_model = table.signals.reshape(table.n_queries, table.n_models, -1)
-        names["signals"] = _names(table.signal_names, by_model.shape[2])
-        sums["signals"] = np.isnan(by_model).sum(axis=(0, 1))
+        counts |= {"fit": np.sum(table.split == FIT), "evaluate": np.sum(table.split == EVALUATE)}
+    for kind, listed in (("features", table.feature_names), ("signals", table.signal_names)):
+        if (numbers := present.get(kind)) is not None:
+            width = numbers.shape[1] // (table.n_models if kind == "signals" else 1)
+            names[kind] = tuple(listed) or tuple(f"number {p + 1}" for p in range(width))
+            sums[kind] = pd.Series(np.isnan(numbers).reshape(-1, width).sum(axis=0))
     if (answer := table.answer) is not None:
-        given = answer >= 0
-        pairs = [
-            np.sum(given[:, i] & (answer[:, i] == answer[:, j]))
-            for i in range(table.n_models)
-            for j in range(i)
-        ]
-        sums |= {"given": np.sum(given), "agreed": np.sum(pairs)}
+        pairs = [(i, j) for i in range(table.n_models) for j in range(i)]
+        agreed = [np.sum((answer[:, i] >= 0) & (answer[:, i] == answer[:, j])) for i, j in pairs]
+        counts |= {"given": np.sum(answer >= 0), "agreed": np.sum(agreed)}
     if table.group is not None:
         size = len(table.groups)
-        counts = np.bincount(table.group, minlength=size)
-        quality = [np.bincount(table.group, column, minlength=size) for column in table.quality.T]
-        by_group = np.stack([counts, *quality], axis=1).astype(np.float64)
-        groups = {table.groups[g]: by_group[g] for g in np.flatnonzero(counts).tolist()}
+        by_group = [np.bincount(table.group, column, size) for column in table.quality.T]
+        groups = pd.DataFrame(by_group, columns=pd.Index(table.groups)).T
+        groups["rows"] = np.bincount(table.group, minlength=size).astype(float)
+        sums["groups"] = groups[groups["rows"] > 0]
     return Contents(
-        models=table.models,
         units={name: table.unit_of(name) for name in ("cost", *sorted(table.extra_costs))},
         widths={name: column.shape[1:] for name, column in present.items()},
         names=names,
-        n_queries=table.n_queries,
-        sums={name: np.asarray(value, np.float64) for name, value in sums.items()},
-        groups=groups,
+        sums=sums | {"counts": pd.Series(counts, dtype=float)},
     )
-
-
-def _names(names: Sequence[str], count: int) -> tuple[str, ...]:
-    return tuple(names) or tuple(f"number {p + 1}" for p in range(count))
 
 
 def print_contents(contents: Contents, source: str, console: Console, files: int = 1) -> None:
@@ -134,26 +118,18 @@ def print_contents(contents: Contents, source: str, console: Console, files: int
 def described(
     contents: Contents, source: str, files: int = 1, width: int = 80
 ) -> list[RenderableType]:
-    """Return a heading, then models, rows, splits, optional columns and groups.
-
-    Args:
-        contents: contents of the tables; models are listed in rising mean cost.
-        source: where they came from.
-        files: number of files.
-        width: width of the terminal.
-    """
-    heading = Text(f"{plain(source)}\n", style="bold")
+    """Return a heading, then models, splits, optional columns and groups; see `print_contents`."""
     rows = counted(contents.n_queries, "row") + (f" in {counted(files, 'file')}" * (files > 1))
+    models = counted(len(contents.models), "model")
     unit = plain(contents.units["cost"]) or "an unnamed unit"
-    heading.append(
-        f"{rows}, {counted(len(contents.models), 'model')}, cost in {unit}", style="not bold"
-    )
-    parts: list[RenderableType] = [heading, *models_listing(contents).grids(width)]
+    heading = Text(f"{plain(source)}\n", style="bold")
+    heading.append(f"{rows}, {models}, cost in {unit}", style="not bold")
+    parts: list[RenderableType] = [heading, *_models(contents).grids(width)]
     if len(contents.units) > 1:
-        parts += extra_costs_listing(contents).grids(width)
+        parts += _extra_costs(contents).grids(width)
     lines = {"split": _split(contents), "columns": _columns(contents)}
-    lines |= {name: _named(contents, name) for name in contents.names}
-    if "given" in contents.sums:
+    lines |= {name: _numbers(contents, name) for name in contents.names}
+    if "given" in contents.sums["counts"]:
         lines["answers"] = _answers(contents)
     for name, value in lines.items():
         line = Grid.grid(padding=(0, 2))
@@ -161,47 +137,28 @@ def described(
         line.add_column(overflow="fold")
         line.add_row(Text(name, style="bold"), Text(value))
         parts.append(line)
-    if contents.groups:
-        parts.append(_groups(contents, width))
-    return parts
+    return parts + ([_groups(contents, width)] if "groups" in contents.sums else [])
 
 
-def models_listing(contents: Contents) -> Listing:
-    """Return the table of models in rising mean cost, with their column numbers."""
-    import pandas as pd
-
-    quality, cost = contents.mean("quality"), contents.mean("cost")
-    hull, order = upper_hull(cost, quality), np.argsort(cost, kind="stable")
-    heading = headed("mean cost", contents.units["cost"])
-    columns = {
-        "mean quality": quality[order],
-        heading: cost[order],
-        "on hull": ["yes" if i in hull else "" for i in order],
-        "number": order,
-    }
-    index = pd.Index([contents.models[i] for i in order], name="model")
-    formats = {"mean quality": each(quality_text), heading: cost_texts}
-    return Listing(pd.DataFrame(columns, index=index), formats)
+def _models(contents: Contents) -> Listing:
+    means, cost = contents.models, headed("mean cost", contents.units["cost"])
+    hull = upper_hull(means["cost"].to_numpy(), means["quality"].to_numpy())
+    shown = means[["quality", "cost", "number"]].set_axis(["mean quality", cost, "number"], axis=1)
+    shown.insert(2, "on hull", ["yes" if i in hull else "" for i in range(len(means))])
+    return Listing(shown, {"mean quality": each(quality_text), cost: cost_texts})
 
 
-def extra_costs_listing(contents: Contents) -> Listing:
-    """Return the table of the means of the extra costs, the models in rising mean cost."""
-    import pandas as pd
-
-    order = np.argsort(contents.mean("cost"), kind="stable")
-    columns = {
-        headed(f"mean {name}", unit): contents.mean(EXTRA_COST + name)[order]
-        for name, unit in contents.units.items()
-        if name != "cost"
-    }
-    index = pd.Index([contents.models[i] for i in order], name="model")
-    return Listing(pd.DataFrame(columns, index=index), dict.fromkeys(columns, cost_texts))
+def _extra_costs(contents: Contents) -> Listing:
+    names = [name for name in contents.units if name != "cost"]
+    shown = contents.models[[EXTRA_COST + name for name in names]]
+    shown.columns = [headed(f"mean {name}", contents.units[name]) for name in names]
+    return Listing(shown, dict.fromkeys(shown.columns, cost_texts))
 
 
 def _split(contents: Contents) -> str:
     if "split" not in contents.widths:
         return "none in the file: drawn by seed"
-    fit, evaluate = (int(contents.sums[side]) for side in ("fit", "evaluate"))
+    fit, evaluate = (int(contents.sums["counts"][side]) for side in ("fit", "evaluate"))
     return f"{counted(fit, 'row')} to fit, {evaluate:,} to evaluate"
 
 
@@ -215,50 +172,40 @@ def _columns(contents: Contents) -> str:
     return text + (f"\nabsent: {', '.join(absent)}" if absent else "")
 
 
-def _named(contents: Contents, kind: str) -> str:
+def _numbers(contents: Contents, kind: str) -> str:
     """Return the number and names of features or signals, and the share of each that is missing."""
-    names = contents.names[kind]
-    listed = [plain(name) for name in names[:NAMES_SHOWN]]
-    if len(names) > NAMES_SHOWN:
-        listed.append(f"and {len(names) - NAMES_SHOWN} more")
-    values = contents.n_queries * (len(contents.models) if kind == "signals" else 1)
-    lacking = contents.sums[kind] / values
-    missing = [
-        f"{plain(names[p])} {share_text(float(lacking[p]))}"
-        for p in np.flatnonzero(lacking).tolist()
-    ]
-    if len(missing) > NAMES_SHOWN:
-        missing[NAMES_SHOWN:] = [f"and {len(missing) - NAMES_SHOWN} more"]
-    text = f"{len(names)}: {', '.join(listed)}"
-    return text + f"\nmissing values: {', '.join(missing) or 'none'}"
+    names = [plain(name) for name in contents.names[kind]]
+    per_row = len(contents.models) if kind == "signals" else 1
+    missing = (contents.sums[kind] / (contents.n_queries * per_row)).tolist()
+    lacking = [f"{name} {share_text(m)}" for name, m in zip(names, missing, strict=True) if m > 0]
+    return f"{len(names)}: {_first(names)}\nmissing values: {_first(lacking) or 'none'}"
+
+
+def _first(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - NAMES_SHOWN} more"] if len(names) > NAMES_SHOWN else []
+    return ", ".join([*names[:NAMES_SHOWN], *more])
 
 
 def _answers(contents: Contents) -> str:
-    n, k = contents.n_queries, len(contents.models)
-    given = f"{share_text(float(contents.sums['given']) / (n * k))} of responses have one"
+    counts, k = contents.sums["counts"], len(contents.models)
+    given = f"{share_text(counts['given'] / (contents.n_queries * k))} of responses have one"
     if k == 1:
         return given
-    agreed = float(contents.sums["agreed"]) / (n * k * (k - 1) / 2)
-    return f"{given}; two models agree on {share_text(agreed)} of queries on average"
+    agreed = share_text(counts["agreed"] / (contents.n_queries * k * (k - 1) / 2))
+    return f"{given}; two models agree on {agreed} of queries on average"
 
 
 def _groups(contents: Contents, width: int) -> RenderableType:
-    import pandas as pd
-
-    falling = sorted(contents.groups.items(), key=lambda item: -item[1][0])
+    sums = contents.sums["groups"].sort_index().sort_values("rows", ascending=False, kind="stable")
     # One group more than fits would take the line that says one was left out.
-    few = len(falling) <= GROUPS_SHOWN + 1
-    shown = falling if few else falling[:GROUPS_SHOWN]
-    columns = {
-        "rows": [int(sums[0]) for _, sums in shown],
-        "share": [float(sums[0]) / contents.n_queries for _, sums in shown],
-        "best model's mean quality": [max(sums[1:]) / sums[0] for _, sums in shown],
-    }
-    frame = pd.DataFrame(columns, index=pd.Index([name for name, _ in shown], name="group"))
-    formats = dict(zip(columns, map(each, ("{:,}".format, share_text, quality_text)), strict=True))
-    (grid,) = Listing(frame, formats).grids(width)
+    few = len(sums) <= GROUPS_SHOWN + 1
+    rows, quality = sums["rows"], sums.drop(columns="rows").max(axis=1)
+    shown = rows.to_frame().assign(share=rows / contents.n_queries)
+    shown["best model's mean quality"] = quality / rows
+    formats = dict(zip(shown, map(each, ("{:,.0f}".format, share_text, quality_text)), strict=True))
+    listing = Listing(shown.rename_axis("group").head(None if few else GROUPS_SHOWN), formats)
     if few:
-        return grid
-    rest = sum(int(sums[0]) for _, sums in falling[GROUPS_SHOWN:])
-    note = f"and {len(falling) - GROUPS_SHOWN} more groups, {counted(rest, 'row')} in all"
-    return Group(grid, Padding(Text(note), (0, 0, 1, 0)))
+        return Group(*listing.grids(width))
+    rest = counted(int(rows.iloc[GROUPS_SHOWN:].sum()), "row")
+    note = f"and {len(sums) - GROUPS_SHOWN} more groups, {rest} in all"
+    return Group(*listing.grids(width), Padding(Text(note), (0, 0, 1, 0)))

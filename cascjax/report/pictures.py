@@ -2,12 +2,13 @@
 
 import io
 import itertools
+import json
 import re
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -114,27 +115,10 @@ class Picture:
     points: tuple[Float[np.ndarray, "_ 3"], ...]
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure; by the id of its elements their tooltip and further attributes.
-
-    Attributes:
-        figure: the figure.
-        tips: tooltips.
-        attributes: attributes of the SVG elements.
-    """
-
-    figure: "Figure"
-    tips: dict[str, str] = field(default_factory=dict)
-    attributes: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def mark(self, artist: "Artist", gid: str, tip: str = "", **attributes: object) -> None:
-        """Give an artist an id, a tooltip, and attributes such as `data_series`."""
-        artist.set_gid(gid)
-        if tip:
-            self.tips[gid] = tip
-        texts = {name.replace("_", "-"): str(value) for name, value in attributes.items()}
-        self.attributes[gid] = texts
+def mark(artist: "Artist", tip: str = "", **attributes: object) -> None:
+    """Give an artist a tooltip and attributes such as `data_series`, for `to_svg`."""
+    texts = {name.replace("_", "-"): str(value) for name, value in attributes.items()}
+    artist.set_gid(json.dumps(texts | {"title": tip}))
 
 
 def frontier_pictures(study: Study) -> list[Picture]:
@@ -159,19 +143,19 @@ def frontier_picture(study: Study, narrow: bool = False, log: bool | None = None
     """
     log = is_log(_costs(study)) if log is None else log
     with picture_style():
-        drawn = frontier_drawing(study, narrow, log)
+        figure = frontier_figure(study, narrow, log)
         names = ", ".join(f.strategy for f in study.frontiers)
         title = (
             "Mean quality against mean cost per query: one curve each for "
             f"{names}; a point for each of {len(study.models)} single models"
         )
         prefix = ("narrow" if narrow else "frontier") + ("-log" if log else "")
-        svg = to_svg(drawn.figure, prefix, title, drawn.tips, drawn.attributes)
-        top, below = drawn.figure.axes
-        height = float(drawn.figure.bbox.height)
+        svg = to_svg(figure, prefix, title)
+        top, below = figure.axes
+        height = float(figure.bbox.height)
         panels = (height - float(top.bbox.y1), height - float(below.bbox.y0))
-        places = [_places(study, drawn.figure, f.cost, f.quality) for f in study.frontiers]
-        singles = _places(study, drawn.figure, study.single_cost, study.single_quality)
+        places = [_places(study, figure, f.cost, f.quality) for f in study.frontiers]
+        singles = _places(study, figure, study.single_cost, study.single_quality)
         singles[:, 2] = np.nan
         # A little air is left above the panels, for a label or marker at their edge.
         legend = max(panels[0] - 8, 0.0)
@@ -304,43 +288,42 @@ def plot(study: Study, ax: "Axes | None" = None) -> "Axes":
         import matplotlib.pyplot as plt
 
         ax = plt.subplots(figsize=(9.0, 5.0), layout="constrained")[1]
-    figure: Any = ax.figure
     _cost_axis(ax, is_log(_costs(study)), headed("mean cost per query", study.cost_unit))
-    handles = _draw_quality(ax, study, Drawing(figure), is_log(_costs(study)))
+    handles = _draw_quality(ax, study, is_log(_costs(study)))
     ax.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=3.2
     )
     return ax
 
 
-def frontier_drawing(study: Study, narrow: bool = False, log: bool | None = None) -> Drawing:
+def frontier_figure(study: Study, narrow: bool = False, log: bool | None = None) -> "Figure":
     """Draw the two panels: quality, and gain over mixing; see `frontier_picture`."""
     log = is_log(_costs(study)) if log is None else log
-    drawn = Drawing(new_figure(5.4, 7.4) if narrow else new_figure(11.0, 8.2))
-    top, below = drawn.figure.subplots(2, 1, sharex=True, height_ratios=(2.5, 1))
+    figure = new_figure(5.4, 7.4) if narrow else new_figure(11.0, 8.2)
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.5, 1))
     columns = 2 if narrow else 5
     legend = 0.03 * -(-(len(study.frontiers) + 2) // columns) + 0.035
     left, right = (0.14, 0.98) if narrow else (0.075, 0.985)
-    drawn.figure.subplots_adjust(left=left, right=right, top=1 - legend, bottom=0.075, hspace=0.07)
-    drawn.figure.align_ylabels()
+    figure.subplots_adjust(left=left, right=right, top=1 - legend, bottom=0.075, hspace=0.07)
+    figure.align_ylabels()
     even = bool(np.max(_costs(study)) < 8 * np.min(_costs(study)))
     label = headed("mean cost per query", study.cost_unit)
     _cost_axis(below, log, label, ticks=4 if narrow else 6, even=even)
     below.set_ylabel("gain over mixing")
     top.tick_params(labelbottom=False)
-    _draw_gains(below, study, drawn, log)
-    handles = _draw_quality(top, study, drawn, log)
-    shown = drawn.figure.legend(
+    _draw_gains(below, study, log)
+    handles = _draw_quality(top, study, log)
+    shown = figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(left - 0.01, 0.998), ncols=columns,
         frameon=False, handlelength=3.2, columnspacing=1.8,
     )  # fmt: skip
     for i, sample in enumerate(shown.legend_handles):
         if sample is not None:
-            drawn.mark(sample, f"sample-{i}", data_legend=i)
-    return drawn
+            mark(sample, data_legend=i)
+    return figure
 
 
-def _draw_quality(axes: "Axes", study: Study, drawn: Drawing, log: bool) -> list[Any]:
+def _draw_quality(axes: "Axes", study: Study, log: bool) -> list[Any]:
     """Draw every curve, the single models and their hull; return what a legend shows."""
     hull = upper_hull(study.single_cost, study.single_quality).tolist()
     axes.set_ylabel("mean quality")
@@ -349,7 +332,7 @@ def _draw_quality(axes: "Axes", study: Study, drawn: Drawing, log: bool) -> list
         x, y, knots = _joined(*curve(f), log)
         (line,) = axes.plot(x, y, markevery=knots, label=f.strategy, **look)
         tip = f"{f.strategy}: AUC {quality_text(f.auc)}"
-        drawn.mark(line, f"tip-curve-{i}", tip, data_series=i)
+        mark(line, tip, data_series=i)
         handles.append(line)
         if f.quality_interval is not None:
             order = np.lexsort((f.quality, f.cost))
@@ -357,12 +340,12 @@ def _draw_quality(axes: "Axes", study: Study, drawn: Drawing, log: bool) -> list
             band = axes.fill_between(
                 x, low, high, color=look["color"], alpha=0.15, linewidth=0, zorder=1.2
             )
-            drawn.mark(band, f"band-{i}", data_series=i)
+            mark(band, data_series=i)
 
     soft, ink, series = INK["soft"][0], INK["ink"][0], len(study.frontiers)
     x, y, _ = _joined(study.single_cost[hull], study.single_quality[hull], log)
     (line,) = axes.plot(x, y, color=soft, lw=1.2, ls=(0, (4, 3)), label="hull of single models")
-    drawn.mark(line, "hull", data_series=series)
+    mark(line, data_series=series)
     handles.append(line)
     costs, unit = cost_texts(study.single_cost), headed("", study.cost_unit)
     for i, (cost, quality) in enumerate(zip(study.single_cost, study.single_quality, strict=True)):
@@ -371,18 +354,19 @@ def _draw_quality(axes: "Axes", study: Study, drawn: Drawing, log: bool) -> list
             mfc=ink if i in hull else INK["paper"][0], label="single model",
         )  # fmt: skip
         tip = f"{plain(study.models[i])}: quality {quality_text(quality)} at {costs[i]}{unit}"
-        drawn.mark(point, f"tip-model-{i}", tip, data_series=series + 1)
+        mark(point, tip, data_series=series + 1)
         if i == hull[0]:
             handles.append(point)
     axes.margins(x=0.03, y=0.06)
     lines = len(axes.lines)
     _label_points(axes, study.single_cost, study.single_quality, short_names(study.models), hull)
-    for i, artist in enumerate([*axes.texts, *axes.lines[lines:]]):
-        drawn.mark(artist, artist.get_gid() or f"hairline-{i}", data_series=series + 1)
+    for artist in (*axes.texts, *axes.lines[lines:]):
+        halo = {"class": "halo"} if artist in axes.texts else {}
+        mark(artist, data_series=series + 1, **halo)
     return handles
 
 
-def _draw_gains(axes: "Axes", study: Study, drawn: Drawing, log: bool) -> None:
+def _draw_gains(axes: "Axes", study: Study, log: bool) -> None:
     """Draw the quality gained over mixing at the same cost, of strategies to choose from."""
     gains = []
     for i, (f, look) in enumerate(_looks(study)):
@@ -392,7 +376,7 @@ def _draw_gains(axes: "Axes", study: Study, drawn: Drawing, log: bool) -> None:
         gains.append(gain_over_mixing(study, x, y))
         (line,) = axes.plot(x, gains[-1], markevery=knots, **look)
         tip = f"{f.strategy}: quality above mixing at the same cost"
-        drawn.mark(line, f"tip-gain-{i}", tip, data_series=i)
+        mark(line, tip, data_series=i)
     axes.axhline(0, color=INK["soft"][0], lw=1.2, ls=(0, (4, 3)), zorder=1.5)
     values = np.concatenate([*gains, [0.0]])
     values = values[np.isfinite(values)]
@@ -468,7 +452,6 @@ def _label_points(
             labels[i], (float(x[i]), float(y[i])), textcoords="offset points", xytext=(0, 0),
             fontsize=10, va="center", zorder=5,
         )  # fmt: skip
-        text.set_gid(f"halo-{i}")
         with no_glyph_warnings():
             size = text.get_window_extent()
         dx, dy, side = _label_ways(size.height / scale / 2 + 6).T
@@ -530,9 +513,9 @@ def _stack(
     if len(budget):
         low, high = (price_text(end, study.cost_unit) for end in budget[[0, -1]].tolist())
         title += f" from {low} to {high}"
-    drawn = Drawing(new_figure(3.9, 2.9))
-    axes = drawn.figure.subplots()
-    drawn.figure.subplots_adjust(left=0.16, right=0.97, top=0.96, bottom=0.18)
+    figure = new_figure(3.9, 2.9)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.16, right=0.97, top=0.96, bottom=0.18)
     if len(budget) == 1:  # one budget has no width to fill
         budget = budget[0] * np.array([0.95, 1.05]) if budget[0] else np.array([-0.5, 0.5])
         shares = np.repeat(shares, 2, axis=0)
@@ -542,21 +525,17 @@ def _stack(
         edgecolor=INK["paper"][0], linewidth=0.6,
     ) if used else []  # fmt: skip
     for i, area in zip(used, areas, strict=True):
-        drawn.mark(area, f"tip-{i}", layers[i])
+        mark(area, layers[i])
     _cost_axis(axes, is_log(budget), headed("budget", study.cost_unit), ticks=4)
     axes.set_ylabel(label)
     axes.set_ylim(0, max(1.0, float(shares.sum(axis=1).max(initial=0))))
     if len(budget) and budget[0] < budget[-1]:
         axes.set_xlim(float(budget[0]), float(budget[-1]))
-    return to_svg(drawn.figure, prefix, title, drawn.tips)
+    return to_svg(figure, prefix, title)
 
 
 def to_svg(
-    figure: "Figure",
-    prefix: str,
-    title: str,
-    tips: Mapping[str, str],
-    attributes: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    figure: "Figure", prefix: str, title: str, tips: Mapping[str, str] = MappingProxyType({})
 ) -> str:
     """Return the figure as an SVG element with its own title, tooltips and theme.
 
@@ -578,12 +557,10 @@ def to_svg(
     for element in root.iter():
         element.tag = element.tag.rsplit("}", 1)[-1]
         gid = element.get("id", "")
-        if gid in tips:
-            ET.SubElement(element, "title").text = tips[gid]
-        if gid.startswith("halo-"):
-            element.set("class", "halo")
-        for key, value in attributes.get(gid, {}).items():
-            element.set(key, value)
+        marks = json.loads(gid) if gid.startswith("{") else {"title": tips.get(gid, "")}
+        if tip := marks.pop("title"):
+            ET.SubElement(element, "title").text = tip
+        element.attrib.update(marks)
         if element.tag == "g":
             element.text = None
         element.tail = None
