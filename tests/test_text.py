@@ -1,8 +1,7 @@
-"""Features of prompts, signals of responses, and which responses are one answer."""
+"""Features of prompts, signals of responses, and which responses are the same answer."""
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
-from cascjax.data import from_arrow
 from cascjax.errors import CascjaxError
 from cascjax.estimators import design
 from cascjax.features import (
@@ -33,60 +31,55 @@ WORDS = ("sun", "moon", "tide", "river", "stone", "iron", "light", "heat", "cold
 CHOICE = "Which is a metal?\nA) stone\nB) iron, a metal\nC) rain\nAnswer:"
 
 
-def some_prompts(n: int, seed: int = 0) -> list[str]:
+def random_prompts(n: int, seed: int = 0) -> list[str]:
     rng = np.random.default_rng(seed)
     return [" ".join(rng.choice(WORDS, rng.integers(1, 12))) for _ in range(n)]
 
 
 @pytest.fixture(scope="module")
 def model() -> TextModel:
-    return fit_text_model(some_prompts(200), 6)
+    return fit_text_model(random_prompts(200), 6)
 
 
 # Features of prompts
 
 
 def test_words_are_reduced_as_by_scikit_learn(model: TextModel) -> None:
-    prompts = some_prompts(200)
-    counts = HashingVectorizer(
-        n_features=2**15,
-        ngram_range=(1, 2),
-        alternate_sign=False,
-        norm=None,  # pyright: ignore[reportArgumentType]
-    )
+    prompts = random_prompts(200)
+    make: Any = HashingVectorizer
+    counts = make(n_features=2**15, ngram_range=(1, 2), alternate_sign=False, norm=None)
     weights = TfidfTransformer(sublinear_tf=True).fit_transform(counts.transform(prompts))
-    found = text_features(prompts, model)[:, len(FACTS) :]
-    np.testing.assert_allclose(found, weights @ model.directions, atol=1e-6)  # float32 of size 1
-    # Directions of nearly equal weight are free to turn; what they hold is not: by Lanczos, which
-    # is exact, it is the most there is, and power iterations come within a hundredth of it.
-    most = TruncatedSVD(6, algorithm="arpack", random_state=0).fit_transform(weights)
-    assert 0.99 * np.sum(most**2) < np.sum(found**2) < np.sum(most**2) * (1 + 1e-6)
+    words = text_features(prompts, model)[:, len(FACTS) :]
+    np.testing.assert_allclose(words, weights @ model.directions, atol=1e-6)  # float32 of size 1
+    # Directions of nearly equal weight are free to turn, but not what they hold: Lanczos is exact,
+    # and power iterations come within a hundredth of it.
+    exact = TruncatedSVD(6, algorithm="arpack", random_state=0).fit_transform(weights)
+    assert 0.99 * np.sum(exact**2) < np.sum(words**2) < np.sum(exact**2) * (1 + 1e-6)
     np.testing.assert_allclose(model.directions.T @ model.directions, np.eye(6), atol=1e-5)
 
 
-def test_the_same_prompts_give_the_same_model_and_a_prompt_alone_the_same_features(
+def test_fitting_is_deterministic_and_features_do_not_depend_on_other_prompts(
     model: TextModel,
 ) -> None:
-    again = fit_text_model(some_prompts(200), 6)
+    again = fit_text_model(random_prompts(200), 6)
     np.testing.assert_array_equal(again.directions, model.directions)
-    other = some_prompts(30, seed=1)
-    batch = text_features(other, model)
+    prompts = random_prompts(30, seed=1)
+    batch = text_features(prompts, model)
     assert batch.shape == (30, len(model.feature_names)) == (30, 14)
-    alone = np.concatenate([text_features([prompt], model) for prompt in other])
+    alone = np.concatenate([text_features([prompt], model) for prompt in prompts])
     np.testing.assert_array_equal(batch, alone)
     assert text_features([], model).shape == (0, 14)
 
 
 def test_facts() -> None:
-    prompt = "Add 12 and 3?\n\nx"
-    facts = text_features([prompt, CHOICE, "", "?"], fit_text_model(["a word"], 1))
-    named = [dict(zip(FACTS, row, strict=False)) for row in facts]
-    assert named[0]["log_chars"] == pytest.approx(np.log1p(16))
-    assert named[0]["log_words"] == pytest.approx(np.log1p(5))
-    assert named[0]["log_lines"] == pytest.approx(np.log1p(3))
-    assert named[0]["digit_share"] == pytest.approx(3 / 16)
-    assert [row["options"] for row in named] == [0, 3, 0, 0]
-    assert [row["asks"] for row in named] == [0, 0, 0, 1]
+    facts = text_features(["Add 12 and 3?\n\nx", CHOICE, "", "?"], fit_text_model(["a word"], 1))
+    rows = [dict(zip(FACTS, row, strict=False)) for row in facts]
+    assert rows[0]["log_chars"] == pytest.approx(np.log1p(16))
+    assert rows[0]["log_words"] == pytest.approx(np.log1p(5))
+    assert rows[0]["log_lines"] == pytest.approx(np.log1p(3))
+    assert rows[0]["digit_share"] == pytest.approx(3 / 16)
+    assert [row["options"] for row in rows] == [0, 3, 0, 0]
+    assert [row["asks"] for row in rows] == [0, 0, 0, 1]
     assert np.isfinite(facts).all()
 
 
@@ -94,7 +87,6 @@ def test_an_example_before_the_question_is_not_the_question() -> None:
     example = "Solved: one and one is two. " * 8
     asked = "What is two and two, and why would it be so, if numbers were taken to wrap at three?"
     asked += " Answer in one word."
-    assert len(asked) > 100
     assert question(f"{example}\n\n{asked}\n") == asked
     assert question(f"{example}\r\n\r\n{asked}") == asked
     # Too short to stand alone: the paragraph before goes with it.
@@ -119,134 +111,120 @@ def test_options(lines: str, texts: tuple[str, ...]) -> None:
     assert options(f"Which?\n{lines}\nAnswer:") == texts
 
 
-def test_fewer_prompts_than_components_and_none_with_words() -> None:
-    few = fit_text_model(["one prompt here", "another one"])
-    assert few.directions.shape == (2**15, 2)
+def test_numbers_of_components_and_of_prompts() -> None:
+    assert fit_text_model(["one prompt here", "another one"]).directions.shape == (2**15, 2)
+    assert fit_text_model(random_prompts(100), COMPONENTS).directions.shape[1] == COMPONENTS
     for prompts in ([], ["", "?!"]):
         with pytest.raises(CascjaxError, match="no prompt has a word"):
             fit_text_model(prompts)
     for count in (0, 1025):
         with pytest.raises(CascjaxError, match="from 1 to 1,024"):
             fit_text_model(["a word"], count)
-    assert fit_text_model(some_prompts(100), COMPONENTS).directions.shape[1] == COMPONENTS
 
 
 def test_a_model_is_written_and_read(tmp_path: Path, model: TextModel) -> None:
     path = tmp_path / "model.npz"
     write_text_model(path, model)
-    found = read_text_model(path)
-    prompts = some_prompts(5, seed=2)
-    np.testing.assert_array_equal(text_features(prompts, found), text_features(prompts, model))
-    again, fitted = text_model_of(["other words"], path, None)
+    prompts = random_prompts(5, seed=2)
+    again = text_features(prompts, read_text_model(path))
+    np.testing.assert_array_equal(again, text_features(prompts, model))
+    present, fitted = text_model_of(["other words"], path, None)
     assert not fitted
-    np.testing.assert_array_equal(again.idf, model.idf)
+    np.testing.assert_array_equal(present.idf, model.idf)
     with pytest.raises(CascjaxError, match="has 6 components, but n_components is 7"):
         text_model_of(["other words"], path, 7)
     assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
 
 
-def cut(content: bytes, path: Path) -> None:
-    path.write_bytes(content[: len(content) // 2])
-
-
-def flipped(content: bytes, path: Path) -> None:
-    middle = len(content) // 2
-    path.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
-
-
-def an_array(_: bytes, path: Path) -> None:
-    with open(path, "wb") as file:
-        np.save(file, np.ones(3))
-
-
-def saved(**replaced: object) -> Callable[[bytes, Path], None]:
-    def write(_: bytes, path: Path) -> None:
-        hashing = {"bits": 15, "ngrams": [1, 2], "question": 100}
-        head = {"format": "cascjax text model", "version": VERSION, "hash": hashing}
-        head |= replaced.pop("head", {})  # pyright: ignore
-        arrays = {
-            "head": np.frombuffer(json.dumps(head).encode(), np.uint8),
-            "idf": np.ones(2**15, np.float32),
-            "directions": np.ones((2**15, 2), np.float32),
-        }
-        with open(path, "wb") as file:
-            np.savez(file, **(arrays | replaced))  # pyright: ignore
-
-    return write
+ONES = np.ones(2**15, np.float32)
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("head", "arrays", "message"),
     [
-        (cut, "damaged, or not a text model"),
-        (flipped, "damaged, or not a text model"),
-        (lambda _, path: path.write_bytes(b""), "damaged, or not a text model"),
-        (lambda _, path: path.write_bytes(b"PK\x03\x04 and so on"), "damaged, or not a text model"),
-        (an_array, "damaged, or not a text model"),
-        (lambda _, path: path.mkdir(), "Is a directory"),
-        (lambda *_: None, "No such file"),
-        (saved(head={"format": "policy"}), "damaged, or not a text model"),
-        (saved(head={"version": 2}), "has version 2 and this cascjax reads 1"),
-        (saved(head={"hash": {"bits": 9}}), "use the cascjax that wrote it"),
-        (saved(idf=np.ones(3, np.float32)), "damaged, or not a text model"),
-        (saved(idf=np.full(2**15, np.nan, np.float32)), "damaged, or not a text model"),
-        (saved(directions=np.ones((2**15, 0), np.float32)), "damaged, or not a text model"),
-        (saved(directions=np.ones((2**15, 2))), "damaged, or not a text model"),
-        (saved(idf=np.array([print], object)), "damaged, or not a text model"),
+        ({"format": "policy"}, {}, "damaged, or not a text model"),
+        ({"version": 2}, {}, "has version 2 and this cascjax reads 1"),
+        ({"hash": {"bits": 9}}, {}, "use the cascjax that wrote it"),
+        ({}, {"idf": ONES[:3]}, "damaged, or not a text model"),
+        ({}, {"idf": ONES * np.nan}, "damaged, or not a text model"),
+        ({}, {"directions": np.ones((2**15, 0), np.float32)}, "damaged, or not a text model"),
+        ({}, {"directions": np.ones((2**15, 2))}, "damaged, or not a text model"),
+        ({}, {"idf": np.array([print], object)}, "damaged, or not a text model"),
     ],
 )
-def test_other_models_are_refused_in_one_line(
-    tmp_path: Path, model: TextModel, damage: Callable[[bytes, Path], object], message: str
+def test_other_models_are_refused(
+    tmp_path: Path, head: dict[str, Any], arrays: dict[str, Any], message: str
 ) -> None:
-    write_text_model(tmp_path / "whole.npz", model)
+    hashing = {"bits": 15, "ngrams": [1, 2], "question": 100}
+    head = {"format": "cascjax text model", "version": VERSION, "hash": hashing} | head
+    content = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    arrays = {"head": content, "idf": ONES, "directions": np.stack([ONES, ONES], 1)} | arrays
+    np.savez(tmp_path / "model.npz", **arrays)
+    with pytest.raises(CascjaxError, match=rf"model\.npz.*{message}"):
+        read_text_model(tmp_path / "model.npz")
+
+
+def test_damaged_and_missing_models_are_refused_in_one_line(
+    tmp_path: Path, model: TextModel
+) -> None:
     path = tmp_path / "model.npz"
-    damage((tmp_path / "whole.npz").read_bytes(), path)
-    with pytest.raises(CascjaxError, match=message) as caught:
-        read_text_model(path)
-    assert "\n" not in str(caught.value)
-    assert "model.npz" in str(caught.value)
+    write_text_model(path, model)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+    np.save(tmp_path / "array.npy", np.ones(3))
+    others = [b"", b"PK\x03\x04 and so on", (tmp_path / "array.npy").read_bytes()]
+    for damaged in (content[:middle], flipped, *others):
+        path.write_bytes(damaged)
+        with pytest.raises(
+            CascjaxError, match=r"model\.npz.*damaged, or not a text model"
+        ) as caught:
+            read_text_model(path)
+        assert "\n" not in str(caught.value)
+    for missing, message in ((tmp_path, "Is a directory"), (tmp_path / "none", "No such file")):
+        with pytest.raises(CascjaxError, match=message):
+            read_text_model(missing)
 
 
 # Answers
 
 
 @pytest.mark.parametrize(
-    ("response", "answer"),
+    ("answer", "responses"),
     [
-        ("B", "choice B"),
-        (" B\n", "choice B"),
-        ("(B)", "choice B"),
-        ("**B**", "choice B"),
-        ("B) iron, a metal", "choice B"),
-        ("B. Because it conducts. A is a rock.", "choice B"),
-        ("A because stones are", "choice A"),
-        ("C (", "choice C"),
-        ("A\nStone it is", "choice A"),
-        ("The answer is B.", "choice B"),
-        ("It rains, so the correct answer is: (C).", "choice C"),
-        ("Answer: **B**", "choice B"),
-        ("The correct option would be B", "choice B"),
-        ("The answer is option C", "choice C"),
-        ("Iron, a metal.", "choice B"),
-        ("stone", "choice A"),
-        ("A hypothesis", "text A hypothesis"),
-        ("The answer is A hypothesis", "text The answer is A hypothesis"),
-        ("I do", "text I do"),
-        ("D", "text D"),
-        ("b", "text b"),
-        ("The answer is A. No: the answer is B.", "text The answer is A. No: the answer is B."),
-        ("Answering A", "text Answering A"),
-        ("The answer is 7", "number 7"),
-        ("", None),
-        (" \n", None),
-        (None, None),
+        (
+            "choice B",
+            [
+                "B", " B\n", "(B)", "**B**", "B) iron, a metal", "Answer: **B**", "Iron, a metal.",
+                "B. Because it conducts. A is a rock.", "The answer is B.",
+                "The correct option would be B",
+            ],
+        ),
+        ("choice A", ["A because stones are", "A\nStone it is", "stone"]),
+        (
+            "choice C",
+            [
+                "C (", "It rains, so the correct answer is: (C).", "The answer is option C",
+            ],
+        ),
+        ("number 7", ["The answer is 7"]),
+        (None, ["", " \n", None]),
     ],
-)
-def test_choices(response: str | None, answer: str | None) -> None:
-    assert response_answers([CHOICE], [response]) == (answer,)
+)  # fmt: skip
+def test_choices(answer: str | None, responses: list[str | None]) -> None:
+    prompts = [CHOICE] * len(responses)
+    assert set(response_answers(prompts, responses)) == {answer}
 
 
-def test_a_letter_without_options_is_text() -> None:
+@pytest.mark.parametrize(
+    "response",
+    [
+        "A hypothesis", "The answer is A hypothesis", "I do", "D", "b", "Answering A",
+        "The answer is A. No: the answer is B.",
+    ],
+)  # fmt: skip
+def test_text_is_no_choice(response: str) -> None:
+    assert response_answers([CHOICE], [response]) == (f"text {response}",)
     assert response_answers(["Grade it.", CHOICE], ["A", "A"]) == ("text A", "choice A")
 
 
@@ -265,71 +243,56 @@ def test_numbers(response: str, answer: str) -> None:
 
 
 ADD = "def add(a, b):\n    total = a + b\n    return total"
-
-
-@pytest.mark.parametrize(
-    ("other", "same"),
-    [
-        (f"Here it is:\n```python\n{ADD}\n```\nIt adds.", True),
-        (f"[PYTHON]\n{ADD}\n[/PYTHON]\n[TESTS]\nassert add(1, 2) == 3\n[/TESTS]", True),
-        (f"```\n{ADD}", True),  # cut off
-        ("```py\ndef plus(x, y):\n  # of two\n\n  z = (x +  y)\n  return z\n```", True),
-        (
-            '```py\ndef plus(x: int, y: int) -> int:\n  """Add."""\n  z = x + y\n  return z\n```',
-            True,
-        ),
-        (f"```python\n>>> add(1, 2)\n3\n```\nwith\n```python\n{ADD}\nprint(add(1, 2))\n```", True),
-        (f"    {ADD}".replace("\n", "\n    ").join(["```\n", "\n```"]), True),  # indented
-        (f"```\r\n{ADD}\r\n```".replace("\n", "\r\n").replace("\r\r", "\r"), True),
-        ("```\ndef add(a, b):\n    total = b + a\n    return total\n```", False),
-        ("```\ndef add(a, b=1):\n    total = a + b\n    return total\n```", False),
-        ("```\n@cache\ndef add(a, b):\n    total = a + b\n    return total\n```", False),
-        ("```\ndef add(a, b):\n    total = a - b\n    return total\n```", False),
-        ("```\ndef add(a, b):\n    total = a + b + 1\n    return total\n```", False),
-        ("```js\nfunction add(a, b) { return a + b; }\n```", False),
-        ("It adds.", False),
-    ],
+SAME = [
+    f"Here it is:\n```python\n{ADD}\n```\nIt adds.",
+    f"[PYTHON]\n{ADD}\n[/PYTHON]\n[TESTS]\nassert add(1, 2) == 3\n[/TESTS]",
+    f"```\n{ADD}",  # cut off
+    "```py\ndef plus(x, y):\n  # of two\n\n  z = (x +  y)\n  return z\n```",
+    '```py\ndef plus(x: int, y: int) -> int:\n  """Add."""\n  z = x + y\n  return z\n```',
+    f"```python\n>>> add(1, 2)\n3\n```\nwith\n```python\n{ADD}\nprint(add(1, 2))\n```",
+    f"    {ADD}".replace("\n", "\n    ").join(["```\n", "\n```"]),  # indented
+    f"```\r\n{ADD}\r\n```".replace("\n", "\r\n").replace("\r\r", "\r"),
+]
+OTHER = [
+    "```\ndef add(a, b):\n    total = b + a\n    return total\n```",
+    "```\ndef add(a, b=1):\n    total = a + b\n    return total\n```",
+    "```\n@cache\ndef add(a, b):\n    total = a + b\n    return total\n```",
+    "```\ndef add(a, b):\n    total = a - b\n    return total\n```",
+    "```\ndef add(a, b):\n    total = a + b + 1\n    return total\n```",
+    "```js\nfunction add(a, b) { return a + b; }\n```",
+    "It adds.",
+]
+CALLS = (
+    "```\nimport math\ndef f(n):\n    return 1 if n < 2 else n * f(n - 1)\n"
+    "def g(n):\n    return f(n) + math.floor(n) + sum(i for i in {1, 2, 3} if i in {4, 5})\n```"
 )
-def test_programs(other: str, same: bool) -> None:
-    one, two = response_answers(["Write a function to add."] * 2, [ADD, other])
-    assert (one == two) == same
+RENAMED = (
+    CALLS.replace("f(", "factorial(").replace("g(", "main(").replace("(n", "(number")
+).replace(" n ", " number ")
 
 
-def test_programs_that_call_themselves_and_one_another_agree_under_other_names() -> None:
-    program = (
-        "```\nimport math\ndef f(n):\n    return 1 if n < 2 else n * f(n - 1)\n"
-        "def g(n):\n    return f(n) + math.floor(n) + sum(i for i in {1, 2, 3} if i in {4, 5})\n```"
-    )
-    renamed = program.replace("f(", "factorial(").replace("g(", "main(").replace("(n", "(number")
-    renamed = renamed.replace(" n ", " number ")
-    assert renamed != program
+def test_programs() -> None:
+    first, *answers = response_answers(["Write it."] * 16, [ADD, *SAME, *OTHER])
+    assert [answer == first for answer in answers] == [True] * len(SAME) + [False] * len(OTHER)
+    # Programs that call themselves and each other, under other names.
     one, two, three = response_answers(
-        ["Write it."] * 3, [program, renamed, program.replace("floor", "ceil")]
+        ["Write it."] * 3, [CALLS, RENAMED, CALLS.replace("floor", "ceil")]
     )
     assert one == two != three
-
-
-def test_code_that_does_not_parse_agrees_by_its_words() -> None:
-    one, two, three = response_answers(
-        ["Write it."] * 3,
-        ["```c\nint x  = 1;\n```", "So:\n```\nint x =\n 1;\n```", "```\nint y\n```"],
-    )
+    # Code that does not parse agrees by its words.
+    code = ["```c\nint x  = 1;\n```", "So:\n```\nint x =\n 1;\n```", "```\nint y\n```"]
+    one, two, three = response_answers(["Write it."] * 3, code)
     assert one == two != three
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        "(" * 5000,
-        "def f():\n return " + "-" * 15000 + "1",
-        "def f():\n" + " return [" * 900,
-        "def f(): \0",
-        "a" * 10**6,
-        "def f(x):\n  return x is 'a' or '\\d'",
-        "def f():\n  return 9**9**9",
-        "\ud800",
+        "(" * 5000, "def f():\n return " + "-" * 15000 + "1", "def f():\n" + " return [" * 900,
+        "def f(): \0", "a" * 10**6, "def f(x):\n  return x is 'a' or '\\d'",
+        "def f():\n  return 9**9**9", "\ud800",
     ],
-)
+)  # fmt: skip
 def test_no_code_crashes_or_warns(code: str) -> None:
     assert response_answers(["Write it."], [f"```\n{code}\n```"])[0] is not None
 
@@ -337,12 +300,12 @@ def test_no_code_crashes_or_warns(code: str) -> None:
 # Signals
 
 
-def signal_of(response: str | None, prompt: str = CHOICE) -> dict[str, float]:
+def signals_of(response: str | None, prompt: str = CHOICE) -> dict[str, float]:
     return dict(zip(SIGNALS, response_signals([prompt], [response])[0].tolist(), strict=True))
 
 
 def test_signals_of_a_choice() -> None:
-    bare, wordy = signal_of("B"), signal_of("The answer is B.")
+    bare, wordy = signals_of("B"), signals_of("The answer is B.")
     assert bare["choice"] == bare["bare_choice"] == bare["choice_b"] == 1
     assert bare["choice_a"] == bare["code"] == bare["refusal"] == bare["finished"] == 0
     assert (wordy["choice"], wordy["bare_choice"], wordy["finished"]) == (1, 0, 1)
@@ -351,36 +314,20 @@ def test_signals_of_a_choice() -> None:
     assert bare["choice_length"] == pytest.approx(lengths[1] - lengths.mean(), rel=1e-6)
     assert bare["choice_in_question"] == 0.5
     assert bare["log_chars"] == pytest.approx(np.log(2))
+    for response in (None, "", "  \n"):
+        assert {name for name, value in signals_of(response).items() if value} == {"empty"}
 
 
-@pytest.mark.parametrize("response", [None, "", "  \n"])
-def test_signals_of_no_response(response: str | None) -> None:
-    found = signal_of(response)
-    assert found.pop("empty") == 1
-    assert set(found.values()) == {0}
-
-
-@pytest.mark.parametrize(
-    ("response", "refuses"),
-    [
-        ("I'm sorry, but I can't.", True),
-        ("Unfortunately I", True),
-        ("I do", True),
-        ("As an AI language model", True),
-        ("I apologize", True),
-        ("I do think it is B", False),
-        ("It is B, I cannot see why not", False),
-        ("There is", True),
-        ("There is one: B", False),
-    ],
-)
-def test_refusals(response: str, refuses: bool) -> None:
-    assert signal_of(response)["refusal"] == refuses
+def test_refusals() -> None:
+    refusals = ["I'm sorry, but I can't.", "Unfortunately I", "I do", "As an AI language model"]
+    refusals += ["I apologize", "There is"]
+    others = ["I do think it is B", "It is B, I cannot see why not", "There is one: B"]
+    assert [signals_of(text)["refusal"] for text in refusals + others] == [1] * 6 + [0] * 3
 
 
 def test_signals_of_code() -> None:
-    good = signal_of(f"Sure!\n```python\n{ADD}\n```", "Write a function.")
-    bad = signal_of("```js\nfunction add(a) {}\n```", "Write a function.")
+    good = signals_of(f"Sure!\n```python\n{ADD}\n```", "Write a function.")
+    bad = signals_of("```js\nfunction add(a) {}\n```", "Write a function.")
     assert (good["code"], good["code_parses"]) == (1, 1)
     assert (bad["code"], bad["code_parses"]) == (1, 0)
     assert good["code_log_lines"] == pytest.approx(np.log1p(3))
@@ -404,7 +351,7 @@ def test_the_readme_makes_of_a_live_query_what_the_import_makes_of_a_log(
     (lines,) = re.findall(r"```python\n(features = text_features.*?)```", readme, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     rng, models, n = np.random.default_rng(0), ("a", "b", "c"), 60
-    prompts = some_prompts(n)
+    prompts = random_prompts(n)
     responses = [[f"The answer is {rng.integers(2)}" for _ in models] for _ in prompts]
     responses[0][1] = ""
     rows = [(i, k) for i in range(n) for k in range(len(models))]
@@ -421,7 +368,7 @@ def test_the_readme_makes_of_a_live_query_what_the_import_makes_of_a_log(
         "log.parquet", "id", "model", "score", "usd",
         prompt="ask", response="say", features="text", text_model="words.npz",
     )  # fmt: skip
-    table = from_arrow(made.arrow, "log")
+    table = made.table
     feature_spec = design(table, np.arange(n)).feature_spec
     assert feature_spec is not None
     functions = (read_text_model, text_features, response_signals, response_answers)
@@ -433,7 +380,7 @@ def test_the_readme_makes_of_a_live_query_what_the_import_makes_of_a_log(
         }
         for k, response in enumerate(responses[i]):
             exec(lines, live | {"k": k, "response": response}, live)
-        told = {name: live[name] for name in ("features", "signals", "answers")}
-        row = feature_spec.row(**told, costs=table.cost[i])
+        given = {name: live[name] for name in ("features", "signals", "answers")}
+        row = feature_spec.row(**given, costs=table.cost[i])
         # float32 either way; the import multiplies all rows at once.
         np.testing.assert_allclose(row, feature_spec.seen(table)[i], atol=1e-5)
