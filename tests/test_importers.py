@@ -215,6 +215,8 @@ def test_nan_infinity_and_a_null_id_are_missing(tmp_path: Path) -> None:
 
 COST_2 = {"acme/a|total_cost": [0.0, -1.0, 0.0, 0.0]}
 SURE = {"acme/a|sure": [0, 1, 0, 0]}
+BLANK = {"prompt": ["[' \\n']", "one", None, "two"]}
+EXTRA = {"extra_signals": {"s": "sure"}}
 
 
 @pytest.mark.parametrize(
@@ -233,11 +235,7 @@ SURE = {"acme/a|sure": [0, 1, 0, 0]}
         ({n: None for n in wide() if n != "prompt"}, {}, "not in RouterBench's wide format"),
         ({"prompt": None}, {"features": "text"}, "column 'prompt' is missing"),
         ({"acme/a|model_response": None}, {"features": "text"}, "response' is missing"),
-        (
-            {"prompt": ["[' \\n']", "one", None, "two"]},
-            {"features": "text"},
-            "2 rows without a score, a cost, a prompt or an id (first: 'w.1', 'w.3')",
-        ),
+        (BLANK, {"features": "text"}, "2 rows without a score, a cost, a prompt or an id (first: "),
         ({"prompt": [""] * 4}, {"features": "text", "invalid": "drop"}, "no query is complete"),
         ({"prompt": ["?"] * 4}, {"features": "text"}, "log.parquet: no prompt has a word"),
         ({}, {"features": "txt"}, "unknown features 'txt'"),
@@ -246,16 +244,8 @@ SURE = {"acme/a|sure": [0, 1, 0, 0]}
         ({}, {"features": "text", "text_model": "none/words.npz"}, "there is no folder"),
         ({}, {"extra_signals": {"s": "sure"}}, "no column is named '<model>|sure'"),
         ({}, {"extra_signals": {"s": "total_cost"}}, "is a cost or a response"),
-        (
-            {"acme/a|sure": [0, INF, 0, 0]},
-            {"extra_signals": {"s": "sure"}},
-            "'acme/a|sure', row 1: infinite",
-        ),
-        (
-            SURE,
-            {"features": "text", "extra_signals": {"empty": "sure"}},
-            "signals: 'empty' is listed twice",
-        ),
+        ({"acme/a|sure": [0, INF, 0, 0]}, EXTRA, "'acme/a|sure', row 1: infinite"),
+        (SURE, {"features": "text", "extra_signals": {"empty": "sure"}}, "'empty' is listed twice"),
     ],
 )
 def test_routerbench_refusals(
@@ -483,6 +473,7 @@ def test_a_pivot_agrees_with_pandas(tmp_path: Path) -> None:
     assert result.n_missing == 200 - len(pivot)
 
 
+HOURS, CALLS = {"hour": [1.0, 2, 2, None, 3, 3]}, {"extra_costs": {"s": "calls"}}
 ONE = {"id": list("aabbcc"), "llm": ["x", "y"] * 3}
 LP, OK = {"logprobs": "lp"}, [[0.5, 0.5]] * 5
 P = {"class_probabilities": "p"}
@@ -503,11 +494,7 @@ P = {"class_probabilities": "p"}
         ({}, {"extra_costs": {"s": "score"}}, "column 'score' is named twice"),
         ({}, {"extra_costs": {"s": "id"}}, "column 'id' is named twice"),
         ({}, {"extra_costs": {"s": "calls", "t": "calls"}}, "column 'calls' is named twice"),
-        (
-            {"calls": [1, 1, 1, 1, -1, 1]},
-            {"extra_costs": {"s": "calls"}},
-            "'calls', row 4: negative",
-        ),
+        ({"calls": [1, 1, 1, 1, -1, 1]}, CALLS, "'calls', row 4: negative"),
         ({}, {"extra_costs": {"": "calls"}}, "'cost.': the name of the extra cost is empty"),
         ({}, {"extra_costs": {"cost": "calls"}}, "is that of the column 'cost'"),
         ({"score": ["a"] * 6}, {}, "'score' must hold number"),
@@ -516,22 +503,18 @@ P = {"class_probabilities": "p"}
         (
             {"part": ["fit", "train", *["fit"] * 4]},
             {"split": "part"},
-            "'part', row 1: 'train'; must be 'fit' or 'evaluate'",
+            "'part', row 1: 'train'; must",
         ),
         (
-            {"task": ["b", "a", "c", "b", "a", "a"]},
+            {"task": list("bacbaa")},
             {"group": "task"},
             "'task', row 1: query 'q1' has several values",
         ),
-        (
-            ONE | {"llm": ["x", "y", "x", "z", "y", "z"]},
-            {"invalid": "drop"},
-            "no query is complete",
-        ),
+        (ONE | {"llm": list("xyxzyz")}, {"invalid": "drop"}, "no query is complete"),
         (
             ONE | {"score": [1, None] * 3},
             {"invalid": "drop"},
-            "because no row of 'y' has a quality and all costs; remove that model",
+            "no row of 'y' has a quality and all",
         ),
         ({}, {"features": "text"}, "features='text' needs prompt"),
         ({}, {"prompt": "ask"}, "prompt and response need features='text'"),
@@ -540,20 +523,12 @@ P = {"class_probabilities": "p"}
         ({}, {"extra_signals": {"s": "score"}}, "column 'score' is named twice"),
         ({"ask": ["a", "b", "c", "a", "d", "d"]}, TEXT, "'ask', row 1: query 'q1' has several"),
         (
-            {"hour": [1.0, 2, 2, None, 3, 3]},
+            HOURS,
             {"extra_features": {"hour": "hour"}},
             "'hour', row 0: query 'q2' has several values",
         ),
-        (
-            {"sure": [0, 0, 0, 0, -INF, 0]},
-            {"extra_signals": {"s": "sure"}},
-            "'sure', row 4: infinite",
-        ),
-        (
-            {"ask": ["one", "two", "two", "one", None, ""]},
-            TEXT,
-            "its quality, its cost or a prompt (first: 'q3')",
-        ),
+        ({"sure": [0, 0, 0, 0, -INF, 0]}, EXTRA, "'sure', row 4: infinite"),
+        ({"ask": [*"abba", None, ""]}, TEXT, "its quality, its cost or a prompt (first: 'q3')"),
         ({}, TEXT | {"extra_features": {"asks": "hour"}}, "features: 'asks' is listed twice"),
         ({"lp": [[-1.0], [0.5]] * 3}, LP, "'lp', row 1 (and 2 more): a log-probability above 0"),
         ({"lp": [[-1.0, NAN]] * 6}, LP, "row 0 (and 5 more): a number that is missing"),
