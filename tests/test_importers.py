@@ -496,7 +496,7 @@ P = {"class_probabilities": "p"}
         ({}, {"extra_costs": {"s": "calls", "t": "calls"}}, "column 'calls' is named twice"),
         ({"calls": [1, 1, 1, 1, -1, 1]}, CALLS, "'calls', row 4: negative"),
         ({}, {"extra_costs": {"": "calls"}}, "'cost.': the name of the extra cost is empty"),
-        ({}, {"extra_costs": {"cost": "calls"}}, "is that of the column 'cost'"),
+        ({}, {"extra_costs": {"cost": "calls"}}, "is taken by the column 'cost'"),
         ({"score": ["a"] * 6}, {}, "'score' must hold number"),
         ({"score": ["a"] * 6}, {"suffix": "csv"}, "invalid value 'a'"),
         ({"llm": ["m"] * 6, "id": list("abcdef")}, {}, "has 1 model"),

@@ -259,7 +259,7 @@ def test_extra_costs_are_in_order_of_names_with_their_units() -> None:
     plain = to_arrow(from_arrow(small(), "t"))
     assert plain.column_names == ["query_id", "quality", "cost"]
     assert b"cost_units" not in plain.schema.metadata[b"cascjax"]
-    for name, message in (("", "is empty"), ("cost", "is that of the column")):
+    for name, message in (("", "is empty"), ("cost", "is taken by the column")):
         bad = dataclasses.replace(full_table(), extra_costs={name: full_table().cost})
         assert message in refusal(to_arrow, bad)
 
@@ -353,10 +353,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"cost": THREE.cast(F64)}, r"'cost', row 0 \(and 2 more\): 3 values where 2"),
     ({"metadata": {"models": ["x", "y", "z"]}}, r"names 3 models"),
     ({"metadata": {"models": ["x", "x"]}}, r"models: 'x' is listed twice"),
-    ({"metadata": {"models": "xy"}}, r"'models' must be a list of names"),
-    ({"metadata": {"cost_unit": 3}}, r"'cost_unit' must be a string"),
-    ({"metadata": {"cost_units": ["s"]}}, r"'cost_units' must map .* to units, such as"),
-    ({"metadata": {"cost_units": {"s": 1}}}, r"'cost_units'"),
+    ({"metadata": {"models": "xy"}}, r"Expected `array`, got `str` - at `\$\.models`"),
+    ({"metadata": {"cost_unit": 3}}, r"Expected `str`, got `int` - at `\$\.cost_unit`"),
+    ({"metadata": {"cost_units": ["s"]}}, r"Expected `object`, got `array` - at `\$\.cost_units`"),
+    ({"metadata": {"cost_units": {"s": 1}}}, r"got `int` - at `\$\.cost_units"),
+    ({"metadata": {"models": ["", "x"]}}, r"length >= 1 - at `\$\.models"),
     ({"metadata": {"version": 2}}, r"version 2 and this cascjax reads 1"),
     ({"metadata": {"version": True}}, r"version True and this cascjax reads 1"),
     (
@@ -386,7 +387,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"cost.s": THREE}, r"'cost\.s' has 3 values per row where 2"),
     ({"cost.s": pa.array([1.0, 2, 3])}, r"'cost\.s' must hold one list of numbers per row"),
     ({"cost.": [[0, 1]] * 3}, r"'cost\.': the name of the extra cost is empty; choose"),
-    ({"cost.cost": [[0, 1]] * 3}, r"the name of the extra cost is that of the column 'cost'"),
+    ({"cost.cost": [[0, 1]] * 3}, r"the name of the extra cost is taken by the column 'cost'"),
     ({"cost": pa.array([1.0, 2, 3])}, r"'cost' must hold one list of numbers per row, not d"),
     ({"cost": lists([["1", "2"]] * 3, pa.list_(pa.string(), 2))}, r"one list of numbers"),
     ({"answer": [[1, 1]] * 3}, r"'answer' must hold a list of K whole"),

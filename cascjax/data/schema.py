@@ -21,9 +21,9 @@ numbered.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -91,67 +91,46 @@ def _wrong_type(source: str, name: str, kind: pa.DataType, wanted: str) -> Cascj
 # Schema
 
 
-@dataclass(frozen=True)
-class Metadata:
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Metadata(msgspec.Struct, frozen=True):
     """Contents of the schema metadata; names are empty where the file gives none."""
 
-    models: tuple[str, ...] = ()
+    version: int
+    models: tuple[Name, ...] = ()
     cost_unit: str = ""
-    cost_units: tuple[tuple[str, str], ...] = ()
-    features: tuple[str, ...] = ()
-    signals: tuple[str, ...] = ()
+    features: tuple[Name, ...] = ()
+    signals: tuple[Name, ...] = ()
+    units: dict[str, str] = msgspec.field(name="cost_units", default_factory=dict)
+
+    @property
+    def cost_units(self) -> tuple[tuple[str, str], ...]:
+        """Name and unit of every extra cost whose unit is known, in order of names."""
+        return tuple(sorted((name, unit) for name, unit in self.units.items() if unit))
 
 
 def read_metadata(schema: pa.Schema, source: str) -> Metadata:
     """Return the schema metadata under the key "cascjax"."""
     raw = (schema.metadata or {}).get(METADATA_KEY)
     if raw is None:
-        return Metadata()
+        return Metadata(VERSION)
     where = f"{source}: schema metadata 'cascjax'"
     try:
-        content = json.loads(raw)
-        version = content["version"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        version = msgspec.json.decode(raw)["version"]
+        if version != VERSION or isinstance(version, bool):
+            raise CascjaxError(
+                f"{source}: the table has format version {version!r} and this cascjax reads"
+                f" {VERSION}; use the cascjax that wrote it, or write it again"
+            )
+        metadata = msgspec.json.decode(raw, type=Metadata)
+    except msgspec.ValidationError as error:
+        raise CascjaxError(f"{where}: {error}; write the table again") from None
+    except (msgspec.DecodeError, KeyError, TypeError, RecursionError):
         raise CascjaxError(f"{where} is not JSON with a version; write the table again") from None
-    if version != VERSION or isinstance(version, bool):
-        raise CascjaxError(
-            f"{source}: the table has format version {version!r} and this cascjax reads {VERSION};"
-            " use the cascjax that wrote it, or write it again"
-        )
-    names = {}
     for key in ("models", "features", "signals"):
-        names[key] = content.get(key) or []
-        if not isinstance(names[key], list) or not all(
-            isinstance(v, str) and v for v in names[key]
-        ):
-            raise CascjaxError(f"{where}: {key!r} must be a list of names")
-        check_distinct(names[key], f"{where}: {key}")
-    cost_unit, cost_units = content.get("cost_unit") or "", content.get("cost_units") or {}
-    if not isinstance(cost_unit, str):
-        raise CascjaxError(f"{where}: 'cost_unit' must be a string")
-    if not isinstance(cost_units, dict) or not all(isinstance(u, str) for u in cost_units.values()):
-        raise CascjaxError(
-            f"{where}: 'cost_units' must map names of extra costs to units, such as"
-            ' {"seconds": "s"}'
-        )
-    units = tuple(sorted((name, unit) for name, unit in cost_units.items() if unit))
-    return Metadata(
-        cost_unit=cost_unit, cost_units=units, **{key: tuple(v) for key, v in names.items()}
-    )
-
-
-def _with_metadata(arrow: pa.Table, table: Table) -> pa.Table:
-    """Return the Arrow table with its schema metadata set."""
-    content: dict[str, Any] = {
-        "version": VERSION,
-        "models": table.models,
-        "cost_unit": table.cost_unit,
-        "features": table.feature_names,
-        "signals": table.signal_names,
-    }
-    if table.extra_cost_units:
-        content["cost_units"] = dict(table.extra_cost_units)
-    return arrow.replace_schema_metadata({METADATA_KEY: json.dumps(content)})
+        check_distinct(getattr(metadata, key), f"{where}: {key}")
+    return metadata
 
 
 def check_distinct(names: Sequence[str], where: str) -> None:
@@ -186,7 +165,7 @@ def _extra_costs(names: Sequence[str]) -> list[str]:
 def extra_cost_column(name: str, source: str) -> str:
     """Return the name of the column that holds an extra cost."""
     if not name or name == "cost":
-        problem = "is that of the column 'cost'" if name else "is empty"
+        problem = "is taken by the column 'cost'" if name else "is empty"
         raise CascjaxError(
             f"{source}: column {EXTRA_COST + name!r}: the name of the extra cost {problem}; choose"
             f" another, as in {EXTRA_COST + 'seconds'!r}"
@@ -330,7 +309,16 @@ def to_arrow(
         columns[extra_cost_column(cost, "the table")] = _lists(values)
     if table.answer is not None:
         columns["answer"] = _lists(np.asarray(table.answer, np.int32))
-    return _with_metadata(pa.table(columns), table)
+    metadata = {
+        "version": VERSION,
+        "models": table.models,
+        "cost_unit": table.cost_unit,
+        "features": table.feature_names,
+        "signals": table.signal_names,
+    }
+    if table.extra_cost_units:
+        metadata["cost_units"] = dict(table.extra_cost_units)
+    return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
 
 
 def _lists(values: np.ndarray) -> pa.FixedSizeListArray:

@@ -26,7 +26,7 @@ PAPER_SEED = 42
 _ROWS = 1 << 12
 """Rows worked on at once where all of them would be a copy of the table."""
 
-_SHOWN = 20
+_MAX_SHOWN = 20
 """Models that the representation of a table lists."""
 
 ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
@@ -293,13 +293,13 @@ class Table:
         if np.ndim(self.quality) != 2 or not len(self.quality):  # such as the result of a tree map
             return "Table"
         title, means = self._summary()
-        return f"{title}\n{means.to_string(float_format='{:.4g}'.format, max_rows=_SHOWN)}"
+        return f"{title}\n{means.to_string(float_format='{:.4g}'.format, max_rows=_MAX_SHOWN)}"
 
     def _repr_html_(self) -> str:
         """Return the representation as an HTML table."""
         title, means = self._summary()
-        shown = means.to_html(float_format="{:.4g}".format, max_rows=_SHOWN)
-        return f"<p>{title}</p>{shown}"
+        markup = means.to_html(float_format="{:.4g}".format, max_rows=_MAX_SHOWN)
+        return f"<p>{title}</p>{markup}"
 
 
 def _equal(left: Any, right: Any) -> bool:

@@ -235,7 +235,7 @@ def text_model_of(
     Args:
       prompts: Prompts to fit on.
       path: File of a text model, or None.
-      n_components: Number of directions. [default: that of the file, else `COMPONENTS`]
+      n_components: Number of directions. [default: as in the file, else `COMPONENTS`]
     """
     if path is None or not os.path.lexists(path):
         return fit_text_model(prompts, n_components or COMPONENTS), True

@@ -109,7 +109,7 @@ class TextOptions(ImportOptions):
     )
     n_components: int | None = option(
         "integer",
-        "Number of features that words are reduced to. [default: 32, or that of text_model]",
+        "Number of features that words are reduced to. [default: as in text_model, else 32]",
     )
 
     def __post_init__(self) -> None:

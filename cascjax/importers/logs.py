@@ -109,15 +109,15 @@ def _read_pickle(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, Co
 
 def _convert(column: pa.ChunkedArray, kind: ColumnKind, source: str, name: str) -> pa.ChunkedArray:
     """Return the column in the type of its kind; refuse types that do not fit."""
-    found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    number = pa.types.is_floating(found) or pa.types.is_integer(found)
-    string = pa.types.is_string(found) or pa.types.is_large_string(found)
+    stored = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    number = pa.types.is_floating(stored) or pa.types.is_integer(stored)
+    string = pa.types.is_string(stored) or pa.types.is_large_string(stored)
     fits = {
-        "number": number or pa.types.is_boolean(found) or pa.types.is_decimal(found),
-        "text": string or number or pa.types.is_string_view(found),
-        "numbers": string or _is_list(found),
+        "number": number or pa.types.is_boolean(stored) or pa.types.is_decimal(stored),
+        "text": string or number or pa.types.is_string_view(stored),
+        "numbers": string or _is_list(stored),
     }
-    if not (fits[kind] or pa.types.is_null(found)):
+    if not (fits[kind] or pa.types.is_null(stored)):
         raise CascjaxError(
             f"{source}: column {name!r} must hold {_WORDS[kind]}, not {column.type}; convert it or"
             " name another column"
@@ -127,7 +127,7 @@ def _convert(column: pa.ChunkedArray, kind: ColumnKind, source: str, name: str) 
         return _parse_lists(column.cast(pa.large_string()), source, name)
     if column.type == _TYPES[kind]:
         return column
-    if pa.types.is_boolean(found):
+    if pa.types.is_boolean(stored):
         column = column.cast(pa.int8())
     return column.cast(_TYPES[kind], safe=False)
 
@@ -154,9 +154,9 @@ def _parse_lists(column: pa.ChunkedArray, source: str, name: str) -> pa.ChunkedA
                 raise ValueError
             lists.append([float(value) for value in values])
         except (ValueError, TypeError, RecursionError):
-            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+            start = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
             raise CascjaxError(
-                f"{source}: column {name!r}, row {row}: {shown!r} is not a list of numbers such as"
+                f"{source}: column {name!r}, row {row}: {start!r} is not a list of numbers such as"
                 " [-0.1, -2.5]"
             ) from None
     return pa.chunked_array([pa.array(lists, pa.list_(pa.float64()))])

@@ -260,9 +260,9 @@ class AnswerDataset:
         answer_tokens: Float[np.ndarray, "B K"],
     ) -> Float[np.ndarray, "B KP"]:
         """Return the signals of each answer, model-major, in float32."""
-        shown: dict[str, np.ndarray] = {}
+        values: dict[str, np.ndarray] = {}
         if "passed" in self.signal_names:
-            shown["passed"] = quality * self.tested[group][:, None]
+            values["passed"] = quality * self.tested[group][:, None]
         if "top_probability" in self.signal_names:
             # The second class takes a random share of the rest; the others share the remainder.
             classes = self.options[group][:, None].astype(np.float32)
@@ -274,18 +274,18 @@ class AnswerDataset:
             share = least + (most - least) * rng.random(top.shape, np.float32)
             second, others = rest * share, rest * (1 - share)
             each = others / np.maximum(classes - 2, 1)
-            shown["top_probability"] = top
-            shown["entropy"] = -(_xlog(top) + _xlog(second) + (classes - 2) * _xlog(each))
-            shown["margin"] = top - second
+            values["top_probability"] = top
+            values["entropy"] = -(_xlog(top) + _xlog(second) + (classes - 2) * _xlog(each))
+            values["margin"] = top - second
         if "mean_logprob" in self.signal_names:
             mean = -np.exp(np.float32(LOGPROB_SHIFT) - np.float32(LOGPROB_SLOPE) * certainty)
             # The least likely token: rarer in longer answers.
             noise = np.float32(0.3) * rng.standard_normal(mean.shape, np.float32)
-            shown["mean_logprob"] = mean
-            shown["min_logprob"] = mean * (1 + np.log1p(answer_tokens) * np.exp(noise))
+            values["mean_logprob"] = mean
+            values["min_logprob"] = mean * (1 + np.log1p(answer_tokens) * np.exp(noise))
         if "log_answer_tokens" in self.signal_names:
-            shown["log_answer_tokens"] = np.log(answer_tokens)
-        signals = np.stack([shown[name] for name in self.signal_names], axis=-1)
+            values["log_answer_tokens"] = np.log(answer_tokens)
+        signals = np.stack([values[name] for name in self.signal_names], axis=-1)
         return signals.astype(np.float32).reshape(len(signals), -1)
 
     def _estimates(

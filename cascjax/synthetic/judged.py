@@ -2,8 +2,8 @@
 
 Ability meets difficulty as in the two-parameter normal-ogive item response model (Lord,
 "Applications of Item Response Theory to Practical Testing Problems", 1980). With the ogive, unlike
-its logistic approximation, every belief stays Gaussian until the last step: the supplied estimates
-are exact conditional expectations, so calibration can be tested against them.
+its logistic approximation, every distribution stays Gaussian until the last step: the supplied
+estimates are exact conditional expectations, so calibration can be tested against them.
 """
 
 import math
@@ -116,10 +116,10 @@ class JudgedDataset:
         difficulty = normal(1)
         prompt_tokens = lognormal(PROMPT_TOKENS, PROMPT_SPREAD * normal(1), PROMPT_SPREAD)
 
-        # Before a run, difficulty is seen with noise; given that, it is Normal(believed, doubt).
-        seen = difficulty + self.difficulty_noise * normal(1)
+        # Before a run, difficulty is seen with noise; given that, it is Normal(expected, doubt).
+        observed = difficulty + self.difficulty_noise * normal(1)
         doubt = self.difficulty_noise**2 / (1 + self.difficulty_noise**2)
-        believed = (1 - doubt) * seen
+        expected = (1 - doubt) * observed
 
         # Quality is the normal CDF of the margin (graded), or whether margin + Normal(0, 1) is
         # above 0 (binary). Both have the mean ndtr(mean / sqrt(1 + variance of the margin)): the
@@ -133,7 +133,7 @@ class JudgedDataset:
 
         # The estimates: the margin given what is known before, and given the judge too. This is a
         # Gaussian update, so E[post | ante] = ante.
-        mean, variance = a * (ability - believed), a**2 * doubt + own_variance
+        mean, variance = a * (ability - expected), a**2 * doubt + own_variance
         judged = margin + self.judge_noise * normal(K)
         gain = variance / (variance + self.judge_noise**2)
         mean_post, variance_post = mean + gain * (judged - mean), (1 - gain) * variance
@@ -143,7 +143,7 @@ class JudgedDataset:
         effort = ANSWER_EFFORT * difficulty + ANSWER_SPREAD * normal(K)
         answer_tokens = lognormal(self.answer_tokens, effort, spread)
         expected_tokens = lognormal(
-            self.answer_tokens, ANSWER_EFFORT * believed, ANSWER_EFFORT * math.sqrt(1 - doubt)
+            self.answer_tokens, ANSWER_EFFORT * expected, ANSWER_EFFORT * math.sqrt(1 - doubt)
         )
         prompt_cost = self.price_prompt * prompt_tokens
         cost = prompt_cost + self.price_answer * answer_tokens
@@ -153,7 +153,7 @@ class JudgedDataset:
             is_domain = np.eye(len(self.domains), dtype=np.float32)[domain]
             signals = np.stack([judged, np.log(answer_tokens)], axis=-1)
             table = {
-                "features": np.concatenate([seen, np.log(prompt_tokens), is_domain], axis=1),
+                "features": np.concatenate([observed, np.log(prompt_tokens), is_domain], axis=1),
                 "signals": signals.reshape(BLOCK, -1),
                 "feature_names": self.feature_names,
                 "signal_names": SIGNAL_NAMES,

@@ -92,7 +92,7 @@ def code_math(n_models: int = 4, seed: int = 0) -> AnswerDataset:
 
     Group, length and a label of difficulty are known before a run; afterwards the length of the
     answer, for code whether tests pass, and for mathematics the answer itself, which agrees with
-    those of other models or not. Arguments as `make_dataset`.
+    the answers of other models or not. Arguments as `make_dataset`.
     """
     K, rng = sizes(n_models, seed)
     size = np.repeat(np.linspace(0, 1, -(-K // 2)), 2)[:K]

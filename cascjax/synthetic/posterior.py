@@ -146,16 +146,16 @@ def _group(
     total, quality, expected = np.full(n, -np.inf), np.zeros(run.shape), np.zeros(n)
     for right, meeting, correct in _right_answers(dataset, g, table, run, answered):
         place = right % R
-        joint, seen = ease, None
+        joint, residual = ease, None
         if certainty is not None:
             # A margin seen with noise: its likelihood, and the residual of the margin.
             gain, error = own**2 / (own**2 + noise), certainty[:, None] - grid.mean[place]
             density = -(error**2) / (2 * (own**2 + noise))  # [N, M, K]
             joint = joint + np.where(run[:, None], density, 0).sum(-1)
-            seen = (grid.mean[place] + gain * error) / (own * np.sqrt(1 - gain))
+            residual = (grid.mean[place] + gain * error) / (own * np.sqrt(1 - gain))
         if correct is not None:
-            yes = grid.log_right[place] if seen is None else log_ndtr(seen)
-            no = grid.log_wrong[place] if seen is None else log_ndtr(-seen)
+            yes = grid.log_right[place] if residual is None else log_ndtr(residual)
+            no = grid.log_wrong[place] if residual is None else log_ndtr(-residual)
             joint = joint + _over_models(yes, answered & correct)
             joint = joint + _over_models(no, answered & ~correct)
         top = joint.max(1)
@@ -164,9 +164,9 @@ def _group(
         expected_right = (1 - dataset.refusal[:, g]) * (mass @ grid.right[place]) / norm[:, None]
         if correct is not None:
             expected_right = np.where(run, answered & correct, expected_right)
-        elif seen is not None:
-            own_look = np.einsum("nm,nmk->nk", mass, ndtr(seen)) / norm[:, None]
-            expected_right = np.where(run, own_look, expected_right)
+        elif residual is not None:
+            by_own = np.einsum("nm,nmk->nk", mass, ndtr(residual)) / norm[:, None]
+            expected_right = np.where(run, by_own, expected_right)
         # This right answer and those before it, weighted by their likelihoods.
         likelihood = top + np.log(norm) + meeting
         total = np.logaddexp(total, likelihood)
@@ -203,10 +203,10 @@ def _lengths(
         rest = (
             signal(dataset, table, "log_answer_tokens") - log_mean - shared * phi * prompt[:, None]
         )
-        seen = np.where(run & (own > 0), 1 / np.where(own > 0, own, 1) ** 2, 0)  # [N, K]
+        precision = np.where(run & (own > 0), 1 / np.where(own > 0, own, 1) ** 2, 0)  # [N, K]
         rest = np.where(run, rest, 0)
-        count, plain = seen.sum(1)[:, None], (seen * rest).sum(1)[:, None]
-        square = (seen * rest**2).sum(1)[:, None]
+        count, plain = precision.sum(1)[:, None], (precision * rest).sum(1)[:, None]
+        square = (precision * rest**2).sum(1)[:, None]
         pulled = plain + effort * count * first
         square = square + 2 * effort * plain * first + effort**2 * count * first**2
         information = shared**2 * before * count

@@ -1,6 +1,6 @@
 """A dataset that resembles RouterBench: eleven models on its zero-shot table.
 
-Measured on 3,150 queries of the zero-shot table of Hu et al. (arXiv 2403.12031, 2024), those of
+Measured on 3,150 queries of the zero-shot table of Hu et al. (arXiv 2403.12031, 2024), in
 arc-challenge, winogrande and mbpp:
 
 - how often each model is right when it answers; in winogrande by the place of the right option,
@@ -19,7 +19,7 @@ Published by others for the whole table of 36,497 queries:
 
 The queries outside the four named groups are one group here, "multiple-choice": MMLU, HellaSwag and
 1,799 queries of small benchmarks. Its rates complete the published means, and a single length of
-prompt gives the costs of all models to 5%. Its correlations and those of grade-school-math are not
+prompt gives the costs of all models to 5%. Correlations there and in grade-school-math are not
 published: loadings are those of arc-challenge and mbpp, shrunk until the cheapest right models are
 as published (cumulative shares to 0.02, root mean square). Their wrong answers are unknown: the
 last two groups have no answers.
