@@ -99,7 +99,7 @@ class Prepared:
         else:
             sigma = np.asarray(estimator.sigma, np.float64)
             if len(sigma) > 1:
-                sigma = np.sqrt(mean_rows(sigma, self.fit_rows, of=np.square))
+                sigma = np.sqrt(mean_rows(sigma, self.fit_rows, transform=np.square))
         return Policy(
             strategy=self.strategy,
             models=table.models,

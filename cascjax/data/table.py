@@ -366,15 +366,15 @@ def mean_rows(
     column: Float[np.ndarray, "N K"],
     rows: Int[np.ndarray, " n"] | None = None,
     *more: Float[np.ndarray, "N K"],
-    of: Callable[..., np.ndarray] = lambda block: block,
+    transform: Callable[..., np.ndarray] = lambda block: block,
 ) -> Float[np.ndarray, " K"]:
     """Return the mean over rows, in float64 and without a copy of the table.
 
     Args:
       column: `[N, K]` values to average.
       rows: Rows to average over. [default: all]
-      more: Further columns that `of` takes.
-      of: Function of blocks of the columns, whose result is averaged. [default: the column]
+      more: Further columns that `transform` takes.
+      transform: Function of blocks of the columns, whose result is averaged. [default: identity]
 
     Returns:
       `[K]` means.
@@ -385,7 +385,7 @@ def mean_rows(
     """
     total = np.zeros(column.shape[1])
     for block in row_blocks(len(column) if rows is None else rows):
-        values = of(*(take_rows(each, block) for each in (column, *more)))
+        values = transform(*(take_rows(each, block) for each in (column, *more)))
         # A product with ones adds up more than twice as fast as `sum` over the first axis.
         total += np.ones(len(values)) @ values.astype(np.float64)
     return total / (len(column) if rows is None else len(rows))

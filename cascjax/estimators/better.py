@@ -116,7 +116,7 @@ def improved(
     e = ante if side == "ante" else post
     refit = _regressed(table.quality, [e], rows)
     if share > 0:
-        left = np.sqrt(mean_rows(refit, rows, table.quality, of=_squared_error))
+        left = np.sqrt(mean_rows(refit, rows, table.quality, transform=_squared_error))
         rng = np.random.default_rng([seed, 0 if side == "ante" else 1])
         noise = rng.standard_normal(e.shape, np.float32)
         seen = table.quality + noise * np.float32(np.sqrt((1 - share) / share)) * left

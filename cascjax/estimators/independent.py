@@ -161,7 +161,7 @@ def _spread(
     def squared(before: Float[np.ndarray, "n K"], after: Float[np.ndarray, "n K"]) -> np.ndarray:
         return np.square(before.astype(np.float64) - after - middle)
 
-    return np.sqrt(mean_rows(before, rows, after, of=squared))
+    return np.sqrt(mean_rows(before, rows, after, transform=squared))
 
 
 def truth(table: Table) -> Independent:
