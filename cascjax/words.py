@@ -114,7 +114,7 @@ def share_text(value: float) -> str:
     """Return a share of queries in whole percent; a dash for 0."""
     if value <= 0:
         return "–"
-    if value < 0.005:
+    if round(100 * value) == 0:
         return "<1%"
     # What falls short of all queries must not read as all of them.
-    return ">99%" if 0.995 <= value < 1 - 1e-9 else f"{value:.0%}"
+    return ">99%" if round(100 * value) == 100 and value < 1 - 1e-9 else f"{value:.0%}"

@@ -12,15 +12,18 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
+from cascjax.comparison import Study
 from cascjax.data.files import atomic_write
 from cascjax.data.schema import EXTRA_COST
 from cascjax.evaluation import Evaluation, Mean, Part
+from cascjax.report import pictures
 from cascjax.report.tables import Listing, each
 from cascjax.search.rules import COST
 from cascjax.words import cost_texts, counted, headed, plain, quality_text, share_text
 
-# pandas takes long to import, and is wanted only where a table is made.
+# Both take long to import, and a result may never be shown.
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from pandas import DataFrame
 
 GROUPS_SHOWN = 12
@@ -80,6 +83,22 @@ def frame(evaluation: Evaluation) -> "DataFrame":
     answer = pd.Categorical.from_codes(evaluation.answer, categories=list(evaluation.models))
     columns |= {"quality": evaluation.quality, "steps": evaluation.steps, "answer": answer}
     return pd.DataFrame(columns)
+
+
+def plot(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes":
+    """Draw mean cost and quality of the policy, with intervals, among the single models."""
+    models, total = (evaluation.single_cost[0], evaluation.single_quality), evaluation.total
+    ax = pictures.plot(Study((), evaluation.models, evaluation.cost_units[0], *models, 0, 0), ax)
+    spans: list[Any] = []
+    mean: Any
+    for mean in (total.cost[0], total.quality):
+        known = mean.low is not None and mean.high is not None
+        spans.append([[mean.value - mean.low], [mean.high - mean.value]] if known else None)
+    ax.errorbar(
+        [total.cost[0].value], [total.quality.value], *spans[::-1], fmt="D", color="#0072b2",
+        capsize=3, zorder=5,
+    )  # fmt: skip
+    return ax
 
 
 def rows_note(evaluation: Evaluation, n_rows: int, *, split: bool) -> str:
