@@ -117,12 +117,12 @@ def compare(n: int, signals: int, fold: np.ndarray, repeats: int, paper: Path | 
     seen, shown, quality, answer = queries(n, signals)
 
     def at_once() -> Regressions:
-        blocks = Blocks.of(seen, quality, fold, n_sets=len(shown))
+        blocks = Blocks.cut(seen, quality, fold, n_sets=len(shown))
         return fit_logistic(blocks, shown, folds=False)
 
     first, _ = seconds(at_once, 1)
     ours, found = seconds(at_once, repeats)
-    blocks = Blocks.of(seen, quality, fold, n_sets=len(shown))
+    blocks = Blocks.cut(seen, quality, fold, n_sets=len(shown))
     fit_logistic(blocks, shown)
     crossed, _ = seconds(lambda: fit_logistic(blocks, shown), 3)
     threads, theirs = seconds(lambda: one_at_a_time(seen, shown, quality), 1)

@@ -97,7 +97,7 @@ class RunSetRegression(LearnedEstimator):
         rows, shown = training.folds.fit_rows, training.design.shown()
         quality = training.quality[rows].astype(np.float64)
         fold, seen = training.folds.fold[rows], training.design.seen[rows]
-        blocks = Blocks.of(seen, quality, fold, n_sets=len(shown))
+        blocks = Blocks.cut(seen, quality, fold, n_sets=len(shown))
         constant = np.ptp(quality, axis=0) == 0
         if self.logistic:
             constant |= _too_few(quality, training.folds.n_folds, fold)
@@ -110,7 +110,7 @@ class RunSetRegression(LearnedEstimator):
         best, chosen, unsettled = moments(blocks, weights, logistic=self.logistic), None, ""
         if not constant.all():
             if constant.any():
-                varying = Blocks.of(seen, quality[:, ~constant], fold, n_sets=len(shown))
+                varying = Blocks.cut(seen, quality[:, ~constant], fold, n_sets=len(shown))
             else:
                 varying = blocks
             tried = RIDGES if training.ridge is None else (training.ridge,)
@@ -223,7 +223,7 @@ def _fit_costs(training: TrainingSet) -> _Costs:
     mean = cost.mean(0)
     scale = np.where(mean > 0, mean, 1)
     variance = (cost / scale).var(0)
-    blocks = Blocks.of(
+    blocks = Blocks.cut(
         training.design.seen[rows],
         (cost / scale).astype(np.float32),
         training.folds.fold[rows],
