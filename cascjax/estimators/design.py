@@ -1,4 +1,4 @@
-"""What can be seen of a query, as columns of numbers, and what must have run to see each."""
+"""Design matrix: all that can be known of a query, as columns of numbers."""
 
 import itertools
 from collections.abc import Iterator
@@ -9,153 +9,146 @@ from jaxtyping import Bool, Float, Int
 
 from cascjax.data.table import Table, take_rows
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import every_run_set, shown_by
-from cascjax.estimators.feature_spec import Column, FeatureSpec, Places
+from cascjax.estimators.feature_spec import Column, FeatureSpec, column_names
 
-LEAST_OF_GROUP = 10
+MIN_GROUP_ROWS = 10
 """Rows to fit on that a group needs for a column of its own."""
 
-_LEAST_SPREAD = 1e-6
-"""Spread below which a column is constant, relative to its size: float32 tells no more apart."""
+_MIN_SPREAD = 1e-6
+"""Spread relative to size below which a column is constant, as float32 cannot resolve less."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """All that is ever seen of N queries: D columns for regressions.
+    """The D columns of N queries.
 
     Attributes:
-        seen: `[N, D]` the columns, float32; the first is 1, the others have mean 0 and spread 1 on
-            the rows fitted on.
-        needs: `[D, K]` the models that must have run for a column to be seen: none of them for a
-            feature, one for a signal, two for the agreement of two answers.
-        names: D names, for messages.
-        notes: what was left out or filled in, and why, a line each.
-        feature spec: how to make the same columns of other queries, or None.
+        seen: `[N, D]` columns, float32; the first is 1, the others have mean 0 and standard
+            deviation 1 on the rows fitted on.
+        feature_spec: how the columns are made of any queries.
+        notes: what was left out or filled in, and why, one line each.
     """
 
     seen: Float[np.ndarray, "N D"]
-    needs: Bool[np.ndarray, "D K"]
-    names: tuple[str, ...]
+    feature_spec: FeatureSpec
     notes: tuple[str, ...] = ()
-    feature_spec: FeatureSpec | None = None
 
-    def shown(self) -> Bool[np.ndarray, "S D"]:
-        """Which columns each of the 2**K run sets shows; bit i of a run set is model i."""
-        return np.asarray(shown_by(every_run_set(self.needs.shape[1]), self.needs))
+    @property
+    def needs(self) -> Bool[np.ndarray, "D K"]:
+        """Models that must have run for each column to be known."""
+        return self.feature_spec.needs
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Description of each column."""
+        return tuple(column.name for column in self.feature_spec.columns)
 
 
-def design(table: Table, fit_rows: Int[np.ndarray, " n"], *, costs: bool = True) -> Design:
-    """Every column that can be made of a table, told apart by what must have run to see it.
+def design(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Design:
+    """Return every column that can be made of a table.
 
-    Beforehand: the features, and a column a group but the most frequent. Once a model has run: its
-    signals, whether it gave an answer where some are missing, and the logarithm of its cost, as a
-    longer answer tells something. Once two have run: whether their answers agree; what has no
-    answer agrees with none (paper, section 6).
+    Before any model has run: the features, and a column for each group but the most frequent. Once
+    a model has run: its signals, whether it gave an answer if any are missing, and the logarithm of
+    its cost, as longer answers are informative. Once two have run: whether their answers agree; a
+    missing answer agrees with none (paper, section 6).
 
     Args:
-        table: what is known of its queries; neither quality nor, without `costs`, cost is read.
-        fit_rows: the rows whose means and spreads the columns are brought to 0 and 1 with.
-        costs: whether to add what the models that have run cost.
+        table: the queries; quality is not read.
+        fit_rows: `[n]` rows on which columns are brought to mean 0 and standard deviation 1.
 
     Raises:
-        CascjaxError: there is no row to fit on, or `signals` are not a whole number a model.
+        CascjaxError: there are no rows to fit on, or signals are not a multiple of the models.
     """
     if not len(fit_rows):
         raise CascjaxError("no rows to fit on: the split must leave at least one")
-    at, notes = Places.of(table), []
-    kept, seen, constant = [Column("one")], [np.ones(table.n_queries, np.float32)], []
-    for column in _columns(table, at, fit_rows, costs, notes):
-        values = at.values(table, column)
-        missing = ~np.isfinite(values)
-        of_fit = values[fit_rows].astype(np.float64)
-        of_fit = of_fit[~missing[fit_rows]]
-        if not len(of_fit):
+    notes, constant = [], []
+    names = column_names(table)
+    candidates = (Column("one"), *_candidates(table, names, fit_rows, notes))
+    raw = FeatureSpec(*names, candidates).raw(table)
+    columns, kept = [candidates[0]], [0]
+    for d, column in enumerate(candidates[1:], start=1):
+        values = raw[fit_rows, d].astype(np.float64)
+        values = values[np.isfinite(values)]
+        if not len(values):
             notes.append(f"{column.name} is missing in every row to fit on: left out")
             continue
-        centre, spread = float(of_fit.mean()), float(of_fit.std())
-        if spread <= _LEAST_SPREAD * max(float(np.abs(of_fit).max()), 1e-30):
+        centre, spread = float(values.mean()), float(values.std())
+        if spread <= _MIN_SPREAD * max(float(np.abs(values).max()), 1e-30):
             constant.append(column.name)
             continue
-        if count := int(np.count_nonzero(missing)):
+        if count := int(np.count_nonzero(~np.isfinite(raw[:, d]))):
             notes.append(
                 f"{column.name} is missing in {count:,} of {table.n_queries:,} rows: taken as its"
                 " mean there"
             )
-        kept.append(replace(column, centre=centre, spread=spread))
-        seen.append(kept[-1].scaled(values))
+        columns.append(replace(column, centre=centre, spread=spread))
+        kept.append(d)
     if constant:
         which = ", ".join(constant[:4]) + (f" and {len(constant) - 4} more" * (len(constant) > 4))
         verb = "is" if len(constant) == 1 else "are"
         notes.append(f"{which} {verb} the same in all rows to fit on: left out")
     if len(kept) == 1:
         notes.append(
-            "the table shows nothing that tells queries apart (no features, groups, signals or"
+            "the table has nothing that tells queries apart (no features, groups, signals or"
             " answers that vary): every estimate is a mean"
         )
-    feature_spec = FeatureSpec(tuple(at.models), tuple(at.features), tuple(at.signals), tuple(kept))
-    return Design(
-        np.stack(seen, 1),
-        feature_spec.needs,
-        tuple(column.name for column in kept),
-        tuple(notes),
-        feature_spec,
-    )
+    feature_spec = FeatureSpec(*names, tuple(columns))
+    return Design(feature_spec.scale(raw[:, kept]), feature_spec, tuple(notes))
 
 
-def _columns(
-    table: Table, at: Places, fit_rows: Int[np.ndarray, " n"], costs: bool, notes: list[str]
+def _candidates(
+    table: Table,
+    names: tuple[tuple[str, ...], ...],
+    fit_rows: Int[np.ndarray, " n"],
+    notes: list[str],
 ) -> Iterator[Column]:
-    """Each column there may be, not scaled yet."""
-    for name in at.features:
+    """Yield each possible column, not yet scaled."""
+    models, features, signals = names
+    for name in features:
         yield Column("feature", (name,))
     if table.group is not None:
         yield from _groups(table, fit_rows, notes)
-    for model, name in itertools.product(at.models, at.signals):
+    for model, name in itertools.product(models, signals):
         yield Column("signal", (name,), (model,))
-    if costs:
-        for i, model in enumerate(at.models):
-            paid = take_rows(table.cost[:, i], fit_rows)
-            paid = paid[paid > 0]
-            # What cost nothing is taken to have cost half the least that was ever paid.
-            least = float(paid.min()) / 2 if len(paid) else 1.0
-            yield Column("cost", (), (model,), least=least)
+    for i, model in enumerate(models):
+        paid = take_rows(table.cost[:, i], fit_rows)
+        paid = paid[paid > 0]
+        # A cost of 0 counts as half the lowest cost that was paid.
+        least = float(paid.min()) / 2 if len(paid) else 1.0
+        yield Column("cost", (), (model,), least=least)
     if table.answer is not None:
-        for i, model in enumerate(at.models):
+        for i, model in enumerate(models):
             if not (table.answer[fit_rows, i] >= 0).all():
                 yield Column("answers", (), (model,))
-        for pair in itertools.combinations(at.models, 2):
+        for pair in itertools.combinations(models, 2):
             yield Column("agreement", (), pair)
 
 
 def _groups(table: Table, fit_rows: Int[np.ndarray, " n"], notes: list[str]) -> Iterator[Column]:
-    """A column a group but the most frequent, which all others are measured against.
+    """Yield a column for each group but the most frequent, which others are measured against.
 
-    By name, whatever the order in which a file or a piece of one lists them.
+    By name, whatever the order in which a file lists them.
     """
     assert table.group is not None
     by_name = np.array(sorted(range(len(table.groups)), key=lambda g: table.groups[g]))
     count = np.bincount(table.group[fit_rows], minlength=len(table.groups))
-    usual = by_name[np.argmax(count[by_name])]
-    large = by_name[count[by_name] >= LEAST_OF_GROUP]
-    for g in large[large != usual]:
+    others = by_name[by_name != by_name[np.argmax(count[by_name])]]
+    large, small = (others[(count[others] >= MIN_GROUP_ROWS) == size] for size in (True, False))
+    for g in large:
         yield Column("group", (table.groups[g],))
-    small = by_name[count[by_name] < LEAST_OF_GROUP]
-    small = small[small != usual]
-    if len(small) and count[small].sum() < LEAST_OF_GROUP:
+    if not len(small):
+        return
+    named = ", ".join(table.groups[g] for g in small[:3])
+    more = f" and {len(small) - 3} more" if len(small) > 3 else ""
+    which = f"group {named} has" if len(small) == 1 else f"groups {named}{more} have"
+    if count[small].sum() < MIN_GROUP_ROWS:
         notes.append(
-            f"{_some_groups(table, small)} fewer than {LEAST_OF_GROUP} rows to fit on: no column"
-            " tells them from the rest"
+            f"{which} fewer than {MIN_GROUP_ROWS} rows to fit on: no column tells them from the"
+            " rest"
         )
-    elif len(small):
+    else:
         notes.append(
-            f"{_some_groups(table, small)} fewer than {LEAST_OF_GROUP} rows to fit on each: they"
-            " share a column"
+            f"{which} fewer than {MIN_GROUP_ROWS} rows to fit on each: they share a column"
         )
-        others = by_name[~np.isin(by_name, small)]
-        yield Column("small groups", tuple(table.groups[g] for g in others))
-
-
-def _some_groups(table: Table, groups: Int[np.ndarray, " G"]) -> str:
-    named = ", ".join(table.groups[g] for g in groups[:3])
-    more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
-    return f"group {named} has" if len(groups) == 1 else f"groups {named}{more} have"
+        rest = by_name[~np.isin(by_name, small)]
+        yield Column("small groups", tuple(table.groups[g] for g in rest))

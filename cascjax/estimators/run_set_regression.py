@@ -94,7 +94,7 @@ class RunSetRegression(LearnedEstimator):
 
     def fit(self, training: TrainingSet) -> FittedEstimator:
         """Return the weights of all regressions."""
-        rows, shown = training.folds.fit_rows, training.design.shown()
+        rows, shown = training.folds.fit_rows, training.design.feature_spec.shown()
         quality = training.quality[rows].astype(np.float64)
         fold, seen = training.folds.fold[rows], training.design.seen[rows]
         blocks = Blocks.cut(seen, quality, fold, n_sets=len(shown))
@@ -217,7 +217,11 @@ class _Costs:
 
 def _fit_costs(training: TrainingSet) -> _Costs:
     """Return the cost model asked for, or the one with the lowest cross-validated error."""
-    rows, k, shown = training.folds.fit_rows, len(training.models), training.design.shown()
+    rows, k, shown = (
+        training.folds.fit_rows,
+        len(training.models),
+        training.design.feature_spec.shown(),
+    )
     cost = training.cost[rows].astype(np.float64)
     # Relative to its mean, so that ridge and float32 act alike on all models.
     mean = cost.mean(0)
