@@ -85,7 +85,7 @@ def test_a_recipe_makes_the_columns_of_the_design() -> None:
     assert tuple(column.name for column in feature_spec().columns) == got.names
     kinds = {column.kind for column in feature_spec().columns}
     assert kinds >= {"one", "feature", "group", "small groups", "signal", "answers", "cost"}
-    np.testing.assert_array_equal(feature_spec().shown(), got.shown())
+    np.testing.assert_array_equal(feature_spec().needs, got.needs)
     alone = replace(feature_spec(), columns=feature_spec().columns[::2])
     np.testing.assert_array_equal(alone.seen(world()), got.seen[:, ::2])
 
@@ -248,7 +248,7 @@ def test_live_refusals() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"features": [1.0]}, r"features must be \[\d+\], or \[B, \d+\]"),
         ({"signals": np.zeros((K, 9))}, "signals must be"),
-        ({"answers": [[1, 2, 3]] * 4}, "is of"),
+        ({"answers": [[1, 2, 3]] * 4}, "arguments are of"),
         ({"answers": ["yes", None, None]}, "answers must be numbers"),
     ]
     for more, words in wrong:
