@@ -6,24 +6,15 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from cascjax import synthetic
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimates, Estimator
+from cascjax.estimators import Estimates, Estimator, FeatureSpec, learned
 from cascjax.estimators.design import Design
-from cascjax.estimators.joint import (
-    SHRINKAGES,
-    Joint,
-    JointFit,
-    _conditioned,
-    fit_joint,
-    gains_of,
-    shrinkage_of,
-)
-from cascjax.estimators.joint_gaussian import shrinkage_note
-from cascjax.estimators.learned import learned
+from cascjax.estimators.feature_spec import Column
+from cascjax.estimators.joint import Joint, condition, gains_of
+from cascjax.estimators.joint_gaussian import JointFit, fit_joint, shrinkage, shrinkage_note
 from cascjax.estimators.predictors import Neighbours
 
 K = 4
@@ -59,9 +50,7 @@ class Gaussian:
         mean = x @ self.slopes
         drawn = mean + rng.standard_normal((n, M + K)) @ np.linalg.cholesky(self.sigma).T
         seen = np.concatenate([np.ones((n, 1)), x, drawn[:, :M]], 1).astype(np.float32)
-        needs = np.concatenate([np.zeros((1 + x.shape[1], K), bool), NEEDS])
-        design = Design(seen, needs, tuple(f"column {d}" for d in range(seen.shape[1])))
-        return design, drawn[:, M:].astype(np.float32), mean
+        return Design(seen, spec(x.shape[1])), drawn[:, M:].astype(np.float32), mean
 
     def posterior(
         self, design: Design, mean: np.ndarray, run: np.ndarray
@@ -87,6 +76,16 @@ class Gaussian:
         return gain, self.sigma[np.ix_(of, of)] - gain @ self.sigma[np.ix_(at, of)]
 
 
+def spec(f: int, signals: bool = True) -> FeatureSpec:
+    """The columns of a design of f features."""
+    models, features = tuple("abcd"), tuple("xyz"[:f])
+    columns = [Column("one"), *(Column("feature", (name,)) for name in features)]
+    if signals:
+        columns += [Column("signal", ("s",), (model,)) for model in models]
+        columns += [Column("agreement", (), pair) for pair in (("a", "b"), ("a", "d"))]
+    return FeatureSpec(models, features, ("s",), tuple(columns))
+
+
 def folds(n: int, n_fit: int, n_folds: int = 4) -> np.ndarray:
     return np.where(np.arange(n) < n_fit, np.arange(n) % n_folds, n_folds)
 
@@ -97,7 +96,7 @@ def fitted(
     cost = np.ones_like(quality)
     options.setdefault("n_folds", int(fold.max()))
     fit = fit_joint(design, quality, cost, fold, KEY, **options)
-    return fit, fit.estimator(design, cost, fold)
+    return fit, fit.joint(design, cost, fold)
 
 
 def random_runs(n: int, seed: int = 0) -> np.ndarray:
@@ -192,7 +191,7 @@ def test_more_signals_never_raise_a_variance():
     joint = drawn_joint(5, 14, 1, seed=6)
     shown = np.tril(np.ones((15, 14), bool), -1)
     covariance = np.broadcast_to(np.asarray(joint.covariance[-1]), (15, 19, 19))
-    gains, rest = jax.jit(_conditioned, static_argnums=2)(covariance, shown, 5)
+    gains, rest = jax.jit(condition, static_argnums=2)(covariance, shown, 5)
     np.testing.assert_allclose(
         gains, gains_of(np.asarray(joint.covariance[-1], np.float64), shown, 5), atol=1e-4
     )
@@ -292,44 +291,49 @@ def test_a_world_of_right_and_wrong_answers_is_told_as_well_as_lines_can():
     assert found.fitted.explained_run.mean() > found.fitted.explained.mean() + 0.05
 
 
-@pytest.mark.parametrize("shrinkage", SHRINKAGES)
-def test_correlations_are_shrunk_where_they_are_noise(shrinkage: str):
-    rng = np.random.default_rng(8)
-    single = np.arange(9) < 5
-    alone = shrinkage_of(_standard(rng.standard_normal((30, 12))), single, shrinkage)[0]
+def test_correlations_are_shrunk_where_they_are_noise():
+    rng, single = np.random.default_rng(8), np.arange(9) < 5
     # Independent columns: all that is seen of correlation is noise.
-    assert alone == 0 if shrinkage == "none" else alone > 0.5
-    root = rng.standard_normal((12, 12))
-    related = _standard(rng.standard_normal((9000, 12)) @ root)
-    assert shrinkage_of(related, single, shrinkage)[0] < 0.02
-
-
-def test_signals_of_one_model_may_be_shrunk_more_than_agreements():
-    rng = np.random.default_rng(18)
-    # 80 signals that tell nothing, and 6 agreements that together tell nearly all.
+    assert shrinkage(standard(rng.standard_normal((30, 12))), single)[0] > 0.5
+    related = standard(rng.standard_normal((9000, 12)) @ rng.standard_normal((12, 12)))
+    assert shrinkage(related, single)[0] < 0.02
+    # 80 signals that say nothing, and 6 agreements that together say nearly all.
     agreements = rng.standard_normal((200, 6))
     quality = agreements @ rng.standard_normal((6, 3)) + 0.3 * rng.standard_normal((200, 3))
-    columns = _standard(np.concatenate([rng.standard_normal((200, 80)), agreements, quality], 1))
-    assert shrinkage_of(columns, np.arange(86) < 80, "held-out")[1] > 1
+    columns = standard(np.concatenate([rng.standard_normal((200, 80)), agreements, quality], 1))
+    assert shrinkage(columns, np.arange(86) < 80)[1] > 1
 
 
-def _standard(x: np.ndarray) -> np.ndarray:
+def test_shrinkage_is_the_one_of_least_error_by_loops():
+    """The same by solving for each share and factor, on each of the rows left out."""
+    rng, single, m = np.random.default_rng(9), np.arange(6) < 4, 6
+    root = np.eye(8) + np.diag(np.ones(7), 1)
+    x = standard(rng.standard_normal((60, 8)) @ root)
+    errors = {}
+    for factor in (1.0, 8.0, 64.0):
+        for share in (0.0, *np.geomspace(0.005, 1.0, 16).round(4)):
+            total = 0.0
+            for f in range(5):
+                rest, test = x[np.arange(60) % 5 != f], x[np.arange(60) % 5 == f]
+                products = (1 - share) * rest.T @ rest / len(rest)
+                # Each share in units in which single signals are smaller by the factor.
+                noise = np.diag((share + 1e-4) * np.where(single, factor, 1.0))
+                gain = np.linalg.solve(products[:m, :m] + noise, products[:m, m:])
+                total += np.square(test[:, m:] - test[:, :m] @ gain).sum()
+            errors[share, factor] = total
+    share, factor = shrinkage(x, single)
+    assert errors[share, factor] == pytest.approx(min(errors.values()), rel=1e-9)
+    assert 0 < share < 1
+
+
+def standard(x: np.ndarray) -> np.ndarray:
     return x / np.sqrt(np.square(x).mean(0))
-
-
-def test_shrinkage_in_closed_form_is_scikit_learns():
-    root = np.eye(7) + np.diag(np.ones(6), 1)
-    x = _standard(np.random.default_rng(9).standard_normal((40, 7)) @ root)
-    theirs = ledoit_wolf_shrinkage(x, assume_centered=True)
-    assert 0.05 < theirs < 0.95
-    assert shrinkage_of(x, np.ones(5, bool), "ledoit-wolf")[0] == pytest.approx(theirs, rel=1e-6)
 
 
 def test_without_signals_nothing_moves():
     world = Gaussian(seed=10)
     design, quality, _ = world.sample(200, seed=11)
-    kept = ~design.needs.any(1)
-    bare = replace(design, seen=design.seen[:, kept], needs=design.needs[kept], names=())
+    bare = Design(design.seen[:, ~design.needs.any(1)], spec(3, signals=False))
     _, joint = fitted(bare, quality, folds(200, 150))
     found = estimates(joint, random_runs(200))
     np.testing.assert_allclose(found.quality, joint.quality, atol=1e-6)
@@ -367,19 +371,17 @@ def test_an_exception_to_what_features_tell_is_no_catastrophe():
 
 
 def test_shrinking_leaves_every_variance():
-    world = Gaussian(seed=22)
-    design, quality, _ = world.sample(300, seed=23)
-    for shrinkage in SHRINKAGES:
-        fit, _ = fitted(design, quality, folds(300, 200), shrinkage=shrinkage)
-        kept = fit.normal.covariance[-1].diagonal()[M:]
-        # What ridge regression leaves of 4 qualities, of 200 rows: 10% a variance, three times.
-        np.testing.assert_allclose(kept, world.sigma.diagonal()[M:], rtol=0.3)
-    # Eight rows are too few for a share to be found: correlations are not believed at all.
+    dataset = Gaussian(seed=22)
+    design, quality, _ = dataset.sample(300, seed=23)
+    fit, _ = fitted(design, quality, folds(300, 200))
+    variances = fit.normal.covariance[-1].diagonal()[M:]
+    # What ridge regression leaves of 4 qualities, of 200 rows: 10% a variance, three times.
+    np.testing.assert_allclose(variances, dataset.sigma.diagonal()[M:], rtol=0.3)
+    # Eight rows are too few for a share to be found: correlations are not used at all.
     few, _ = fitted(design, quality, folds(300, 8, 2))
-    assert few.normal.shrinkage[-1] == 1
-    alone, _ = fitted(design, quality, folds(300, 8, 2), shrinkage="none")
-    one, other = (of.normal.covariance[-1].diagonal()[M:] for of in (few, alone))
-    np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert few.shrinkage[-1] == 1
+    covariance = few.normal.covariance[-1]
+    np.testing.assert_array_equal(covariance, np.diag(covariance.diagonal()))
 
 
 def test_rows_that_are_not_fitted_on_teach_nothing():
@@ -398,8 +400,7 @@ def test_costs_are_positive_and_told_from_features():
     design, quality, _ = Gaussian(seed=16).sample(400, seed=17)
     cost = np.exp(design.seen[:, 1:2] + 0.1 * rng.standard_normal((400, K))).astype(np.float32)
     fold = folds(400, 300)
-    fitted = fit_joint(design, quality, cost, fold, KEY, n_folds=int(fold.max()))
-    joint = fitted.estimator(design, cost, fold)
+    joint = fit_joint(design, quality, cost, fold, KEY, n_folds=4).joint(design, cost, fold)
     told = np.asarray(joint.cost)[300:]
     assert told.min() > 0
     assert np.square(told - cost[300:]).mean() < 0.6 * cost[300:].var()
@@ -444,8 +445,6 @@ def test_what_cannot_be_is_refused():
     for fold in (np.zeros(40, int), folds(40, 0), np.full(40, 3)):
         with pytest.raises(CascjaxError, match="at least two folds"):
             fitted(design, quality, fold)
-    with pytest.raises(CascjaxError, match="unknown shrinkage"):
-        fitted(design, quality, folds(40, 20), shrinkage="some")
 
 
 def test_correlations_shrunk_to_nothing_are_called_independence() -> None:

@@ -10,7 +10,6 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from cascjax.errors import CascjaxError
 from cascjax.estimators.predictors import (
-    PREDICTORS,
     Neighbours,
     Network,
     Predictor,
@@ -73,15 +72,14 @@ def test_ridge_leaves_one_out_as_loops_do():
     np.testing.assert_allclose(chosen, np.asarray(penalties)[errors.argmin(0)], rtol=1e-6)
 
 
-@pytest.mark.parametrize("weights", ["uniform", "distance"])
-def test_neighbours_are_scikit_learns(weights: str):
+def test_neighbours_are_scikit_learns():
     x, y = bent(300, seed=5)
     new = bent(40, seed=6)[0]
     # One number of neighbours, and heads that want it: the mean of all rows is worse.
     y = y[:, :2]
-    fitted = Neighbours((7,), weights=weights).fit(x, y, KEY)
+    fitted = Neighbours((7,)).fit(x, y, KEY)
     assert np.asarray(fitted.choice).tolist() == [0, 0]
-    theirs = KNeighborsRegressor(7, weights=weights).fit(x, y).predict(new)
+    theirs = KNeighborsRegressor(7).fit(x, y).predict(new)
     # Distances from products in float32 are off by 1e-6 of the squared lengths.
     np.testing.assert_allclose(fitted.predict(new), theirs, atol=1e-4)
 
@@ -163,10 +161,8 @@ def test_fitted_predictors_pass_through_jit():
 
 def test_what_cannot_be_is_refused():
     x, y = bent(5, seed=17)
-    for one in PREDICTORS.values():
+    for predictor in EACH:
         with pytest.raises(CascjaxError, match="at least one row"):
-            one.fit(x[:0], y[:0], KEY)
-    with pytest.raises(CascjaxError, match="unknown neighbour weights"):
-        Neighbours(weights="near").fit(x, y, KEY)
+            predictor.fit(x[:0], y[:0], KEY)
     with pytest.raises(CascjaxError, match="at least 1, not 0"):
         Neighbours((0, 3)).fit(x, y, KEY)

@@ -4,19 +4,29 @@ They take any number of models, see `cascjax.estimators.joint`. Costs are estima
 alone.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.data.table import mean_rows
+from cascjax.errors import CascjaxError
 from cascjax.estimators.design import Design
 from cascjax.estimators.feature_spec import FeatureSpec
-from cascjax.estimators.joint import MAX_TABULATED_OF, Joint, JointFit, fit_joint
+from cascjax.estimators.joint import JITTER, MAX_TABULATED, Joint, Normal, predict_by_fold
 from cascjax.estimators.joint_model import JOINT as FORM
 from cascjax.estimators.joint_model import JointModel
-from cascjax.estimators.predictors import PREDICTORS
+from cascjax.estimators.predictors import (
+    Linear,
+    Neighbours,
+    Network,
+    Networks,
+    Prediction,
+    Predictor,
+    Ridge,
+)
 from cascjax.estimators.run_sets import RunSets
 from cascjax.estimators.training import (
     FittedEstimator,
@@ -25,20 +35,49 @@ from cascjax.estimators.training import (
     explained_variance,
 )
 
+_SHARES = (0.0, *np.geomspace(0.005, 1.0, 16).round(4))
+"""Shares of shrinkage that held-out rows choose among."""
+
+_SINGLE_FACTORS = (1.0, 8.0, 64.0)
+"""How much more than agreements the signals of single models may be shrunk, as there are many of
+them, often about the text alone. Held-out rows choose."""
+
+
+_MIN_SPREAD = 0.03
+"""Smallest error of a signal, relative to its standard deviation of 1. If features determine a
+signal exactly on rows fitted on, an exception elsewhere would else be thousands of errors away."""
+
+_MIN_COST = 0.01
+"""Share of a model's mean cost below which no cost is expected, as lines cross 0."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class JointWeights:
-    """A fitted joint normal.
+class JointFit:
+    """A fitted joint normal, which makes the estimates of any queries.
 
     Attributes:
-        fit: predictors and covariances.
-        table: the gains of all run sets, without queries; None for more than `MAX_TABULATED_OF`
-            models. Simulations are fastest with a table.
+        predictions: of signals, qualities and costs: one fitted without each fold, and one on all
+            rows.
+        normal: the covariances, in the same order.
+        shrinkage: `[G]` share by which correlations were shrunk, 0 to 1.
+        table: gains of all run sets, without queries, as simulations are fastest with a table;
+            None for more than `MAX_TABULATED` models.
     """
 
-    fit: JointFit
-    table: RunSets | None
+    predictions: tuple[Prediction, ...]
+    normal: Normal
+    shrinkage: Float[np.ndarray, " G"]
+    table: RunSets | None = None
+
+    def joint(
+        self,
+        design: Design,
+        cost_run: Float[np.ndarray, "N K"],
+        fold: Int[np.ndarray, " N"] | None = None,
+    ) -> Joint:
+        """Return the estimates of the queries of a design, see `Weights.estimator`."""
+        return Joint.expected(self.predictions, self.normal, *_parts(design), cost_run, fold)
 
     def estimator(
         self,
@@ -46,65 +85,138 @@ class JointWeights:
         cost_run: Float[np.ndarray, "N K"],
         fold: Int[np.ndarray, " N"] | None = None,
     ) -> RunSets | Joint:
-        """Return the estimates of the queries of a design, see `Weights.estimator`."""
-        joint = self.fit.estimator(design, cost_run, fold)
+        """Return the same estimates, from the table if there is one."""
+        joint = self.joint(design, cost_run, fold)
         if self.table is None:
             return joint
         return replace(self.table, seen=joint.seen, fold=joint.fold, cost_run=joint.cost_run)
 
     def model(self, feature_spec: FeatureSpec, sigma_scale: float) -> JointModel:
         """Return the normal fitted on all rows, for a policy."""
-        return JointModel.of(self.fit, feature_spec, sigma_scale)
-
-
-@dataclass(frozen=True)
-class JointGaussian(LearnedEstimator):
-    """Estimator that conditions a joint normal on the signals of what has run.
-
-    Attributes:
-        predictor: name of the predictor of what features tell, see `PREDICTORS`.
-    """
-
-    predictor: str = "ridge"
-
-    def fit(self, training: TrainingSet) -> FittedEstimator:
-        """Return the fitted normal."""
-        rows, fold = training.folds.fit_rows, training.folds.fold
-        fitted = fit_joint(
-            training.design, training.quality, training.cost, fold, jax.random.key(training.seed),
-            n_folds=training.folds.n_folds, predictor=PREDICTORS[self.predictor],
+        prediction, normal = self.predictions[-1], self.normal
+        assert isinstance(prediction, Linear | Networks)  # others hold the rows fitted on
+        return JointModel(
+            prediction, normal.spread[-1], normal.covariance[-1], normal.least_cost,
+            sigma_scale, feature_spec,
         )  # fmt: skip
-        joint = fitted.estimator(training.design, training.cost_run, fold)
-        quality, cost = (x[rows].astype(np.float64) for x in (training.quality, training.cost))
-        before = joint.take(rows)
-        after = jax.jit(lambda joint, run: joint(run))(before, np.ones(quality.shape, bool))
 
-        def explained(
-            estimate: Float[np.ndarray, "n K"], true: Float[np.ndarray, "n K"]
-        ) -> Float[np.ndarray, " K"]:
-            return explained_variance(np.square(estimate - true).mean(0), true.var(0))
 
-        notes = [shrinkage_note(float(fitted.normal.shrinkage[-1]))]
-        table = None
-        if len(training.models) <= MAX_TABULATED_OF:
-            table = joint.take(np.zeros(0, np.int64)).to_run_sets()
-        else:
-            notes.append(
-                f"with more than {MAX_TABULATED_OF} models the estimated sigmas are used as they"
-                " are: no sigma_scale is searched, though one may be given"
-            )
-        return FittedEstimator(
-            weights=JointWeights(fitted, table),
-            cost_model="features",
-            notes=tuple(notes),
-            explained=explained(np.asarray(before.quality), quality),
-            explained_run=explained(np.asarray(after.quality), quality),
-            cost_explained=explained(np.asarray(before.cost), cost),
+def fit_joint(
+    design: Design,
+    quality: Float[np.ndarray, "N K"],
+    cost: Float[np.ndarray, "N K"],
+    fold: Int[np.ndarray, " N"],
+    key: Array,
+    *,
+    n_folds: int,
+    predictor: Predictor | None = None,
+) -> JointFit:
+    """Fit means and covariances, those of each fold without its rows.
+
+    A fold's covariance is that of the errors of the other folds' predictions on their own rows.
+    These predictions were fitted on the fold's rows too, but a row moves a prediction by 1 / n, so
+    that no skill is found in noise.
+
+    Args:
+        design: the columns of N queries.
+        quality: `[N, K]` true qualities, read on rows fitted on.
+        cost: `[N, K]` true costs, in the table's cost unit, read on rows fitted on.
+        fold: `[N]` folds 0 to F - 1 of the rows fitted on; F for all other rows.
+        key: a JAX random key, for predictors that draw.
+        n_folds: F.
+        predictor: predictor of the means; ridge regression by default.
+
+    Raises:
+        CascjaxError: there are fewer than two folds, or an empty one.
+    """
+    rows = np.flatnonzero(fold < n_folds)
+    if n_folds < 2 or len(np.unique(fold[rows])) < n_folds:
+        raise CascjaxError(
+            "a joint fit needs at least two folds of rows, none of them empty; bring more rows to"
+            " fit on, or use fewer folds"
         )
+    predictor = Ridge() if predictor is None else predictor
+    features, signals = _parts(design)
+    m, k = signals.shape[1], quality.shape[1]
+    heads = np.concatenate([signals, quality, cost], axis=1).astype(np.float32)
+    parts = [*(rows[fold[rows] != f] for f in range(n_folds)), rows]
+    predictions = tuple(
+        predictor.fit(features[part], heads[part], part_key)
+        for part, part_key in zip(parts, jax.random.split(key, len(parts)), strict=True)
+    )
+    error = heads[rows] - predict_by_fold(predictions, features[rows], fold[rows])
+    error = error[:, : m + k].astype(np.float64)
+    needs = design.needs[design.needs.any(1)]
+    fits = [_normal(error[fold[rows] != f], needs.sum(1) == 1) for f in range(n_folds + 1)]
+    spread, covariance, shrinkage = (
+        np.stack(x).astype(np.float32) for x in zip(*fits, strict=True)
+    )
+    least_cost = (_MIN_COST * mean_rows(cost, rows)).astype(np.float32)
+    return JointFit(predictions, Normal(spread, covariance, needs, least_cost), shrinkage)
 
-    def load(self, content: dict[str, Any]) -> JointModel:
-        """Return the normal that a policy file keeps."""
-        return JointModel.from_json(content)
+
+def _parts(design: Design) -> tuple[Float[np.ndarray, "N F"], Float[np.ndarray, "N M"]]:
+    """Return the features, without the constant, and the signals."""
+    signal = design.needs.any(1)
+    return design.seen[:, ~signal][:, 1:], design.seen[:, signal]
+
+
+def _normal(
+    error: Float[np.ndarray, "n P"], single: Bool[np.ndarray, " M"]
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "P P"], float]:
+    """Return spread, covariance and shrinkage of the errors of M signals, then the qualities."""
+    m = len(single)
+    spread = np.sqrt(np.square(error).mean(0))
+    least = np.where(np.arange(error.shape[1]) < m, _MIN_SPREAD, 0)
+    divisor = np.where(spread > 0, np.maximum(spread, least), 1)
+    standard = error / divisor
+    share, factor = shrinkage(standard, single)
+    target = np.ones(error.shape[1])
+    target[:m][single] = factor
+    correlation = (1 - share) * (standard.T @ standard) / max(len(standard), 1)
+    # Shrinking a signal equals adding noise to it, so the result is still a normal. So is a signal
+    # whose error is below the smallest, filled up to a variance of 1.
+    correlation += np.diag(share * target + 1 - np.square(standard).mean(0))
+    unit = np.concatenate([np.ones(m), spread[m:]])
+    return divisor[:m], correlation * unit * unit[:, None], share
+
+
+def shrinkage(
+    standard: Float[np.ndarray, "n P"], single: Bool[np.ndarray, " M"], folds: int = 5
+) -> tuple[float, float]:
+    """Return the shrinkage with which held-out rows' qualities are best estimated from all signals.
+
+    Args:
+        standard: `[n, P]` M signals, then the qualities, with mean square 1, or less for signals
+            with little error.
+        single: `[M]` signals that need one model.
+        folds: number of folds that are held out.
+
+    Returns:
+        The share by which correlations are shrunk, and how much more those of single models.
+    """
+    n, m = len(standard), len(single)
+    if m == 0 or n < 2 * folds:
+        return 1.0, 1.0
+    held, shares = np.arange(n) % folds, np.array(_SHARES)[:, None]
+    # If all signals are of one kind, more for that kind is just another share.
+    factors = _SINGLE_FACTORS if single.any() and not single.all() else (1.0,)
+    errors = np.zeros((len(factors), len(_SHARES)))
+    for f in range(folds):
+        products = standard[held != f].T @ standard[held != f] / np.count_nonzero(held != f)
+        test = standard[held == f]
+        for i, factor in enumerate(factors):
+            # In units in which all signals are shrunk alike, and in the basis of the axes of their
+            # covariance, each share is a division.
+            unit = np.where(single, factor**-0.5, 1)
+            squares, axes = np.linalg.eigh(products[:m, :m] * unit * unit[:, None])
+            along = test[:, :m] * unit @ axes
+            slopes = axes.T @ (unit[:, None] * products[:m, m:])
+            gains = (1 - shares) / ((1 - shares) * squares.clip(0) + shares + JITTER)
+            for j, gain in enumerate(gains):
+                errors[i, j] += np.square(test[:, m:] - along @ (gain[:, None] * slopes)).sum()
+    i, j = np.unravel_index(int(np.argmin(errors)), errors.shape)
+    return float(_SHARES[j]), float(factors[i])
 
 
 def shrinkage_note(share: float) -> str:
@@ -113,6 +225,55 @@ def shrinkage_note(share: float) -> str:
     if share < 0.995:
         return note
     return f"{note}: models are taken as independent, as held-out rows showed no correlation"
+
+
+@dataclass(frozen=True)
+class JointGaussian(LearnedEstimator):
+    """Estimator that conditions a joint normal on the signals of what has run.
+
+    Attributes:
+        predictor: what expects signals, qualities and costs from features.
+    """
+
+    predictor: Predictor = field(default_factory=Ridge)
+
+    def fit(self, training: TrainingSet) -> FittedEstimator:
+        """Return the fitted normal."""
+        rows, fold = training.folds.fit_rows, training.folds.fold
+        fitted = fit_joint(
+            training.design, training.quality, training.cost, fold, jax.random.key(training.seed),
+            n_folds=training.folds.n_folds, predictor=self.predictor,
+        )  # fmt: skip
+        joint = fitted.joint(training.design, training.cost_run, fold).take(rows)
+        quality, cost = (x[rows].astype(np.float64) for x in (training.quality, training.cost))
+        after = jax.jit(lambda joint, run: joint(run))(joint, np.ones(quality.shape, bool))
+
+        def explained(
+            estimate: Float[np.ndarray, "n K"], true: Float[np.ndarray, "n K"]
+        ) -> Float[np.ndarray, " K"]:
+            return explained_variance(np.square(estimate - true).mean(0), true.var(0))
+
+        notes = [shrinkage_note(float(fitted.shrinkage[-1]))]
+        if len(training.models) <= MAX_TABULATED:
+            table = joint.take(np.zeros(0, np.int64)).to_run_sets()
+            fitted = replace(fitted, table=table)
+        else:
+            notes.append(
+                f"with more than {MAX_TABULATED} models the estimated sigmas are used as they are:"
+                " no sigma_scale is searched, though one may be given"
+            )
+        return FittedEstimator(
+            weights=fitted,
+            cost_model="features",
+            notes=tuple(notes),
+            explained=explained(np.asarray(joint.quality), quality),
+            explained_run=explained(np.asarray(after.quality), quality),
+            cost_explained=explained(np.asarray(joint.cost), cost),
+        )
+
+    def load(self, content: dict[str, Any]) -> JointModel:
+        """Return the normal that a policy file keeps."""
+        return JointModel.from_json(content)
 
 
 JOINT = JointGaussian(
@@ -126,7 +287,7 @@ JOINT_KNN = JointGaussian(
     name="joint-knn",
     description="joint normal around nearest neighbours; not for policies, as it holds its rows",
     cost_models=("features",),
-    predictor="knn",
+    predictor=Neighbours(),
 )
 
 JOINT_MLP = JointGaussian(
@@ -134,5 +295,5 @@ JOINT_MLP = JointGaussian(
     description="joint normal around small neural networks",
     cost_models=("features",),
     form=FORM,
-    predictor="mlp",
+    predictor=Network(),
 )

@@ -1,7 +1,7 @@
 """A joint normal to take along: what was fitted on all rows, for other tables and live use."""
 
 import functools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
@@ -15,7 +15,7 @@ from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import Estimates, shown_by, with_ran
 from cascjax.estimators.feature_spec import FeatureSpec
-from cascjax.estimators.joint import MAX_TABULATED_OF, Joint, JointFit, Normal, gains_of
+from cascjax.estimators.joint import MAX_TABULATED, Joint, Normal, gains_of
 from cascjax.estimators.learned_model import ROUNDED
 from cascjax.estimators.predictors import Linear, Networks
 from cascjax.estimators.run_sets import RunSets
@@ -31,14 +31,6 @@ _NETWORKS = ("slope", "middle", "spread", "mean", "scale")
 """Arrays of networks beside their layers."""
 
 _LARGEST_SCALE = 10.0
-
-
-def keeps_rows() -> CascjaxError:
-    """The error that a policy cannot keep the rows which nearest neighbours are told from."""
-    return CascjaxError(
-        "estimates of nearest neighbours (learner 'joint-knn') hold every row fitted on,"
-        " too much for a policy: take learner 'joint' or 'joint-mlp' (--learner)"
-    )
 
 
 @jax.tree_util.register_dataclass
@@ -61,26 +53,6 @@ class JointModel:
     least_cost: Float[np.ndarray, " K"]
     sigma_scale: float = field(metadata={"static": True})
     feature_spec: FeatureSpec = field(metadata={"static": True})
-
-    @classmethod
-    def of(cls, fit: JointFit, feature_spec: FeatureSpec, sigma_scale: float = 1.0) -> "JointModel":
-        """What of a fit was fitted on all rows.
-
-        Raises:
-            CascjaxError: its predictor keeps the rows it was fitted on.
-        """
-        prediction = fit.predictions[-1]
-        if not isinstance(prediction, Linear | Networks):
-            raise keeps_rows()
-        normal = fit.normal
-        return cls(
-            prediction,
-            normal.spread[-1],
-            normal.covariance[-1],
-            fit.least_cost,
-            sigma_scale,
-            feature_spec,
-        )
 
     @functools.cached_property
     def needs(self) -> Bool[np.ndarray, "M K"]:
@@ -106,11 +78,10 @@ class JointModel:
         features, signals = self._parts(self.feature_spec.seen(table))
         if table.models and table.models != self.feature_spec.models:
             table = table.select_models(self.feature_spec.models)
-        none = np.zeros(1, np.float32)
-        normal = Normal(self.spread[None], self.covariance[None], none, none)
-        fit = JointFit((self.prediction,), normal, self.needs, self.least_cost)
-        joint = replace(fit.joint(features, signals, table.cost), sigma_scale=self.sigma_scale)
-        return joint if len(self.feature_spec.models) > MAX_TABULATED_OF else joint.to_run_sets()
+        normal = Normal(self.spread[None], self.covariance[None], self.needs, self.least_cost)
+        joint = Joint.expected((self.prediction,), normal, features, signals, table.cost)
+        joint = joint.scaled(self.sigma_scale)
+        return joint if len(self.feature_spec.models) > MAX_TABULATED else joint.to_run_sets()
 
     def estimates(
         self,

@@ -1,8 +1,8 @@
-"""What is expected of a query before any model runs: ridge, nearest neighbours, a small network.
+"""Predictors of qualities, signals and costs from features: ridge, nearest neighbours, networks.
 
-All predict M numbers, here heads, from F features at once. The features are expected on a common
-scale, as a `Design` has them. A predictor is its options; `fit` gives a pytree that predicts. With
-no features, or for heads that features tell nothing of, that is about the mean.
+All predict M numbers, called heads, from F features at once. Features are expected on one scale,
+as a `Design` has them. A predictor is its options; `fit` returns a pytree that predicts. Without
+features, or for heads that features do not explain, predictions are about the mean.
 """
 
 import functools
@@ -15,13 +15,15 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError
 
 Features: TypeAlias = Float[Array, "n F"] | Float[np.ndarray, "n F"]
 Heads: TypeAlias = Float[Array, "n M"] | Float[np.ndarray, "n M"]
 
 _BLOCK = 256
-"""Queries of which distances to all rows are held at once, and rows of a step of training."""
+"""Queries whose distances to all rows are computed at once, and rows of a training step."""
+
+_product = functools.partial(jnp.matmul, precision="highest")
 
 
 @runtime_checkable
@@ -29,7 +31,7 @@ class Prediction(Protocol):
     """A fitted predictor: a pytree."""
 
     def predict(self, x: Features) -> Float[Array, "n M"]:
-        """The M heads of n queries, each from its own features alone."""
+        """Return the M heads of n queries, each from its own features alone."""
         ...
 
 
@@ -38,57 +40,39 @@ class Predictor(Protocol):
     """The options of a predictor."""
 
     def fit(self, x: Features, y: Heads, key: Array) -> Prediction:
-        """Learn y from x; `key` is all that is random of it."""
+        """Learn y from x; `key` is the source of all random numbers."""
         ...
 
 
 @dataclass(frozen=True)
 class Ridge:
-    """Linear regression with a penalty of its own for each head.
+    """Linear regression with a penalty for each head.
 
-    The penalty is the one with the least squared error on rows left out one at a time, in closed
-    form (Golub, Heath and Wahba, Technometrics 1979): the residual of a row over 1 - its leverage.
+    The penalty is the one with the lowest squared error on rows left out one at a time, in closed
+    form (Golub, Heath and Wahba, Technometrics 1979).
 
     Attributes:
-        penalties: the ones to choose from, times the number of rows: of the sum of squared weights
-            beside the mean squared error.
+        penalties: choices of the penalty on the sum of squared weights, relative to the mean
+            squared error.
     """
 
     penalties: tuple[float, ...] = tuple(10.0**p for p in np.arange(-4, 3.1, 0.5))
 
     def fit(self, x: Features, y: Heads, key: Array | None = None) -> "Linear":
         """Fit in float64 on the host; nothing is random."""
+        from sklearn.linear_model import RidgeCV  # slow to import
+
         n = _check(x, y)
         features, heads = np.asarray(x, np.float64), np.asarray(y, np.float64)
-        middle, mean = features.mean(0), heads.mean(0)
-        features, heads = features - middle, heads - mean
-        # The smaller of the two matrices of products; either gives the n x r scores in the basis
-        # where the penalised problem is diagonal.
-        few = features.shape[1] <= n
-        squares, basis = np.linalg.eigh(features.T @ features if few else features @ features.T)
-        kept = squares > squares[-1:].clip(0) * max(features.shape) * np.finfo(np.float64).eps
-        squares, basis = squares[kept], basis[:, kept]
-        scores = features @ basis if few else basis * np.sqrt(squares)
-        products, leverages = scores.T @ heads, np.square(scores)
-        errors = np.empty((len(self.penalties), heads.shape[1]))
-        for at, penalty in enumerate(self.penalties):
-            shrunk = 1 / (squares + penalty * n)
-            left = 1 - 1 / n - leverages @ shrunk
-            residual = heads - scores @ (products * shrunk[:, None])
-            # A row that alone decides its own prediction says nothing of the error on others.
-            residual /= np.maximum(left, 1e-6)[:, None]
-            errors[at] = np.square(residual).sum(0)
-        # Of equal errors the largest penalty: the simplest.
-        best = len(errors) - 1 - np.argmin(errors[::-1], axis=0)
-        penalty = np.asarray(self.penalties)[best]
-        weights = products / (squares[:, None] + penalty * n)
-        back = basis if few else features.T @ (basis / np.sqrt(squares))
-        weights = back @ weights
-        return Linear(
-            weights=weights.astype(np.float32),
-            offset=(mean - middle @ weights).astype(np.float32),
-            penalty=penalty.astype(np.float32),
-        )
+        weights, offset = np.zeros((x.shape[1], y.shape[1])), heads.mean(0)
+        penalty = np.full(y.shape[1], max(self.penalties))
+        if n > 1 and x.shape[1]:
+            # Of equal errors the largest penalty, which is the simplest, so it comes first.
+            choices = np.sort(self.penalties)[::-1] * n
+            model = RidgeCV(choices, alpha_per_target=True).fit(features, heads)
+            weights, penalty = np.asarray(model.coef_).T, np.asarray(model.alpha_) / n
+            offset = np.asarray(model.intercept_)
+        return Linear(*(z.astype(np.float32) for z in (weights, offset, penalty)))
 
 
 @jax.tree_util.register_dataclass
@@ -98,8 +82,8 @@ class Linear:
 
     Attributes:
         weights: `[F, M]`.
-        offset: `[M]` the prediction where all features are 0.
-        penalty: `[M]` the one chosen for each head.
+        offset: `[M]` prediction where all features are 0.
+        penalty: `[M]` penalty of each head.
     """
 
     weights: Float[Array, "F M"] | Float[np.ndarray, "F M"]
@@ -107,67 +91,54 @@ class Linear:
     penalty: Float[Array, " M"] | Float[np.ndarray, " M"]
 
     def predict(self, x: Features) -> Float[Array, "n M"]:
-        """The weighted sums."""
+        """Return the weighted sums."""
         return _product(jnp.asarray(x), jnp.asarray(self.weights)) + self.offset
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The mean of the heads over the k rows nearest in features, k chosen for each head.
+    """Mean over the k nearest rows, with k chosen for each head.
 
-    The choice is by squared error on rows left out one at a time; the mean of all rows stands
-    beside the k to choose from.
+    The choice is by squared error on rows left out one at a time, among some k and all rows.
 
     Attributes:
-        neighbours: the k to choose from.
-        weights: "uniform", or "distance": nearer rows count more, by 1 / distance.
-        tried: rows that are left out for the choice, at most.
+        neighbours: choices of k.
+        max_rows: most rows that are left out for the choice.
     """
 
     neighbours: tuple[int, ...] = (5, 10, 20, 40, 80, 160)
-    weights: str = "uniform"
-    tried: int = 1 << 12
+    max_rows: int = 1 << 12
 
     def fit(self, x: Features, y: Heads, key: Array) -> "Nearest":
-        """Keep the rows, and choose k; random are the rows tried where there are more.
+        """Keep the rows, and choose k on random rows if there are more than `max_rows`.
 
         Raises:
-            CascjaxError: weights of no known name, or a k below 1.
+            CascjaxError: a k is below 1.
         """
-        if self.weights not in ("uniform", "distance"):
-            raise unknown_name("neighbour weights", self.weights, ("uniform", "distance"))
         if min(self.neighbours, default=1) < 1:
             raise CascjaxError(f"neighbours must be at least 1, not {min(self.neighbours)}")
         n = _check(x, y)
         x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-        # One row fewer is left to each of them once it is left out.
+        # One row fewer is left once a row is left out.
         counts = tuple(sorted({k for k in self.neighbours if k < n})) if x.shape[1] else ()
-        fitted = Nearest(
-            x=x,
-            y=y,
-            mean=y.mean(0),
-            choice=jnp.full(y.shape[1], len(counts)),
-            neighbours=counts,
-            near_counts_more=self.weights == "distance",
-        )
-        if not counts:
-            return fitted
-        rows = jax.random.permutation(key, n)[: self.tried]
-        return Nearest(x, y, fitted.mean, _best_of(fitted, rows), counts, fitted.near_counts_more)
+        choice = jnp.full(y.shape[1], len(counts))
+        if counts:
+            rows = jax.random.permutation(key, n)[: self.max_rows]
+            choice = _choose(Nearest(x, y, y.mean(0), choice, counts), rows)
+        return Nearest(x, y, y.mean(0), choice, counts)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Nearest:
-    """Rows to look among, and how many of the nearest count.
+    """Rows to search, and how many of the nearest are averaged.
 
     Attributes:
-        x: `[R, F]` the features of the rows fitted on.
+        x: `[R, F]` features of the rows fitted on.
         y: `[R, M]` their heads.
-        mean: `[M]` of y.
-        choice: `[M]` which of `neighbours` counts for a head; beyond them: the mean of all rows.
+        mean: `[M]` mean of y.
+        choice: `[M]` index into `neighbours` for each head; beyond them, the mean of all rows.
         neighbours: numbers of nearest rows, rising.
-        near_counts_more: whether rows count by 1 / distance.
     """
 
     x: Float[Array, "R F"]
@@ -175,76 +146,67 @@ class Nearest:
     mean: Float[Array, " M"]
     choice: Int[Array, " M"]
     neighbours: tuple[int, ...] = field(metadata={"static": True})
-    near_counts_more: bool = field(metadata={"static": True})
 
+    @jax.jit
     def predict(self, x: Features) -> Float[Array, "n M"]:
-        """Means over the nearest rows."""
-        if not self.neighbours:
-            return jnp.broadcast_to(self.mean, (len(x), len(self.mean)))
-        return _nearest_means(self, jnp.asarray(x, jnp.float32))
+        """Return the means over the nearest rows, in blocks of queries."""
 
-    def _each(self, x: Float[Array, " F"], own: Int[Array, ""] | None) -> Float[Array, "C M"]:
-        """The predictions of one query with each of `neighbours`, then the mean of all rows.
+        def chosen(query: Float[Array, " F"]) -> Float[Array, " M"]:
+            return jnp.take_along_axis(self.candidates(query), self.choice[None], 0)[0]
 
-        `own` is the row that the query itself is, left out.
+        return jax.lax.map(chosen, jnp.asarray(x, jnp.float32), batch_size=_BLOCK)
+
+    def candidates(
+        self, x: Float[Array, " F"], own: Int[Array, ""] | None = None
+    ) -> Float[Array, "C M"]:
+        """Return the predictions of a query with each of `neighbours`, then the mean of all rows.
+
+        Args:
+            x: `[F]` features of the query.
+            own: the row that the query is, which is left out.
         """
-        lengths = jnp.square(self.x).sum(-1)
-        squared = jnp.square(x).sum() + lengths - 2 * _product(self.x, x)
-        if own is not None:
-            squared = jnp.where(jnp.arange(len(lengths)) == own, jnp.inf, squared)
-        nearness, nearest = jax.lax.top_k(-squared, self.neighbours[-1])
-        heads, weight = self.y[nearest], jnp.ones(self.neighbours[-1])
-        if self.near_counts_more:
-            # Products in float32 know a squared distance no better than this.
-            floor = 1e-6 * (jnp.square(x).sum() + lengths.mean())
-            weight = jax.lax.rsqrt(jnp.maximum(-nearness, floor) + jnp.finfo(jnp.float32).tiny)
-            weight = weight / weight[0]  # the largest: sums stay finite
-        last = jnp.array(self.neighbours) - 1
-        total = jnp.cumsum(weight[:, None] * heads, 0)[last]
         mean, n = self.mean, len(self.y)
         if own is not None:
             mean = (mean * n - self.y[own]) / (n - 1)
-        return jnp.concatenate([total / jnp.cumsum(weight)[last, None], mean[None]])
+        if not self.neighbours:
+            return mean[None]
+        lengths = jnp.square(self.x).sum(-1)
+        squared = jnp.square(x).sum() + lengths - 2 * _product(self.x, x)
+        if own is not None:
+            squared = jnp.where(jnp.arange(n) == own, jnp.inf, squared)
+        _, nearest = jax.lax.top_k(-squared, self.neighbours[-1])
+        counts = jnp.array(self.neighbours)
+        total = jnp.cumsum(self.y[nearest], 0)[counts - 1]
+        return jnp.concatenate([total / counts[:, None], mean[None]])
 
 
 @jax.jit
-def _nearest_means(fitted: Nearest, x: Float[Array, "n F"]) -> Float[Array, "n M"]:
-    """Predictions of all queries, a block at a time."""
-
-    def one(query: Float[Array, " F"]) -> Float[Array, " M"]:
-        each = fitted._each(query, None)
-        return jnp.take_along_axis(each, fitted.choice[None], 0)[0]
-
-    return jax.lax.map(one, x, batch_size=_BLOCK)
-
-
-@jax.jit
-def _best_of(fitted: Nearest, rows: Int[Array, " r"]) -> Int[Array, " M"]:
-    """Which number of neighbours has the least squared error on `rows`, each left out."""
+def _choose(fitted: Nearest, rows: Int[Array, " r"]) -> Int[Array, " M"]:
+    """Return which number of neighbours has the lowest error on rows, each left out."""
 
     def errors(row: Int[Array, ""]) -> Float[Array, "C M"]:
-        return jnp.square(fitted._each(fitted.x[row], row) - fitted.y[row])
+        return jnp.square(fitted.candidates(fitted.x[row], row) - fitted.y[row])
 
     total = jax.lax.map(errors, rows, batch_size=_BLOCK).sum(0)
-    # Of equal errors the largest number: the smoothest.
+    # Of equal errors the largest number, which is the smoothest.
     return len(total) - 1 - jnp.argmin(total[::-1], axis=0)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network of two hidden layers beside a linear map, all heads in one, a few of them averaged.
+    """Mean of a few networks with two hidden layers and a linear map, for all heads at once.
 
-    AdamW on squared error, heads on one scale; each member stops by rows of its own that are held
-    out, which then say for each head how much of what it predicts beyond the mean to believe.
+    They are trained by AdamW on squared error, with heads on one scale. Each stops by rows of its
+    own that are held out, which also say for each head how far to shrink predictions to the mean.
 
     Attributes:
         width: units of a hidden layer.
-        members: networks that are averaged, each from its own start.
-        rate: the learning rate.
-        decay: the weight decay.
-        held_out: the share of rows that stopping looks at.
-        epochs: passes over the rows, at most.
-        patience: passes without a lower error on the rows held out, then it stops.
+        members: number of networks, each from its own start.
+        rate: learning rate.
+        decay: weight decay.
+        held_out: share of rows that are held out.
+        epochs: most passes over the rows.
+        patience: passes without a lower error on the rows held out after which training stops.
     """
 
     width: int = 64
@@ -256,30 +218,22 @@ class Network:
     patience: int = 10
 
     def fit(self, x: Features, y: Heads, key: Array) -> "Networks":
-        """Train; random are the start, the rows held out and the order of the rest."""
+        """Train; random are the starts, the rows held out and the order of the rest."""
         n = _check(x, y)
         features, heads = np.asarray(x, np.float64), np.asarray(y, np.float64)
         middle, mean = features.mean(0), heads.mean(0)
-        spread, scale = _positive_or_one(features.std(0)), _positive_or_one(heads.std(0))
-        features, heads = (features - middle) / spread, (heads - mean) / scale
+        spread, scale = (np.where(z.std(0) > 0, z.std(0), 1) for z in (features, heads))
         # Filled up to whole blocks, so that folds of nearly the same size are one program.
-        size = -n % _BLOCK
-        features, heads = (np.pad(z, ((0, size), (0, 0))) for z in (features, heads))
+        filled = ((0, -n % _BLOCK), (0, 0))
         weights, slope = _train(
             self,
-            jnp.asarray(features, jnp.float32),
-            jnp.asarray(heads, jnp.float32),
-            jnp.arange(len(heads)) < n,
+            jnp.asarray(np.pad((features - middle) / spread, filled), jnp.float32),
+            jnp.asarray(np.pad((heads - mean) / scale, filled), jnp.float32),
+            jnp.arange(n + filled[0][1]) < n,
             jax.random.split(key, self.members),
         )
-        return Networks(
-            weights=weights,
-            slope=slope,
-            middle=jnp.asarray(middle, jnp.float32),
-            spread=jnp.asarray(spread, jnp.float32),
-            mean=jnp.asarray(mean, jnp.float32),
-            scale=jnp.asarray(scale, jnp.float32),
-        )
+        scales = (jnp.asarray(z, jnp.float32) for z in (middle, spread, mean, scale))
+        return Networks(weights, slope, *scales)
 
 
 @jax.tree_util.register_dataclass
@@ -288,12 +242,12 @@ class Networks:
     """Trained networks, E of them.
 
     Attributes:
-        weights: of the layers, each with a leading axis E.
-        slope: `[E, M]` 0 to 1, how much of a prediction beyond the mean is believed.
+        weights: layers, each with a leading axis E.
+        slope: `[E, M]` factor from 0 to 1 on predictions relative to the mean.
         middle: `[F]` mean of the features.
-        spread: `[F]` what the features are divided by.
-        mean: `[M]` of the heads.
-        scale: `[M]` what the heads were divided by.
+        spread: `[F]` divisor of the features.
+        mean: `[M]` mean of the heads.
+        scale: `[M]` divisor of the heads.
     """
 
     weights: dict[str, Array]
@@ -303,32 +257,27 @@ class Networks:
     mean: Float[Array, " M"]
     scale: Float[Array, " M"]
 
+    @jax.jit
     def predict(self, x: Features) -> Float[Array, "n M"]:
-        """The mean of the networks."""
-        return _average(self, jnp.asarray(x, jnp.float32))
+        """Return the mean of the networks, in blocks of queries, as hidden layers are wide."""
 
+        def one_query(query: Float[Array, " F"]) -> Float[Array, " M"]:
+            standard = ((query - self.middle) / self.spread)[None]
+            each = jax.vmap(_forward, (0, None))(self.weights, standard)[:, 0]
+            return self.mean + self.scale * (self.slope * each).mean(0)
 
-@jax.jit
-def _average(fitted: Networks, x: Float[Array, "n F"]) -> Float[Array, "n M"]:
-    """Predictions of all queries, block by block: the layers are wider than what they tell."""
-
-    def one(query: Float[Array, " F"]) -> Float[Array, " M"]:
-        standard = ((query - fitted.middle) / fitted.spread)[None]
-        each = jax.vmap(_forward, (0, None))(fitted.weights, standard)[:, 0]
-        return fitted.mean + fitted.scale * (fitted.slope * each).mean(0)
-
-    return jax.lax.map(one, x, batch_size=_BLOCK)
+        return jax.lax.map(one_query, jnp.asarray(x, jnp.float32), batch_size=_BLOCK)
 
 
 def _forward(weights: dict[str, Array], x: Float[Array, "n F"]) -> Float[Array, "n M"]:
-    """One network."""
+    """Return the predictions of one network, on standard scales."""
     hidden = jax.nn.gelu(_product(x, weights["first"]) + weights["first bias"])
     hidden = jax.nn.gelu(_product(hidden, weights["second"]) + weights["second bias"])
     return _product(hidden, weights["last"]) + _product(x, weights["linear"]) + weights["bias"]
 
 
 def _start(key: Array, inputs: int, width: int, outputs: int) -> dict[str, Array]:
-    """Weights before training: the hidden layers at random, and a prediction of 0."""
+    """Return weights before training: random hidden layers, and a prediction of 0."""
     first, second = jax.random.split(key)
     return {
         "first": jax.random.normal(first, (inputs, width)) * (2 / max(inputs, 1)) ** 0.5,
@@ -349,7 +298,7 @@ def _train(
     real: Bool[Array, " n"],
     keys: Array,
 ) -> tuple[dict[str, Array], Float[Array, "E M"]]:
-    """Weights and slopes of every member; rows that are not `real` are filling."""
+    """Return weights and slopes of every member; rows that are not `real` only fill up."""
     optimizer = optax.adamw(options.rate, weight_decay=options.decay)
     n = len(x)
 
@@ -400,30 +349,16 @@ def _train(
             "best epoch": jnp.int32(0),
         }
         best = jax.lax.while_loop(goes_on, epoch, state)["best"]
-        predicted, of = _forward(best, x), held[:, None]
-        moved = jnp.where(of, jnp.square(predicted), 0).sum(0)
-        along = jnp.where(of, predicted * y, 0).sum(0)
+        predicted, rows = _forward(best, x), held[:, None]
+        moved = jnp.where(rows, jnp.square(predicted), 0).sum(0)
+        along = jnp.where(rows, predicted * y, 0).sum(0)
         return best, jnp.where(moved > 0, jnp.clip(along / moved, 0, 1), 0)
 
     return jax.vmap(member)(keys)
 
 
-PREDICTORS: dict[str, Predictor] = {"ridge": Ridge(), "knn": Neighbours(), "mlp": Network()}
-"""Predictors by name."""
-
-
 def _check(x: Features, y: Heads) -> int:
-    """The number of rows, refused where there is none."""
+    """Return the number of rows, if there is one."""
     if not len(x):
         raise CascjaxError("a predictor needs at least one row to fit on; the fit split has none")
     return len(x)
-
-
-def _positive_or_one(spread: Float[np.ndarray, " F"]) -> Float[np.ndarray, " F"]:
-    """The spread, or 1 where nothing varies."""
-    return np.where(spread > 0, spread, 1)
-
-
-def _product(a: Array, b: Array) -> Array:
-    """The matrix product in full float32: an accelerator's default has three digits."""
-    return jnp.matmul(a, b, precision="highest")
