@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,13 +12,16 @@ import pytest
 
 import cascjax
 from cascjax import synthetic
+from cascjax.data import write_table
 from cascjax.data.table import EVALUATE, FIT, Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators import (
     COST_MODELS,
     ESTIMATORS,
     Design,
+    Estimates,
     FittedEstimator,
+    Independent,
     LearnedEstimates,
     LearnedEstimator,
     PolicyModel,
@@ -29,6 +33,7 @@ from cascjax.estimators import (
     learned_estimator,
     load_model,
     register,
+    supplied,
 )
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.run_set_regression import MIN_CLASS_COUNT
@@ -316,9 +321,8 @@ def test_an_estimator_of_our_own_is_one_class_and_one_registration() -> None:
     register(MINE)
     try:
         assert learned_estimator("mean") is MINE
-        found = cascjax.compare(
-            dataset(), ["mixing", "routing"], estimates="learned", learner="mean", budgets=3
-        )
+        spec = cascjax.Learned("mean")
+        found = cascjax.compare(dataset(), ["mixing", "routing"], spec, budgets=3)
         assert found.settings["estimator"] == "mean"
         mixing, routing = (frontier.auc for frontier in found.frontiers)
         # Means cannot tell queries apart, so routing is no better than mixing single models.
@@ -326,7 +330,7 @@ def test_an_estimator_of_our_own_is_one_class_and_one_registration() -> None:
         with pytest.raises(CascjaxError, match="'mean' takes at most 3 models, not 4"):
             check_learning("mean", n_models=4)
         with pytest.raises(CascjaxError, match="'mean' cannot be kept in a policy"):
-            cascjax.fit(dataset(), "routing", budget=1.0, estimates="learned", learner="mean")
+            check_keepable("mean")
     finally:
         del ESTIMATORS["mean"]
 
@@ -357,8 +361,42 @@ def test_every_registered_estimator_describes_itself() -> None:
 
 
 def test_compare_with_learned_estimates() -> None:
-    found = cascjax.compare(dataset(), ["mixing", "routing"], estimates="learned", budgets=4)
+    found = cascjax.compare(dataset(), ["mixing", "routing"], cascjax.Learned(), budgets=4)
     expected = {"estimates": "learned", "estimator": "logistic", "folds": 5}
     assert {name: found.settings[name] for name in expected} == expected
     mixing, routing = found.frontiers
     assert routing.auc > mixing.auc
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Own:
+    """An estimator that is none of ours: supplied estimates of all rows of a source."""
+
+    inner: Independent
+
+    def __call__(self, run: jax.Array) -> Estimates:
+        return self.inner(run)
+
+    def take(self, rows: slice | np.ndarray) -> "Own":
+        return Own(self.inner.take(rows))
+
+
+@pytest.mark.parametrize("files", [1, 4])
+def test_an_estimator_that_is_none_of_ours_does_as_well(files: int, tmp_path: Path) -> None:
+    """It gives what the same numbers give when they are supplied, in memory and in files."""
+    table = replace(dataset(), quality_sigma=None)
+    mine = Own(supplied(table, FIT_ROWS))
+    source: Table | Path = table
+    if files > 1:
+        source = tmp_path
+        for i, rows in enumerate(np.array_split(np.arange(N), files)):
+            write_table(tmp_path / f"{i}.arrow", table.take(rows))
+    kinds = ["routing", "cascade-routing"]
+    expected, got = (
+        cascjax.compare(source, kinds, estimates, budgets=4) for estimates in (None, mine)
+    )
+    for own, other in zip(got.frontiers, expected.frontiers, strict=True):
+        assert own.auc == pytest.approx(other.auc, abs=1e-6)
+    with pytest.raises(CascjaxError, match="make it from all rows of the source"):
+        cascjax.compare(source, kinds, mine.take(slice(10)), budgets=4)
