@@ -1,4 +1,4 @@
-"""How much each kind of world lets an estimator know, and what that is worth to each strategy.
+"""How much each kind of dataset lets an estimator know, and what that is worth to each strategy.
 
     python benchmarks/synthetic.py [--queries 20000] [--models 4]
 
@@ -7,7 +7,7 @@ Prints Markdown; half a minute on an idle core. Half of the queries fit logistic
 they explain, beside what `synthetic.known_posterior` explains, which nothing that sees the same can
 beat but by chance. "Before" is the features, "own answer" a model's signals besides, "all answers"
 the signals of all models and which answers agree; on all answers the known one is that of 2,000
-queries. AUCs are those of the exact estimates a world supplies (of noisy ones, at the low level,
+queries. AUCs are those of the exact estimates a dataset supplies (of noisy ones, at the low level,
 for RouterBench's twin, which supplies none).
 """
 
@@ -32,7 +32,7 @@ KNOWN_ROWS = 2_000
 
 def main() -> None:
     """Draw every kind, and print a row of each."""
-    parser = argparse.ArgumentParser(description="How much each kind of world lets be known.")
+    parser = argparse.ArgumentParser(description="How much each kind of dataset lets be known.")
     parser.add_argument("--queries", type=int, default=20_000)
     parser.add_argument("--models", type=int, default=4)
     arguments = parser.parse_args()
@@ -42,14 +42,14 @@ def main() -> None:
     print("| kind | mean quality | cost ratio | before | own answer | all answers | rows/s |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for kind in synthetic.KINDS:
-        world = synthetic.make_dataset(K, kind=kind)
-        synthetic.sample(world, 1, 1 << 14, features=True)  # first calls are slower
+        dataset = synthetic.make_dataset(K, kind=kind)
+        synthetic.sample(dataset, 1, 1 << 14, features=True)  # first calls are slower
         start = time.perf_counter()
-        for _ in synthetic.batches(world, 1 << 18, 1, features=True):
+        for _ in synthetic.batches(dataset, 1 << 18, 1, features=True):
             pass
         speed = (1 << 18) / (time.perf_counter() - start)
-        drawn[kind] = table = synthetic.sample(world, 0, n, features=True)
-        print(f"| {kind} | {row(world, table)} | {speed:,.0f} |", flush=True)
+        drawn[kind] = table = synthetic.sample(dataset, 0, n, features=True)
+        print(f"| {kind} | {row(dataset, table)} | {speed:,.0f} |", flush=True)
     print(f"\nAreas\n\n| kind | {' | '.join(STRATEGIES)} |")
     print("| --- |" + " --- |" * len(STRATEGIES))
     for kind, table in drawn.items():
@@ -59,7 +59,7 @@ def main() -> None:
         print(f"| {kind} | {' | '.join(f'{auc[s]:.4f}' for s in STRATEGIES)} |", flush=True)
 
 
-def row(world: synthetic.JudgedDataset | synthetic.AnswerDataset, table: Table) -> str:
+def row(dataset: synthetic.JudgedDataset | synthetic.AnswerDataset, table: Table) -> str:
     """Mean qualities and costs, and what is explained under three run sets."""
     K, half = table.n_models, table.n_queries // 2
     later = np.arange(half, table.n_queries)
@@ -70,7 +70,7 @@ def row(world: synthetic.JudgedDataset | synthetic.AnswerDataset, table: Table) 
         learned, known = np.empty(K), np.empty(K)
         judged = few if runs.all() else test
         for k in range(K):
-            belief, _ = synthetic.known_posterior(world, few, runs[k])
+            belief, _ = synthetic.known_posterior(dataset, few, runs[k])
             known[k] = explained(few.quality[:, k], belief[:, k])
             learned[k] = explained(
                 judged.quality[:, k], logistic(table, half, runs[k], k)[: judged.n_queries]
