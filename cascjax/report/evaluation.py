@@ -87,18 +87,19 @@ def frame(evaluation: Evaluation) -> "DataFrame":
 
 def plot(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes":
     """Draw mean cost and quality of the policy, with intervals, among the single models."""
-    models, total = (evaluation.single_cost[0], evaluation.single_quality), evaluation.total
-    ax = pictures.plot(Study((), evaluation.models, evaluation.cost_units[0], *models, 0, 0), ax)
-    spans: list[Any] = []
+    ax = pictures.new_axes() if ax is None else ax
+    total, spans = evaluation.total, []
     mean: Any
-    for mean in (total.cost[0], total.quality):
+    for mean in (total.quality, total.cost[0]):
         known = mean.low is not None and mean.high is not None
         spans.append([[mean.value - mean.low], [mean.high - mean.value]] if known else None)
     ax.errorbar(
-        [total.cost[0].value], [total.quality.value], *spans[::-1], fmt="D", color="#0072b2",
-        capsize=3, zorder=5,
+        [total.cost[0].value], [total.quality.value], *spans, fmt="D", color="#0072b2", capsize=3,
+        zorder=5, label=f"policy ({evaluation.strategy})",
     )  # fmt: skip
-    return ax
+    models = (evaluation.single_cost[0], evaluation.single_quality)
+    alone = Study((), evaluation.models, evaluation.cost_units[0], *models, 0, total.n)
+    return pictures.plot(alone, ax)
 
 
 def rows_note(evaluation: Evaluation, n_rows: int, *, split: bool) -> str:

@@ -246,6 +246,13 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
+def new_axes() -> "Axes":
+    """Return the axes of a new pyplot figure with room for a legend."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(9.0, 5.0), layout="constrained")[1]
+
+
 def is_log(costs: Float[np.ndarray, " P"]) -> bool:
     """Return whether costs are drawn on a logarithmic axis: all positive, and far apart."""
     positive = costs[np.isfinite(costs) & (costs > 0)]
@@ -284,15 +291,13 @@ def plot(study: Study, ax: "Axes | None" = None) -> "Axes":
         study: what to draw.
         ax: axes to draw on; by default those of a new pyplot figure.
     """
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(9.0, 5.0), layout="constrained")[1]
+    ax = new_axes() if ax is None else ax
     _cost_axis(ax, is_log(_costs(study)), headed("mean cost per query", study.cost_unit))
     handles = _draw_quality(ax, study, is_log(_costs(study)))
     ax.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=3.2
-    )
+        handles=[*ax.containers, *handles], loc="upper left", bbox_to_anchor=(1, 1), frameon=False,
+        handlelength=3.2,
+    )  # fmt: skip
     return ax
 
 
