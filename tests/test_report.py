@@ -28,7 +28,7 @@ from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES, upper_hull
 from cascjax.report import pictures
 from cascjax.report import study as report
-from cascjax.report.contents import contents_of, described, print_contents
+from cascjax.report.contents import contents_of, described, print_contents, to_json
 from cascjax.report.html import points_data, render
 from cascjax.report.tables import Listing, each
 
@@ -646,6 +646,10 @@ class TestContents:
         assert "mmlu-[red]12" not in text
         for k in range(K):
             assert f"{table.quality[:, k].mean():.4f}" in text
+        numbers = json.loads(json.dumps(to_json(contents_of(table))))
+        assert numbers["splits"] == {"fit": 60, "evaluate": 30}
+        assert numbers["groups"] == {f"mmlu-[red]{i}": 4 + (i < 10) for i in range(20)}
+        assert list(numbers["means"]["cost"]) == numbers["models"] == list(table.models)
         assert text.count(" yes") == len(upper_hull(table.cost.mean(0), table.quality.mean(0)))
 
     def test_models_are_listed_cheapest_first(self) -> None:

@@ -100,6 +100,22 @@ def contents_of(table: Table) -> Contents:
     )
 
 
+def to_json(contents: Contents) -> dict[str, Any]:
+    """Return the contents as JSON values: counts, columns, and means of each model."""
+    counts, means = contents.sums["counts"], contents.sums["models"] / contents.n_queries
+    groups = contents.sums["groups"]["rows"] if "groups" in contents.sums else {}
+    return {
+        "n_queries": contents.n_queries,
+        "models": means.index.tolist(),
+        "cost_units": contents.units,
+        "columns": {name: list(width) for name, width in contents.widths.items()},
+        "names": {name: list(names) for name, names in contents.names.items()},
+        "splits": {side: int(counts[side]) for side in ("fit", "evaluate") if side in counts},
+        "means": means.to_dict(),
+        "groups": {name: int(rows) for name, rows in groups.items()},
+    }
+
+
 def print_contents(contents: Contents, source: str, console: Console, files: int = 1) -> None:
     """Print what tables contain.
 
