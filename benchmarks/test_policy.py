@@ -13,8 +13,8 @@ import pytest
 
 from cascjax import synthetic
 from cascjax.estimators import learned
+from cascjax.estimators.specs import Learned
 from cascjax.policy import Policy
-from cascjax.policy_file import Source
 from cascjax.search.rules import Rule
 from cascjax.strategies import (
     CascadeRouting,
@@ -99,7 +99,7 @@ def learned_policy(learner: str, n_models: int) -> tuple[Policy, dict[str, Any]]
     )
     if learner != "none":
         model = learned(table, np.arange(ROWS), estimator=learner, folds=5).model
-        policy = replace(policy, source=Source("learned"), learned=model)
+        policy = replace(policy, estimates_spec=Learned(learner), learned=model)
     assert table.features is not None
     assert table.signals is not None
     assert table.answer is not None

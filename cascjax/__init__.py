@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from cascjax.estimators import Estimates, Estimator
     from cascjax.estimators.specs import Learned, Noisy, Supplied
     from cascjax.evaluation import Evaluation, evaluate
-    from cascjax.evaluation_stream import evaluate_stream
-    from cascjax.fitting import fit
-    from cascjax.fitting_stream import fit_stream
+    from cascjax.fitting import Confidence, fit
     from cascjax.importers import import_long, import_routerbench
     from cascjax.policy import Policy, load_policy
     from cascjax.strategies import (
@@ -52,9 +50,7 @@ _HOMES = {
     "cascjax.estimators": ("Estimates", "Estimator"),
     "cascjax.estimators.specs": ("Learned", "Noisy", "Supplied"),
     "cascjax.evaluation": ("Evaluation", "evaluate"),
-    "cascjax.evaluation_stream": ("evaluate_stream",),
-    "cascjax.fitting": ("fit",),
-    "cascjax.fitting_stream": ("fit_stream",),
+    "cascjax.fitting": ("Confidence", "fit"),
     "cascjax.importers": ("import_long", "import_routerbench"),
     "cascjax.policy": ("Policy", "load_policy"),
     "cascjax.strategies": (

@@ -1,14 +1,25 @@
-"""What a policy does on a table: mean quality and costs with intervals, and whose answers."""
+"""Evaluate a policy: mean quality and costs with intervals, and the use of models.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+A policy is replayed chunk by chunk; settings that a rule mixes at random count in expectation. The
+sums of chunks are kept in the checkpoint and added up in chunk order.
+"""
+
+import functools
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from cascjax.data.schema import EXTRA_COST
-from cascjax.data.table import EVALUATE, Table, mean_rows, split_rows
+from cascjax.data.source import Paths, Source, as_source
+from cascjax.data.table import EVALUATE, Chunk, Table
+from cascjax.engine.options import RunOptions
+from cascjax.engine.passes import fit_mask
+from cascjax.engine.run import Run
 from cascjax.errors import CascjaxError
+from cascjax.estimators import Estimator, Independent, truth
+from cascjax.estimators.specs import ChunkEstimates, FitData
 from cascjax.metrics import upper_hull
 from cascjax.metrics.bootstrap import (
     check_bootstrap,
@@ -17,17 +28,21 @@ from cascjax.metrics.bootstrap import (
     queries_needed,
     weighted_totals,
 )
-from cascjax.policy import Beliefs, Policy, fingerprint, spent
-from cascjax.search.rules import COST
+from cascjax.policy import Policy
+from cascjax.results import Result
+from cascjax.search.rules import COST, CostEstimates, cost_column, simulate_rule
+
+_SLACK = 1e-5
+"""Relative rounding of float32 sums and printed digits that a budget tolerates."""
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over queries and the interval it would lie in on other queries of the kind.
+    """A mean over queries, and its interval.
 
     Attributes:
         value: the mean.
-        low: lower end of the interval, None where there is none.
+        low: lower end of the interval, None if there is none.
         high: upper end.
     """
 
@@ -38,12 +53,12 @@ class Mean:
 
 @dataclass(frozen=True)
 class Part:
-    """What came of some of the queries, in expectation over the settings a rule mixes.
+    """Means over some of the queries, in expectation over the settings a rule mixes.
 
     Attributes:
-        n: queries.
+        n: number of queries.
         quality: mean quality.
-        cost: R mean costs, as `Evaluation.costs`.
+        cost: R mean costs, as in `Evaluation.costs`.
         rule: the group whose rule decided, "" for the default.
         budget: R budgets of that rule, None where there is none.
     """
@@ -55,35 +70,35 @@ class Part:
     budget: tuple[float | None, ...]
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Result):
     """What a policy does on n queries; models in the policy's order, R costs.
 
     Attributes:
         strategy: its name.
         models: K names.
-        costs: R names, those of the policy that the table has, then others that it has.
+        costs: R names: the policy's costs that the source has, then other costs that it has.
         cost_units: R units.
-        total: all queries.
-        rules: the queries under each rule of the policy, by the name of its group, "" for the
-            default; rules without a query are left out.
-        groups: the queries of each group of the table, by name.
+        total: means over all queries.
+        rules: means over the queries under each rule of the policy, by the name of its group, ""
+            for the default; rules without a query are left out.
+        groups: means over the queries of each group of the source, by name.
         ran: `[K]` share of queries each model ran on.
         answered: `[K]` share of queries each model's answer was returned for.
         depth: `[K]` share of queries on which 1, 2, ..., K models ran.
         single_cost: `[R, K]` mean costs of each model alone.
         single_quality: `[K]` mean quality of each model alone.
-        hull_quality: what mixing single models reaches at the same first cost; None where that
-            lies below the cheapest model.
-        confidence: of the intervals.
-        rows: `[n]` the rows of the table.
+        hull_quality: quality that mixing single models reaches at the same first cost; None if
+            that cost is below the cheapest model's.
+        confidence: level of the intervals.
+        rows: `[n]` row numbers in the source, rising; empty if results were not kept per query.
         quality: `[n]` expected quality of each query.
         cost: `[R, n]` expected costs of each query.
         steps: `[n]` expected number of models run.
         answer: `[n]` the model whose answer is most likely returned.
-        unchecked: budgets and rules, in words, that the table lacks a column to hold to.
+        unchecked: budgets and rules, in words, for which the source lacks a column.
         target: mean quality the policy was fitted for, if it was.
-        foreign: costs of the table that the policy does not know, and so does not limit.
+        foreign: costs of the source that the policy does not know, and so does not limit.
     """
 
     strategy: str
@@ -109,9 +124,11 @@ class Evaluation:
     target: float | None = None
     foreign: tuple[str, ...] = ()
 
+    view: ClassVar[str] = "evaluation"
+
     def verdicts(self) -> list[str]:
-        """Each budget or target in words: met, or by how much not, and whether that is chance."""
-        found = [] if self.target is None else [self._on_target(self.target)]
+        """Return for each budget or target a sentence: whether it is met, and how surely."""
+        lines = [] if self.target is None else [self._target_verdict(self.target)]
         for name, part in self.rules.items():
             where = f"group {name!r}: " if name else ""
             for cost, unit, mean, budget in zip(
@@ -119,41 +136,41 @@ class Evaluation:
             ):
                 if budget is None:
                     continue
-                of = f"{where}mean {cost} {mean.value:.6g}{unit and ' ' + unit}"
+                text = f"{where}mean {cost} {mean.value:.6g}{unit and ' ' + unit}"
                 over = mean.value / budget - 1
                 if over > _SLACK:
-                    text = f"{of} is {over:.2%} above the budget of {budget:g}"
+                    text += f" is {over:.2%} above the budget of {budget:g}"
                     if mean.low is not None and mean.low <= budget:
                         text += "; the interval reaches down to it, so this may be chance"
                 else:
-                    text = f"{of} is within the budget of {budget:g}"
+                    text += f" is within the budget of {budget:g}"
                     if mean.high is not None and mean.high > budget * (1 + _SLACK):
                         text += "; other queries may exceed it, for the interval does"
-                found.append(text)
+                lines.append(text)
         for cost in self.foreign:
             at = self.costs.index(cost)
             unit, mean = self.cost_units[at], self.total.cost[at].value
-            found.append(
+            lines.append(
                 f"mean {cost} {mean:.6g}{unit and ' ' + unit} is not limited: the policy was fitted"
                 " without this cost"
             )
-        return [*found, *self.unchecked]
+        return [*lines, *self.unchecked]
 
-    def _on_target(self, target: float) -> str:
+    def _target_verdict(self, target: float) -> str:
         mean = self.total.quality
-        of, slack = f"mean quality {mean.value:.6g}", _SLACK * abs(target)
+        text, slack = f"mean quality {mean.value:.6g}", _SLACK * abs(target)
         if mean.value < target - slack:
-            text = f"{of} is {target - mean.value:.4f} below the target of {target:g}"
+            text += f" is {target - mean.value:.4f} below the target of {target:g}"
             if mean.high is not None and mean.high >= target:
                 text += "; the interval reaches up to it, so this may be chance"
-            return text
-        text = f"{of} reaches the target of {target:g}"
-        if mean.low is not None and mean.low < target - slack:
-            text += "; other queries may fall below it, for the interval does"
+        else:
+            text += f" reaches the target of {target:g}"
+            if mean.low is not None and mean.low < target - slack:
+                text += "; other queries may fall below it, for the interval does"
         return text
 
     def met(self) -> bool:
-        """Whether every budget and target is; one that could not be checked is not."""
+        """Return whether every budget and target is met; one that was not checked is not."""
         target, quality = self.target, self.total.quality.value
         reached = target is None or quality >= target - _SLACK * abs(target)
         kept = all(
@@ -164,249 +181,453 @@ class Evaluation:
         return reached and kept and not self.unchecked
 
 
-_SLACK = 1e-5
-"""What sums of float32 costs and printed digits may miss a budget by."""
-
-
 def evaluate(
     policy: Policy,
-    table: Table,
+    source: Source | Paths,
     *,
     rows: Int[np.ndarray, " n"] | None = None,
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-    progress: Callable[[int], None] = lambda queries: None,
+    per_query: bool | None = None,
+    options: RunOptions = RunOptions(),
 ) -> Evaluation:
-    """Replays a policy on a table; what it mixes at random counts in expectation.
+    """Return what a policy does on a source; what it mixes at random counts in expectation.
 
     Args:
-        policy: what to replay; models and groups are matched by name.
-        table: the truth, and the estimates where the policy was fitted on such.
-        rows: indices of the queries to look at, not a mask; by default those the table's split,
-            or that of the policy's fit on this very table, leaves to evaluate on, else all.
-        resamples: of the bootstrap behind the intervals; 0 for none. A group of too few queries has
-            none.
-        confidence: of the intervals.
-        seed: of the resamples.
-        progress: called with the number of queries of each block simulated.
+        policy: the policy; models and groups are matched by name.
+        source: a table, files, or what `cascjax.open` takes, with the estimates that the policy
+            was fitted on.
+        rows: `[n]` row numbers to evaluate on. By default the evaluation split of the column
+            split, or of the policy's fit if it was fitted on this source, else all rows.
+        resamples: number of bootstrap resamples for the intervals; 0 for none. A group of too few
+            queries has none.
+        confidence: level of the intervals.
+        seed: seed of the resamples.
+        per_query: whether to keep the results of every query; by default for tables only. They
+            take 28 bytes per query, and 8 more per extra cost.
+        options: how the job runs.
+
+    Returns:
+        The evaluation.
 
     Raises:
-        CascjaxError: the table lacks a model or the estimates the policy needs, there is no row to
-            evaluate on, or no interval to be had of so few queries or resamples.
+        CascjaxError: the source lacks a model, or the estimates that the policy needs; there is no
+            row to evaluate on; or there are too few queries or resamples for the intervals.
+
+    Example:
+        >>> from cascjax import fit, synthetic
+        >>> table = synthetic.sample(synthetic.make_dataset(3, seed=0), 0, 200)
+        >>> policy = fit(table, "routing", quality=0.5)
+        >>> evaluate(policy, table, resamples=0).total.n
+        100
     """
-    table = policy.matched(table)
-    rows = _default_rows(policy, table) if rows is None else np.asarray(rows)
-    if not len(rows):
-        raise CascjaxError("there are no rows to evaluate on: name some, or fix the column 'split'")
+    source = policy.matched(as_source(source))
     check_confidence(confidence)
     if resamples:
-        check_bootstrap(resamples, confidence, len(rows))
-    present, foreign, costs = costs_of(policy, tuple(table.extra_costs))
-    n = len(rows)
-    found = replay(policy, policy.beliefs(table), table, rows, costs, progress)
-    rule_of, quality, cost = found.rule_of, found.quality, found.cost
-    measured = np.concatenate([quality[None], cost]).T
-
-    def part(of: Int[np.ndarray, " m"], place: int) -> Part:
-        means = _means(measured[of], rows[of], resamples, confidence, seed)
-        # Queries under several rules have no budget in common.
-        alike = not len(of) or bool((rule_of[of] == place).all())
-        fitted = policy.rules[place].fitted if alike else None
-        budget = [None if fitted is None else fitted.budget[i] for i in present]
-        budget += [None] * len(foreign)
-        return Part(len(of), means[0], tuple(means[1:]), ("", *policy.groups)[place], tuple(budget))
-
-    by_rule = {place: np.flatnonzero(rule_of == place) for place in range(len(policy.rules))}
-    groups = {}
-    if table.group is not None:
-        for index, name in enumerate(table.groups):
-            of = np.flatnonzero(table.group[rows] == index)
-            if len(of):
-                groups[name] = part(of, int(rule_of[of[0]]))
-    truths = [table.cost if name == COST else table.extra_costs[name] for name in costs]
-    single_cost = np.stack([mean_rows(of, rows) for of in truths])
-    single_quality = mean_rows(table.quality, rows)
-    return Evaluation(
-        strategy=policy.strategy.name,
-        models=policy.models,
-        costs=costs,
-        cost_units=(
-            *(policy.cost_units[i] for i in present),
-            *(dict(table.extra_cost_units).get(name, "") for name in foreign),
-        ),
-        total=part(np.arange(n), 0),
-        rules={("", *policy.groups)[p]: part(of, p) for p, of in by_rule.items() if len(of)},
-        groups=groups,
-        ran=found.ran / n,
-        answered=found.answered / n,
-        depth=found.depth / n,
-        single_cost=single_cost,
-        single_quality=single_quality,
-        hull_quality=on_hull(single_cost[0], single_quality, float(cost[0].mean())),
-        confidence=confidence,
-        rows=rows,
-        quality=quality,
-        cost=cost,
-        steps=found.steps,
-        answer=found.answer,
-        unchecked=unchecked(
-            policy,
-            tuple(table.extra_costs),
-            table.group is not None,
-            [place for place, of in by_rule.items() if len(of)],
-        ),
-        target=target_of(policy),
-        foreign=foreign,
-    )
+        check_bootstrap(resamples, confidence, source.n_rows if rows is None else len(rows))
+    if per_query is None:
+        per_query = isinstance(source, Table)
+    chosen = None if rows is None else np.unique(np.asarray(rows))
+    asked: dict[str, Any] = {
+        "policy": policy.text(), "resamples": resamples, "seed": seed, "per_query": per_query,
+        "rows": None if chosen is None else chosen.tolist(),
+    }  # fmt: skip
+    run = Run.start(options, source, asked, _keys(source))
+    replay = _Replay(policy, source, _fitted_estimates(policy, source, run))
+    parts = _each_chunk(
+        source, run, "evaluating", replay.columns,
+        lambda chunk, table: replay.chunk_sums(chunk, table, chosen, resamples, seed, per_query),
+    )  # fmt: skip
+    sums = functools.reduce(lambda one, other: one.merge(other), parts)
+    n = sums.parts["total", ""].n if sums.parts else 0
+    if not n:
+        raise CascjaxError(
+            f"{source.name} has no rows to evaluate on: give rows, or fix the column 'split'"
+        )
+    if resamples:
+        check_bootstrap(resamples, confidence, n)
+    return replay.evaluation(sums, resamples, confidence)
 
 
-def costs_of(
-    policy: Policy, extra_costs: Sequence[str]
-) -> tuple[list[int], tuple[str, ...], tuple[str, ...]]:
-    """Which of a policy's costs a table has, which others, and the names of all of these.
+def _keys(source: Source) -> dict[str, list[Chunk]]:
+    """Return the chunk that each part of the job depends on, by its key."""
+    return {f"evaluating-{chunk.index:06d}": [chunk] for chunk in source.chunks}
 
-    Args:
-        policy: what is replayed.
-        extra_costs: names of the extra costs that the table has.
-    """
-    present = [i for i, name in enumerate(policy.costs) if i == 0 or name in extra_costs]
-    foreign = tuple(sorted(set(extra_costs) - set(policy.costs)))
-    return present, foreign, (*(policy.costs[i] for i in present), *foreign)
+
+def _each_chunk(
+    source: Source, run: Run, work: str, columns: Iterable[str], compute: Any
+) -> Iterable[Any]:
+    """Return the results of a function of every chunk, in order, shared among processes."""
+    chunks = source.chunks
+
+    def do(places: Sequence[int]) -> Generator[tuple[int, Any], None, None]:
+        for chunk, table in source.read([chunks[place] for place in places], columns):
+            yield chunk.index, compute(chunk, table)
+            run.progress(work, chunk.n_rows)
+
+    keys = [f"{work}-{chunk.index:06d}" for chunk in chunks]
+    return run.each(work, keys, [chunk.n_rows for chunk in chunks], do)
+
+
+def _fitted_estimates(policy: Policy, source: Source, run: Run) -> ChunkEstimates | None:
+    """Return the estimates of a policy on a source: its sigma and mean costs, or as learned."""
+    spec, k = policy.estimates_spec, len(policy.models)
+    if policy.strategy.sees_truth or policy.learned is not None:
+        return None
+    if spec is None:
+        raise CascjaxError(
+            "the policy was fitted on an estimator of your own, which its file does not hold:"
+            " evaluate the policy that fit returned"
+        )
+    spec.check(source, source.n_rows)
+    if isinstance(spec, ChunkEstimates):  # an estimator of the caller's own
+        return spec
+    statistics, every = None, np.arange(k)
+    if spec.simulated:
+        # Noise is put through regressions over all rows, whatever the rows to evaluate on.
+        parts = _each_chunk(
+            source, run, "reading", (),
+            lambda chunk, table: spec.statistics(
+                chunk, table, np.zeros(chunk.n_rows, bool), policy.seed
+            ),
+        )  # fmt: skip
+        statistics = functools.reduce(lambda one, other: one.merge(other), parts)
+    none = np.zeros((0, k), np.float32)
+    empty = Table(none, none, models=policy.models)
+    data = FitData(every, policy.mean_costs[0], statistics, empty, every[:0], 0, policy.seed)
+    return spec.fit(data).with_sigma(policy.sigma)
 
 
 @dataclass(frozen=True)
-class Replay:
-    """What a policy did on n queries, in expectation over the settings a rule mixes.
+class PartSums:
+    """Sums over some of the queries of a chunk.
 
     Attributes:
-        rule_of: `[n]` place of the rule that decided.
+        n: number of queries.
+        rules: positions of the rules that decided them.
+        sums: `[1 + R]` sums of quality and costs.
+        weighted: `[resamples, 2 + R]` sums under bootstrap weights, then of the weights.
+    """
+
+    n: int
+    rules: tuple[int, ...]
+    sums: Float[np.ndarray, " M"]
+    weighted: Float[np.ndarray, "S W"]
+
+    def merge(self, other: "PartSums") -> "PartSums":
+        """Return the sums over the queries of both."""
+        rules = tuple(sorted({*self.rules, *other.rules}))
+        sums, weighted = self.sums + other.sums, self.weighted + other.weighted
+        return PartSums(self.n + other.n, rules, sums, weighted)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What a policy does on n queries, in expectation over the settings a rule mixes.
+
+    Attributes:
+        rows: `[n]` row numbers.
+        rule: `[n]` position of the rule that decides.
         quality: `[n]` quality.
         cost: `[R, n]` costs.
         steps: `[n]` number of models run.
         answer: `[n]` the model whose answer is most likely returned.
-        ran: `[K]` queries each model ran on.
-        answered: `[K]` queries each model's answer was returned for.
-        depth: `[K]` queries on which 1, 2, ..., K models ran.
     """
 
-    rule_of: Int[np.ndarray, " n"]
+    rows: Int[np.ndarray, " n"]
+    rule: Int[np.ndarray, " n"]
     quality: Float[np.ndarray, " n"]
     cost: Float[np.ndarray, "R n"]
     steps: Float[np.ndarray, " n"]
     answer: Int[np.ndarray, " n"]
-    ran: Float[np.ndarray, " K"]
-    answered: Float[np.ndarray, " K"]
-    depth: Float[np.ndarray, " K"]
+
+    def merge(self, other: "Outcomes") -> "Outcomes":
+        """Return the outcomes of both, one after the other."""
+        names = ("rows", "rule", "quality", "cost", "steps", "answer")
+        pairs = [(getattr(self, name), getattr(other, name)) for name in names]
+        return Outcomes(*(np.concatenate(pair, axis=-1) for pair in pairs))
 
 
-def replay(
-    policy: Policy,
-    shown: Beliefs,
-    table: Table,
-    rows: Int[np.ndarray, " n"],
-    costs: Sequence[str],
-    progress: Callable[[int], None] = lambda queries: None,
-) -> Replay:
-    """Replays a policy on some rows.
+@dataclass(frozen=True)
+class ChunkSums:
+    """Sums over the evaluated rows of a chunk.
 
-    Args:
-        policy: what to replay.
-        shown: what it is shown of the table's queries.
-        table: the truth, models in the policy's order.
-        rows: the queries to look at.
-        costs: the R costs to add up.
-        progress: see `evaluate`.
+    Attributes:
+        parts: sums by kind ("total", "rule" or "group") and name.
+        use: `[3, K]` number of queries each model ran on, each model answered, and 1, 2, ..., K
+            models ran on.
+        single: `[R + 1, K]` sums of the costs and of the quality of each model alone.
+        outcomes: what was done on each query, if it is kept.
     """
-    k, n = len(policy.models), len(rows)
-    rule_of = np.zeros(n, np.int32)
-    if table.group is not None and policy.groups:
-        rule_of = policy.rule_of(table.groups)[table.group[rows]]
-    quality, cost, steps = np.empty(n), np.empty((len(costs), n)), np.empty(n)
-    answer, ran, answered, depth = np.empty(n, np.int32), np.zeros(k), np.zeros(k), np.zeros(k)
-    for place, rule in enumerate(policy.rules):
-        of = np.flatnonzero(rule_of == place)
-        if not len(of):
-            continue
-        found = spent(policy.strategy, rule, shown, table, rows[of], costs, progress)
-        weights, deep = found.weights, found.run.sum(-1)
-        quality[of], cost[:, of] = weights @ found.quality, weights @ found.cost
-        steps[of] = weights @ deep
-        ran += weights @ found.run.sum(1)
-        shares = np.zeros((len(of), k))
-        for share, one, went in zip(weights, found.answer, deep, strict=True):
-            shares[np.arange(len(of)), one] += share
-            depth += share * np.bincount(went, minlength=k + 1)[1:]
-        answered += shares.sum(0)
-        answer[of] = shares.argmax(1)
-    return Replay(rule_of, quality, cost, steps, answer, ran, answered, depth)
+
+    parts: dict[tuple[str, str], PartSums]
+    use: Float[np.ndarray, "3 K"]
+    single: Float[np.ndarray, "R K"]
+    outcomes: Outcomes
+
+    def merge(self, other: "ChunkSums") -> "ChunkSums":
+        """Return the sums over the rows of both."""
+        parts = dict(self.parts)
+        for key, part in other.parts.items():
+            parts[key] = parts[key].merge(part) if key in parts else part
+        return ChunkSums(
+            parts, self.use + other.use, self.single + other.single,
+            self.outcomes.merge(other.outcomes),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """A policy on a source with its models, in its order.
+
+    Attributes:
+        policy: the policy.
+        source: the rows.
+        fitted: estimates of the source; None if they are learned or the truth.
+    """
+
+    policy: Policy
+    source: Source
+    fitted: ChunkEstimates | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are read in addition to quality and cost."""
+        spec = self.policy.estimates_spec
+        return ("split", "group", "extra_costs", *(() if spec is None else spec.columns))
+
+    @property
+    def known_costs(self) -> list[int]:
+        """Positions of the policy's costs that the source has."""
+        names = self.source.extra_costs
+        return [i for i, name in enumerate(self.policy.costs) if i == 0 or name in names]
+
+    @property
+    def foreign_costs(self) -> tuple[str, ...]:
+        """Names of the source's costs that the policy does not know."""
+        return tuple(sorted(set(self.source.extra_costs) - set(self.policy.costs)))
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """R names: the policy's costs that the source has, then others."""
+        return (*(self.policy.costs[i] for i in self.known_costs), *self.foreign_costs)
+
+    def evaluated(self, chunk: Chunk, table: Table) -> Bool[np.ndarray, " n"]:
+        """Return which rows of a chunk to evaluate on by default."""
+        if table.split is not None:
+            return table.split == EVALUATE
+        if self.fitted_on_source:
+            return ~fit_mask(self.source, self.policy.seed, chunk, table)
+        return np.ones(chunk.n_rows, bool)
+
+    @functools.cached_property
+    def fitted_on_source(self) -> bool:
+        """Whether the policy was fitted on this source."""
+        fingerprint = self.policy.fingerprint
+        return bool(fingerprint) and fingerprint == self.source.fingerprint()
+
+    def estimates(self, chunk: Chunk, table: Table) -> CostEstimates:
+        """Return the estimates that the policy decides by, corrected, of all rows of a chunk.
+
+        Raises:
+            CascjaxError: the source lacks what learned estimates are made of, or a cost that an
+                oracle was fitted with.
+        """
+        policy, shape = self.policy, table.cost.shape
+        extra = policy.costs[1:]
+        if policy.strategy.sees_truth:
+            for name in extra:
+                if name not in table.extra_costs:
+                    raise CascjaxError(
+                        f"{self.source.name} lacks the cost {name!r}, which the oracle was fitted"
+                        f" with; add the column '{COST}.{name}'"
+                    )
+            return CostEstimates(truth(table), tuple(table.extra_costs[name] for name in extra))
+        means = tuple(np.broadcast_to(mean, shape) for mean in policy.mean_costs[1:])
+        return CostEstimates(self._corrected(self._estimator(chunk, table)), means)
+
+    def _estimator(self, chunk: Chunk, table: Table) -> Estimator:
+        if self.policy.learned is not None:
+            return self.policy.learned.estimator(table)
+        assert self.fitted is not None
+        return self.fitted.estimator(table, chunk.rows)
+
+    def _corrected(self, estimator: Estimator) -> Estimator:
+        scale, offset = self.policy.scale, self.policy.offset
+        if not self.policy.corrected or scale is None or offset is None:
+            return estimator
+        assert isinstance(estimator, Independent)  # learned ones are not corrected
+        return estimator.corrected(scale, offset)
+
+    def chunk_sums(
+        self,
+        chunk: Chunk,
+        table: Table,
+        rows: Int[np.ndarray, " m"] | None,
+        resamples: int,
+        seed: int,
+        per_query: bool,
+    ) -> ChunkSums:
+        """Return the sums over a chunk.
+
+        Args:
+            chunk: which rows.
+            table: the rows.
+            rows: row numbers to evaluate on, rising; None for the default.
+            resamples: number of bootstrap resamples.
+            seed: seed of the resamples.
+            per_query: whether to keep what was done on each query.
+        """
+        if rows is None:
+            places = np.flatnonzero(self.evaluated(chunk, table))
+        else:
+            first, last = np.searchsorted(rows, (chunk.first, chunk.first + chunk.n_rows))
+            places = rows[first:last] - chunk.first
+        outcomes, use = self.simulate(chunk, table, places)
+        measured = np.concatenate([outcomes.quality[None], outcomes.cost]).T
+        parts: dict[tuple[str, str], PartSums] = {}
+
+        def add(kind: str, name: str, own: Int[np.ndarray, " m"]) -> None:
+            weighted = np.zeros((resamples, measured.shape[1] + 1))
+            if resamples and len(own):
+                weighted = weighted_totals(measured[own], resamples, seed, outcomes.rows[own])
+            rules = tuple(np.unique(outcomes.rule[own]).tolist())
+            parts[kind, name] = PartSums(len(own), rules, measured[own].sum(0), weighted)
+
+        add("total", "", np.arange(len(places)))
+        for place, name in enumerate(("", *self.policy.groups)):
+            if len(own := np.flatnonzero(outcomes.rule == place)):
+                add("rule", name, own)
+        if table.group is not None:
+            group = table.group[places]
+            for index, name in enumerate(table.groups):
+                if len(own := np.flatnonzero(group == index)):
+                    add("group", name, own)
+        truths = [*(cost_column(table, name) for name in self.costs), table.quality]
+        single = np.stack([column[places].sum(0, dtype=np.float64) for column in truths])
+        if not per_query:
+            outcomes = replace(outcomes, **{
+                name: getattr(outcomes, name)[..., :0]
+                for name in ("rows", "rule", "quality", "cost", "steps", "answer")
+            })  # fmt: skip
+        return ChunkSums(parts, use, single, outcomes)
+
+    def simulate(
+        self, chunk: Chunk, table: Table, places: Int[np.ndarray, " n"]
+    ) -> tuple[Outcomes, Float[np.ndarray, "3 K"]]:
+        """Return the outcomes of some rows of a chunk, and the use of models as in `ChunkSums`."""
+        policy, k, n = self.policy, len(self.policy.models), len(places)
+        rule_of = np.zeros(n, np.int32)
+        if table.group is not None and policy.groups:
+            rule_of = policy.rule_of(table.groups)[table.group[places]]
+        quality, cost, steps = np.empty(n), np.empty((len(self.costs), n)), np.empty(n)
+        answer, use = np.empty(n, np.int32), np.zeros((3, k))
+        estimates = self.estimates(chunk, table)
+        for position, rule in enumerate(policy.rules):
+            own = np.flatnonzero(rule_of == position)
+            if not len(own):
+                continue
+            outcome = simulate_rule(
+                policy.strategy, rule, estimates, table, places[own], self.costs
+            )
+            weights, depth = outcome.weights, outcome.run.sum(-1)
+            quality[own], cost[:, own] = weights @ outcome.quality, weights @ outcome.cost
+            steps[own] = weights @ depth
+            use[0] += weights @ outcome.run.sum(1)
+            shares = np.zeros((len(own), k))
+            for weight, answers, depths in zip(weights, outcome.answer, depth, strict=True):
+                shares[np.arange(len(own)), answers] += weight
+                use[2] += weight * np.bincount(depths, minlength=k + 1)[1:]
+            use[1] += shares.sum(0)
+            answer[own] = shares.argmax(1)
+        return Outcomes(chunk.first + places, rule_of, quality, cost, steps, answer), use
+
+    def evaluation(self, sums: ChunkSums, resamples: int, confidence: float) -> Evaluation:
+        """Return the evaluation from the sums over all chunks."""
+        policy, source = self.policy, self.source
+        known, foreign, names = self.known_costs, self.foreign_costs, ("", *policy.groups)
+
+        def part(kind: str, name: str) -> Part:
+            own = sums.parts[kind, name]
+            values = (own.sums / own.n).tolist()
+            means = [Mean(value) for value in values]
+            if resamples and own.n >= queries_needed(confidence):
+                ends = interval(own.weighted[:, :-1] / own.weighted[:, -1:], confidence).tolist()
+                means = [Mean(v, low, high) for v, (low, high) in zip(values, ends, strict=True)]
+            # Queries under several rules have no budget in common.
+            place = own.rules[0] if kind != "total" and own.rules else 0
+            fitted = policy.rules[place].fitted if set(own.rules) <= {place} else None
+            budget = [None if fitted is None else fitted.budget[i] for i in known]
+            budget += [None] * len(foreign)
+            return Part(own.n, means[0], tuple(means[1:]), names[place], tuple(budget))
+
+        total = part("total", "")
+        rules = {name: part("rule", name) for name in names if ("rule", name) in sums.parts}
+        units = dict(source.extra_cost_units)
+        *single_cost, single_quality = sums.single / total.n
+        outcomes = sums.outcomes
+        return Evaluation(
+            strategy=policy.strategy.name,
+            models=policy.models,
+            costs=self.costs,
+            cost_units=(
+                *(policy.cost_units[i] for i in known),
+                *(units.get(name, "") for name in foreign),
+            ),
+            total=total,
+            rules=rules,
+            groups={name: part(kind, name) for kind, name in sums.parts if kind == "group"},
+            ran=sums.use[0] / total.n,
+            answered=sums.use[1] / total.n,
+            depth=sums.use[2] / total.n,
+            single_cost=np.stack(single_cost),
+            single_quality=single_quality,
+            hull_quality=_on_hull(single_cost[0], single_quality, total.cost[0].value),
+            confidence=confidence,
+            rows=outcomes.rows,
+            quality=outcomes.quality,
+            cost=outcomes.cost,
+            steps=outcomes.steps,
+            answer=outcomes.answer,
+            unchecked=self.unchecked(list(rules)),
+            target=target_of(policy),
+            foreign=foreign,
+        )
+
+    def unchecked(self, rules: list[str]) -> tuple[str, ...]:
+        """Return the budgets and rules, in words, for which the source lacks a column."""
+        policy, lines = self.policy, []
+        for name in rules:
+            rule = policy.group_rules[name] if name else policy.rule
+            where = f"group {name!r}: " if name else ""
+            for cost, budget in zip(policy.costs, rule.fitted.budget if rule.fitted else ()):  # noqa: B905
+                if budget is not None and cost not in self.costs:
+                    lines.append(
+                        f"{where}budget of {cost}: {self.source.name} lacks the column"
+                        f" '{COST}.{cost}', not checked"
+                    )
+        if policy.groups and "group" not in self.source.columns:
+            lines.append(
+                f"rules of groups: {self.source.name} lacks the column 'group', not checked; all"
+                " queries fell under the default rule"
+            )
+        return tuple(lines)
 
 
 def target_of(policy: Policy) -> float | None:
-    """The mean quality a policy was fitted for, None where it was for something else."""
+    """Return the mean quality a policy was fitted for, None if it was for something else."""
     target = policy.record.get("quality")
-    # What stands in a record was not checked when it was read.
+    # A record is not checked when it is read.
     if not isinstance(target, int | float) or isinstance(target, bool) or abs(target) > 1e30:
         return None
     return float(target)
 
 
-def unchecked(
-    policy: Policy, extra_costs: Sequence[str], grouped: bool, places: list[int]
-) -> tuple[str, ...]:
-    """What the rules at these places ask for and a table has no column to check.
-
-    Args:
-        policy: whose rules.
-        extra_costs: names of the extra costs that the table has.
-        grouped: whether it has groups.
-        places: of the rules.
-    """
-    found = []
-    for place in places:
-        name, fitted = ("", *policy.groups)[place], policy.rules[place].fitted
-        where = f"group {name!r}: " if name else ""
-        for cost, budget in zip(policy.costs, fitted.budget if fitted else (), strict=False):
-            if budget is not None and cost != COST and cost not in extra_costs:
-                found.append(
-                    f"{where}budget of {cost}: the table lacks the column"
-                    f" {EXTRA_COST + cost!r}, not checked"
-                )
-    if policy.groups and not grouped:
-        found.append(
-            "rules of groups: the table lacks the column 'group', not checked; all queries fell"
-            " under the default rule"
-        )
-    return tuple(found)
-
-
-def _default_rows(policy: Policy, table: Table) -> Int[np.ndarray, " n"]:
-    if table.split is not None:
-        return np.flatnonzero(table.split == EVALUATE)
-    if policy.fingerprint and fingerprint(table) == policy.fingerprint:
-        return split_rows(table, policy.source.seed)[1]
-    return np.arange(table.n_queries)
-
-
-def _means(
-    values: Float[np.ndarray, "n M"],
-    rows: Int[np.ndarray, " n"],
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> list[Mean]:
-    means = values.mean(0).tolist()
-    if not resamples or len(values) < queries_needed(confidence):
-        return [Mean(value) for value in means]
-    found = weighted_totals(values, resamples, seed, rows)
-    ends = interval(found[:, :-1] / found[:, -1:], confidence).tolist()
-    return [Mean(value, low, high) for value, (low, high) in zip(means, ends, strict=True)]
-
-
-def on_hull(
+def _on_hull(
     cost: Float[np.ndarray, " K"], quality: Float[np.ndarray, " K"], at: float
 ) -> float | None:
-    """What mixing single models reaches at a cost; None below the cheapest."""
+    """Return the quality that mixing single models reaches at a cost; None below the cheapest."""
     hull = upper_hull(cost, quality)
     if at < cost[hull[0]]:
         return None

@@ -1,348 +1,93 @@
-"""Policies for a budget, a target of quality, or parameters given."""
+"""Fit a strategy: a policy for a budget, for a target of quality, or for given parameters.
+
+The policy is searched on a sample of the fit split. If the sample is not the whole fit split, one
+budget of the column cost is then met on all fit rows by a second pass; anything else holds on the
+sample, and the policy's record says so.
+"""
 
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.data.table import Table, mean_rows, split_rows
+from cascjax.data.source import Paths, Source, as_source
+from cascjax.data.table import Table, mean_rows
+from cascjax.engine.jobs import find_candidates, start_run, sum_candidates
+from cascjax.engine.jobs import prepare as first_pass
+from cascjax.engine.options import RunOptions
+from cascjax.engine.passes import Job, Setup, describe_split, fit_totals
 from cascjax.errors import CascjaxError, too_few, unknown_name
-from cascjax.estimators import (
-    Independent,
-    LearnedEstimates,
-    check_kind,
-    learned,
-    noise_level,
-    noisy,
-    supplied,
-    truth,
-)
-from cascjax.estimators.independent import check_estimator
-from cascjax.policy import Beliefs, Policy, fingerprint, spent
-from cascjax.policy_file import Source
+from cascjax.estimators import Estimator, Independent, truth
+from cascjax.estimators.specs import EstimatesSpec, as_estimates
+from cascjax.policy import Policy
 from cascjax.search.budgets import Fit, Seen, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import Pool, UnreachableError, fit_costs
-from cascjax.search.rules import COST, Fitted, Rule
-from cascjax.search.sigma_scale import check_sigma_scale, with_sigma_scale
-from cascjax.strategies import CascadeRouting, Frugal, Strategy, strategy
+from cascjax.search.rules import (
+    COST,
+    CostEstimates,
+    Fitted,
+    Rule,
+    cost_column,
+    simulate_rule,
+)
+from cascjax.search.sigma_scale import with_sigma_scale
+from cascjax.strategies import Strategy
+from cascjax.strategies import strategy as strategy_named
 from cascjax.strategies.base import Priced
-from cascjax.words import counted
 
 _ROUNDS = 12
-"""Times at most that a margin is read off settings found; three as a rule."""
+"""Maximum number of times that a margin is computed from settings; three as a rule."""
 
 _CLOSE = 1e-3
-"""Share of a margin that it may be off."""
+"""Relative error of a margin that is tolerated."""
 
 _SLACK = 1e-5
-"""What sums of float32 costs and printed digits may miss a budget or target by."""
+"""Relative rounding of float32 sums and printed digits that a budget or target tolerates."""
 
 _BINDING = 1e-4
-"""A budget of which a smaller share is left is used up."""
+"""Share of a budget that may be left over where the budget still counts as used up."""
 
-_Means = tuple[float, Float[np.ndarray, " R"]]
-"""Mean quality and costs, nan where a cost is not known yet."""
+Budget: TypeAlias = float | int | Mapping[str, float | int]
 
-_Found = tuple[Rule, _Means, tuple[float, float] | None]
-"""A rule, what it gives, and the reachable costs where one cost was fitted."""
+_Means: TypeAlias = tuple[float, Float[np.ndarray, " R"]]
+"""Mean quality and costs, NaN where a cost is not known yet."""
 
-Budget = float | int | Mapping[str, float | int]
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A table made ready for a fit: its models in order, its rows split, its queries estimated.
-
-    Attributes:
-        strategy: what is fitted.
-        table: models in rising mean cost on the rows to fit on.
-        fit_rows: rows to fit on.
-        evaluate_rows: rows to score on.
-        source: where the estimates come from.
-        beliefs: what the strategy is shown.
-        costs: R names, the table's own cost first.
-        learned: where estimates are learned, all there is to them: rows to fit on are shown those
-            of weights not fitted on them, and the policy keeps the weights fitted on all of them.
-    """
-
-    strategy: Strategy
-    table: Table
-    fit_rows: Int[np.ndarray, " n"]
-    evaluate_rows: Int[np.ndarray, " m"]
-    source: Source
-    beliefs: Beliefs
-    costs: tuple[str, ...]
-    learned: LearnedEstimates | None = None
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """What the table is known by."""
-        return fingerprint(self.table)
-
-    def policy(self, rule: Rule, **more: Any) -> Policy:
-        """The policy of a rule found here; `more` are fields of `Policy`."""
-        table, estimator = self.table, self.beliefs.estimator
-        units = dict(table.extra_cost_units)
-        if not isinstance(estimator, Independent):
-            # Of estimates that move with what has run, that of the first query before anything has.
-            first = jax.jit(lambda these: these(jnp.zeros((1, table.n_models), bool)).variance)
-            variance = np.asarray(first(estimator.take(slice(0, 1))), np.float64)
-            sigma = np.sqrt(variance.clip(0))
-        else:
-            sigma = np.asarray(estimator.sigma, np.float64)
-            if len(sigma) > 1:
-                sigma = np.sqrt(mean_rows(sigma, self.fit_rows, transform=np.square))
-        return Policy(
-            strategy=self.strategy,
-            models=table.models,
-            rule=rule,
-            sigma=sigma.reshape(-1),
-            mean_costs=_mean_costs(table, self.costs, self.fit_rows),
-            costs=self.costs,
-            cost_units=(table.cost_unit, *(units.get(name, "") for name in self.costs[1:])),
-            source=self.source,
-            fingerprint=self.fingerprint,
-            learned=None if self.learned is None else self.learned.model,
-            **more,
-        )
-
-
-def prepare(
-    table: Table,
-    kind: str | Strategy,
-    *,
-    estimates: str | None = None,
-    noise: str | tuple[float, float, float, float] = "low",
-    learner: str = "logistic",
-    folds: int = 5,
-    cost_model: str | None = None,
-    ridge: float | None = 1.0,
-    sigma_scale: float | str = "auto",
-    max_depth: int = 5,
-    seed: int = 0,
-) -> Prepared:
-    """Splits a table, puts its models in order and estimates its queries.
-
-    Args:
-        table: the truth, and the estimates where it has them.
-        kind: the strategy, or its name.
-        estimates: "supplied", "noisy" or "learned"; by default what the table supplies, else noisy.
-        noise: level of noisy estimates.
-        learner: of learned estimates, see `cascjax.estimators.learned`; so are `folds`,
-            `cost_model` and `ridge`.
-        folds: of their cross-fitting.
-        cost_model: what their costs are told from.
-        ridge: what their squared weights cost.
-        sigma_scale: scale on their sigmas, or "auto", see `cascjax.search.sigma_scale`.
-        max_depth: models cascade routing or frugal runs on one query at most, where it is named.
-        seed: of the noise, the folds, and of the split where the table has none.
-
-    Raises:
-        CascjaxError: an unknown name, a table without model names, missing estimates, an empty
-            split, or a learner that refuses the table or whose estimates cannot be kept.
-    """
-    if len(table.models) != table.n_models:
-        raise CascjaxError(
-            f"the table names {counted(len(table.models), 'model')} and has"
-            f" {table.n_models}; give it `models`, a name for each"
-        )
-    if isinstance(kind, str):
-        deep = kind in (CascadeRouting.name, Frugal.name)
-        kind = strategy(kind, **({"max_depth": max_depth} if deep else {}))
-    check_kind(estimates)
-    level, scale = noise_level(noise), check_sigma_scale(sigma_scale)
-    fit_rows, evaluate_rows = split_rows(table, seed)
-    table = table.sort_models(mean_rows(table.cost, fit_rows))
-    kind.footprint(table.n_models)  # refuses too many models, before the work
-    costs = (COST, *sorted(table.extra_costs))
-    if estimates is None:
-        estimates = "noisy" if table.quality_ante is None else "supplied"
-    if kind.sees_truth:
-        source, estimator = Source("truth", None, seed), truth(table)
-        more = tuple(table.extra_costs[name] for name in costs[1:])
-        return Prepared(
-            kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs
-        )
-    found = None
-    if estimates == "learned":
-        found = learned(
-            table, fit_rows,
-            estimator=learner, folds=folds, seed=seed, cost_model=cost_model, ridge=ridge,
-        )  # fmt: skip
-        check_estimator(found.estimator, table)
-        found = kept(found, kind, table, fit_rows, scale, seed)
-        source, estimator = Source("learned", None, seed), found.estimator
-    elif estimates == "supplied":
-        source, estimator = Source("supplied", None, seed), supplied(table, fit_rows)
-    else:
-        source = Source("noisy", level, seed)
-        estimator = noisy(table, jax.random.key(seed), level)
-    check_estimator(estimator, table)
-    means = _mean_costs(table, costs, fit_rows).astype(np.float32)
-    more = tuple(np.broadcast_to(mean, table.cost.shape) for mean in means[1:])
-    return Prepared(
-        kind, table, fit_rows, evaluate_rows, source, Beliefs(estimator, more), costs, found
-    )  # fmt: skip
-
-
-def kept(
-    found: LearnedEstimates,
-    strategy: Strategy,
-    table: Table,
-    rows: Int[np.ndarray, " n"],
-    sigma_scale: float | None,
-    seed: int,
-) -> LearnedEstimates:
-    """Return the learned estimates a policy keeps, at the strategy's best sigma scale.
-
-    Args:
-        found: what was learned.
-        strategy: what will be shown it.
-        table: the truth.
-        rows: to fit on.
-        sigma_scale: see `cascjax.search.sigma_scale.with_sigma_scale`.
-        seed: see there.
-
-    Raises:
-        CascjaxError: a policy cannot keep it.
-    """
-    found.model  # noqa: B018  (refuses what cannot be kept, before the work)
-    estimator, believed = with_sigma_scale(
-        strategy, table, found.estimator, rows, sigma_scale, seed
-    )
-    return replace(found, estimator=estimator, sigma_scale=believed)
-
-
-def fit(
-    table: Table,
-    strategy: str | Strategy,
-    *,
-    budget: Budget | None = None,
-    quality: float | int | None = None,
-    parameter: float | int | Sequence[float] | Float[np.ndarray, "*D"] | None = None,
-    group_budgets: Mapping[str, Budget] | None = None,
-    confidence: float | None = None,
-    new_queries: float | int | None = None,
-    estimates: str | None = None,
-    noise: str | tuple[float, float, float, float] = "low",
-    learner: str = "logistic",
-    folds: int = 5,
-    cost_model: str | None = None,
-    ridge: float | None = 1.0,
-    sigma_scale: float | str = "auto",
-    max_depth: int = 5,
-    seed: int = 0,
-    progress: Progress = lambda queries: None,
-) -> Policy:
-    """Finds the parameters of a strategy on the fit split of a table, ready to deploy.
-
-    Exactly one of `budget`, `quality` and `parameter` says what is wanted. A budget is met with
-    something left where it is above the most expensive mean cost the strategy reaches, or where a
-    cheaper setting gives clearly more: quality need not rise with cost.
-
-    Args:
-        table: the truth, and the estimates where it has them.
-        strategy: what to fit, or its name.
-        budget: mean cost allowed, in the table's cost unit; or the mean of each cost named,
-            "cost" being the table's own. Costs that are not named are not limited.
-        quality: mean quality wanted, at the least mean cost.
-        parameter: lambda, or tau for thresholding, or one a step; for frugal a chain in binary and
-            tau: taken as it is.
-        group_budgets: budgets of the rows of a group, by its name; these are fitted by themselves,
-            and all other rows share `budget`. If there are none, that is fitted on all.
-        confidence: probability that each mean cost of new queries keeps within its budget, and
-            all of them at once (Bonferroni); see `cascjax.search.confidence`.
-        new_queries: how many new queries that is said of; by default as many as are fitted on.
-            May be `math.inf`. Of these a group has its share.
-        estimates: see `prepare`.
-        noise: see `prepare`.
-        learner: see `prepare`.
-        folds: see `prepare`.
-        cost_model: see `prepare`.
-        ridge: see `prepare`.
-        sigma_scale: see `prepare`.
-        max_depth: see `prepare`.
-        seed: see `prepare`.
-        progress: called with the number of queries of each block simulated.
-
-    Raises:
-        CascjaxError: what is wanted is nonsense, names a cost or group that the table lacks, or is
-            out of reach; there are too few queries for the confidence; or what `prepare` refuses.
-    """
-    wanted = Wanted(budget, quality, parameter, group_budgets, confidence, new_queries)
-    wanted.check()
-    ready = prepare(
-        table, strategy, estimates=estimates, noise=noise, learner=learner, folds=folds,
-        cost_model=cost_model, ridge=ridge, sigma_scale=sigma_scale, max_depth=max_depth, seed=seed,
-    )  # fmt: skip
-    record: dict[str, Any] = {
-        "n_fit": len(ready.fit_rows),
-        "split": "drawn by seed" if table.split is None else "of the table",
-    }
-    if ready.learned is not None:
-        record |= ready.learned.settings() | {"sigma_scale": ready.learned.sigma_scale}
-    return fit_prepared(ready, wanted, record, progress)
-
-
-def fit_prepared(
-    ready: Prepared,
-    wanted: "Wanted",
-    record: dict[str, Any],
-    progress: Progress = lambda queries: None,
-) -> Policy:
-    """The policy for what is wanted, found on rows made ready; see `fit`.
-
-    Args:
-        ready: the rows.
-        wanted: what for, checked.
-        record: what is to be said of it beside that.
-        progress: see `fit`.
-
-    Raises:
-        CascjaxError: see `fit`.
-    """
-    search = _Search(ready, wanted.confidence, wanted.new_queries, progress)
-    record = dict(record)
-    if wanted.quality is not None:
-        target = float(wanted.quality)
-        rule, record["quality"] = search.at_quality(target), target
-        return ready.policy(rule, record=record)
-    if wanted.parameter is not None:
-        given = np.asarray(wanted.parameter, np.float32)
-        record["parameter"] = given.tolist()
-        return ready.policy(search.given(given), record=record)
-    assert wanted.budget is not None
-    budgets = {"": search.budgets("budget", wanted.budget)}
-    for name, of in (wanted.group_budgets or {}).items():
-        budgets[name] = search.budgets(f"the budget of group {name!r}", of)
-    rows = _rows_of(ready, tuple(wanted.group_budgets or ()))
-    # Of several promises each must be safer, for all to be kept at once.
-    promises = sum(int(np.isfinite(of).sum()) for of in budgets.values())
-    if wanted.confidence is not None:
-        record |= {"confidence": wanted.confidence}
-        record["new_queries"] = _json_number(wanted.new_queries)
-    rules: dict[str, Rule] = {}
-    for name, of in budgets.items():
-        try:
-            rules[name] = search.within(of, rows[name], promises)
-        except CascjaxError as error:
-            if not name:
-                raise
-            raise CascjaxError(f"group {name!r}: {error}") from error
-    return ready.policy(rules.pop(""), group_rules=rules, record=record)
+_Solution: TypeAlias = tuple[Rule, _Means, tuple[float, float] | None]
+"""A rule, its means, and the reachable costs if a single cost was fitted."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a policy is fitted for; the fields are arguments of `fit`."""
+class Confidence:
+    """Probability that mean costs of new queries keep within their budgets.
+
+    Args:
+        level: the probability, above 0.5 and below 1, for all budgets at once (Bonferroni).
+        new_queries: number of new queries, of which a group has its share; may be `math.inf`. By
+            default as many as are fitted on.
+
+    Example:
+        >>> Confidence(0.95, new_queries=10_000).level
+        0.95
+    """
+
+    level: float
+    new_queries: float | int | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a policy is fitted for; the fields are arguments of `fit`.
+
+    Raises:
+        CascjaxError: they contradict each other.
+    """
 
     budget: Budget | None = None
     quality: float | int | None = None
@@ -351,39 +96,279 @@ class Wanted:
     confidence: float | None = None
     new_queries: float | int | None = None
 
-    def check(self) -> None:
-        """Refuses what is nonsense whatever the table.
+    def __post_init__(self) -> None:
+        given = [n for n in ("budget", "quality", "parameter") if getattr(self, n) is not None]
+        if len(given) != 1:
+            names = " and ".join(given) or "none"
+            raise CascjaxError(f"give exactly one of budget, quality and parameter, not {names}")
+        for name in ("confidence", "group_budgets"):
+            if self.budget is None and getattr(self, name):
+                raise CascjaxError(f"{name} needs a budget: give a budget instead of {given[0]}")
+        if self.new_queries is not None and not self.new_queries >= 1:
+            raise CascjaxError("new_queries must be at least 1")
 
-        Raises:
-            CascjaxError: it is.
+    @property
+    def own_budget(self) -> float | None:
+        """The budget of the column cost, if nothing else is limited."""
+        named = self.budget if isinstance(self.budget, Mapping) else {COST: self.budget}
+        value = named.get(COST)
+        if len(named) > 1 or self.group_budgets or self.confidence is not None:
+            return None
+        if not isinstance(value, int | float | np.number) or not 0 < float(value) < math.inf:
+            return None
+        return float(value)
+
+
+@dataclass(frozen=True)
+class FitData:
+    """The rows that a strategy is fitted on, and their estimates; models in rising mean cost.
+
+    Attributes:
+        strategy: the strategy.
+        job: the source, and how its rows are split, sampled and estimated.
+        setup: statistics of all rows, and the sample.
+        estimates: estimates of the sample, with the chosen sigma scale.
+        sigma_scale: factor on the standard deviations of the estimates.
+    """
+
+    strategy: Strategy
+    job: Job
+    setup: Setup
+    estimates: CostEstimates
+    sigma_scale: float = 1.0
+
+    @classmethod
+    def from_setup(
+        cls, job: Job, setup: Setup, strategy: Strategy, sigma_scale: float | None = None
+    ) -> "FitData":
+        """Return the sample with the estimates that the strategy decides by.
+
+        Args:
+            job: what is computed.
+            setup: what the first pass collected.
+            strategy: the strategy.
+            sigma_scale: factor on the standard deviations; None to choose it if it is not given.
         """
-        asked = [
-            name for name in ("budget", "quality", "parameter") if getattr(self, name) is not None
-        ]
-        if len(asked) != 1:
-            given = " and ".join(asked) or "none"
-            raise CascjaxError(f"give exactly one of budget, quality and parameter, not {given}")
-        if self.budget is None and (self.confidence is not None or self.group_budgets):
-            what = (
-                "confidence is that of a budget"
-                if self.confidence is not None
-                else "groups have budgets of their own"
-            )
-            raise CascjaxError(f"{what}: give a budget instead of {asked[0]}")
-        if self.new_queries is not None and (self.confidence is None or not self.new_queries >= 1):
-            raise CascjaxError("new_queries must be at least 1, and goes with a confidence")
+        table, every = setup.table, np.arange(len(setup.rows))
+        if strategy.sees_truth:
+            extra = tuple(table.extra_costs[name] for name in sorted(table.extra_costs))
+            return cls(strategy, job, setup, CostEstimates(truth(table), extra))
+        if sigma_scale is None:
+            sigma_scale = setup.estimates.sigma_scale
+        estimator, sigma_scale = with_sigma_scale(
+            strategy, table, setup.estimator(), every, sigma_scale, job.seed
+        )
+        means = [mean_rows(table.extra_costs[name]) for name in sorted(table.extra_costs)]
+        extra = tuple(np.broadcast_to(mean.astype(np.float32), table.cost.shape) for mean in means)
+        return cls(strategy, job, setup, CostEstimates(estimator, extra), sigma_scale)
+
+    @property
+    def table(self) -> Table:
+        """The sample of the fit split."""
+        return self.setup.table
+
+    @property
+    def rows(self) -> Int[np.ndarray, " m"]:
+        """`[m]` positions of all rows of the sample."""
+        return np.arange(len(self.setup.rows))
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """R names, the column cost first."""
+        return (COST, *sorted(self.table.extra_costs))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hash of the source with the models in rising mean cost."""
+        return self.job.source.select_models(self.setup.models).fingerprint()
+
+    def record(self) -> dict[str, Any]:
+        """Return what a policy's record says about the rows and the estimates."""
+        setup = self.setup
+        record: dict[str, Any] = {
+            "n_fit": int(setup.count[0]), "split": describe_split(self.job.source),
+        }  # fmt: skip
+        if not self.strategy.sees_truth and (learned := setup.estimates.record()):
+            record |= learned | {"sigma_scale": self.sigma_scale}
+        return record if setup.exact else record | {"sample": len(setup.rows)}
+
+    def policy(self, rule: Rule, **more: Any) -> Policy:
+        """Return the policy of a rule; `more` are fields of `Policy`."""
+        source, table, oracle = self.job.source, self.table, self.strategy.sees_truth
+        fitted, spec = self.setup.estimates, self.job.estimates
+        truths = [cost_column(table, name) for name in self.costs[1:]]
+        mean_costs = np.stack([self.setup.cost[0], *map(mean_rows, truths)])
+        units = dict(source.extra_cost_units)
+        return Policy(
+            strategy=self.strategy,
+            models=self.setup.models,
+            rule=rule,
+            sigma=_mean_sigma(self.estimates.estimator, table.n_models),
+            mean_costs=mean_costs,
+            costs=self.costs,
+            cost_units=(source.cost_unit, *(units.get(name, "") for name in self.costs[1:])),
+            # An estimator of the caller's own, once fitted, knows the order of the models.
+            estimates_spec=(
+                None if oracle else fitted if isinstance(fitted, EstimatesSpec) else spec
+            ),
+            seed=self.job.seed,
+            fingerprint=self.fingerprint,
+            learned=None if oracle else fitted.policy_model(self.sigma_scale),
+            **more,
+        )
+
+
+def _mean_sigma(estimator: Estimator, n_models: int) -> Float[np.ndarray, " K"]:
+    """Return the root mean square of sigma before any model has run, for estimates live."""
+    if isinstance(estimator, Independent):
+        sigma = np.asarray(estimator.sigma, np.float64)
+        return sigma[0] if len(sigma) == 1 else np.sqrt(mean_rows(sigma, None, transform=np.square))
+    # Estimates that move with what has run: of the first query, before anything has run.
+    first = jax.jit(lambda these: these(jnp.zeros((1, n_models), bool)).variance)
+    variance = np.asarray(first(estimator.take(slice(0, 1))), np.float64)
+    return np.sqrt(variance.clip(0))[0]
+
+
+def make_job(
+    source: Source | Paths,
+    strategy: str | Strategy,
+    estimates: EstimatesSpec | Estimator | str | None,
+    *,
+    budgets: int | tuple[float, ...] | None = None,
+    columns: tuple[str, ...] = ("extra_costs",),
+    seed: int = 0,
+    options: RunOptions,
+) -> Job:
+    """Return the job of fitting one strategy, checked before any row is read.
+
+    Raises:
+        CascjaxError: an unknown name, a source without model names, too many models for the
+            strategy, or estimates that the source cannot give or a policy cannot keep.
+    """
+    source = as_source(source)
+    if len(source.models) != source.n_models:
+        raise CascjaxError(
+            f"{source.name} names {len(source.models)} of its {source.n_models} models; give it"
+            " `models`, a name for each"
+        )
+    strategy = strategy_named(strategy) if isinstance(strategy, str) else strategy
+    strategy.check_size(source.n_models)
+    # The oracle sees the truth: no estimates are made for it.
+    spec = as_estimates(None if strategy.sees_truth else estimates, source)
+    spec.check(source, options.sample)
+    spec.check_policy()
+    return Job(
+        source, (strategy,), spec, budgets=budgets, seed=seed, sample=options.sample,
+        columns=columns,
+    )  # fmt: skip
+
+
+def prepare(
+    source: Source | Paths,
+    strategy: str | Strategy,
+    estimates: EstimatesSpec | Estimator | str | None = None,
+    *,
+    seed: int = 0,
+    options: RunOptions = RunOptions(),
+) -> FitData:
+    """Return the rows that `fit` would search a strategy's parameters on, and their estimates.
+
+    Raises:
+        CascjaxError: see `make_job`, or the source cannot be read or cannot give the estimates.
+    """
+    job = make_job(source, strategy, estimates, seed=seed, options=options)
+    return FitData.from_setup(job, first_pass(job, start_run(job, options)), job.strategies[0])
+
+
+def fit(
+    source: Source | Paths,
+    strategy: str | Strategy,
+    estimates: EstimatesSpec | Estimator | str | None = None,
+    *,
+    budget: Budget | None = None,
+    quality: float | int | None = None,
+    parameter: float | int | Sequence[float] | Float[np.ndarray, "*D"] | None = None,
+    group_budgets: Mapping[str, Budget] | None = None,
+    confidence: float | Confidence | None = None,
+    seed: int = 0,
+    options: RunOptions = RunOptions(),
+) -> Policy:
+    """Return a policy: the strategy with parameters fitted on the fit split, ready to deploy.
+
+    Give exactly one of `budget`, `quality` and `parameter`. Part of a budget is left over if it is
+    above the most expensive mean cost that the strategy reaches, or if a cheaper setting gives
+    clearly more quality: quality need not rise with cost.
+
+    Args:
+        source: a table, files, or what `cascjax.open` takes.
+        strategy: the strategy, or its name.
+        estimates: `Supplied`, `Noisy`, `Learned`, their names, or an estimator of all rows; by
+            default supplied if the source has them, else noisy.
+        budget: mean cost allowed, in the source's cost unit; or the mean of each cost by name,
+            "cost" being the column cost. Costs that are not named are not limited.
+        quality: mean quality wanted, at the lowest mean cost.
+        parameter: the parameter to use: lambda, or tau for thresholding, or one number per step;
+            for frugal a chain in binary and tau.
+        group_budgets: budgets of the rows of a group, by its name. Each group is fitted by itself,
+            and all other rows share `budget`; if there are none, `budget` is fitted on all rows.
+        confidence: probability that mean costs of new queries keep within their budgets; or a
+            `Confidence`, which also says how many new queries there are.
+        seed: seed of noise, folds and sample, and of the split if the source has none.
+        options: how the job runs.
+
+    Returns:
+        The policy. Its rules have `fitted`, their means on the rows they were fitted on.
+
+    Raises:
+        CascjaxError: the target is invalid, names a cost or group that the source lacks, or is
+            out of reach; there are too few queries for the confidence; or the source cannot be
+            read or cannot give the estimates.
+
+    Example:
+        >>> from cascjax import synthetic
+        >>> table = synthetic.sample(synthetic.make_dataset(3, seed=0), 0, 200)
+        >>> fit(table, "routing", quality=0.5).strategy
+        Routing()
+    """
+    new = confidence.new_queries if isinstance(confidence, Confidence) else None
+    level = confidence.level if isinstance(confidence, Confidence) else confidence
+    target = Target(budget, quality, parameter, group_budgets, level, new)
+    own = target.own_budget
+    columns = ("extra_costs", "group") if group_budgets else ("extra_costs",)
+    job = make_job(
+        source, strategy, estimates, budgets=None if own is None else (own,), columns=columns,
+        seed=seed, options=options,
+    )  # fmt: skip
+    run = start_run(job, options)
+    setup, kind = first_pass(job, run), job.strategies[0]
+    if setup.exact or own is None:
+        data = FitData.from_setup(job, setup, kind)
+        search = _Search(data, target, functools.partial(options.progress, f"fitting {kind.name}"))
+        return search.policy()
+    (candidates,) = find_candidates(job, setup, run)
+    (totals,) = sum_candidates(job, setup, [candidates], run)
+    means = fit_totals(candidates, totals, setup.budgets, setup.quality[0])
+    data = FitData.from_setup(job, setup, kind, candidates.sigma_scale)
+    limits = np.append(setup.budgets, np.full(len(data.costs) - 1, np.inf))
+    check_budget(means, limits, kind.name, job.source.cost_unit)
+    estimator, record = data.estimates.estimator, data.record()
+    (policy,) = budget_policies(data, means, setup.budgets, estimator, record=record)
+    # The budget is met on all fit rows; the other costs are those of the sample.
+    assert policy.rule.fitted is not None
+    fitted = replace(policy.rule.fitted, n_fit=record["n_fit"])
+    return replace(policy, rule=replace(policy.rule, fitted=fitted))
 
 
 @dataclass
-class _Asked:
-    """What was simulated of some queries: budgets a margin apart ask for nearly the same again.
+class _Simulated:
+    """Simulations of some queries, reused by searches for budgets one margin apart.
 
     Attributes:
         rows: the queries.
         alone: settings, where the first cost alone is limited.
-        pools: settings by which other costs are limited.
-        outcomes: quality `[n]` and costs `[R, n]` of each query under the settings of the last rule
-            looked at, by the bytes of a setting and of its prices.
+        pools: settings, by the costs that are limited.
+        outcomes: quality `[n]` and costs `[R, n]` of each query under the settings of the last
+            rule, by the bytes of a setting and of its prices.
     """
 
     rows: Int[np.ndarray, " n"]
@@ -394,61 +379,94 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Search:
-    """Rules for what was asked for."""
+    """The search for the rules of a target on the sample."""
 
-    ready: Prepared
-    confidence: float | None
-    new_queries: float | int | None
-    progress: Progress
+    data: FitData
+    target: Target
+    progress: Callable[[int], None] = lambda queries: None
 
-    def budgets(self, what: str, budget: Budget) -> Float[np.ndarray, " R"]:
-        """A budget a cost, infinite where there is none."""
-        costs = self.ready.costs
+    def policy(self) -> Policy:
+        """Return the policy of the target."""
+        data, target, record = self.data, self.target, self.data.record()
+        if not data.setup.exact:
+            note = f"fitted on a sample of {len(data.rows):,} of {data.setup.count[0]:,} fit rows"
+            record["notes"] = [*record.get("notes", ()), note]
+        if target.quality is not None:
+            record["quality"] = float(target.quality)
+            return data.policy(self.at_quality(record["quality"]), record=record)
+        if target.parameter is not None:
+            given = np.asarray(target.parameter, np.float32)
+            record["parameter"] = given.tolist()
+            return data.policy(self.given(given), record=record)
+        assert target.budget is not None
+        groups = target.group_budgets or {}
+        budgets = {"": self.limits("budget", target.budget)}
+        budgets |= {g: self.limits(f"the budget of group {g!r}", b) for g, b in groups.items()}
+        rows = _group_rows(data, tuple(groups))
+        # Of several promises each must be safer, for all to be kept at once.
+        promises = sum(int(np.isfinite(limits).sum()) for limits in budgets.values())
+        if target.confidence is not None:
+            m = target.new_queries
+            infinite = m is not None and math.isinf(m)
+            record |= {"confidence": target.confidence}
+            record["new_queries"] = "infinite" if infinite else m
+        rules: dict[str, Rule] = {}
+        for name, limits in budgets.items():
+            try:
+                rules[name] = self.within(limits, rows[name], promises)
+            except CascjaxError as error:
+                if not name:
+                    raise
+                raise CascjaxError(f"group {name!r}: {error}") from error
+        return data.policy(rules.pop(""), group_rules=rules, record=record)
+
+    def limits(self, what: str, budget: Budget) -> Float[np.ndarray, " R"]:
+        """Return one budget per cost, infinite where there is none."""
+        costs = self.data.costs
         named = budget if isinstance(budget, Mapping) else {COST: budget}
-        if not all(isinstance(of, int | float | np.number) for of in named.values()):
-            raise CascjaxError(f"{what} must be a number, or one for each cost it names")
+        if not all(isinstance(value, int | float | np.number) for value in named.values()):
+            raise CascjaxError(f"{what} must be a number, or one number for each cost it names")
         for name in named:
             if name not in costs:
                 raise unknown_name("cost", name, costs)
-        if not named or not all(0 < float(of) < math.inf for of in named.values()):
+        if not named or not all(0 < float(value) < math.inf for value in named.values()):
             raise CascjaxError(f"{what} must be finite and above 0, for each cost it names")
         return np.array([float(named.get(name, math.inf)) for name in costs])
 
     def within(
         self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"], promises: int
     ) -> Rule:
-        """The rule of highest quality within all budgets, or within as much less as is safe."""
-        nothing, asked = np.zeros(len(budgets)), _Asked(rows)
-        if self.confidence is None:
-            return self._fitted(*self._within(budgets, asked), asked, budgets, nothing)
-        check_fit_confidence(self.confidence, len(rows))
-        safe = 1 - (1 - self.confidence) / promises
-        m = self._new_queries(len(rows))
+        """Return the rule of highest quality within all budgets, less a margin if one is due."""
+        simulated, level = _Simulated(rows), self.target.confidence
+        if level is None:
+            solution = self._within(budgets, simulated)
+            return self._fitted(*solution, simulated, budgets, np.zeros(len(budgets)))
+        check_fit_confidence(level, len(rows))
+        safe, m = 1 - (1 - level) / promises, self._new_queries(len(rows))
         limited = np.isfinite(budgets)
-        # Out of reach even without a margin: no number of queries is the way out of that.
-        self._within(budgets, asked)
+        # Out of reach even without a margin: then more queries would not help.
+        self._within(budgets, simulated)
 
         def margins(rule: Rule) -> Float[np.ndarray, " R"]:
-            spreads = self._spreads(rule, asked)
-            found = [spread.margin(len(rows), m, safe) for spread in spreads]
+            found = [spread.margin(len(rows), m, safe) for spread in self._spreads(rule, simulated)]
             return np.where(limited, found, 0)
 
-        # The margin is that of the settings it leads to: a fixed point, looked for by going on from
-        # the last, and by halves once one that is safe and one that is not are known.
+        # The margin depends on the settings it leads to: a fixed point, iterated from the last
+        # margin, and by bisection once one that is safe and one that is not are known.
         wanted, margin, kept, exceeded = budgets, np.zeros(len(budgets)), None, None
         for _ in range(_ROUNDS):
             try:
-                found = self._within(wanted, asked)
-                margin = margins(found[0])
+                solution = self._within(wanted, simulated)
+                margin = margins(solution[0])
             except UnreachableError as error:
-                # A rule of little cost varies little: maybe its margin still fits.
+                # A rule of low cost varies little: its margin may still fit.
                 margin, wanted = margins(error.rule), error.nearest * (1 + _SLACK)
                 if ((wanted + margin)[limited] > budgets[limited]).any():
-                    raise self._too_few(error, budgets, asked, safe) from error
-                found = self._within(wanted, asked)
+                    raise self._too_few(error, budgets, simulated, safe) from error
+                solution = self._within(wanted, simulated)
             room = np.where(limited, budgets - np.where(limited, wanted, 0), 0)
             if (margin <= room * (1 + _CLOSE)).all():
-                kept = wanted, found, room
+                kept = wanted, solution, room
                 if (margin >= room * (1 - _CLOSE)).all():
                     break
             else:
@@ -457,238 +475,232 @@ class _Search:
                 wanted = np.where(limited, (kept[0] + exceeded) / 2, np.inf)
             else:
                 wanted = budgets - margin
-        if kept is None:  # every round came closer from above, the last to a hair
-            kept = wanted, self._within(wanted, asked), np.where(limited, margin, 0)
-        return self._fitted(*kept[1], asked, budgets, kept[2])
+        if kept is None:  # every round came closer from above, the last very close
+            kept = wanted, self._within(wanted, simulated), np.where(limited, margin, 0)
+        return self._fitted(*kept[1], simulated, budgets, kept[2])
 
-    def at_quality(self, target: float) -> Rule:
-        """The rule of least mean cost that reaches the target."""
-        ready, rows = self.ready, self.ready.fit_rows
-        if not math.isfinite(target):
-            raise CascjaxError(f"quality must be a number, not {target}")
+    def at_quality(self, quality: float) -> Rule:
+        """Return the rule of lowest mean cost that reaches a mean quality."""
+        data = self.data
+        if not math.isfinite(quality):
+            raise CascjaxError(f"quality must be a finite number, not {quality}")
         found = fit_targets(
-            ready.strategy, ready.beliefs.priced(None), ready.table, np.array([target]),
-            self.progress, rows=rows,
+            data.strategy, data.estimates.weighed(None), data.table, np.array([quality]),
+            self.progress, rows=data.rows,
         )  # fmt: skip
-        if found.reach[0] < 0 and found.best < target - _SLACK * abs(target):
+        if found.reach[0] < 0 and found.best < quality - _SLACK * abs(quality):
             raise CascjaxError(
-                f"quality {target:g} is out of reach of {ready.strategy.name}: the highest mean"
+                f"quality {quality:g} is out of reach of {data.strategy.name}: the highest mean"
                 f" quality it reaches is {found.best:.6g}; choose no more than that"
             )
         rule = mixed(found.parameters[0], found.gamma[0])
         reachable = (found.cheapest, found.most_expensive)
-        nothing = np.zeros(len(ready.costs))
-        return self._fitted(
-            rule, self._means(found), reachable, _Asked(rows), nothing + np.inf, nothing
-        )
+        return self._not_limited(rule, self._means(found), reachable)
 
     def given(self, parameter: Float[np.ndarray, "*D"]) -> Rule:
-        """The rule of one setting."""
+        """Return the rule of one setting."""
         if parameter.ndim > 1 or not parameter.size or not np.isfinite(parameter).all():
-            raise CascjaxError("parameter must be a number, or one a step, all finite")
-        if isinstance(self.ready.strategy, Priced) and parameter.min() < 0:
-            name = self.ready.strategy.name
+            raise CascjaxError("parameter must be one number, or one per step, all finite")
+        if isinstance(self.data.strategy, Priced) and parameter.min() < 0:
+            name = self.data.strategy.name
             raise CascjaxError(
                 f"parameter of {name} must not be negative, as {parameter.min():g} is: it is the"
                 " price of cost; choose 0 where cost is no object"
             )
         rule = Rule(parameter[None], np.ones(1))
-        nothing = np.zeros(len(self.ready.costs))
-        self.ready.policy(rule)  # refuses what is no parameter of the strategy
-        return self._fitted(
-            rule, None, None, _Asked(self.ready.fit_rows), nothing + np.inf, nothing
-        )
+        rule.check(self.data.strategy, self.data.table.n_models, len(self.data.costs))
+        return self._not_limited(rule, None, None)
 
-    def _within(self, budgets: Float[np.ndarray, " R"], asked: _Asked) -> _Found:
-        """A rule, its mean quality and costs, and the reachable costs.
+    def _not_limited(
+        self, rule: Rule, means: _Means | None, reachable: tuple[float, float] | None
+    ) -> Rule:
+        limits = np.full(len(self.data.costs), np.inf)
+        simulated = _Simulated(self.data.rows)
+        return self._fitted(rule, means, reachable, simulated, limits, np.zeros(len(limits)))
+
+    def _within(self, budgets: Float[np.ndarray, " R"], simulated: _Simulated) -> _Solution:
+        """Return the best rule within budgets.
 
         Raises:
             UnreachableError: there is none.
         """
-        ready = self.ready
+        data = self.data
         limited = np.flatnonzero(np.isfinite(budgets))
-        if limited.tolist() != [0]:
-            key = tuple(limited.tolist())
-            if key not in asked.pools:
-                asked.pools[key] = Pool(
-                    ready.strategy, ready.beliefs, ready.table, ready.costs, asked.rows, limited,
-                    self.progress,
-                )  # fmt: skip
-            rule, quality, cost = fit_costs(asked.pools[key], budgets)
-            # A cost whose budget does not bind has no price, unless it is what keeps it so.
-            binds = limited[cost[limited] >= budgets[limited] * (1 - _BINDING)]
-            if 0 < len(binds) < len(limited):
-                alone = np.full(len(budgets), np.inf)
-                alone[binds] = budgets[binds]
-                found = self._within(alone, asked)
-                other = np.where(np.isfinite(alone), np.inf, budgets)
-                _, costs = self._outcomes(found[0], asked)
-                if (costs.mean(2) @ found[0].weights <= other * (1 + _SLACK)).all():
-                    return found
-            return rule, (quality, cost), None
-        found = fit_budgets(
-            ready.strategy, ready.beliefs.priced(None), ready.table, budgets[:1], self.progress,
-            rows=asked.rows, spare=True, seen=asked.alone,
-        )  # fmt: skip
-        check_budget(found, budgets, ready.strategy.name, ready.table.cost_unit)
-        rule = mixed(found.parameters[0], found.gamma[0])
-        return rule, self._means(found), (found.cheapest, found.most_expensive)
+        if limited.tolist() == [0]:
+            found = fit_budgets(
+                data.strategy, data.estimates.weighed(None), data.table, budgets[:1],
+                self.progress, rows=simulated.rows, spare=True, seen=simulated.alone,
+            )  # fmt: skip
+            check_budget(found, budgets, data.strategy.name, data.table.cost_unit)
+            rule = mixed(found.parameters[0], found.gamma[0])
+            return rule, self._means(found), (found.cheapest, found.most_expensive)
+        key = tuple(limited.tolist())
+        if key not in simulated.pools:
+            simulated.pools[key] = Pool(
+                data.strategy, data.estimates, data.table, data.costs, simulated.rows, limited,
+                self.progress,
+            )  # fmt: skip
+        rule, quality, cost = fit_costs(simulated.pools[key], budgets)
+        # A cost whose budget does not bind has no price, unless its price is what keeps it so.
+        binds = limited[cost[limited] >= budgets[limited] * (1 - _BINDING)]
+        if 0 < len(binds) < len(limited):
+            alone = np.full(len(budgets), np.inf)
+            alone[binds] = budgets[binds]
+            solution = self._within(alone, simulated)
+            other = np.where(np.isfinite(alone), np.inf, budgets)
+            _, costs = self._outcomes(solution[0], simulated)
+            if (costs.mean(2) @ solution[0].weights <= other * (1 + _SLACK)).all():
+                return solution
+        return rule, (quality, cost), None
 
-    def _means(self, found: Fit, p: int = 0) -> _Means:
-        cost = np.full(len(self.ready.costs), np.nan)
-        cost[0] = found.cost[p]
-        return float(found.quality[p]), cost
+    def _means(self, found: Fit) -> _Means:
+        cost = np.full(len(self.data.costs), np.nan)
+        cost[0] = found.cost[0]
+        return float(found.quality[0]), cost
 
-    def _spreads(self, rule: Rule, asked: _Asked) -> list[Spread]:
-        return [Spread.of(cost, rule.weights) for cost in self._outcomes(rule, asked)[1]]
+    def _spreads(self, rule: Rule, simulated: _Simulated) -> list[Spread]:
+        costs = self._outcomes(rule, simulated)[1]
+        return [Spread.from_costs(cost, rule.weights) for cost in costs]
 
     def _outcomes(
-        self, rule: Rule, asked: _Asked
+        self, rule: Rule, simulated: _Simulated
     ) -> tuple[Float[np.ndarray, "M n"], Float[np.ndarray, "R M n"]]:
-        """Quality and costs of each query under each setting of a rule."""
-        ready, prices = self.ready, rule.prices
+        """Return quality and costs of each query under each setting of a rule."""
+        data, prices, kept = self.data, rule.prices, simulated.outcomes
         keys = [
-            (of.tobytes(), b"" if prices is None else prices[m].tobytes())
-            for m, of in enumerate(rule.parameters)
+            (setting.tobytes(), b"" if prices is None else prices[m].tobytes())
+            for m, setting in enumerate(rule.parameters)
         ]
-        new = [m for m, key in enumerate(keys) if key not in asked.outcomes]
+        new = [m for m, key in enumerate(keys) if key not in kept]
         if new:
-            some = Rule(
+            part = Rule(
                 rule.parameters[new], rule.weights[new], None if prices is None else prices[new]
             )
-            found = spent(
-                ready.strategy, some, ready.beliefs, ready.table, asked.rows, ready.costs,
+            outcome = simulate_rule(
+                data.strategy, part, data.estimates, data.table, simulated.rows, data.costs,
                 self.progress,
             )  # fmt: skip
             for i, m in enumerate(new):
-                asked.outcomes[keys[m]] = found.quality[i], found.cost[:, i]
-        # Those of the last rule alone: they take room.
-        asked.outcomes = {key: asked.outcomes[key] for key in keys}
-        quality, cost = zip(*(asked.outcomes[key] for key in keys), strict=True)
+                kept[keys[m]] = outcome.quality[i], outcome.cost[:, i]
+        # Only those of the last rule: they take memory.
+        simulated.outcomes = {key: kept[key] for key in keys}
+        quality, cost = zip(*simulated.outcomes.values(), strict=True)
         return np.stack(quality), np.stack(cost, axis=1)
 
     def _new_queries(self, n: int) -> float | int:
-        if self.new_queries is None:
-            return n
-        return self.new_queries * n / len(self.ready.fit_rows)
+        new = self.target.new_queries
+        return n if new is None else new * n / len(self.data.rows)
 
     def _too_few(
         self,
         error: UnreachableError,
         budgets: Float[np.ndarray, " R"],
-        asked: _Asked,
+        simulated: _Simulated,
         safe: float,
     ) -> CascjaxError:
-        """What to say where a budget can be met, but not safely."""
-        rule, n = error.rule, len(asked.rows)
-        m = None if self.new_queries is None else self._new_queries(n)
+        """Return the error where a budget can be met, but not safely."""
+        n, new_queries = len(simulated.rows), self.target.new_queries
+        m = None if new_queries is None else self._new_queries(n)
         needed, new = 0, 0
-        for r, spread in enumerate(self._spreads(rule, asked)):
+        for r, spread in enumerate(self._spreads(error.rule, simulated)):
             if np.isfinite(budgets[r]):
                 room = float(budgets[r] - error.nearest[r])
-                more, of_new = spread.queries_needed(n, m, safe, room)
+                more, more_new = spread.queries_needed(n, m, safe, room)
                 needed = None if more is None or needed is None else max(needed, more)
-                new = max(new, of_new or 0)
+                new = max(new, more_new or 0)
         cause = (
-            f"{too_few(n)} for confidence {self.confidence:g}: the budget less its"
-            f" margin falls below {error.what}"
+            f"{too_few(n)} for confidence {self.target.confidence:g}: the budget less its margin"
+            f" falls below {error.what}"
         )
-        if needed is None and (not new or self.new_queries is None):
-            return CascjaxError(f"{cause}; no number of them is enough: raise the budget")
-        if needed is None:
+        if needed is not None:
             return CascjaxError(
-                f"{cause}; no number of them is enough for {self.new_queries:,.0f} new queries, but"
-                f" for about {new:,} it is; or raise the budget"
+                f"{cause}; about {max(needed, n + 1):,} are needed, or a larger budget"
             )
-        return CascjaxError(f"{cause}; about {max(needed, n + 1):,} are needed, or a larger budget")
+        if new and new_queries is not None:
+            return CascjaxError(
+                f"{cause}; no number of them is enough for {new_queries:,.0f} new queries, but for"
+                f" about {new:,} it is; or raise the budget"
+            )
+        return CascjaxError(f"{cause}; no number of them is enough: raise the budget")
 
     def _fitted(
         self,
         rule: Rule,
         means: _Means | None,
         reachable: tuple[float, float] | None,
-        asked: _Asked,
+        simulated: _Simulated,
         budgets: Float[np.ndarray, " R"],
         margin: Float[np.ndarray, " R"],
     ) -> Rule:
-        """The rule with what it gave on its rows."""
+        """Return the rule with its means on the rows it was fitted on."""
         quality, cost = means or (math.nan, np.full(len(budgets), np.nan))
         if np.isnan(cost).any():
-            got, costs = self._outcomes(rule, asked)
-            # What the search found stands: rounding may tell a query at the brink another way.
-            quality = float(rule.weights @ got.mean(1)) if means is None else quality
+            qualities, costs = self._outcomes(rule, simulated)
+            # The search's numbers stand: rounding may decide a query at a threshold differently.
+            quality = float(rule.weights @ qualities.mean(1)) if means is None else quality
             cost = np.where(np.isnan(cost), costs.mean(2) @ rule.weights, cost)
-        return replace(
-            rule,
-            fitted=Fitted(
-                n_fit=len(asked.rows),
-                quality=quality,
-                cost=tuple(cost.tolist()),
-                budget=tuple(b if b < math.inf else None for b in budgets.tolist()),
-                margin=tuple(margin.tolist()),
-                reachable=reachable,
-            ),
+        fitted = Fitted(
+            n_fit=len(simulated.rows),
+            quality=quality,
+            cost=tuple(cost.tolist()),
+            budget=tuple(b if b < math.inf else None for b in budgets.tolist()),
+            margin=tuple(margin.tolist()),
+            reachable=reachable,
         )
+        return replace(rule, fitted=fitted)
 
 
-def policies(
-    ready: Prepared,
-    found: Fit,
+def budget_policies(
+    data: FitData,
+    fit: Fit,
     budgets: Float[np.ndarray, " P"],
-    estimator: Independent,
+    estimator: Estimator,
     **more: Any,
 ) -> tuple[Policy, ...]:
-    """A policy for each of P budgets of the table's own cost, from settings found for them.
+    """Return a policy for each of P budgets of the column cost, from settings found for them.
 
     Args:
-        ready: the table they were found on.
-        found: the settings.
-        budgets: what they were found for.
-        estimator: the estimates they were found with, corrected where the policy corrects them.
+        data: the rows they were found on.
+        fit: the settings.
+        budgets: mean costs.
+        estimator: the estimates they were found with, corrected if the policy corrects them.
         more: further fields of `Policy`.
     """
-    believed = replace(ready, beliefs=replace(ready.beliefs, estimator=estimator))
-    search = _Search(believed, None, None, lambda queries: None)
-    limits = np.full((len(budgets), len(ready.costs)), np.inf)
-    limits[:, 0] = budgets
-    reachable, asked = (found.cheapest, found.most_expensive), _Asked(ready.fit_rows)
-    others = np.full(len(ready.costs) - 1, np.nan)  # seen when the settings are simulated
-    rules = (
-        search._fitted(
-            mixed(found.parameters[p], found.gamma[p]),
-            (float(found.quality[p]), np.append(found.cost[p], others)),
-            reachable,
-            asked,
-            limits[p],
-            np.zeros(len(ready.costs)),
-        )
-        for p in range(len(budgets))
-    )
-    return tuple(ready.policy(rule, **more) for rule in rules)
+    corrected = replace(data, estimates=replace(data.estimates, estimator=estimator))
+    search, n_costs = _Search(corrected, Target(budget=1.0)), len(data.costs)
+    reachable, simulated = (fit.cheapest, fit.most_expensive), _Simulated(data.rows)
+    policies = []
+    for p, budget in enumerate(budgets):
+        limits, cost = np.full(n_costs, np.inf), np.full(n_costs, np.nan)
+        limits[0], cost[0] = budget, fit.cost[p]
+        rule = search._fitted(
+            mixed(fit.parameters[p], fit.gamma[p]), (float(fit.quality[p]), cost), reachable,
+            simulated, limits, np.zeros(n_costs),
+        )  # fmt: skip
+        policies.append(data.policy(rule, **more))
+    return tuple(policies)
 
 
-def check_budget(
-    found: Fit, budgets: Float[np.ndarray, " R"], strategy: str, cost_unit: str
-) -> None:
-    """Refuses a budget of the first cost, and of no other, below the cheapest within reach.
+def check_budget(fit: Fit, budgets: Float[np.ndarray, " R"], strategy: str, cost_unit: str) -> None:
+    """Refuse a budget of the first cost alone that is below the lowest mean cost within reach.
 
     Raises:
-        UnreachableError: it is.
+        UnreachableError: it is below.
     """
-    if budgets[0] < found.cheapest * (1 - _SLACK):
+    if budgets[0] < fit.cheapest * (1 - _SLACK):
         unit = cost_unit.removesuffix("/query") or "units"
-        least = f"{found.cheapest:.6g} {unit} a query"
+        least = f"{fit.cheapest:.6g} {unit} per query"
         raise UnreachableError(
             f"budget {budgets[0]:g} is out of reach of {strategy}: the lowest mean"
             f" cost it reaches is {least}; choose no less than that",
             f"the lowest mean cost within reach, {least}",
-            np.append(found.cheapest, np.full(len(budgets) - 1, np.inf)),
-            mixed(found.parameters[0], 0.0),
+            np.append(fit.cheapest, np.full(len(budgets) - 1, np.inf)),
+            mixed(fit.parameters[0], 0.0),
         )
 
 
 def mixed(parameters: Float[np.ndarray, "2 *D"], gamma: float) -> Rule:
-    """The rule of a cheap and a expensive neighbour; of one alone where it takes all queries."""
+    """Return the rule of a cheap and an expensive setting, or of one that takes all queries."""
     weights = np.array([1 - gamma, gamma])
     if np.array_equal(parameters[0], parameters[1]):
         weights = np.array([1.0, 0.0])
@@ -696,32 +708,24 @@ def mixed(parameters: Float[np.ndarray, "2 *D"], gamma: float) -> Rule:
     return Rule(parameters[used], weights[used])
 
 
-def _rows_of(ready: Prepared, groups: tuple[str, ...]) -> dict[str, Int[np.ndarray, " n"]]:
-    """Rows to fit each group on, by its name; under "" all others."""
-    table, rows = ready.table, ready.fit_rows
+def _group_rows(data: FitData, groups: tuple[str, ...]) -> dict[str, Int[np.ndarray, " n"]]:
+    """Return the rows of each group by its name, and all others under ""."""
+    table, rows = data.table, data.rows
     if not groups:
         return {"": rows}
     if table.group is None:
-        raise CascjaxError("the table has no column 'group', so groups have no budgets; bring it")
-    found, rest = {}, np.ones(len(rows), bool)
+        raise CascjaxError(
+            f"{data.job.source.name} has no column 'group', so groups cannot have budgets; add the"
+            " column, or leave out group_budgets"
+        )
+    by_group, rest = {}, np.ones(len(rows), bool)
     for name in groups:
         if not name:
-            raise CascjaxError("a group without a name has no budget of its own; name the group")
+            raise CascjaxError("a group without a name cannot have a budget; name the group")
         if name not in table.groups:
-            raise unknown_name("group", name, table.groups)
-        of = table.group[rows] == table.groups.index(name)
-        if not of.any():
-            raise CascjaxError(f"group {name!r} has no row to fit on: leave its budget out")
-        found[name], rest = rows[of], rest & ~of
-    return {"": rows[rest] if rest.any() else rows} | found
-
-
-def _mean_costs(
-    table: Table, costs: tuple[str, ...], rows: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, "R K"]:
-    truths = (table.cost, *(table.extra_costs[name] for name in costs[1:]))
-    return np.stack([mean_rows(of, rows) for of in truths])
-
-
-def _json_number(value: float | int | None) -> float | int | str | None:
-    return "infinite" if value is not None and math.isinf(value) else value
+            raise unknown_name("group with fit rows", name, table.groups)
+        own = table.group == table.groups.index(name)
+        if not own.any():
+            raise CascjaxError(f"group {name!r} has no fit row: leave its budget out")
+        by_group[name], rest = rows[own], rest & ~own
+    return {"": rows[rest] if rest.any() else rows} | by_group

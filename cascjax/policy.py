@@ -1,12 +1,10 @@
-"""Policies: a fitted strategy that decides for a live system, and is kept in a file."""
+"""Policies: a fitted strategy that decides for a live system."""
 
 import functools
-import hashlib
 import os
-import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +13,11 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cascjax import __version__, policy_file
 from cascjax.data.files import atomic_write
-from cascjax.data.table import Table, take_rows
-from cascjax.engine.simulate import query_outcomes
+from cascjax.data.source import Source
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import (
-    Estimates,
-    Estimator,
-    Independent,
-    PolicyModel,
-    RunSets,
-    noisy,
-    supplied,
-    truth,
-)
-from cascjax.policy_file import Source
+from cascjax.estimators import Estimates, PolicyModel
+from cascjax.estimators.specs import EstimatesSpec, Learned
+from cascjax.results import Result
 from cascjax.search.rules import COST, Rule, shape_of
 from cascjax.strategies import Strategy
 from cascjax.words import counted
@@ -36,86 +25,49 @@ from cascjax.words import counted
 _BLOCK = 1 << 20
 """Maximum number of values that queries decided at once may take."""
 
-_ROWS = 1 << 14
-"""Rows of a table that are hashed at once."""
-
 Numbers: TypeAlias = Float[np.ndarray, "*B K"] | Float[Array, "*B K"]
-Ran: TypeAlias = Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"]
-Seen: TypeAlias = np.ndarray | Sequence[Any]
+RunSet: TypeAlias = Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"]
+Live: TypeAlias = np.ndarray | Sequence[Any]
+AnySource = TypeVar("AnySource", bound=Source)
 
 
-@dataclass(frozen=True)
-class Beliefs:
-    """What a strategy may be shown of a table's queries.
-
-    Attributes:
-        estimator: estimates of quality and of the first cost.
-        more: estimates of each extra cost before a model runs, each `[N, K]`; beside learned
-            estimates the same for all queries.
-    """
-
-    estimator: Estimator
-    more: tuple[Float[np.ndarray, "N K"], ...] = ()
-
-    @typing.overload
-    def priced(self, prices: None) -> Estimator: ...
-    @typing.overload
-    def priced(self, prices: Float[np.ndarray, " R"]) -> Independent | RunSets: ...
-    @typing.overload
-    def priced(self, prices: Float[np.ndarray, " R"] | None) -> Estimator: ...
-    def priced(self, prices: Float[np.ndarray, " R"] | None) -> Estimator:
-        """The estimates with all costs weighed into one; without prices the first as it is.
-
-        Raises:
-            CascjaxError: there are prices, and estimates of a kind whose cost cannot be weighed.
-        """
-        if prices is None:
-            return self.estimator
-        if isinstance(self.estimator, RunSets):
-            more = np.zeros(self.estimator.cost_run.shape[-1], np.float32)
-            for price, of in zip(prices[1:], self.more, strict=True):
-                more = more + np.float32(price) * of[0]
-            return self.estimator.priced(float(prices[0]), more)
-        if not isinstance(self.estimator, Independent):
-            raise CascjaxError(
-                f"estimates of kind {type(self.estimator).__name__} have one cost: limit that"
-                " alone, or take others"
-            )
-        # Only what is yet to run is ever weighed, so one matrix serves before and after.
-        cost = np.float32(prices[0]) * np.asarray(self.estimator.cost_ante)
-        for price, ante in zip(prices[1:], self.more, strict=True):
-            if price:
-                cost = cost + np.float32(price) * ante
-        return replace(self.estimator, cost_ante=cost, cost_post=cost)
-
-
-@dataclass(frozen=True, eq=False)
-class Policy:
-    """A strategy with its parameters, and all that deciding for new queries needs.
+@dataclass(frozen=True, eq=False, repr=False)
+class Policy(Result):
+    """A strategy with its parameters and everything that deciding for new queries needs.
 
     The K models are in the order of `models`: every axis K, and every index returned, counts in
-    it. The R costs begin with the table's own, named "cost".
+    it. The R costs begin with the source's own, named "cost".
 
     Attributes:
         strategy: the strategy, with its options.
         models: K names, in rising mean cost on the queries fitted on.
-        rule: the mixture of settings of all queries, but those of the groups below.
+        rule: the mixture of settings for all queries except those of the groups below.
         sigma: `[K]` standard deviation of the quality estimate before minus after a model runs.
         mean_costs: `[R, K]` mean costs of each model on the queries fitted on.
         costs: R names.
         cost_units: R units.
-        group_rules: rules of their own, by the name of the group.
-        source: where estimates of a table's queries come from.
+        group_rules: mixtures of the groups that have their own, by name.
+        estimates_spec: estimates the policy was fitted on, to evaluate it on other sources; None
+            if a file was read of a policy fitted on an estimator of the caller's own.
+        seed: seed of the fit: of noise and folds, and of the split if the source had none.
         scale: `[K]` correction: sigma is multiplied by it.
         offset: `[K]` correction: added to quality estimates before a model has run.
-        fingerprint: of the table it was fitted on, see `fingerprint`; "" where there was none.
-        record: what else was asked for and found, for the reader: JSON.
-        version: of the library that made it.
-        learned: what makes estimates, where these are learned: they take the place of `sigma`, and
-            are not corrected.
+        fingerprint: hash of the source it was fitted on, "" if there was none.
+        record: further JSON values about the fit.
+        version: version of the library that made it.
+        learned: model that makes the estimates, if they are learned; then `sigma` is not used and
+            nothing is corrected.
 
     Raises:
-        CascjaxError: sizes do not fit, or a number is out of its range.
+        CascjaxError: sizes do not match, or a number is out of its range.
+
+    Example:
+      >>> from cascjax.strategies import Routing
+      >>> rule = Rule(np.array([0.5]), np.array([1.0]))
+      >>> policy = Policy(Routing(), ("a", "b"), rule, np.ones(2), np.array([[0.1, 0.8]]))
+      >>> run = np.zeros(2, bool)
+      >>> policy.next_model(policy.estimates([0.6, 0.9], run), run)
+      0
     """
 
     strategy: Strategy
@@ -126,13 +78,16 @@ class Policy:
     costs: tuple[str, ...] = (COST,)
     cost_units: tuple[str, ...] = ("",)
     group_rules: Mapping[str, Rule] = field(default_factory=dict)
-    source: Source = field(default_factory=Source)
+    estimates_spec: EstimatesSpec | None = None
+    seed: int = 0
     scale: Float[np.ndarray, " K"] | None = None
     offset: Float[np.ndarray, " K"] | None = None
     fingerprint: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
     learned: PolicyModel | None = None
+
+    view: ClassVar[str] = "policy"
 
     def __post_init__(self):
         k = len(self.models)
@@ -145,6 +100,12 @@ class Policy:
         put("group_rules", dict(self.group_rules))
         _check_policy(self)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Policy) and self.text() == other.text()
+
+    def __hash__(self) -> int:
+        return hash((self.strategy, self.models, self.fingerprint))
+
     @property
     def groups(self) -> tuple[str, ...]:
         """The groups that have rules of their own."""
@@ -152,7 +113,7 @@ class Policy:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The default rule, then those of the groups."""
+        """The default rule, then the rules of the groups."""
         return (self.rule, *self.group_rules.values())
 
     @property
@@ -160,82 +121,97 @@ class Policy:
         """Whether estimates are corrected before the strategy sees them."""
         return bool(np.any(self.scale != 1) or np.any(self.offset != 0))
 
-    def estimates(
-        self, quality: Numbers | Sequence[float], run: Ran, cost: Numbers | None = None
-    ) -> Estimates:
-        """The estimates of a query, or of a batch, from a live system's quality numbers.
-
-        Args:
-            quality: `[K]` or `[B, K]` quality as now believed: of the models that have run, as
-                seen of their answers; of the others, as expected.
-            run: the models that have run.
-            cost: expected costs, in the first of `cost_units`; by default the means of the queries
-                fitted on.
+    def matched(self, source: AnySource) -> AnySource:
+        """Return a source with the policy's models, in the policy's order.
 
         Raises:
-            CascjaxError: a shape is wrong, or the policy's own estimates are learned ones.
+            CascjaxError: the source lacks a model.
+        """
+        missing = [name for name in self.models if name not in source.models]
+        if missing:
+            raise CascjaxError(
+                f"{source.name} lacks models of the policy: {', '.join(missing)}; it has"
+                f" {', '.join(source.models) or 'no model names'}"
+            )
+        return source if source.models == self.models else source.select_models(self.models)  # pyright: ignore[reportReturnType]
+
+    def estimates(
+        self, quality: Numbers | Sequence[float], run: RunSet, cost: Numbers | None = None
+    ) -> Estimates:
+        """Return the estimates of a query, or of a batch, from a live system's quality estimates.
+
+        Args:
+            quality: `[K]` or `[B, K]` quality estimates: post-hoc for the models that have run,
+                ex-ante for the others.
+            run: `[K]` or `[B, K]` the models that have run.
+            cost: `[K]` or `[B, K]` expected costs, in the first of `cost_units`; by default the
+                means of the queries fitted on.
+
+        Raises:
+            CascjaxError: a shape is wrong, or the policy makes its estimates itself.
         """
         if self.learned is not None:
             raise CascjaxError(
-                "the policy was fitted on estimates it makes itself: take its learned_estimates"
+                "the policy was fitted on learned estimates, which it makes itself: call"
+                " learned_estimates instead"
             )
         quality, k = np.asarray(quality, np.float32), len(self.models)
         if quality.shape[-1:] != (k,) or quality.ndim > 2 or np.shape(run) != quality.shape:
             raise CascjaxError(
-                f"quality of {shape_of(quality)} and run of {shape_of(run)} must both be [{k}], a"
-                f" number a model, or [B, {k}]"
+                f"quality of {shape_of(quality)} and run of {shape_of(run)} must both be [{k}], one"
+                f" number per model, or [B, {k}]"
             )
         variance = np.where(run, np.float32(0), np.square(self.sigma))
         if cost is None:
             cost = np.broadcast_to(self.mean_costs[0], quality.shape)
-        # In one go: three conversions take as long as a decision.
+        # In one call: three conversions take as long as a decision.
         return Estimates(*jax.device_put((quality, variance, np.asarray(cost, np.float32))))
 
     def learned_estimates(
         self,
-        run: Ran | Sequence[bool],
+        run: RunSet | Sequence[bool],
         *,
-        features: Seen | None = None,
+        features: Live | None = None,
         group: str | Sequence[str] | None = None,
-        signals: Seen | None = None,
-        answers: Seen | None = None,
-        costs: Seen | None = None,
+        signals: Live | None = None,
+        answers: Live | None = None,
+        costs: Live | None = None,
     ) -> Estimates:
-        """The estimates of a query, or of a batch, from what a live system sees of it.
+        """Return the estimates of a query, or of a batch, from what a live system knows of it.
 
-        The names and order of features and signals are those of `learned.feature_spec`; what is of
-        models that have not run is not looked at, and nan is missing: taken as its mean.
+        Names and order of features and signals are in `learned.feature_spec`. Values of models
+        that have not run are ignored, and NaN is missing: it is replaced by the mean.
 
         Args:
             run: `[K]` or `[B, K]` the models that have run.
             features: `[F]` or `[B, F]`.
-            group: the query's group, or one a row.
+            group: the query's group, or one per row.
             signals: `[K, P]` or `[B, K, P]`.
-            answers: `[K]` or `[B, K]` whole numbers, the same where two answers are the same; -1
+            answers: `[K]` or `[B, K]` whole numbers, equal where two answers are the same; -1
                 where a model gave none.
-            costs: `[K]` or `[B, K]` what the models that have run cost, in the first of
+            costs: `[K]` or `[B, K]` cost of the models that have run, in the first of
                 `cost_units`.
 
         Raises:
-            CascjaxError: the policy's estimates are not learned, a shape is wrong, or something
-                that they are made of is left out.
+            CascjaxError: the policy's estimates are not learned, a shape is wrong, or an input
+                that they are made of is missing.
         """
         if self.learned is None:
             raise CascjaxError(
                 "the policy makes no estimates itself: give yours to its method estimates, or fit"
-                " one on learned estimates"
+                " a policy on learned estimates"
             )
         feature_spec, run = self.learned.feature_spec, np.asarray(run)
         k = len(self.models)
         if run.ndim not in (1, 2) or run.shape[-1] != k or run.dtype != bool:
             raise CascjaxError(f"run must be booleans [{k}] or [B, {k}], not {shape_of(run)}")
-        seen = {"features": features, "group": group}
-        of_run = {"signals": signals, "answers": answers, "costs": costs}
-        # Before anything has run there is nothing of it to see.
-        for name, given in (seen | (of_run if run.any() else {})).items():
+        before = {"features": features, "group": group}
+        after = {"signals": signals, "answers": answers, "costs": costs}
+        # Before a model has run nothing is known of its answer.
+        for name, given in (before | (after if run.any() else {})).items():
             if given is None and feature_spec.asks(name):
-                raise CascjaxError(f"the policy's estimates are made of {name} too: give them")
-        row = feature_spec.row(features=features, group=group, **of_run)
+                raise CascjaxError(f"{name} is missing: the policy's estimates are made of it too")
+        row = feature_spec.row(features=features, group=group, **after)
         if row.ndim > 1 and row.shape[:-1] != run.shape[:-1]:
             raise CascjaxError(
                 f"{counted(row.shape[0], 'query does', 'queries do')} not fit run of"
@@ -247,39 +223,39 @@ class Policy:
     def next_model(
         self,
         estimates: Estimates,
-        run: Ran,
+        run: RunSet,
         key: Array | int | Sequence[int] | Int[np.ndarray, " B"] | None = None,
         *,
         group: str | int | Sequence[str] | Int[np.ndarray, " B"] | None = None,
         extra_costs: Mapping[str, Numbers] | None = None,
     ) -> int | Int[np.ndarray, " B"]:
-        """The model to run next, or `cascjax.strategies.STOP`, -1; of one query or of a batch.
+        """Return the model to run next, or STOP (-1), for one query or for a batch.
 
         A rule that mixes settings draws one for each query, so a query must be given the same key
-        at each of its steps, and a row of a batch the same place. Compiled once for each batch
+        at each of its steps, and a row of a batch the same position. Compiled once for each batch
         size.
 
         Args:
-            estimates: as `estimates` or `learned_estimates` makes them, of one query or of B; not
-                corrected.
+            estimates: estimates of one query or of B, as `estimates` or `learned_estimates`
+                returns them; not corrected.
             run: `[K]` or `[B, K]` the models that have run.
-            key: a JAX random key, or a whole number such as the query's own. Of a batch one a
-                row, which draws what it would for that query alone; or one for all, from which
-                each row draws by its place. May be left out where no rule mixes settings.
-            group: the query's group, or one a row: names, or places in `groups`, -1 for none.
+            key: a JAX random key, or a whole number such as the query's number. For a batch, one
+                per row, which draws the same as for that query alone; or one for all, from which
+                each row draws by its position. May be left out if no rule mixes settings.
+            group: the query's group, or one per row: names, or positions in `groups`, -1 for none.
                 Names without a rule of their own fall under the default.
             extra_costs: expected extra costs by name, shaped as the estimates; by default the
                 means of the queries fitted on.
 
         Returns:
-            An index into `models` or -1; an array of them for a batch.
+            An index into `models`, or -1; an array of them for a batch.
 
         Raises:
             CascjaxError: a shape is wrong, a quality or cost is not finite, the key is missing,
                 or a name is unknown.
         """
         k = len(self.models)
-        # Of the host from here on: a query is decided by one call of one program.
+        # On the host from here on: a query is decided by one call of one program.
         run = np.asarray(run)
         quality, cost = np.asarray(estimates.quality), np.asarray(estimates.cost)
         covariance = np.asarray(estimates.covariance)
@@ -290,41 +266,30 @@ class Policy:
         if not fits or covariance.shape not in (run.shape, (*run.shape, k)):
             raise CascjaxError(
                 f"estimates of shapes {shape_of(quality)}, {shape_of(covariance)},"
-                f" {shape_of(cost)} do not fit run of {shape_of(run)}: give quality"
-                f" and cost of its shape, and covariance of its shape or with one more axis of {k}"
+                f" {shape_of(cost)} do not fit run of {shape_of(run)}: give quality and cost of"
+                f" its shape, and covariance of its shape or with one more axis of {k}"
             )
         for name, value in (("quality", quality), ("covariance", covariance), ("cost", cost)):
             if not np.isfinite(value).all():
                 raise CascjaxError(f"the estimates hold a {name} that is not finite; give numbers")
-        costs = None
-        if extra_costs:
-            costs = self._all_costs(cost, extra_costs)
-        if key is None:
-            if any(len(rule.weights) > 1 for rule in self.rules):
-                raise CascjaxError(
-                    "the policy mixes settings at random: give each query a key, the same at each"
-                    " of its steps"
-                )
-            key = 0
-        chosen_by: Any = key
-        if isinstance(key, int | np.integer):
-            chosen_by = np.uint32(int(key) & 0xFFFFFFFF)
-        elif not isinstance(key, jax.Array):
-            chosen_by = _keys_of(np.asarray(key, np.int64).astype(np.uint32))
-        typed = jnp.issubdtype(chosen_by.dtype, jax.dtypes.prng_key)
-        if typed and chosen_by.shape not in ((), batch):
-            raise CascjaxError(
-                f"{counted(chosen_by.shape[0], 'key does', 'keys do')} not fit run of"
-                f" {shape_of(run)}: give one a row"
-            )
+        costs = self._all_costs(cost, extra_costs) if extra_costs else None
         which = None if group is None else self.rule_of(group, batch)
+        key = self._check_key(key, run)
         chosen = _decided(
-            self.strategy, self._on_device, quality, covariance, cost, costs, run, chosen_by, which
+            self.strategy, self._on_device, quality, covariance, cost, costs, run, key, which
         )
         return np.asarray(chosen) if batch else int(chosen[0])
 
-    def answer(self, estimates: Estimates, run: Ran) -> int | Int[np.ndarray, " B"]:
-        """The model whose answer to return once nothing more is run, of one query or of each."""
+    def answer(self, estimates: Estimates, run: RunSet) -> int | Int[np.ndarray, " B"]:
+        """Return the model whose answer to return once nothing more is run, for each query.
+
+        Args:
+            estimates: estimates of one query or of B.
+            run: `[K]` or `[B, K]` the models that have run, at least one on each query.
+
+        Raises:
+            CascjaxError: no model has run on a query.
+        """
         run = np.asarray(run)
         if not run.any(axis=-1).all():
             raise CascjaxError("a query on which nothing has run has no answer: run a model first")
@@ -336,21 +301,25 @@ class Policy:
         group: str | int | Sequence[str] | Int[np.ndarray, " B"],
         batch: tuple[int, ...] | None = None,
     ) -> Int[np.ndarray, "*B"]:
-        """Places in `rules` of groups given by name or by place in `groups`.
+        """Return positions in `rules` of groups given by name or by position in `groups`.
+
+        Args:
+            group: names or positions, -1 for none.
+            batch: shape of the batch; None for the shape of `group`.
 
         Raises:
-            CascjaxError: there is no such place, or not one for each query of the batch.
+            CascjaxError: a position does not exist, or there is not one for each query.
         """
         if isinstance(group, str):
             group = self.groups.index(group) if group in self.group_rules else -1
         elif not isinstance(group, int | np.integer | np.ndarray):
-            known = {name: i for i, name in enumerate(self.groups)}
-            group = np.array([known.get(name, -1) for name in group], np.int32)
+            positions = {name: i for i, name in enumerate(self.groups)}
+            group = np.array([positions.get(name, -1) for name in group], np.int32)
         places = np.asarray(group) + 1
         if places.size and not (places.min() >= 0 and places.max() < len(self.rules)):
             raise CascjaxError(
                 f"{counted(len(self.groups), 'group has its', 'groups have their')} own rule,"
-                f" so a group's number goes from -1, none of them, to {len(self.groups) - 1}"
+                f" so a group's number must be from -1, no group, to {len(self.groups) - 1}"
             )
         if batch is not None and places.shape not in ((), batch):
             raise CascjaxError(
@@ -359,97 +328,7 @@ class Policy:
             )
         return places if batch is None else np.broadcast_to(places, batch)
 
-    def _all_costs(
-        self, cost: np.ndarray, extra_costs: Mapping[str, Numbers]
-    ) -> Float[np.ndarray, "R *B K"]:
-        for name, of in extra_costs.items():
-            if name not in self.costs[1:]:
-                raise unknown_name("cost", name, self.costs[1:])
-            if np.shape(of) != cost.shape or not np.isfinite(np.asarray(of)).all():
-                raise CascjaxError(
-                    f"extra_costs {name!r} must be finite, of shape {shape_of(cost)}"
-                )
-        means = zip(self.costs[1:], self.mean_costs[1:], strict=True)
-        rest = [np.broadcast_to(extra_costs.get(name, mean), cost.shape) for name, mean in means]
-        return np.stack([cost, *rest])
-
-    @functools.cached_property
-    def _on_device(self) -> "_Rules":
-        return _Rules.of(self)
-
-    def matched(self, table: Table) -> Table:
-        """The table of the policy's models, in its order.
-
-        Raises:
-            CascjaxError: the table lacks a model.
-        """
-        missing = [name for name in self.models if name not in table.models]
-        if missing:
-            raise CascjaxError(
-                f"the policy chooses among models the table lacks: {', '.join(missing)};"
-                f" the table has {', '.join(table.models) or 'no names of models'}"
-            )
-        return table if table.models == self.models else table.select_models(self.models)
-
-    def estimator(self, table: Table) -> Estimator:
-        """Estimates of a table's queries, by the policy's own sigma and mean costs, or as learned.
-
-        Models are in the order of the policy, see `matched`. Not corrected yet, see `beliefs`.
-        The table's own quality_sigma counts for more than the policy's.
-
-        Raises:
-            CascjaxError: what `matched` refuses, or the table lacks the estimates, or what learned
-                ones are made of.
-        """
-        table = self.matched(table)
-        if self.learned is not None:
-            return self.learned.estimator(table)
-        if self.source.kind == "truth":
-            return truth(table)
-        if self.source.kind == "noisy":
-            key = jax.random.key(self.source.seed)
-            return replace(noisy(table, key, self.source.noise or "low"), sigma=self.sigma[None])
-        shape = table.cost.shape
-        if table.quality_sigma is None:
-            table = replace(table, quality_sigma=np.broadcast_to(self.sigma, shape))
-        if table.cost_ante is None:
-            table = replace(table, cost_ante=np.broadcast_to(self.mean_costs[0], shape))
-        given = supplied(table, np.arange(0))
-        # One row for all where it is one: a matrix of the table's size is not read then.
-        sigma = np.asarray(given.sigma)
-        return replace(given, sigma=sigma[:1]) if sigma.strides[0] == 0 else given
-
-    def beliefs(self, table: Table, estimator: Estimator | None = None) -> Beliefs:
-        """What the strategy is shown of a table's queries: estimates, corrected, and all costs.
-
-        Args:
-            table: the queries.
-            estimator: estimates of theirs, not corrected yet; by default those of `estimator`.
-
-        Raises:
-            CascjaxError: what `estimator` refuses, or an oracle's table lacks a extra cost.
-        """
-        table = self.matched(table)
-        estimator = self.estimator(table) if estimator is None else estimator
-        if self.corrected:
-            assert isinstance(estimator, Independent)  # learned ones are not corrected
-            estimator = replace(
-                estimator,
-                quality_ante=np.asarray(estimator.quality_ante) + self.offset,
-                sigma=np.asarray(estimator.sigma) * self.scale,
-            )
-        if self.source.kind == "truth":
-            lacking = [name for name in self.costs[1:] if name not in table.extra_costs]
-            if lacking:
-                raise CascjaxError(
-                    f"the table lacks a cost an oracle was fitted with: {', '.join(lacking)};"
-                    f" bring it as the column '{COST}.{lacking[0]}'"
-                )
-            return Beliefs(estimator, tuple(table.extra_costs[name] for name in self.costs[1:]))
-        shape = table.cost.shape
-        return Beliefs(estimator, tuple(np.broadcast_to(m, shape) for m in self.mean_costs[1:]))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Write the policy to a file, whole or not at all.
 
         Raises:
@@ -460,7 +339,49 @@ class Policy:
 
     def text(self) -> str:
         """Return the content of the policy's file."""
-        return policy_file.text({f.name: getattr(self, f.name) for f in fields(self)})
+        return policy_file.to_text(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the policy's file as dictionaries, lists, numbers and strings."""
+        return policy_file.to_content({f.name: getattr(self, f.name) for f in fields(self)})
+
+    def _check_key(self, key: Any, run: np.ndarray) -> Any:
+        if key is None:
+            if any(len(rule.weights) > 1 for rule in self.rules):
+                raise CascjaxError(
+                    "the policy mixes settings at random: give each query a key, the same at each"
+                    " of its steps"
+                )
+            key = 0
+        if isinstance(key, int | np.integer):
+            return np.uint32(int(key) & 0xFFFFFFFF)
+        if not isinstance(key, jax.Array):
+            key = _keys_of(np.asarray(key, np.int64).astype(np.uint32))
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        if typed and key.shape not in ((), run.shape[:-1]):
+            raise CascjaxError(
+                f"{counted(key.shape[0], 'key does', 'keys do')} not fit run of"
+                f" {shape_of(run)}: give one per row"
+            )
+        return key
+
+    def _all_costs(
+        self, cost: np.ndarray, extra_costs: Mapping[str, Numbers]
+    ) -> Float[np.ndarray, "R *B K"]:
+        for name, value in extra_costs.items():
+            if name not in self.costs[1:]:
+                raise unknown_name("cost", name, self.costs[1:])
+            if np.shape(value) != cost.shape or not np.isfinite(np.asarray(value)).all():
+                raise CascjaxError(
+                    f"extra_costs {name!r} must be finite, of shape {shape_of(cost)}"
+                )
+        means = zip(self.costs[1:], self.mean_costs[1:], strict=True)
+        rest = [np.broadcast_to(extra_costs.get(name, mean), cost.shape) for name, mean in means]
+        return np.stack([cost, *rest])
+
+    @functools.cached_property
+    def _on_device(self) -> "_Rules":
+        return _Rules.from_policy(self)
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
@@ -470,79 +391,11 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         CascjaxError: the file is missing or damaged, is not a policy, has another version of the
             format, or holds a value that no policy can have.
     """
-    found = policy_file.read(path)
+    content = policy_file.read(path)
     try:
-        return Policy(**found)
+        return Policy(**content)
     except CascjaxError as error:
         raise CascjaxError(f"{path}: {error}") from error
-
-
-def fingerprint(table: Table) -> str:
-    """A hash of the table's true qualities and costs: the same table has the same one."""
-    found = hashlib.sha256(f"{table.quality.shape} {table.models}".encode())
-    for start in range(0, table.n_queries, _ROWS):
-        rows = slice(start, start + _ROWS)
-        for column in (table.quality, table.cost):
-            found.update(np.ascontiguousarray(column[rows], "<f4").tobytes())
-    return found.hexdigest()
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What a rule of M settings did on each of n queries.
-
-    Attributes:
-        weights: `[M]` share of queries that take each setting.
-        run: `[M, n, K]` the models that ran.
-        answer: `[M, n]` the model whose answer was returned.
-        quality: `[M, n]` true quality of that answer.
-        cost: `[R, M, n]` true costs of all models run.
-    """
-
-    weights: Float[np.ndarray, " M"]
-    run: Bool[np.ndarray, "M n K"]
-    answer: Int[np.ndarray, "M n"]
-    quality: Float[np.ndarray, "M n"]
-    cost: Float[np.ndarray, "R M n"]
-
-    def mean_cost(self) -> Float[np.ndarray, " R"]:
-        """Mean costs, in expectation over the settings."""
-        return self.cost.mean(2) @ self.weights
-
-
-def spent(
-    strategy: Strategy,
-    rule: Rule,
-    beliefs: Beliefs,
-    table: Table,
-    rows: Int[np.ndarray, " n"],
-    costs: Sequence[str] = (COST,),
-    progress: Callable[[int], None] = lambda queries: None,
-) -> Spent:
-    """Simulates every setting of a rule, query by query.
-
-    Args:
-        strategy: what to simulate.
-        rule: its settings.
-        beliefs: what it is shown of the table's queries.
-        table: the truth, models as in the beliefs.
-        rows: the queries to look at.
-        costs: the R costs to add up, "cost" or a further one of the table.
-        progress: called with the number of queries of each block as it ends.
-    """
-    m, shape = len(rule.weights), table.cost.shape
-    run, answer = np.empty((m, len(rows), shape[1]), bool), np.empty((m, len(rows)), np.int32)
-    prices = np.zeros((m, 1)) if rule.prices is None else rule.prices
-    for one in np.unique(prices, axis=0):
-        alike = np.flatnonzero((prices == one).all(1))
-        shown = beliefs.priced(None if rule.prices is None else one)
-        run[alike], answer[alike] = query_outcomes(
-            strategy, rule.parameters[alike], shown, shape, rows=rows, progress=progress
-        )
-    got = np.take_along_axis(take_rows(table.quality, rows), answer.T, axis=1).T
-    truths = [table.cost if name == COST else table.extra_costs[name] for name in costs]
-    cost = [np.einsum("mnk,nk->mn", run, take_rows(of, rows).astype(np.float64)) for of in truths]
-    return Spent(rule.weights, run, answer, got.astype(np.float64), np.stack(cost))
 
 
 # Deciding.
@@ -551,15 +404,15 @@ def spent(
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Rules:
-    """The rules of a policy and its corrections, as one call needs them; G rules, M settings.
+    """The rules and corrections of a policy as arrays of one size; G rules, M settings.
 
     Attributes:
-        parameters: `[G, M, D]` one a step.
-        upto: `[G, M]` shares summed up, infinite from the last setting on.
-        prices: `[G, M, R]` or None.
+        parameters: `[G, M, D]` settings, one number per step.
+        upto: `[G, M]` cumulative shares of the settings, infinite from the last one on.
+        prices: `[G, M, R]` prices, or None.
         mean_costs: `[R, K]` mean costs.
-        scale: `[K]` or None where nothing is corrected.
-        offset: `[K]` or None.
+        scale: `[K]` correction, or None.
+        offset: `[K]` correction, or None.
     """
 
     parameters: Float[Array, "G M D"]
@@ -570,18 +423,18 @@ class _Rules:
     offset: Float[Array, " K"] | None
 
     @classmethod
-    def of(cls, policy: Policy) -> "_Rules":
+    def from_policy(cls, policy: Policy) -> "_Rules":
         rules = policy.rules
         most = max(len(rule.weights) for rule in rules)
         steps = max(rule.parameters.shape[1] if rule.parameters.ndim > 1 else 1 for rule in rules)
         alone = np.eye(1, len(policy.costs), dtype=np.float32)
 
-        def filled(of: Float[np.ndarray, "M C"]) -> Float[np.ndarray, "N C"]:
-            return np.concatenate([of, np.repeat(of[-1:], most - len(of), axis=0)])
+        def filled(rows: Float[np.ndarray, "M C"]) -> Float[np.ndarray, "N C"]:
+            return np.concatenate([rows, np.repeat(rows[-1:], most - len(rows), axis=0)])
 
-        def each_step(of: Float[np.ndarray, "M *D"]) -> Float[np.ndarray, "M E"]:
-            of = of.reshape(len(of), -1)
-            return of[:, np.minimum(np.arange(steps), of.shape[1] - 1)]
+        def each_step(settings: Float[np.ndarray, "M *D"]) -> Float[np.ndarray, "M E"]:
+            settings = settings.reshape(len(settings), -1)
+            return settings[:, np.minimum(np.arange(steps), settings.shape[1] - 1)]
 
         def summed(weights: Float[np.ndarray, " M"]) -> Float[np.ndarray, " N"]:
             upto = np.full(most, np.inf)
@@ -612,7 +465,7 @@ def _decided(
     key: Array,
     which: Int[Array, "*B"] | None,
 ) -> Int[Array, " B"]:
-    """The next model of every query: draws a setting, corrects and prices, asks the strategy."""
+    """Return the next model of every query: draw a setting, correct and price, ask the strategy."""
     n, k = (run.shape[0] if run.ndim == 2 else 1), run.shape[-1]
     diagonal = covariance.ndim == run.ndim
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -624,7 +477,7 @@ def _decided(
     place = jnp.zeros(n, jnp.int32) if which is None else which.reshape(n)
     draw = jnp.zeros(n)
     if rules.upto.shape[1] > 1:
-        # A key a row draws what it would for its query alone.
+        # A key per row draws the same as for its query alone.
         draw = jax.vmap(_drawn)(key) if key.ndim else jax.random.uniform(key, (n,))
     setting = jnp.sum(draw[:, None] >= rules.upto[place], axis=-1)
     rows = {
@@ -639,7 +492,7 @@ def _decided(
         if costs is not None:
             rows["costs"] = jnp.moveaxis(costs.reshape(-1, n, k), 0, 1)
 
-    def one(row: dict[str, Array]) -> Int[Array, ""]:
+    def decide(row: dict[str, Array]) -> Int[Array, ""]:
         quality, covariance, cost, run = (
             row[name] for name in ("quality", "covariance", "cost", "run")
         )
@@ -650,16 +503,16 @@ def _decided(
             scale = jnp.where(run, 1, rules.scale)
             quality = quality + jnp.where(run, 0, rules.offset)
             covariance = covariance * (scale * scale if diagonal else scale[:, None] * scale)
-        believed = Estimates(quality[None], covariance[None], cost[None])
-        return strategy.next_model(row["parameters"], believed, run[None])[0]
+        corrected = Estimates(quality[None], covariance[None], cost[None])
+        return strategy.next_model(row["parameters"], corrected, run[None])[0]
 
     if n == 1:
         # Not mapped over: conditions that keep work from being done twice would be dropped.
-        return one({name: of[0] for name, of in rows.items()})[None]
+        return decide({name: array[0] for name, array in rows.items()})[None]
     at_once = max(1, _BLOCK // (8 * strategy.footprint(k)))
     if n <= at_once:
-        return jax.vmap(one)(rows)
-    return jax.lax.map(one, rows, batch_size=at_once)
+        return jax.vmap(decide)(rows)
+    return jax.lax.map(decide, rows, batch_size=at_once)
 
 
 @jax.jit
@@ -700,7 +553,9 @@ def _check_policy(policy: Policy) -> None:
         if not np.isfinite(value).all() or (name in ("sigma", "scale") and value.min() < 0):
             bound = "" if name in ("mean_costs", "offset") else " and non-negative"
             raise CascjaxError(f"{name} of a policy must be finite{bound}")
-    if (policy.source.kind == "learned") != (policy.learned is not None):
+    if not 0 <= policy.seed < 2**32:
+        raise CascjaxError(f"'seed' of a policy must be from 0 to 4294967295, not {policy.seed}")
+    if isinstance(policy.estimates_spec, Learned) != (policy.learned is not None):
         raise CascjaxError("a policy on learned estimates has a learned model, and no other has")
     if (learned := policy.learned) is not None:
         learned.check()

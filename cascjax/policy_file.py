@@ -10,9 +10,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,38 +20,17 @@ from cascjax import __version__
 from cascjax.data.codec import from_json, to_json
 from cascjax.data.files import one_line
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators.registry import load_model
+from cascjax.estimators import load_model
+from cascjax.estimators.specs import ESTIMATES, EstimatesSpec
 from cascjax.search.rules import LARGEST, Fitted, Rule
 from cascjax.strategies import STRATEGIES, Strategy
 
-FORMAT, VERSION = "cascjax-policy", 1
+FORMAT, VERSION = "cascjax-policy", 2
 
-_OLD_NAMES = {"recipe": "feature_spec", "trust": "sigma_scale"}
-"""Fields of the objects `learned` and `record`, as earlier versions named them."""
+_OLD_NAMES = {"recipe": "feature_spec", "trust": "sigma_scale", "learner": "estimator"}
+"""Fields of the objects `learned` and `record`, by their names in version 1 of the format."""
 
 _WAY_OUT = "bring a file that cascjax.fit wrote, or refit the policy"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the estimates of a table's queries come from.
-
-    Attributes:
-        kind: "supplied" by the table; "noisy", the truth under noise; the "truth" itself; or
-            "learned" from a table, see `cascjax.policy.Policy`.
-        noise: the four sigmas of noisy estimates, see `cascjax.estimators.noisy`.
-        seed: of the noise or the folds, and of the split where the table has none.
-    """
-
-    kind: Literal["supplied", "noisy", "truth", "learned"] = "supplied"
-    noise: tuple[float, float, float, float] | None = None
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.noise is not None and not (len(self.noise) == 4 and min(self.noise) >= 0):
-            raise CascjaxError("'noise' must be four non-negative numbers; refit the policy")
-        if not 0 <= self.seed < 2**32:
-            raise CascjaxError(f"'seed' must be from 0 to 4294967295, not {self.seed}")
 
 
 class _StrategyContent(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,7 +55,8 @@ class _Content(msgspec.Struct, forbid_unknown_fields=True):
     cost_units: tuple[str, ...]
     rule: _RuleContent
     group_rules: dict[str, _RuleContent]
-    source: Source
+    estimates: dict[str, Any] | None
+    seed: int
     sigma: np.ndarray
     mean_costs: np.ndarray
     scale: np.ndarray
@@ -87,23 +66,32 @@ class _Content(msgspec.Struct, forbid_unknown_fields=True):
     learned: dict[str, Any] | None = None
 
 
-def text(policy: Mapping[str, Any]) -> str:
+def to_content(policy: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of the file of a policy, given its fields by name."""
-    strategy, learned = policy["strategy"], policy["learned"]
-    content = {"format": FORMAT, "version": VERSION, "library": policy["version"]}
-    content |= {"strategy": {"name": strategy.name, "options": to_json(strategy)}}
-    rest = _Content.__struct_fields__[2:]
-    content |= {name: to_json(policy[name]) for name in rest if name != "learned"}
-    if learned is not None:
-        content["learned"] = learned.to_json()
-    content["checksum"] = checksum(content)
-    learned = content.pop("learned", None)
-    found = json.dumps(content, indent=1, allow_nan=False)
-    if learned is not None:
-        # Weights are many: not one line each.
-        line = json.dumps(learned, separators=(",", ":"), allow_nan=False)
-        found = found.removesuffix("\n}") + f',\n "learned": {line}\n}}'
-    return found + "\n"
+    strategy, learned, spec = policy["strategy"], policy["learned"], policy["estimates_spec"]
+    # An estimator of the caller's own has no JSON: the policy decides without it.
+    written = {
+        "library": policy["version"],
+        "strategy": {"name": strategy.name, "options": to_json(strategy)},
+        "estimates": spec.to_json() if spec is not None and spec.kind in ESTIMATES else None,
+        "learned": None if learned is None else learned.to_json(),
+    }
+    content: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    for name in _Content.__struct_fields__:
+        content[name] = written[name] if name in written else to_json(policy[name])
+    if learned is None:
+        del content["learned"]
+    return content | {"checksum": checksum(content)}
+
+
+def to_text(content: dict[str, Any]) -> str:
+    """Return the text of a policy's file, one line per number except for learned weights."""
+    head = {name: value for name, value in content.items() if name != "learned"}
+    text = json.dumps(head, indent=1, allow_nan=False)
+    if "learned" in content:
+        line = json.dumps(content["learned"], separators=(",", ":"), allow_nan=False)
+        text = text.removesuffix("\n}") + f',\n "learned": {line}\n}}'
+    return text + "\n"
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -124,10 +112,11 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CascjaxError(f"{path} is not a policy; {_WAY_OUT}")
     version, library = content.get("version"), str(content.get("library"))[:20]
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise CascjaxError(
             f"{path} has version {version!r:.20} of the policy format, and cascjax {__version__}"
-            f" reads version {VERSION}: refit the policy, or use cascjax {library}, which wrote it"
+            f" reads versions up to {VERSION}: refit the policy, or use cascjax {library}, which"
+            " wrote it"
         )
     if content.pop("checksum", None) != checksum(content):
         raise CascjaxError(
@@ -141,19 +130,47 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _fields(content: dict[str, Any]) -> dict[str, Any]:
-    del content["format"], content["version"]
-    for name in ("learned", "record"):
-        if isinstance(held := content.get(name), dict):
-            content[name] = {_OLD_NAMES.get(key, key): value for key, value in held.items()}
+    del content["format"]
+    if content.pop("version") == 1:
+        content = _from_version_1(content)
     checked = from_json(content, _Content, "policy")
     found = {name: getattr(checked, name) for name in _Content.__struct_fields__}
     found["version"] = found.pop("library")
+    found["estimates_spec"] = _spec(found.pop("estimates"))
     found["strategy"] = _strategy(checked.strategy)
     found["rule"] = _rule(checked.rule)
     found["group_rules"] = {name: _rule(rule) for name, rule in checked.group_rules.items()}
     if (learned := checked.learned) is not None:
         found["learned"] = load_model(learned)
     return found
+
+
+def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a file of version 1 as version 2 has it."""
+    for name in ("learned", "record"):
+        if isinstance(held := content.get(name), dict):
+            content[name] = {_OLD_NAMES.get(key, key): value for key, value in held.items()}
+    source, record = content.pop("source", None), content.get("record")
+    if not isinstance(source, dict) or not isinstance(record, dict):
+        raise CascjaxError("'source' and 'record' must be objects; refit the policy")
+    kind, estimates = source.get("kind"), {"kind": source.get("kind")}
+    if kind == "noisy":
+        estimates["level"] = source.get("noise") or "low"
+    if kind == "learned":
+        names = ("estimator", "folds", "cost_model", "ridge", "sigma_scale")
+        estimates |= {name: record[name] for name in names if name in record}
+    oracle = kind == "truth"  # the oracle's strategy says so itself
+    return content | {"estimates": None if oracle else estimates, "seed": source.get("seed")}
+
+
+def _spec(content: dict[str, Any] | None) -> EstimatesSpec | None:
+    if content is None:
+        return None
+    values = dict(content)
+    kind = values.pop("kind", None)
+    if kind not in ESTIMATES:
+        raise unknown_name("kind of estimates", f"{kind!s:.40}", ESTIMATES)
+    return from_json(values, ESTIMATES[kind], "estimates")
 
 
 def _rule(content: _RuleContent) -> Rule:

@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from cascjax import strategies
 from cascjax.comparison import Study, differences_of, frontier
-from cascjax.data.table import Table, mean_rows
+from cascjax.data.table import Table, mean_rows, split_rows
+from cascjax.engine.options import SAMPLE, RunOptions
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
-from cascjax.fitting import policies, prepare
+from cascjax.estimators.specs import Noisy, as_estimates
+from cascjax.fitting import budget_policies, prepare
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.policy import Policy
@@ -104,12 +107,17 @@ def tune(
             "tuning corrects estimates that are independent, and learned ones are not: tune on"
             " supplied or noisy ones, or fit a policy on learned ones (cascjax fit)"
         )
-    ready = prepare(
-        table, strategy, estimates=estimates, noise=noise, max_depth=max_depth, seed=seed
-    )
-    table, kind, estimator = ready.table, ready.strategy, ready.beliefs.estimator
+    spec = Noisy(noise) if estimates == "noisy" else as_estimates(estimates, table)
+    if isinstance(strategy, str):
+        deep = "max_depth" in {option.name for option in strategies.STRATEGIES[strategy].options()}
+        strategy = strategies.strategy(strategy, **({"max_depth": max_depth} if deep else {}))
+    options = RunOptions(sample=max(SAMPLE, table.n_rows))
+    ready = prepare(table, strategy, spec, seed=seed, options=options)
+    fit_rows, evaluate_rows = split_rows(table, seed)
+    table, kind = ready.setup.sort(table), ready.strategy
+    estimator = ready.setup.estimates.estimator(table, np.arange(table.n_rows))
     assert isinstance(estimator, Independent)
-    single = [mean_rows(of, ready.fit_rows) for of in (table.cost, table.quality)]
+    single = [mean_rows(of, fit_rows) for of in (table.cost, table.quality)]
     if budgets is None or isinstance(budgets, int):
         at = default_budgets(single[0], single[1], budgets)
     else:
@@ -118,8 +126,8 @@ def tune(
             raise CascjaxError("budgets must be finite and above 0, and at least one")
     # What cannot succeed fails now, not once the search is done.
     if resamples:
-        check_bootstrap(resamples, confidence, len(ready.evaluate_rows))
-    reach = fit_budgets(kind, estimator, table, at[:1], rows=ready.fit_rows)
+        check_bootstrap(resamples, confidence, len(evaluate_rows))
+    reach = fit_budgets(kind, estimator, table, at[:1], rows=fit_rows)
     if budgets is None or isinstance(budgets, int):
         # The cheapest model alone may be out of reach of a strategy that cannot choose it.
         at = np.unique(np.maximum(at, reach.cheapest))
@@ -130,39 +138,40 @@ def tune(
             " choose no less than that"
         )
     found = tune_strategy(
-        kind, table, estimator, at, rows=ready.fit_rows, folds=folds, seed=seed, run=run
+        kind, table, estimator, at, rows=fit_rows, folds=folds, seed=seed, run=run
     )
     corrected = found.estimator(estimator)
-    fit = found.fit(estimator, table, at, rows=ready.fit_rows)
-    rows = (ready.fit_rows, ready.evaluate_rows)
+    fit = found.fit(estimator, table, at, rows=fit_rows)
+    rows = (fit_rows, evaluate_rows)
     sure: Any = {"resamples": resamples, "confidence": confidence, "seed": seed}
     drawn = [frontier(of, table, estimator, *rows, at, **sure) for of in (Mixing(), kind)]
     tuned = frontier(kind, table, corrected, *rows, at, fit=fit, **sure)
     tuned = replace(tuned, strategy=f"{TUNED} {kind.name}", seconds=tuned.seconds + found.seconds)
     frontiers = (*drawn, tuned)
-    single = [mean_rows(of, ready.evaluate_rows) for of in (table.cost, table.quality)]
+    single = [mean_rows(of, evaluate_rows) for of in (table.cost, table.quality)]
     study = Study(
         frontiers=frontiers,
         models=table.models,
         cost_unit=table.cost_unit,
         single_cost=single[0],
         single_quality=single[1],
-        n_fit=len(ready.fit_rows),
-        n_evaluate=len(ready.evaluate_rows),
+        n_fit=len(fit_rows),
+        n_evaluate=len(evaluate_rows),
         settings={
-            "strategy": kind.name, "estimates": ready.source.kind, "folds": found.folds,
+            "strategy": kind.name, "estimates": spec.kind, "folds": found.folds,
             "seed": seed,
-        } | ({"noise": noise} if ready.source.kind == "noisy" else {}),
+        } | ({"noise": noise} if spec.simulated else {}),
         resamples=resamples,
         confidence=confidence,
         **differences_of(frontiers, confidence),
     )  # fmt: skip
     best = found.candidates[found.chosen]
     record = {
-        "n_fit": len(ready.fit_rows), "tuned": best.name, "folds": found.folds,
+        "n_fit": len(fit_rows), "tuned": best.name, "folds": found.folds,
         "gain": best.gain, "error": best.error,
     }  # fmt: skip
-    made = policies(
-        ready, fit, at, corrected, scale=found.scale, offset=found.offset, record=record
-    )
+    made = budget_policies(
+        ready, fit, at, found.estimator(estimator.take(fit_rows)), scale=found.scale,
+        offset=found.offset, record=record,
+    )  # fmt: skip
     return Tuning(found, study, at, made)

@@ -60,8 +60,6 @@ from cascjax.estimators import Joint, noisy, supplied
 from cascjax.estimators.specs import FittedLearned
 from cascjax.estimators.statistics import Moments, Spread, fit_lines, noise_keys, normals
 from cascjax.evaluation import Mean
-from cascjax.evaluation_stream import evaluate_stream
-from cascjax.fitting_stream import fit_stream
 from cascjax.policy import load_policy
 
 K, N = 3, 4096
@@ -452,10 +450,10 @@ def test_a_refusal_does_not_stand_in_the_way(log: Table, tmp_path: Path) -> None
     assert not Path(out, "journal").exists()
     # What keeps the rows it was fitted on is refused before anything is read.
     with pytest.raises(CascjaxError, match="cannot be kept in a policy"):
-        fit_stream(folder, "routing", Learned("joint-knn"), budget=0.001)
+        fit(folder, "routing", Learned("joint-knn"), budget=0.001)
     # What sees the truth is shown no estimates, so that none are learned.
     asked: dict[str, Any] = {"budget": 0.001, "estimates": "learned"}
-    assert fit_stream(folder, "oracle", **asked).source.kind == "truth"
+    assert fit(folder, "oracle", **asked).estimates_spec is None
 
 
 def test_further_costs_keep_their_units(table: Table, tmp_path: Path) -> None:
@@ -463,7 +461,7 @@ def test_further_costs_keep_their_units(table: Table, tmp_path: Path) -> None:
     timed = replace(table, extra_cost_units=(("seconds", "s"),), **more)
     folder = write(tmp_path / "parts", timed)
     budget = {"cost": 0.002, "seconds": 1.5}
-    assert fit_stream(folder, "routing", budget=budget).cost_units == (table.cost_unit, "s")
+    assert fit(folder, "routing", budget=budget).cost_units == (table.cost_unit, "s")
 
 
 def test_rows_that_may_have_been_fitted_on_are_spoken_of(
@@ -478,7 +476,7 @@ def test_rows_that_may_have_been_fitted_on_are_spoken_of(
         return ran.output
 
     note = f"note: all {N:,} rows are evaluated."
-    fit_stream(stream, "routing", budget=0.002).save(policy)
+    fit(stream, "routing", budget=0.002).save(policy)
     assert note not in said("evaluate", str(policy), stream.name)
     assert note in said("evaluate", str(policy), str(alone))
     fit(table, "routing", budget=0.002).save(policy)
@@ -515,20 +513,18 @@ def test_chunks_of_wide_rows_are_smaller(logged: Files) -> None:
 @pytest.mark.parametrize("learner", ["logistic", "joint"])
 def test_learned_policies_are_those_of_the_table(log: Table, logged: Files, learner: str) -> None:
     asked: dict[str, Any] = {"budget": 0.001}
-    one = fit(log, "pandora", **asked, estimates="learned", learner=learner)
-    other = fit_stream(logged, "pandora", Learned(learner), **asked)
+    one = fit(log, "pandora", Learned(learner), **asked)
+    other = fit(logged, "pandora", Learned(learner), **asked)
     np.testing.assert_allclose(one.rule.parameters, other.rule.parameters, rtol=1e-5)
     np.testing.assert_allclose(one.rule.weights, other.rule.weights, rtol=1e-3)
     np.testing.assert_allclose(one.sigma, other.sigma, rtol=1e-5)
     assert {k: v for k, v in one.record.items() if k != "split"} == {
         k: v for k, v in other.record.items() if k != "split"
     }
-    mine, yours = evaluate(one, log, resamples=0).total, evaluate_stream(other, logged).total
+    mine, yours = (evaluate(p, s, resamples=0).total for p, s in ((one, log), (other, logged)))
     assert mine.quality.value == pytest.approx(yours.quality.value, rel=1e-6)
     assert mine.cost[0].value == pytest.approx(yours.cost[0].value, rel=1e-6)
-    sampled = fit_stream(
-        logged, "pandora", Learned(learner), options=RunOptions(sample=700), **asked
-    )
+    sampled = fit(logged, "pandora", Learned(learner), options=RunOptions(sample=700), **asked)
     assert sampled.rule.fitted is not None
     assert sampled.rule.fitted.n_fit == N // 2
     assert sampled.rule.fitted.cost[0] == pytest.approx(0.001, rel=1e-12)
@@ -551,7 +547,7 @@ def test_learned_frontiers_and_policies_by_the_command_line(logged: Files, tmp_p
         main, ["fit", *words, "--strategy", "routing", "--budget", "0.001", "--out", str(policy)]
     )
     assert ran.exit_code == 0, ran.output
-    assert load_policy(policy).source.kind == "learned"
+    assert load_policy(policy).estimates_spec == Learned("linear")
 
 
 # Interrupts.
@@ -818,15 +814,15 @@ def check_mean(mine: Mean, yours: Mean) -> None:
 @pytest.mark.parametrize("kind", ["supplied", "noisy"])
 def test_policies_are_those_of_the_table(table: Table, stream: Files, kind: str) -> None:
     budget = float(table.cost.mean())
-    one = fit(table, "routing", estimates=kind, noise=NOISE, budget=budget)
     spec = Noisy(NOISE) if kind == "noisy" else kind
-    other = fit_stream(stream, "routing", spec, budget=budget)
+    one = fit(table, "routing", spec, budget=budget)
+    other = fit(stream, "routing", spec, budget=budget)
     np.testing.assert_array_equal(one.rule.parameters, other.rule.parameters)
     np.testing.assert_allclose(one.rule.weights, other.rule.weights, rtol=1e-6)
     np.testing.assert_allclose(one.sigma, other.sigma, rtol=1e-6)
     np.testing.assert_allclose(one.mean_costs, other.mean_costs, rtol=1e-6)
     mine = evaluate(one, table, resamples=100)
-    yours = evaluate_stream(other, stream, resamples=100)
+    yours = evaluate(other, stream, resamples=100)
     assert mine.total.n == yours.total.n == N // 2  # the half that the policy was not fitted on
     assert list(mine.groups) != []
     for name, part in {"": mine.total, **mine.groups}.items():
@@ -838,14 +834,14 @@ def test_policies_are_those_of_the_table(table: Table, stream: Files, kind: str)
         np.testing.assert_allclose(getattr(mine, name), getattr(yours, name), rtol=1e-6)
     assert mine.verdicts() == yours.verdicts()
     # Another table: all of its rows.
-    assert evaluate_stream(one, stream).total.n == N
+    assert evaluate(one, stream).total.n == N
 
 
 def test_a_budget_is_met_on_all_rows_though_a_sample_is_fitted_on(
     table: Table, stream: Files
 ) -> None:
     budget = float(table.cost.mean()) / 2
-    policy = fit_stream(stream, "routing", budget=budget, options=RunOptions(sample=200))
+    policy = fit(stream, "routing", budget=budget, options=RunOptions(sample=200))
     assert policy.rule.fitted is not None
     assert policy.rule.fitted.cost[0] == pytest.approx(budget, rel=1e-12)
     assert policy.rule.fitted.n_fit == N // 2
@@ -856,10 +852,10 @@ def test_a_budget_is_met_on_all_rows_though_a_sample_is_fitted_on(
         budget, rel=1e-6
     )
     options = RunOptions(sample=200)
-    other = fit_stream(stream, "routing", quality=float(table.quality.mean()), options=options)
-    assert "a sample of 200 of 2,048 rows" in other.record["notes"][0]
+    other = fit(stream, "routing", quality=float(table.quality.mean()), options=options)
+    assert "a sample of 200 of 2,048 fit rows" in other.record["notes"][0]
     with pytest.raises(CascjaxError, match="out of reach of routing"):
-        fit_stream(stream, "routing", budget=1e-9, options=RunOptions(sample=200))
+        fit(stream, "routing", budget=1e-9, options=RunOptions(sample=200))
 
 
 @pytest.mark.usefixtures("small")
@@ -882,9 +878,9 @@ def test_a_ledger_of_other_columns_is_refused(table: Table, tmp_path: Path) -> N
     seconds = np.full_like(table.cost, 0.5)
     stream = open_files(write(tmp_path / "parts", replace(table, extra_costs={"seconds": seconds})))
     kept = tmp_path / "kept"
-    fit_stream(stream, "routing", quality=float(table.quality.mean()), options=RunOptions(kept))
+    fit(stream, "routing", quality=float(table.quality.mean()), options=RunOptions(kept))
     with pytest.raises(CascjaxError, match="other settings, columns"):
-        fit_stream(stream, "routing", budget={"seconds": 1.0}, options=RunOptions(kept, True))
+        fit(stream, "routing", budget={"seconds": 1.0}, options=RunOptions(kept, True))
 
 
 LET_GO = """

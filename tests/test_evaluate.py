@@ -1,14 +1,18 @@
-"""A policy's evaluation against a plain loop over queries, and what it says in words."""
+"""A policy's evaluation against a plain loop over queries, on a table and on files."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plain
 import pytest
 
+from cascjax.data.source import open_files, write_parts
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
+from cascjax.engine.options import RunOptions
 from cascjax.errors import CascjaxError
+from cascjax.estimators.specs import Noisy, Supplied
 from cascjax.evaluation import Evaluation, Mean, evaluate
 from cascjax.fitting import fit
 from cascjax.policy import Policy
@@ -20,7 +24,7 @@ N, K = 120, 3
 SIGMA = np.array([0.2, 0.15, 0.1])
 
 
-def world(seed: int = 0, n: int = N) -> Table:
+def make_table(seed: int = 0, n: int = N) -> Table:
     rng = np.random.default_rng(seed)
     quality = rng.beta(2, 2, (n, K)) * 0.5 + np.linspace(0.1, 0.5, K)
     cost = np.geomspace(0.01, 0.3, K) * rng.lognormal(0, 0.4, (n, K))
@@ -44,6 +48,7 @@ def policy(**more: Any) -> Policy:
         "group_rules": {"law": Rule(np.array([3.0]), np.ones(1))},
         "costs": ("cost", "seconds"),
         "cost_units": ("USD", "s"),
+        "estimates_spec": Supplied(),
     }
     means = np.array([[0.012, 0.06, 0.33], [1.1, 3.2, 2.3]])
     return Policy(Pandora(), ("a", "b", "c"), rule, SIGMA, means, **(given | more))
@@ -78,7 +83,7 @@ def by_hand(of: Policy, table: Table) -> dict[str, np.ndarray]:
 
 
 def test_every_number_is_that_of_a_loop_over_queries() -> None:
-    table, of = world(), policy()
+    table, of = make_table(), policy()
     found, want = evaluate(of, table), by_hand(of, table)
     np.testing.assert_array_equal(found.rows, np.arange(N))
     np.testing.assert_allclose(found.quality, want["quality"], rtol=1e-6)
@@ -112,7 +117,7 @@ def test_every_number_is_that_of_a_loop_over_queries() -> None:
 
 
 def test_intervals_are_those_of_a_mean() -> None:
-    found = evaluate(policy(), world(n=2000), resamples=4000)
+    found = evaluate(policy(), make_table(n=2000), resamples=4000)
     for values, mean in (
         (found.quality, found.total.quality),
         (found.cost[0], found.total.cost[0]),
@@ -123,16 +128,16 @@ def test_intervals_are_those_of_a_mean() -> None:
         # The bootstrap's own noise at 4,000 resamples, and skewness, which moves the ends alike.
         np.testing.assert_allclose(mean.high - mean.low, 2 * half, rtol=0.08)
         assert mean.low < mean.value < mean.high
-    narrow = evaluate(policy(), world(n=2000), resamples=1000, confidence=0.5).total.quality
+    narrow = evaluate(policy(), make_table(n=2000), resamples=1000, confidence=0.5).total.quality
     wide = found.total.quality
     assert wide.low is not None
     assert narrow.low is not None
     assert wide.low < narrow.low < narrow.value
-    assert evaluate(policy(), world(), resamples=0).total.quality.low is None
+    assert evaluate(policy(), make_table(), resamples=0).total.quality.low is None
 
 
 def test_models_and_groups_are_matched_by_name() -> None:
-    table, of = world(), policy()
+    table, of = make_table(), policy()
     assert table.group is not None
     other = replace(
         table.select_models(["c", "a", "b"]),
@@ -148,12 +153,12 @@ def test_models_and_groups_are_matched_by_name() -> None:
     assert set(evaluate(of, replace(table, group=None, groups=())).rules) == {""}
     # A extra cost the table lacks is left out.
     assert evaluate(of, replace(table, extra_costs={}, extra_cost_units=())).costs == ("cost",)
-    with pytest.raises(CascjaxError, match="the table lacks: c"):
+    with pytest.raises(CascjaxError, match="the table lacks models of the policy: c"):
         evaluate(of, table.select_models(["a", "b"]))
 
 
 def test_a_cost_that_the_policy_does_not_know_is_said_not_to_be_limited() -> None:
-    table = world()
+    table = make_table()
     rows = split_rows(table, 0)[1]
     without = fit(replace(table, extra_costs={}, extra_cost_units=()), "routing", budget=0.08)
     found = evaluate(without, table, rows=rows)
@@ -170,17 +175,14 @@ def test_a_cost_that_the_policy_does_not_know_is_said_not_to_be_limited() -> Non
 
 
 def test_which_rows_are_looked_at() -> None:
-    table = world()
+    table = make_table()
     fitted = fit(table, "routing", budget=0.08, seed=3)
     fit_rows, evaluate_rows = split_rows(table, 3)
     np.testing.assert_array_equal(evaluate(fitted, table).rows, evaluate_rows)
     np.testing.assert_array_equal(evaluate(fitted, table, rows=fit_rows).rows, fit_rows)
-    np.testing.assert_array_equal(evaluate(fitted, world(1)).rows, np.arange(N))
+    np.testing.assert_array_equal(evaluate(fitted, make_table(1)).rows, np.arange(N))
     split = replace(table, split=np.where(np.arange(N) < 70, FIT, EVALUATE).astype(np.int8))
     np.testing.assert_array_equal(evaluate(fitted, split).rows, np.arange(70, N))
-    none = replace(table, split=np.full(N, FIT, np.int8))
-    with pytest.raises(CascjaxError, match="no rows to evaluate on"):
-        evaluate(fitted, none)
     # On the rows it was fitted on, it gives what the fit said, but for the query at the brink.
     again, of = evaluate(fitted, table, rows=fit_rows).total, fitted.rule.fitted
     assert of is not None
@@ -199,7 +201,7 @@ def test_which_rows_are_looked_at() -> None:
     ],
 )
 def test_budgets_in_words(mean: Mean, words: str, met: bool) -> None:
-    found = evaluate(policy(group_rules={}), world(), resamples=0)
+    found = evaluate(policy(group_rules={}), make_table(), resamples=0)
     part = replace(found.total, cost=(mean, found.total.cost[1]))
     said: Evaluation = replace(found, rules={"": part})
     (line,) = said.verdicts()
@@ -218,32 +220,42 @@ def test_budgets_in_words(mean: Mean, words: str, met: bool) -> None:
     ],
 )
 def test_a_target_in_words(mean: Mean, words: str, met: bool) -> None:
-    found = evaluate(policy(group_rules={}, record={"quality": 0.6}), world(), resamples=0)
+    found = evaluate(policy(group_rules={}, record={"quality": 0.6}), make_table(), resamples=0)
     said: Evaluation = replace(found, total=replace(found.total, quality=mean), rules={})
     (line,) = said.verdicts()
     assert words in line
     assert said.met() is met
     # A record is free: what is no number is no target.
     other = policy(group_rules={}, record={"quality": "high"})
-    assert evaluate(other, world(), resamples=0).target is None
+    assert evaluate(other, make_table(), resamples=0).target is None
 
 
-def test_what_gives_no_interval_is_refused() -> None:
-    with pytest.raises(CascjaxError, match="confidence must lie between 0 and 1"):
-        evaluate(policy(), world(), confidence=1.0)
-    with pytest.raises(CascjaxError, match="20 queries are too few"):
-        evaluate(policy(), world(n=20))
-    with pytest.raises(CascjaxError, match="resamples are too few"):
-        evaluate(policy(), world(), resamples=10)
-    with pytest.raises(CascjaxError, match="no column 'quality_ante'"):
-        evaluate(policy(), replace(world(), quality_ante=None, quality_post=None))
-    assert evaluate(policy(), world(n=20), resamples=0).total.n == 20
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({}, {"confidence": 1.0}, "confidence must lie between 0 and 1"),
+        ({}, {"rows": np.arange(20)}, "20 queries are too few"),
+        ({}, {"resamples": 10}, "resamples are too few"),
+        ({"quality_ante": None, "quality_post": None}, {}, "no column 'quality_ante'"),
+        ({"split": np.full(N, FIT, np.int8)}, {}, "no rows to evaluate on"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(
+    change: dict[str, Any], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CascjaxError, match=words):
+        evaluate(policy(), replace(make_table(), **change), **options)
+
+
+def test_a_policy_on_estimates_that_its_file_does_not_hold_is_not_evaluated() -> None:
+    with pytest.raises(CascjaxError, match="an estimator of your own"):
+        evaluate(policy(estimates_spec=None), make_table())
 
 
 def test_a_policy_that_learned_nothing_of_budgets() -> None:
     alone = Policy(Routing(), ("a", "b"), Rule(np.array([0.0]), np.ones(1)), SIGMA[:2],
-                   np.array([[1.0, 2.0]]))  # fmt: skip
-    found = evaluate(alone, world())
+                   np.array([[1.0, 2.0]]), estimates_spec=Supplied())  # fmt: skip
+    found = evaluate(alone, make_table())
     (seconds,) = found.verdicts()
     assert "is not limited: the policy was fitted without this cost" in seconds
     assert found.met()
@@ -254,23 +266,91 @@ def test_a_budget_the_table_has_no_column_for_is_not_met() -> None:
     fitted = Fitted(60, 0.5, (0.1, 2.0), (9.0, 9.0), (0.0, 0.0))
     rule = Rule(np.array([1.5]), np.ones(1), None, fitted)
     of = replace(policy(), rule=rule, group_rules={})
-    assert evaluate(of, world(), resamples=0).met()
-    found = evaluate(of, replace(world(), extra_costs={}), resamples=0)
+    assert evaluate(of, make_table(), resamples=0).met()
+    found = evaluate(of, replace(make_table(), extra_costs={}), resamples=0)
     words = "budget of seconds: the table lacks the column 'cost.seconds', not checked"
     assert found.verdicts()[1:] == [words]
     assert not found.met()
 
 
 def test_rules_of_groups_on_a_table_without_groups_are_not_passed_over() -> None:
-    table = replace(world(), group=None, groups=())
+    table = replace(make_table(), group=None, groups=())
     found = evaluate(policy(), table, resamples=0)
     assert "the table lacks the column 'group', not checked" in found.verdicts()[-1]
     assert not found.met()
 
 
 def test_a_group_named_default_is_kept_apart_from_the_default_rule() -> None:
-    table = replace(world(), groups=("chat", "default"))
+    table = replace(make_table(), groups=("chat", "default"))
     of = policy(group_rules={"default": Rule(np.array([3.0]), np.ones(1))})
     found = to_json(evaluate(of, table, resamples=0))
     assert found["rule"]["budget"] == {"cost": 0.1}
     assert found["group_rules"]["default"]["budget"] == {}
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_files_give_the_numbers_of_the_table(noisy: bool, tmp_path: Path) -> None:
+    table, of = make_table(n=400), policy()
+    if noisy:
+        of = replace(of, estimates_spec=Noisy((0.2, 0.1, 0.01, 0.0)), seed=3)
+    write_parts(tmp_path / "parts", [table], 400, 3)
+    source = open_files(tmp_path / "parts", chunk_rows=60)
+    assert len(source.chunks) > 6
+    rows = np.arange(5, 390, 3)
+    for chosen in (None, rows):
+        want = evaluate(of, table, rows=chosen, resamples=100)
+        found = evaluate(of, source, rows=chosen, resamples=100, per_query=True)
+        for name in ("rows", "answer"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(want, name))
+        for name in ("quality", "cost", "steps", "ran", "answered", "depth", "single_cost"):
+            np.testing.assert_allclose(getattr(found, name), getattr(want, name), rtol=1e-6)
+        assert found.to_pandas().equals(want.to_pandas()) or noisy
+        for one, other in zip(
+            (found.total, *found.rules.values(), *found.groups.values()),
+            (want.total, *want.rules.values(), *want.groups.values()), strict=True,
+        ):  # fmt: skip
+            assert (one.n, one.rule, one.budget) == (other.n, other.rule, other.budget)
+            for mean, same in zip((one.quality, *one.cost), (other.quality, *other.cost)):  # noqa: B905
+                assert mean.value == pytest.approx(same.value, rel=1e-9)
+                assert mean.low == pytest.approx(same.low, rel=1e-6)
+    assert len(evaluate(of, source, resamples=0).rows) == 0
+
+
+def test_an_interrupted_evaluation_resumes(tmp_path: Path) -> None:
+    write_parts(tmp_path / "parts", [make_table(n=400)], 400, 2)
+    source, chunks = open_files(tmp_path / "parts", chunk_rows=60), []
+
+    def stop(work: str, rows: int) -> None:
+        chunks.append(rows)
+        if len(chunks) == 4:
+            raise KeyboardInterrupt
+
+    options = RunOptions(checkpoint=tmp_path / "checkpoint", progress=stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(policy(), source, options=options)
+    done = len(list((tmp_path / "checkpoint").glob("*.npz")))
+    assert done >= 2
+    with pytest.raises(CascjaxError, match="unfinished run"):
+        evaluate(policy(), source, options=RunOptions(checkpoint=tmp_path / "checkpoint"))
+    chunks.clear()
+    rest = RunOptions(
+        checkpoint=tmp_path / "checkpoint", resume=True,
+        progress=lambda work, rows: chunks.append(rows),
+    )  # fmt: skip
+    found, want = evaluate(policy(), source, options=rest), evaluate(policy(), source)
+    assert len(chunks) - 1 == len(source.chunks) - done  # the first call says what was done before
+    assert found.total == want.total
+    assert found.groups == want.groups
+
+
+def test_an_evaluation_prints_short_and_gives_data_frames() -> None:
+    found = evaluate(policy(), make_table(), resamples=100)
+    text = repr(found)
+    assert "Evaluation of pandora" in text
+    assert len(text) < 1500
+    assert "<table" in found._repr_html_()
+    table = found.to_pandas()
+    assert table.shape == (N, 6)
+    np.testing.assert_array_equal(table["quality"], found.quality)
+    assert found == found
+    assert isinstance(hash(found), int)

@@ -1,8 +1,8 @@
-"""Policies fitted: held to the frontier, to linear programs over queries, and to new queries."""
+"""Fits against the frontier, linear programs over queries, and new queries; tables and files."""
 
-import functools
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,20 @@ from scipy.optimize import linprog
 
 from cascjax import synthetic
 from cascjax.comparison import compare
+from cascjax.data.source import open_files, write_parts
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
+from cascjax.engine.options import RunOptions
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators.specs import Noisy
-from cascjax.fitting import fit, prepare
-from cascjax.policy import Policy, load_policy, spent
-from cascjax.search import budgets as search
+from cascjax.estimators import Independent
+from cascjax.estimators.specs import Learned, Noisy
+from cascjax.evaluation import evaluate
+from cascjax.fitting import Confidence, FitData, fit, prepare
+from cascjax.policy import Policy, load_policy
 from cascjax.search.budgets import Seen, fit_budgets, simulate_settings
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import Pool, fit_costs
 from cascjax.search.rules import Rule
-from cascjax.strategies import STRATEGIES
+from cascjax.strategies import STRATEGIES, SearchContext
 
 N, K = 2000, 3
 
@@ -57,12 +60,10 @@ def halved(table: Table) -> Table:
 
 
 def simulated(of: Policy, table: Table) -> tuple[float, Float[np.ndarray, " R"]]:
-    """Mean quality and costs of a policy's own rule on the rows it was fitted on, told again."""
-    table = of.matched(table)
+    """Mean quality and costs of a policy on the rows it was fitted on, replayed."""
     assert table.split is not None
-    rows = np.flatnonzero(table.split == FIT)
-    found = spent(of.strategy, of.rule, of.beliefs(table), table, rows, of.costs)
-    return float(found.weights @ found.quality.mean(1)), found.mean_cost()
+    total = evaluate(of, table, rows=np.flatnonzero(table.split == FIT), resamples=0).total
+    return total.quality.value, np.array([mean.value for mean in total.cost])
 
 
 # One cost.
@@ -97,17 +98,35 @@ NOISE = (0.2, 0.1, 0.01, 0.0)
 
 def test_estimates_noisy_and_by_the_means_of_the_fit() -> None:
     table = world()
-    policy = fit(table, "pandora", budget=0.08, estimates="noisy", noise=NOISE, seed=3)
+    policy = fit(table, "pandora", Noisy(NOISE), budget=0.08, seed=3)
     point = compare(table, ["pandora"], Noisy(NOISE), budgets=[0.08], seed=3).frontiers[0]
     np.testing.assert_array_equal(policy.rule.parameters, np.float32(point.parameters[0]))
     np.testing.assert_allclose(simulated(policy, table)[1][0], 0.08, atol=BRINK)
-    assert policy.source.noise == NOISE
+    assert policy.estimates_spec == Noisy(NOISE)
+    assert policy.seed == 3
     fit_rows = halved(table)
-    np.testing.assert_allclose(
-        policy.mean_costs,
-        [fit_rows.cost.mean(0), fit_rows.extra_costs["seconds"].mean(0)],
-        rtol=1e-5,
-    )
+    means = [fit_rows.cost.mean(0), fit_rows.extra_costs["seconds"].mean(0)]
+    np.testing.assert_allclose(policy.mean_costs, means, rtol=1e-5)
+
+
+def test_an_estimator_of_the_callers_own(tmp_path: Path) -> None:
+    table = world()
+    table = table.select_models([table.models[i] for i in (2, 0, 1)])
+    assert table.quality_ante is not None
+    assert table.quality_post is not None
+    sigma = np.full((1, K), 0.2, np.float32)
+    mine = Independent(table.quality_ante, table.quality_post, sigma, table.cost, table.cost)
+    policy = fit(table, "pandora", mine, budget=0.08)
+    assert policy.rule.fitted is not None
+    np.testing.assert_allclose(policy.sigma, 0.2)
+    quality, _ = simulated(policy, table)
+    np.testing.assert_allclose(quality, policy.rule.fitted.quality, atol=BRINK)
+    policy.save(tmp_path / "policy.json")
+    loaded = load_policy(tmp_path / "policy.json")
+    assert loaded.estimates_spec is None
+    run = np.zeros(K, bool)
+    estimates = loaded.estimates([0.5, 0.6, 0.7], run)
+    assert loaded.next_model(estimates, run, 0) == policy.next_model(estimates, run, 0)
 
 
 @EACH
@@ -125,22 +144,17 @@ def test_a_target_is_met_at_the_least_cost(name: str) -> None:
     np.testing.assert_allclose([quality, cost[0]], [of.quality, of.cost[0]], atol=BRINK)
     # Of settings side by side none that reaches the target is cheaper.
     ready = prepare(table, name)
-    settings = np.unique(ready.strategy.initial_grid(_sketch(ready), 512).astype(np.float32))
+    context = SearchContext(ready.table, ready.estimates.weighed(None))
+    settings = np.unique(ready.strategy.initial_grid(context, 512).astype(np.float32))
     if name == "frugal":
         chain = np.repeat(np.arange(1, 2**ready.table.n_models), 8)
         settings = np.stack([chain, np.resize(settings[::64], len(chain))], axis=1)
     means = simulate_settings(
-        ready.strategy, settings.astype(np.float64), ready.beliefs.priced(None), ready.table,
-        rows=ready.fit_rows, usage=False,
+        ready.strategy, settings.astype(np.float64), ready.estimates.weighed(None), ready.table,
+        usage=False,
     )  # fmt: skip
     reach = np.asarray(means.cost)[np.asarray(means.quality) >= budget.quality]
     assert of.cost[0] <= reach.min() * (1 + 1e-6)
-
-
-def _sketch(ready: Any) -> Any:
-    from cascjax.strategies import SearchContext
-
-    return SearchContext(ready.table, ready.beliefs.priced(None), ready.fit_rows)
 
 
 def test_a_target_below_the_cheapest_setting_is_met_by_it() -> None:
@@ -280,80 +294,55 @@ def test_a_cost_other_than_the_first_alone() -> None:
 LEVELS = [1.0, 0.99, 0.9, 0.985]
 """Shares of the budgets, as margins would leave them."""
 
-BUDGETS = np.array([0.08, 2.5])
 
-
-def pool_of(name: str, passes: list[float]) -> Pool:
-    """What is simulated for two budgets; passes over the queries are added to the one number."""
-    ready = prepare(world(), name)
+def pool(ready: FitData, passes: list[float]) -> Pool:
+    """A pool for two budgets; it adds the passes over the queries to the one number."""
 
     def count(queries: int) -> None:
-        passes[0] += queries / len(ready.fit_rows)
+        passes[0] += queries / len(ready.rows)
 
-    given = ready.strategy, ready.beliefs, ready.table, ready.costs, ready.fit_rows
+    given = ready.strategy, ready.estimates, ready.table, ready.costs, ready.rows
     return Pool(*given, np.arange(2), count)
 
 
-@functools.cache
-def each_alone(name: str) -> tuple[list[Any], float]:
-    """The fits at each level of two budgets by itself, and the passes that they took."""
-    passes = [0.0]
-    return [fit_costs(pool_of(name, passes), level * BUDGETS) for level in LEVELS], passes[0]
-
-
 @pytest.mark.parametrize("name", ["pandora", "routing"])
-@pytest.mark.parametrize("sample", [pytest.param(None, marks=pytest.mark.slow), 100])
-def test_budgets_in_turn_are_fitted_as_each_alone(
-    name: str, sample: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (alone, taken), budgets, passes = each_alone(name), BUDGETS, [0.0]
-    if sample is not None:
-        monkeypatch.setattr(search, "SAMPLE", sample)
-    shared = pool_of(name, passes)
-    in_turn = [fit_costs(shared, level * budgets) for level in LEVELS]
-    for level, (_, quality, cost), (_, one, _) in zip(LEVELS, in_turn, alone, strict=True):
+def test_budgets_in_turn_are_fitted_as_each_alone(name: str) -> None:
+    ready, budgets, alone, together = prepare(world(), name), np.array([0.08, 2.5]), [0.0], [0.0]
+    shared = pool(ready, together)
+    for level in LEVELS:
+        _, quality, cost = fit_costs(shared, level * budgets)
+        _, other, _ = fit_costs(pool(ready, alone), level * budgets)
         assert (cost <= level * budgets * (1 + 1e-9)).all()
-        # More settings mix better. A sample of 100 is off by a tenth: its square, of a spread of
-        # qualities of 0.3 at most, is lost where settings are few.
-        assert quality >= one - (1e-4 if sample is None else 3e-3)
-        assert quality <= one + 1e-3
-    assert passes[0] < 0.8 * taken
+        assert other - 1e-4 <= quality <= other + 1e-3  # more settings mix better
+    assert together[0] < 0.8 * alone[0]
 
 
 @pytest.mark.parametrize("name", ["pandora", "routing", "thresholding"])
-@pytest.mark.parametrize("sample", [None, 100])
-def test_one_budget_after_another_is_met_as_alone(
-    name: str, sample: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_budget_after_another_is_met_as_alone(name: str) -> None:
     ready, seen = prepare(world(), name), Seen()
-    given = ready.strategy, ready.beliefs.estimator, ready.table
-    budgets = 0.08 * np.array(LEVELS)
-    alone = [fit_budgets(*given, budgets[i : i + 1], rows=ready.fit_rows) for i in range(4)]
-    if sample is not None:
-        monkeypatch.setattr(search, "SAMPLE", sample)
-    for i, one in enumerate(alone):
-        found = fit_budgets(*given, budgets[i : i + 1], rows=ready.fit_rows, seen=seen)
-        np.testing.assert_allclose(found.cost, one.cost, rtol=1e-9)
+    given = ready.strategy, ready.estimates.estimator, ready.table
+    for budget in 0.08 * np.array(LEVELS)[:, None]:
+        alone = fit_budgets(*given, budget)
+        found = fit_budgets(*given, budget, seen=seen)
+        np.testing.assert_allclose(found.cost, alone.cost, rtol=1e-9)
         # Neighbours may be others, as close.
-        np.testing.assert_allclose(found.quality, one.quality, atol=1e-3)
+        np.testing.assert_allclose(found.quality, alone.quality, atol=1e-3)
 
 
 @pytest.mark.parametrize("wanted", [0.08, {"cost": 0.08, "seconds": 2.5}])
 def test_a_margin_takes_few_passes_more(wanted: Any) -> None:
     passes = [0, 0]
 
-    def counted(which: int, confidence: float | None) -> Policy:
-        def count(queries: int) -> None:
-            passes[which] += queries
+    def counted(which: int, confidence: float | None) -> None:
+        def count(work: str, queries: int) -> None:
+            passes[which] += queries * work.startswith("fitting")
 
-        return fit(
-            world(), "pandora", budget=wanted, confidence=confidence,
-            progress=count,
-        )  # fmt: skip
+        options = RunOptions(progress=count)
+        fit(world(), "pandora", budget=wanted, confidence=confidence, options=options)
 
     counted(0, None)
     counted(1, 0.95)
-    # It was many times as many when each round of the margin began again.
+    # Many times as many would be needed if each round of the margin started over.
     assert passes[0] < passes[1] < 4 * passes[0]
 
 
@@ -367,8 +356,9 @@ def test_groups_with_budgets_are_fitted_by_themselves() -> None:
         rule = policy.group_rules.get(name, policy.rule)
         rows = np.arange(0, N, 2)
         rows = rows[table.group[rows] == table.groups.index(name)]
-        found = spent(policy.strategy, rule, policy.beliefs(table), table, rows)
-        np.testing.assert_allclose(found.mean_cost()[0], budget, atol=3 * BRINK)
+        found = evaluate(policy, table, rows=rows, resamples=0)
+        assert found.total.rule == ("" if name == "chat" else name) or len(found.rules) == 1
+        np.testing.assert_allclose(found.total.cost[0].value, budget, atol=3 * BRINK)
         assert rule.fitted is not None
         np.testing.assert_allclose(rule.fitted.cost[0], budget, rtol=1e-9)
         assert rule.fitted.n_fit == len(rows)
@@ -403,7 +393,7 @@ def test_the_margin_covers_new_queries_as_often_as_promised(
     kept = plain = 0
     for _ in range(repetitions):
         fitted = draws(rng, n)
-        mean, spread = (weights @ fitted).mean(), Spread.of(fitted, weights)
+        mean, spread = (weights @ fitted).mean(), Spread.from_costs(fitted, weights)
         if math.isinf(m):
             new = weights @ COSTS * np.exp((0.5**2 + 0.3**2) / 2)
         else:
@@ -420,14 +410,14 @@ def test_the_margin_covers_new_queries_as_often_as_promised(
 def test_moments_and_the_margin_of_costs_without_skewness() -> None:
     # One setting, costs -1 and 1 in equal parts about 5: nothing but Student's quantile is left.
     cost = 5 + np.tile([-1.0, 1.0], 50)[None]
-    found = Spread.of(cost, np.ones(1))
+    found = Spread.from_costs(cost, np.ones(1))
     np.testing.assert_allclose(found.expected, 100 / 99)
     np.testing.assert_allclose(found.drawn, 100 / 99)
     t = 1.6603911559963895  # 95% of Student's with 99 degrees of freedom, from tables
     np.testing.assert_allclose(found.margin(100, 100, 0.95), t * np.sqrt(2 / 99), rtol=1e-9)
     np.testing.assert_allclose(found.margin(100, math.inf, 0.95), t * np.sqrt(1 / 99), rtol=1e-9)
     # Two settings of costs 0 and 2, the same for all queries: only the draw varies.
-    fixed = Spread.of(np.tile([[0.0], [2.0]], (1, 100)), np.array([0.5, 0.5]))
+    fixed = Spread.from_costs(np.tile([[0.0], [2.0]], (1, 100)), np.array([0.5, 0.5]))
     assert fixed.expected == 0
     np.testing.assert_allclose(fixed.drawn, 1)
     np.testing.assert_allclose(fixed.margin(100, 25, 0.95), t / 5, rtol=1e-9)
@@ -451,10 +441,10 @@ def test_fitted_policies_keep_within_the_budget_as_often_as_promised() -> None:
 
     def kept(table: Table, confidence: float | None) -> bool:
         policy = fit(table, "routing", budget=2.2, confidence=confidence)
-        new = np.arange(n, 2 * n)
-        found = spent(policy.strategy, policy.rule, policy.beliefs(table), table, new)
-        takes = rng.choice(len(found.weights), n, p=found.weights)
-        return bool(found.cost[0, takes, np.arange(n)].mean() <= 2.2)
+        run = np.zeros((n, 2), bool)
+        estimates = policy.estimates(table.quality[n:], run)
+        model = policy.next_model(estimates, run, int(rng.integers(1 << 31)))
+        return bool(table.cost[np.arange(n, 2 * n), model].mean() <= 2.2)
 
     tables = [lognormal_world(rng, n, n) for _ in range(repetitions)]
     # Three deviations of a binomial share; about half of the fits without a margin exceed.
@@ -473,7 +463,7 @@ def test_a_margin_is_held_below_each_budget() -> None:
     np.testing.assert_allclose(one.quality, again.quality, rtol=1e-6)
     # More new queries move less, more confidence takes more, and so do several promises.
     wide = [
-        fit(table, "routing", budget=0.08, confidence=p, new_queries=m).rule.fitted
+        fit(table, "routing", budget=0.08, confidence=Confidence(p, m)).rule.fitted
         for p, m in ((0.95, math.inf), (0.95, 10_000), (0.95, 300), (0.99, 300), (0.99, 30))
     ]
     margins = [of.margin[0] for of in wide if of is not None]
@@ -490,7 +480,8 @@ def test_groups_share_what_new_queries_there_are() -> None:
     table = world(n=600)
     asked: dict[str, Any] = {"confidence": 0.9, "group_budgets": {"law": 0.1}}
     same = fit(table, "routing", budget=0.08, **asked)
-    as_many = fit(table, "routing", budget=0.08, new_queries=300, **asked)
+    asked["confidence"] = Confidence(0.9, new_queries=300)
+    as_many = fit(table, "routing", budget=0.08, **asked)
     for one, other in zip(same.rules, as_many.rules, strict=True):
         assert one.fitted is not None
         assert one.fitted == other.fitted
@@ -524,7 +515,7 @@ def test_too_few_queries_say_how_many_are_needed() -> None:
             with pytest.raises(CascjaxError, match="are too few"):
                 fit(more, "routing", budget=tight, confidence=0.95)
     with pytest.raises(CascjaxError, match="for 5 new queries, but for about"):
-        fit(table, "routing", budget=tight, confidence=0.95, new_queries=5)
+        fit(table, "routing", budget=tight, confidence=Confidence(0.95, 5))
 
 
 # What is refused.
@@ -542,20 +533,21 @@ def test_too_few_queries_say_how_many_are_needed() -> None:
         ({"budget": {"minutes": 1.0}}, "unknown cost 'minutes'.*known: cost, seconds"),
         ({"budget": {"cost": 0.02, "seconds": 0.5}}, "nearest it reaches is cost .* and seconds"),
         ({"quality": 2.0}, "quality 2 is out of reach of routing: the highest .* is 0.7"),
-        ({"quality": math.nan}, "must be a number"),
+        ({"quality": math.nan}, "must be a finite number"),
         ({"parameter": math.inf}, "all finite"),
         ({"parameter": []}, "all finite"),
         ({"parameter": [1.0, -1.0, 1.0]}, "of routing must not be negative, as -1 is: .* choose 0"),
-        ({"budget": 0.1, "group_budgets": {"medicine": 0.1}}, "unknown group 'medicine'"),
+        (
+            {"budget": 0.1, "group_budgets": {"medicine": 0.1}},
+            "unknown group .* 'medicine'",
+        ),
         ({"budget": 0.1, "group_budgets": {"law": 1e-4}}, "group 'law': budget 0.0001 is out of"),
         ({"quality": 0.5, "group_budgets": {"law": 0.1}}, "give a budget instead of quality"),
         ({"parameter": 1.0, "confidence": 0.9}, "give a budget instead of parameter"),
         ({"budget": 0.1, "confidence": 1.0}, "between 0.5 and 1"),
         ({"budget": 0.1, "confidence": 0.0}, "between 0.5 and 1"),
-        ({"budget": 0.1, "new_queries": 10}, "goes with a confidence"),
-        ({"budget": 0.1, "confidence": 0.9, "new_queries": 0}, "at least 1"),
+        ({"budget": 0.1, "confidence": Confidence(0.9, 0)}, "at least 1"),
         ({"budget": 0.1, "estimates": "guessed"}, "unknown kind of estimates"),
-        ({"budget": 0.1, "noise": "loud"}, "unknown noise level"),
     ],
 )
 def test_nonsense_is_refused(asked: dict[str, Any], words: str) -> None:
@@ -580,10 +572,10 @@ def test_what_the_table_lacks_is_named() -> None:
         fit(replace(table, group=None), "routing", budget=0.1, group_budgets={"law": 0.1})
     with pytest.raises(CascjaxError, match=r"unknown strategy 'rooting'.*did you mean 'routing'"):
         fit(table, "rooting", budget=0.1)
-    with pytest.raises(CascjaxError, match="names 0 models and has 3"):
+    with pytest.raises(CascjaxError, match="names 0 of its 3 models"):
         fit(replace(table, models=()), "routing", budget=0.1)
     rows = np.flatnonzero((np.arange(N) % 2 == 1) | (np.asarray(table.group) != 1))
-    with pytest.raises(CascjaxError, match="group 'law' has no row to fit on"):
+    with pytest.raises(CascjaxError, match="unknown group with fit rows 'law'"):
         fit(table.take(rows), "routing", budget=0.1, group_budgets={"law": 0.1})
 
 
@@ -591,7 +583,7 @@ def test_a_synthetic_world_end_to_end(tmp_path: Any) -> None:
     table = synthetic.sample(synthetic.make_dataset(4, seed=1), 0, 2000, seconds=True)
     policy = fit(
         table, "pandora", budget={"cost": 0.0005, "seconds": 8}, group_budgets={"law": 0.002},
-        confidence=0.9, new_queries=math.inf,
+        confidence=Confidence(0.9, math.inf),
     )  # fmt: skip
     policy.save(tmp_path / "policy.json")
     found = load_policy(tmp_path / "policy.json")
@@ -608,7 +600,7 @@ def test_a_budget_out_of_reach_is_not_a_matter_of_confidence(
 ) -> None:
     table = synthetic.sample(synthetic.make_dataset(3, seed=0), 0, 400)
     with pytest.raises(CascjaxError, match=r"out of reach of routing: the (nearest|lowest)"):
-        fit(table, "routing", budget=budget, confidence=0.95, new_queries=new_queries)
+        fit(table, "routing", budget=budget, confidence=Confidence(0.95, new_queries))
 
 
 def test_money_that_buys_less_is_not_spent() -> None:
@@ -628,3 +620,47 @@ def test_money_that_buys_less_is_not_spent() -> None:
     # All of the money would have bought less.
     spent_all = compare(table, "thresholding", budgets=[3.9]).frontiers[0]
     assert spent_all.fit_quality[0] < fitted.quality - 0.2
+
+
+# Files.
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"budget": 0.08},
+        {"budget": {"cost": 0.08, "seconds": 2.5}, "confidence": 0.9},
+        {"budget": 0.08, "group_budgets": {"law": 0.1}},
+        {"quality": 0.55},
+    ],
+    ids=["budget", "costs", "groups", "quality"],
+)
+def test_files_give_the_policy_of_the_table(asked: dict[str, Any], tmp_path: Path) -> None:
+    table = world()
+    write_parts(tmp_path / "parts", [table], N, 3)
+    source = open_files(tmp_path / "parts", chunk_rows=300)
+    want, found = fit(table, "routing", **asked), fit(source, "routing", **asked)
+    assert found.fingerprint == source.fingerprint()
+    same = replace(found, fingerprint=want.fingerprint)
+    assert same == want
+    # On a sample, one budget is met on all fit rows all the same.
+    options = RunOptions(sample=400, checkpoint=tmp_path / "checkpoint")
+    part = fit(source, "routing", **asked, options=options)
+    assert part.record["sample"] == 400
+    assert part.rule.fitted is not None
+    assert want.rule.fitted is not None
+    met = list(asked) == ["budget"] and "confidence" not in asked
+    assert ("notes" in part.record) == (not met)
+    assert part.rule.fitted.n_fit == (N // 2 if met else want.rule.fitted.n_fit * 2 // 5) or (
+        "group_budgets" in asked
+    )
+    if met:
+        np.testing.assert_allclose(part.rule.fitted.cost[0], 0.08, rtol=1e-6)
+        np.testing.assert_allclose(simulated(part, table)[1][0], 0.08, atol=BRINK)
+    resumed = RunOptions(sample=400, checkpoint=tmp_path / "checkpoint", resume=True)
+    assert fit(source, "routing", **asked, options=resumed) == part
+
+
+def test_an_estimator_that_keeps_rows_is_refused_before_rows_are_read() -> None:
+    with pytest.raises(CascjaxError, match="cannot be kept in a policy"):
+        fit(world(), "routing", Learned("joint-knn"), budget=0.08)

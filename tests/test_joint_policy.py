@@ -5,38 +5,39 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_learned_policy import RUNS, K, fit_rows, live, world
+from test_learned_policy import RUNS, K, fit_rows, live, make_table
 
 from cascjax import evaluate, fit, load_policy, synthetic
 from cascjax.data.table import EVALUATE, FIT
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Joint, JointModel, RunSets, learned
+from cascjax.estimators.specs import Learned
 from cascjax.policy import Policy
 from cascjax.policy_file import checksum
 
 
 @functools.cache
-def made(learner: str = "joint", **more: Any) -> Policy:
-    asked: dict[str, Any] = {"strategy": "cascade-routing", "parameter": 300.0} | more
-    return fit(world(), estimates="learned", learner=learner, **asked)
+def made(name: str = "joint", scale: float | Literal["auto"] = "auto") -> Policy:
+    spec = Learned(name, sigma_scale=scale)
+    return fit(make_table(), "cascade-routing", spec, parameter=300.0)
 
 
-@pytest.mark.parametrize("learner", ["joint", pytest.param("joint-mlp", marks=pytest.mark.slow)])
-def test_what_was_fitted_is_kept_and_believed_alike_live(learner: str, tmp_path: Path) -> None:
-    table, policy = world(), made(learner, sigma_scale=0.5)
+@pytest.mark.parametrize("name", ["joint", pytest.param("joint-mlp", marks=pytest.mark.slow)])
+def test_what_was_fitted_is_kept_and_estimates_live_are_equal(name: str, tmp_path: Path) -> None:
+    table, policy = make_table(), made(name, 0.5)
     assert policy.record["sigma_scale"] == 0.5
     policy.save(tmp_path / "policy.json")
     loaded = load_policy(tmp_path / "policy.json")
     assert isinstance(loaded.learned, JointModel)
     # What the policy was fitted with, but for the fold: that of other rows.
-    found = learned(table, fit_rows(table), estimator=learner).estimator
+    found = learned(table, fit_rows(table), estimator=name).estimator
     rows = np.flatnonzero(table.split == EVALUATE)[:40]
-    kept = loaded.estimator(table)
+    kept = loaded.learned.estimator(table)
     assert isinstance(kept, RunSets)
     for run in RUNS:
         runs = np.tile(run, (len(rows), 1))
@@ -63,10 +64,11 @@ def test_more_models_than_a_table_has_run_sets_for() -> None:
     table = synthetic.sample(made_of, 0, 120, features=True)
     split = np.where(np.arange(120) % 3 > 0, FIT, EVALUATE).astype(np.int8)
     table = replace(table, split=split, answer=None)
-    policy = fit(table, "pandora", parameter=30.0, estimates="learned", learner="joint")
-    estimator = policy.estimator(table)
-    assert isinstance(estimator, Joint)
+    policy = fit(table, "pandora", Learned("joint"), parameter=30.0)
     table = policy.matched(table)
+    assert policy.learned is not None
+    estimator = policy.learned.estimator(table)
+    assert isinstance(estimator, Joint)
     run = np.arange(12) % 3 == 0
     want = estimator.take(slice(0, 1))(jnp.asarray(run[None]))
     assert table.features is not None
@@ -87,7 +89,7 @@ def test_more_models_than_a_table_has_run_sets_for() -> None:
         (("sigma_scale",), 11, "sigma_scale must be from 0 to 10"),
         (("spread", 0), 0.0, "spread of learned estimates must be above 0"),
         (("spread",), [1.0], r"spread of learned estimates of 3 models"),
-        (("covariance", 0, 0), -1.0, "holds what is none"),
+        (("covariance", 0, 0), -1.0, "is not a covariance"),
         (("least_cost", 0), -1.0, "least_cost of learned estimates must not be negative"),
         (("prediction", "offset", 0), 1e39, "offset of learned estimates must be finite"),
         (
@@ -113,11 +115,6 @@ def test_damaged_fields_are_refused(
     with pytest.raises(CascjaxError, match=words) as error:
         load_policy(tmp_path / "bent.json")
     assert "\n" not in str(error.value)
-
-
-def test_neighbours_are_too_many_to_keep() -> None:
-    with pytest.raises(CascjaxError, match="'joint-knn' cannot be kept in a policy"):
-        fit(world(), "routing", parameter=1.0, estimates="learned", learner="joint-knn")
 
 
 def test_run_sets_of_a_live_query_are_solved_once() -> None:

@@ -4,33 +4,30 @@ import functools
 import inspect
 import itertools
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from cascjax import compare, evaluate, fit, load_policy, synthetic, tune
-from cascjax.cli.main import main
-from cascjax.data import write_table
+from cascjax import compare, evaluate, fit, load_policy, synthetic
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators import FeatureSpec, LearnedModel, RunSets, design, learned
+from cascjax.estimators.specs import Learned, Noisy
 from cascjax.fitting import prepare
-from cascjax.policy import Beliefs, Policy, spent
+from cascjax.policy import Policy
+from cascjax.search.rules import CostEstimates, simulate_rule
 
 N, K = 900, 3
 RUNS = [np.array(run, bool) for run in itertools.product([0, 1], repeat=K)]
 
 
 @functools.cache
-def world(n: int = N, seed: int = 0) -> Table:
+def make_table(n: int = N, seed: int = 0) -> Table:
     """A world whose answers, signals, features, groups and costs all tell something."""
     made = synthetic.make_dataset(K, 0)
     table = synthetic.sample(made, seed, n, features=True)
@@ -56,12 +53,12 @@ def fit_rows(table: Table) -> np.ndarray:
 @functools.cache
 def made(name: str = "routing", **more: Any) -> Policy:
     asked: dict[str, Any] = {"budget": 0.0004} | more
-    return fit(world(), name, **asked, estimates="learned")
+    return fit(make_table(), name, Learned(), **asked)
 
 
 @functools.cache
 def grouped(name: str = "pandora") -> Policy:
-    return fit(world(), name, budget=0.0004, group_budgets={"math": 0.0006}, estimates="learned")
+    return fit(make_table(), name, Learned(), budget=0.0004, group_budgets={"math": 0.0006})
 
 
 def slow(name: str) -> Any:
@@ -71,7 +68,7 @@ def slow(name: str) -> Any:
 
 @functools.cache
 def feature_spec() -> FeatureSpec:
-    found = design(world(), fit_rows(world())).feature_spec
+    found = design(make_table(), fit_rows(make_table())).feature_spec
     assert found is not None
     return found
 
@@ -80,18 +77,18 @@ def feature_spec() -> FeatureSpec:
 
 
 def test_a_recipe_makes_the_columns_of_the_design() -> None:
-    got = design(world(), fit_rows(world()))
-    np.testing.assert_array_equal(feature_spec().seen(world()), got.seen)
+    got = design(make_table(), fit_rows(make_table()))
+    np.testing.assert_array_equal(feature_spec().seen(make_table()), got.seen)
     assert tuple(column.name for column in feature_spec().columns) == got.names
     kinds = {column.kind for column in feature_spec().columns}
     assert kinds >= {"one", "feature", "group", "small groups", "signal", "answers", "cost"}
     np.testing.assert_array_equal(feature_spec().needs, got.needs)
     alone = replace(feature_spec(), columns=feature_spec().columns[::2])
-    np.testing.assert_array_equal(alone.seen(world()), got.seen[:, ::2])
+    np.testing.assert_array_equal(alone.seen(make_table()), got.seen[:, ::2])
 
 
 def test_models_groups_and_names_are_matched_in_any_order() -> None:
-    table = world()
+    table = make_table()
     assert table.features is not None
     assert table.signals is not None
     assert table.group is not None
@@ -128,8 +125,8 @@ def test_models_groups_and_names_are_matched_in_any_order() -> None:
 
 
 def test_groups_that_are_new_are_small_ones() -> None:
-    table = replace(world(), groups=("law", "math", "code", "new", "newer"))
-    np.testing.assert_array_equal(feature_spec().seen(table), feature_spec().seen(world()))
+    table = replace(make_table(), groups=("law", "math", "code", "new", "newer"))
+    np.testing.assert_array_equal(feature_spec().seen(table), feature_spec().seen(make_table()))
     names = [column.name for column in feature_spec().columns]
     small = names.index("small groups")
     row = feature_spec().row(group=["new", "law", "odd"])
@@ -137,7 +134,7 @@ def test_groups_that_are_new_are_small_ones() -> None:
 
 
 def test_what_another_table_lacks_is_named() -> None:
-    table = world()
+    table = make_table()
     lacking: list[tuple[dict[str, Any], str]] = [
         ({"features": None}, "lacks the column 'features'"),
         ({"signals": None}, "lacks the column 'signals'"),
@@ -184,12 +181,12 @@ def live(table: Table, rows: Any, run: np.ndarray) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("learner", ["logistic", "linear"])
-def test_a_live_query_is_believed_as_its_row_of_a_table_is(learner: str) -> None:
-    table = world()
-    policy = fit(table, "routing", parameter=1.0, estimates="learned", learner=learner)
+@pytest.mark.parametrize("name", ["logistic", "linear"])
+def test_a_live_query_gets_the_estimates_of_its_row_of_a_table(name: str) -> None:
+    table = make_table()
+    policy = fit(table, "routing", Learned(name), parameter=1.0)
     assert policy.learned is not None
-    estimator = policy.estimator(table)
+    estimator = policy.learned.estimator(table)
     rows = np.flatnonzero(table.split == EVALUATE)[:60]
     for run in RUNS:
         runs = np.tile(run, (len(rows), 1))
@@ -223,10 +220,11 @@ def test_a_live_query_is_believed_as_its_row_of_a_table_is(learner: str) -> None
 @pytest.mark.parametrize("name", ["pandora", slow("cascade-routing")])
 def test_a_live_system_does_what_the_replay_does(name: str) -> None:
     """Step by step, one query at a time, to the end: the models run and the answer returned."""
-    table, policy = world(), made(name, budget=None, parameter=300.0)
+    table, policy = make_table(), made(name, budget=None, parameter=300.0)
     rows = np.flatnonzero(table.split == EVALUATE)[:40]
-    beliefs = policy.beliefs(table)
-    want = spent(policy.strategy, policy.rule, beliefs, table, rows)
+    assert policy.learned is not None
+    estimates = CostEstimates(policy.learned.estimator(table))
+    want = simulate_rule(policy.strategy, policy.rule, estimates, table, rows)
     for place, row in enumerate(rows.tolist()):
         run = np.zeros(K, bool)
         while (
@@ -241,9 +239,9 @@ def test_a_live_system_does_what_the_replay_does(name: str) -> None:
 
 def test_live_refusals() -> None:
     policy, run = made(), np.array([True, False, False])
-    seen = live(world(), 0, run)
+    seen = live(make_table(), 0, run)
     for name in ("features", "group", "signals", "answers", "costs"):
-        with pytest.raises(CascjaxError, match=f"made of {name} too"):
+        with pytest.raises(CascjaxError, match=f"{name} is missing"):
             policy.learned_estimates(run, **(seen | {name: None}))
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"features": [1.0]}, r"features must be \[\d+\], or \[B, \d+\]"),
@@ -261,9 +259,9 @@ def test_live_refusals() -> None:
             row(feature_spec(), group=group)
     with pytest.raises(CascjaxError, match="run must be booleans"):
         policy.learned_estimates([True, False], **seen)
-    with pytest.raises(CascjaxError, match="take its learned_estimates"):
+    with pytest.raises(CascjaxError, match="call learned_estimates instead"):
         policy.estimates([0.5] * K, run)
-    other = fit(world(), "routing", parameter=1.0, estimates="noisy")
+    other = fit(make_table(), "routing", Noisy(), parameter=1.0)
     with pytest.raises(CascjaxError, match="makes no estimates itself"):
         other.learned_estimates(run, **seen)
 
@@ -285,7 +283,7 @@ def test_what_is_loaded_decides_like_what_was_saved(name: str, tmp_path: Path) -
         np.testing.assert_array_equal(getattr(loaded.learned, name), getattr(policy.learned, name))
     rng = np.random.default_rng(0)
     rows, runs = rng.integers(0, N, 200), rng.random((200, K)) < 0.4
-    seen, keys = live(world(), rows, runs), rng.integers(0, 1 << 31, 200)
+    seen, keys = live(make_table(), rows, runs), rng.integers(0, 1 << 31, 200)
 
     def decided(policy: Policy) -> np.ndarray:
         estimates = policy.learned_estimates(runs, **seen)
@@ -297,7 +295,7 @@ def test_what_is_loaded_decides_like_what_was_saved(name: str, tmp_path: Path) -
 
 
 def test_a_policy_without_learned_estimates_is_written_as_before() -> None:
-    policy = fit(world(), "routing", parameter=1.0, estimates="noisy")
+    policy = fit(make_table(), "routing", Noisy(), parameter=1.0)
     assert "learned" not in json.loads(policy.text())
 
 
@@ -318,10 +316,10 @@ def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
         (put("feature_spec", value=[]), "learned.feature_spec' is wrong"),
         (put("more", value=[]), "unknown field 'more'"),
         (put("covariance", value=[[[0.0]]]), "covariance of learned estimates of 3 models"),
-        (put("covariance", 1, 0, 0, value=0.5), "covariance of learned estimates holds"),
-        (put("covariance", 0, 0, 0, value=-0.5), "covariance of learned estimates holds"),
+        (put("covariance", 1, 0, 0, value=0.5), "covariance of learned estimates"),
+        (put("covariance", 0, 0, 0, value=-0.5), "covariance of learned estimates"),
         (put("quality_weights", 0, 0, 0, value=1e39), "quality_weights .* must be finite"),
-        (put("quality_weights", 0, 0, -1, value=0.5), "of what is not seen yet"),
+        (put("quality_weights", 0, 0, -1, value=0.5), "columns that are not known yet"),
         (put("quality_weights", 0, 0, 0, value="a"), "quality_weights' must be an array"),
         (put("cost_weights", value=[[[0.0, 0.0]]]), "cost_weights .* must be"),
         (
@@ -382,10 +380,10 @@ def test_damage_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["routing", "pandora", slow("cascade-routing")])
 def test_a_policy_is_the_point_of_the_frontier(name: str) -> None:
-    table = world()
-    study = compare(table, name, estimates="learned", budgets=[0.0003, 0.0005, 0.0007])
+    table = make_table()
+    study = compare(table, name, Learned(), budgets=[0.0003, 0.0005, 0.0007])
     point = study.frontiers[0]
-    policy = fit(table, name, budget=0.0005, estimates="learned")
+    policy = fit(table, name, Learned(), budget=0.0005)
     found = evaluate(policy, table, resamples=0)
     # The frontier brackets each budget as closely as a fit does that looks for it alone: to a
     # thousandth of the range of costs or better.
@@ -406,7 +404,7 @@ def test_a_policy_is_the_point_of_the_frontier(name: str) -> None:
 
 
 def test_the_policy_keeps_the_weights_of_all_rows_and_is_fitted_on_those_of_folds() -> None:
-    table = world()
+    table = make_table()
     found = learned(table, fit_rows(table))
     assert isinstance(found.estimator, RunSets)
     policy = made()
@@ -414,24 +412,25 @@ def test_the_policy_keeps_the_weights_of_all_rows_and_is_fitted_on_those_of_fold
     np.testing.assert_array_equal(
         policy.learned.quality_weights, found.estimator.quality_weights[-1]
     )
-    assert {name: policy.record[name] for name in found.settings()} == found.settings()
+    settings = {k: v for k, v in found.settings().items() if k != "notes"}
+    assert settings.items() <= policy.record.items()
     assert policy.record["ridge"] == 1.0
     rows = np.flatnonzero(table.split == EVALUATE)
     for run in RUNS:
         runs = jnp.tile(jnp.asarray(run), (len(rows), 1))
         want = found.estimator.take(rows)(runs)
-        got = policy.estimator(table).take(rows)(runs)
+        got = policy.learned.estimator(table).take(rows)(runs)
         for name in ("quality", "covariance", "cost"):
             np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
     # On the rows fitted on budgets hold with estimates out of fold.
-    ready = prepare(table, "routing", estimates="learned")
-    back = spent(ready.strategy, policy.rule, ready.beliefs, table, ready.fit_rows)
+    ready = prepare(table, "routing", Learned())
+    back = simulate_rule(ready.strategy, policy.rule, ready.estimates, ready.table, ready.rows)
     assert back.mean_cost()[0] == pytest.approx(0.0004, rel=1e-5)
 
 
 def test_budgets_hold_on_other_queries() -> None:
     """Of 20,000 new queries the mean cost is off by what chance and 600 rows to fit on explain."""
-    policy, other = made(), replace(world(20_000, 7), split=None)
+    policy, other = made(), replace(make_table(20_000, 7), split=None)
     found = evaluate(policy, other, resamples=200)
     (mean,) = found.total.cost[:1]
     assert mean.low is not None
@@ -444,13 +443,13 @@ def test_budgets_hold_on_other_queries() -> None:
 
 
 def test_several_costs_and_confidence() -> None:
-    table = world()
-    both = fit(table, "routing", budget={"cost": 0.0004, "seconds": 2.1}, estimates="learned")
+    table = make_table()
+    both = fit(table, "routing", Learned(), budget={"cost": 0.0004, "seconds": 2.1})
     assert both.rule.fitted is not None
     assert both.rule.fitted.cost[0] <= 0.0004 * (1 + 1e-5)
     assert both.rule.fitted.cost[1] <= 2.1 * (1 + 1e-5)
     assert len(evaluate(both, table, resamples=0).costs) == 2
-    safe = fit(table, "routing", budget=0.0004, confidence=0.9, estimates="learned")
+    safe = fit(table, "routing", Learned(), budget=0.0004, confidence=0.9)
     assert safe.rule.fitted is not None
     assert safe.rule.fitted.margin[0] > 0
     assert safe.rule.fitted.cost[0] < 0.0004
@@ -458,7 +457,7 @@ def test_several_costs_and_confidence() -> None:
 
 @pytest.mark.parametrize("name", ["pandora", slow("cascading")])
 def test_targets_and_groups(name: str) -> None:
-    target = fit(world(), name, quality=0.65, estimates="learned")
+    target = fit(make_table(), name, Learned(), quality=0.65)
     assert target.rule.fitted is not None
     assert target.rule.fitted.quality == pytest.approx(0.65, abs=1e-4)
     groups = grouped(name)
@@ -467,12 +466,12 @@ def test_targets_and_groups(name: str) -> None:
 
 
 def test_costs_are_weighed_as_they_are_for_estimates_of_other_kinds() -> None:
-    table = world()
+    table = make_table()
     found = learned(table, fit_rows(table), cost_model="seen")
     assert isinstance(found.estimator, RunSets)
     more = np.broadcast_to(np.array([3, 2, 1], np.float32), table.cost.shape)
     prices = np.array([0.7, 0.2])
-    weighed = Beliefs(found.estimator, (more,)).priced(prices)
+    weighed = CostEstimates(found.estimator, (more,)).weighed(prices)
     for run in RUNS:
         runs = jnp.tile(jnp.asarray(run), (N, 1))
         cost = np.asarray(found.estimator(runs).cost)
@@ -482,59 +481,9 @@ def test_costs_are_weighed_as_they_are_for_estimates_of_other_kinds() -> None:
     nothing = jnp.zeros((N, K), bool)
     assert isinstance(weighed, RunSets)
     np.testing.assert_allclose(weighed.cost_ante, weighed(nothing).cost, rtol=1e-5)
-    assert Beliefs(found.estimator, (more,)).priced(None) is found.estimator
+    assert CostEstimates(found.estimator, (more,)).weighed(None) is found.estimator
 
 
-def test_refusals() -> None:
-    with pytest.raises(CascjaxError, match=r"learned ones are not.*fit a policy"):
-        tune(world(), "pandora", estimates="learned")
-    with pytest.raises(CascjaxError, match="unknown estimator 'tree'"):
-        fit(world(), "routing", budget=0.0004, estimates="learned", learner="tree")
+def test_what_learned_estimates_are_made_of_must_be_there() -> None:
     with pytest.raises(CascjaxError, match="lacks the column 'answer'"):
-        evaluate(made(), replace(world(), answer=None))
-
-
-# From the outside.
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    write_table(tmp_path / "t.arrow", world())
-    write_table(tmp_path / "other.arrow", replace(world(300, 3), split=None))
-    before = jax.config.values["jax_compilation_cache_dir"]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    jax.config.update("jax_compilation_cache_dir", before)
-
-
-def test_the_command_line(here: Path) -> None:
-    words = ["fit", "t.arrow", "--strategy", "routing", "--budget", "0.0004", "--out", "p.json"]
-    more = ["--learner", "linear", "--folds", "4", "--ridge", "10"]
-    done = CliRunner().invoke(main, [*words, *more])
-    assert done.exit_code == 0, done.output
-    assert "learned estimates" in done.output
-    assert "note: feature" in done.output
-    want = fit(
-        world(), "routing", budget={"cost": 0.0004}, estimates="learned", learner="linear",
-        folds=4, ridge=10.0,
-    )  # fmt: skip
-    policy = load_policy("p.json")
-    assert policy.record == want.record
-    assert isinstance(policy.learned, LearnedModel)
-    assert isinstance(want.learned, LearnedModel)
-    np.testing.assert_array_equal(policy.learned.quality_weights, want.learned.quality_weights)
-    done = CliRunner().invoke(main, ["evaluate", "p.json", "other.arrow", "--out", "out"])
-    assert done.exit_code == 0, done.output
-    assert json.loads(Path("out/summary.json").read_text())["total"]["n"] == 300
-    shutil.rmtree("out")
-    for bad, line in (
-        ([*words, "--noise", "low", *more], "--noise is of noisy estimates"),
-        (
-            ["tune", "t.arrow", "--strategy", "pandora", "--estimates", "learned", "--out", "out"],
-            "learned ones are not",
-        ),
-    ):
-        done = CliRunner().invoke(main, bad)
-        assert done.exit_code == 2
-        assert line in done.output
+        evaluate(made(), replace(make_table(), answer=None))

@@ -17,8 +17,9 @@ from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
-from cascjax.policy import Policy, fingerprint, load_policy
-from cascjax.policy_file import Source
+from cascjax.estimators.specs import Noisy, Supplied
+from cascjax.evaluation import evaluate
+from cascjax.policy import Policy, load_policy
 from cascjax.search.rules import Fitted, Rule
 from cascjax.strategies import (
     STOP,
@@ -50,7 +51,7 @@ EACH = pytest.mark.parametrize(
 )
 
 
-def beliefs(seed: int = 0) -> Independent:
+def independent(seed: int = 0) -> Independent:
     rng = np.random.default_rng(seed)
     ante = 0.5 + 0.2 * rng.standard_normal((N, K)) + np.linspace(-0.1, 0.1, K)
     sigma = rng.uniform(0.1, 0.3, (1, K))
@@ -79,7 +80,12 @@ def settings(kind: Strategy) -> tuple[Any, Any]:
 
 def policy(kind: Strategy, **more: Any) -> Policy:
     rule = Rule(np.array(settings(kind)), np.array([0.4, 0.6]))
-    given = {"rule": rule, "sigma": beliefs().sigma[0], "mean_costs": np.ones((1, K))}
+    given = {
+        "estimates_spec": Supplied(),
+        "rule": rule,
+        "sigma": independent().sigma[0],
+        "mean_costs": np.ones((1, K)),
+    }
     return Policy(kind, MODELS, **(given | more))
 
 
@@ -119,7 +125,7 @@ def taken(share: float) -> np.ndarray:
 
 @EACH
 def test_stepping_through_queries_is_the_simulation(kind: Strategy) -> None:
-    estimator = beliefs()
+    estimator = independent()
     run, answer = stepped(policy(kind), estimator)
     both_run, both_answer = simulated(kind, np.array(settings(kind)), estimator)
     assert (both_run[0] != both_run[1]).any()  # else nothing would tell the settings apart
@@ -131,7 +137,7 @@ def test_stepping_through_queries_is_the_simulation(kind: Strategy) -> None:
 @EACH
 def test_one_query_is_decided_as_in_a_batch(kind: Strategy) -> None:
     alone = policy(kind, rule=Rule(np.array(settings(kind)[:1]), np.ones(1)))
-    estimator, run = beliefs(), np.zeros((N, K), bool)
+    estimator, run = independent(), np.zeros((N, K), bool)
     run[: N // 2, 0] = True
     believed = estimator(jnp.asarray(run))
     batch = np.asarray(alone.next_model(believed, run))
@@ -149,16 +155,16 @@ def test_a_large_batch_is_decided_in_parts() -> None:
     kind = CascadeRouting()
     at_once = (1 << 20) // (8 * kind.footprint(K))
     rows = np.arange(at_once + 7) % N
-    estimator = beliefs().take(rows)
+    estimator = independent().take(rows)
     run = np.zeros((len(rows), K), bool)
     alone = policy(kind, rule=Rule(np.array([0.5]), np.ones(1)))
     found = alone.next_model(estimator(jnp.asarray(run)), run)
-    some = alone.next_model(beliefs()(jnp.asarray(run[:N])), run[:N])
+    some = alone.next_model(independent()(jnp.asarray(run[:N])), run[:N])
     np.testing.assert_array_equal(found, np.asarray(some)[rows])
 
 
 def test_a_price_a_step_holds_at_its_step() -> None:
-    kind, estimator = Pandora(), beliefs()
+    kind, estimator = Pandora(), independent()
     steps = np.array([[0.2, 1.0, 3.0]])
     run, answer = stepped(policy(kind, rule=Rule(steps, np.ones(1))), estimator)
     want_run, want_answer = simulated(kind, steps, estimator)
@@ -167,7 +173,7 @@ def test_a_price_a_step_holds_at_its_step() -> None:
 
 
 def test_a_group_has_its_own_rule() -> None:
-    kind, estimator = Routing(), beliefs()
+    kind, estimator = Routing(), independent()
     rules = {"law": Rule(np.array([0.0]), np.ones(1)), "math": Rule(np.array([[9.0]]), np.ones(1))}
     of = policy(kind, group_rules=rules)
     groups = ["law", "chat", "math"] * (N // 3)
@@ -190,7 +196,7 @@ def test_a_group_has_its_own_rule() -> None:
 
 def test_corrections_are_of_models_that_have_not_run() -> None:
     scale, offset = np.array([1, 2, 0.5, 1]), np.array([0, 0.1, -0.2, 0.05])
-    kind, estimator = Pandora(), beliefs()
+    kind, estimator = Pandora(), independent()
     rule = Rule(np.array([0.8]), np.ones(1))
     of = policy(kind, rule=rule, scale=scale, offset=offset)
     assert of.corrected
@@ -199,7 +205,7 @@ def test_corrections_are_of_models_that_have_not_run() -> None:
         quality_ante=estimator.quality_ante + offset.astype(np.float32),
         sigma=estimator.sigma * scale.astype(np.float32),
     )
-    run, _ = stepped(of, estimator)
+    run, answer = stepped(of, estimator)
     want, _ = simulated(kind, np.array([0.8]), believed)
     np.testing.assert_array_equal(run, want[0])
     plain, _ = simulated(kind, np.array([0.8]), estimator)
@@ -209,16 +215,15 @@ def test_corrections_are_of_models_that_have_not_run() -> None:
     matrices = replace(some, covariance=jax.vmap(jnp.diag)(some.covariance))
     found = of.next_model(matrices, run)
     np.testing.assert_array_equal(found, np.full(N, STOP))
-    # What a simulation is shown is corrected too, once.
-    shown = of.beliefs(supplying(estimator)).estimator
-    assert isinstance(shown, Independent)
-    np.testing.assert_array_equal(shown.quality_ante, believed.quality_ante)
-    np.testing.assert_allclose(shown.sigma, believed.sigma, rtol=1e-6)
+    # A replay is corrected too, once.
+    replayed = evaluate(of, supplying(estimator), resamples=0)
+    np.testing.assert_array_equal(replayed.answer, answer)
+    np.testing.assert_allclose(replayed.steps, run.sum(1))
 
 
 def test_several_costs_are_weighed_by_the_prices_of_each_setting() -> None:
     rng = np.random.default_rng(1)
-    estimator = beliefs()
+    estimator = independent()
     seconds = rng.lognormal(0, 0.5, (N, K)).astype(np.float32)
     prices = np.array([[1.0, 0.05], [0.2, 0.3]])
     rule = Rule(np.array([0.8, 1.5]), np.array([0.5, 0.5]), prices)
@@ -266,7 +271,7 @@ def test_estimates_of_a_live_system() -> None:
 
 
 def bad(**change: Any) -> Estimates:
-    fine = {"quality": jnp.zeros(K), "covariance": jnp.ones(K), "cost": jnp.ones(K)}
+    fine: dict[str, Any] = {"quality": jnp.zeros(K), "covariance": jnp.ones(K), "cost": jnp.ones(K)}
     return Estimates(**(fine | change))
 
 
@@ -284,7 +289,7 @@ def bad(**change: Any) -> Estimates:
             lambda p: p.next_model(bad(), np.zeros(K, bool), 0, extra_costs={"x": np.ones(K)}),
             "unknown cost 'x'",
         ),
-        (lambda p: p.next_model(bad(), np.zeros(K, bool), 0, group=0), "from -1, none of them"),
+        (lambda p: p.next_model(bad(), np.zeros(K, bool), 0, group=0), "from -1, no group"),
         (lambda p: p.answer(bad(), np.zeros(K, bool)), "has no answer"),
     ],
 )
@@ -305,7 +310,7 @@ def full() -> Policy:
         CascadeRouting(max_depth=3, search="greedy"), MODELS, rule, rng.random(K),
         rng.random((2, K)) / 3, ("cost", "seconds"), ("USD", "s"),
         {"law: a=b": Rule(np.array([1 / 3]), np.ones(1))},
-        Source("noisy", (0.6, 0.3, 0.1, 0.05), 7), rng.random(K), rng.standard_normal(K),
+        Noisy((0.6, 0.3, 0.1, 0.05)), 7, rng.random(K), rng.standard_normal(K),
         "ab12", {"confidence": 0.95, "note": "é"},
     )  # fmt: skip
 
@@ -325,8 +330,8 @@ def test_a_file_comes_back_the_same_to_the_last_bit(tmp_path: Path) -> None:
         assert (one.prices is None) == (other.prices is None)
         if one.prices is not None:
             np.testing.assert_array_equal(one.prices, other.prices)
-    same = ("strategy", "models", "costs", "cost_units", "groups", "source", "fingerprint",
-            "record", "version")  # fmt: skip
+    same = ("strategy", "models", "costs", "cost_units", "groups", "estimates_spec", "seed",
+            "fingerprint", "record", "version")  # fmt: skip
     assert all(getattr(saved, name) == getattr(found, name) for name in same)
     assert found.text() == saved.text()
 
@@ -360,7 +365,7 @@ def put(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (put("version", value=2), "version 2 of the policy format"),
+        (put("version", value=3), "version 3 of the policy format"),
         (put("version", value="1"), "version '1' of the policy format"),
         (put("format", value="other"), "is not a policy"),
         (put("models", value=["a", "b"]), r"policy of 2 models must be \[2\], not \[4\]"),
@@ -392,7 +397,7 @@ def put(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
             put("rule", "fitted", "quality", value=10**400),
             "quality' .* out of range",
         ),
-        (put("source", "noise", value=[1e308 * 10, 0, 0, 0]), "not valid JSON"),
+        (put("estimates", "level", value=[1e308 * 10, 0, 0, 0]), "not valid JSON"),
         (put("version", value=True), "version True of the policy format"),
         (put("rule", "more", value=1), "policy.rule' is wrong .* unknown field 'more'"),
         (put("group_rules", "law: a=b", "weights", value=[2.0]), "rule 'law: a=b'"),
@@ -412,10 +417,12 @@ def put(*place: Any, value: Any) -> Callable[[dict[str, Any]], None]:
             put("strategy", "options", "depth", value=3),
             "unknown field .* 'depth'",
         ),
-        (put("source", "kind", value="guessed"), "policy.source.kind' is wrong"),
-        (put("source", "kind", value="learned"), "has a learned model"),
-        (put("source", "noise", value=[1.0]), "source.noise' is wrong .* of length 4"),
-        (put("source", "seed", value=-1), "must be from 0 to 4294967295"),
+        (put("estimates", "kind", value="guessed"), "unknown kind of estimates 'guessed'"),
+        (put("estimates", value={"kind": "learned"}), "has a learned model"),
+        (put("estimates", "level", value=[1.0]), "estimates.level' is wrong .* of length 4"),
+        (put("estimates", "level", value=[-1.0, 0, 0, 0]), "four finite numbers"),
+        (put("estimates", "level", value="loud"), "unknown noise level 'loud'"),
+        (put("seed", value=-1), "must be from 0 to 4294967295"),
         (put("costs", value=["seconds", "cost"]), "first cost of a policy"),
         (put("cost_units", value=["USD"]), "each cost has a unit"),
         (put("record", value=[]), "policy.record' is wrong"),
@@ -474,22 +481,24 @@ def test_a_mixing_policy_names_models_there_are(tmp_path: Path) -> None:
 
 
 def test_models_are_matched_by_name() -> None:
-    estimator = beliefs()
-    table = replace(supplying(estimator), cost_ante=None)
-    of = policy(Thresholding(), mean_costs=np.array([[1.0, 2, 3, 4]]))
+    table = supplying(independent())
+    of = policy(Thresholding())
     assert of.matched(table) is table
     other = table.select_models(["large", "huge", "tiny", "small"])
-    found, want = of.estimator(other), of.estimator(table)
-    assert isinstance(found, Independent)
-    assert isinstance(want, Independent)
-    np.testing.assert_array_equal(found.quality_ante, want.quality_ante)
-    np.testing.assert_array_equal(found.sigma, of.sigma[None])
-    np.testing.assert_array_equal(found.cost_ante, np.broadcast_to([1.0, 2, 3, 4], (N, K)))
-    with pytest.raises(CascjaxError, match="the table lacks: small, huge"):
+    assert of.matched(other).models == MODELS
+    found, want = (evaluate(of, source, resamples=0) for source in (other, table))
+    np.testing.assert_array_equal(found.quality, want.quality)
+    with pytest.raises(CascjaxError, match="lacks models of the policy: small, huge"):
         of.matched(table.select_models(["large", "tiny"]))
-    assert fingerprint(table) == fingerprint(replace(table))
-    assert fingerprint(table) != fingerprint(other)
-    assert fingerprint(table) != fingerprint(table.take(np.arange(N)[::-1]))
+
+
+def test_policies_print_short_and_compare_by_content() -> None:
+    one, other = full(), full()
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != replace(other, seed=8)
+    assert len(repr(one)) < 800
+    assert "law: a=b" in repr(one)
 
 
 def test_thresholding_answers_with_the_last_model_run() -> None:

@@ -18,6 +18,8 @@ from rich.console import Console
 from cascjax import evaluate, fit, load_policy, read_table
 from cascjax import fitting as search
 from cascjax.cli.main import main
+from cascjax.estimators.specs import Noisy
+from cascjax.fitting import Confidence
 from cascjax.policy import Policy
 from cascjax.report import console as report
 from cascjax.report.policy import print_policy
@@ -96,11 +98,11 @@ def fitted(*words: str, strategy: str = "routing") -> str:
         ),
         (
             ["--budget", "0.0003", "--confidence", "0.9", "--new-queries", "inf"],
-            {"budget": 0.0003, "confidence": 0.9, "new_queries": math.inf},
+            {"budget": 0.0003, "confidence": Confidence(0.9, math.inf)},
         ),
         (
             ["--budget", "0.0003", "--noise", "0.2,0.1,0,0", "--seed", "4"],
-            {"budget": 0.0003, "estimates": "noisy", "noise": (0.2, 0.1, 0.0, 0.0), "seed": 4},
+            {"budget": 0.0003, "estimates": Noisy((0.2, 0.1, 0.0, 0.0)), "seed": 4},
         ),
     ],
 )
@@ -237,7 +239,7 @@ def test_files_that_are_wrong_are_refused(here: Path) -> None:
     assert "bent.json is damaged: its checksum" in said
     succeeds("world", "two.arrow", "--queries", "40", "--models", "2")
     said = refused("evaluate", "policy.json", "two.arrow", "--out", "out")
-    assert "two.arrow: the policy chooses among models the table lacks: model-3" in said
+    assert "two.arrow: the table lacks models of the policy: model-3" in said
     assert not Path("out").exists()
 
 

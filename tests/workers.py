@@ -40,7 +40,7 @@ def main() -> None:
     jax.distributed.initialize(
         address, processes, process, coordinator_bind_address=address, initialization_timeout=120
     )
-    from cascjax import compare, evaluate_stream, fit_stream
+    from cascjax import compare, evaluate, fit
     from cascjax.engine import run
 
     found: dict[str, np.ndarray] = {"devices": np.array([jax.local_device_count()])}
@@ -52,8 +52,8 @@ def main() -> None:
                 found[f"{name}/{frontier.strategy}/{part}"] = np.asarray(getattr(frontier, part))
             if frontier.auc_samples is not None:
                 found[f"{name}/{frontier.strategy}/resamples"] = frontier.auc_samples
-    policy = fit_stream(folder, "routing", budget=BUDGET)
-    evaluation = evaluate_stream(policy, folder, resamples=40)
+    policy = fit(folder, "routing", budget=BUDGET)
+    evaluation = evaluate(policy, folder, resamples=40)
     for name, mean in (("quality", evaluation.total.quality), ("cost", evaluation.total.cost[0])):
         found[f"evaluation/{name}"] = np.array([mean.value, mean.low, mean.high])
     found["evaluation/ran"] = evaluation.ran

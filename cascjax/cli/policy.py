@@ -118,7 +118,9 @@ def fit(
     if parameter is not None:
         steps = [arguments.number("--parameter", step) for step in parameter.split(",")]
     m = None if new_queries is None else arguments.count("--new-queries", new_queries)
-    level = arguments.noise(noise or "low")
+    if m is not None and confidence is None:
+        raise CascjaxError("--new-queries goes with a confidence: give --confidence too")
+    arguments.noise(noise or "low")
     estimates, learning = arguments.learning(
         estimates, noise, learner, folds, cost_model, ridge, sigma_scale
     )
@@ -145,6 +147,8 @@ def fit(
         from cascjax import strategies
         from cascjax.data import read_table
         from cascjax.data.files import atomic_write
+        from cascjax.engine.options import RunOptions
+        from cascjax.fitting import Confidence
         from cascjax.fitting import fit as fit_policy
         from cascjax.report.console import query_progress
         from cascjax.report.policy import print_policy
@@ -156,20 +160,21 @@ def fit(
         with naming(table):
             data, estimates = readied(data, models, estimates, noise, seed)
             with query_progress("fitting") as progress:
+                sure = None if confidence is None else Confidence(confidence, m)
                 policy = fit_policy(
                     data,
                     kind,
+                    arguments.spec(estimates, noise, learning),
                     budget=budgets or None,
                     quality=quality,
                     parameter=None if steps is None else steps[0] if len(steps) == 1 else steps,
                     group_budgets=_by_group(of_groups, data.groups) or None,
-                    confidence=confidence,
-                    new_queries=m,
-                    estimates=estimates,
-                    noise=level,
+                    confidence=sure,
                     seed=seed,
-                    progress=progress,
-                    **learning,
+                    options=RunOptions(
+                        progress=lambda work, n: progress(n * (work != "reading")),
+                        sample=data.n_rows,
+                    ),
                 )
         temporary.write_text(policy.text(), encoding="utf-8")
     for note in policy.record.get("notes", ()):
@@ -388,6 +393,7 @@ def evaluate(
         with uninterrupted():
             from cascjax.data import read_table
             from cascjax.data.files import read_ids
+            from cascjax.engine.options import RunOptions
             from cascjax.evaluation import evaluate as evaluate_policy
             from cascjax.policy import load_policy
             from cascjax.report.console import query_progress
@@ -399,7 +405,7 @@ def evaluate(
         with naming(table), query_progress("evaluating") as progress:
             found = evaluate_policy(
                 loaded, data, resamples=resamples, confidence=confidence, seed=seed,
-                progress=progress,
+                options=RunOptions(progress=lambda work, n: progress(n)),
             )  # fmt: skip
         settings = {"policy": str(policy), "table": str(table), "seed": seed}
         save(found, out, read_ids(table), settings | {"resamples": resamples})

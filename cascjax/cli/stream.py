@@ -211,10 +211,10 @@ def fit(
     learning: dict[str, Any],
     **wanted: Any,
 ) -> None:
-    """The command fit of a stream; `wanted` are arguments of `fit_stream`, `speaks` as above.
+    """The command fit of a stream; `wanted` are arguments of `fit`, `speaks` as above.
 
     Raises:
-        CascjaxError: what `cascjax.fitting_stream` refuses.
+        CascjaxError: what `cascjax.fit` refuses.
     """
     chosen = arguments.strategies(strategy, max_depth, search)
     if len(chosen) > 1:
@@ -226,19 +226,23 @@ def fit(
         from cascjax.engine.checkpoint import discard
         from cascjax.engine.options import SAMPLE, RunOptions
         from cascjax.engine.processes import all_processes
-        from cascjax.fitting_stream import fit_stream
+        from cascjax.fitting import Confidence
+        from cascjax.fitting import fit as fit_policy
         from cascjax.report.policy import print_policy
 
     source = open_files(tables)
     if models is not None:
         source = source.select_models(arguments.models(models, source.models))
+    new_queries = wanted.pop("new_queries")
+    if wanted["confidence"] is not None:
+        wanted["confidence"] = Confidence(wanted["confidence"], new_queries)
     arguments.check_sizes(chosen, source.n_models)
     keep_compiled()
     journal, processes = journal_of(out), all_processes()
     # The file is there before anything is computed for it: what cannot be written fails now.
     with _kept(journal), atomic_write(out) if speaks else nullcontext() as temporary:
         with _progress(source.n_rows, speaks) as progress:
-            policy = fit_stream(
+            policy = fit_policy(
                 source, chosen[0], arguments.spec(estimates, noise, learning),
                 options=RunOptions(journal, resume, force, sample or SAMPLE, progress), **wanted,
             )  # fmt: skip
@@ -268,7 +272,7 @@ def evaluate(
     """The command evaluate of a stream; `speaks` as above.
 
     Raises:
-        CascjaxError: what `cascjax.evaluation_stream` refuses.
+        CascjaxError: what `cascjax.evaluate` refuses.
     """
     _say(speaks, f"Reading {policy} and {_named(tables)}")
     with uninterrupted():
@@ -276,7 +280,7 @@ def evaluate(
         from cascjax.engine.checkpoint import discard
         from cascjax.engine.options import RunOptions
         from cascjax.engine.processes import all_processes
-        from cascjax.evaluation_stream import evaluate_stream
+        from cascjax.evaluation import evaluate as evaluate_policy
         from cascjax.policy import load_policy
         from cascjax.report.evaluation import print_evaluation, rows_note, to_json
 
@@ -285,7 +289,7 @@ def evaluate(
     processes = all_processes()
     settings = {"policy": str(policy), "table": _named(tables), "seed": seed}
     with _kept(out / JOURNAL), _progress(stream.n_rows, speaks) as progress:
-        found = evaluate_stream(
+        found = evaluate_policy(
             loaded, stream, resamples=resamples, confidence=confidence, seed=seed,
             options=RunOptions(out / JOURNAL, resume, force, progress=progress),
         )  # fmt: skip

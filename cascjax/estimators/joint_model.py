@@ -1,4 +1,4 @@
-"""A joint normal to take along: what was fitted on all rows, for other tables and live use."""
+"""Joint Gaussian of a policy: fitted on all rows, for other tables and live queries."""
 
 import functools
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from cascjax.estimators.predictors import Linear, Networks
 from cascjax.estimators.run_sets import RunSets
 
 JOINT = "joint"
-"""What the field "kind" of such a model says in a policy's file."""
+"""Field "kind" of such a model in a policy file."""
 
 _ARRAYS = ("spread", "covariance", "least_cost")
 
@@ -36,15 +36,15 @@ _LARGEST_SCALE = 10.0
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class JointModel:
-    """Means from a predictor, one covariance for all run sets, and how to make what they are of.
+    """Means from a predictor, one covariance for all run sets, and the feature spec.
 
     Attributes:
-        prediction: of the M signals, K qualities and K costs from features.
+        prediction: predictor of the M signals, K qualities and K costs from features.
         spread: `[M]` as in `Normal`.
         covariance: `[M + K, M + K]` as in `Normal`.
-        least_cost: `[K]` what no model is expected to cost less than, in the table's cost unit.
-        sigma_scale: scale on the sigmas stated, see `cascjax.search.sigma_scale`.
-        feature spec: of the columns: features are those of no model, signals all others.
+        least_cost: `[K]` lower bound of expected costs, in the table's cost unit.
+        sigma_scale: factor on the standard deviations, see `cascjax.search.sigma_scale`.
+        feature_spec: how the columns are made: features need no model, all others are signals.
     """
 
     prediction: Linear | Networks
@@ -56,7 +56,7 @@ class JointModel:
 
     @functools.cached_property
     def needs(self) -> Bool[np.ndarray, "M K"]:
-        """The models that must have run for a signal to be seen."""
+        """The models that must have run for each signal to be known."""
         return self.feature_spec.needs[self._is_signal]
 
     @functools.cached_property
@@ -66,14 +66,14 @@ class JointModel:
     def _parts(
         self, seen: Float[np.ndarray, "n D"]
     ) -> tuple[Float[np.ndarray, "n F"], Float[np.ndarray, "n M"]]:
-        """Features, without the constant, and signals."""
+        """Return the features, without the constant, and the signals."""
         return seen[:, ~self._is_signal][:, 1:], seen[:, self._is_signal]
 
     def estimator(self, table: Table) -> RunSets | Joint:
-        """Estimates of a table's queries, models in the order of the feature spec.
+        """Return the estimates of a table's queries, models in the order of the feature spec.
 
         Raises:
-            CascjaxError: the table lacks a model, or what `FeatureSpec.seen` refuses.
+            CascjaxError: the table lacks a model, or a column that the estimates are made of.
         """
         features, signals = self._parts(self.feature_spec.seen(table))
         if table.models and table.models != self.feature_spec.models:
@@ -89,12 +89,12 @@ class JointModel:
         run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
         costs: Float[np.ndarray, "*B K"] | None = None,
     ) -> Estimates:
-        """The estimates of a query, or of a batch; gains are solved for once a run set.
+        """Return the estimates of a query, or of a batch; gains are solved once per run set.
 
         Args:
-            row: what is seen of it, as `FeatureSpec.row` makes it.
-            run: the models that have run.
-            costs: what these cost, in the table's cost unit; by default what was expected.
+            row: `[D]` or `[B, D]` columns, as `FeatureSpec.row` makes them.
+            run: `[K]` or `[B, K]` the models that have run.
+            costs: `[K]` or `[B, K]` their costs, in the table's cost unit; by default as expected.
         """
         run = np.asarray(run)
         (m, k), shape = self.needs.shape, run.shape
@@ -102,8 +102,8 @@ class JointModel:
         expected = self._expected(features)
         surprise = (signals - expected[:, :m]) / self.spread
         sets, which = np.unique(run.reshape(-1, k), axis=0, return_inverse=True)
-        known = [self._moved(tuple(one.tolist())) for one in sets]
-        gains, left = (np.stack(of)[which.reshape(-1)] for of in zip(*known, strict=True))
+        solved = [self._gains(tuple(run_set.tolist())) for run_set in sets]
+        gains, left = (np.stack(x)[which.reshape(-1)] for x in zip(*solved, strict=True))
         quality = expected[:, m : m + k] + np.einsum("bkm,bm->bk", gains, surprise)
         cost = np.maximum(expected[:, m + k :], self.least_cost).reshape(shape)
         if costs is not None:
@@ -115,7 +115,7 @@ class JointModel:
         )
 
     def _expected(self, features: Float[np.ndarray, "n F"]) -> Float[np.ndarray, "n H"]:
-        """What features tell of the heads; weights are not brought to the device for each query."""
+        """Return the predictions from features; weights are kept on the host or moved once."""
         if isinstance(self.prediction, Linear):
             weights, offset = self._linear
             return features @ weights + offset
@@ -130,10 +130,10 @@ class JointModel:
     def _on_device(self) -> Linear | Networks:
         return jax.device_put(self.prediction)
 
-    def _moved(
+    def _gains(
         self, run: tuple[bool, ...]
     ) -> tuple[Float[np.ndarray, "K M"], Float[np.ndarray, "K K"]]:
-        """By how much signals move estimates once these models ran, and how far these may move."""
+        """Return the gains of a run set, and the covariance that is left after it."""
         if run not in self._solved:
             (m, k), ran = self.needs.shape, np.array(run)
             whole = self.covariance.astype(np.float64)
@@ -149,64 +149,54 @@ class JointModel:
         return {}
 
     def check(self) -> None:
-        """Refuse what is no such model; on the host.
+        """Refuse damaged weights; on the host.
 
         Raises:
             CascjaxError: a shape is wrong, a number is not finite or out of its range, or a matrix
-                is no covariance.
+                is not a covariance.
         """
         (m, k), f = self.needs.shape, int((~self._is_signal).sum()) - 1
         heads = m + 2 * k
-        shapes = {"spread": (m,), "covariance": (m + k, m + k), "least_cost": (k,)}
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
-        of = self.prediction
-        if isinstance(of, Linear):
-            arrays |= {"weights": np.asarray(of.weights), "offset": np.asarray(of.offset)}
-            shapes |= {"weights": (f, heads), "offset": (heads,)}
+        arrays |= {f"prediction {n}": x for n, x in _prediction_arrays(self.prediction).items()}
+        sizes = {"spread": (m,), "covariance": (m + k, m + k), "least_cost": (k,)}
+        if isinstance(self.prediction, Linear):
+            sizes |= {"prediction weights": (f, heads), "prediction offset": (heads,)}
         else:
-            e, width = np.asarray(of.weights["first bias"]).shape
-            sizes = ((f, width), (width,), (width, width), (width,), (width, heads), (f, heads),
+            e, width = arrays["prediction first bias"].shape
+            inner = ((f, width), (width,), (width, width), (width,), (width, heads), (f, heads),
                      (heads,))  # fmt: skip
-            arrays |= {name: np.asarray(of.weights[name]) for name in _LAYERS}
-            shapes |= {name: (e, *size) for name, size in zip(_LAYERS, sizes, strict=True)}
-            for name, size in (("middle", f), ("spread of features", f), ("mean", heads),
-                               ("scale", heads)):  # fmt: skip
-                arrays[name] = np.asarray(getattr(of, name.split(" ")[0]))
-                shapes[name] = (size,)
-            arrays["slope"], shapes["slope"] = np.asarray(of.slope), (e, heads)
+            outer = ((e, heads), (f,), (f,), (heads,), (heads,))
+            every = (*((e, *size) for size in inner), *outer)
+            sizes |= dict(zip((f"prediction {n}" for n in _LAYERS + _NETWORKS), every, strict=True))
         for name, array in arrays.items():
-            if array.shape != shapes[name]:
+            if array.shape != sizes[name]:
                 raise CascjaxError(
                     f"{name} of learned estimates of {k} models, {f} features and {m} signals must"
-                    f" be {list(shapes[name])}, not {list(array.shape)}: fit again"
+                    f" be {list(sizes[name])}, not {list(array.shape)}; refit the policy"
                 )
             if not np.isfinite(array).all():
-                raise CascjaxError(f"{name} of learned estimates must be finite: fit again")
-            if name.startswith(("spread", "scale")) and not (array > 0).all():
-                raise CascjaxError(f"{name} of learned estimates must be above 0: fit again")
+                raise CascjaxError(f"{name} of learned estimates must be finite; refit the policy")
+            if name.endswith(("spread", "scale")) and not (array > 0).all():
+                raise CascjaxError(f"{name} of learned estimates must be above 0; refit the policy")
         if (self.least_cost < 0).any() or not 0 <= self.sigma_scale <= _LARGEST_SCALE:
             raise CascjaxError(
-                "least_cost of learned estimates must not be negative, and sigma_scale must be"
-                " from 0 to 10:"
-                " fit again"
+                "least_cost of learned estimates must not be negative, and sigma_scale must be from"
+                " 0 to 10; refit the policy"
             )
         covariance = arrays["covariance"].astype(np.float64)
         off = ROUNDED * max(float(np.abs(covariance).max(initial=0)), 1e-30)
-        alike = np.abs(covariance - covariance.T).max(initial=0) <= off
-        if not alike or np.linalg.eigvalsh(covariance).min(initial=0) < -off:
-            raise CascjaxError("covariance of learned estimates holds what is none: fit again")
+        symmetric = np.abs(covariance - covariance.T).max(initial=0) <= off
+        if not symmetric or np.linalg.eigvalsh(covariance).min(initial=0) < -off:
+            raise CascjaxError(
+                "covariance of learned estimates is not a covariance; refit the policy"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the field "learned" of a policy file."""
-        prediction = self.prediction
-        if isinstance(prediction, Linear):
-            arrays = {"weights": prediction.weights, "offset": prediction.offset}
-        else:
-            arrays = {name: prediction.weights[name] for name in _LAYERS}
-            arrays |= {name: getattr(prediction, name) for name in _NETWORKS}
+        content = {"kind": JOINT, "prediction": to_json(_prediction_arrays(self.prediction))}
         names = ("sigma_scale", "feature_spec", *_ARRAYS)
-        rest = {name: to_json(getattr(self, name)) for name in names}
-        return {"kind": JOINT, "prediction": to_json(arrays)} | rest
+        return content | {name: to_json(getattr(self, name)) for name in names}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "JointModel":
@@ -236,6 +226,14 @@ class _Stored(msgspec.Struct, forbid_unknown_fields=True):
     spread: np.ndarray
     covariance: np.ndarray
     least_cost: np.ndarray
+
+
+def _prediction_arrays(prediction: Linear | Networks) -> dict[str, np.ndarray]:
+    if isinstance(prediction, Linear):
+        return {name: np.asarray(getattr(prediction, name)) for name in ("weights", "offset")}
+    arrays = {name: prediction.weights[name] for name in _LAYERS}
+    arrays |= {name: getattr(prediction, name) for name in _NETWORKS}
+    return {name: np.asarray(array) for name, array in arrays.items()}
 
 
 def _prediction(arrays: dict[str, np.ndarray]) -> Linear | Networks:

@@ -1,4 +1,4 @@
-"""Learned estimates to take along: weights fitted on all rows, for other tables and live use."""
+"""Learned estimates of a policy: weights fitted on all rows, for other tables and live queries."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,23 +19,24 @@ from cascjax.estimators.run_sets import RunSets
 _ARRAYS = ("quality_weights", "cost_weights", "covariance")
 
 ROUNDED = 1e-5
-"""Share of the largest variance that a covariance in float32 may be off by."""
+"""Rounding of a float32 covariance that is tolerated, as a share of the largest variance."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LearnedModel:
-    """A regression a run set and model, and how to make what they are regressions on.
+    """One regression per run set and model, and the feature spec of their columns.
 
     Run sets count in binary: bit i of their number is set where model i has run.
 
     Attributes:
-        quality_weights: `[2**K, K, D]` of quality, 0 where a run set does not show a column.
-        cost_weights: `[2**K, K, D]` of cost, in the table's cost unit; `[1, K, D]` where what has
-            run tells nothing of the cost of the rest.
-        covariance: `[2**K, K, K]` of (estimate under the run set) - (estimate under all).
+        quality_weights: `[2**K, K, D]` weights of quality, 0 where a run set does not show a
+            column.
+        cost_weights: `[2**K, K, D]` weights of cost, in the table's cost unit; `[1, K, D]` if the
+            models that have run do not change the cost estimates of the rest.
+        covariance: `[2**K, K, K]` covariance of (estimate under a run set) - (estimate under all).
         logistic: whether quality is the logistic function of the weighted sum, or the sum itself.
-        feature spec: of the D columns.
+        feature_spec: how the D columns are made.
     """
 
     quality_weights: Float[np.ndarray, "S K D"]
@@ -45,12 +46,12 @@ class LearnedModel:
     feature_spec: FeatureSpec = field(metadata={"static": True})
 
     def estimator(self, table: Table) -> RunSets:
-        """Estimates of a table's queries, models in the order of the feature spec.
+        """Return the estimates of a table's queries, models in the order of the feature spec.
 
-        Of rows that the weights were fitted on they are better than they will be of others.
+        Rows that the weights were fitted on get better estimates than other rows.
 
         Raises:
-            CascjaxError: the table lacks a model, or what `FeatureSpec.seen` refuses.
+            CascjaxError: the table lacks a model, or a column that the estimates are made of.
         """
         seen = self.feature_spec.seen(table)
         if table.models and table.models != self.feature_spec.models:
@@ -71,32 +72,32 @@ class LearnedModel:
         run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
         costs: Float[np.ndarray, "*B K"] | None = None,
     ) -> Estimates:
-        """The estimates of a query, or of a batch, on the host: a few dozen microseconds each.
+        """Return the estimates of a query, or of a batch; on the host, tens of microseconds each.
 
         Args:
-            row: what is seen of it, as `FeatureSpec.row` makes it.
-            run: the models that have run.
-            costs: what these cost, in the table's cost unit; by default what was expected.
+            row: `[D]` or `[B, D]` columns, as `FeatureSpec.row` makes them.
+            run: `[K]` or `[B, K]` the models that have run.
+            costs: `[K]` or `[B, K]` their costs, in the table's cost unit; by default as expected.
         """
         run = np.asarray(run)
         run_set = run @ (1 << np.arange(run.shape[-1]))
-        told = _sums(self.quality_weights[run_set], row)
+        quality = _sums(self.quality_weights[run_set], row)
         if self.logistic:
-            # In halves of tanh, which cannot overflow.
-            told = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * told))
-        alike = len(self.cost_weights) == 1
-        cost = _sums(self.cost_weights[np.zeros_like(run_set) if alike else run_set], row)
+            # As a tanh, which cannot overflow.
+            quality = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * quality))
+        constant = len(self.cost_weights) == 1
+        cost = _sums(self.cost_weights[np.zeros_like(run_set) if constant else run_set], row)
         if costs is not None:
             cost = np.where(run & np.isfinite(costs), np.asarray(costs, np.float32), cost)
         covariance = self.covariance[run_set]
-        return Estimates(jnp.asarray(told), jnp.asarray(covariance), jnp.asarray(cost))
+        return Estimates(jnp.asarray(quality), jnp.asarray(covariance), jnp.asarray(cost))
 
     def check(self) -> None:
-        """Refuse what is no such model; on the host.
+        """Refuse damaged weights; on the host.
 
         Raises:
-            CascjaxError: a shape is wrong, a number is not finite, a weight is of a column that its
-                run set does not show, or a matrix is no covariance.
+            CascjaxError: a shape is wrong, a number is not finite, a column has a weight that its
+                run set does not show, or a matrix is not a covariance.
         """
         _check_arrays(
             self.feature_spec, {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
@@ -104,17 +105,21 @@ class LearnedModel:
         k = len(self.feature_spec.models)
         hidden = ~self.feature_spec.shown()[:, None]
         for name in ("quality_weights", "cost_weights"):
-            of = np.asarray(getattr(self, name))
-            if (of[hidden[: len(of)].repeat(k, 1)] != 0).any():
+            weights = np.asarray(getattr(self, name))
+            if (weights[hidden[: len(weights)].repeat(k, 1)] != 0).any():
                 raise CascjaxError(
-                    f"{name} of learned estimates are of what is not seen yet: fit again"
+                    f"{name} of learned estimates use columns that are not known yet; refit the"
+                    " policy"
                 )
         covariance = np.asarray(self.covariance, np.float64)
         ran = np.asarray(with_ran(every_run_set(k)))
         off = ROUNDED * max(float(np.abs(covariance).max()), 1e-30)
-        alike = np.abs(covariance - np.swapaxes(covariance, 1, 2)).max() <= off
-        if covariance[ran].any() or not alike or np.linalg.eigvalsh(covariance).min() < -off:
-            raise CascjaxError("covariance of learned estimates holds what is none: fit again")
+        symmetric = np.abs(covariance - np.swapaxes(covariance, 1, 2)).max() <= off
+        if covariance[ran].any() or not symmetric or np.linalg.eigvalsh(covariance).min() < -off:
+            raise CascjaxError(
+                "covariance of learned estimates holds a matrix that is not a covariance; refit the"
+                " policy"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the field "learned" of a policy file."""
@@ -147,21 +152,22 @@ class _Stored(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _check_arrays(feature_spec: FeatureSpec, arrays: dict[str, np.ndarray]) -> None:
-    """Refuse arrays that are not of these models and columns, or not finite."""
+    """Refuse arrays of the wrong shape, or with numbers that are not finite."""
     k, d = len(feature_spec.models), len(feature_spec.columns)
     shapes = {
         "quality_weights": [(2**k, k, d)],
         "cost_weights": [(1, k, d), (2**k, k, d)],
         "covariance": [(2**k, k, k)],
     }
-    for name, of in arrays.items():
-        if of.shape not in shapes[name]:
+    for name, array in arrays.items():
+        if array.shape not in shapes[name]:
             raise CascjaxError(
                 f"{name} of learned estimates of {k} models and {d} columns must be"
-                f" {' or '.join(str(list(one)) for one in shapes[name])}, not {list(of.shape)}"
+                f" {' or '.join(str(list(shape)) for shape in shapes[name])}, not"
+                f" {list(array.shape)}"
             )
-        if not np.isfinite(of).all():
-            raise CascjaxError(f"{name} of learned estimates must be finite: fit again")
+        if not np.isfinite(array).all():
+            raise CascjaxError(f"{name} of learned estimates must be finite; refit the policy")
 
 
 def _sums(

@@ -28,11 +28,13 @@ from cascjax.estimators.independent import (
 )
 from cascjax.estimators.learned import (
     LearnedEstimates,
+    check_keepable,
     check_learning,
     check_quality,
     learned,
 )
 from cascjax.estimators.statistics import Line, Moments, Spread, fit_lines, noise_keys, normals
+from cascjax.estimators.training import PolicyModel
 from cascjax.words import counted
 
 NoiseLevel: TypeAlias = Literal["low", "medium", "high"] | str | tuple[float, float, float, float]
@@ -91,6 +93,24 @@ class ChunkEstimates(ABC):
         """Return what a report says about them in addition to the spec."""
         return {}
 
+    def policy_model(self, sigma_scale: float) -> PolicyModel | None:
+        """Return the model that a policy keeps to make the estimates itself, if they are learned.
+
+        Args:
+            sigma_scale: factor on the standard deviations.
+        """
+        del sigma_scale
+        return None
+
+    def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "ChunkEstimates":
+        """Return the estimates with the standard deviations of a policy, if they have any.
+
+        Args:
+            sigma: `[K]` standard deviation of the quality estimate before minus after a model runs.
+        """
+        del sigma
+        return self
+
 
 @dataclass(frozen=True)
 class EstimatesSpec(ABC):
@@ -99,6 +119,8 @@ class EstimatesSpec(ABC):
     kind: ClassVar[str]
     columns: ClassVar[tuple[str, ...]] = ()
     """Columns read in addition to quality and cost."""
+    simulated: ClassVar[bool] = False
+    """Whether they are made from the true quality and cost of all rows."""
 
     def check(self, source: Source, sample: int) -> None:  # noqa: B027
         """Refuse, before rows are read, estimates that the source or the sample cannot give.
@@ -109,6 +131,13 @@ class EstimatesSpec(ABC):
 
         Raises:
             CascjaxError: they cannot be given.
+        """
+
+    def check_policy(self) -> None:  # noqa: B027
+        """Refuse, before rows are read, estimates that a policy cannot keep.
+
+        Raises:
+            CascjaxError: a policy cannot keep them.
         """
 
     def statistics(
@@ -211,6 +240,10 @@ class FittedSupplied(ChunkEstimates):
     mean_cost: Float[np.ndarray, " K"]
     sigma: Float[np.ndarray, " K"] | None = None
 
+    def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "FittedSupplied":
+        """Return the estimates with the standard deviations of a policy."""
+        return replace(self, sigma=sigma)
+
     def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
         """Return the estimator of some rows."""
         assert table.quality_ante is not None
@@ -267,6 +300,7 @@ class Noisy(EstimatesSpec):
     level: NoiseLevel = "low"
 
     kind: ClassVar[str] = "noisy"
+    simulated: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the level."""
@@ -316,6 +350,10 @@ class FittedNoisy(ChunkEstimates):
     lines: tuple[Line, Line, Line, Line]
     sigma: Float[np.ndarray, " K"]
     seed: int
+
+    def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "FittedNoisy":
+        """Return the estimates with the standard deviations of a policy."""
+        return replace(self, sigma=sigma)
 
     def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
         """Return the estimator of some rows; its noise depends on seed and row number only."""
@@ -387,6 +425,14 @@ class Learned(EstimatesSpec):
                 f" sample={2 * self.folds} or more"
             )
 
+    def check_policy(self) -> None:
+        """Refuse an estimator that keeps the rows it was fitted on.
+
+        Raises:
+            CascjaxError: it does.
+        """
+        check_keepable(self.estimator)
+
     def statistics(
         self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
     ) -> None:
@@ -447,6 +493,10 @@ class FittedLearned(ChunkEstimates):
     def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Hash of all weights and of the feature spec."""
         return self.result.digest
+
+    def policy_model(self, sigma_scale: float) -> PolicyModel:
+        """Return the weights fitted on all rows of the sample."""
+        return self.result.scaled(sigma_scale).model
 
     def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
         """Return the estimator of some rows; rows it was fitted on get out-of-fold weights."""

@@ -21,7 +21,6 @@ from cascjax.experiments.drawing import save_drawing
 from cascjax.experiments.legacy import Ledger, Stream
 from cascjax.experiments.protocol import split
 from cascjax.experiments.tables import Grid, latex, markdown
-from cascjax.policy import fingerprint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,7 +156,7 @@ def reproduce(
     run = {
         "experiment": experiment.name,
         "version": __version__,
-        "table": None if job.table is None else fingerprint(job.table),
+        "table": None if job.table is None else job.table.fingerprint(),
         "seed": job.seed,
     } | dict(job.settings)
     if job.stream is not None:

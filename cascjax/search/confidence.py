@@ -1,15 +1,16 @@
-"""How far below a budget to stay, so that mean cost on new queries keeps within it.
+"""Margins below a budget, so that mean cost on new queries keeps within it.
 
-Settings are fitted so that mean cost on n queries is the budget less a margin. On m new queries it
-is another, for two reasons: the n were a sample, and so are the m. With T the difference of the two
-means divided by its estimated deviation, the margin is that deviation times the quantile of T:
-Student's, corrected for the skewness of costs by its Edgeworth expansion (Hall, "The Bootstrap and
-Edgeworth Expansion", 1992, section 2.6) and by the cubic that removes it (Hall, "On the removal of
-skewness by transformation", Journal of the Royal Statistical Society B, 1992).
+Settings are fitted so that mean cost on n queries is the budget less a margin. Mean cost on m new
+queries differs for two reasons: the n queries were a sample, and so are the m. Let T be the
+difference of the two means divided by its estimated standard deviation. The margin is that
+deviation times the quantile of T: Student's, corrected for the skewness of costs by its Edgeworth
+expansion (Hall, "The Bootstrap and Edgeworth Expansion", 1992, section 2.6) and by the cubic that
+removes it (Hall, "On the removal of skewness by transformation", Journal of the Royal Statistical
+Society B, 1992).
 
-Of costs with long tails few queries show too little. Where 95% is asked for, lognormal costs of
-skewness 2 keep within the budget 95% of the time, of 100 queries or 400; of skewness 7, 92.5% of
-the time of 100 queries and 93.5% of 400 (without any correction 89% and 91%).
+Few queries show too little of costs with long tails. If 95% is asked for, lognormal costs of
+skewness 2 keep within the budget 95% of the time, with 100 queries or 400; with skewness 7, 92.5%
+of the time with 100 queries and 93.5% with 400 (without any correction 89% and 91%).
 """
 
 from collections.abc import Callable
@@ -22,15 +23,14 @@ from scipy.special import stdtrit
 from cascjax.errors import CascjaxError, too_few
 
 MIN_QUERIES = 30
-"""Queries at least to read a spread and a skewness off."""
+"""Minimum number of queries to estimate a variance and a skewness from."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Central moments of a query's cost X in expectation, and of what it costs once drawn, Y.
+    """Central moments of a query's expected cost X, and of its cost Y under the setting drawn.
 
-    A rule mixes settings, so Y is X and a draw on top: fitted queries count with X, new ones
-    with Y.
+    A rule mixes settings, so Y varies more than X: fitted queries count with X, new ones with Y.
 
     Attributes:
         expected: variance of X.
@@ -47,8 +47,10 @@ class Spread:
     mixed_third: float
 
     @classmethod
-    def of(cls, cost: Float[np.ndarray, "M n"], weights: Float[np.ndarray, " M"]) -> "Spread":
-        """The spread of the costs of n queries under M settings, mixed by their weights."""
+    def from_costs(
+        cls, cost: Float[np.ndarray, "M n"], weights: Float[np.ndarray, " M"]
+    ) -> "Spread":
+        """Return the moments of the costs of n queries under M settings, mixed by weights."""
         n = cost.shape[1]
         x = weights @ cost
         y = cost - x.mean()
@@ -56,7 +58,7 @@ class Spread:
         second, third = weights @ y**2, weights @ y**3
         return cls(
             expected=float(x @ x) / (n - 1),
-            # What the draw adds is known, given the query; the rest is estimated.
+            # The variance of the draw is known, given the query; the rest is estimated.
             drawn=float(second.sum() - x @ x) / n + float(x @ x) / (n - 1),
             expected_third=float((x**3).mean()),
             drawn_third=float(third.mean()),
@@ -64,7 +66,7 @@ class Spread:
         )
 
     def margin(self, n: int, m: float | int, confidence: float) -> float:
-        """How far the mean of m new queries exceeds that of n fitted ones at most.
+        """Return the most by which the mean of m new queries exceeds the mean of n fitted ones.
 
         Let D be the difference of the means and v its variance, drawn / m + expected / n. The
         fitted queries give both the mean and the estimate of v, which therefore move together: with
@@ -75,12 +77,13 @@ class Spread:
             third cumulant = (drawn_third / m^2 - expected_third / n^2 + 3 a / n) / v^1.5
 
         so that with A = third cumulant / 6, T - A (T^2 - 1) - E[T] has no skewness left. Adding
-        A^2 T^3 / 3, which is of higher order, makes it monotone in T: what is Student's then is
-        (1 - (1 - A T)^3) / 3A + A - E[T], and the T at which it is Student's t the quantile.
+        A^2 T^3 / 3, which is of higher order, makes it monotone in T: the variable with Student's
+        distribution is (1 - (1 - A T)^3) / 3A + A - E[T], and the quantile is the T at which it
+        equals Student's t.
 
         Args:
-            n: queries fitted on.
-            m: new queries; may be infinite.
+            n: number of queries fitted on.
+            m: number of new queries; may be infinite.
             confidence: probability, one-sided.
         """
         v = self.drawn / m + self.expected / n
@@ -97,17 +100,17 @@ class Spread:
     def queries_needed(
         self, n: int, m: float | int | None, confidence: float, room: float
     ) -> tuple[int | None, int | None]:
-        """Queries to fit on for a margin that fits the room, as fitted on n; or new ones.
+        """Return how many queries to fit on for a margin that fits the room; or how many new ones.
 
         Args:
-            n: queries there are.
-            m: new queries; None for as many as are fitted on.
-            confidence: see `margin`.
+            n: number of queries there are.
+            m: number of new queries; None for as many as are fitted on.
+            confidence: probability, one-sided.
             room: the largest margin that a budget leaves.
 
         Returns:
-            How many to fit on; or, where no number of those is enough, None and how many new ones
-            there must be.
+            The number to fit on and None; or, if no number is enough, None and the number of new
+            queries needed, None if no number is enough.
         """
 
         def fits(n: int) -> bool:
@@ -119,7 +122,7 @@ class Spread:
 
 
 def _least(fits: Callable[[int], bool], start: int) -> int | None:
-    """The least number, two significant digits up, that fits; None beyond 2^40."""
+    """Return the least number that fits, rounded up to two digits; None beyond 2^40."""
     high = start
     while not fits(high):
         if high >= 1 << 40:
@@ -134,7 +137,7 @@ def _least(fits: Callable[[int], bool], start: int) -> int | None:
 
 
 def check_fit_confidence(confidence: float, n: int) -> None:
-    """Refuses a confidence that is none, or too few queries to tell.
+    """Refuse an invalid confidence, or too few queries for one.
 
     Raises:
         CascjaxError: the confidence does not lie between 0.5 and 1, or there are fewer than

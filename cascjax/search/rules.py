@@ -1,12 +1,16 @@
-"""Rules: mixtures of parameter settings, and what they gave on the queries they were fitted on."""
+"""Rules: mixtures of parameter settings, checked, and simulated query by query."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
+from cascjax.data.table import Table, take_rows
+from cascjax.engine.simulate import query_outcomes
 from cascjax.errors import CascjaxError
+from cascjax.estimators import Estimator
 from cascjax.strategies import Strategy
 from cascjax.words import counted
 
@@ -38,7 +42,7 @@ class Fitted:
     reachable: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rule:
     """A mixture of M settings of a strategy: each query takes one of them at random.
 
@@ -60,6 +64,19 @@ class Rule:
             for name, dtype in (("parameters", "f4"), ("weights", "f8"), ("prices", "f4")):
                 if (value := getattr(self, name)) is not None:
                     object.__setattr__(self, name, np.asarray(value, dtype))
+
+    def __repr__(self) -> str:
+        settings = [", ".join(f"{x:.6g}" for x in np.ravel(row)) for row in self.parameters[:4]]
+        shares = zip(self.weights, settings, strict=False)
+        text = " + ".join(f"{weight:.2%} ({setting})" for weight, setting in shares)
+        text += " + ..." * (len(self.weights) > 4)
+        if self.fitted is None:
+            return text
+        cost = ", ".join(f"{value:.6g}" for value in self.fitted.cost)
+        return (
+            f"{text}; mean quality {self.fitted.quality:.4f} at mean cost {cost} on"
+            f" {counted(self.fitted.n_fit, 'query', 'queries')}"
+        )
 
     def check(self, strategy: Strategy, n_models: int, n_costs: int) -> None:
         """Refuse a rule that is not valid for a strategy, K models and R costs.
@@ -95,6 +112,101 @@ class Rule:
                 raise CascjaxError(f"'fitted' must have {counted(n_costs, 'cost')}")
             if not all(budget is None or 0 < budget < np.inf for budget in fitted.budget):
                 raise CascjaxError("every budget of 'fitted' must be above 0, or null")
+
+
+@dataclass(frozen=True)
+class CostEstimates:
+    """An estimator, with ex-ante estimates of the extra costs beside those of the first cost.
+
+    Attributes:
+        estimator: estimates of quality and of the first cost.
+        extra: estimates of each extra cost before a model runs, each `[N, K]`; the same for all
+            queries if the estimator is a learned one.
+    """
+
+    estimator: Estimator
+    extra: tuple[Float[np.ndarray, "N K"], ...] = ()
+
+    def weighed(self, prices: Float[np.ndarray, " R"] | None) -> Estimator:
+        """Return the estimator with all costs weighed into one, or unchanged without prices.
+
+        Raises:
+            CascjaxError: there are prices, and the estimator has a cost that cannot be weighed.
+        """
+        if prices is None:
+            return self.estimator
+        weigh = getattr(self.estimator, "weighed", None)
+        if weigh is None:
+            raise CascjaxError(
+                f"estimates of kind {type(self.estimator).__name__} have one cost: give a budget"
+                " of the table's own cost alone, or use other estimates"
+            )
+        return weigh(prices, self.extra)
+
+
+@dataclass(frozen=True)
+class RuleOutcome:
+    """The outcome of each of the M settings of a rule on each of n queries.
+
+    Attributes:
+        weights: `[M]` share of queries that take each setting.
+        run: `[M, n, K]` the models that ran.
+        answer: `[M, n]` the model whose answer was returned.
+        quality: `[M, n]` true quality of that answer.
+        cost: `[R, M, n]` true costs of all models run.
+    """
+
+    weights: Float[np.ndarray, " M"]
+    run: Bool[np.ndarray, "M n K"]
+    answer: Int[np.ndarray, "M n"]
+    quality: Float[np.ndarray, "M n"]
+    cost: Float[np.ndarray, "R M n"]
+
+    def mean_cost(self) -> Float[np.ndarray, " R"]:
+        """Return the mean costs, in expectation over the settings."""
+        return self.cost.mean(2) @ self.weights
+
+
+def simulate_rule(
+    strategy: Strategy,
+    rule: Rule,
+    estimates: CostEstimates,
+    table: Table,
+    rows: Int[np.ndarray, " n"],
+    costs: Sequence[str] = (COST,),
+    progress: Callable[[int], None] = lambda queries: None,
+) -> RuleOutcome:
+    """Return the outcome of every setting of a rule, query by query.
+
+    Args:
+        strategy: strategy of the rule.
+        rule: settings to simulate.
+        estimates: estimates of the table's queries.
+        table: true quality and costs, models as in the estimates.
+        rows: queries to simulate.
+        costs: names of the R costs to add up.
+        progress: called with the number of queries of each block simulated.
+    """
+    m, shape = len(rule.weights), table.cost.shape
+    run, answer = np.empty((m, len(rows), shape[1]), bool), np.empty((m, len(rows)), np.int32)
+    prices = np.zeros((m, 1)) if rule.prices is None else rule.prices
+    for price in np.unique(prices, axis=0):
+        same = np.flatnonzero((prices == price).all(1))
+        estimator = estimates.weighed(None if rule.prices is None else price)
+        run[same], answer[same] = query_outcomes(
+            strategy, rule.parameters[same], estimator, shape, rows=rows, progress=progress
+        )
+    quality = np.take_along_axis(take_rows(table.quality, rows), answer.T, axis=1).T
+    cost = [
+        np.einsum("mnk,nk->mn", run, take_rows(cost_column(table, name), rows).astype(np.float64))
+        for name in costs
+    ]
+    return RuleOutcome(rule.weights, run, answer, quality.astype(np.float64), np.stack(cost))
+
+
+def cost_column(table: Table, name: str) -> Float[np.ndarray, "N K"]:
+    """Return a cost of a table by its name: the column cost or an extra cost."""
+    return table.cost if name == COST else table.extra_costs[name]
 
 
 def shape_of(array: ArrayLike) -> str:
