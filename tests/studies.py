@@ -6,16 +6,8 @@ import numpy as np
 
 from cascjax.comparison import Frontier, Study
 
-STRATEGIES = (
-    "mixing",
-    "routing",
-    "thresholding",
-    "cascading",
-    "cascade-routing",
-    "pandora",
-    "oracle",
-    "some-new-one",
-)
+PLAIN = ("mixing", "routing", "thresholding", "cascading")
+STRATEGIES = (*PLAIN, "cascade-routing", "pandora", "oracle", "some-new-one")
 ONE_MODEL = ("mixing", "routing", "oracle")
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -53,38 +45,23 @@ def make_study(names: tuple[str, ...], points: int = 12, seed: int = 0) -> Study
 
     frontiers = []
     for i, name in enumerate(STRATEGIES):
-        depth, ran = shares(points), shares(points)
-        if name in ONE_MODEL:
-            depth = np.eye(K)[np.zeros(points, int)]
-        frontiers.append(
-            Frontier(
-                strategy=name,
-                budget=budget,
-                cost=budget * (1 + 0.01 * rng.random(points)),
-                quality=np.sort(rng.random(points)),
-                fit_cost=budget,
-                fit_quality=np.sort(rng.random(points)),
-                gamma=rng.random(points),
-                parameters=rng.random((points, 2)),
-                reach=np.zeros(points, int),
-                ran=ran,
-                answered=ran if name in ONE_MODEL else shares(points),
-                depth=depth,
-                reachable=(float(cost[0]), float(cost[-1])),
-                auc=0.5 + 0.0123 * i,
-                seconds=0.5 + i,
-            )
-        )
-    return Study(
-        frontiers=tuple(frontiers),
-        models=names,
-        cost_unit="USD",
-        single_cost=cost,
-        single_quality=quality,
-        n_fit=1000,
-        n_evaluate=2345,
-        settings={"estimates": "noisy", "seed": 7},
-    )
+        single, depth, ran = name in ONE_MODEL, shares(points), shares(points)
+        numbers = {
+            "cost": budget * (1 + 0.01 * rng.random(points)),
+            "quality": np.sort(rng.random(points)),
+            "fit_cost": budget,
+            "fit_quality": np.sort(rng.random(points)),
+            "gamma": rng.random(points),
+            "parameters": rng.random((points, 2)),
+            "reach": np.zeros(points, int),
+            "ran": ran,
+            "answered": ran if single else shares(points),
+            "depth": np.eye(K)[np.zeros(points, int)] if single else depth,
+        }
+        ends = {"reachable": (float(cost[0]), float(cost[-1])), "auc": 0.5 + 0.0123 * i}
+        frontiers.append(Frontier(name, budget, **numbers, **ends, seconds=0.5 + i))
+    settings = {"estimates": "noisy", "seed": 7}
+    return Study(tuple(frontiers), names, "USD", cost, quality, 1000, 2345, settings)
 
 
 def with_intervals(study: Study) -> Study:
@@ -92,26 +69,17 @@ def with_intervals(study: Study) -> Study:
     side = np.array([-0.01, 0.01])
     auc = np.array([f.auc for f in study.frontiers])
     difference = auc[:, None] - auc
-    return replace(
-        study,
-        frontiers=tuple(
-            replace(
-                f,
-                cost_interval=f.cost[:, None] * (1 + side),
-                quality_interval=f.quality[:, None] + side,
-                auc_interval=(f.auc - 0.01, f.auc + 0.01),
-            )
-            for f in study.frontiers
-        ),
-        resamples=1000,
-        confidence=0.9,
-        difference=difference,
-        difference_interval=difference[..., None] + 3 * side,
-    )
+    frontiers = [
+        replace(
+            f,
+            cost_interval=f.cost[:, None] * (1 + side),
+            quality_interval=f.quality[:, None] + side,
+            auc_interval=(f.auc - 0.01, f.auc + 0.01),
+        )
+        for f in study.frontiers
+    ]
+    apart = {"difference": difference, "difference_interval": difference[..., None] + 3 * side}
+    return replace(study, frontiers=tuple(frontiers), resamples=1000, confidence=0.9, **apart)
 
 
-SETS = {
-    "3": tuple(ROUTERBENCH)[::5],
-    "5": HOSTILE,
-    "11": tuple(ROUTERBENCH),
-}
+SETS = {"3": tuple(ROUTERBENCH)[::5], "5": HOSTILE, "11": tuple(ROUTERBENCH)}

@@ -19,20 +19,11 @@ from studies import HOSTILE, SETS, STRATEGIES, make_study, with_intervals
 from cascjax.comparison import Study
 from cascjax.report.study import save
 
-SWITCHES = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--force-device-scale-factor=1",
-    "--force-color-profile=srgb",
-    "--window-size=1200,1300",
-)
+SWITCHES = """
+--headless --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run
+--disable-background-networking --disable-component-update --disable-sync
+--force-device-scale-factor=1 --force-color-profile=srgb --window-size=1200,1300
+"""
 CASCADE_ROUTING, ROUTING, SINGLES = 4, 1, len(STRATEGIES) + 1
 BLUE = np.array([0x00, 0x72, 0xB2]) / 255
 """The colour of cascade routing on white."""
@@ -49,7 +40,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         pytest.fail(reason)
     options = ChromeOptions()
     options.binary_location = chromium
-    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+    for switch in (*SWITCHES.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = Chrome(options=options, service=Service(driver))

@@ -37,7 +37,7 @@
   const current = () => pictures.find((p) => p.holder.getClientRects().length) ?? pictures[0];
 
   const title = (series, i) => data.series[series].titles?.[i] ?? data.series[series].name;
-  const said = (series, i) => {
+  const describe = (series, i) => {
     const [numbers, models, rest] = data.series[series].points[i];
     const shares = data.series[series].shares;
     const parts = numbers.map((text, row) => `${data.series[series].rows[row]} ${text}`);
@@ -63,7 +63,7 @@
       const circles = places.map(([x, y], i) =>
         draw("circle", {
           class: "point", cx: x, cy: y, r: 8, role: "img", tabindex: i ? -1 : 0,
-          "aria-label": said(series, i), "data-point": i,
+          "aria-label": describe(series, i), "data-point": i,
         }));
       group.append(...circles);
       if (circles.length) layer.append(group);
@@ -98,9 +98,9 @@
       ring.setAttribute("cx", x);
       ring.setAttribute("cy", at ?? 0);
     });
-    const swatch = (of) => {
+    const swatch = (fill) => {
       const box = make("span", { class: "swatch" });
-      box.style.background = of;
+      box.style.background = fill;
       return box;
     };
     const list = make("dl");
@@ -174,8 +174,8 @@
     if (along !== undefined) return places[along] ? { picture, series, i: along } : null;
     const turn = { ArrowUp: -1, ArrowDown: 1 }[key];
     if (!turn) return undefined;
-    const there = [...data.series.keys()].filter((s) => !off.has(s) && picture.places[s].length);
-    const other = there[(there.indexOf(series) + turn + there.length) % there.length];
+    const visible = [...data.series.keys()].filter((s) => !off.has(s) && picture.places[s].length);
+    const other = visible[(visible.indexOf(series) + turn + visible.length) % visible.length];
     const away = picture.places[other].map(([x]) => Math.abs(x - places[i][0]));
     return { picture, series: other, i: away.indexOf(Math.min(...away)) };
   }
@@ -186,8 +186,8 @@
     svg.addEventListener("pointerleave", () => show(pinned));
     // A click or tap keeps the numbers until the focus goes elsewhere.
     svg.addEventListener("click", (event) => {
-      const found = nearest(picture, event);
-      if (found) focus(found, { preventScroll: true });
+      const hit = nearest(picture, event);
+      if (hit) focus(hit, { preventScroll: true });
       else document.activeElement?.blur();
     });
     // An SVG element that listens to focus can itself be tabbed to, so what holds it listens.
@@ -241,10 +241,10 @@
   // A stretch of the legend: line style and marker tell curves apart without colour.
   const legend = current();
   const sample = (series) => {
-    const of = legend.svg.querySelector(`[data-legend="${series}"]`);
-    if (!of) return "";
-    const { x, y, width, height } = of.getBBox();
-    const copy = of.cloneNode(true);
+    const entry = legend.svg.querySelector(`[data-legend="${series}"]`);
+    if (!entry) return "";
+    const { x, y, width, height } = entry.getBBox();
+    const copy = entry.cloneNode(true);
     copy.querySelectorAll("defs").forEach((element) => element.remove());
     const view = `${x + width / 2 - 19} ${y + height / 2 - 7} 38 14`;
     return draw("svg", { viewBox: view, class: "sample", "aria-hidden": "true" }, copy);
