@@ -141,16 +141,15 @@ def test_moments_by_loops(logistic: bool) -> None:
     seen, shown, quality, fold = drawn()
     blocks = Blocks.cut(seen, quality, fold, n_sets=len(shown))
     weights = (fit_logistic if logistic else fit_linear)(blocks, shown).weights
-    got = moments(blocks, weights, logistic=logistic)
+    covariance, error = moments(blocks, weights, logistic=logistic)
     told = np.zeros((2**K, N, K))
     for s, n in np.ndindex(2**K, N):
         margin = weights[fold[n], s] @ seen[n]
         told[s, n] = expit(margin) if logistic else margin
     for s in range(2**K):
-        error = np.mean((told[s] - quality) ** 2, 0)
-        np.testing.assert_allclose(got.error[s], error, rtol=1e-5)  # float32 estimates
-        covariance = np.cov((told[s] - told[-1]).T)
-        np.testing.assert_allclose(got.covariance[s], covariance, atol=1e-6)
+        squared = np.mean((told[s] - quality) ** 2, 0)
+        np.testing.assert_allclose(error[s], squared, rtol=1e-5)  # float32 estimates
+        np.testing.assert_allclose(covariance[s], np.cov((told[s] - told[-1]).T), atol=1e-6)
 
 
 def test_no_warning_is_left_to_the_user() -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
-from cascjax.estimators.base import Estimator
+from cascjax.estimators.base import Estimator, Scalable
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.registry import ESTIMATORS, learned_estimator
 from cascjax.estimators.training import (
@@ -59,18 +59,12 @@ class LearnedEstimates:
             CascjaxError: a policy cannot keep estimates of this kind.
         """
         check_keepable(self.kind)
-        assert self.design.feature_spec is not None
         return self.fitted.weights.model(self.design.feature_spec, self.sigma_scale)
 
     def scaled(self, sigma_scale: float) -> "LearnedEstimates":
         """Return the same estimates with all sigmas multiplied by a number."""
-        if sigma_scale == 1:
-            return self
-        return replace(
-            self,
-            estimator=_scaled(self.estimator, sigma_scale),
-            sigma_scale=self.sigma_scale * sigma_scale,
-        )
+        estimator = _scaled(self.estimator, sigma_scale)
+        return replace(self, estimator=estimator, sigma_scale=self.sigma_scale * sigma_scale)
 
     def estimator_for(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> Estimator:
         """Return the estimates of any queries.
@@ -83,10 +77,9 @@ class LearnedEstimates:
         Raises:
             CascjaxError: the table lacks a column that estimates are made of.
         """
-        assert self.design.feature_spec is not None
         columns = replace(self.design, seen=self.design.feature_spec.seen(table))
         made = self.fitted.weights.estimator(columns, table.cost, fold)
-        return made if self.sigma_scale == 1 else _scaled(made, self.sigma_scale)
+        return _scaled(made, self.sigma_scale)
 
     @property
     def digest(self) -> str:
@@ -107,8 +100,8 @@ class LearnedEstimates:
         }
 
 
-def _scaled(estimator: Any, sigma_scale: float) -> Estimator:
-    return estimator.scaled(sigma_scale)
+def _scaled(estimator: Estimator, sigma_scale: float) -> Estimator:
+    return estimator.scaled(sigma_scale) if isinstance(estimator, Scalable) else estimator
 
 
 def learned(

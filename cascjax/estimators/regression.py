@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -384,8 +385,7 @@ def _descend(
         step = np.where(good[:, None], method.step(gradient, moved, changed), step)
 
 
-@dataclass(frozen=True)
-class _Search:
+class _Search(NamedTuple):
     """Regressions fitted on some rows: weights, inverse Hessians, last steps and passes."""
 
     weights: Float[np.ndarray, "S K D"]
@@ -463,34 +463,27 @@ def _curvature(
     return jax.lax.map(one_regression, (model, w))
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Errors of out-of-fold estimates on the rows fitted on, and how far they still move.
-
-    Attributes:
-        covariance: `[S, K, K]` of (estimate under a run set) - (estimate under all models).
-        error: `[S, K]` mean squared error of the estimates.
-    """
-
-    covariance: Float[np.ndarray, "S K K"]
-    error: Float[np.ndarray, "S K"]
-
-
-def moments(blocks: Blocks, weights: Float[np.ndarray, "G S K D"], *, logistic: bool) -> Moments:
-    """Return the moments of out-of-fold estimates.
+def moments(
+    blocks: Blocks, weights: Float[np.ndarray, "G S K D"], *, logistic: bool
+) -> tuple[Float[np.ndarray, "S K K"], Float[np.ndarray, "S K"]]:
+    """Return how far out-of-fold estimates still move, and their errors, on the rows fitted on.
 
     Args:
         blocks: the rows, by fold.
         weights: `[F or more, S, K, D]`, of which rows of fold f use the f-th; the last run set is
             that of all models.
         logistic: whether an estimate is the logistic function of the weighted sum.
+
+    Returns:
+        The covariance of (estimate under a run set) - (estimate under all models), and the mean
+        squared error of each estimate.
     """
     by_fold = [jnp.asarray(w, jnp.float32) for w in weights]
     off, product, squared = blocks.sum(lambda f, x, y: _moments(logistic, x, y, by_fold[f]))
     n = blocks.n_rows
     mean = off / n
     covariance = (product - n * mean[:, :, None] * mean[:, None, :]) / max(n - 1, 1)
-    return Moments(covariance, squared / n)
+    return covariance, squared / n
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -96,52 +96,45 @@ class RunSetRegression(LearnedEstimator):
         """Return the weights of all regressions."""
         rows, shown = training.folds.fit_rows, training.design.feature_spec.shown()
         quality = training.quality[rows].astype(np.float64)
-        fold, seen = training.folds.fold[rows], training.design.seen[rows]
-        blocks = Blocks.cut(seen, quality, fold, n_sets=len(shown))
+        fold, seen, k = training.folds.fold[rows], training.design.seen[rows], quality.shape[1]
         constant = np.ptp(quality, axis=0) == 0
         if self.logistic:
             constant |= _too_few(quality, training.folds.n_folds, fold)
         notes = [_mean_note(training.models[i], quality[:, i]) for i in np.flatnonzero(constant)]
         if not training.cost[rows].any():
             notes.append("every model costs 0 on all rows to fit on: there is no cost to save")
-        k = len(training.models)
+        blocks = Blocks.cut(seen, quality, fold, n_sets=len(shown))
         weights = np.zeros((training.folds.n_folds + 1, len(shown), k, shown.shape[1]))
         weights[:, :, constant, 0] = self._intercepts(training, quality[:, constant])[:, None]
-        best, chosen, unsettled = moments(blocks, weights, logistic=self.logistic), None, ""
+        covariance, error = moments(blocks, weights, logistic=self.logistic)
+        chosen, unsettled = None, ""
         if not constant.all():
+            varying = blocks
             if constant.any():
                 varying = Blocks.cut(seen, quality[:, ~constant], fold, n_sets=len(shown))
-            else:
-                varying = blocks
-            tried = RIDGES if training.ridge is None else (training.ridge,)
-            for ridge in tried:
-                fitted = (fit_logistic if self.logistic else fit_linear)(
-                    varying, shown, ridge=ridge
-                )
-                trial = weights.copy()
+            fit = fit_logistic if self.logistic else fit_linear
+            for ridge in RIDGES if training.ridge is None else (training.ridge,):
+                fitted, trial = fit(varying, shown, ridge=ridge), weights.copy()
                 trial[:, :, ~constant] = fitted.weights
-                found = moments(blocks, trial, logistic=self.logistic)
-                if chosen is not None and not found.error.mean() < best.error.mean():
+                moved, off = moments(blocks, trial, logistic=self.logistic)
+                if chosen is not None and not off.mean() < error.mean():
                     break
-                best, chosen, weights, unsettled = found, ridge, trial, _unsettled(fitted)
+                covariance, error, chosen, weights = moved, off, ridge, trial
+                unsettled = _unsettled(fitted)
             if training.ridge is None:
                 notes.append(f"ridge {chosen:g} has the lowest cross-validated error")
             notes += [unsettled] * bool(unsettled)
-        costs = _fit_costs(training)
-        covariance = np.where(with_ran(every_run_set(k)), 0, best.covariance)
+        cost_weights, cost_model, cost_notes, cost_explained = _fit_costs(training)
+        covariance = np.where(with_ran(every_run_set(k)), 0, covariance)
+        arrays = (x.astype(np.float32) for x in (weights, cost_weights, covariance))
         variance = quality.var(0)
         return FittedEstimator(
-            weights=RunSetWeights(
-                weights.astype(np.float32),
-                costs.weights.astype(np.float32),
-                covariance.astype(np.float32),
-                self.logistic,
-            ),
-            cost_model=costs.name,
-            notes=(*notes, *costs.notes),
-            explained=explained_variance(best.error[0], variance),
-            explained_run=explained_variance(best.error[-1], variance),
-            cost_explained=costs.explained,
+            weights=RunSetWeights(*arrays, logistic=self.logistic),
+            cost_model=cost_model,
+            notes=(*notes, *cost_notes),
+            explained=explained_variance(error[0], variance),
+            explained_run=explained_variance(error[-1], variance),
+            cost_explained=cost_explained,
             ridge=chosen,
         )
 
@@ -198,30 +191,16 @@ def _mean_note(model: str, quality: Float[np.ndarray, " n"]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Costs:
-    """Regressions of the costs of models that have not run.
+def _fit_costs(
+    training: TrainingSet,
+) -> tuple[Float[np.ndarray, "G #S K D"], str, list[str], Float[np.ndarray, " K"]]:
+    """Return the cost model asked for, or the one with the lowest cross-validated error.
 
-    Attributes:
-        weights: `[F + 1, S or 1, K, D]`.
-        name: the cost model.
-        notes: one line each.
-        explained: `[K]` share of cost variance explained before anything has run.
+    Returns:
+        Its weights, its name, notes, and the share of variance it explains before anything has run.
     """
-
-    weights: Float[np.ndarray, "G S K D"]
-    name: str
-    notes: tuple[str, ...]
-    explained: Float[np.ndarray, " K"]
-
-
-def _fit_costs(training: TrainingSet) -> _Costs:
-    """Return the cost model asked for, or the one with the lowest cross-validated error."""
-    rows, k, shown = (
-        training.folds.fit_rows,
-        len(training.models),
-        training.design.feature_spec.shown(),
-    )
+    rows, k = training.folds.fit_rows, len(training.models)
+    shown = training.design.feature_spec.shown()
     cost = training.cost[rows].astype(np.float64)
     # Relative to its mean, so that ridge and float32 act alike on all models.
     mean = cost.mean(0)
@@ -245,7 +224,7 @@ def _fit_costs(training: TrainingSet) -> _Costs:
     best, lowest = "", np.inf
     for name in COST_MODELS if training.cost_model is None else (training.cost_model,):
         weights = _keep_positive(fit_linear(blocks, columns[name]).weights, blocks)
-        error = moments(blocks, weights, logistic=False).error
+        _, error = moments(blocks, weights, logistic=False)
         fitted[name] = weights, error
         each = np.sum(error * counts, 0) if len(error) > 1 else error[0]
         share = float(np.mean(each[varies] / variance[varies])) if varies.any() else 0.0
@@ -259,9 +238,7 @@ def _fit_costs(training: TrainingSet) -> _Costs:
             f"costs are estimated from {inputs[best]}, which explains {1 - lowest:.0%} of their"
             " variance"
         )
-    return _Costs(
-        weights * scale[:, None], best, tuple(notes), explained_variance(error[0], variance)
-    )
+    return weights * scale[:, None], best, notes, explained_variance(error[0], variance)
 
 
 def _keep_positive(

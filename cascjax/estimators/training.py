@@ -18,7 +18,6 @@ COST_MODELS = ("constant", "features", "seen")
 """Inputs of the cost of a model that has not run, the simplest first: nothing, what is known before
 any model runs, and also what models that have run showed and cost."""
 
-
 RUN_SETS = "run sets"
 """Form of the weights in policy files that do not state one."""
 
@@ -96,9 +95,7 @@ class PolicyModel(Protocol):
     """Learned estimates as a policy keeps them: weights fitted on all rows of the fit split."""
 
     @property
-    def feature_spec(self) -> FeatureSpec:
-        """How the columns are made of a table or of a live query."""
-        ...
+    def feature_spec(self) -> FeatureSpec: ...  # noqa: D102
 
     def estimator(self, table: Table) -> Estimator:
         """Return the estimates of a table's queries."""
@@ -115,7 +112,6 @@ class PolicyModel(Protocol):
 
     def check(self) -> None:
         """Refuse weights that are damaged."""
-        ...
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of a policy file."""
