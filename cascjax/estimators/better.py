@@ -140,7 +140,7 @@ def _spread(ante: Columns, post: Columns, rows: Int[np.ndarray, " n"]) -> Float[
     ante, post = np.asarray(ante), np.asarray(post)
     middle = mean_rows(ante, rows) - mean_rows(post, rows)
     squared = mean_rows(
-        ante, rows, post, of=lambda a, b: np.square(a.astype(np.float64) - b - middle)
+        ante, rows, post, transform=lambda a, b: np.square(a.astype(np.float64) - b - middle)
     )
     return np.sqrt(squared)[None].astype(np.float32)
 
