@@ -1,4 +1,4 @@
-"""The joint normal: against formulas query by query, and synthetic whose posterior is known."""
+"""The joint normal: against formulas query by query, and data whose posterior is known."""
 
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ K = 4
 NEEDS = np.array(
     [*np.eye(K, dtype=bool), *(np.eye(K, dtype=bool)[[0, 0]] | np.eye(K, dtype=bool)[[1, 3]])]
 )
-"""A signal a model, and the agreements of models 0 and 1, and of 0 and 3."""
+"""A signal per model, and the agreements of models 0 and 1, and of 0 and 3."""
 
 M = len(NEEDS)
 
@@ -35,7 +35,7 @@ def estimates(estimator: Estimator, run: jax.Array) -> Estimates:
 
 
 class Gaussian:
-    """A world of our own: features X, signals and qualities B X + Normal(0, Sigma)."""
+    """Features X, signals and qualities B X + Normal(0, Sigma)."""
 
     def __init__(self, seed: int, f: int = 3):
         rng = np.random.default_rng(seed)
@@ -55,25 +55,16 @@ class Gaussian:
     def posterior(
         self, design: Design, mean: np.ndarray, run: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What is to be believed of each query once `run` has run: textbook formulas."""
-        told = np.empty((len(mean), K))
-        left = np.empty((len(mean), K, K))
-        every = self.given(np.ones(M, bool))[1]
-        for row in range(len(mean)):
-            shown = np.array([all(run[row, i] for i in np.flatnonzero(need)) for need in NEEDS])
-            gain, rest = self.given(shown)
+        """Estimates and remaining covariance of each query once `run` has run: the textbook's."""
+        quality, left = np.empty((len(mean), K)), np.empty((len(mean), K, K))
+        every = given(self.sigma, np.ones(M, bool))[1]
+        for row, has in enumerate(run):
+            shown = shown_by(NEEDS, has)
+            gain, rest = given(self.sigma, shown)
             surprise = design.seen[row, -M:][shown] - mean[row, :M][shown]
-            told[row] = mean[row, M:] + gain @ surprise
-            left[row] = rest - every
-            left[row][run[row]] = 0
-            left[row][:, run[row]] = 0
-        return told, left
-
-    def given(self, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gains of the signals shown, and the covariance of the qualities given them."""
-        at, of = np.flatnonzero(shown), np.arange(M, M + K)
-        gain = self.sigma[np.ix_(of, at)] @ np.linalg.inv(self.sigma[np.ix_(at, at)])
-        return gain, self.sigma[np.ix_(of, of)] - gain @ self.sigma[np.ix_(at, of)]
+            quality[row] = mean[row, M:] + gain @ surprise
+            left[row] = masked(rest - every, has)
+        return quality, left
 
 
 def spec(f: int, signals: bool = True) -> FeatureSpec:
@@ -86,6 +77,24 @@ def spec(f: int, signals: bool = True) -> FeatureSpec:
     return FeatureSpec(models, features, ("s",), tuple(columns))
 
 
+def shown_by(needs: np.ndarray, has: np.ndarray) -> np.ndarray:
+    return np.array([all(has[i] for i in np.flatnonzero(need)) for need in needs], bool)
+
+
+def given(
+    covariance: np.ndarray, shown: np.ndarray, jitter: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gains of the signals shown, and the covariance of the qualities given them."""
+    m, at = len(shown), np.flatnonzero(shown)
+    signals = covariance[np.ix_(at, at)] + jitter * np.eye(len(at))
+    gain = covariance[m:][:, at] @ np.linalg.inv(signals)
+    return gain, covariance[m:, m:] - gain @ covariance[at][:, m:]
+
+
+def masked(covariance: np.ndarray, has: np.ndarray) -> np.ndarray:
+    return np.where(has[:, None] | has, 0, covariance)
+
+
 def folds(n: int, n_fit: int, n_folds: int = 4) -> np.ndarray:
     return np.where(np.arange(n) < n_fit, np.arange(n) % n_folds, n_folds)
 
@@ -94,13 +103,12 @@ def fitted(
     design: Design, quality: np.ndarray, fold: np.ndarray, **options: Any
 ) -> tuple[JointFit, Joint]:
     cost = np.ones_like(quality)
-    options.setdefault("n_folds", int(fold.max()))
-    fit = fit_joint(design, quality, cost, fold, KEY, **options)
+    fit = fit_joint(design, quality, cost, fold, KEY, n_folds=int(fold.max()), **options)
     return fit, fit.joint(design, cost, fold)
 
 
-def random_runs(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random((n, K)) < 0.5
+def random_runs(n: int, k: int = K) -> np.ndarray:
+    return np.random.default_rng(0).random((n, k)) < 0.5
 
 
 def drawn_joint(k: int, m: int, n: int, seed: int, g: int = 3) -> Joint:
@@ -111,7 +119,6 @@ def drawn_joint(k: int, m: int, n: int, seed: int, g: int = 3) -> Joint:
     needs[m // 2 :][np.arange(m - m // 2), rng.integers(0, k, m - m // 2)] = True
     root = rng.standard_normal((g, m + k, 2 * (m + k))) / np.sqrt(2 * (m + k))
     covariance = root @ np.swapaxes(root, 1, 2)
-    gain = np.linalg.solve(covariance[-1][:m, :m] + 1e-4 * np.eye(m), covariance[-1][:m, m:])
     numbers = rng.standard_normal((4, n, max(k, m))).astype(np.float32)
     return Joint(
         quality=numbers[0, :, :k],
@@ -120,69 +127,45 @@ def drawn_joint(k: int, m: int, n: int, seed: int, g: int = 3) -> Joint:
         cost_run=np.abs(numbers[3, :, :k]),
         fold=rng.integers(0, g, n).astype(np.int32),
         covariance=covariance.astype(np.float32),
-        remaining=(covariance[-1][m:, m:] - covariance[-1][m:, :m] @ gain).astype(np.float32),
+        remaining=given(covariance[-1], np.ones(m, bool), 1e-4)[1].astype(np.float32),
         needs=needs,
     )
 
 
-def plain(joint: Joint, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same query by query in float64."""
-    m = len(joint.needs)
-    quality = np.asarray(joint.quality, np.float64).copy()
-    left = np.empty((*quality.shape, quality.shape[1]))
-    for row, has in enumerate(run):
-        shown = [j for j in range(m) if all(has[i] for i in np.flatnonzero(joint.needs[j]))]
-
-        def given(covariance: np.ndarray, shown=shown) -> tuple[np.ndarray, np.ndarray]:
-            signals = covariance[np.ix_(shown, shown)] + 1e-4 * np.eye(len(shown))
-            gain = covariance[m:][:, shown] @ np.linalg.inv(signals)
-            return gain, covariance[m:, m:] - gain @ covariance[shown][:, m:]
-
-        covariance = np.asarray(joint.covariance, np.float64)
-        quality[row] += given(covariance[joint.fold[row]])[0] @ joint.surprise[row, shown]
-        left[row] = given(covariance[-1])[1] - joint.remaining
-        left[row][has] = 0
-        left[row][:, has] = 0
-    return quality, left
+# Conditioning.
 
 
 @pytest.mark.parametrize(("k", "m"), [(3, 5), (5, 18), (33, 40)])
 def test_conditioning_is_the_formula_query_by_query(k: int, m: int):
-    joint = drawn_joint(k, m, 60, seed=k)
-    rng = np.random.default_rng(k)
+    joint, rng = drawn_joint(k, m, 60, seed=k), np.random.default_rng(k)
     # Some run sets twice, none and all among them; 33 models do not fit one machine word.
     run = rng.random((60, k)) < rng.choice([0, 0.2, 0.6, 1], (60, 1))
     found = estimates(joint, run)
-    quality, left = plain(joint, run)
-    # float32 sweeps over M signals whose correlations have condition numbers of about 100.
-    np.testing.assert_allclose(found.quality, quality, atol=2e-4)
-    np.testing.assert_allclose(found.covariance, left, atol=2e-5)
+    covariance = np.asarray(joint.covariance, np.float64)
+    for row, has in enumerate(run):
+        shown = shown_by(np.asarray(joint.needs), has)
+        moved = given(covariance[joint.fold[row]], shown, 1e-4)[0] @ joint.surprise[row][shown]
+        # float32 sweeps over M signals whose correlations have condition numbers of about 100.
+        np.testing.assert_allclose(found.quality[row], joint.quality[row] + moved, atol=2e-4)
+        left = masked(given(covariance[-1], shown, 1e-4)[1] - joint.remaining, has)
+        np.testing.assert_allclose(found.covariance[row], left, atol=2e-5)
     np.testing.assert_array_equal(found.cost, np.where(run, joint.cost_run, joint.cost))
-    # Nothing is to move of what has run, exactly.
+    # Models that have run move no more, exactly.
     assert not np.asarray(found.covariance)[run].any()
-
-
-def test_some_of_the_queries_are_told_the_same():
-    joint = drawn_joint(5, 12, 40, seed=1)
-    run = np.random.default_rng(2).random((40, 5)) < 0.5
-    whole = estimates(joint, run)
     for rows in (slice(7, 19), np.array([3, 3, 30])):
         part = estimates(joint.take(rows), run[rows])
-        np.testing.assert_allclose(part.quality, whole.quality[rows], atol=1e-6)
-        np.testing.assert_allclose(part.covariance, whole.covariance[rows], atol=1e-6)
+        np.testing.assert_allclose(part.quality, found.quality[rows], atol=1e-6)
+        np.testing.assert_allclose(part.covariance, found.covariance[rows], atol=1e-6)
 
 
-def test_the_table_of_run_sets_says_the_same():
+def test_the_table_of_run_sets_is_equal():
     joint = drawn_joint(6, 20, 64, seed=4)
     run = (np.arange(64)[:, None] >> np.arange(6)) & 1 == 1
-    one, other = estimates(joint, run), estimates(joint.to_run_sets(), run)
+    ours, table = estimates(joint, run), estimates(joint.to_run_sets(), run)
     # One in float32 by sweeps, one in float64 by solving.
-    np.testing.assert_allclose(one.quality, other.quality, atol=2e-4)
-    np.testing.assert_allclose(one.covariance, other.covariance, atol=2e-5)
-    np.testing.assert_allclose(one.cost, other.cost, rtol=1e-6)
-
-
-def test_a_table_of_too_many_run_sets_is_refused():
+    np.testing.assert_allclose(ours.quality, table.quality, atol=2e-4)
+    np.testing.assert_allclose(ours.covariance, table.covariance, atol=2e-5)
+    np.testing.assert_allclose(ours.cost, table.cost, rtol=1e-6)
     with pytest.raises(CascjaxError, match="run sets of 24 models"):
         drawn_joint(24, 30, 2, seed=5).to_run_sets()
 
@@ -190,98 +173,89 @@ def test_a_table_of_too_many_run_sets_is_refused():
 def test_more_signals_never_raise_a_variance():
     joint = drawn_joint(5, 14, 1, seed=6)
     shown = np.tril(np.ones((15, 14), bool), -1)
-    covariance = np.broadcast_to(np.asarray(joint.covariance[-1]), (15, 19, 19))
-    gains, rest = jax.jit(condition, static_argnums=2)(covariance, shown, 5)
-    np.testing.assert_allclose(
-        gains, gains_of(np.asarray(joint.covariance[-1], np.float64), shown, 5), atol=1e-4
+    whole = np.asarray(joint.covariance[-1])
+    gains, rest = jax.jit(condition, static_argnums=2)(
+        np.broadcast_to(whole, (15, 19, 19)), shown, 5
     )
+    np.testing.assert_allclose(gains, gains_of(whole.astype(np.float64), shown, 5), atol=1e-4)
     rest = np.asarray(rest)
     # Loewner order: each difference of covariances has no negative eigenvalue but rounding.
     assert np.linalg.eigvalsh(rest[:-1] - rest[1:]).min() > -1e-5
     assert (np.diff(np.diagonal(rest, axis1=1, axis2=2), axis=0) < 1e-6).all()
 
 
-def test_signals_that_say_the_same_are_no_harm():
-    joint = drawn_joint(3, 6, 10, seed=7)
-    twice = np.array([0, 1, 2, 3, 4, 5, 0, 6, 7, 8])
-    covariance = np.asarray(joint.covariance)[:, twice][:, :, twice]
+def test_equal_signals_are_no_harm():
+    joint, run = drawn_joint(3, 6, 10, seed=7), np.ones((10, 3), bool)
+    signals, twice = [*range(6), 0], np.array([*range(6), 0, *range(6, 9)])
     doubled = replace(
         joint,
-        covariance=covariance,
-        surprise=joint.surprise[:, [0, 1, 2, 3, 4, 5, 0]],
-        needs=joint.needs[[0, 1, 2, 3, 4, 5, 0]],
+        covariance=np.asarray(joint.covariance)[:, twice][:, :, twice],
+        surprise=joint.surprise[:, signals],
+        needs=joint.needs[signals],
     )
-    run = np.ones((10, 3), bool)
     # The second of two equal signals is worth the jitter, 1e-4 of its variance.
-    np.testing.assert_allclose(
-        estimates(doubled, run).quality, estimates(joint, run).quality, atol=2e-3
-    )
+    expected = estimates(joint, run).quality
+    np.testing.assert_allclose(estimates(doubled, run).quality, expected, atol=2e-3)
+
+
+# Fitting.
 
 
 @pytest.mark.parametrize("n", [500, 8000])
-def test_a_normal_world_is_learned(n: int):
-    world = Gaussian(seed=1)
-    design, quality, mean = world.sample(n + 400, seed=2)
+def test_normal_data_are_learned(n: int):
+    data, new = Gaussian(seed=1), slice(n, None)
+    design, quality, mean = data.sample(n + 400, seed=2)
     _, joint = fitted(design, quality, folds(n + 400, n))
-    new = slice(n, None)
     run = random_runs(400)
     found = estimates(joint.take(new), run)
-    told, left = world.posterior(replace(design, seen=design.seen[new]), mean[new], run)
+    expected, left = data.posterior(replace(design, seen=design.seen[new]), mean[new], run)
     # A coefficient is known to about sqrt(sd of the rest / n); F + M = 9 of them add up to
     # sqrt(9 / n) of the noise, whose variance is about 1 here; the root mean square is held to 1.5
     # times that. Correlations, and so covariances, are known to about 1 / sqrt(n) each.
-    assert np.sqrt(np.square(found.quality - told).mean()) < 1.5 * np.sqrt(9 / n)
+    assert np.sqrt(np.square(found.quality - expected).mean()) < 1.5 * np.sqrt(9 / n)
     assert np.sqrt(np.square(found.covariance - left).mean()) < 1.5 / np.sqrt(n)
 
 
-def test_rows_fitted_on_are_told_as_well_as_new_ones_and_no_better():
+def test_rows_fitted_on_have_the_errors_of_new_ones():
     """Estimates of a row that had seen its quality would look better than they are."""
-    world = Gaussian(seed=3)
-    design, quality, _ = world.sample(6000, seed=4)
-    # Few rows a parameter: without folds, rows fitted on would be told much better.
-    fold = folds(6000, 60)
-    _, joint = fitted(design, quality, fold)
+    design, quality, _ = Gaussian(seed=3).sample(6000, seed=4)
+    # Few rows per parameter: without folds, rows fitted on would have much smaller errors.
+    _, joint = fitted(design, quality, folds(6000, 60))
     found = np.asarray(estimates(joint, np.ones((6000, K), bool)).quality)
     error = np.square(found - quality).mean(1)
-    own, new = error[:60].mean(), error[60:].mean()
     # 60 rows' mean squared error has a standard error of about 60**-0.5 * sqrt(2 / K); folds of 45
     # rows are a little worse than all 60.
-    assert 0.75 < own / new < 1.6
+    assert 0.75 < error[:60].mean() / error[60:].mean() < 1.6
 
 
 def test_total_variance():
-    """Var(Q) is what estimates vary by, and what is left: on average, on new queries."""
-    world = Gaussian(seed=5)
-    design, quality, _ = world.sample(24_000, seed=6)
-    fold = folds(24_000, 4000)
-    _, joint = fitted(design, quality, fold)
+    """Var(Q) is the variance of estimates plus what is left: on average, on new queries."""
+    design, quality, _ = Gaussian(seed=5).sample(24_000, seed=6)
+    _, joint = fitted(design, quality, folds(24_000, 4000))
     new = joint.take(slice(4000, None))
+    every = estimates(new, np.ones((20_000, K), bool))
     for run in ([0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 1]):
-        has = np.broadcast_to(np.array(run, bool), (20_000, K))
-        every = estimates(new, np.ones_like(has))
-        now = estimates(new, has)
-        # What the estimates still move by is what was said they would, for models not run.
-        moved = np.asarray(every.quality - now.quality)
-        rest = ~np.array(run, bool)
-        found = np.cov(moved.T)[rest][:, rest]
-        said = np.asarray(now.covariance)[0][rest][:, rest]
-        # 4,000 rows of fit: 1 / sqrt(4000) a correlation, three of those; variances are below 1.
-        np.testing.assert_allclose(found, said, atol=3 / np.sqrt(4000))
-        # And their mean does not move: an estimate is what is expected of the next.
+        now = estimates(new, np.broadcast_to(np.array(run, bool), (20_000, K)))
+        # Estimates of models that have not run move by as much as they say.
+        moved, rest = np.asarray(every.quality - now.quality), np.array(run) == 0
+        stated = np.asarray(now.covariance)[0][rest][:, rest]
+        # 4,000 rows of fit: 1 / sqrt(4000) per correlation, three of those; variances are below 1.
+        np.testing.assert_allclose(np.cov(moved.T)[rest][:, rest], stated, atol=3 / 4000**0.5)
+        # And their mean does not move: an estimate is the expectation of the next.
         assert np.abs(moved.mean(0)).max() < 0.05
 
 
-def test_a_world_of_right_and_wrong_answers_is_told_as_well_as_lines_can():
-    """Supplied estimates of a world are its exact conditional expectations."""
-    world = synthetic.make_dataset(3, seed=2, n_domains=2)
-    table = synthetic.sample(world, seed=1, n=5000, features=True)
+def test_right_and_wrong_answers_are_estimated_as_well_as_lines_can():
+    """Supplied estimates of a synthetic dataset are its exact conditional expectations."""
+    dataset = synthetic.make_dataset(3, seed=2, n_domains=2)
+    table = synthetic.sample(dataset, seed=1, n=5000, features=True)
     ante, features = table.quality_ante, table.features
     assert ante is not None
     assert features is not None
-    fit_rows, new = np.arange(2500), np.arange(2500, 5000)
-    found = learned(table, fit_rows, estimator="joint")
-    told = estimates(found.estimator.take(new), np.zeros((2500, 3), bool)).quality
-    error = np.square(np.asarray(told) - table.quality[new]).mean()
+    new = np.arange(2500, 5000)
+    found = learned(table, np.arange(2500), estimator="joint")
+    quality = estimates(found.estimator.take(new), np.zeros((2500, 3), bool)).quality
+    error = np.square(np.asarray(quality) - table.quality[new]).mean()
     # The best a line can do: of exact expectations, on the new rows themselves.
     columns = np.concatenate([np.ones((2500, 1)), features[new]], 1)
     line = columns @ np.linalg.lstsq(columns, ante[new], rcond=None)[0]
@@ -331,20 +305,17 @@ def standard(x: np.ndarray) -> np.ndarray:
 
 
 def test_without_signals_nothing_moves():
-    world = Gaussian(seed=10)
-    design, quality, _ = world.sample(200, seed=11)
+    design, quality, _ = Gaussian(seed=10).sample(200, seed=11)
     bare = Design(design.seen[:, ~design.needs.any(1)], spec(3, signals=False))
     _, joint = fitted(bare, quality, folds(200, 150))
-    found = estimates(joint, random_runs(200))
-    np.testing.assert_allclose(found.quality, joint.quality, atol=1e-6)
-    assert np.abs(np.asarray(found.covariance)).max() < 1e-6
-    table = estimates(joint.to_run_sets(), random_runs(200))
-    np.testing.assert_allclose(table.quality, joint.quality, atol=1e-6)
+    for estimator in (joint, joint.to_run_sets()):
+        found = estimates(estimator, random_runs(200))
+        np.testing.assert_allclose(found.quality, joint.quality, atol=1e-6)
+        assert np.abs(np.asarray(found.covariance)).max() < 1e-6
 
 
-def test_other_predictors_and_what_never_varies():
-    world = Gaussian(seed=12)
-    design, quality, _ = world.sample(300, seed=13)
+def test_other_predictors_and_constant_columns():
+    design, quality, _ = Gaussian(seed=12).sample(300, seed=13)
     quality[:, 2] = 1
     design.seen[:, -1] = 0
     fit, joint = fitted(design, quality, folds(300, 200), predictor=Neighbours((20,)))
@@ -355,15 +326,14 @@ def test_other_predictors_and_what_never_varies():
     assert len(fit.predictions) == 5
 
 
-def test_an_exception_to_what_features_tell_is_no_catastrophe():
-    """Of code in every answer to a group's prompts, say, and one new answer without."""
+def test_an_exception_to_what_features_determine_is_no_catastrophe():
+    """Code in every answer to a group's prompts, say, and one new answer without."""
     rng = np.random.default_rng(20)
     design, quality, _ = Gaussian(seed=20).sample(500, seed=21)
     design.seen[:, 1] = rng.random(500) < 0.4
     design.seen[:, -M] = design.seen[:, 1]
     design.seen[400:, -M] = 1 - design.seen[400:, 1]
-    quality = (quality > 0).astype(np.float32)
-    fit, joint = fitted(design, quality, folds(500, 400))
+    fit, joint = fitted(design, (quality > 0).astype(np.float32), folds(500, 400))
     assert fit.normal.spread[-1, 0] == pytest.approx(0.03)
     found = np.asarray(estimates(joint, np.ones((500, K), bool)).quality)
     # Lines leave 0 to 1 by some tenths; each exception is 30 of the least spreads off.
@@ -371,12 +341,12 @@ def test_an_exception_to_what_features_tell_is_no_catastrophe():
 
 
 def test_shrinking_leaves_every_variance():
-    dataset = Gaussian(seed=22)
-    design, quality, _ = dataset.sample(300, seed=23)
+    data = Gaussian(seed=22)
+    design, quality, _ = data.sample(300, seed=23)
     fit, _ = fitted(design, quality, folds(300, 200))
     variances = fit.normal.covariance[-1].diagonal()[M:]
-    # What ridge regression leaves of 4 qualities, of 200 rows: 10% a variance, three times.
-    np.testing.assert_allclose(variances, dataset.sigma.diagonal()[M:], rtol=0.3)
+    # What ridge regression leaves of 4 qualities, of 200 rows: 10% per variance, three times.
+    np.testing.assert_allclose(variances, data.sigma.diagonal()[M:], rtol=0.3)
     # Eight rows are too few for a share to be found: correlations are not used at all.
     few, _ = fitted(design, quality, folds(300, 8, 2))
     assert few.shrinkage[-1] == 1
@@ -385,59 +355,38 @@ def test_shrinking_leaves_every_variance():
 
 
 def test_rows_that_are_not_fitted_on_teach_nothing():
-    world = Gaussian(seed=14)
-    design, quality, _ = world.sample(200, seed=15)
-    fold = folds(200, 120)
-    hidden = quality.copy()
+    design, quality, _ = Gaussian(seed=14).sample(200, seed=15)
+    hidden, fold = quality.copy(), folds(200, 120)
     hidden[120:] = np.nan
-    one, other = fitted(design, quality, fold)[1], fitted(design, hidden, fold)[1]
-    for leaf, same in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    leaves = (jax.tree.leaves(fitted(design, x, fold)[1]) for x in (quality, hidden))
+    for leaf, same in zip(*leaves, strict=True):
         np.testing.assert_array_equal(leaf, same)
 
 
-def test_costs_are_positive_and_told_from_features():
-    rng = np.random.default_rng(16)
+def test_costs_are_positive_and_estimated_from_features():
+    rng, fold = np.random.default_rng(16), folds(400, 300)
     design, quality, _ = Gaussian(seed=16).sample(400, seed=17)
     cost = np.exp(design.seen[:, 1:2] + 0.1 * rng.standard_normal((400, K))).astype(np.float32)
-    fold = folds(400, 300)
     joint = fit_joint(design, quality, cost, fold, KEY, n_folds=4).joint(design, cost, fold)
-    told = np.asarray(joint.cost)[300:]
-    assert told.min() > 0
-    assert np.square(told - cost[300:]).mean() < 0.6 * cost[300:].var()
+    expected = np.asarray(joint.cost)[300:]
+    assert expected.min() > 0
+    assert np.square(expected - cost[300:]).mean() < 0.6 * cost[300:].var()
     assert joint.to_run_sets().cost_weights.shape[1] == 1
 
 
-def test_it_is_a_learner_of_tables():
-    learner = "joint"
-    table = _table(300, 3)
-    found = learned(table, np.arange(200), estimator=learner, folds=4)
-    told = estimates(found.estimator, np.ones((300, 3), bool))
-    assert np.isfinite(np.asarray(told.quality)).all()
-    np.testing.assert_allclose(told.cost, table.cost, rtol=1e-6)
-    assert found.fitted.cost_model == "features"
-    assert any("shrunk" in note for note in found.notes)
-    assert found.settings()["ridge"] is None
-    with pytest.raises(CascjaxError, match="no cost model 'seen'"):
-        learned(table, np.arange(200), estimator=learner, cost_model="seen")
-    with pytest.raises(CascjaxError, match="no use for ridge 10"):
-        learned(table, np.arange(200), estimator=learner, ridge=10.0)
-
-
-@pytest.mark.slow
-def test_twenty_models_are_learned():
-    table = _table(250, 20)
+@pytest.mark.parametrize("k", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_tables_of_few_and_many_models(k: int):
+    table: Table = synthetic.sample(synthetic.make_dataset(k, seed=3), seed=4, n=250, features=True)
     found = learned(table, np.arange(200), estimator="joint")
-    assert isinstance(found.estimator, Joint)
-    run = np.random.default_rng(0).random((250, 20)) < 0.1
-    told = estimates(found.estimator, run)
-    assert told.covariance.shape == (250, 20, 20)
-    assert any("of more than 11 models" in note for note in found.notes)
-    assert np.isfinite(np.asarray(told.quality)).all()
-
-
-def _table(n: int, k: int) -> Table:
-    world = synthetic.make_dataset(k, seed=3)
-    return synthetic.sample(world, seed=4, n=n, features=True)
+    assert isinstance(found.estimator, Joint) == (k > 11)
+    run = random_runs(250, k)
+    got = estimates(found.estimator, run)
+    assert np.isfinite(np.asarray(got.quality)).all()
+    assert got.covariance.shape == (250, k, k)
+    np.testing.assert_allclose(np.asarray(got.cost)[run], table.cost[run], rtol=1e-6)
+    assert any("shrunk" in note for note in found.notes)
+    assert any("with more than 11 models" in note for note in found.notes) == (k > 11)
+    assert (found.settings()["cost_model"], found.settings()["ridge"]) == ("features", None)
 
 
 def test_what_cannot_be_is_refused():
@@ -447,6 +396,6 @@ def test_what_cannot_be_is_refused():
             fitted(design, quality, fold)
 
 
-def test_correlations_shrunk_to_nothing_are_called_independence() -> None:
+def test_correlations_shrunk_to_nothing_are_called_independence():
     assert shrinkage_note(0.03) == "correlations of signals and qualities are shrunk by 3%"
     assert "shrunk by 100%: models are taken as independent" in shrinkage_note(1.0)
