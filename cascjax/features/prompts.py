@@ -50,7 +50,7 @@ _ROWS = 1 << 12
 """Prompts vectorised at once."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TextModel:
     """Weights of hashed words and word pairs, and the directions they are reduced to.
 
@@ -62,6 +62,10 @@ class TextModel:
 
     idf: Float32[np.ndarray, " H"]
     directions: Float32[np.ndarray, "H C"]
+
+    def __repr__(self) -> str:
+        """Return the number of components."""
+        return f"TextModel: {counted(self.directions.shape[1], 'component')}"
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:

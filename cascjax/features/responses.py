@@ -90,7 +90,7 @@ _LONGEST_CODE = 20_000
 """Characters beyond which code is not parsed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Responses:
     """Signals and answers of N responses, each to its own prompt.
 

@@ -80,7 +80,7 @@ class ImportOptions:
 
     invalid: str = option(
         "choice",
-        "How to treat rows with missing scores and repeated ids: refuse the file, or drop them.",
+        "Refuse a file with missing scores or repeated ids, or drop such rows.",
         default="error",
         choices=("error", "drop"),
     )
@@ -122,7 +122,7 @@ class TextOptions(ImportOptions):
 # Results
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImportResult:
     """An imported evaluation table, and counts of what was left out.
 
@@ -142,6 +142,10 @@ class ImportResult:
     n_repeated: int = 0
     n_dropped: int = 0
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return the summary."""
+        return f"ImportResult: {self.summary}"
 
     @cached_property
     def arrow(self) -> pa.Table:

@@ -111,8 +111,8 @@ def import_long(
       >>> with open(path, "w") as file:
       ...     rows = ["id,llm,score,usd", "q1,small,0,0.1", "q1,large,1,0.9"]
       ...     _ = file.write("\n".join(rows))
-      >>> import_long(path, query="id", model="llm", quality="score", cost="usd").summary
-      '1 query, 2 models'
+      >>> import_long(path, query="id", model="llm", quality="score", cost="usd")
+      ImportResult: 1 query, 2 models
     """
     return read(path, Options(query=query, model=model, quality=quality, cost=cost, **options))
 

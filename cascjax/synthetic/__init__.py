@@ -46,8 +46,8 @@ def make_dataset(
       CascjaxError: The kind or an option is unknown, or an argument is out of range.
 
     Example:
-      >>> make_dataset(n_models=3, kind="swebench").models
-      ('agent-1', 'agent-2', 'agent-3')
+      >>> make_dataset(n_models=3, kind="swebench")
+      swebench dataset: agent-1, agent-2, agent-3
     """
     if kind not in KINDS:
         raise unknown_name("kind of dataset", kind, tuple(KINDS))

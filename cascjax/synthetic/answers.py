@@ -34,7 +34,7 @@ NO_IDENTITY, FREE = 0, 1
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AnswerDataset:
     """K models whose answers are right or wrong, on queries of G groups; they rise in mean cost.
 
@@ -103,6 +103,10 @@ class AnswerDataset:
     models: tuple[str, ...] = field(metadata={"static": True})
     groups: tuple[str, ...] = field(metadata={"static": True})
     cost_unit: str = field(default="USD", metadata={"static": True})
+
+    def __repr__(self) -> str:
+        """Return the kind and the names of the models."""
+        return f"{self.kind} dataset: {', '.join(self.models)}"
 
     @property
     def n_models(self) -> int:

@@ -51,7 +51,7 @@ class Posterior(NamedTuple):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class JudgedDataset:
     """K models and D domains that queries are drawn from; models rise in mean cost.
 
@@ -89,6 +89,10 @@ class JudgedDataset:
     models: tuple[str, ...] = field(metadata={"static": True})
     domains: tuple[str, ...] = field(metadata={"static": True})
     cost_unit: str = field(default="USD", metadata={"static": True})
+
+    def __repr__(self) -> str:
+        """Return the kind and the names of the models."""
+        return f"judged dataset: {', '.join(self.models)}"
 
     @property
     def n_models(self) -> int:
