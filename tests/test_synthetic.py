@@ -211,35 +211,28 @@ def test_the_first_rows_are_those_of_the_first_version() -> None:
 # Judged datasets
 
 
-@given(n_models=st.integers(2, 30), n_domains=st.integers(1, 20), seed=st.integers(0, 2**40))
-@settings(max_examples=30, deadline=None)
-def test_judged_datasets_are_well_formed(n_models: int, n_domains: int, seed: int) -> None:
-    dataset = judges(n_models, seed, n_domains=n_domains)
+@pytest.mark.parametrize(("n_models", "n_domains"), [(2, 1), (5, 4), (30, 20)])
+def test_judged_datasets_are_well_formed(n_models: int, n_domains: int) -> None:
+    dataset = judges(n_models, 3, n_domains=n_domains)
     assert len(set(dataset.domains)) == n_domains
     assert dataset.ability.shape == (n_models, n_domains)
     assert dataset.domain_weights.sum() == pytest.approx(1, abs=1e-5)
     mean_cost = dataset.price_prompt * PROMPT_TOKENS + dataset.price_answer * dataset.answer_tokens
     assert (np.diff(mean_cost) >= 0).all()
-    assert (dataset.price_prompt > 0).all()
     # Quality and estimates do not change who the models are.
-    options: dict[str, Any] = {"quality": "graded", "judge_noise": 2.0, "n_domains": n_domains}
-    np.testing.assert_array_equal(judges(n_models, seed, **options).ability, dataset.ability)
+    graded = judges(n_models, 3, n_domains=n_domains, quality="graded", judge_noise=2.0)
+    np.testing.assert_array_equal(graded.ability, dataset.ability)
 
 
 def test_columns(judged: tuple[JudgedDataset, Table]) -> None:
     dataset, table = judged
-    K, D = dataset.ability.shape
     for name in ("quality", "cost", "quality_ante", "quality_post", "cost_ante", "cost_post"):
         column = getattr(table, name)
-        assert column.shape == (N, K)
         assert (column > 0 if "cost" in name else (column >= 0) & (column <= 1)).all()
     np.testing.assert_array_equal(table.cost_post, table.cost)
     assert (table.models, table.cost_unit) == (dataset.models, "USD")
-    assert (table.groups, table.split) == (dataset.domains, None)
-    assert table.features is not None
-    assert table.features.shape == (N, 2 + D)
-    assert table.signal_names == SIGNAL_NAMES
-    np.testing.assert_array_equal(table.features[:, 2:].argmax(1), table.group)
+    assert (table.groups, table.signal_names) == (dataset.domains, SIGNAL_NAMES)
+    np.testing.assert_array_equal(np.asarray(table.features)[:, 2:].argmax(1), table.group)
     values = set(np.unique(table.quality[:20_000]))
     assert values == {0, 1} if dataset.quality == "binary" else len(values) > 50_000
 
