@@ -3,7 +3,7 @@
     python benchmarks/cold.py [--json FILE] [--queries 2000000]
 
 Each first call is a process of its own, timed inside it: 64 settings over 4,096 queries once, less
-the same again. Memory is the peak of `cascjax frontier` over a table of that many queries of 11
+the same again. Memory is the peak of `cascjax compare` over a table of that many queries of 11
 models, which is written to a temporary folder first (0.56 GB for 2 million).
 """
 
@@ -52,14 +52,16 @@ def first_calls() -> dict[str, list[float]]:
 
 def memory(n_queries: int) -> dict[str, dict[str, float]]:
     """GB of a table's matrices, and at the peak of drawing frontiers from its file."""
-    cascjax, found = [sys.executable, "-c", "from cascjax.cli.main import main; main()"], {}
+    cascjax, found = [sys.executable, "-m", "cascjax"], {}
     with tempfile.TemporaryDirectory() as folder:
         table = os.path.join(folder, "table.arrow")
         size = ["--queries", str(n_queries), "--models", "11"]
-        subprocess.run([*cascjax, "world", table, *size], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*cascjax, "synthesize", table, *size], check=True, stdout=subprocess.DEVNULL
+        )
         for job, matrices in (("routing", 6), ("pandora", 6), ("routing --noise low", 6)):
             out = ["--budgets", "2", "--out", os.path.join(folder, "out")]
-            command = [*cascjax, "frontier", table, *out, "--strategies", *job.split()]
+            command = [*cascjax, "compare", table, *out, "--strategies", *job.split()]
             with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
                 _, status, usage = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)

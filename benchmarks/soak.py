@@ -4,7 +4,7 @@
                               [--folder DIR] [--json FILE]
 
 Writes synthetic workloads in files of a million rows (24 bytes a query and model), then runs
-`cascjax frontier` over each folder as a process of its own, whose wall time and peak resident
+`cascjax compare` over each folder as a process of its own, whose wall time and peak resident
 memory are taken. With --folder the workloads are kept there, and used again.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 ROWS = 1_000_000
 """Rows of a file."""
 
-CASCJAX = [sys.executable, "-c", "from cascjax.cli.main import main; main()"]
+CASCJAX = [sys.executable, "-m", "cascjax"]
 
 
 def measured(command: list[str]) -> dict[str, float]:
@@ -44,7 +44,7 @@ def written(folder: Path, queries: int, models: int) -> Path:
     if not path.exists():
         parts = str(max(1, queries // ROWS))
         size = ["--queries", str(queries), "--models", str(models), "--parts", parts]
-        measured(["world", str(path), *size])
+        measured(["synthesize", str(path), *size])
     return path
 
 
@@ -57,7 +57,7 @@ def soak(
         for count in queries:
             table, out = written(folder, count, models), folder / "out"
             options = ["--budgets", "8", "--out", str(out), "--force", "--strategies", *job.split()]
-            run = measured(["frontier", str(table), *options])
+            run = measured(["compare", str(table), *options])
             run["rows_per_second"] = count / run["seconds"]
             found[f"{job}, {count:,} x {models}"] = run
             print(f"{job}, {count:,} x {models}: {run}", flush=True)

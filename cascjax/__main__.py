@@ -1,6 +1,6 @@
 """Run the command line as `python -m cascjax`."""
 
-from cascjax.cli.main import main
+from cascjax.cli import main
 
 if __name__ == "__main__":
     main()

@@ -19,7 +19,7 @@ from scipy import stats
 from sklearn.metrics import brier_score_loss, r2_score
 
 import cascjax
-from cascjax.cli.main import main
+from cascjax.cli import main
 from cascjax.core.random import key_of, weights
 from cascjax.data import from_arrow
 from cascjax.data.table import EVALUATE, FIT, Table, mean_rows
@@ -431,7 +431,7 @@ class TestNeed:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    words = ["world", "world.arrow", "--queries", str(N), "--models", "3", "--seed", "1"]
+    words = ["synthesize", "world.arrow", "--queries", str(N), "--models", "3", "--seed", "1"]
     assert CliRunner().invoke(main, words).exit_code == 0
     return tmp_path
 

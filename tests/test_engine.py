@@ -35,7 +35,7 @@ from cascjax import (
     fit,
     synthetic,
 )
-from cascjax.cli.main import main
+from cascjax.cli import main
 from cascjax.comparison import compare_job
 from cascjax.data import to_arrow, write_table
 from cascjax.data.source import Files, open_files
@@ -434,20 +434,20 @@ def test_a_refusal_does_not_stand_in_the_way(log: Table, tmp_path: Path) -> None
     quality[CUTS[1] + 100, 1] = 7
     folder = write(tmp_path / "parts", replace(log, quality=quality, split=split))
     out = str(tmp_path / "out")
-    words = ["frontier", str(folder), "--strategies", "mixing", "--out", out, "--sample", "50"]
-    ran = CliRunner().invoke(main, [*words, "--learner", "logistic"])
+    words = ["compare", str(folder), "--strategies", "mixing", "--out", out, "--sample", "50"]
+    ran = CliRunner().invoke(main, [*words, "--estimator", "logistic"])
     assert ran.exit_code == 2
     said = ran.output.splitlines()[-1]
     assert f"{folder}/1.arrow: row 100: quality of model 'model-1' is 7, not between" in said
     assert "estimator 'linear'" in said
-    assert not Path(out, "journal").exists()
-    ran = CliRunner().invoke(main, [*words, "--learner", "linear"])
+    assert not Path(out, "checkpoint").exists()
+    ran = CliRunner().invoke(main, [*words, "--estimator", "linear"])
     assert ran.exit_code == 0, ran.output
-    assert "note: estimates were learned from a sample of 50 of 2,048 fit rows" in ran.output
+    assert "learned from a sample of 50 of 2,048 fit rows" in ran.output
     ran = CliRunner().invoke(main, [*words, "--budgets", "1e-9"])
     assert ran.exit_code == 2
     assert "out of reach" in ran.output
-    assert not Path(out, "journal").exists()
+    assert not Path(out, "checkpoint").exists()
     # What keeps the rows it was fitted on is refused before anything is read.
     with pytest.raises(CascjaxError, match="cannot be kept in a policy"):
         fit(folder, "routing", Learned("joint-knn"), budget=0.001)
@@ -531,20 +531,31 @@ def test_learned_policies_are_those_of_the_table(log: Table, logged: Files, lear
 
 
 def test_learned_frontiers_and_policies_by_the_command_line(logged: Files, tmp_path: Path) -> None:
-    words = [logged.name, "--learner", "linear"]
+    words = [logged.name]
     ran = CliRunner().invoke(
         main,
-        ["frontier", *words, "--strategies", "routing", "--budgets", "4", "--out",
-         str(tmp_path / "out")],
+        ["compare", *words, "--estimator", "linear", "--strategies", "routing", "--budgets", "4",
+         "--out", str(tmp_path / "out")],
     )  # fmt: skip
     assert ran.exit_code == 0, ran.output
-    assert "learned estimates" in ran.output
-    assert "note: costs are estimated from" in ran.output
+    assert "costs are estimated from" in ran.output
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["settings"]["estimator"] == "linear"
     policy = tmp_path / "policy.json"
     ran = CliRunner().invoke(
-        main, ["fit", *words, "--strategy", "routing", "--budget", "0.001", "--out", str(policy)]
+        main,
+        [
+            "fit",
+            *words,
+            "--learner",
+            "linear",
+            "--strategy",
+            "routing",
+            "--budget",
+            "0.001",
+            "--out",
+            str(policy),
+        ],
     )
     assert ran.exit_code == 0, ran.output
     assert load_policy(policy).estimates_spec == Learned("linear")
@@ -555,7 +566,7 @@ def test_learned_frontiers_and_policies_by_the_command_line(logged: Files, tmp_p
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:
     return [
-        "frontier", str(folder), "--strategies", "mixing,routing", "--budgets", "4",
+        "compare", str(folder), "--quiet", "--strategies", "mixing,routing", "--budgets", "4",
         "--sample", "200", "--out", str(out), *more,
     ]  # fmt: skip
 
@@ -564,7 +575,7 @@ CODE = """
 import sys
 from cascjax.data import table
 table._LEAST_CHUNK_ROWS = table.CHUNK_ROWS = 400
-from cascjax.cli.main import main
+from cascjax.cli import main
 main(sys.argv[1:])
 """
 
@@ -584,12 +595,12 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(stream: Files, tmp_path:
                                 stderr=subprocess.DEVNULL)  # fmt: skip
 
     assert run(tmp_path / "whole").wait() == 0
-    assert not (tmp_path / "whole" / "journal").exists()
-    # Killed once so many files are in the journal, at a moment of chance after that.
+    assert not (tmp_path / "whole" / "checkpoint").exists()
+    # Killed once so many parts are kept, at a moment of chance after that.
     for wanted in random.sample(range(1, 12), 2):
         out = tmp_path / f"killed-{wanted}"
         process = run(out)
-        while process.poll() is None and len(list(out.glob("journal/*.npz"))) < wanted:
+        while process.poll() is None and len(list(out.glob("checkpoint/*.npz"))) < wanted:
             time.sleep(0.001)
         time.sleep(random.random() * 0.02)
         process.send_signal(signal.SIGKILL)
@@ -607,7 +618,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(stream: Files, tmp_path:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cascjax.data.table.CHUNK_ROWS", 700)
     monkeypatch.setattr("cascjax.data.table._LEAST_CHUNK_ROWS", 700)
-    monkeypatch.setattr("cascjax.cli.stream.keep_compiled", lambda: None)
+    monkeypatch.setattr("cascjax.cli.job.keep_compiled", lambda: None)
 
 
 def invoke(words: list[str]) -> tuple[int, str]:
@@ -634,7 +645,7 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_from(
     code, error = invoke(command(folder, out))
     assert code == 2
     assert "No space left on device" in error
-    assert "--resume once there is room" in error
+    assert "--resume" in error
     assert error.count("\n") == 1
     monkeypatch.setattr(Path, "write_bytes", real)
     assert invoke(command(folder, out, "--resume"))[0] == 0
@@ -654,7 +665,7 @@ def test_other_files_and_settings_are_noticed(
         patch.setattr("cascjax.comparison.fit_totals", stop)
         code, error = invoke(command(folder, out))
     assert code == 130
-    assert "go on with --resume" in error
+    assert "--resume" in error
     code, error = invoke(command(folder, out, "--resume", "--seed", "5"))
     assert code == 2
     assert "other settings, seed 0 and not 5" in error
@@ -664,7 +675,7 @@ def test_other_files_and_settings_are_noticed(
     assert "1.arrow has changed" in error
     assert error.count("\n") == 1
     assert invoke(command(folder, out, "--force"))[0] == 0
-    assert not (out / "journal").exists()
+    assert not (out / "checkpoint").exists()
 
 
 @pytest.mark.usefixtures("small")
@@ -687,8 +698,8 @@ def test_a_bad_file_can_be_mended_and_gone_on_from(table: Table, tmp_path: Path)
     code, error = invoke(command(folder, out))
     assert code == 2
     assert "1.arrow: column 'cost', row 850" in error
-    assert "--resume once that is fixed" in error
-    first = out / "journal" / "read-00.npz"
+    assert "--resume" in error
+    first = out / "checkpoint" / "read-00.npz"
     before = first.stat().st_mtime_ns
     # Not the bad file but one of which something is kept.
     write_table(folder / "0.parquet", table.take(np.arange(CUTS[0], CUTS[1])))

@@ -18,8 +18,8 @@ from rich.console import Console
 from sklearn.model_selection import train_test_split
 
 from cascjax import synthetic
-from cascjax.cli import experiments as experiment_commands
-from cascjax.cli.main import main
+from cascjax.cli import main
+from cascjax.cli.legacy import experiments as experiment_commands
 from cascjax.comparison import frontier, study
 from cascjax.data import write_table
 from cascjax.data.table import Table, mean_rows, split_rows

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import entropy
 
-from cascjax.cli.main import main
+from cascjax.cli import main
 from cascjax.data import read_table, write_table
 from cascjax.data.table import EVALUATE, FIT, Table
 from cascjax.errors import CascjaxError
@@ -625,9 +625,9 @@ def test_lists_of_whole_numbers_and_columns_of_nulls(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--text-model", "words.npz"], "need --features text"),
-        (["--features", "text", "--text-model", "log.parquet"], "is the log"),
-        (["--features", "text", "--text-model", "table.arrow"], "is the table"),
-        (["--signal", "sure"], "--signal 'sure': give a name and a column"),
+        (["--features", "text", "--text-model", "log.parquet"], "given twice"),
+        (["--features", "text", "--text-model", "table.arrow"], "given twice"),
+        (["--extra-signals", "sure"], "'sure': give it as NAME=COL"),
         (["--features", "text"], "column 'prompt' is missing"),
     ],
 )
@@ -640,7 +640,7 @@ def test_the_command_refuses_in_one_line(
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2
     assert message in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.stderr.count("cascjax: ") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
 
 
@@ -653,7 +653,7 @@ def test_the_command_writes_a_table_that_inspect_describes(
         f"--{n}={c}" for n, c in zip(("query", "model", "quality", "cost"), NAMES, strict=True)
     ]
     words += ["--prompt=ask", "--response=said", "--features=text", "--text-model=words.npz"]
-    words += ["--components=1", "--signal=sureness=sure", "--logprobs=lp"]
+    words += ["--n-components=1", "--extra-signals=sureness=sure", "--logprobs=lp"]
     result = CliRunner().invoke(main, ["import", "long", "log.parquet", "table.arrow", *words])
     assert result.exit_code == 0, result.output
     assert "Text model: fitted on 3 prompts and written to words.npz" in result.output

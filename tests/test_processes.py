@@ -2,23 +2,17 @@
 
 import itertools
 import os
-import random
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeVar
 
-import click
 import jax
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from jax.experimental import multihost_utils
 
 from cascjax import (
@@ -29,13 +23,10 @@ from cascjax import (
     fit,
     synthetic,
 )
-from cascjax.cli.main import main
-from cascjax.cli.terminal import OneLineErrors
 from cascjax.data import write_table
 from cascjax.data.source import open_files
 from cascjax.data.table import Table
-from cascjax.engine import launch, run
-from cascjax.engine.launch import Asked, Place, place
+from cascjax.engine import run
 from cascjax.engine.processes import ALONE, Processes, all_processes
 from cascjax.engine.run import Run
 
@@ -44,8 +35,6 @@ from workers import ASKED, BUDGET  # isort: skip
 T = TypeVar("T")
 
 K, N, FILES = 3, 4000, 5
-
-CODE = "from cascjax.cli.main import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -219,91 +208,6 @@ def test_parts_come_in_order_whoever_did_them() -> None:
     assert done == [3, 2, 1, 0]
 
 
-# Who they are.
-
-
-@pytest.mark.parametrize(
-    ("asked", "environment", "found"),
-    [
-        (Asked(True), {}, Place(None, None, None)),
-        (Asked(coordinator="h:1", processes=4, process=3), {"RANK": "0"}, Place("h:1", 4, 3)),
-        (
-            Asked(True),
-            {"MASTER_ADDR": "m", "MASTER_PORT": "29", "RANK": "1", "WORLD_SIZE": "2"},
-            Place("m:29", 2, 1),
-        ),
-        (
-            Asked(True),
-            {
-                "MASTER_ADDR": "m", "MASTER_PORT": "29", "RANK": "5", "WORLD_SIZE": "8",
-                "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "TORCHELASTIC_USE_AGENT_STORE": "True",
-            },
-            Place("m:30", 8, 5, 1),
-        ),
-        (
-            Asked(True, "h:9"),
-            {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3"},
-            Place("h:9", 3, 2),
-        ),
-        (Asked(processes=2), {"JAX_COORDINATOR_ADDRESS": "h:9", "JOB_COMPLETION_INDEX": "1"},
-         Place("h:9", 2, 1)),
-        (Asked(True), {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, Place(None, None, None)),
-        # A process that has its host for itself has all of its devices.
-        (Asked(True), {"SLURM_LOCALID": "0", "SLURM_STEP_TASKS_PER_NODE": "1(x12),1"},
-         Place(None, None, None)),
-        (Asked(True), {"SLURM_LOCALID": "3", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"},
-         Place(None, None, None, 3)),
-        # Bound to its own by the launcher, it sees one, whose number is 0.
-        (
-            Asked(True),
-            {"SLURM_LOCALID": "3", "SLURM_STEP_TASKS_PER_NODE": "4", "CUDA_VISIBLE_DEVICES": "0"},
-            Place(None, None, None),
-        ),
-        # MPICH in a Slurm job, whose variables are those of the job's first step.
-        (
-            Asked(True, "h:9"),
-            {
-                "PMI_RANK": "2", "PMI_SIZE": "3", "SLURM_PROCID": "0", "SLURM_NTASKS": "8",
-                "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2", "CUDA_VISIBLE_DEVICES": "0,1",
-            },
-            Place("h:9", 3, 2, 1),
-        ),
-    ],
-)  # fmt: skip
-def test_places(asked: Asked, environment: dict[str, str], found: Place) -> None:
-    assert asked.several
-    assert place(asked, environment) == found
-
-
-@pytest.mark.parametrize(
-    ("asked", "environment", "words"),
-    [
-        (Asked(processes=2, process=0), {}, "need --coordinator HOST:PORT"),
-        (Asked(coordinator="10.0.0.1"), {}, "give HOST:PORT"),
-        (Asked(coordinator="h:99999"), {}, "give HOST:PORT"),
-        (Asked(coordinator="h:1", processes=2), {}, "give --processes P and --process I"),
-        (Asked(coordinator="h:1", processes=2, process=2), {}, "give one of 0 to 1"),
-        (Asked(coordinator="h:1", processes=2), {"RANK": "one"}, "RANK is 'one', and no number"),
-        (Asked(True), {"MASTER_ADDR": "m", "MASTER_PORT": "x"}, "MASTER_PORT is 'x', and no"),
-    ],
-)
-def test_places_that_cannot_be(asked: Asked, environment: dict[str, str], words: str) -> None:
-    with pytest.raises(CascjaxError, match=words):
-        place(asked, environment)
-
-
-@pytest.mark.parametrize("words", [["--distributed"], ["--process", "0"]])
-def test_one_table_needs_no_processes(table: Table, tmp_path: Path, words: list[str]) -> None:
-    write_table(tmp_path / "one.arrow", table)
-    command = ["frontier", str(tmp_path / "one.arrow"), "--out", str(tmp_path / "out")]
-    found = CliRunner().invoke(main, [*command, *words])
-    assert found.exit_code == 2
-    assert f"{words[0]} is of a folder" in found.stderr
-    command[1] = str(tmp_path / "none")
-    found = CliRunner().invoke(main, [*command, *words])
-    assert f"cannot read {command[1]}: there is no such file or folder" in found.stderr
-
-
 def test_hosts_of_other_numbers_of_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = [SimpleNamespace(process_index=index) for index in (0, 0, 1, 1, 2)]
     monkeypatch.setattr(jax, "devices", lambda: seen)
@@ -341,234 +245,3 @@ def test_processes_that_would_wait_for_different_words_are_refused(
         Run.start(options, open_files(folder, chunk_rows=rows), {}, {})
     assert asked[0] == asked[1]
     assert len({tuple(of) for of in asked}) == 3
-
-
-# One that is watched.
-
-WATCH = """
-from pathlib import Path
-from cascjax.engine import launch
-launch._CODE = {code!r}
-launch._GRACE = 1
-launch._watch(launch.Place("h:1", 2, 0), 1, [], Path("."))
-"""
-
-WORKER = """
-import os, time
-def say(words): os.write(int(os.environ["CASCJAX_WORKER"].split(",")[3]), words)
-time.sleep(0.3)  # the other one listens by now
-try: say(b"here "); time.sleep(2)
-except KeyboardInterrupt: say(b"cleared up "); os._exit(130)
-say(b"done ")
-"""
-
-
-@pytest.mark.parametrize(
-    ("ignored", "sent", "code", "words"),
-    [
-        # Started with nohup, it outlives the terminal.
-        (True, signal.SIGHUP, 0, "here done "),
-        # JAX takes SIGTERM for a notice, and a worker would be killed before it has cleared up.
-        (False, signal.SIGTERM, 130, "here cleared up "),
-        (False, signal.SIGHUP, 130, "here cleared up "),
-    ],
-)
-def test_signals_are_passed_on(ignored: bool, sent: int, code: int, words: str) -> None:
-    # Not as these tests were started themselves.
-    handler = "SIG_IGN" if ignored else "SIG_DFL"
-    watch = f"import signal; signal.signal({sent}, signal.{handler})\n"
-    command = [sys.executable, "-c", watch + WATCH.format(code=f"exec({WORKER!r})")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as watcher:
-        assert watcher.stderr is not None
-        said = os.read(watcher.stderr.fileno(), 5)
-        watcher.send_signal(sent)
-        said += watcher.stderr.read()
-    assert (watcher.returncode, said.decode()) == (code, words)
-
-
-def test_a_worker_is_the_command_that_was_typed(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    """Whatever stands in the folder it is typed in, and though nobody reads what it says."""
-    (tmp_path / "click.py").write_text("raise SystemExit(7)")
-    (tmp_path / "logs").mkdir()
-    command = [sys.executable, "-I", "-c", f"import sys; sys.path[:] = {sys.path!r}; {CODE}"]
-    words = ["frontier", "logs", "--out", "out", "--coordinator", f"127.0.0.1:{free_port()}",
-             "--processes", "1", "--process", "0"]  # fmt: skip
-    found = subprocess.run(
-        ["sh", "-c", '"$@" >&-', "sh", *command, *words],
-        cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, timeout=120,
-    )  # fmt: skip
-    assert found.returncode == 2
-    assert "cannot read logs: the folder has no files" in found.stderr
-    assert found.stderr.count("\n") == 1
-
-
-def test_a_fault_of_ours_ends_a_worker_at_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """JAX would keep it, and all others with it, until it has waited for them in vain."""
-
-    @click.group(cls=OneLineErrors)
-    def group() -> None:
-        pass
-
-    @group.command()
-    def fails() -> None:
-        raise ZeroDivisionError("ours")
-
-    class Ended(BaseException):
-        pass
-
-    def end(code: int) -> None:
-        raise Ended(code)
-
-    with pytest.raises(ZeroDivisionError):
-        group(["fails"])
-    monkeypatch.setenv(launch._WORKER, "3,4,5,6")
-    monkeypatch.setattr(os, "_exit", end)
-    with pytest.raises(Ended, match="1"):
-        group(["fails"])
-    assert "ZeroDivisionError: ours" in capsys.readouterr().err
-
-
-# One that is lost.
-
-
-class Several:
-    """A command in two processes."""
-
-    def __init__(
-        self, folder: Path, out: Path, environment: dict[str, str], *more: str, count: int = 2
-    ) -> None:
-        port, self.out = free_port(), out
-        words = [
-            "frontier", str(folder), "--strategies", "mixing,routing", "--budgets", "4",
-            "--sample", "200", "--out", str(out), "--coordinator", f"127.0.0.1:{port}",
-            "--processes", "2", *more,
-        ]  # fmt: skip
-        self.each = [
-            subprocess.Popen(
-                [sys.executable, "-c", CODE, *words, "--process", str(process)],
-                env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            )
-            for process in range(count)
-        ]  # fmt: skip
-
-    def ended(self) -> tuple[list[int], list[str]]:
-        said = [process.communicate(timeout=120)[1] for process in self.each]
-        return [process.returncode for process in self.each], said
-
-    def worker(self, process: int) -> int:
-        """The process that works for one of them; 0 where it has none yet, or any more."""
-        pid = self.each[process].pid
-        try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        except OSError:
-            return 0
-        return int(children[0]) if children else 0
-
-    def kept(self) -> int:
-        try:
-            return sum(name.endswith(".parquet") for name in os.listdir(self.out / "journal"))
-        except FileNotFoundError:  # not there yet, or any more
-            return 0
-
-    @property
-    def over(self) -> bool:
-        return any(process.poll() is not None for process in self.each)
-
-
-def points(out: Path) -> list[dict]:
-    return pq.read_table(out / "frontier.parquet").to_pylist()
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_stops_the_other_and_the_run_goes_on(
-    folder: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    several = Several(folder, out, environment)
-    while not several.over and several.kept() < 2:
-        time.sleep(0.01)
-    os.kill(several.worker(0), signal.SIGKILL)
-    codes, (first, second) = several.ended()
-    assert all(codes)
-    assert "process 0 of 2 was ended by SIGKILL" in first
-    assert "another process of this run" in second
-    for said in (first, second):
-        assert "start all of them again with --resume" in said or "go on with --resume" in said
-        assert said.count("\n") == 1
-    codes, said = Several(folder, out, environment, "--resume").ended()
-    assert codes == [0, 0], said
-    assert not (out / "journal").exists()
-    words = ["frontier", str(folder), "--strategies", "mixing,routing", "--budgets", "4",
-             "--sample", "200", "--out", str(tmp_path / "alone")]  # fmt: skip
-    assert CliRunner().invoke(main, words).exit_code == 0
-    for mine, yours in zip(points(out), points(tmp_path / "alone"), strict=True):
-        assert mine["strategy"] == yours["strategy"]
-        assert mine["parameters"] == pytest.approx(yours["parameters"], rel=1e-6)
-        for name in ("cost", "quality", "fit_cost", "fit_quality"):
-            assert mine[name] == pytest.approx(yours[name], rel=1e-6)
-
-
-def test_a_coordinator_that_never_answers_is_named(
-    folder: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
-    several = Several(folder, tmp_path / "out", environment, "--wait", "3", count=1)
-    (code,), (said,) = several.ended()
-    assert code == 1
-    assert "process 0 of 2 waited 3 s at 127.0.0.1:" in said
-    assert said.count("\n") == 1
-
-
-def test_a_port_that_another_listens_at_is_named(folder: Path, tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        at = f"127.0.0.1:{other.getsockname()[1]}"
-        words = ["frontier", str(folder), "--out", str(tmp_path / "out"), "--coordinator", at]
-        found = subprocess.run(
-            [sys.executable, "-c", CODE, *words, "--processes", "2", "--process", "0"],
-            env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-    assert found.returncode == 2
-    assert f"--coordinator {at}: process 0 cannot listen" in found.stderr
-    assert "name another port" in found.stderr
-    assert found.stderr.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_twenty_deaths_lose_nothing(
-    folder: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
-    """Each at a moment of chance, of a worker or of who watches it, in the first or the second."""
-    chance, out = random.Random(7), tmp_path / "out"
-    codes, said = Several(folder, tmp_path / "whole", environment).ended()
-    assert codes == [0, 0], said
-    whole, deaths = points(tmp_path / "whole"), 0
-    while deaths < 20:
-        several = Several(folder, out, environment, "--resume")
-        victim, watcher = chance.randrange(2), chance.random() < 0.3
-        # Once so many parts more are kept, and a little later.
-        wanted, later = several.kept() + chance.randrange(1, 7), chance.random() * 0.1
-        while not several.over and several.kept() < wanted:
-            time.sleep(0.005)
-        time.sleep(later)
-        pid = several.each[victim].pid if watcher else several.worker(victim)
-        if not several.over and pid:
-            os.kill(pid, signal.SIGKILL)
-            deaths += 1
-        killed = time.monotonic()
-        codes, said = several.ended()
-        assert time.monotonic() - killed < 60
-        if (out / "frontier.parquet").exists():  # it was faster
-            assert points(out) == whole
-            (out / "frontier.parquet").unlink()
-        else:
-            assert all(codes), said
-    codes, said = Several(folder, out, environment, "--resume").ended()
-    assert codes == [0, 0], said
-    assert points(out) == whole
-    assert not (out / "journal").exists()

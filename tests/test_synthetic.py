@@ -17,7 +17,7 @@ from scipy.special import ndtr
 from scipy.stats import multivariate_normal
 
 import cascjax
-from cascjax.cli.main import main
+from cascjax.cli import main
 from cascjax.data.table import Table, upper_hull
 from cascjax.errors import CascjaxError
 from cascjax.synthetic import (
@@ -709,7 +709,18 @@ def test_posteriors_need_features_of_the_same_dataset() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_command_writes_every_kind(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "table.parquet"
-    words = ["world", str(path), "--kind", kind, "--queries", "50", "--models", "3", "--seed", "2"]
+    words = [
+        "synthesize",
+        str(path),
+        "--kind",
+        kind,
+        "--queries",
+        "50",
+        "--models",
+        "3",
+        "--seed",
+        "2",
+    ]
     result = CliRunner().invoke(main, [*words, "--features"])
     assert result.exit_code == 0, result.output
     expected = sample(make_dataset(3, 2, kind=kind), 2, 50, features=True)

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 import cascjax
 from cascjax import synthetic
 from cascjax import tuning as job
-from cascjax.cli.main import main
+from cascjax.cli import main
 from cascjax.comparison import frontier
 from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.engine.journal import Journal
@@ -212,7 +212,7 @@ def test_budgets_it_chooses_itself_are_within_reach() -> None:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tuned") / "world.arrow"
-    assert run("world", str(path), "--queries", "400", "--models", "3").exit_code == 0
+    assert run("synthesize", str(path), "--queries", "400", "--models", "3").exit_code == 0
     return path
 
 

@@ -1,153 +1,218 @@
-"""Arguments and options that several commands have."""
+"""Options and arguments that several commands share."""
 
-import functools
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cascjax.engine.launch import WAIT, Asked
+from cascjax.cli.types import PATH, F, budgets, gathered, names, noise, number
+from cascjax.estimators.registry import ESTIMATORS
+from cascjax.estimators.specs import ESTIMATES, EstimatesSpec, Learned, Noisy
+from cascjax.strategies import STRATEGIES, Option, Strategy, strategy
+from cascjax.words import listed
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-TABLE = click.argument("table", type=click.Path(path_type=Path))
-TABLES = click.argument(
-    "tables", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="TABLE|FOLDER|GLOB"
-)
-ANY_TABLES = click.argument(
-    "tables", type=click.Path(path_type=Path), nargs=-1, metavar="[TABLE|FOLDER|GLOB]"
-)
-FILE = click.argument("file", type=click.Path(path_type=Path))
-POLICY = click.argument("policy", type=click.Path(path_type=Path))
-
-ESTIMATES = click.option(
-    "--estimates",
-    type=click.Choice(["supplied", "noisy", "learned"]),
-    help="Default: supplied where the table has them and no --noise is given, else noisy; learned"
-    " ones cannot be tuned.",
-)
-_ANY_ESTIMATES = click.option(
-    "--estimates",
-    type=click.Choice(["supplied", "noisy", "learned"]),
-    help="Default: supplied where the table has them and no --noise is given, else noisy; learned"
-    " where an option of learned ones is given.",
-)
-_LEARNER = click.option(
-    "--learner",
-    metavar="NAME",
-    help="What learned estimates are made with: logistic or linear (up to 8 models), joint,"
-    " joint-knn, joint-mlp; default: logistic.",
-)
-_LEARNER_FOLDS = click.option(
-    "--folds",
-    type=click.IntRange(2, 100),
-    help="Of the cross-fitting of learned estimates; default: 5.",
-)
-_RIDGE = click.option(
-    "--ridge",
-    metavar="X|auto",
-    help="Of learned estimates: what squared weights cost, or auto for the one of 1, 10, 100 and"
-    " 1000 of least error out of fold; default: 1, the paper's. Learner joint finds its own.",
-)
-_TRUST = click.option(
-    "--sigma-scale",
-    metavar="X|auto",
-    help="Of learned estimates: a scale on the sigmas they state, or auto for the one of 1, 0.75,"
-    " 0.5, 0.25 and 0 that does best on the rows to fit on, for each strategy; of more than 11"
-    " models auto is 1. Default: auto.",
-)
-_COST_MODEL = click.option(
-    "--cost-model",
-    metavar="constant|features|seen",
-    help="What learned costs are told from; default: the one of least error out of fold.",
-)
+if TYPE_CHECKING:
+    from cascjax.data.source import Source
 
 
-def learned_estimates(command: F) -> F:
-    """The kind of estimates, and all options of learned ones: see `arguments.learning`."""
-    for option in (_TRUST, _RIDGE, _COST_MODEL, _LEARNER_FOLDS, _LEARNER, _ANY_ESTIMATES):
-        command = option(command)
-    return command
+def _spec(estimates: str | None, **values: Any) -> EstimatesSpec | None:
+    """Return the estimates that options describe; None for the default of the library."""
+    given = {name: value for name, value in values.items() if value is not None}
+    kinds = {name: (Noisy if name == "level" else Learned).kind for name in given}
+    kind = estimates or next(iter(kinds.values()), None)
+    for name, needed in kinds.items():
+        if needed != kind:
+            option = "--noise" if name == "level" else f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} needs {needed} estimates, not {kind} ones")
+    if given.get("ridge") == "auto":
+        given["ridge"] = None
+    return None if kind is None else ESTIMATES[kind](**given)
 
 
-NOISE = click.option(
-    "--noise",
-    metavar="LEVEL|QA,QP,CA,CP",
-    help="low (0.6,0.3,0.0002,0.00005), medium, high, or the four sigmas of quality ante, post and"
-    " cost ante, post, in the table's own units; default: low.",
+_KIND_AND_NOISE = (
+    click.option(
+        "--estimates",
+        type=click.Choice(list(ESTIMATES)),
+        help="Kind of estimates. [default: learned if an option of learned estimates is given,"
+        " noisy if --noise is given, supplied if the source has them, else noisy]",
+    ),
+    click.option(
+        "--noise",
+        "level",
+        type=noise,
+        metavar="LEVEL|QA,QP,CA,CP",
+        help="Level of noisy estimates: low (0.6,0.3,0.0002,0.00005), medium, high, or standard"
+        " deviations of quality before and after a model runs, and of cost. [default: low]",
+    ),
 )
+_LEARNED = (
+    click.option(
+        "--estimator",
+        type=click.Choice(list(ESTIMATORS)),
+        help="Estimator of learned estimates. [default: logistic]",
+    ),
+    click.option(
+        "--folds",
+        type=click.IntRange(2, 100),
+        help="Number of folds of the cross-fitting of learned estimates. [default: 5]",
+    ),
+    click.option(
+        "--ridge",
+        type=number(0, auto="auto"),
+        metavar="X|auto",
+        help="Penalty on squared weights of learned quality estimates; auto for the one of 1, 10,"
+        " 100 and 1000 with the lowest out-of-fold error. [default: 1]",
+    ),
+    click.option(
+        "--cost-model",
+        metavar="constant|features|seen",
+        help="Inputs of the learned cost model. [default: lowest out-of-fold error]",
+    ),
+    click.option(
+        "--sigma-scale",
+        type=number(0, 10, auto="auto"),
+        metavar="X|auto",
+        help="Factor on the standard deviations of learned estimates; auto for the best of 1, 0.75,"
+        " 0.5, 0.25 and 0 on the fit split, for each strategy. [default: auto]",
+    ),
+)
+
+estimates = gathered("estimates", _spec, (*_KIND_AND_NOISE, *_LEARNED))
+"""Options of all estimates; the command gets a spec as `estimates`."""
+
+independent_estimates = gathered("estimates", _spec, _KIND_AND_NOISE)
+"""Options of supplied and noisy estimates; the command gets a spec as `estimates`."""
+
+
+def _declared() -> dict[str, dict[str, Option]]:
+    """Return the options that strategies declare, by name and strategy."""
+    declared: dict[str, dict[str, Option]] = {}
+    for kind in STRATEGIES.values():
+        for option in kind.options():
+            declared.setdefault(option.name, {})[kind.name] = option
+    return declared
+
+
+def _strategy_options() -> list[Any]:
+    """Return an option of the command line for every option that strategies declare."""
+    options = []
+    for name, by_strategy in _declared().items():
+        option = next(iter(by_strategy.values()))
+        flag, kind = "--" + name.replace("_", "-"), option.kind
+        options.append(
+            click.option(
+                f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
+                name,
+                default=None,
+                type=click.Choice(option.choices)
+                if option.choices
+                else click.IntRange(min=1)
+                if kind is int
+                else kind,
+                help=f"{option.help} For {listed(list(by_strategy))}. [default: {option.default}]",
+            )
+        )
+    return options
+
+
+def _make_strategies(chosen: Sequence[str], **options: Any) -> list[Strategy]:
+    """Return strategies, each with the options that it declares."""
+    declared, made = _declared(), []
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if not set(declared[name]) & set(chosen):
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is an option of {listed(list(declared[name]))}"
+            )
+    for kind in chosen:
+        own = {name: value for name, value in given.items() if kind in declared[name]}
+        made.append(strategy(kind, **own))
+    return made
+
+
+def strategies(default: Sequence[str]) -> Callable[[F], F]:
+    """Return the options of several strategies; the command gets a list of them as `strategies`."""
+    words = "all" if len(default) == len(STRATEGIES) else ", ".join(default)
+    option = click.option(
+        "--strategies",
+        type=names,
+        metavar="LIST",
+        help=f"Names of strategies, with commas. [default: {words}]",
+    )
+    return gathered(
+        "strategies",
+        lambda strategies, **options: _make_strategies(strategies or default, **options),
+        (option, *_strategy_options()),
+    )
+
+
+one_strategy = gathered(
+    "strategy",
+    lambda strategy, **options: _make_strategies([strategy], **options)[0],
+    (
+        click.option("--strategy", required=True, metavar="NAME", help="Name of the strategy."),
+        *_strategy_options(),
+    ),
+)
+"""Options of one strategy; the command gets it as `strategy`."""
+
+SOURCE = click.argument("paths", type=PATH, nargs=-1, required=True, metavar="SOURCE...")
 MODELS = click.option(
     "--models",
+    type=names,
     metavar="LIST",
-    help="Comma-separated names, or numbers, from 0, as cascjax inspect shows them.",
+    help="Names of the models to use, or their numbers from 0 in cascjax inspect. [default: all]",
 )
-MAX_DEPTH = click.option("--max-depth", type=click.IntRange(min=1), default=5, show_default=True)
-SEARCH = click.option(
-    "--search",
-    type=click.Choice(["exact", "beam", "greedy"]),
-    default="exact",
+BUDGETS = click.option(
+    "--budgets",
+    type=budgets,
+    metavar="N|COSTS",
+    help="Number of budgets, or mean costs per query. [default: ten between each pair of neighbours"
+    " on the hull of single models]",
+)
+CONFIDENCE = click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
     show_default=True,
-    help="How cascade-routing looks for sets of models.",
+    help="Confidence of the intervals.",
 )
-SEED_TYPE: Any = {"type": click.IntRange(0, 2**32 - 1), "default": 0, "show_default": True}
-SEED = click.option("--seed", help="Of split and noise.", **SEED_TYPE)
-OUT_FOLDER = click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder to write."
-)
-RESUME = click.option(
-    "--resume", is_flag=True, help="Of many files: go on with what a run that was cut off left."
-)
-FORCE = click.option(
-    "--force", is_flag=True, help="Of many files: start over whatever such a run left in --out."
-)
-SAMPLE = click.option(
-    "--sample",
-    type=click.IntRange(min=1),
-    help="Of many files: rows of the fit split that settings are looked for on, and estimates"
-    " learned from; default: 262,144.",
-)
+OUT = click.option("--out", required=True, type=PATH, help="Folder for the results.")
 
 
-_DISTRIBUTED = click.option(
-    "--distributed",
-    is_flag=True,
-    help="Of many files: be one of several processes, started by srun, mpirun, torchrun or in a"
-    " Kubernetes job, whose variables say which.",
-)
-_COORDINATOR = click.option(
-    "--coordinator",
-    metavar="HOST:PORT",
-    help="The same where nothing says which: where process 0 is to listen.",
-)
-_PROCESSES = click.option("--processes", type=click.IntRange(min=1), help="How many there are.")
-_PROCESS = click.option("--process", type=click.IntRange(min=0), help="Which this is, from 0.")
-_WAIT = click.option(
-    "--wait",
-    type=click.IntRange(min=1),
-    default=WAIT,
-    show_default=True,
-    help="Seconds that processes wait for each other at the start.",
-)
+def integer(flag: str, low: int, high: int | None, default: int, help: str) -> Any:
+    """Return an option for an integer in a range."""
+    kind = click.IntRange(low, high)
+    return click.option(flag, type=kind, default=default, show_default=True, help=help)
 
 
-def processes(command: F) -> F:
-    """What is said of several processes, given to the command as `several`."""
+def seed(purposes: str) -> Any:
+    """Return the option --seed."""
+    return integer("--seed", 0, 2**32 - 1, 0, f"Seed of {purposes}.")
 
-    @functools.wraps(command)
-    def with_processes(
-        *arguments: Any,
-        distributed: bool,
-        coordinator: str | None,
-        processes: int | None,
-        process: int | None,
-        wait: int,
-        **rest: Any,
-    ) -> Any:
-        several = Asked(distributed, coordinator, processes, process, wait)
-        return command(*arguments, several=several, **rest)
 
-    found = cast(F, with_processes)
-    for option in (_WAIT, _PROCESS, _PROCESSES, _COORDINATOR, _DISTRIBUTED):
-        found = option(found)
-    return found
+def resamples(default: int | None, words: str = "") -> Any:
+    """Return the option --resamples, with a default or words for it."""
+    return click.option(
+        "--resamples",
+        type=click.IntRange(0, 100_000),
+        default=default,
+        help="Number of bootstrap resamples of the evaluation rows; 0 for no intervals. [default:"
+        f" {words or default}]",
+    )
+
+
+def select(source: "Source", models: Sequence[str] | None) -> "Source":
+    """Return a source with the models of --models; a number is a position, from 0."""
+    if models is None:
+        return source
+    known, chosen = source.models, list(models)
+    for i, name in enumerate(chosen):
+        if name not in known and name.isdecimal():
+            if int(name) >= len(known):
+                last = len(known) - 1
+                raise click.UsageError(f"--models: no model has number {name}; give 0 to {last}")
+            chosen[i] = known[int(name)]
+    if len(chosen) < 2:
+        raise click.UsageError("--models: a choice needs at least 2 models; name another")
+    return source.select_models(chosen)

@@ -1,32 +1,57 @@
-"""What every command needs of the machine it runs on: one-line errors, folders, a cache."""
+"""What commands need of their machine: one-line errors, interrupts, folders, a compile cache."""
 
+import importlib
+import keyword
 import os
 import shlex
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cascjax.engine.launch import leave
+from cascjax.cli.launch import leave
 from cascjax.errors import CascjaxError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-class OneLineErrors(click.Group):
-    """Says what a user can fix in one line, with exit code 2; an interrupt is 130.
+class Program(click.Group):
+    """A group of commands in modules of their own, imported when they are run.
 
-    What a KeyboardInterrupt says is left takes the place of "nothing half-written is left".
-
-    The command as it was typed is the context's `obj`.
+    What the user can fix is printed in one line, with exit code 2; an interrupt exits with 130. The
+    command line as it was typed is the `obj` of the context.
     """
+
+    summaries: Mapping[str, str] = {}
+    """Summary of each command, by name; its module is `cascjax.cli.<name>`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, with its module imported."""
+        if cmd_name not in self.summaries:
+            return None
+        with uninterrupted():
+            return self.load(cmd_name)
+
+    def load(self, name: str) -> click.Command:
+        """Import a command."""
+        module = name + "_" * keyword.iskeyword(name)
+        return importlib.import_module(f"cascjax.cli.{module}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summaries of the commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.summaries.items()))
 
     def main(
         self,
@@ -35,7 +60,7 @@ class OneLineErrors(click.Group):
         *rest: Any,
         **extra: Any,
     ) -> NoReturn:
-        """Runs the command and exits."""
+        """Run the command and exit."""
         args = sys.argv[1:] if args is None else list(args)
         extra |= {"standalone_mode": False, "obj": shlex.join(["cascjax", *args])}
         try:
@@ -54,29 +79,29 @@ class OneLineErrors(click.Group):
         try:
             sys.exit(super().main(args, prog_name, *rest, **extra))
         except click.exceptions.NoArgsIsHelpError as error:
-            error.show()  # a group alone: its help is the way out
+            error.show()
             sys.exit(2)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "cascjax"
             _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the subcommand."""
+        """Run the subcommand."""
         try:
             return super().invoke(ctx)
         except CascjaxError as error:
             _fail(str(error))
         except BrokenPipeError:
-            raise  # whoever read the output has had enough; click ends it quietly
+            raise  # the reader of the output has closed it; click ends the program quietly
         except OSError as error:
-            _fail(f"{error.filename or 'cannot go on'}: {error.strerror or error}")
+            _fail(f"{error.filename or 'cannot continue'}: {error.strerror or error}")
         except KeyboardInterrupt as stop:
             _fail(f"interrupted; {str(stop) or 'nothing half-written is left'}", code=130)
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
     line = " ".join(message.split())
-    # Names in it may come from a stranger's file, and go to a terminal.
+    # Names in the message may come from a foreign file, and go to a terminal.
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
     click.echo(f"cascjax: {line}", err=True)
     sys.exit(code)
@@ -84,16 +109,16 @@ def _fail(message: str, code: int = 2) -> NoReturn:
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Takes SIGTERM, which schedulers send, for Ctrl-C, so that what is left is said."""
+    """Treat SIGTERM, which schedulers send, like Ctrl-C."""
     main_thread = threading.current_thread() is threading.main_thread()
     if not main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
     def interrupt(number: int, frame: object) -> None:
-        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of nohup
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as nohup does
             raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)  # which may be held back
+        signal.raise_signal(signal.SIGINT)  # which `uninterrupted` may hold back
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -104,11 +129,11 @@ def _termination_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Holds an interrupt back until the end: JAX interrupted in its import may crash."""
+    """Delay an interrupt to the end of the block: JAX may crash if its import is interrupted."""
     before, held = signal.getsignal(signal.SIGINT), []
     main_thread = threading.current_thread() is threading.main_thread()
     if before is not signal.default_int_handler or not main_thread:
-        yield  # an interrupt is ignored, or somebody else's
+        yield
         return
     signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
     try:
@@ -121,7 +146,7 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Puts a file's name before what is wrong with what it holds."""
+    """Put the name of a file before an error about its contents."""
     try:
         yield
     except CascjaxError as error:
@@ -129,7 +154,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def make_console() -> "Console":
-    """The terminal; a pipe or a file is given more width than rich would guess."""
+    """Return the terminal; a pipe or a file has 100 columns."""
     from rich.console import Console
 
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
@@ -138,10 +163,10 @@ def make_console() -> "Console":
 
 @contextmanager
 def output_folder(path: Path) -> Iterator[None]:
-    """Makes a folder before anything is computed for it; takes it away if that fails.
+    """Make a folder before anything is computed for it, and remove it if that fails.
 
     Raises:
-        CascjaxError: the folder cannot be made, or nothing can be written to it.
+      CascjaxError: The folder cannot be made or written to.
     """
     made = []
     try:
@@ -151,30 +176,31 @@ def output_folder(path: Path) -> Iterator[None]:
             with tempfile.TemporaryFile(dir=path):
                 pass
         except OSError as error:
-            reason = f"cannot write to the folder {path}: {error.strerror}; choose another"
-            raise CascjaxError(reason) from error
+            raise CascjaxError(
+                f"cannot write to the folder {path}: {error.strerror}; choose another"
+            ) from error
         yield
     except BaseException:
         for folder in made:
-            with suppress(OSError):  # not empty: something whole stands in it
+            with suppress(OSError):  # not empty: it holds something complete
                 folder.rmdir()
         raise
 
 
 def keep_compiled() -> None:
-    """Keeps what XLA compiles between runs, in a folder that this user alone can enter."""
+    """Cache compiled programs between runs, in a folder that only this user can enter."""
     import jax
     import platformdirs
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return  # JAX sees to it
+        return  # JAX reads it
     folder = platformdirs.user_cache_path("cascjax") / "xla"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
+        status = folder.stat()
     except OSError:
-        return  # only speed is lost
-    # Into a folder open to others they could have put what would be run.
-    if found.st_uid == os.getuid() and not found.st_mode & 0o077:
+        return
+    # Others could put programs into a folder that is open to them.
+    if status.st_uid == os.getuid() and not status.st_mode & 0o077:
         jax.config.update("jax_compilation_cache_dir", str(folder))

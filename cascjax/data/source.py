@@ -3,7 +3,7 @@
 All rows of all files, in the order of the file names, are numbered consecutively and divided into
 chunks: consecutive rows of one file that fit in memory together. The chunks depend only on the
 files and `chunk_rows`, so every thread, process and later run works on the same chunks. Query ids
-of files are neither read nor checked for duplicates.
+of files are checked for duplicates if all rows are one chunk, and not read otherwise.
 """
 
 import bisect
@@ -25,7 +25,7 @@ import pyarrow.dataset as ds
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
-from cascjax.data.files import TableWriter, one_line, sniff, whole
+from cascjax.data.files import TableWriter, one_line, read_ids, sniff, whole
 from cascjax.data.schema import (
     COLUMNS,
     EXTRA_COST,
@@ -33,8 +33,10 @@ from cascjax.data.schema import (
     BadRowsError,
     Metadata,
     check_columns,
+    check_unique,
     matrix,
     read_metadata,
+    strings,
     table_of_columns,
     to_arrow,
 )
@@ -262,7 +264,9 @@ def as_source(source: Source | Paths) -> Source:
 
 
 def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
-    """Open files of the same columns as one source; only their footers are read.
+    """Open files of the same columns as one source.
+
+    Only the footers are read, and the query ids of a source of one chunk.
 
     Args:
         paths: a file; a folder, whose files are taken unless their names begin with "." or "_"; a
@@ -276,7 +280,8 @@ def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
 
     Raises:
         CascjaxError: there is no file; or a file is empty, cut short, not an evaluation table, a
-            copy of another file, or differs from the first file in columns, models or units.
+            copy of another file, or differs from the first file in columns, models or units; or a
+            query id is repeated in a source of one chunk.
     """
     name, paths = _paths(paths)
     first, schema = _opened(paths[0])
@@ -301,10 +306,13 @@ def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
     )
     widths = _widths(shape, first)
     rows = chunk_rows or rows_per_chunk(n_models, sum(widths.values()), "answer" in columns)
+    chunks = tuple(_cut(files, rows))
+    if len(chunks) == 1:
+        check_unique(strings(read_ids(first.path), first.path, "query_id"), first.path, "query_id")
     return Files(
         name=name,
         files=tuple(files),
-        chunks=tuple(_cut(files, rows)),
+        chunks=chunks,
         models=metadata.models or tuple(f"model {k + 1}" for k in range(n_models)),
         columns=frozenset(columns | ({"extra_costs"} if extra_costs else set())),
         metadata=metadata,

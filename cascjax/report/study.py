@@ -321,6 +321,20 @@ def reach_notes(study: Study) -> list[str]:
     return [f"{listed(names)} {text}" for text, names in notes.items()]
 
 
+def fit_notes(study: Study) -> list[str]:
+    """Return what is worth knowing about learned estimates and a search on a sample."""
+    settings, notes = study.settings, [f"{note}." for note in study.settings.get("notes", ())]
+    if "sample" in settings:
+        unit = f" {study.cost_unit}" if study.cost_unit else ""
+        notes.append(
+            f"parameters were searched on {settings['sample']:,} of {study.n_fit:,} fit rows, whose"
+            f" mean cost has a standard error of at most {settings['sample_cost_error']:.2g}{unit}"
+            f" and mean quality of {settings['sample_quality_error']:.2g}; budgets are met on all"
+            " fit rows."
+        )
+    return notes
+
+
 def print_study(study: Study, console: Console) -> None:
     """Print AUCs, any further scores, the findings, and the budgets out of reach."""
     parts: list[RenderableType] = [Text(note)] if (note := simulation_note(study)) else []
@@ -334,7 +348,7 @@ def print_study(study: Study, console: Console) -> None:
             legend.add_row(Text(name, style="bold"), Text(meaning))
         parts.append(Padding(legend, (0, 0, 1, 0)))
     parts.append(Text(" ".join(findings(study))))
-    notes, reach = missing_scores(study), reach_notes(study)
+    notes, reach = [*fit_notes(study), *missing_scores(study)], reach_notes(study)
     if len(reach) > NOTES_SHOWN:
         more = len(reach) - NOTES_SHOWN + 1
         reach[NOTES_SHOWN - 1 :] = [f"the report lists {more} more limits of this kind."]

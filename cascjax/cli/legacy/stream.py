@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cascjax.cli import arguments
+from cascjax.cli.legacy import arguments
 from cascjax.cli.terminal import keep_compiled, make_console, naming, uninterrupted
 from cascjax.errors import CascjaxError, RefusedError
 
@@ -150,7 +150,7 @@ def frontier(
         with _kept(checkpoint), _progress(n_rows, speaks) as progress:
             _say(speaks, say)
             study = compare(
-                source, chosen, spec, budgets=budgets, scores=wanted, resamples=resamples,
+                source, chosen, spec, budgets=budgets, scores=wanted, resamples=resamples,  # pyright: ignore[reportArgumentType]
                 confidence=at, seed=seed,
                 options=RunOptions(checkpoint, resume, force, sample or SAMPLE, progress),
             )  # fmt: skip

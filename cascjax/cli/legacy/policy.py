@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cascjax.cli import arguments, options
-from cascjax.cli import stream as stream_commands
+from cascjax.cli import launch
+from cascjax.cli.launch import Place as Asked
+from cascjax.cli.legacy import arguments, options
+from cascjax.cli.legacy import stream as stream_commands
 from cascjax.cli.terminal import keep_compiled, make_console, naming, output_folder, uninterrupted
-from cascjax.engine import launch
-from cascjax.engine.launch import Asked
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.words import counted
 
@@ -129,7 +129,7 @@ def fit(
     if stream_commands.is_stream(tables):
         if of_groups:
             raise CascjaxError("--group-budget is of one table: leave it out, or name one file")
-        speaks = launch.enter(several, command, stream_commands.journal_of(out))
+        speaks = launch.enter(several, shlex.split(command)[1:], stream_commands.journal_of(out))
         stream_commands.fit(
             tables, out, speaks, strategy=strategy, budget=budgets or None, quality=quality,
             parameter=None if steps is None else steps[0] if len(steps) == 1 else steps,
@@ -139,7 +139,7 @@ def fit(
         )  # fmt: skip
         return
     stream_commands.check_table_options(
-        tables[0], sample=sample, resume=resume, force=force, **several.places
+        tables[0], sample=sample, resume=resume, force=force, **options.places(several)
     )
     table = tables[0]
     click.echo(f"Reading {table}")
@@ -379,14 +379,16 @@ def evaluate(
     written, and no row a query.
     """
     if stream_commands.is_stream(tables):
-        speaks = launch.enter(several, command, out / stream_commands.JOURNAL)
+        speaks = launch.enter(several, shlex.split(command)[1:], out / stream_commands.JOURNAL)
         with output_folder(out):
             stream_commands.evaluate(
                 policy, tables, out, speaks, resamples=resamples or 0, confidence=confidence,
                 seed=seed, resume=resume, force=force,
             )  # fmt: skip
         return
-    stream_commands.check_table_options(tables[0], resume=resume, force=force, **several.places)
+    stream_commands.check_table_options(
+        tables[0], resume=resume, force=force, **options.places(several)
+    )
     table, resamples = tables[0], 1000 if resamples is None else resamples
     click.echo(f"Reading {policy} and {table}")
     with output_folder(out):

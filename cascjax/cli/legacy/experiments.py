@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cascjax.cli import options
-from cascjax.cli.stream import is_stream
+from cascjax.cli.legacy import options
+from cascjax.cli.legacy.stream import is_stream
 from cascjax.cli.terminal import keep_compiled, make_console, naming, output_folder, uninterrupted
 from cascjax.errors import CascjaxError
 

@@ -1,0 +1,52 @@
+"""The command compare."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import cascjax as cj
+from cascjax.cli import options
+from cascjax.cli.errors import Command
+from cascjax.cli.job import Job, job
+from cascjax.cli.types import names
+from cascjax.metrics import SCORES
+from cascjax.report.study import print_study, save, to_json
+from cascjax.strategies import STRATEGIES
+
+
+def _scores(ctx: click.Context, param: click.Parameter, value: list[str] | None) -> list[str]:
+    return list(SCORES) if value == ["all"] else value or []
+
+
+@click.command("compare", cls=Command)
+@options.SOURCE
+@options.strategies(tuple(STRATEGIES))
+@options.estimates
+@options.BUDGETS
+@options.MODELS
+@click.option(
+    "--scores",
+    type=names,
+    metavar="LIST|all",
+    callback=_scores,
+    help=f"Further scores of each frontier, with commas, or all: {', '.join(SCORES)}.",
+)
+@options.resamples(0)
+@options.CONFIDENCE
+@options.seed("noise, folds, sample and resamples, and of the split if the source has none")
+@job
+@options.OUT
+def command(
+    paths: tuple[Path, ...], models: list[str] | None, job: Job, out: Path, **arguments: Any
+) -> None:
+    """Compare strategies: fit each to every budget, and score it on the evaluation split.
+
+    SOURCE is a table, or a folder, a pattern or several files, which may be larger than memory.
+    Writes frontier.parquet, summary.json and report.html to --out.
+    """
+    with job.run(paths, models, out) as (source, run):
+        study = cj.compare(source, **arguments, options=run)
+        job.save(lambda: save(study, out, job.typed))
+    job.result(lambda: to_json(study), lambda console: print_study(study, console))
+    job.note(f"Report: {out / 'report.html'}")

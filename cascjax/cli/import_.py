@@ -1,0 +1,94 @@
+"""The command import, with one subcommand per registered importer."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cascjax.cli.errors import Command
+from cascjax.cli.output import Output, output
+from cascjax.cli.terminal import Program
+from cascjax.cli.types import PATH, pair, several
+from cascjax.errors import CascjaxError
+from cascjax.importers import IMPORTERS
+
+
+class Import(Program):
+    """A group of importers, whose options are those that they declare."""
+
+    @property
+    def summaries(self) -> dict[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Summaries of the importers."""
+        return {name: importer.summary for name, importer in IMPORTERS.items()}
+
+    def load(self, name: str) -> click.Command:
+        """Return the command of an importer."""
+
+        def run(file: Path, table: Path, output: Output, **options: Any) -> None:
+            _import(name, file, table, output, options)
+
+        command: Any = output(run)
+        for option in reversed(IMPORTERS[name].options):
+            command = _option(option)(command)
+        command = click.argument("table", type=PATH)(command)
+        command = click.argument("file", type=PATH)(command)
+        help = f"{IMPORTERS[name].summary}\n\nReads FILE and writes the evaluation table TABLE."
+        return click.command(name, cls=Command, help=help)(command)
+
+
+def _option(option: Any) -> Any:
+    """Return the option of the command line for an option of an importer."""
+    kinds: dict[str, dict[str, Any]] = {
+        "choice": {"type": click.Choice(option.choices)},
+        "column": {"metavar": "COL"},
+        "columns": {
+            "type": pair("NAME=COL"),
+            "metavar": "NAME=COL",
+            "multiple": True,
+            "callback": several,
+        },
+        "file": {"type": PATH},
+        "integer": {"type": click.IntRange(min=1)},
+    }
+    more, help = kinds[option.kind], option.help
+    if option.kind == "columns":
+        help += " Repeatable."
+    if option.default is not None:
+        more |= {"default": option.default, "show_default": True}
+    return click.option(
+        "--" + option.name.replace("_", "-"),
+        option.name,
+        required=option.required,
+        help=help,
+        **more,
+    )
+
+
+def _import(name: str, file: Path, table: Path, output: Output, options: dict[str, Any]) -> None:
+    """Read a log, and write its evaluation table."""
+    from cascjax.data import TableWriter
+
+    written = [table, *(path for path in options.values() if isinstance(path, Path))]
+    for i, path in enumerate(written):
+        if path.resolve() in [other.resolve() for other in (file, *written[:i])]:
+            raise CascjaxError(f"{path} is given twice; give each file a name of its own")
+    output.note(f"Reading {file}")
+    with TableWriter(table) as writer:
+        result = IMPORTERS[name].read(file, **options)
+        writer.write(result.arrow)
+    for note in result.notes:
+        output.note(note)
+    output.result(
+        lambda: {
+            "table": str(table),
+            "queries": result.table.n_queries,
+            "models": list(result.table.models),
+            "missing": result.n_missing,
+            "repeated": result.n_repeated,
+            "dropped": result.n_dropped,
+        },
+        lambda _: click.echo(f"{result.summary}\nWrote {table}"),
+    )
+
+
+command = Import(name="import", help="Convert a log of another format into an evaluation table.")

@@ -1,0 +1,1 @@
+"""Commands whose functions do not take every source yet."""

@@ -1,0 +1,104 @@
+"""The command synthesize."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cascjax import synthetic
+from cascjax.cli import options, types
+from cascjax.cli.errors import Command
+from cascjax.cli.output import Output, output
+from cascjax.data import TableWriter
+from cascjax.data.source import write_parts
+from cascjax.errors import CascjaxError
+
+
+@click.command("synthesize", cls=Command)
+@click.argument("table", type=types.PATH)
+@options.integer("--queries", 1, None, 100_000, "Number of queries.")
+@options.integer("--models", 2, 1000, 5, "Number of models.")
+@click.option(
+    "--kind",
+    type=click.Choice(list(synthetic.KINDS)),
+    default="judged",
+    show_default=True,
+    help="Kind of dataset: what is asked, and how answers are scored.",
+)
+@click.option(
+    "--quality",
+    type=click.Choice(["binary", "graded"]),
+    help="Scale of the quality of kind judged. [default: binary]",
+)
+@click.option(
+    "--features", is_flag=True, help="Add features and signals, which other kinds always have."
+)
+@click.option("--seconds", is_flag=True, help="Add the extra cost seconds, the time of an answer.")
+@click.option(
+    "--parts",
+    type=click.IntRange(1, 100_000),
+    help="Write this many files, part-00000.arrow and so on, to the folder TABLE.",
+)
+@options.seed("models and queries")
+@output
+def command(table: Path, queries: int, models: int, output: Output, **arguments: Any) -> None:
+    """Write a synthetic dataset of any size, whose truth is known, to TABLE."""
+    write(table, queries, models, **arguments)
+    parts = arguments["parts"]
+    files = "" if parts is None else f" in {parts} file{'s' * (parts > 1)}"
+    content = {"table": str(table), "queries": queries, "models": models}
+    output.result(
+        lambda: content,
+        lambda _: click.echo(f"Wrote {table}: {queries:,} queries x {models} models{files}"),
+    )
+
+
+def write(
+    path: Path,
+    queries: int,
+    models: int,
+    seed: int,
+    *,
+    kind: str = "judged",
+    features: bool = False,
+    seconds: bool = False,
+    parts: int | None = None,
+    **settings: Any,
+) -> None:
+    """Write a synthetic dataset in batches.
+
+    Args:
+      path: Table, or folder of tables if `parts` is given.
+      queries: Number of queries.
+      models: Number of models.
+      seed: Seed of models and queries.
+      kind: Kind of dataset, see `cascjax.synthetic.KINDS`.
+      features: Whether to add features and signals.
+      seconds: Whether to add the extra cost seconds.
+      parts: Number of files.
+      settings: Settings of the kind; None for their default.
+
+    Raises:
+      CascjaxError: The disk is too small, or a setting does not belong to the kind.
+    """
+    if parts is not None and parts > queries:
+        raise CascjaxError(f"parts must be at most the {queries:,} queries, not {parts:,}")
+    features = features or kind != "judged"
+    free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else sys.maxsize
+    columns = 6 + seconds + 5 * features  # of float32 per model
+    if (size := 4 * columns * queries * models) > free:
+        raise CascjaxError(
+            f"cannot write {path}: {queries:,} queries x {models} models take about"
+            f" {size / 1e9:,.0f} GB and {free / 1e9:,.0f} GB are free; use fewer --queries"
+        )
+    settings = {name: value for name, value in settings.items() if value is not None}
+    made = synthetic.make_dataset(models, seed, kind=kind, **settings)
+    batches = synthetic.batches(made, queries, seed, features=features, seconds=seconds)
+    if parts is not None:
+        write_parts(path, batches, queries, parts)
+        return
+    with TableWriter(path) as writer:
+        for batch in batches:
+            writer.write(batch)

@@ -1,0 +1,359 @@
+"""Commands in several processes: their places, signals, and one line when a process is lost."""
+
+import itertools
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from cascjax import CascjaxError, synthetic
+from cascjax.cli import main
+from cascjax.cli.launch import Place
+from cascjax.cli.terminal import Program
+from cascjax.data import write_table
+
+K, N, FILES = 3, 4000, 5
+
+CODE = "from cascjax.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source of five files, so that the two processes have unequal shares."""
+    folder = tmp_path_factory.mktemp("processes") / "parts"
+    folder.mkdir()
+    table = synthetic.sample(synthetic.make_dataset(K, seed=1), 0, N)
+    for i, (start, stop) in enumerate(itertools.pairwise(np.linspace(0, N, FILES + 1).astype(int))):
+        write_table(folder / f"{i}.arrow", table.take(np.arange(start, stop)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return os.environ | {
+        # Compiling takes longest, and longer with optimisation.
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2"
+        " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+        "TMPDIR": str(tmp_path_factory.mktemp("logs")),  # of processes that are lost
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+# Places.
+
+TORCHRUN = {"MASTER_ADDR": "m", "MASTER_PORT": "29", "RANK": "1", "WORLD_SIZE": "2"}
+AGENT = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+
+
+@pytest.mark.parametrize(
+    ("place", "environment", "expected"),
+    [
+        (Place(True), {}, (None, None, None, None)),
+        (Place(coordinator="h:1", processes=4, process=3), {"RANK": "0"}, ("h:1", 4, 3, None)),
+        (Place(True), TORCHRUN, ("m:29", 2, 1, None)),
+        (Place(True), TORCHRUN | AGENT, ("m:30", 2, 1, 1)),
+        (
+            Place(True, "h:9"),
+            {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3"},
+            ("h:9", 3, 2, None),
+        ),
+        (
+            Place(processes=2),
+            {"JAX_COORDINATOR_ADDRESS": "h:9", "JOB_COMPLETION_INDEX": "1"},
+            ("h:9", 2, 1, None),
+        ),
+        (Place(True), {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, (None, None, None, None)),
+        # A process that has its host for itself has all of its devices.
+        (
+            Place(True),
+            {"SLURM_LOCALID": "0", "SLURM_STEP_TASKS_PER_NODE": "1(x12),1"},
+            (None, None, None, None),
+        ),
+        (
+            Place(True),
+            {"SLURM_LOCALID": "3", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"},
+            (None, None, None, 3),
+        ),
+        # Bound to its own device by the launcher, it sees one device, number 0.
+        (
+            Place(True),
+            {"SLURM_LOCALID": "3", "SLURM_STEP_TASKS_PER_NODE": "4", "CUDA_VISIBLE_DEVICES": "0"},
+            (None, None, None, None),
+        ),
+        # MPICH in a Slurm job, whose variables are those of the first step.
+        (
+            Place(True, "h:9"),
+            {
+                "PMI_RANK": "2", "PMI_SIZE": "3", "SLURM_PROCID": "0", "SLURM_NTASKS": "8",
+                "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2", "CUDA_VISIBLE_DEVICES": "0,1",
+            },
+            ("h:9", 3, 2, 1),
+        ),
+    ],
+)  # fmt: skip
+def test_places(place: Place, environment: dict[str, str], expected: tuple) -> None:
+    assert place.several
+    found = place.resolve(environment)
+    assert (found.coordinator, found.processes, found.process, found.device) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "environment", "words"),
+    [
+        (Place(processes=2, process=0), {}, "need --coordinator HOST:PORT"),
+        (Place(coordinator="10.0.0.1"), {}, "give HOST:PORT"),
+        (Place(coordinator="h:99999"), {}, "give HOST:PORT"),
+        (Place(coordinator="h:1", processes=2), {}, "add --processes P and --process I"),
+        (Place(coordinator="h:1", processes=2, process=2), {}, "give an index from 0 to 1"),
+        (Place(coordinator="h:1", processes=2), {"RANK": "one"}, "RANK must be a number"),
+        (Place(True), {"MASTER_ADDR": "m", "MASTER_PORT": "x"}, "MASTER_PORT must be a number"),
+    ],
+)
+def test_places_that_are_refused(place: Place, environment: dict[str, str], words: str) -> None:
+    with pytest.raises(CascjaxError, match=words):
+        place.resolve(environment)
+
+
+# The watcher of a worker.
+
+WATCH = """
+import signal, sys
+from pathlib import Path
+from cascjax.cli.launch import Place, watch
+signal.signal({sent}, signal.{handler})
+sys.exit(watch(Place(True, "h:1", 2, 0, 1), [], Path("."), program={program!r}, grace=1))
+"""
+
+WORKER = """
+import os, time
+def say(words): os.write(int(os.environ["CASCJAX_WORKER"].split(",")[2]), words)
+time.sleep(0.3)  # the watcher listens by now
+try: say(b"here "); time.sleep(2)
+except KeyboardInterrupt: say(b"cleared up "); os._exit(130)
+say(b"done ")
+"""
+
+
+@pytest.mark.parametrize(
+    ("handler", "sent", "code", "words"),
+    [
+        # Started with nohup, it outlives the terminal.
+        ("SIG_IGN", signal.SIGHUP, 0, "here done "),
+        # JAX takes SIGTERM for a notice, so the worker gets an interrupt.
+        ("SIG_DFL", signal.SIGTERM, 130, "here cleared up "),
+        ("SIG_DFL", signal.SIGHUP, 130, "here cleared up "),
+    ],
+)
+def test_signals_are_passed_on(handler: str, sent: int, code: int, words: str) -> None:
+    watch = WATCH.format(sent=int(sent), handler=handler, program=f"exec({WORKER!r})")
+    command = [sys.executable, "-c", watch]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as watcher:
+        assert watcher.stderr is not None
+        said = os.read(watcher.stderr.fileno(), 5)
+        watcher.send_signal(sent)
+        said += watcher.stderr.read()
+    assert (watcher.returncode, said.decode()) == (code, words)
+
+
+def test_a_worker_is_the_command_that_was_typed(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Whatever is in the working folder, and although standard output is closed."""
+    (tmp_path / "click.py").write_text("raise SystemExit(7)")
+    (tmp_path / "logs").mkdir()
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path[:] = {sys.path!r}; {CODE}"]
+    words = ["compare", "logs", "--out", "out", "--coordinator", f"127.0.0.1:{free_port()}",
+             "--processes", "1", "--process", "0", "--quiet"]  # fmt: skip
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *command, *words],
+        cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "cannot read logs: the folder has no files" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_unexpected_error_ends_a_worker_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a normal exit, JAX would wait for the other processes."""
+
+    @click.group(cls=Program)
+    def group() -> None:
+        pass
+
+    def fails() -> None:
+        raise ZeroDivisionError("unexpected")
+
+    monkeypatch.setattr(Program, "get_command", lambda *_: click.Command("fails", callback=fails))
+
+    class EndedError(BaseException):
+        pass
+
+    def end(code: int) -> None:
+        raise EndedError(code)
+
+    with pytest.raises(ZeroDivisionError):
+        group(["fails"])
+    monkeypatch.setenv("CASCJAX_WORKER", "3,4,5")
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(EndedError, match="1"):
+        group(["fails"])
+    assert "ZeroDivisionError: unexpected" in capsys.readouterr().err
+
+
+# Lost processes.
+
+
+class Several:
+    """A command in two processes."""
+
+    def __init__(
+        self, folder: Path, out: Path, environment: dict[str, str], *more: str, count: int = 2
+    ) -> None:
+        port, self.out = free_port(), out
+        words = [
+            "compare", str(folder), "--strategies", "mixing,routing", "--budgets", "4", "--quiet",
+            "--sample", "200", "--out", str(out), "--coordinator", f"127.0.0.1:{port}",
+            "--processes", "2", *more,
+        ]  # fmt: skip
+        self.each = [
+            subprocess.Popen(
+                [sys.executable, "-c", CODE, *words, "--process", str(process)],
+                env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+            for process in range(count)
+        ]  # fmt: skip
+
+    def ended(self) -> tuple[list[int], list[str]]:
+        said = [process.communicate(timeout=120)[1] for process in self.each]
+        return [process.returncode for process in self.each], said
+
+    def worker(self, process: int) -> int:
+        """Return the process that works for one of them; 0 while there is none."""
+        pid = self.each[process].pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return 0
+        return int(children[0]) if children else 0
+
+    def kept(self) -> int:
+        try:
+            return sum(name.endswith(".npz") for name in os.listdir(self.out / "checkpoint"))
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def over(self) -> bool:
+        return any(process.poll() is not None for process in self.each)
+
+
+def points(out: Path) -> list[dict]:
+    return pq.read_table(out / "frontier.parquet").to_pylist()
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_stops_the_other_and_the_run_resumes(
+    folder: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    several = Several(folder, out, environment)
+    while not several.over and several.kept() < 2:
+        time.sleep(0.01)
+    os.kill(several.worker(0), signal.SIGKILL)
+    codes, (first, second) = several.ended()
+    assert all(codes)
+    assert "process 0 of 2 was ended by SIGKILL" in first
+    assert "another process of this" in second
+    for said in (first, second):
+        assert "--resume" in said
+        assert said.count("\n") == 1
+    codes, said = Several(folder, out, environment, "--resume").ended()
+    assert codes == [0, 0], said
+    assert not (out / "checkpoint").exists()
+    words = ["compare", str(folder), "--strategies", "mixing,routing", "--budgets", "4",
+             "--sample", "200", "--out", str(tmp_path / "alone")]  # fmt: skip
+    assert CliRunner().invoke(main, words).exit_code == 0
+    for mine, yours in zip(points(out), points(tmp_path / "alone"), strict=True):
+        assert mine["strategy"] == yours["strategy"]
+        assert mine["parameters"] == pytest.approx(yours["parameters"], rel=1e-6)
+        for name in ("cost", "quality", "fit_cost", "fit_quality"):
+            assert mine[name] == pytest.approx(yours[name], rel=1e-6)
+
+
+def test_a_coordinator_that_never_answers_is_named(
+    folder: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    several = Several(folder, tmp_path / "out", environment, "--wait", "3", count=1)
+    (code,), (said,) = several.ended()
+    assert code == 1
+    assert "process 0 of 2 waited 3 s at 127.0.0.1:" in said
+    assert said.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_named(folder: Path, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        at = f"127.0.0.1:{other.getsockname()[1]}"
+        words = ["compare", str(folder), "--out", str(tmp_path / "out"), "--coordinator", at]
+        done = subprocess.run(
+            [sys.executable, "-c", CODE, *words, "--processes", "2", "--process", "0"],
+            env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert f"--coordinator {at}: process 0 cannot listen" in done.stderr
+    assert "choose another port" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_twenty_deaths_lose_nothing(
+    folder: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Each at a random moment, of a worker or its watcher, in the first or the second process."""
+    chance, out = random.Random(7), tmp_path / "out"
+    codes, said = Several(folder, tmp_path / "whole", environment).ended()
+    assert codes == [0, 0], said
+    whole, deaths = points(tmp_path / "whole"), 0
+    while deaths < 20:
+        several = Several(folder, out, environment, "--resume")
+        victim, watcher = chance.randrange(2), chance.random() < 0.3
+        wanted, later = several.kept() + chance.randrange(1, 7), chance.random() * 0.1
+        while not several.over and several.kept() < wanted:
+            time.sleep(0.005)
+        time.sleep(later)
+        pid = several.each[victim].pid if watcher else several.worker(victim)
+        if not several.over and pid:
+            os.kill(pid, signal.SIGKILL)
+            deaths += 1
+        killed = time.monotonic()
+        codes, said = several.ended()
+        assert time.monotonic() - killed < 60
+        if (out / "frontier.parquet").exists():  # it was faster
+            assert points(out) == whole
+            (out / "frontier.parquet").unlink()
+        else:
+            assert all(codes), said
+    codes, said = Several(folder, out, environment, "--resume").ended()
+    assert codes == [0, 0], said
+    assert points(out) == whole
+    assert not (out / "checkpoint").exists()
