@@ -4,14 +4,13 @@ import glob
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cascjax.cli.legacy import arguments
-from cascjax.cli.terminal import keep_compiled, make_console, naming, uninterrupted
+from cascjax.cli.terminal import keep_compiled, make_console, uninterrupted
 from cascjax.errors import CascjaxError, RefusedError
 
 # Everything that needs JAX is imported inside the commands: the first words come at once.
@@ -53,145 +52,6 @@ def check_table_options(table: Path, **given: Any) -> None:
             raise CascjaxError(
                 f"--{name} is of a folder, a pattern or several files: leave it out, or name such"
             )
-
-
-def inspect(tables: Sequence[Path]) -> None:
-    """The command inspect of a stream, in one reading of all its columns.
-
-    Raises:
-        CascjaxError: what `cascjax.data.source` refuses.
-    """
-    with uninterrupted():
-        from cascjax.data.source import open_files
-        from cascjax.report.console import stream_progress
-        from cascjax.report.contents import Contents, contents_of, print_contents
-
-    source, found = open_files(tables), None
-    with stream_progress(source.n_rows) as advance:
-        for chunk, table in source.read(source.chunks, source.columns):
-            part: Contents = contents_of(table)
-            found = part if found is None else found + part
-            advance("reading", chunk.n_rows)
-    assert found is not None
-    print_contents(found, _named(tables), make_console(), len(source.files))
-
-
-def frontier(
-    tables: Sequence[Path],
-    out: Path,
-    command: str,
-    speaks: bool = True,
-    *,
-    budgets: int | list[float] | None,
-    strategies: str | None,
-    estimates: str | None,
-    noise: str | None,
-    models: str | None,
-    seed: int,
-    scores: str | None,
-    resamples: int | None,
-    confidence: float | None,
-    max_depth: int = 5,
-    search: str = "exact",
-    sample: int | None = None,
-    resume: bool = False,
-    force: bool = False,
-    **learned: Any,
-) -> None:
-    """Run the command frontier; `speaks` where this process writes for all.
-
-    Raises:
-        CascjaxError: what `cascjax.compare` refuses.
-    """
-    several = is_stream(tables)
-    estimates, learning = arguments.learning(
-        estimates, noise, **(dict.fromkeys(LEARNED_OPTIONS) | learned)
-    )
-    chosen = arguments.strategies(strategies, max_depth, search)
-    if any(table.is_dir() and table.resolve() == out.resolve() for table in tables):
-        raise CascjaxError(f"--out {out} is the folder of the tables: name another")
-    _say(speaks, f"Reading {_named(tables)}")
-    with uninterrupted():
-        from cascjax.comparison import compare
-        from cascjax.data import read_table
-        from cascjax.data.source import open_files
-        from cascjax.data.table import split_rows
-        from cascjax.engine.checkpoint import discard
-        from cascjax.engine.options import SAMPLE, RunOptions
-        from cascjax.engine.passes import describe_split
-        from cascjax.engine.processes import all_processes
-        from cascjax.estimators.specs import as_estimates
-        from cascjax.metrics import SCORES, check_scores
-        from cascjax.report.study import print_study, save
-
-    wanted = [] if scores is None else arguments.names("--scores", scores)
-    wanted = list(SCORES) if wanted == ["all"] else check_scores(wanted)
-    spec = arguments.spec(estimates, noise, learning)
-    source = open_files(tables) if several else read_table(tables[0])
-    with nullcontext() if several else naming(tables[0]):
-        if models is not None:
-            source = source.select_models(arguments.models(models, source.models))
-        arguments.check_sizes(chosen, source.n_models)
-        spec = as_estimates(spec, source)
-        n_rows, size = source.n_rows, f"{source.n_rows:,} queries x {source.n_models} models"
-        at, processes = 0.95 if confidence is None else confidence, all_processes()
-        if several:
-            resamples, files = resamples or 0, len(source.files)  # pyright: ignore[reportAttributeAccessIssue]
-            say = (
-                f"{size} in {files:,} file{'s' * (files > 1)}; {spec.kind} estimates; split"
-                f" {describe_split(source)}.{_shared(processes)}"
-            )
-        else:
-            fit, evaluate = (len(rows) for rows in split_rows(source, seed))  # pyright: ignore[reportArgumentType]
-            say = f"{size}, {fit:,} to fit, {evaluate:,} to evaluate; {spec.kind} estimates."
-            resamples = resampling(resamples, confidence, evaluate)["resamples"]
-        keep_compiled()
-        checkpoint = out / JOURNAL if several else None
-        with _kept(checkpoint), _progress(n_rows, speaks) as progress:
-            _say(speaks, say)
-            study = compare(
-                source, chosen, spec, budgets=budgets, scores=wanted, resamples=resamples,  # pyright: ignore[reportArgumentType]
-                confidence=at, seed=seed,
-                options=RunOptions(checkpoint, resume, force, sample or SAMPLE, progress),
-            )  # fmt: skip
-            asked = {"table": _named(tables), "max_depth": max_depth, "search": search}
-            study = replace(study, settings=asked | study.settings)
-            report = processes.agree(lambda: save(study, out, command) if speaks else out)
-    if checkpoint is not None:
-        processes.agree(lambda: discard(checkpoint))
-    if not speaks:
-        return
-    for note in notes(study.settings, study.n_fit, study.cost_unit):
-        click.echo(f"note: {note}.")
-    print_study(study, make_console())
-    if not study.resamples and several:
-        click.echo("note: no intervals were asked for: --resamples 1000 takes a third reading.")
-    click.echo(f"Report: {report}")
-
-
-def resampling(resamples: int | None, confidence: float | None, n_evaluate: int) -> dict[str, Any]:
-    """Return the options of intervals; by default 1,000 resamples where that takes seconds."""
-    from cascjax.metrics.bootstrap import DEFAULT_RESAMPLES, default_resamples
-
-    at = 0.95 if confidence is None else confidence
-    if resamples is None:
-        asked = confidence is not None
-        resamples = DEFAULT_RESAMPLES if asked else default_resamples(n_evaluate, at)
-    return {"resamples": resamples, "confidence": at}
-
-
-def notes(settings: dict[str, Any], n_fit: int, unit: str) -> list[str]:
-    """What is to be said of what was learned, and of settings looked for on a sample."""
-    of_learning = list(settings.get("notes", ()))
-    if "sample" not in settings:
-        return of_learning
-    return [
-        *of_learning,
-        f"settings were looked for on {settings['sample']:,} of {n_fit:,} rows to fit on, whose"
-        f" mean cost has a standard error of {settings['sample_cost_error']:.2g}"
-        f"{unit and ' ' + unit} and mean quality of {settings['sample_quality_error']:.2g} at most;"
-        " budgets are met on all rows to fit on",
-    ]
 
 
 def fit(
