@@ -34,7 +34,7 @@ from commands import cache_home, error_line, files, here, made, refused, rows, r
 
 _ = (cache_home, here, made)  # fixtures
 
-DONE = ("demo", "import", "synthesize", "inspect", "compare")
+DONE = ("demo", "import", "synthesize", "inspect", "compare", "fit", "evaluate")
 
 HUNG = 300
 """Seconds after which a process is given up; it takes three, except on a busy machine."""

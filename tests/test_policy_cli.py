@@ -101,7 +101,7 @@ def test_models_and_options_of_the_strategy_are_kept(here: Path) -> None:
 def test_evaluate_writes_one_row_per_query_and_a_summary(here: Path) -> None:
     fitted("--budget", "0.0003", "--budget", "seconds=2.5", "--group-budgets", "law=0.0005")
     text = succeeds("evaluate", "policy.json", "data.arrow", "--out", "new/folder")
-    evaluation = cj.evaluate(cj.load_policy("policy.json"), cj.read_table("data.arrow"))
+    evaluation = cj.evaluate(cj.load_policy("policy.json"), cj.open("data.arrow"), per_query=True)
     rows = pq.read_table("new/folder/evaluation.parquet")
     assert rows.column_names[1:] == ["cost", "cost.seconds", "quality", "steps", "answer"]
     np.testing.assert_allclose(rows["quality"].to_numpy(), evaluation.quality, rtol=1e-6)
@@ -147,10 +147,10 @@ def test_evaluate_without_intervals_on_other_queries(here: Path) -> None:
         ("--quality 3", "quality 3 is out of reach"),
         ("--parameter 1,x", "'x': give a number"),
         ("--budget 1 --group-budgets 0.1", "give it as GROUP=B"),
-        ("--budget 1 --group-budgets lore=0.1", "unknown group 'lore'"),
-        ("--budget 1 --group-budgets law:hours=1", "unknown group 'law:hours'"),
+        ("--budget 1 --group-budgets lore=0.1", "unknown group with fit rows 'lore'"),
+        ("--budget 1 --group-budgets law:hours=1", "'law:hours'"),
         ("--budget 1 --group-budgets law=1 --group-budgets law:cost=1", "is listed twice"),
-        ("--budget 1 --confidence 0.3", "above 0.5"),
+        ("--budget 1 --confidence 0.3", "between 0.5 and 1"),
         ("--budget 1 --confidence 0.9 --new-queries 0", "of at least 1 or inf"),
         ("--budget 1 --new-queries 5", "--new-queries needs --confidence"),
         ("--budget 1 --models model-1", "at least 2 models"),

@@ -14,7 +14,7 @@ from cascjax.cli.options import select
 from cascjax.cli.output import OUTPUT, Output, named
 from cascjax.cli.terminal import keep_compiled, output_folder
 from cascjax.cli.types import gathered
-from cascjax.data.source import BadFileError, Source, open_files
+from cascjax.data.source import BadFileError, Files, open_files
 from cascjax.engine.checkpoint import discard
 from cascjax.engine.options import SAMPLE, RunOptions
 from cascjax.engine.processes import GONE, all_processes
@@ -47,7 +47,7 @@ class Job(Output):
     @contextlib.contextmanager
     def run(
         self, paths: Sequence[Path], models: Sequence[str] | None, out: Path, *, file: bool = False
-    ) -> Iterator[tuple[Source, RunOptions]]:
+    ) -> Iterator[tuple[Files, RunOptions]]:
         """Open the source, and yield it with the options of the run.
 
         Args:
@@ -91,7 +91,7 @@ class Job(Output):
 
 
 @contextlib.contextmanager
-def _naming(source: Source) -> Iterator[None]:
+def _naming(source: Files) -> Iterator[None]:
     """Put the name of the source before an error about its rows."""
     try:
         yield

@@ -12,7 +12,7 @@ from cascjax.strategies import STRATEGIES, Option, Strategy, strategy
 from cascjax.words import listed
 
 if TYPE_CHECKING:
-    from cascjax.data.source import Source
+    from cascjax.data.source import Files
 
 
 def _spec(estimates: str | None, **values: Any) -> EstimatesSpec | None:
@@ -202,7 +202,7 @@ def resamples(default: int | None, words: str = "") -> Any:
     )
 
 
-def select(source: "Source", models: Sequence[str] | None) -> "Source":
+def select(source: "Files", models: Sequence[str] | None) -> "Files":
     """Return a source with the models of --models; a number is a position, from 0."""
     if models is None:
         return source

@@ -208,6 +208,11 @@ class Files:
         check_models(models, self.models)
         return replace(self, models=tuple(models))
 
+    def query_ids(self) -> pa.ChunkedArray:
+        """Read the query ids of all rows."""
+        columns = [read_ids(file.path) for file in self.files]
+        return pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+
     def identity(self) -> dict[str, list[int | str]]:
         """Return size, time of the last write and footer hash of each file, by absolute path."""
         return {

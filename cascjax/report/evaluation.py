@@ -146,6 +146,8 @@ def save(
 ) -> None:
     """Write evaluation.parquet, one row per query, and summary.json; an error leaves neither.
 
+    Without results per query there is no evaluation.parquet.
+
     Args:
         evaluation: what to write.
         folder: a folder that exists.
@@ -160,11 +162,9 @@ def save(
         rows = rows.set_column(0, "query_id", ids.take(pa.array(evaluation.rows)))
     content = to_json(evaluation) | {"settings": dict(settings or {})}
     with ExitStack() as files:
-        table, numbers = (
-            files.enter_context(atomic_write(folder / name))
-            for name in ("evaluation.parquet", "summary.json")
-        )
-        pq.write_table(rows, table)
+        numbers = files.enter_context(atomic_write(folder / "summary.json"))
+        if len(evaluation.rows):
+            pq.write_table(rows, files.enter_context(atomic_write(folder / "evaluation.parquet")))
         numbers.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
 
 
