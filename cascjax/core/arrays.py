@@ -1,8 +1,8 @@
 """Array helpers that the kernels share: dtypes, memory, and loops that XLA vectorises."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ X = TypeVar("X")
 Y = TypeVar("Y")
 Carry = TypeVar("Carry")
 Bits = TypeVar("Bits", Array, np.ndarray)
+
+Numbers: TypeAlias = Array | np.ndarray | float | int | Sequence[Any]
+"""An array, or what can be made an array; its shape is in the docstring of the function."""
 
 UNROLLED = 64
 """Rows up to which a loop over them is unrolled."""

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.core.expected_max import panels_needed
 
-Matrix: TypeAlias = Float[Array, "B K"] | Float[np.ndarray, "B K"]
+Matrix: TypeAlias = Float[Array, "*G B K"] | Float[np.ndarray, "*G B K"]
 
 _SIZED_AT_ONCE = 1 << 14
 """Queries that `Independent.sized` looks at at once."""
@@ -124,6 +124,8 @@ class Grouped(Estimator, Protocol):
 class Independent:
     """Estimates that jump from ex-ante to post-hoc once a model has run.
 
+    To map over noise levels or seeds with vmap, stack the matrices along a first axis.
+
     Attributes:
         quality_ante: `[B, K]` quality as estimated before each model runs.
         quality_post: `[B, K]` quality as estimated once its answer is seen.
@@ -145,7 +147,7 @@ class Independent:
 
     quality_ante: Matrix
     quality_post: Matrix
-    sigma: Float[Array, "#B K"] | Float[np.ndarray, "#B K"]
+    sigma: Float[Array, "*G #B K"] | Float[np.ndarray, "*G #B K"]
     cost_ante: Matrix
     cost_post: Matrix
     panels: int | None = field(default=None, metadata={"static": True})

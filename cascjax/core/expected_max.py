@@ -22,7 +22,7 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.arrays import as_float32, in_float32, materialize
+from cascjax.core.arrays import Numbers, as_float32, in_float32, materialize
 from cascjax.core.checks import check_normal, is_diagonal
 from cascjax.errors import CascjaxError
 
@@ -44,8 +44,8 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 @in_float32
 def expected_max(
-    mean: Float[Array, "*B K"],
-    covariance: Covariance,
+    mean: Numbers,
+    covariance: Numbers,
     *,
     method: Literal["auto", "quadrature", "qmc"] = "auto",
     samples: int = 1024,

@@ -7,13 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cascjax.core.arrays import as_float32, in_float32
+from cascjax.core.arrays import Numbers, as_float32, in_float32
 
 
 @in_float32
-def reservation_value(
-    mean: Float[Array, "*#B"], sigma: Float[Array, "*#B"], cost: Float[Array, "*#B"]
-) -> Float[Array, "*B"]:
+def reservation_value(mean: Numbers, sigma: Numbers, cost: Numbers) -> Float[Array, "..."]:
     """Return Weitzman's reservation value z, which solves E[(Q - z)+] = cost.
 
     Q is Normal(mean, sigma^2). The absolute error is below 4e-6 sigma for cost > 1e-10 sigma.

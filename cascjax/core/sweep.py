@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.arrays import as_float32, in_float32, leaves_as_float32, materialize
+from cascjax.core.arrays import (
+    Numbers,
+    as_float32,
+    in_float32,
+    leaves_as_float32,
+    materialize,
+)
 from cascjax.core.estimates import Estimator, Independent, Tabulable, Tabulated
 from cascjax.errors import CascjaxError
 
@@ -33,7 +39,7 @@ class Outcome:
 @in_float32
 def sweep(
     strategy: Any,
-    parameters: Float[Array, "L *D"],
+    parameters: Numbers,
     estimates: Estimator,
     *,
     shape: tuple[int, int] | None = None,

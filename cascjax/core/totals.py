@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.arrays import as_float32, in_float32, over_models
+from cascjax.core.arrays import Numbers, as_float32, in_float32, over_models
 from cascjax.core.estimates import Estimator
 from cascjax.core.sweep import sweep
 from cascjax.errors import CascjaxError
@@ -52,10 +52,10 @@ class Totals:
 @in_float32
 def totals(
     strategy: Any,
-    parameters: Float[Array, "L *D"],
+    parameters: Numbers,
     estimates: Estimator,
-    quality: Float[Array, "B K"],
-    cost: Float[Array, "B K"],
+    quality: Numbers,
+    cost: Numbers,
 ) -> Totals:
     """Return the sums over queries of true cost, true quality and usage of every setting.
 

@@ -136,7 +136,7 @@ def _regressed(
     """Least-squares prediction of each column of `truth` from its noisy copy."""
     if not sigma:
         return truth.astype(np.float32)  # to the bit: what ties still does
-    noise = np.asarray(jax.random.normal(key, truth.shape))
+    noise = np.asarray(jax.random.normal(key, truth.shape, np.float32))
     predicted = np.empty(truth.shape, np.float32)
     for k in range(truth.shape[1]):
         # In float64 on the host: a cost of 1e-5 under a noise of 100 leaves nothing in float32.

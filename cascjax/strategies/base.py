@@ -15,11 +15,13 @@ from cascjax.core.arrays import at_step, order_of_bits
 from cascjax.core.breakpoints import Breakpoints
 from cascjax.core.estimates import Estimates, Estimator, Independent, Tabulated
 from cascjax.core.expected_max import LEAST_GAIN
+from cascjax.core.frontier import Statistics
 from cascjax.core.sweep import STOP, Outcome
 from cascjax.data.table import Table, mean_rows
 from cascjax.errors import CascjaxError
 
 Readable: TypeAlias = Independent | Tabulated
+Grid: TypeAlias = Float[np.ndarray, " count"] | Float[Array, " count"]
 Tuning: TypeAlias = Literal["steps", "corrections", "evolution"]
 Role: TypeAlias = Literal["routing", "cascading", "combined"]
 
@@ -69,8 +71,8 @@ def option(default: Any, help: str) -> Any:
 
 
 @dataclass(frozen=True)
-class SearchContext:
-    """Statistics of the data that a search starts from, computed on first use.
+class SearchContext(Statistics):
+    """Statistics of a table that a search starts from, computed on first use.
 
     Attributes:
         table: the truth.
@@ -83,7 +85,6 @@ class SearchContext:
     rows: Int[np.ndarray, " n"] | None = None
 
     xp: ClassVar[Any] = np
-    """Array library of the statistics: NumPy, or jax.numpy where they are traced."""
 
     @functools.cached_property
     def cost(self) -> Float[np.ndarray, " K"]:
@@ -225,7 +226,7 @@ class Strategy(ABC):
     # Its search.
 
     @abstractmethod
-    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
+    def initial_grid(self, context: Statistics, count: int) -> Grid:
         """Return the parameters a search starts from, most expensive setting first.
 
         Written with `context.xp`, so that it may be traced.
@@ -254,7 +255,7 @@ class Strategy(ABC):
         del n_models
         return None
 
-    def candidates(self, context: SearchContext, evaluate: Any) -> Float[np.ndarray, "M D"] | None:
+    def candidates(self, context: Statistics, evaluate: Any) -> Float[np.ndarray, "M D"] | None:
         """Return the settings worth simulating, or None where settings lie on a line to search.
 
         Args:
@@ -358,7 +359,7 @@ class InOrder(Strategy):
 class Priced:
     """A strategy whose parameter is lambda, the price of cost in units of quality."""
 
-    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
+    def initial_grid(self, context: Statistics, count: int) -> Grid:
         """Return prices from 0, where cost is no object, to where cost is all that counts."""
         xp = context.xp
         spread = context.ante.std() + xp.ptp(context.ante.mean(0)) + 1e-6
@@ -388,7 +389,7 @@ def step_price(parameters: Float[Array, "*D"], run: Bool[Array, "B K"]) -> Float
     return jnp.broadcast_to(at_step(parameters, jnp.sum(run, axis=-1)), run.shape[:1])
 
 
-def float32_grid(values: Float[np.ndarray, " L"]) -> Float[np.ndarray, " M"]:
+def float32_grid(values: Grid) -> Float[np.ndarray, " M"]:
     """Return parameters in rising order as float32 has them, each once."""
     rounded = np.asarray(values, np.float32)
     # Some programs take numbers below the normal ones for 0, and others do not: none are tried.
@@ -405,7 +406,7 @@ def without_rounding(
 
 
 __all__ = [
-    "STOP", "Breakpoints", "InOrder", "Option", "Outcome", "Priced", "Readable", "Role",
-    "SearchContext", "Strategy", "Style", "Tuning", "float32_grid", "option", "step_price",
-    "without_rounding",
+    "STOP", "Breakpoints", "Grid", "InOrder", "Option", "Outcome", "Priced", "Readable", "Role",
+    "SearchContext", "Statistics", "Strategy", "Style", "Tuning", "float32_grid", "option",
+    "step_price", "without_rounding",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from cascjax.core.estimates import Estimates, Tabulated
 from cascjax.core.sweep import STOP, Outcome
 from cascjax.data.table import upper_hull
 from cascjax.errors import CascjaxError
-from cascjax.strategies.base import Readable, SearchContext, Strategy, Style, Tuning
+from cascjax.strategies.base import Grid, Readable, Statistics, Strategy, Style, Tuning
 from cascjax.strategies.routing import Routing
 
 
@@ -65,7 +65,7 @@ class Mixing(Strategy):
         answer = jnp.broadcast_to(model[:, None], (len(model), n_queries))
         return Outcome(answer[..., None] == jnp.arange(k), answer)
 
-    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
+    def initial_grid(self, context: Statistics, count: int) -> Grid:
         """Return the models on the single models' upper hull, most expensive first."""
         return upper_hull(context.cost, context.quality)[::-1].astype(np.float64)
 

@@ -25,9 +25,10 @@ from cascjax.core.sweep import STOP, Outcome
 from cascjax.data.table import upper_hull
 from cascjax.errors import CascjaxError
 from cascjax.strategies.base import (
+    Grid,
     Readable,
     Role,
-    SearchContext,
+    Statistics,
     Strategy,
     Style,
     Tuning,
@@ -159,7 +160,7 @@ class Frugal(Strategy):
         """Return one number per chain, and another."""
         return 2 * len(self.chains(n_models))
 
-    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
+    def initial_grid(self, context: Statistics, count: int) -> Grid:
         """Return thresholds at the quantiles of the last quality seen along any chain."""
         estimator, (n_queries, n_models) = context.sample(_SAMPLE)
         last = _chain_quality(self, n_models, estimator, n_queries)
@@ -172,13 +173,13 @@ class Frugal(Strategy):
         return jnp.stack(pairs, axis=1)
 
     def candidates(
-        self, context: SearchContext, evaluate: Callable[[np.ndarray], np.ndarray]
+        self, context: Statistics, evaluate: Callable[[np.ndarray], np.ndarray]
     ) -> Float[np.ndarray, "M 2"]:
         """Return the chains and thresholds on the upper hull of them all."""
         taus = float32_grid(self.initial_grid(context, _THRESHOLDS))
         means = evaluate(taus)
         chain, tau = np.unravel_index(upper_hull(*means.reshape(-1, 2).T), means.shape[:2])
-        return np.stack([self.chains(context.table.n_models)[chain], taus[tau]], axis=1)
+        return np.stack([self.chains(len(context.cost))[chain], taus[tau]], axis=1)
 
     def grid_changes(
         self,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cascjax.core.arrays import at_step, materialize, over_models, per_step
 from cascjax.core.estimates import Estimates, Tabulated
 from cascjax.core.sweep import STOP, Outcome
-from cascjax.strategies.base import InOrder, Readable, SearchContext, Style
+from cascjax.strategies.base import Grid, InOrder, Readable, Statistics, Style
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Thresholding(InOrder):
         """Return the last model run."""
         return jnp.sum(run, axis=-1) - 1
 
-    def initial_grid(self, context: SearchContext, count: int) -> Float[np.ndarray, " count"]:
+    def initial_grid(self, context: Statistics, count: int) -> Grid:
         """Return thresholds at the quantiles of the post-hoc qualities, and beyond either end."""
         xp = context.xp
         # The quantiles are a sample's: beyond them by more than any other answer may be.
