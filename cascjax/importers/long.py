@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int32
+from jaxtyping import Float, Shaped
 
 from cascjax.data.schema import (
     encode,
@@ -120,106 +120,138 @@ def import_long(
 def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
     """Read a long log, as `import_long`."""
     source = os.fspath(path)
-    log = read_log(path, lambda names: _kinds(options, names, source))
-    query_codes, queries = encode(strings(log[options.query], source, options.query))
-    model_codes, models = encode(strings(log[options.model], source, options.model))
-    costs = {"cost": options.cost, **options.extra_costs}
-    values = [numbers(log, name) for name in (options.quality, *costs.values())]
-    for name, of_cost in zip(costs.values(), values[1:], strict=True):
-        refuse_rows(source, name, of_cost < 0, "negative", "costs must be at least 0")
-    N, K = len(queries), len(models)
-    if N * K > _MAX_CELLS:
-        raise CascjaxError(
-            f"{source}: {N:,} queries and {K:,} models are too many; check that query and model are"
-            " not swapped"
-        )
-
-    pairs = query_codes.astype(np.int64) * K + model_codes
-    present = np.logical_and.reduce([np.isfinite(each) for each in values])
-    repeated = repeats(pairs, present)
-    used = np.flatnonzero(present & ~repeated)
-
-    def by_model(of_rows: np.ndarray) -> np.ndarray:  # [R, ...] to [N, K, ...]
-        cells = np.full((N * K, *of_rows.shape[1:]), np.nan)
-        cells[pairs[used]] = of_rows[used]
-        return cells.reshape(N, K, *of_rows.shape[1:])
-
-    def by_query(codes: Int32[np.ndarray, " R"], name: str) -> Int32[np.ndarray, " N"]:
-        """Return the value that each query has in all of its rows; refuse several values."""
-        value = np.zeros(N, np.int32)
-        value[query_codes] = codes
-        differs = value[query_codes] != codes
-        if differs.any():
-            query = queries[query_codes[np.argmax(differs)]]
-            problem = f"query {query!r} has several values"
-            refuse_rows(source, name, differs, problem, "a query needs the same value in all rows")
-        return value
-
-    quality, *cost = [by_model(each) for each in values]
-    complete = ~np.isnan(quality).any(axis=1)
-    prompts: list[str] = []
-    if options.prompt is not None:
-        codes, distinct = encode(log[options.prompt].fill_null(""))
-        prompts = [distinct[code] for code in by_query(codes, options.prompt)]
-        complete &= np.array([bool(text.strip()) for text in prompts], bool)
-    keep, missing = np.flatnonzero(complete), np.flatnonzero(~complete)
-    needed = [f"one of the {K} models", "its quality"]
-    needed.append("its cost" if len(costs) == 1 else "one of its costs")
-    needed += ["a prompt"] * (options.prompt is not None)
-    lacking = f"lacking {', '.join(needed[:-1])} or {needed[-1]}"
-    pairs_of = [
-        f"{queries[query_codes[r]]} of {models[model_codes[r]]}" for r in np.flatnonzero(repeated)
-    ]
-    check_invalid(
-        source,
-        options.invalid,
-        [
-            ([queries[row] for row in missing], f"query {lacking}", f"queries {lacking}"),
-            (pairs_of, "row repeating a query and model", "rows repeating a query and model"),
-        ],
-        len(keep),
-        never=[models[k] for k in np.flatnonzero(np.isnan(quality).all(axis=0))],
-    )
-
-    columns: dict[str, Any] = {}
+    log = _Log(read_log(path, lambda names: _kinds(options, names, source)), options, source)
+    keep = log.keep
+    columns: dict[str, Any] = {"models": log.models}
     if options.group is not None:
-        codes, names = encode(strings(log[options.group], source, options.group))
-        kept, groups = encode(
-            pa.chunked_array(
-                [pa.array(names, pa.string()).take(by_query(codes, options.group)[keep])]
-            )
-        )
-        columns |= {"group": kept, "groups": groups}
+        groups = strings(log.columns[options.group], source, options.group)
+        log.by_query(options.group, encode(groups)[0])
+        columns["group"], columns["groups"] = encode(groups.take(pa.array(log.last_row[keep])))
     if options.split is not None:
-        codes = split_codes(log[options.split], source, options.split).astype(np.int32)
-        columns["split"] = by_query(codes, options.split)[keep].astype(np.int8)
+        codes = split_codes(log.columns[options.split], source, options.split)
+        columns["split"] = log.by_query(options.split, codes)[keep]
     if options.extra_costs:
-        extra = zip(options.extra_costs, cost[1:], strict=True)
-        columns["extra_costs"] = {name: each[keep] for name, each in extra}
-    ids = pa.array(queries, pa.string()).take(pa.array(keep))
-    made = Assembly(source, ids, Table(quality[keep], cost[0][keep], models=models, **columns))
+        extra = zip(options.extra_costs, log.costs[1:], strict=True)
+        columns["extra_costs"] = {name: values[keep] for name, values in extra}
+    ids = pa.array(log.queries, pa.string()).take(pa.array(keep))
+    made = Assembly(source, ids, Table(log.quality[keep], log.costs[0][keep], **columns))
     if options.features is not None:
         responses = []
         if options.response is not None:
             # Row of the file for each query and model; kept queries have one for every model.
-            rows = by_model(np.arange(log.num_rows, dtype=float))[keep].astype(np.int64)
-            responses = [texts(log[options.response].take(pa.array(each))) for each in rows.T]
-        kept = [prompts[row] for row in keep]
-        made.add_text(kept, responses, [text for text in prompts if text.strip()], options)
+            rows = log.by_model(np.arange(len(log.query_codes), dtype=float))[keep].astype(np.int64)
+            column = log.columns[options.response]
+            responses = [texts(column.take(pa.array(each))) for each in rows.T]
+        prompts = [log.prompts[row] for row in keep]
+        made.add_text(prompts, responses, [text for text in log.prompts if text.strip()], options)
     for name, column in options.extra_features.items():
-        distinct, codes = np.unique(optional_numbers(log, column, source), return_inverse=True)
-        of_query = distinct[by_query(codes.astype(np.int32), column)]  # NaN is equal to NaN here
-        made.features.append(([name], of_query[keep, None]))
+        values = log.by_query(column, optional_numbers(log.columns, column, source))
+        made.features.append(([name], values[keep, None]))
     for name, column in options.extra_signals.items():
-        values = by_model(optional_numbers(log, column, source))
+        values = log.by_model(optional_numbers(log.columns, column, source))
         made.signals.append(([name], values[keep, :, None]))
     for column, names, make in (
         (options.logprobs, LOGPROB_SIGNALS, logprob_signals),
         (options.class_probabilities, CLASS_SIGNALS, class_signals),
     ):
         if column is not None:
-            made.signals.append((names, by_model(make(log[column], source, column))[keep]))
-    return made.finish(len(missing), int(repeated.sum()), log.num_rows - len(keep) * K)
+            signals = make(log.columns[column], source, column)
+            made.signals.append((names, log.by_model(signals)[keep]))
+    n_dropped = len(log.query_codes) - len(keep) * len(log.models)
+    n_missing = len(log.queries) - len(keep)
+    return made.finish(n_missing, int(log.repeated.sum()), n_dropped)
+
+
+class _Log:
+    """Rows of a long log, arranged by query and model.
+
+    Attributes:
+      columns: Columns of R rows.
+      query_codes: `[R]` index into `queries`.
+      queries: N ids of queries.
+      last_row: `[N]` last row of each query.
+      models: K names of models.
+      quality: `[N, K]` quality, NaN where there is no complete row.
+      costs: `[N, K]` cost, and each extra cost.
+      prompts: N prompts, or none.
+      repeated: `[R]` whether an earlier complete row has the same query and model.
+      keep: Queries that have all models.
+    """
+
+    def __init__(self, columns: pa.Table, options: Options, source: str) -> None:
+        """Arrange the rows; refuse invalid rows, unless they are to be dropped."""
+        self.columns, self._source = columns, source
+        self.query_codes, self.queries = encode(
+            strings(columns[options.query], source, options.query)
+        )
+        model_codes, self.models = encode(strings(columns[options.model], source, options.model))
+        costs = [options.cost, *options.extra_costs.values()]
+        quality, *values = [numbers(columns, name) for name in (options.quality, *costs)]
+        for name, cost in zip(costs, values, strict=True):
+            refuse_rows(source, name, cost < 0, "negative", "costs must be at least 0")
+        N, K = len(self.queries), len(self.models)
+        if N * K > _MAX_CELLS:
+            raise CascjaxError(
+                f"{source}: {N:,} queries and {K:,} models are too many; check that query and"
+                " model are not swapped"
+            )
+        self.last_row = np.zeros(N, np.int64)
+        self.last_row[self.query_codes] = np.arange(len(self.query_codes))
+        self._pairs = self.query_codes.astype(np.int64) * K + model_codes
+        present = np.isfinite(quality) & np.logical_and.reduce(list(map(np.isfinite, values)))
+        self.repeated = repeats(self._pairs, present)
+        self._used = np.flatnonzero(present & ~self.repeated)
+        self.quality, *self.costs = map(self.by_model, (quality, *values))
+
+        complete = ~np.isnan(self.quality).any(axis=1)
+        needed = [f"one of the {K} models", "its quality"]
+        needed.append("its cost" if len(costs) == 1 else "one of its costs")
+        self.prompts: list[str] = []
+        if options.prompt is not None:
+            codes, distinct = encode(columns[options.prompt].fill_null(""))
+            self.prompts = [distinct[code] for code in self.by_query(options.prompt, codes)]
+            complete &= np.array([bool(text.strip()) for text in self.prompts], bool)
+            needed.append("a prompt")
+        self.keep = np.flatnonzero(complete)
+        lacking = f"lacking {', '.join(needed[:-1])} or {needed[-1]}"
+        repeating = "repeating a query and model"
+        repeated = [
+            f"{self.queries[self.query_codes[row]]} of {self.models[model_codes[row]]}"
+            for row in np.flatnonzero(self.repeated)
+        ]
+        check_invalid(
+            source,
+            options.invalid,
+            [
+                (
+                    [self.queries[row] for row in np.flatnonzero(~complete)],
+                    f"query {lacking}",
+                    f"queries {lacking}",
+                ),
+                (repeated, f"row {repeating}", f"rows {repeating}"),
+            ],
+            len(self.keep),
+            never=[self.models[k] for k in np.flatnonzero(np.isnan(self.quality).all(axis=0))],
+        )
+
+    def by_model(self, values: Float[np.ndarray, "R ..."]) -> Float[np.ndarray, "N K ..."]:
+        """Return values of rows by query and model, NaN where there is no complete row."""
+        N, K, rest = len(self.queries), len(self.models), values.shape[1:]
+        cells = np.full((N * K, *rest), np.nan)
+        cells[self._pairs[self._used]] = values[self._used]
+        return cells.reshape(N, K, *rest)
+
+    def by_query(self, name: str, values: Shaped[np.ndarray, " R"]) -> Shaped[np.ndarray, " N"]:
+        """Return the value that each query has in all of its rows; refuse several values."""
+        of_query = values[self.last_row]
+        other = of_query[self.query_codes]
+        differs = (other != values) & ~((other != other) & (values != values))  # NaN equals NaN
+        if differs.any():
+            query = self.queries[self.query_codes[np.argmax(differs)]]
+            problem = f"query {query!r} has several values"
+            fix = "a query needs the same value in all rows"
+            refuse_rows(self._source, name, differs, problem, fix)
+        return of_query
 
 
 def _kinds(options: Options, present: Sequence[str], source: str) -> dict[str, ColumnKind]:
