@@ -212,11 +212,7 @@ def table_of_columns(
 ) -> Table:
     """Return the evaluation table of columns that have passed `check_columns`; ids are not read.
 
-    Args:
-      arrow: Columns; at least "quality" and "cost".
-      source: Name of the table in error messages.
-      metadata: Metadata of the schema.
-      width: K, the number of models. [default: width of the column "quality"]
+    `width` is the number of models K, if it is known.
     """
 
     def column(name: str) -> pa.ChunkedArray:

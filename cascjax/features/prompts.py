@@ -234,13 +234,7 @@ def read_text_model(path: str | os.PathLike[str]) -> TextModel:
 def text_model_of(
     prompts: Sequence[str], path: str | os.PathLike[str] | None, n_components: int | None
 ) -> tuple[TextModel, bool]:
-    """Return the text model of a file if it exists, else fit one; and whether it was fitted.
-
-    Args:
-      prompts: Prompts to fit on.
-      path: File of a text model, or None.
-      n_components: Number of directions. [default: as in the file, else `COMPONENTS`]
-    """
+    """Return the text model of a file if it exists, else fit one; and whether it was fitted."""
     if path is None or not os.path.lexists(path):
         return fit_text_model(prompts, n_components or COMPONENTS), True
     model = read_text_model(path)

@@ -202,13 +202,10 @@ class Assembly:
         fit_prompts: Sequence[str],
         options: TextOptions,
     ) -> None:
-        """Add features of the prompts, and signals and answers of the responses.
+        """Add features of N prompts, and signals and answers of N responses of each of K models.
 
-        Args:
-          prompts: N prompts.
-          responses: N responses of each of K models; empty for features alone.
-          fit_prompts: Prompts that the text model is fitted on, where its file does not exist.
-          options: File of the text model, and the number of its components.
+        Responses are empty for features alone. The text model is fitted on `fit_prompts` where its
+        file does not exist.
         """
         path = options.text_model
         try:
@@ -258,15 +255,10 @@ def check_invalid(
     n_left: int,
     never: Sequence[str] = (),
 ) -> None:
-    """Let invalid rows pass if they are to be dropped and a query is left; else refuse the file.
+    """Refuse a file with problems, unless its invalid rows are to be dropped and queries are left.
 
-    Args:
-      source: File, for messages.
-      invalid: "error" or "drop".
-      problems: For each kind of problem, ids of what has it, and a noun for one and for several,
-        such as "row repeating an id" and "rows repeating an id".
-      n_left: Number of queries without a problem.
-      never: Models without any complete row, for which no query is complete.
+    Each problem is the ids that have it, and a noun for one and for several, such as "row repeating
+    an id" and "rows repeating an id". `never` are models without any complete row.
     """
     if never:
         raise CascjaxError(
