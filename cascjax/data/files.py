@@ -189,6 +189,16 @@ class TableWriter:
 
     Attributes:
       n_rows: Rows written so far.
+
+    Example:
+      >>> import tempfile
+      >>> from cascjax import synthetic
+      >>> dataset = synthetic.make_dataset(n_models=2)
+      >>> with TableWriter(os.path.join(tempfile.mkdtemp(), "table.parquet")) as writer:
+      ...     for table in synthetic.batches(dataset, n=100, seed=0, batch=60):
+      ...         writer.write(table)
+      >>> writer.n_rows
+      100
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
