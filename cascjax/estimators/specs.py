@@ -7,7 +7,7 @@ chunk.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -37,7 +37,7 @@ from cascjax.estimators.statistics import Line, Moments, Spread, fit_lines, nois
 from cascjax.estimators.training import PolicyModel
 from cascjax.words import counted
 
-NoiseLevel: TypeAlias = Literal["low", "medium", "high"] | str | tuple[float, float, float, float]
+NoiseLevel: TypeAlias = Literal["low", "medium", "high"] | str | Sequence[float]
 
 
 @runtime_checkable
@@ -304,14 +304,14 @@ class Noisy(EstimatesSpec):
 
     def __post_init__(self) -> None:
         """Check the level."""
-        if not isinstance(self.level, str):
-            object.__setattr__(self, "level", tuple(self.level))
-        noise_level(self.level)
+        level = self.level if isinstance(self.level, str) else tuple(map(float, self.level))
+        noise_level(level)  # pyright: ignore[reportArgumentType]
+        object.__setattr__(self, "level", level)
 
     @property
     def sigmas(self) -> tuple[float, float, float, float]:
         """Standard deviations of the noise of quality ante and post, and of cost ante and post."""
-        return noise_level(self.level)
+        return noise_level(self.level)  # pyright: ignore[reportArgumentType]
 
     def statistics(
         self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
