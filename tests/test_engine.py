@@ -762,9 +762,9 @@ def test_what_another_process_kept_of_a_bad_file_is_done_again(
             def gather(self, mine: np.ndarray) -> np.ndarray:
                 return np.stack([mine, mine])
 
-            def tell(self, teller: int, words: bytes | None) -> bytes:
-                assert words == b"[]"
-                return json.dumps([str(folder / "1.arrow")] * teller).encode()
+            def broadcast(self, sender: int, content: bytes | None) -> bytes:
+                assert content == b"[]"
+                return json.dumps([str(folder / "1.arrow")] * sender).encode()
 
         with monkeypatch.context() as patch:
             patch.setattr("cascjax.engine.run.all_processes", lambda: Two(0, 2))

@@ -119,7 +119,7 @@ def test_one_process_tells_itself() -> None:
     assert ALONE.share([1, 2, 3]) == [1, 2, 3]
     assert [Processes(i, 2).share(range(5)) for i in range(2)] == [[0, 2, 4], [1, 3]]
     assert ALONE.gather(np.array(3.5)).tolist() == [3.5]
-    assert ALONE.tell(0, b"words") == b"words"
+    assert ALONE.broadcast(0, b"words") == b"words"
     assert ALONE.agree(lambda: 7) == 7
 
     def fails() -> None:
@@ -148,7 +148,7 @@ def test_a_peer_that_is_gone_is_one_line(error: Exception, monkeypatch: pytest.M
     monkeypatch.setattr(multihost_utils, "process_allgather", lambda sent: np.stack([sent, sent]))
     monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", fails)
     with pytest.raises(CascjaxError, match="cannot be reached any more"):
-        Processes(0, 2).tell(0, b"words")
+        Processes(0, 2).broadcast(0, b"words")
 
 
 class Room(Processes):
@@ -168,9 +168,9 @@ def test_what_fails_in_one_fails_in_all() -> None:
         room.agree(lambda: 1)
     object.__setattr__(room, "said", [np.zeros(4, np.uint8), np.ones(4, np.uint8)])
     with pytest.raises(CascjaxError, match="process 1 has other files than process 0"):
-        room.check_alike("files", b"\0\0\0\0")
+        room.check_same("files", b"\0\0\0\0")
     object.__setattr__(room, "said", [np.zeros(4, np.uint8)] * 2)
-    room.check_alike("files", b"\0\0\0\0")
+    room.check_same("files", b"\0\0\0\0")
 
 
 @pytest.mark.parametrize(
@@ -224,11 +224,11 @@ def test_processes_that_would_wait_for_different_words_are_refused(
     asked: list[list[bytes]] = []
 
     class Heard(Processes):
-        def check_alike(self, what: str, digest: bytes) -> None:
+        def check_same(self, what: str, digest: bytes) -> None:
             asked[-1].append(digest)
 
-        def tell(self, teller: int, words: bytes | None) -> bytes:
-            return words or b""
+        def broadcast(self, sender: int, content: bytes | None) -> bytes:
+            return content or b""
 
         def agree(self, do: Callable[[], T]) -> T:
             return do()

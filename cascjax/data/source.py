@@ -288,16 +288,16 @@ def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
             copy of another file, or differs from the first file in columns, models or units; or a
             query id is repeated in a source of one chunk.
     """
-    name, paths = _paths(paths)
-    first, schema = _opened(paths[0])
+    name, paths = _find_files(paths)
+    first, schema = _open(paths[0])
     check_columns(schema, first.path)
     metadata = read_metadata(schema, first.path)
-    n_models = _width(schema, metadata, first)
+    n_models = _count_models(schema, metadata, first)
     shape = _shape(schema, metadata, n_models, first.path)
     files = [first]
     for path in paths[1:]:
-        file, schema = _opened(path)
-        _check_alike(shape, _shape(schema, None, n_models, path), first.path, path)
+        file, schema = _open(path)
+        _check_same(shape, _shape(schema, None, n_models, path), first.path, path)
         files.append(file)
     _check_copies(files)
     if chunk_rows is not None and chunk_rows < 1:
@@ -309,9 +309,9 @@ def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
     extra_costs = tuple(
         sorted(c.removeprefix(EXTRA_COST) for c in shape if c.startswith(EXTRA_COST))
     )
-    widths = _widths(shape, first)
+    widths = _input_widths(shape, first)
     rows = chunk_rows or rows_per_chunk(n_models, sum(widths.values()), "answer" in columns)
-    chunks = tuple(_cut(files, rows))
+    chunks = tuple(_divide(files, rows))
     if len(chunks) == 1:
         check_unique(strings(read_ids(first.path), first.path, "query_id"), first.path, "query_id")
     return Files(
@@ -330,26 +330,26 @@ def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
 def write_parts(
     folder: str | os.PathLike[str], batches: Iterable[Table], n_rows: int, parts: int
 ) -> None:
-    """Writes tables, one after the other, to files of nearly as many rows each.
+    """Write tables, one after the other, to files of nearly equal numbers of rows.
 
-    The folder appears whole at the end, with part-00000.arrow and so on.
+    The folder appears complete at the end, with part-00000.arrow and so on.
 
     Args:
-        folder: made; there may be an empty one.
-        batches: tables of one shape.
-        n_rows: rows of all of them.
-        parts: how many files, each of a row at least.
+        folder: folder to create, or an empty one.
+        batches: tables of the same columns and models.
+        n_rows: number of rows of all of them.
+        parts: number of files, at most `n_rows`.
 
     Raises:
-        CascjaxError: there is something of that name, or it cannot be written.
+        CascjaxError: the folder is not empty, or cannot be written.
     """
     target = Path(folder)
     with one_line(f"cannot write {target}"):
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise CascjaxError(f"cannot write {target}: it is there already; name a new folder")
+            raise CascjaxError(f"cannot write {target}: it exists; name a new folder")
         if not target.parent.is_dir():
             raise CascjaxError(
-                f"cannot write {target}: there is no folder {target.parent}; make it"
+                f"cannot write {target}: there is no folder {target.parent}; create it"
             )
         temporary = target.with_name(f".cascjax-{secrets.token_hex(8)}.tmp")
         temporary.mkdir()
@@ -357,7 +357,7 @@ def write_parts(
             _write_parts(temporary, batches, n_rows, parts)
             temporary.rename(target)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)  # gone already on success
+            shutil.rmtree(temporary, ignore_errors=True)  # renamed on success
 
 
 def _write_parts(folder: Path, batches: Iterable[Table], n_rows: int, parts: int) -> None:
@@ -370,59 +370,53 @@ def _write_parts(folder: Path, batches: Iterable[Table], n_rows: int, parts: int
             while arrow.num_rows:
                 if writer is None:
                     writer = stack.enter_context(TableWriter(folder / f"part-{part:05d}.arrow"))
-                some = arrow.slice(0, ends[part] - row)
-                writer.write(some)
-                row, arrow = row + some.num_rows, arrow.slice(some.num_rows)
+                head = arrow.slice(0, ends[part] - row)
+                writer.write(head)
+                row, arrow = row + head.num_rows, arrow.slice(head.num_rows)
                 if row == ends[part]:
                     stack.close()
                     writer, part = None, part + 1
 
 
-def _is_pattern(source: str | os.PathLike[str]) -> bool:
-    return glob.has_magic(os.fspath(source))
-
-
-def _paths(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-) -> tuple[str, list[str]]:
-    """What to call a source, and its files in order."""
-    if not isinstance(source, str | os.PathLike):
-        if len(source) == 1:
-            return _paths(source[0])
-        paths = sorted(os.fspath(path) for path in source)
+def _find_files(paths: Paths) -> tuple[str, list[str]]:
+    """Return a name for the source, and the paths of its files in order."""
+    if not isinstance(paths, str | os.PathLike):
         if not paths:
             raise CascjaxError("there is no file to read: name at least one")
-        for path, after in itertools.pairwise(paths):
+        if len(paths) == 1:
+            return _find_files(paths[0])
+        files = sorted(os.fspath(path) for path in paths)
+        for path, after in itertools.pairwise(files):
             if path == after:
                 raise CascjaxError(f"{path} is listed twice among the files; name it once")
-        return f"{paths[0]} and {len(paths) - 1} more", paths
-    name = os.fspath(source)
-    path = Path(name)
-    if path.is_dir():
+        return f"{files[0]} and {len(files) - 1} more", files
+    name = os.fspath(paths)
+    folder = Path(name)
+    if folder.is_dir():
         with one_line(f"cannot read {name}"):
-            found = sorted(p for p in path.iterdir() if p.name[0] not in "._" and p.is_file())
-        if not found:
+            entries = [p for p in folder.iterdir() if p.name[0] not in "._" and p.is_file()]
+        if not entries:
             raise CascjaxError(
-                f"cannot read {name}: the folder has no files; name another, or those of its"
-                f" folders as '{path / '*' / '*.parquet'}'"
+                f"cannot read {name}: the folder has no files; name another, or the files of its"
+                f" folders as '{folder / '*' / '*.parquet'}'"
             )
-        return name, [os.fspath(p) for p in found]
-    if _is_pattern(name) and not path.exists():
-        found = sorted(p for p in glob.glob(name, recursive=True) if os.path.isfile(p))
-        if not found:
-            raise CascjaxError(f"cannot read {name}: no file has such a name; fix the pattern")
-        return name, found
+        return name, sorted(map(os.fspath, entries))
+    if glob.has_magic(name) and not folder.exists():
+        files = sorted(p for p in glob.glob(name, recursive=True) if os.path.isfile(p))
+        if not files:
+            raise CascjaxError(f"cannot read {name}: no file matches the pattern")
+        return name, files
     return name, [name]
 
 
-def _opened(path: str) -> tuple[DataFile, pa.Schema]:
-    """What the end of a file says of it."""
+def _open(path: str) -> tuple[DataFile, pa.Schema]:
+    """Return what the footer of a file says."""
     kind = sniff(path)
     if kind not in ("ipc", "parquet"):
-        what = "is empty" if kind == "empty" else "is neither Arrow IPC (Feather v2) nor Parquet"
-        raise CascjaxError(f"cannot read {path}: it {what}; take it away, or write it again")
+        fault = "is empty" if kind == "empty" else "is neither Arrow IPC (Feather v2) nor Parquet"
+        raise CascjaxError(f"cannot read {path}: it {fault}; remove it, or write it again")
     with one_line(f"cannot read {path}"), whole(path):
-        size, changed = _stamp(path)
+        size, changed = _size_and_time(path)
         with open(path, "rb") as file:
             file.seek(max(0, size - _FOOTER))
             footer = hashlib.sha256(file.read()).hexdigest()[:16]
@@ -435,7 +429,7 @@ def _opened(path: str) -> tuple[DataFile, pa.Schema]:
                 n_rows = groups.num_rows
         else:
             with pa.memory_map(path) as file:
-                # Before rows are counted: of a bad file pyarrow says least here.
+                # Before rows are counted, since pyarrow's messages on bad files are shorter here.
                 reader = ipc.open_file(file)
                 n_rows = ds.dataset(path, format="ipc").count_rows()
                 schema, before = reader.schema, pa.total_allocated_bytes()
@@ -443,149 +437,137 @@ def _opened(path: str) -> tuple[DataFile, pa.Schema]:
                 compressed = pa.total_allocated_bytes() > before + (1 << 12)
                 del batch, reader
     if not n_rows:
-        raise CascjaxError(f"{path}: the table has no rows; take the file away")
+        raise CascjaxError(f"{path}: the table has no rows; remove the file")
     return DataFile(path, kind, n_rows, size, changed, footer, compressed, starts), schema
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns
+def _size_and_time(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
 
 
-def _width(schema: pa.Schema, metadata: Metadata, file: DataFile) -> int:
-    """K: by the type of the column quality, the names of the models, or the first row."""
+def _count_models(schema: pa.Schema, metadata: Metadata, file: DataFile) -> int:
+    """Return K, from the type of the column quality, the model names, or the first row."""
     kind = schema.field("quality").type
     if pa.types.is_fixed_size_list(kind):
         return kind.list_size
     if metadata.models:
         return len(metadata.models)
     with _Rows(file, ["quality"]) as rows:
-        found = rows.read(0, 1).column(0)
-    return matrix(found, file.path, "quality").shape[1]
+        return matrix(rows.read(0, 1).column(0), file.path, "quality").shape[1]
 
 
-def _widths(shape: Mapping[str, Any], file: DataFile) -> dict[str, int]:
-    """Numbers of features and of signals a row: by the schema, or else the first row."""
-    found = {name: shape[name] for name in ("features", "signals") if name in shape}
-    varying = [name for name, count in found.items() if count is None]
-    if varying:
-        with one_line(f"cannot read {file.path}"), _Rows(file, varying) as rows:
+def _input_widths(shape: Mapping[str, Any], file: DataFile) -> dict[str, int]:
+    """Return the numbers of features and of signals per row, from the schema or the first row."""
+    widths = {name: shape[name] for name in ("features", "signals") if name in shape}
+    variable = [name for name, width in widths.items() if width is None]
+    if variable:
+        with one_line(f"cannot read {file.path}"), _Rows(file, variable) as rows:
             row = rows.read(0, 1)
-        for name in varying:
-            found[name] = len(row.column(name)[0].as_py() or ())
-    return found
+        widths |= {name: len(row.column(name)[0].as_py() or ()) for name in variable}
+    return widths
 
 
-def _shape(schema: pa.Schema, metadata: Metadata | None, width: int, source: str) -> dict[str, Any]:
-    """What must be the same of all files: columns and their widths, and what the schema says."""
-    check_columns(schema, source)
-    metadata = read_metadata(schema, source) if metadata is None else metadata
-    # A table of no rows shows what is wrong with a type or a width.
+def _shape(
+    schema: pa.Schema, metadata: Metadata | None, n_models: int, path: str
+) -> dict[str, Any]:
+    """Return what all files must share: the metadata, and the width of each column if it is fixed.
+
+    Raises:
+        CascjaxError: a column is missing, or of another type or width.
+    """
+    check_columns(schema, path)
+    metadata = read_metadata(schema, path) if metadata is None else metadata
     used = [name for name in schema.names if name in COLUMNS or name.startswith(EXTRA_COST)]
-    none = pa.table({name: pa.array([], _fixed(schema.field(name).type, width)) for name in used})
-    found: dict[str, Any] = {"metadata": metadata}
-    if pa.types.is_fixed_size_list(kind := schema.field("quality").type):
-        found["quality"] = kind.list_size
-        if kind.list_size != width:
-            return found | {name: None for name in used if name != "quality"}
-    varying = [n for n in ("features", "signals") if n in used and not _is_fixed(schema, n)]
-    table_of_columns(none.drop_columns(varying), source, metadata, width)
-    for name in used:
-        seen = name in ("features", "signals") and name not in varying
-        found[name] = schema.field(name).type.list_size if seen else None
-    found["quality"] = width
-    return found
+    shape: dict[str, Any] = {"metadata": metadata, **dict.fromkeys(used)}
+    kinds = {name: schema.field(name).type for name in used}
+    fixed = {name for name in used if pa.types.is_fixed_size_list(kinds[name])}
+    shape["quality"] = kinds["quality"].list_size if "quality" in fixed else n_models
+    if shape["quality"] != n_models:
+        return shape
+    shape |= {name: kinds[name].list_size for name in {"features", "signals"} & fixed}
+    # A table without rows shows whether a type or a width is wrong. Lists of variable length are
+    # taken for lists of the right length here, and checked when they are read.
+    checked = [name for name in used if name not in {"features", "signals"} - fixed]
+    empty = {name: pa.array([], _fixed_length(kinds[name], n_models)) for name in checked}
+    table_of_columns(pa.table(empty), path, metadata, n_models)
+    return shape
 
 
-def _is_fixed(schema: pa.Schema, name: str) -> bool:
-    return pa.types.is_fixed_size_list(schema.field(name).type)
+def _fixed_length(kind: pa.DataType, width: int) -> pa.DataType:
+    variable = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return pa.list_(kind.value_type, width) if variable else kind
 
 
-def _fixed(kind: pa.DataType, width: int) -> pa.DataType:
-    """A type of lists of any length as one of a fixed length: those are held to it when read."""
-    varies = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return pa.list_(kind.value_type, width) if varies else kind
+def _check_same(first: dict[str, Any], other: dict[str, Any], first_path: str, path: str) -> None:
+    """Refuse a file that differs from the first in metadata, columns or widths.
 
-
-def _check_alike(first: dict[str, Any], other: dict[str, Any], first_path: str, path: str) -> None:
-    """Refuse a file that is not of the shape of the first, naming what differs."""
-    one, another = first["metadata"], other["metadata"]
-    # Models first: of other models everything else may differ as well.
-    for part in ("models", "cost_unit", "cost_units", "features", "signals"):
-        before, now = getattr(one, part), getattr(another, part)
-        if before == now:
-            continue
-        if isinstance(now, tuple):
-            # Of many names those that differ.
-            came, gone = (
-                [of for of in now if of not in before],
-                [of for of in before if of not in now],
+    Raises:
+        CascjaxError: it differs; the message names the first difference.
+    """
+    # Models first: if they differ, anything else may differ as well.
+    parts = ("models", "cost_unit", "cost_units", "features", "signals")
+    pairs = [(part, *(getattr(x["metadata"], part) for x in (first, other))) for part in parts]
+    pairs.append(("columns", *(tuple(sorted({*x} - {"metadata"})) for x in (first, other))))
+    for part, before, now in pairs:
+        if before != now:
+            raise CascjaxError(
+                f"{path}: {part} differ from {first_path}: {_difference(before, now)}; {_WAY_OUT}"
             )
-            if not came and not gone:
-                raise CascjaxError(
-                    f"{path}: the metadata has {part} in another order than that of {first_path};"
-                    f" {_WAY_OUT}"
-                )
-            differs = [f"has {part} {_some(came)} that {first_path} lacks"] if came else []
-            differs += [f"lacks {part} {_some(gone)} of {first_path}"] if gone else []
-            raise CascjaxError(f"{path}: the metadata {' and '.join(differs)}; {_WAY_OUT}")
-        raise CascjaxError(
-            f"{path}: the metadata has {part} {now!r:.80}, and that of {first_path}"
-            f" {before!r:.80}; {_WAY_OUT}"
-        )
-    for name in first:
-        if name not in other:
-            raise CascjaxError(f"{path}: column {name!r} is missing, and {first_path} has it;"
-                               f" {_WAY_OUT}")  # fmt: skip
-    for name in other:
-        if name not in first:
-            raise CascjaxError(f"{path}: column {name!r} is there, and {first_path} lacks it;"
-                               f" {_WAY_OUT}")  # fmt: skip
-    for name, of in first.items():
-        if name != "metadata" and other[name] != of:
-            raise _other_width(path, name, other[name], first_path, of)
+    for name, width in first.items():
+        if name != "metadata" and other[name] != width:
+            raise _other_width(path, name, other[name], first_path, width)
+
+
+def _difference(before: Any, now: Any) -> str:
+    """Return how two values differ; of lists of names, those that only one has."""
+    if not isinstance(now, tuple):
+        return f"{now!r:.80} instead of {before!r:.80}"
+    phrases = []
+    for verb, names, others in (("has", now, before), ("lacks", before, now)):
+        if names := [name for name in names if name not in others]:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            phrases.append(f"it {verb} {names[0]!r:.80}{more}")
+    return " and ".join(phrases) or "the order is another"
 
 
 def _other_width(
-    path: str, name: str, found: int | None, first_path: str, wanted: int | None
+    path: str, name: str, width: int | None, first_path: str, first_width: int | None
 ) -> CascjaxError:
-    """The error that a column's lists are of another length than those of the first file."""
-    mine, yours = ("a varying number of" if of is None else of for of in (found, wanted))
+    """Return the error that lists of a column are of another length than in the first file."""
+    mine, first = ("a variable number of" if w is None else w for w in (width, first_width))
     return CascjaxError(
-        f"{path}: column {name!r} has {mine} values a row, and {first_path} {yours}; {_WAY_OUT}"
+        f"{path}: column {name!r} has {mine} values per row, and {first_path} {first}; {_WAY_OUT}"
     )
 
 
-def _some(names: Sequence[Any]) -> str:
-    """The first of some names, or of pairs, and how many more there are."""
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{names[0]!r:.80}{more}"
-
-
 def _check_copies(files: Sequence[DataFile]) -> None:
-    """Refuses a file that is a copy of another: its rows would count twice.
+    """Refuse a file that is a copy of another, since its rows would count twice.
 
-    Copies are of one size and end alike; of those that do, the first and the middle megabyte tell.
+    Copies are equal in size and footer; such files are compared by their first and middle megabyte.
+
+    Raises:
+        CascjaxError: there is one.
     """
-    alike: dict[tuple[int, str], list[DataFile]] = {}
+    similar: dict[tuple[int, str], list[DataFile]] = {}
     for file in files:
-        alike.setdefault((file.size, file.footer), []).append(file)
-    for some in alike.values():
-        seen: dict[bytes, str] = {}
-        for file in some if len(some) > 1 else []:
-            with one_line(f"cannot read {file.path}"), open(file.path, "rb") as opened:
-                digest = hashlib.sha256(opened.read(_SAMPLED))
-                opened.seek(file.size // 2)
-                digest.update(opened.read(_SAMPLED))
-            other = seen.setdefault(digest.digest(), file.path)
+        similar.setdefault((file.size, file.footer), []).append(file)
+    for group in similar.values():
+        paths: dict[bytes, str] = {}
+        for file in group if len(group) > 1 else []:
+            with one_line(f"cannot read {file.path}"), open(file.path, "rb") as content:
+                digest = hashlib.sha256(content.read(_SAMPLED))
+                content.seek(file.size // 2)
+                digest.update(content.read(_SAMPLED))
+            other = paths.setdefault(digest.digest(), file.path)
             if other != file.path:
                 raise CascjaxError(
-                    f"{file.path} holds the same rows as {other}, which would count twice: take"
-                    " one of them away"
+                    f"{file.path} holds the same rows as {other}, which would count twice: remove"
+                    " one of them"
                 )
 
 
-def _cut(files: Sequence[DataFile], most: int) -> Iterator[Chunk]:
+def _divide(files: Sequence[DataFile], most: int) -> Iterator[Chunk]:
     """Yield chunks of at most `most` rows, aligned to row groups where these are smaller."""
     index = first = 0
     for file in files:
@@ -600,7 +582,7 @@ def _cut(files: Sequence[DataFile], most: int) -> Iterator[Chunk]:
 
 
 class _Rows:
-    """Rows of one file, a run of them at a time; what was decoded is gone on from."""
+    """Reads consecutive rows of one file, and continues from what was decoded."""
 
     def __init__(self, file: DataFile, columns: Sequence[str]) -> None:
         self._file, self._columns = file, list(columns)
@@ -610,8 +592,8 @@ class _Rows:
         self._batches: Iterator[pa.RecordBatch] = iter(())
 
     def __enter__(self) -> "_Rows":
-        if _stamp(self._file.path) != (self._file.size, self._file.changed):
-            raise CascjaxError(f"{self._file.path} has changed while it was read: start over")
+        if _size_and_time(self._file.path) != (self._file.size, self._file.changed):
+            raise CascjaxError(f"{self._file.path} has changed since it was opened: start over")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -621,14 +603,16 @@ class _Rows:
             self._parquet = None
 
     def read(self, start: int, count: int) -> pa.Table:
-        """Rows `start` to `start + count` as columns."""
-        return self._of_parquet(start, count) if self._file.starts else self._of_ipc(start, count)
+        """Return `count` rows from `start` on as columns."""
+        return (
+            self._read_parquet(start, count) if self._file.starts else self._read_ipc(start, count)
+        )
 
-    def _of_parquet(self, start: int, count: int) -> pa.Table:
+    def _read_parquet(self, start: int, count: int) -> pa.Table:
         group = bisect.bisect_right(self._file.starts, start) - 1
         if self._parquet is None or start < self._at or self._at < self._file.starts[group]:
             if self._parquet is None:
-                # Column chunks are not fetched ahead: of all row groups they may be many.
+                # Without reading column chunks ahead, which would be those of all row groups.
                 self._parquet = pq.ParquetFile(self._file.path, pre_buffer=False)
             parquet, groups = self._parquet, range(group, len(self._file.starts) - 1)
             self._batches = (
@@ -652,9 +636,9 @@ class _Rows:
                 count, start = count - part.num_rows, start + part.num_rows
         return pa.concat_tables(parts)
 
-    def _of_ipc(self, start: int, count: int) -> pa.Table:
-        # Mapped again each time: pages that were read do not pile up. To ask for some of the
-        # columns is to copy all, but where they are compressed to read all is to decode all.
+    def _read_ipc(self, start: int, count: int) -> pa.Table:
+        # Mapped again each time, so that pages that were read are released. Selecting columns
+        # copies all of them, unless they are compressed: then reading all would decode all.
         with pa.memory_map(self._file.path) as file:
             schema, options = ipc.open_file(file).schema, None
             if self._file.compressed:

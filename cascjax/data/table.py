@@ -172,7 +172,8 @@ class Table:
     def chunks(self) -> tuple[Chunk, ...]:
         """Consecutive rows that are processed at once."""
         inputs = [column.shape[1] for column in (self.features, self.signals) if column is not None]
-        most = rows_per_chunk(self.n_models, sum(inputs), self.answer is not None)
+        # Smaller than those of files, as they are copied when models are sorted, and not read.
+        most = rows_per_chunk(self.n_models, sum(inputs), self.answer is not None) // 4
         starts = range(0, self.n_rows, most)
         return tuple(
             Chunk(i, "", start, min(most, self.n_rows - start), start)

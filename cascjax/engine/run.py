@@ -19,7 +19,7 @@ from cascjax.engine.checkpoint import FILES, Checkpoint, pack, unpack
 from cascjax.engine.options import Progress, RunOptions, no_progress
 from cascjax.engine.processes import ALONE, Processes, all_processes
 
-_ROUND = 300.0
+ROUND_SECONDS = 300.0
 """Seconds after which processes exchange what is done; JAX waits at most 30 minutes."""
 
 Do: TypeAlias = Callable[[Sequence[int]], Generator[tuple[int, Any], None, None]]
@@ -116,7 +116,7 @@ class Run:
                     result = self.checkpoint.get(key)
             if self.processes.count > 1:
                 content = None if result is None else pack(result)
-                result = unpack(self.processes.tell(int(owner[place]), content))[1]
+                result = unpack(self.processes.broadcast(int(owner[place]), content))[1]
             yield result
 
     def _for_a_while(self, do: Do, places: Sequence[int]) -> Iterator[tuple[int, Any]]:
@@ -126,7 +126,7 @@ class Run:
             with closing(do(places)) as results:
                 for result in results:
                     yield result
-                    if self.processes.count > 1 and time.monotonic() - start > _ROUND:
+                    if self.processes.count > 1 and time.monotonic() - start > ROUND_SECONDS:
                         return
         except BadFileError as error:
             self._forget(os.path.abspath(error.path))
@@ -144,10 +144,10 @@ class Run:
 
 def _check_same(processes: Processes, job: Mapping[str, Any], source: Source) -> None:
     """Refuse processes that were started with different settings or files, naming the first."""
-    processes.check_alike("settings", _digest(sorted(job)))
+    processes.check_same("settings", _digest(sorted(job)))
     for name, value in sorted(job.items()):
-        processes.check_alike(f"settings ({name})", _digest(value))
-    processes.check_alike("files", _digest(source.fingerprint()))
+        processes.check_same(f"settings ({name})", _digest(value))
+    processes.check_same("files", _digest(source.fingerprint()))
 
 
 def _open(
@@ -158,7 +158,7 @@ def _open(
 ) -> None:
     # Another process may have kept a part of a bad file after the file was noted, or elsewhere.
     noted = [json.dumps(sorted(checkpoint.bad_files)).encode()] * processes.count
-    received = [processes.tell(teller, words) for teller, words in enumerate(noted)]
+    received = [processes.broadcast(sender, words) for sender, words in enumerate(noted)]
     bad = {path for words in received for path in json.loads(words)}
 
     def unaffected(changed: set[str]) -> bool:
