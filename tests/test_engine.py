@@ -1,16 +1,10 @@
 """Frontiers over streams: those of the table in memory, whatever the pieces and interrupts."""
 
-import errno
 import functools
 import itertools
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,22 +33,19 @@ from cascjax.cli import main
 from cascjax.comparison import compare_job
 from cascjax.data import to_arrow, write_table
 from cascjax.data.source import Files, open_files
-from cascjax.data.table import Chunk, Table, concatenate, mean_rows, rows_per_chunk, split_rows
+from cascjax.data.table import Table, concatenate, mean_rows, rows_per_chunk, split_rows
 from cascjax.engine import jobs
-from cascjax.engine.checkpoint import discard
 from cascjax.engine.passes import (
     Candidates,
     ChunkInputs,
     Job,
     Sample,
-    Statistics,
     chunk_totals,
     collect_statistics,
     fit_totals,
     make_setup,
     merge_statistics,
 )
-from cascjax.engine.processes import Processes
 from cascjax.engine.run import Run
 from cascjax.estimators import Joint, noisy, supplied
 from cascjax.estimators.specs import FittedLearned
@@ -571,49 +562,6 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-CODE = """
-import sys
-from cascjax.data import table
-table._LEAST_CHUNK_ROWS = table.CHUNK_ROWS = 400
-from cascjax.cli import main
-main(sys.argv[1:])
-"""
-
-
-def points(out: Path) -> list[dict]:
-    return pq.read_table(out / "frontier.parquet").to_pylist()
-
-
-@pytest.mark.slow
-def test_a_run_killed_anywhere_goes_on_to_the_same_bits(stream: Files, tmp_path: Path) -> None:
-    folder = Path(stream.name)
-    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-
-    def run(out: Path, *more: str) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-c", CODE, *command(folder, out, *more)]
-        return subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL,
-                                stderr=subprocess.DEVNULL)  # fmt: skip
-
-    assert run(tmp_path / "whole").wait() == 0
-    assert not (tmp_path / "whole" / "checkpoint").exists()
-    # Killed once so many parts are kept, at a moment of chance after that.
-    for wanted in random.sample(range(1, 12), 2):
-        out = tmp_path / f"killed-{wanted}"
-        process = run(out)
-        while process.poll() is None and len(list(out.glob("checkpoint/*.npz"))) < wanted:
-            time.sleep(0.001)
-        time.sleep(random.random() * 0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if (out / "frontier.parquet").exists():
-            continue  # it was faster
-        assert run(out, "--resume").wait() == 0
-        assert points(out) == points(tmp_path / "whole")
-        assert sorted(p.name for p in out.iterdir() if p.suffix != ".tmp") == [
-            "frontier.parquet", "report.html", "summary.json",
-        ]  # fmt: skip
-
-
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cascjax.data.table.CHUNK_ROWS", 700)
@@ -627,58 +575,6 @@ def invoke(words: list[str]) -> tuple[int, str]:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_full_disk_is_one_line_and_can_be_gone_on_from(
-    stream: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, out = Path(stream.name), tmp_path / "out"
-    assert invoke(command(folder, tmp_path / "whole"))[0] == 0
-    real, left = Path.write_bytes, 6
-
-    def full(*given: Any, **named: Any) -> int:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(*given, **named)
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    code, error = invoke(command(folder, out))
-    assert code == 2
-    assert "No space left on device" in error
-    assert "--resume" in error
-    assert error.count("\n") == 1
-    monkeypatch.setattr(Path, "write_bytes", real)
-    assert invoke(command(folder, out, "--resume"))[0] == 0
-    assert points(out) == points(tmp_path / "whole")
-
-
-@pytest.mark.usefixtures("small")
-def test_other_files_and_settings_are_noticed(
-    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, out = write(tmp_path / "parts", table), tmp_path / "out"
-
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("cascjax.comparison.fit_totals", stop)
-        code, error = invoke(command(folder, out))
-    assert code == 130
-    assert "--resume" in error
-    code, error = invoke(command(folder, out, "--resume", "--seed", "5"))
-    assert code == 2
-    assert "other settings, seed 0 and not 5" in error
-    write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2])))
-    code, error = invoke(command(folder, out, "--resume"))
-    assert code == 2
-    assert "1.arrow has changed" in error
-    assert error.count("\n") == 1
-    assert invoke(command(folder, out, "--force"))[0] == 0
-    assert not (out / "checkpoint").exists()
-
-
-@pytest.mark.usefixtures("small")
 def test_bad_input_in_the_first_piece_leaves_nothing(table: Table, tmp_path: Path) -> None:
     cost = table.cost.copy()
     cost[100, 1] = -1
@@ -688,128 +584,6 @@ def test_bad_input_in_the_first_piece_leaves_nothing(table: Table, tmp_path: Pat
     assert "0.parquet: column 'cost', row 100" in error
     assert "--resume" not in error
     assert not out.exists()
-
-
-@pytest.mark.usefixtures("small")
-def test_a_bad_file_can_be_mended_and_gone_on_from(table: Table, tmp_path: Path) -> None:
-    cost = table.cost.copy()
-    cost[2000, 1] = -1
-    folder, out = write(tmp_path / "parts", replace(table, cost=cost)), tmp_path / "out"
-    code, error = invoke(command(folder, out))
-    assert code == 2
-    assert "1.arrow: column 'cost', row 850" in error
-    assert "--resume" in error
-    first = out / "checkpoint" / "read-00.npz"
-    before = first.stat().st_mtime_ns
-    # Not the bad file but one of which something is kept.
-    write_table(folder / "0.parquet", table.take(np.arange(CUTS[0], CUTS[1])))
-    code, error = invoke(command(folder, out, "--resume"))
-    assert code == 2
-    assert "0.parquet has changed" in error
-    # The bad one, with another number of rows, so that all that follow are others.
-    write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2] - 1)))
-    assert invoke(command(folder, out, "--resume"))[0] == 2
-    # Begun again, and the bad one fixed.
-    write_table(folder / "1.arrow", replace(table, cost=cost).take(np.arange(CUTS[1], CUTS[2])))
-    assert invoke(command(folder, out, "--force"))[0] == 2
-    assert first.stat().st_mtime_ns > before
-    before = first.stat().st_mtime_ns
-    write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2])))
-    read: list[int] = []
-    with pytest.MonkeyPatch.context() as patch:
-        real = jobs.collect_statistics
-
-        def collect_and_note(
-            job: Job, chunks: Sequence[Chunk], *rest: Any, **more: Any
-        ) -> Statistics:
-            read.extend(chunk.index for chunk in chunks)
-            return real(job, chunks, *rest, **more)
-
-        patch.setattr(jobs, "collect_statistics", collect_and_note)
-        assert invoke(command(folder, out, "--resume"))[0] == 0
-    assert 0 not in read
-    assert 2 in read
-    assert invoke(command(folder, tmp_path / "whole"))[0] == 0
-    assert points(out) == points(tmp_path / "whole")
-
-
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_what_another_process_kept_of_a_bad_file_is_done_again(
-    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
-) -> None:
-    """It keeps some in the same folder after the file was named, or in a folder of its own."""
-    quality, cost = table.quality.copy(), table.cost.copy()
-    # The second piece of the file is refused; the first is not, and is fixed as well.
-    cost[2000, 1], quality[CUTS[1] : CUTS[1] + 100] = -1, 0
-    bad = replace(table, quality=quality, cost=cost)
-    folder = write(tmp_path / "parts", bad)
-
-    def run(resume: bool) -> list[Any]:
-        options = RunOptions(tmp_path / "kept", resume, sample=100)
-        return bits(compare(folder, "routing", budgets=3, options=options))
-
-    with monkeypatch.context() as patch:
-        patch.setattr("cascjax.engine.checkpoint.Checkpoint.remove", lambda kept, key: None)
-        if elsewhere:
-            patch.setattr("cascjax.engine.checkpoint.Checkpoint.note_bad", lambda kept, file: None)
-        with pytest.raises(CascjaxError, match="column 'cost', row 850"):
-            run(False)
-    write_table(folder / "1.arrow", table.take(np.arange(CUTS[1], CUTS[2])))
-    if elsewhere:
-
-        class Two(Processes):
-            def gather(self, mine: np.ndarray) -> np.ndarray:
-                return np.stack([mine, mine])
-
-            def broadcast(self, sender: int, content: bytes | None) -> bytes:
-                assert content == b"[]"
-                return json.dumps([str(folder / "1.arrow")] * sender).encode()
-
-        with monkeypatch.context() as patch:
-            patch.setattr("cascjax.engine.run.all_processes", lambda: Two(0, 2))
-            job = compare_job(open_files(folder), ["routing"], budgets=3, sample=100)
-            jobs.start_run(job, RunOptions(tmp_path / "kept", True), {"scores": []})
-    else:
-        with pytest.raises(CascjaxError, match="an unfinished run: resume it"):
-            run(False)
-    whole = compare(folder, "routing", budgets=3, options=RunOptions(sample=100))
-    assert run(True) == bits(whole)
-
-
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("in_memory", [False, True])
-def test_interrupts_between_any_two_parts(
-    table: Table, stream: Files, tmp_path: Path, in_memory: bool
-) -> None:
-    """Whatever is missing of a checkpoint is computed again, to the same bits."""
-    source, folder = table if in_memory else stream, tmp_path / "checkpoint"
-
-    def run(checkpoint: Path | None = folder, **more: Any) -> list[Any]:
-        options = RunOptions(checkpoint, sample=100, **more)
-        scores = ["rci", "nauc"] if in_memory else []
-        study = compare(
-            source, ["mixing", "routing"], budgets=3, resamples=40, scores=scores, options=options
-        )
-        samples = study.frontiers[1].auc_samples
-        assert samples is not None
-        return [*bits(study), [f.scores for f in study.frontiers], *samples]
-
-    whole = run(None)
-    assert run() == whole
-    with pytest.raises(CascjaxError, match="resume=True"):
-        run()
-    for path in sorted(folder.glob("*.npz")):
-        path.unlink()
-        assert run(resume=True) == whole
-        assert path.exists()
-    if in_memory:
-        other = compare(table, "mixing", budgets=3, options=RunOptions(folder, force=True))
-        assert other.n_fit == N // 2
-    else:
-        assert len(json.loads((folder / "run.json").read_text())["files"]) == 3
-    discard(folder)
-    assert not folder.exists()
 
 
 # Policies.

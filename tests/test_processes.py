@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeVar
@@ -17,18 +16,14 @@ from jax.experimental import multihost_utils
 
 from cascjax import (
     CascjaxError,
-    RunOptions,
     compare,
     evaluate,
     fit,
     synthetic,
 )
 from cascjax.data import write_table
-from cascjax.data.source import open_files
 from cascjax.data.table import Table
-from cascjax.engine import run
 from cascjax.engine.processes import ALONE, Processes, all_processes
-from cascjax.engine.run import Run
 
 from workers import ASKED, BUDGET  # isort: skip
 
@@ -195,19 +190,6 @@ def test_a_peer_that_does_not_answer_is_told_from_a_fault(
         Processes(0, 2).gather(np.zeros(1))
 
 
-def test_parts_come_in_order_whoever_did_them() -> None:
-    done: list[int] = []
-
-    def do(places: Sequence[int]) -> Generator[tuple[int, np.ndarray], None, None]:
-        for part in places[::-1]:
-            done.append(part)
-            yield part, np.array([part, 0.1 + part])
-
-    found = [part[0] for part in Run().each("x", list("abcd"), [1, 1, 1, 1], do)]
-    assert found == [0, 1, 2, 3]
-    assert done == [3, 2, 1, 0]
-
-
 def test_hosts_of_other_numbers_of_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = [SimpleNamespace(process_index=index) for index in (0, 0, 1, 1, 2)]
     monkeypatch.setattr(jax, "devices", lambda: seen)
@@ -215,33 +197,3 @@ def test_hosts_of_other_numbers_of_devices_are_named(monkeypatch: pytest.MonkeyP
         CascjaxError, match="process 2 has another number of devices, 1, than process 0, 2: let"
     ):
         all_processes()
-
-
-def test_processes_that_would_wait_for_different_words_are_refused(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They would each wait for ever: a ledger in one of them, pieces of another size."""
-    asked: list[list[bytes]] = []
-
-    class Heard(Processes):
-        def check_same(self, what: str, digest: bytes) -> None:
-            asked[-1].append(digest)
-
-        def broadcast(self, sender: int, content: bytes | None) -> bytes:
-            return content or b""
-
-        def agree(self, do: Callable[[], T]) -> T:
-            return do()
-
-    monkeypatch.setattr(run, "all_processes", lambda: Heard(0, 2))
-    kept = RunOptions(tmp_path / "kept")
-    for options, rows in (
-        (RunOptions(), None),
-        (RunOptions(), None),
-        (kept, None),
-        (RunOptions(), 9),
-    ):
-        asked.append([])
-        Run.start(options, open_files(folder, chunk_rows=rows), {}, {})
-    assert asked[0] == asked[1]
-    assert len({tuple(of) for of in asked}) == 3

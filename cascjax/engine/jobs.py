@@ -23,6 +23,7 @@ from cascjax.engine.passes import (
     merge_statistics,
     search_candidates,
 )
+from cascjax.engine.processes import Processes
 from cascjax.engine.run import Run
 from cascjax.errors import CascjaxError
 
@@ -30,18 +31,25 @@ _GROUPS = 64
 """Largest number of groups of chunks in pass 1, whose statistics are kept together."""
 
 
-def start_run(job: Job, options: RunOptions, settings: Mapping[str, Any] | None = None) -> Run:
+def start_run(
+    job: Job,
+    options: RunOptions,
+    settings: Mapping[str, Any] | None = None,
+    processes: Processes | None = None,
+) -> Run:
     """Return the run of a job; see `Run.start`.
 
     Args:
         job: what is computed.
         options: how it runs.
         settings: further JSON values that distinguish it from other jobs.
+        processes: processes that share it; by default those of `jax.distributed`.
 
     Raises:
         CascjaxError: the checkpoint cannot be used, see `Run.start`.
     """
-    return Run.start(options, job.source, job.settings() | dict(settings or {}), _groups(job))
+    settings = job.settings() | dict(settings or {})
+    return Run.start(options, job.source, settings, _groups(job), processes)
 
 
 def collect(job: Job, run: Run) -> Statistics:

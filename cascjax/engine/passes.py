@@ -196,7 +196,8 @@ class Sample:
 
     Attributes:
         rows: `[m]` row numbers, rising.
-        table: the rows, models in the order of the source; None if there are none.
+        table: the rows, models in the order of the source; None if the source is in memory, since
+            they can be taken from it, or if there are none.
     """
 
     rows: Int[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -250,10 +251,9 @@ def collect_statistics(
             estimates=job.estimates.statistics(chunk, table, fit, job.seed),
         )
         lowest = _lowest(job, rows[fit], min(limit, _hash_limit(job, collected.sample)))
-        sample = Sample()
-        if len(lowest):
-            taken = replace(table.take(lowest - chunk.first), split=None)
-            sample = Sample(lowest, concatenate([taken]))
+        sample = Sample(lowest)
+        if len(lowest) and not isinstance(job.source, Table):
+            sample = Sample(lowest, _sample_table(table, lowest - chunk.first))
         collected = merge_statistics(job, collected, Statistics({chunk.index: statistics}, sample))
         progress(chunk.n_rows)
     return collected
@@ -264,16 +264,22 @@ def merge_statistics(job: Job, *parts: Statistics) -> Statistics:
     chunks: dict[int, ChunkStatistics] = {}
     for part in parts:
         chunks |= part.chunks
-    samples = [part.sample for part in parts if part.sample.table is not None]
+    samples = [part.sample for part in parts if len(part.sample.rows)]
     if len(samples) < 2:
         return Statistics(chunks, samples[0] if samples else Sample())
     rows = np.concatenate([sample.rows for sample in samples])
-    table = concatenate([sample.table for sample in samples if sample.table is not None])
+    tables = [sample.table for sample in samples if sample.table is not None]
     keep = np.arange(len(rows))
     if len(rows) > job.sample:
         keep = np.argpartition(_hash(job.seed, rows), job.sample - 1)[: job.sample]
     keep = keep[np.argsort(rows[keep])]
-    return Statistics(chunks, Sample(rows[keep], concatenate([table.take(keep)])))
+    table = _sample_table(concatenate(tables), keep) if tables else None
+    return Statistics(chunks, Sample(rows[keep], table))
+
+
+def _sample_table(table: Table, rows: Int[np.ndarray, " m"]) -> Table:
+    """Return rows of a table without its split, with the groups that they have."""
+    return concatenate([replace(table.take(rows), split=None)])
 
 
 def _weighted_sums(
@@ -362,16 +368,21 @@ def make_setup(job: Job, statistics: Statistics) -> Setup:
     order = np.argsort(cost[0], kind="stable")
     cost, quality = cost[:, order], quality[:, order]
     auc(cost[1], quality[1], cost[1], quality[1])  # refuses models that all cost the same
-    models, sample = tuple(job.source.models[i] for i in order), statistics.sample
-    assert sample.table is not None
-    table = sample.table.select_models(models)
+    models, rows = tuple(job.source.models[i] for i in order), statistics.sample.rows
+    table = statistics.sample.table
+    if isinstance(job.source, Table):
+        everything = Chunk(0, "", 0, job.source.n_rows, 0)
+        ((_, kept),) = job.source.read([everything], job.all_columns)
+        table = _sample_table(kept, rows)
+    assert table is not None
+    table = table.select_models(models)
     estimates = job.estimates.fit(
         FitData(
             order=order,
             mean_cost=cost[0],
             statistics=statistics.for_estimates(),
             table=table,
-            rows=sample.rows,
+            rows=rows,
             n_fit=int(count[0]),
             seed=job.seed,
         )
@@ -384,7 +395,7 @@ def make_setup(job: Job, statistics: Statistics) -> Setup:
         cost=cost,
         quality=quality,
         budgets=wanted_budgets(job.budgets, cost[1], quality[1]),
-        rows=sample.rows,
+        rows=rows,
         table=table,
     )
 

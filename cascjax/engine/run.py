@@ -49,8 +49,9 @@ class Run:
         source: Source,
         settings: Mapping[str, Any],
         chunks: Mapping[str, Sequence[Chunk]],
+        processes: Processes | None = None,
     ) -> "Run":
-        """Return a run of all processes of `jax.distributed`, or of this process alone.
+        """Return a run of a job, which all its processes must start with the same arguments.
 
         Args:
             options: how the job runs.
@@ -58,12 +59,13 @@ class Run:
             settings: JSON values that distinguish the job from others on the same rows.
             chunks: the chunks that a part depends on, by its key; any other part depends on all.
                 If nothing is kept of a file yet, the file may be fixed before the job resumes.
+            processes: processes that share it; by default those of `jax.distributed`.
 
         Raises:
             CascjaxError: the checkpoint folder belongs to another job, or to this one without
                 `resume`; it cannot be written; or processes were started for different jobs.
         """
-        processes, checkpoint = all_processes(), None
+        processes, checkpoint = processes or all_processes(), None
         files = {key: {os.path.abspath(c.file) for c in part} for key, part in chunks.items()}
         layout = [chunk.n_rows for chunk in source.chunks]
         job = {"version": __version__, "chunks": layout, **settings}
