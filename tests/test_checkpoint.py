@@ -142,7 +142,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_interrupts_between_any_two_parts(table: Table, tmp_path: Path, in_memory: bool) -> None:
     source = table if in_memory else watched(write(tmp_path / "parts", table))
-    folder, more = tmp_path / "kept", {"resamples": 40}
+    folder = tmp_path / "kept"
+    more: dict[str, Any] = {"resamples": 40}
     if in_memory:
         more |= {"scores": ["rci", "nauc"]}
     whole = bits(run(source, None, **more))
