@@ -4,6 +4,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cascjax.errors import CascjaxError, one_line
+
 # Both take long to import, and a result may never be shown.
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,18 +26,21 @@ class Result:
 
     view: ClassVar[str]
 
-    def _view(self) -> Any:
-        return import_module(f"cascjax.report.{self.view}")
+    def _shown(self, how: str, *args: Any) -> Any:
+        function = getattr(import_module(f"cascjax.report.{self.view}"), how, None)
+        if function is None:
+            raise CascjaxError(f"a {type(self).__name__} has nothing to {how}")
+        return function(self, *args)
 
     def __repr__(self) -> str:
-        return self._view().summary(self).text()
+        return self._shown("summary").text()
 
     def _repr_html_(self) -> str:
-        return self._view().summary(self).html()
+        return self._shown("summary").html()
 
     def to_pandas(self) -> "DataFrame":
         """Return the numbers of the result as a data frame."""
-        return self._view().frame(self)
+        return self._shown("frame")
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the result with matplotlib.
@@ -45,8 +50,11 @@ class Result:
 
         Returns:
             The axes.
+
+        Raises:
+            CascjaxError: results of this kind have no picture.
         """
-        return self._view().plot(self, ax)
+        return self._shown("plot", ax)
 
     def save(self, folder: str | Path) -> None:
         """Write the files that the command of the same name writes; the folder is made if missing.
@@ -54,8 +62,6 @@ class Result:
         Raises:
             CascjaxError: the folder cannot be written.
         """
-        from cascjax.data.files import one_line
-
         with one_line(f"cannot write to the folder {folder}"):
             Path(folder).mkdir(parents=True, exist_ok=True)
-        self._view().save(self, Path(folder))
+        self._shown("save", Path(folder))

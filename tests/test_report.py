@@ -25,12 +25,17 @@ from cascjax import words
 from cascjax.comparison import Study
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
+from cascjax.evaluation import Evaluation, Mean, Part
 from cascjax.metrics import SCORES, upper_hull
+from cascjax.policy import Policy
 from cascjax.report import pictures
 from cascjax.report import study as report
 from cascjax.report.contents import contents_of, described, print_contents, to_json
+from cascjax.report.evaluation import print_evaluation
 from cascjax.report.html import points_data, render
 from cascjax.report.tables import Listing, each
+from cascjax.search.rules import Rule
+from cascjax.strategies import strategy
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -436,6 +441,48 @@ class TestResult:
         assert len({study, few(study, 0)}) == 2
         with pytest.raises(CascjaxError, match="unknown strategy 'x'"):
             study["x"]
+
+    def test_a_policy_and_its_evaluation(self, tmp_path: Path) -> None:
+        rule = Rule(np.array([[0b01, 0.5], [0b11, 0.25]]), np.array([0.25, 0.75]))
+        names = ("org/small", "org/large")
+        policy = Policy(strategy("frugal"), names, rule, np.full(2, 0.1), np.array([[1.0, 2.0]]))
+        assert [line.split() for line in repr(policy).splitlines()[2:]] == [
+            ["all", "queries", "25.00%", "small"],
+            ["all", "queries", "75.00%", "small", "→", "large,", "τ", "0.25"],
+        ]
+        assert policy.to_pandas()["share"].tolist() == [0.25, 0.75]
+        with pytest.raises(CascjaxError, match="a Policy has nothing to plot"):
+            policy.plot()
+        spans = (Mean(0.625, 0.5, 0.75), (Mean(1.5),))
+        part, half = Part(8, *spans, "", (1.4,)), np.full(2, 0.5)
+        numbers = np.linspace(0, 1, 8)
+        evaluation = Evaluation(
+            "frugal", names, ("cost",), ("USD",), part, {"": part}, {"g": part}, half, half, half,
+            np.array([[1.0, 2.0]]), half, 0.5, 0.95, np.arange(8), numbers, numbers[None], numbers,
+            np.arange(8) % 2,
+        )  # fmt: skip
+        assert repr(evaluation).splitlines()[2].split() == [
+            "all", "8", "0.6250", "[0.5000,", "0.7500]", "1.50",
+        ]  # fmt: skip
+        assert Page(evaluation._repr_html_()).rows[2] == [
+            "g",
+            "8",
+            "0.6250 [0.5000, 0.7500]",
+            "1.50",
+        ]
+        assert evaluation.to_pandas()["answer"].tolist() == list(names) * 4
+        legend = evaluation.plot().get_legend()
+        assert legend is not None
+        labels = [text.get_text() for text in legend.texts]
+        assert labels == ["policy (frugal)", "hull of single models", "single model"]
+        evaluation.save(tmp_path)
+        assert pq.read_table(tmp_path / "evaluation.parquet")["row"].to_pylist() == list(range(8))
+        assert json.loads((tmp_path / "summary.json").read_text())["total"]["n"] == 8
+        console = Console(width=80, file=io.StringIO())
+        print_evaluation(evaluation, console)
+        text = flat(legible(console.file.getvalue(), 80))  # type: ignore[attr-defined]
+        assert "above the budget" in text
+        assert "0.6250, against 0.5000 for picking models at random at the same cost." in text
 
 
 class TestSentences:

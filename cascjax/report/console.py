@@ -1,7 +1,7 @@
 """Progress of long jobs on standard error: bars on a terminal, now and then a line elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -65,23 +65,3 @@ def progress(
                 console.print(Text(f"{doing}: {task.completed:,.0f}{whole} rows"))
 
         yield advance
-
-
-@contextmanager
-def study_progress(
-    names: Sequence[str], n_fit: int, n_evaluate: int
-) -> Iterator[Callable[[str, int, bool], None]]:
-    """Show the progress of `cascjax.comparison.study`, strategy by strategy."""
-    del names, n_fit, n_evaluate
-    with progress() as advance:
-        yield lambda name, queries, done: advance(name, queries)
-
-
-@contextmanager
-def query_progress(doing: str) -> Iterator[Callable[[int], None]]:
-    """Show the number of queries simulated so far."""
-    with progress() as advance:
-        yield lambda queries: advance(doing, queries)
-
-
-stream_progress = progress

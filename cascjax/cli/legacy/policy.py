@@ -106,7 +106,7 @@ def tune(
             from cascjax.data.table import split_rows
             from cascjax.engine.journal import Journal
             from cascjax.metrics.bootstrap import default_resamples
-            from cascjax.report.console import query_progress
+            from cascjax.report.console import progress
             from cascjax.report.study import print_study
             from cascjax.report.tuning import print_tuning
             from cascjax.report.tuning import save as save_tuning
@@ -122,11 +122,11 @@ def tune(
                 data, estimates = readied(data, models, estimates, noise, seed)
                 if resamples is None:
                     resamples = default_resamples(len(split_rows(data, seed)[1]), 0.95)
-                with query_progress("tuning") as progress:
+                with progress() as advance:
                     found = tune_policies(
                         data, kind, budgets=costs or n_budgets, folds=folds, estimates=estimates,
                         noise=level, seed=seed, resamples=resamples,
-                        run=SearchRun(journal, lambda step, steps: progress(1)),
+                        run=SearchRun(journal, lambda step, steps: advance("tuning", 1)),
                     )  # fmt: skip
                 interrupted = found.tuned.interrupted
             report = save_tuning(found, out, context.obj, {"table": str(table)})
