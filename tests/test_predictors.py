@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge as SklearnRidge
-from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 
 from cascjax.errors import CascjaxError
@@ -31,45 +30,32 @@ def bent(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x, (y + 0.3 * rng.standard_normal(y.shape)).astype(np.float32)
 
 
-def straight(n: int, f: int, m: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
+@pytest.mark.parametrize(("n", "f"), [(40, 3), (25, 50)], ids=["more rows", "more features"])
+def test_ridge_leaves_one_out_as_loops_do(n: int, f: int):
+    rng = np.random.default_rng(n)
     x = rng.standard_normal((n, f)).astype(np.float32) + 0.5
     # Heads of very different noise: each wants a penalty of its own.
-    noise = np.geomspace(0.1, 30, m) * rng.standard_normal((n, m))
-    y = x @ rng.standard_normal((f, m)) + noise + 3
-    return x, y.astype(np.float32)
-
-
-@pytest.mark.parametrize(("n", "f"), [(80, 6), (30, 50)], ids=["more rows", "more features"])
-def test_ridge_is_scikit_learns_with_the_penalty_that_leaving_one_out_finds(n: int, f: int):
-    x, y = straight(n, f, 5, seed=n)
-    penalties = tuple(np.geomspace(1e-3, 1e2, 11))
-    ours = Ridge(penalties).fit(x, y)
-    new = straight(20, f, 5, seed=1)[0]
-    told = np.asarray(ours.predict(new))
-    for head in range(5):
-        # Leaves the intercept out with the row, as the closed form does.
-        chosen = RidgeCV(alphas=[p * n for p in penalties]).fit(x.astype(float), y[:, head])
-        penalty = np.asarray(ours.penalty)[head]
-        assert penalty * n == pytest.approx(chosen.alpha_, rel=1e-5)
-        theirs = SklearnRidge(alpha=float(penalty * n)).fit(x.astype(float), y[:, head])
-        # Ours are float32 sums of numbers up to a few hundred.
-        np.testing.assert_allclose(told[:, head], theirs.predict(new), rtol=1e-4, atol=1e-3)
-
-
-def test_ridge_leaves_one_out_as_loops_do():
-    x, y = straight(25, 3, 4, seed=3)
+    noise = np.geomspace(0.1, 30, 4) * rng.standard_normal((n, 4))
+    y = (x @ rng.standard_normal((f, 4)) + noise + 3).astype(np.float32)
     penalties = (1e-3, 1e-1, 10.0)
+
+    def model(penalty: float, rows: np.ndarray) -> SklearnRidge:
+        return SklearnRidge(alpha=penalty * n).fit(x[rows].astype(float), y[rows])
+
     errors = np.zeros((3, 4))
     for at, penalty in enumerate(penalties):
-        for row in range(25):
-            rest = np.arange(25) != row
-            # The leverage formula is of a fit whose penalty stays that of all 25 rows, and whose
-            # mean is taken off with the row left out: scikit-learn's fit of the rest.
-            model = SklearnRidge(alpha=penalty * 25).fit(x[rest].astype(float), y[rest])
-            errors[at] += np.square(model.predict(x[row : row + 1])[0] - y[row])
-    chosen = np.asarray(Ridge(penalties).fit(x, y).penalty)
-    np.testing.assert_allclose(chosen, np.asarray(penalties)[errors.argmin(0)], rtol=1e-6)
+        for row in range(n):
+            # The penalty stays that of all rows, and the mean goes with the row left out.
+            predicted = model(penalty, np.arange(n) != row).predict(x[row : row + 1])[0]
+            errors[at] += np.square(predicted - y[row])
+    fitted, best = Ridge(penalties).fit(x, y), errors.argmin(0)
+    np.testing.assert_allclose(fitted.penalty, np.asarray(penalties)[best], rtol=1e-6)
+    assert len(set(best.tolist())) > 1
+    for head, at in enumerate(best):
+        expected = model(penalties[at], np.arange(n)).predict(x)[:, head]
+        # Ours are float32 sums of numbers up to a few hundred.
+        got = np.asarray(fitted.predict(x))[:, head]
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_neighbours_are_scikit_learns():
@@ -116,53 +102,35 @@ def test_networks_find_what_lines_cannot():
     assert error["network"][2] < 1.03 * spread[2]
 
 
-@pytest.mark.parametrize("one", EACH, ids=lambda one: type(one).__name__)
-def test_the_same_key_gives_the_same_and_other_rows_do_not_matter(one: Predictor):
+@pytest.mark.parametrize("predictor", EACH, ids=lambda predictor: type(predictor).__name__)
+def test_every_predictor(predictor: Predictor):
     x, y = bent(120, seed=10)
-    first, again = one.fit(x, y, KEY), one.fit(x, y, KEY)
-    new = bent(9, seed=11)[0]
+    new, means = bent(9, seed=11)[0], y.mean(0)
+    # The same key gives the same.
+    first, again = predictor.fit(x, y, KEY), predictor.fit(x, y, KEY)
     np.testing.assert_array_equal(first.predict(new), again.predict(new))
     # A query's prediction is of its own features alone, to the rounding of other block sizes.
     np.testing.assert_allclose(first.predict(new)[4:5], first.predict(new[4:5]), atol=1e-5)
-
-
-@pytest.mark.parametrize("one", EACH, ids=lambda one: type(one).__name__)
-def test_without_features_it_is_the_mean(one: Predictor):
-    y = bent(50, seed=12)[1]
-    told = np.asarray(one.fit(np.zeros((50, 0), np.float32), y, KEY).predict(np.zeros((3, 0))))
-    np.testing.assert_allclose(told, np.tile(y.mean(0), (3, 1)), atol=1e-6)
-
-
-@pytest.mark.parametrize("n", [1, 2, 4])
-@pytest.mark.parametrize("one", EACH, ids=lambda one: type(one).__name__)
-def test_a_handful_of_rows_is_enough_to_predict_something_finite(one: Predictor, n: int):
-    x, y = bent(n, seed=13)
-    told = np.asarray(one.fit(x, y, KEY).predict(bent(5, seed=14)[0]))
-    assert np.isfinite(told).all()
-    if n == 1:
-        np.testing.assert_allclose(told, np.tile(y, (5, 1)), atol=1e-6)
-
-
-@pytest.mark.parametrize("one", EACH, ids=lambda one: type(one).__name__)
-def test_a_constant_head_is_predicted_as_it_is(one: Predictor):
-    x, y = bent(60, seed=15)
+    traced = jax.jit(lambda fitted, x: fitted.predict(x))(first, jnp.asarray(new))
+    np.testing.assert_allclose(traced, first.predict(new), atol=1e-5)
+    # Without features it is the mean.
+    bare = predictor.fit(np.zeros((120, 0), np.float32), y, KEY).predict(np.zeros((3, 0)))
+    np.testing.assert_allclose(bare, np.tile(means, (3, 1)), atol=1e-6)
+    # A constant head is predicted as it is.
     y[:, 1] = 0.25
-    told = np.asarray(one.fit(x, y, KEY).predict(x))
-    np.testing.assert_allclose(told[:, 1], 0.25, atol=1e-6)
+    constant = np.asarray(predictor.fit(x, y, KEY).predict(x))[:, 1]
+    np.testing.assert_allclose(constant, 0.25, atol=1e-6)
+    # A handful of rows suffice for something finite; no row is refused.
+    for n in (1, 2, 4):
+        few = np.asarray(predictor.fit(x[:n], y[:n], KEY).predict(new))
+        assert np.isfinite(few).all()
+        if n == 1:
+            np.testing.assert_allclose(few, np.tile(y[:1], (9, 1)), atol=1e-6)
+    with pytest.raises(CascjaxError, match="at least one row"):
+        predictor.fit(x[:0], y[:0], KEY)
 
 
-def test_fitted_predictors_pass_through_jit():
-    x, y = bent(60, seed=16)
-    for one in EACH:
-        fitted = one.fit(x, y, KEY)
-        traced = jax.jit(lambda these, x: these.predict(x))(fitted, jnp.asarray(x))
-        np.testing.assert_allclose(traced, fitted.predict(x), atol=1e-5)
-
-
-def test_what_cannot_be_is_refused():
+def test_neighbours_below_one_are_refused():
     x, y = bent(5, seed=17)
-    for predictor in EACH:
-        with pytest.raises(CascjaxError, match="at least one row"):
-            predictor.fit(x[:0], y[:0], KEY)
     with pytest.raises(CascjaxError, match="at least 1, not 0"):
         Neighbours((0, 3)).fit(x, y, KEY)
