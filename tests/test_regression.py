@@ -122,7 +122,7 @@ def test_blocks_do_not_matter() -> None:
     seen, shown, quality, fold = drawn()
     whole = fit_logistic(Blocks.cut(seen, quality, fold), shown)
     blocks = Blocks.cut(seen, quality, fold, block_floats=1)
-    assert len(blocks.seen) > F
+    assert len(blocks.columns) > F
     for chunk_bytes in (1 << 28, 1 << 14):
         cut = fit_logistic(blocks, shown, chunk_bytes=chunk_bytes)
         # Float order decides in which pass a step is small enough to be the last.

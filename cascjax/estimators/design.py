@@ -58,6 +58,12 @@ def design(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Design:
 
     Raises:
         CascjaxError: there are no rows to fit on, or signals are not a multiple of the models.
+
+    Example:
+        >>> cost = np.array([[1, 2], [1, 4], [1, 8]], np.float32)
+        >>> table = Table(quality=cost, cost=cost, features=cost[:, 1:], models=("a", "b"))
+        >>> design(table, np.arange(3)).names
+        ('1', 'feature 0', 'log cost of b')
     """
     if not len(fit_rows):
         raise CascjaxError("no rows to fit on: the split must leave at least one")

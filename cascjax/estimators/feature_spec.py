@@ -243,6 +243,12 @@ class FeatureSpec:
 
         Raises:
             CascjaxError: a shape is wrong, or a value is no number.
+
+        Example:
+            >>> length = Column("feature", ("length",), centre=3.0, spread=2.0)
+            >>> spec = FeatureSpec(("a", "b"), ("length",), (), (Column("one"), length))
+            >>> spec.row(features=[7.0]).tolist()
+            [1.0, 2.0]
         """
         k = len(self.models)
         given: dict[str, np.ndarray] = {}
@@ -303,8 +309,8 @@ class FeatureSpec:
             at, _, model, _ = plan["answers"]
             raw[..., at] = answers[..., model] >= 0
             at, _, model, other = plan["agreement"]
-            one, other = answers[..., model], answers[..., other]
-            raw[..., at] = (one == other) & (one >= 0)  # what has no answer agrees with none
+            first, second = answers[..., model], answers[..., other]
+            raw[..., at] = (first == second) & (first >= 0)  # what has no answer agrees with none
         return raw
 
     def scale(self, raw: Float[np.ndarray, "*B D"]) -> Float[np.ndarray, "*B D"]:

@@ -142,11 +142,11 @@ class Joint:
             at: Int[Array, ""], done: tuple[Array, Array]
         ) -> tuple[Float[Array, "B1 K M"], Float[Array, "B1 K K"]]:
             these = jax.lax.dynamic_slice(first, (at * block,), (block,))
-            shown = jnp.asarray(shown_by(run[these], needs))
-            gains, _ = condition(covariance[fold[these]], shown, k)
+            visible = jnp.asarray(shown_by(run[these], needs))
+            gains, _ = condition(covariance[fold[these]], visible, k)
             # How far estimates may move is one matrix per run set, fitted on all rows.
             whole = jnp.broadcast_to(covariance[-1], (block, p, p))
-            _, rest = condition(whole, shown, k)
+            _, rest = condition(whole, visible, k)
             left = jnp.where(with_ran(run[these]), 0, rest - jnp.asarray(self.remaining))
             place = (at * block, 0, 0)
             return (
@@ -175,8 +175,8 @@ class Joint:
     @property
     def seen(self) -> Float[np.ndarray, "B D"]:
         """Columns of the tabulated form: 1, expected qualities and costs, and surprises."""
-        one = np.ones((len(self.fold), 1), np.float32)
-        return np.concatenate([one, self.quality, self.cost, self.surprise], 1)
+        constant = np.ones((len(self.fold), 1), np.float32)
+        return np.concatenate([constant, self.quality, self.cost, self.surprise], 1)
 
     def to_run_sets(self) -> RunSets:
         """Return the same estimates as a table of gains for each run set, from float64.
@@ -193,15 +193,15 @@ class Joint:
                 " use the joint estimator as it is, or select fewer models"
             )
         runs = every_run_set(k)
-        shown = np.asarray(shown_by(runs, needs))
+        visible = np.asarray(shown_by(runs, needs))
         weights = np.zeros((g, 2**k, k, columns), np.float32)
         weights[..., 1 : 1 + k] = np.eye(k)
         covariance = np.zeros((2**k, k, k), np.float32)
         # Run sets that show about as many signals share systems of that size.
-        order = np.argsort(shown.sum(1), kind="stable")
+        order = np.argsort(visible.sum(1), kind="stable")
         for part in np.array_split(order, max(1, 2**k * m * m // _CHUNK)):
             for fold in range(g):
-                weights[fold, part, :, 1 + 2 * k :] = gains_of(normal[fold], shown[part], k)
+                weights[fold, part, :, 1 + 2 * k :] = gains_of(normal[fold], visible[part], k)
             gains = weights[-1, part, :, 1 + 2 * k :].astype(np.float64)
             rest = normal[-1, m:, m:] - gains @ normal[-1, :m, m:] - self.remaining
             covariance[part] = np.where(with_ran(runs[part]), 0, rest)
@@ -232,42 +232,42 @@ def predict_by_fold(
 
 
 def gains_of(
-    covariance: Float[np.ndarray, "P P"], shown: Bool[np.ndarray, "S M"], k: int
+    covariance: Float[np.ndarray, "P P"], visible: Bool[np.ndarray, "S M"], k: int
 ) -> Float[np.ndarray, "S K M"]:
-    """Return by how much each signal moves each estimate; 0 for signals that are not shown.
+    """Return by how much each signal moves each estimate; 0 for signals that are not visible.
 
     Args:
         covariance: `[M + K, M + K]` of M signals and K qualities.
-        shown: `[S, M]` signals that each run set shows.
+        visible: `[S, M]` signals that each run set shows.
         k: K.
     """
-    m, most = len(covariance) - k, int(shown.sum(1).max(initial=0))
+    m, most = len(covariance) - k, int(visible.sum(1).max(initial=0))
     signals = covariance[:m, :m] + JITTER * np.eye(m)
     # Shown signals first; the identity fills up where a run set shows fewer than others.
-    at = np.argsort(~shown, axis=1, kind="stable")[:, :most]
-    real = np.take_along_axis(shown, at, 1)
+    at = np.argsort(~visible, axis=1, kind="stable")[:, :most]
+    real = np.take_along_axis(visible, at, 1)
     both = real[:, :, None] & real[:, None, :]
     system = np.where(both, signals[at[:, :, None], at[:, None, :]], np.eye(most))
     solved = np.linalg.solve(system, covariance[:m, m:][at] * real[:, :, None])
-    gains = np.zeros((len(shown), k, m))
+    gains = np.zeros((len(visible), k, m))
     np.put_along_axis(gains, at[:, None, :], np.swapaxes(solved, 1, 2), 2)
     return gains
 
 
 def condition(
-    covariance: Float[Array, "S P P"], shown: Bool[Array, "S M"], k: int
+    covariance: Float[Array, "S P P"], visible: Bool[Array, "S M"], k: int
 ) -> tuple[Float[Array, "S K M"], Float[Array, "S K K"]]:
-    """Return gains as `gains_of` does, and the covariance of the qualities given what is shown.
+    """Return gains as `gains_of` does, and the covariance of the qualities given what is visible.
 
     By the sweep operator (Goodnight, The American Statistician 1979), one shown signal at a time,
     so that few signals are little work. XLA's batched solves block its CPU threads if two run at
     once.
     """
-    m, p = shown.shape[1], covariance.shape[-1]
+    m, p = visible.shape[1], covariance.shape[-1]
     if m == 0:
-        return jnp.zeros((len(shown), k, 0)), covariance
+        return jnp.zeros((len(visible), k, 0)), covariance
     covariance = covariance + jnp.diag((jnp.arange(p) < m) * jnp.float32(JITTER))
-    order, count = jnp.argsort(~shown, axis=1), shown.sum(1)
+    order, count = jnp.argsort(~visible, axis=1), visible.sum(1)
     columns = jnp.arange(p)
 
     def sweep(step: Int[Array, ""], swept: Float[Array, "S P P"]) -> Float[Array, "S P P"]:
@@ -283,4 +283,4 @@ def condition(
         return jnp.where((step < count)[:, None, None], new, swept)
 
     swept = jax.lax.fori_loop(0, count.max(initial=0), sweep, covariance)
-    return swept[:, m:, :m] * shown[:, None, :], swept[:, m:, m:]
+    return swept[:, m:, :m] * visible[:, None, :], swept[:, m:, m:]

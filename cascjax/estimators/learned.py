@@ -84,10 +84,10 @@ class LearnedEstimates:
     @property
     def digest(self) -> str:
         """Hash of the weights, to the bit, and of the columns they belong to."""
-        found = hashlib.sha256(repr(self.design.feature_spec).encode())
+        digest = hashlib.sha256(repr(self.design.feature_spec).encode())
         for leaf in jax.tree.leaves(self.fitted.weights):
-            found.update(np.asarray(leaf).tobytes())
-        return found.hexdigest()
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()
 
     def settings(self) -> dict[str, Any]:
         """Return the options of the fit, and its notes, for the record of a result."""
@@ -137,12 +137,11 @@ def learned(
             table that the estimator does not take.
 
     Example:
-      >>> from cascjax import synthetic
-      >>> dataset = synthetic.make_dataset(3, 0)
-      >>> table = synthetic.sample(dataset, 0, 300, features=True)
-      >>> estimates = learned(table, np.arange(200), estimator="linear")
-      >>> estimates.fitted.explained.shape
-      (3,)
+        >>> from cascjax import synthetic
+        >>> table = synthetic.sample(synthetic.make_dataset(3, 0), 0, 300, features=True)
+        >>> estimates = learned(table, np.arange(200), estimator="linear")
+        >>> estimates.fitted.explained.shape
+        (3,)
     """
     kind = learned_estimator(estimator)
     check_learning(kind, cost_model, ridge, folds, n_models=table.n_models)

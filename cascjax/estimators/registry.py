@@ -31,8 +31,8 @@ def learned_estimator(estimator: str | LearnedEstimator) -> LearnedEstimator:
         CascjaxError: the name is not registered, or the object is no learned estimator.
 
     Example:
-      >>> learned_estimator("logistic").max_models
-      8
+        >>> learned_estimator("logistic").max_models
+        8
     """
     if isinstance(estimator, LearnedEstimator):
         return estimator
@@ -52,6 +52,10 @@ def register(estimator: LearnedEstimator) -> LearnedEstimator:
 
     Raises:
         CascjaxError: it is none, it has no name, or another estimator has its name.
+
+    Example:
+        >>> register(ESTIMATORS["linear"]).name
+        'linear'
     """
     if not isinstance(estimator, LearnedEstimator) or not estimator.name:
         raise CascjaxError(

@@ -75,14 +75,14 @@ class Blocks:
     """Rows to fit on, cut into blocks of one size, each with rows of one fold.
 
     Attributes:
-        seen: `[D, R]` columns of each block, 0 in rows that only fill the block up.
+        columns: `[D, R]` columns of each block, 0 in rows that only fill the block up.
         target: `[K, R]` targets of each block.
         fold: fold of each block.
         n_rows: number of rows.
         n_folds: F; 1 without folds.
     """
 
-    seen: tuple[Float[Array, "D R"], ...]
+    columns: tuple[Float[Array, "D R"], ...]
     target: tuple[Float[Array, "K R"], ...]
     fold: tuple[int, ...]
     n_rows: int
@@ -91,7 +91,7 @@ class Blocks:
     @classmethod
     def cut(
         cls,
-        seen: Float[np.ndarray, "n D"],
+        columns: Float[np.ndarray, "n D"],
         target: Float[np.ndarray, "n K"],
         fold: Int[np.ndarray, " n"] | None = None,
         *,
@@ -101,7 +101,7 @@ class Blocks:
         """Return the rows in blocks.
 
         Args:
-            seen: `[n, D]` columns, of which the first is 1.
+            columns: `[n, D]` columns, of which the first is 1.
             target: `[n, K]` targets.
             fold: `[n]` fold of each row.
             n_sets: run sets that will be fitted together.
@@ -122,7 +122,7 @@ class Blocks:
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
                 filled = ((0, 0), (0, size - len(part)))
-                blocks.append(jnp.asarray(np.pad(seen[part].T.astype(np.float32), filled)))
+                blocks.append(jnp.asarray(np.pad(columns[part].T.astype(np.float32), filled)))
                 targets.append(jnp.asarray(np.pad(target[part].T.astype(np.float32), filled)))
                 folds.append(f)
         return cls(tuple(blocks), tuple(targets), tuple(folds), n, int(fold.max()) + 1)
@@ -130,9 +130,9 @@ class Blocks:
     def without(self, fold: int) -> "Blocks":
         """Return the blocks of all other folds."""
         rest = [b for b, f in enumerate(self.fold) if f != fold]
-        seen, target = (tuple(x[b] for b in rest) for x in (self.seen, self.target))
-        n_rows = sum(int(np.asarray(x[0]).sum()) for x in seen)  # the first column is 1
-        return Blocks(seen, target, tuple(self.fold[b] for b in rest), n_rows, self.n_folds)
+        columns, target = (tuple(x[b] for b in rest) for x in (self.columns, self.target))
+        n_rows = sum(int(np.asarray(x[0]).sum()) for x in columns)  # the first column is 1
+        return Blocks(columns, target, tuple(self.fold[b] for b in rest), n_rows, self.n_folds)
 
     def sum(
         self, kernel: Callable[[int, Array, Array], tuple[Array, ...]]
@@ -145,7 +145,7 @@ class Blocks:
         with ThreadPoolExecutor(workers) as pool:
             parts = pool.map(
                 lambda block: jax.block_until_ready(kernel(*block)),
-                zip(self.fold, self.seen, self.target, strict=True),
+                zip(self.fold, self.columns, self.target, strict=True),
             )
             total: list[np.ndarray] = []
             for part in parts:
@@ -160,7 +160,7 @@ def _penalty(n_columns: int, ridge: float) -> Float[np.ndarray, " D"]:
 
 
 def fit_linear(
-    blocks: Blocks, shown: Bool[np.ndarray, "S D"], *, ridge: float = 1.0, folds: bool = True
+    blocks: Blocks, visible: Bool[np.ndarray, "S D"], *, ridge: float = 1.0, folds: bool = True
 ) -> Regressions:
     """Return ridge regressions, which minimise sum of squares + ridge * |weights|^2.
 
@@ -169,23 +169,23 @@ def fit_linear(
 
     Args:
         blocks: rows to fit on, with K targets.
-        shown: `[S, D]` columns that each run set shows.
+        visible: `[S, D]` columns that each run set shows.
         ridge: at least 0.
         folds: whether to fit without each fold too; else weights are `[1, S, K, D]`.
     """
-    d, k = blocks.seen[0].shape[0], blocks.target[0].shape[0]
+    d, k = blocks.columns[0].shape[0], blocks.target[0].shape[0]
     # In float64: regressing costs on costs leaves few digits to float32.
     gram, moment = np.zeros((blocks.n_folds, d, d)), np.zeros((blocks.n_folds, d, k))
-    for f, x, y in zip(blocks.fold, blocks.seen, blocks.target, strict=True):
+    for f, x, y in zip(blocks.fold, blocks.columns, blocks.target, strict=True):
         x64 = np.asarray(x, np.float64)
         gram[f] += x64 @ x64.T
         moment[f] += x64 @ np.asarray(y, np.float64).T
-    both = shown[:, :, None] & shown[:, None, :]
+    both = visible[:, :, None] & visible[:, None, :]
     weights = []
     for f in [*range(blocks.n_folds if folds else 0), -1]:
         rest = np.arange(blocks.n_folds) != f
         system = gram[rest].sum(0) + np.diag(_penalty(d, ridge))
-        right = shown[:, :, None] * moment[rest].sum(0)
+        right = visible[:, :, None] * moment[rest].sum(0)
         solved = np.linalg.solve(np.where(both, system, np.eye(d)), right)
         weights.append(np.moveaxis(solved, 1, 2))
     return Regressions(np.stack(weights))
@@ -193,7 +193,7 @@ def fit_linear(
 
 def fit_logistic(
     blocks: Blocks,
-    shown: Bool[np.ndarray, "S D"],
+    visible: Bool[np.ndarray, "S D"],
     *,
     ridge: float = 1.0,
     folds: bool = True,
@@ -207,22 +207,22 @@ def fit_logistic(
 
     Args:
         blocks: rows to fit on; each of the K targets must vary.
-        shown: `[S, D]` columns that each run set shows.
+        visible: `[S, D]` columns that each run set shows.
         ridge: above 0.
         folds: whether to fit without each fold too; else weights are `[1, S, K, D]`.
         max_passes: most passes of L-BFGS, and then of Newton's method.
         chunk_bytes: most memory of the Hessians of run sets that are fitted together.
     """
-    d, k = blocks.seen[0].shape[0], blocks.target[0].shape[0]
+    d, k = blocks.columns[0].shape[0], blocks.target[0].shape[0]
     together = max(1, chunk_bytes // (8 * k * d * d))
-    together = len(shown) if len(shown) <= together else 1 << (together.bit_length() - 1)
-    linear = fit_linear(blocks, shown, ridge=ridge, folds=False).weights[0]
+    together = len(visible) if len(visible) <= together else 1 << (together.bit_length() - 1)
+    linear = fit_linear(blocks, visible, ridge=ridge, folds=False).weights[0]
     sample, pull = _sample_rows(blocks, ridge), _penalty(d, ridge)
     weights, searches = [], []
-    for start in range(0, len(shown), together):
+    for start in range(0, len(visible), together):
         part = slice(start, start + together)
-        search = functools.partial(_search, shown=shown[part], pull=pull, max_passes=max_passes)
-        whole = search(blocks, *_start(*sample, linear[part], shown[part], pull))
+        search = functools.partial(_search, visible=visible[part], pull=pull, max_passes=max_passes)
+        whole = search(blocks, *_start(*sample, linear[part], visible[part], pull))
         rest = [blocks.without(f) for f in range(blocks.n_folds if folds else 0)]
         fits = [search(b, whole.weights, whole.inverse * (blocks.n_rows / b.n_rows)) for b in rest]
         fits.append(whole)
@@ -243,8 +243,8 @@ def _sample_rows(
 
     Weighted sums over the sampled rows estimate sums over all rows.
     """
-    d, n = blocks.seen[0].shape[0], blocks.n_rows
-    x = np.concatenate([np.asarray(block) for block in blocks.seen], 1)
+    d, n = blocks.columns[0].shape[0], blocks.n_rows
+    x = np.concatenate([np.asarray(block) for block in blocks.columns], 1)
     y = np.concatenate([np.asarray(block) for block in blocks.target], 1)
     real = x[0] > 0
     x, y = x[:, real], y[:, real]
@@ -268,7 +268,7 @@ def _start(
     weight: Float[Array, " n"],
     mean: Float[np.ndarray, " K"],
     linear: Float[np.ndarray, "S K D"],
-    shown: Bool[np.ndarray, "S D"],
+    visible: Bool[np.ndarray, "S D"],
     pull: Float[np.ndarray, " D"],
 ) -> tuple[Float[np.ndarray, "S K D"], Float[np.ndarray, "S K D D"]]:
     """Return weights near the optimum, and inverse Hessians near them, from sampled rows."""
@@ -279,7 +279,7 @@ def _start(
     s, k, d = start.shape
     model = jnp.asarray(np.tile(np.arange(k), s))
     newton = _Newton(
-        lambda w: _curvature(x, y, weight, model, w), np.repeat(shown, k, axis=0), pull
+        lambda w: _curvature(x, y, weight, model, w), np.repeat(visible, k, axis=0), pull
     )
     flat = start.reshape(-1, d)
     weights, *_ = _descend(newton, flat, _SAMPLED_STEPS, _SAMPLED_TOLERANCE, len(flat) // _SPARE)
@@ -292,10 +292,10 @@ class _Newton:
     def __init__(
         self,
         sums: Callable[[Array], tuple[Array | np.ndarray, ...]],
-        shown: Bool[np.ndarray, "M D"],
+        visible: Bool[np.ndarray, "M D"],
         pull: Float[np.ndarray, " D"],
     ):
-        self.sums, self.shown, self.pull = sums, shown, pull
+        self.sums, self.visible, self.pull = sums, visible, pull
         self.hessian = np.zeros(0)
 
     def gradient(self, w: Float[np.ndarray, "M D"]) -> Float[np.ndarray, "M D"]:
@@ -305,9 +305,9 @@ class _Newton:
         # Where all is certain in float32, the intercept has no curvature left.
         hessian[:, 0, 0] *= 1 + 1e-6
         hessian[:, 0, 0] += 1e-6
-        both = self.shown[:, :, None] & self.shown[:, None, :]
+        both = self.visible[:, :, None] & self.visible[:, None, :]
         self.hessian = np.where(both, hessian, np.eye(len(self.pull)))
-        return (gradient + self.pull * w) * self.shown
+        return (gradient + self.pull * w) * self.visible
 
     def step(self, gradient: np.ndarray, moved: np.ndarray, changed: np.ndarray) -> np.ndarray:
         return np.linalg.solve(self.hessian, gradient[..., None])[..., 0]
@@ -398,7 +398,7 @@ def _search(
     blocks: Blocks,
     start: Float[np.ndarray, "S K D"],
     inverse: Float[np.ndarray, "S K D D"],
-    shown: Bool[np.ndarray, "S D"],
+    visible: Bool[np.ndarray, "S D"],
     pull: Float[np.ndarray, " D"],
     max_passes: tuple[int, int],
 ) -> _Search:
@@ -407,7 +407,7 @@ def _search(
     Newton's method finishes those that L-BFGS does not, as few rows hold their curvature.
     """
     s, k, d = start.shape
-    each = np.repeat(shown, k, axis=0)
+    each = np.repeat(visible, k, axis=0)
 
     def gradient(w: Float[np.ndarray, "M D"]) -> Float[np.ndarray, "M D"]:
         weights = jnp.asarray(w.reshape(s, k, d), jnp.float32)
@@ -420,8 +420,8 @@ def _search(
     )
     left, inverse = np.flatnonzero(active), lbfgs.inverse.copy()
     for begin in range(0, len(left), _TOGETHER):
-        some = left[begin : begin + _TOGETHER]
-        filled = np.resize(some, _TOGETHER)  # always as many: one program to compile
+        batch = left[begin : begin + _TOGETHER]
+        filled = np.resize(batch, _TOGETHER)  # always as many: one program to compile
         model = jnp.asarray(filled % k)
         newton = _Newton(
             lambda w, model=model: blocks.sum(lambda _, x, y: _curvature(x, y, x[0], model, w)),
@@ -429,8 +429,8 @@ def _search(
             pull,
         )
         ended, step, _, more = _descend(newton, w[filled], max_passes[1], TOLERANCE)
-        w[some], last[some] = ended[: len(some)], step[: len(some)]
-        inverse[some] = np.linalg.inv(newton.hessian[: len(some)])
+        w[batch], last[batch] = ended[: len(batch)], step[: len(batch)]
+        inverse[batch] = np.linalg.inv(newton.hessian[: len(batch)])
         passes += more
     return _Search(w.reshape(s, k, d), inverse.reshape(s, k, d, d), last, passes)
 

@@ -94,27 +94,27 @@ class RunSetRegression(LearnedEstimator):
 
     def fit(self, training: TrainingSet) -> FittedEstimator:
         """Return the weights of all regressions."""
-        rows, shown = training.folds.fit_rows, training.design.feature_spec.shown()
+        rows, visible = training.folds.fit_rows, training.design.feature_spec.shown()
         quality = training.quality[rows].astype(np.float64)
-        fold, seen, k = training.folds.fold[rows], training.design.seen[rows], quality.shape[1]
+        fold, columns, k = training.folds.fold[rows], training.design.seen[rows], quality.shape[1]
         constant = np.ptp(quality, axis=0) == 0
         if self.logistic:
             constant |= _too_few(quality, training.folds.n_folds, fold)
         notes = [_mean_note(training.models[i], quality[:, i]) for i in np.flatnonzero(constant)]
         if not training.cost[rows].any():
             notes.append("every model costs 0 on all rows to fit on: there is no cost to save")
-        blocks = Blocks.cut(seen, quality, fold, n_sets=len(shown))
-        weights = np.zeros((training.folds.n_folds + 1, len(shown), k, shown.shape[1]))
+        blocks = Blocks.cut(columns, quality, fold, n_sets=len(visible))
+        weights = np.zeros((training.folds.n_folds + 1, len(visible), k, visible.shape[1]))
         weights[:, :, constant, 0] = self._intercepts(training, quality[:, constant])[:, None]
         covariance, error = moments(blocks, weights, logistic=self.logistic)
         chosen, unsettled = None, ""
         if not constant.all():
             varying = blocks
             if constant.any():
-                varying = Blocks.cut(seen, quality[:, ~constant], fold, n_sets=len(shown))
+                varying = Blocks.cut(columns, quality[:, ~constant], fold, n_sets=len(visible))
             fit = fit_logistic if self.logistic else fit_linear
             for ridge in RIDGES if training.ridge is None else (training.ridge,):
-                fitted, trial = fit(varying, shown, ridge=ridge), weights.copy()
+                fitted, trial = fit(varying, visible, ridge=ridge), weights.copy()
                 trial[:, :, ~constant] = fitted.weights
                 moved, off = moments(blocks, trial, logistic=self.logistic)
                 if chosen is not None and not off.mean() < error.mean():
@@ -200,7 +200,7 @@ def _fit_costs(
         Its weights, its name, notes, and the share of variance it explains before anything has run.
     """
     rows, k = training.folds.fit_rows, len(training.models)
-    shown = training.design.feature_spec.shown()
+    visible = training.design.feature_spec.shown()
     cost = training.cost[rows].astype(np.float64)
     # Relative to its mean, so that ridge and float32 act alike on all models.
     mean = cost.mean(0)
@@ -210,12 +210,12 @@ def _fit_costs(
         training.design.seen[rows],
         (cost / scale).astype(np.float32),
         training.folds.fold[rows],
-        n_sets=len(shown),
+        n_sets=len(visible),
     )
     columns = {
-        "constant": shown[:1] & (np.arange(shown.shape[1]) == 0),
-        "features": shown[:1],
-        "seen": shown,
+        "constant": visible[:1] & (np.arange(visible.shape[1]) == 0),
+        "features": visible[:1],
+        "seen": visible,
     }
     # Run sets in which a model has not run count alike.
     counts = ~every_run_set(k) / 2 ** (k - 1)
@@ -250,14 +250,14 @@ def _keep_positive(
     are shrunk by one factor towards the mean cost, so that the mean stays as it is.
     """
     lowest, mean = np.full(weights.shape[:3], np.inf), np.zeros(weights.shape[:3])
-    for x in blocks.seen:
+    for x in blocks.columns:
         x64 = np.asarray(x, np.float64)[:, np.asarray(x[0]) > 0]
         cost = weights @ x64
         lowest = np.minimum(lowest, cost.min(-1))
         mean += cost.sum(-1) / blocks.n_rows
     least = _MIN_COST * mean
     factor = np.where(lowest < least, (mean - least) / np.maximum(mean - lowest, 1e-300), 1)
-    centre = sum(np.asarray(x, np.float64).sum(1) for x in blocks.seen) / blocks.n_rows
+    centre = sum(np.asarray(x, np.float64).sum(1) for x in blocks.columns) / blocks.n_rows
     shrunk = weights * factor[..., None]
     shrunk[..., 0] = 0
     shrunk[..., 0] = mean - shrunk @ centre
