@@ -2,13 +2,16 @@
 
 import contextlib
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
+import jax
 
+from cascjax import __version__
 from cascjax.cli.launch import WAIT, Place, enter
 from cascjax.cli.options import select
 from cascjax.cli.output import OUTPUT, Output, named
@@ -70,19 +73,17 @@ class Job(Output):
             count = all_processes().count
             size = f"{counted(source.n_rows, 'query', 'queries')} x {source.n_models} models"
             self.note(f"{size}." if count == 1 else f"{size}, shared by {count} processes.")
+            devices = counted(jax.device_count(), f"{jax.default_backend()} device")
+            self.detail(f"cascjax {__version__}, JAX {jax.__version__}, {devices}.")
             self.detail(f"Partial results are kept in {checkpoint} until the end.")
+            start = time.monotonic()
             with _naming(source), progress(source.n_rows, self.quiet or not self.first) as advance:
-                # Each process reports its own share.
-                yield (
-                    source,
-                    RunOptions(
-                        checkpoint,
-                        self.resume,
-                        self.force,
-                        self.sample,
-                        lambda work, rows: advance(work, rows * count),
-                    ),
-                )
+
+                def each(work: str, rows: int) -> None:
+                    advance(work, rows * count)  # each process reports its own share
+
+                yield source, RunOptions(checkpoint, self.resume, self.force, self.sample, each)
+            self.detail(f"Took {time.monotonic() - start:.1f} s.")
         all_processes().agree(lambda: discard(checkpoint))
 
     def save(self, write: Callable[[], Any]) -> None:
