@@ -8,10 +8,10 @@ probability that grows with leverage (Drineas et al., "Fast approximation of mat
 statistical leverage", 2012), so that columns that few rows determine are not missed; Newton's
 method on them gives the start.
 
-optax.lbfgs under vmap is not used, because it is more than 20 times slower: from the same start, 256
-run sets x 8 models on 1,500 rows x 35 columns take 12 s until steps are below 1e-3 and 70 s until
-they are below 1e-4, on 2 cores, against 0.55 s until 1e-4 here. It needs up to 19 iterations with
-line searches, where 5 passes suffice here.
+optax.lbfgs under vmap is not used, because it is more than 20 times slower. From the same start, on
+2 cores, 256 run sets x 8 models on 1,500 rows x 35 columns take it 12 s until steps are below 1e-3
+and 70 s until they are below 1e-4, against 0.55 s until 1e-4 here: up to 19 iterations with line
+searches, where 5 passes suffice.
 """
 
 import functools
