@@ -345,7 +345,7 @@ def compare(
         for these, sums in zip(candidates, totals, strict=True)
     ]
     frontiers = [
-        _frontier_of_candidates(strategy, setup, these, sums, fit)
+        frontier_of_candidates(strategy, setup, these, sums, fit)
         for strategy, these, sums, fit in zip(job.strategies, candidates, totals, fits, strict=True)
     ]
     if isinstance(job.budgets, tuple):
@@ -429,7 +429,7 @@ def compare_job(
     return Job(source, chosen, spec, budgets, seed, sample, resamples, columns)
 
 
-def _frontier_of_candidates(
+def frontier_of_candidates(
     strategy: Strategy, setup: Setup, candidates: Candidates, totals: SplitTotals, fit: Fit
 ) -> Frontier:
     """Return the frontier of a strategy from the sums of its settings over all rows."""

@@ -8,22 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from cascjax.comparison import Frontier, frontier
-from cascjax.data.table import Table, mean_rows, split_rows, take_rows
+from cascjax.comparison import Frontier, compare_job, frontier
+from cascjax.data.source import Paths, Source, as_source
+from cascjax.data.table import Table, concatenate, mean_rows, take_rows
+from cascjax.engine.jobs import prepare, start_run
+from cascjax.engine.options import RunOptions
+from cascjax.engine.passes import Job, Setup, fit_mask
 from cascjax.errors import CascjaxError
-from cascjax.estimators import (
-    Estimator,
-    Independent,
-    check_kind,
-    learned,
-    noise_level,
-    noisy,
-    supplied,
-)
+from cascjax.estimators import Estimator, Independent
 from cascjax.estimators.better import (
     Columns,
     Side,
@@ -35,9 +30,7 @@ from cascjax.estimators.better import (
     reduced,
     refitted,
 )
-from cascjax.estimators.independent import check_estimator
-from cascjax.metrics import auc
-from cascjax.metrics import budgets as default_budgets
+from cascjax.estimators.specs import EstimatesSpec
 from cascjax.metrics.bootstrap import (
     DEFAULT_RESAMPLES,
     check_bootstrap,
@@ -58,7 +51,7 @@ from cascjax.metrics.calibration import (
     reliability,
 )
 from cascjax.results import Result
-from cascjax.search.sigma_scale import check_sigma_scale, with_sigma_scale
+from cascjax.search.sigma_scale import with_sigma_scale
 from cascjax.strategies import Mixing, Oracle, Strategy, strategy
 from cascjax.words import counted
 
@@ -340,77 +333,118 @@ def diagnosed_strategies(names: Sequence[str | Strategy] | str | None = None) ->
 
 
 def diagnose(
-    table: Table,
+    source: Source | Paths,
+    estimates: EstimatesSpec | Estimator | str | None = None,
     *,
-    strategies: Sequence[str | Strategy] | None = None,
-    estimates: str | None = None,
-    noise: str | tuple[float, float, float, float] = "low",
-    learner: str = "logistic",
-    folds: int = 5,
-    cost_model: str | None = None,
-    ridge: float | None = 1.0,
-    sigma_scale: float | str = "auto",
+    strategies: Sequence[str | Strategy] | str | None = None,
     budgets: int | None = None,
     target: float | int = TARGET,
     bins: int | None = None,
-    seed: int = 0,
     resamples: int | None = None,
     confidence: float = 0.95,
-    settings: dict[str, Any] | None = None,
-    progress: Callable[[str, int], None] = lambda work, rows: None,
+    seed: int = 0,
+    options: RunOptions = RunOptions(),
 ) -> Diagnosis:
-    """Return whether a table's estimates are good enough, and what better ones are worth."""
-    if len(table.models) != table.n_models:
-        raise CascjaxError(
-            f"the table names {counted(len(table.models), 'model')} and has"
-            f" {table.n_models}; give it `models`, a name for each"
-        )
-    check_kind(estimates)
-    noise_level(noise)
-    kinds = diagnosed_strategies(strategies)
+    """Measure whether estimates are good enough to route or cascade on, and what better ones give.
+
+    Of more than `options.sample` fit rows a random sample is used, and of more than
+    `options.sample` evaluation rows every n-th; a note says so.
+
+    Args:
+        source: a `Table`, the files of `cascjax.open`, or anything that function opens.
+        estimates: `Supplied()`, `Noisy()`, `Learned()`, or an estimator of all rows of the source.
+            By default supplied estimates if the source has the column quality_ante, else noisy
+            ones.
+        strategies: strategies that look at estimates, by name or as instances; by default routing,
+            thresholding, cascading, cascade-routing and pandora.
+        budgets: number of budgets, spread from the cheapest to the most expensive single model; by
+            default ten between each pair of neighbours on their hull.
+        target: rise of AUC whose price in accuracy is searched; 0 for no search.
+        bins: bins of the reliability diagrams; by default 10, fewer for less than 300 rows.
+        resamples: number of bootstrap resamples of the evaluation rows for intervals; 0 for none.
+            By default 1,000, or 200 of more than 100,000 rows, or none of too few rows.
+        confidence: confidence of the intervals, between 0 and 1.
+        seed: seed of noise, folds, sample and resamples, and of the split if the source has none.
+        options: how the job runs: checkpoint, sample, progress.
+
+    Returns:
+        The accuracy and calibration of the estimates, the gain of every strategy, the AUCs that
+        better estimates give, and the accuracy needed for `target`.
+
+    Raises:
+        CascjaxError: a strategy that looks at no estimates, or is unknown or listed twice; an
+            impossible target or number of bins; or what `compare` refuses.
+
+    Reference: Dekoninck, Baader and Vechev, "A Unified Approach to Routing and Cascading for LLMs",
+    ICML 2025, section 5.
+
+    Example:
+        >>> from cascjax import synthetic
+        >>> table = synthetic.sample(synthetic.make_dataset(3), 0, 500)
+        >>> diagnose(table, strategies="routing", budgets=4, target=0, resamples=100).answer
+        'undecided'
+    """
+    source, kinds = as_source(source), diagnosed_strategies(strategies)
     if not 0 <= target < np.inf:
         raise CascjaxError(f"the target must be a rise of AUC of at least 0, not {target:g}")
     if bins is not None and bins < 1:
         raise CascjaxError(f"the number of bins must be at least 1, not {bins}")
     check_confidence(confidence)
-    scale = check_sigma_scale(sigma_scale)
-    fit, evaluate = split_rows(table, seed)
-    if resamples is None:
-        resamples = DEFAULT_RESAMPLES if len(evaluate) <= 100_000 else DEFAULT_RESAMPLES // 5
-        resamples = resamples if len(evaluate) >= queries_needed(confidence) else 0
     if resamples:
-        check_bootstrap(resamples, confidence, len(evaluate))
-    table = table.sort_models(mean_rows(table.cost, fit))
-    kind = estimates or ("noisy" if table.quality_ante is None else "supplied")
-    record, notes = {**(settings or {}), "estimates": kind}, ()
-    if kind == "supplied":
-        estimator = supplied(table, fit)
-    elif kind == "learned":
-        found = learned(
-            table,
-            fit,
-            estimator=learner,
-            folds=folds,
-            seed=seed,
-            cost_model=cost_model,
-            ridge=ridge,
-        )
-        estimator, notes = found.estimator, found.notes
-        record |= found.settings() | {"sigma_scale": sigma_scale}
-    else:
-        estimator = noisy(table, jax.random.key(seed), noise)
-        record["noise"] = noise
-    check_estimator(estimator, table)
-    single = [mean_rows(x, evaluate) for x in (table.cost, table.quality)]
-    auc(single[0], single[1], single[0], single[1])  # refuses models that all cost the same
-    for kind in kinds:
-        kind.check_size(table.n_models)
-    at = default_budgets(single[0], single[1], budgets)
-    case = Case(table, estimator, fit, evaluate, at, resamples, confidence, seed, scale)
-    return case.diagnose(
-        kinds, target=target, bins=bins, notes=notes, settings=record | {"seed": seed},
-        progress=progress,
+        check_bootstrap(resamples, confidence, source.n_rows)
+    job = compare_job(
+        source, kinds, estimates, budgets=budgets, resamples=resamples or 0, seed=seed,
+        sample=options.sample,
     )  # fmt: skip
+    run = start_run(job, options, {"diagnose": [target, bins, resamples, confidence]})
+    setup = prepare(job, run)
+    table, rows, is_fit = _rows(job, setup, options)
+    n_fit, n_evaluate = int(is_fit.sum()), int((~is_fit).sum())
+    if resamples is None:
+        resamples = DEFAULT_RESAMPLES if n_evaluate <= 100_000 else DEFAULT_RESAMPLES // 5
+        resamples = resamples if n_evaluate >= queries_needed(confidence) else 0
+    if resamples:
+        check_bootstrap(resamples, confidence, n_evaluate)
+    record = setup.estimates.record()
+    notes = [
+        f"{work} {counted(used, 'row')} of {total:,}"
+        for work, used, total in zip(
+            ("parameters and refits use", "everything is measured on"), (n_fit, n_evaluate),
+            setup.count.tolist(), strict=True,
+        )
+        if used < total
+    ]  # fmt: skip
+    case = Case(
+        table, setup.estimates.estimator(table, rows), np.flatnonzero(is_fit),
+        np.flatnonzero(~is_fit), setup.budgets, resamples, confidence, seed,
+        setup.estimates.sigma_scale,
+    )  # fmt: skip
+    return case.diagnose(
+        kinds, target=target, bins=bins, notes=[*record.pop("notes", ()), *notes],
+        settings=job.estimates.record() | record | {"seed": seed}, progress=options.progress,
+    )  # fmt: skip
+
+
+def _rows(
+    job: Job, setup: Setup, options: RunOptions
+) -> tuple[Table, Int[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+    """Return the sample and evaluation rows in row order: rows, numbers, and whether each is fit.
+
+    Of more evaluation rows than fit in a sample, every n-th is taken.
+    """
+    stride, count = -(-int(setup.count[1]) // options.sample), 0
+    tables, numbers = [setup.table], [setup.rows]
+    for chunk, table in job.source.read(job.source.chunks, job.all_columns):
+        places = np.flatnonzero(~fit_mask(job.source, job.seed, chunk, table))
+        taken = places[(count + np.arange(len(places))) % stride == 0]
+        count += len(places)
+        options.progress("reading evaluation rows", chunk.n_rows)
+        if len(taken):
+            tables.append(replace(setup.sort(table).take(taken), split=None))
+            numbers.append(chunk.first + taken)
+    rows = np.concatenate(numbers)
+    order = np.argsort(rows)
+    return concatenate(tables).take(order), rows[order], order < len(setup.rows)
 
 
 @dataclass(frozen=True, eq=False)

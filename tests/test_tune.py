@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from cascjax import estimators
 from cascjax.data import from_arrow
 from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.engine import simulate
-from cascjax.engine.journal import Journal
+from cascjax.engine.checkpoint import Checkpoint
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
 from cascjax.metrics import auc
@@ -101,8 +100,8 @@ def hard_problem(kind: Strategy) -> Problem:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _outcomes(kind: Strategy, settings: jax.Array, estimator: Independent) -> Outcome:
-    nothing_run = jnp.zeros(estimator.quality_ante.shape, bool)
-    return simulate.outcomes(kind, settings, estimator, nothing_run.shape)
+    n_queries, k = estimator.quality_ante.shape
+    return simulate.outcomes(kind, settings, estimator, (n_queries, k))
 
 
 AT_ONCE = 128
@@ -677,8 +676,8 @@ SEARCHES = [pytest.param(Pandora(), tuning.ROUNDS, id="pandora"),
             pytest.param(ROUTER, tuning.GENERATIONS, id="cascade-routing")]  # fmt: skip
 
 
-def search_run(path: Path, stop_at: int = 0) -> tuple[SearchRun, list[tuple[int, int]]]:
-    """Return a run that keeps its states in a file, and may be interrupted, and its progress."""
+def search_run(folder: Path, stop_at: int = 0) -> tuple[SearchRun, list[tuple[int, int]]]:
+    """Return a run that keeps its states in a folder, and may be interrupted; and its progress."""
     seen: list[tuple[int, int]] = []
 
     def progress(step: int, steps: int) -> None:
@@ -686,51 +685,29 @@ def search_run(path: Path, stop_at: int = 0) -> tuple[SearchRun, list[tuple[int,
         if step == stop_at:
             raise KeyboardInterrupt
 
-    return SearchRun(Journal(path), progress), seen
+    checkpoint = Checkpoint(folder, {"job": "tune"})
+    checkpoint.open(resume=True)
+    return SearchRun(checkpoint, progress), seen
 
 
 @pytest.mark.parametrize(("kind", "stops"), SEARCHES)
 def test_an_interrupt_keeps_the_best_so_far_and_resumes_to_the_same_end(
     kind: Strategy, stops: tuple[int, ...], tmp_path: Path
 ) -> None:
-    path, at = tmp_path / "states.npz", stops[1]
-    found = tune(kind, *HARD, BUDGETS, run=search_run(path, at)[0])
+    folder, at = tmp_path / "checkpoint", stops[1]
+    found = tune(kind, *HARD, BUDGETS, run=search_run(folder, at)[0])
     common = len(tuning.SCALES) if kind == Pandora() else 0
     assert found.interrupted
     assert found.candidates == hard(kind).candidates[: 1 + common + 2]
     assert found.chosen == int(np.argmax([c.gain for c in found.candidates]))
     for _ in range(2):  # the second time nothing is searched
-        run, seen = search_run(path)
+        run, seen = search_run(folder)
         whole = tune(kind, *HARD, BUDGETS, run=run)
         assert not whole.interrupted
         assert_alike(hard(kind), whole, 0)
         assert seen == [(stop, stops[-1]) for stop in stops]
     with pytest.raises(KeyboardInterrupt):  # nowhere to keep it
-        tune(kind, *HARD, BUDGETS, run=SearchRun(None, search_run(path, at)[0].progress))
-
-
-OTHERS = [
-    pytest.param(lambda world: world, {"seed": 1}, id="seed"),
-    pytest.param(lambda world: world, {"budgets": BUDGETS + 0.001}, id="budgets"),
-    pytest.param(lambda world: world, {"rows": np.arange(1, N)}, id="rows"),
-    pytest.param(lambda world: world, {"strategy": ROUTER}, id="strategy"),
-    pytest.param(lambda world: (calibrated(N, 3, 10)[0], world[1]), {}, id="table"),
-    pytest.param(lambda world: (world[0], calibrated(N, 3, 9)[1]), {}, id="estimates"),
-]
-
-
-@pytest.mark.parametrize(("other", "more"), OTHERS)
-def test_another_search_has_another_fingerprint(
-    other: Callable[[Dataset], Dataset], more: dict[str, Any]
-) -> None:
-    arguments: dict[str, Any] = {
-        "strategy": Pandora(), "budgets": BUDGETS, "rows": np.arange(N), "folds": 5, "seed": 0
-    }  # fmt: skip
-    prints = []
-    for given, world in ((arguments, HARD), (arguments | more, other(HARD))):
-        problem = Problem.of(table=world[0], estimator=world[1], **given)
-        prints.append(problem.fingerprint(given["seed"]))
-    assert prints[0] != prints[1]
+        tune(kind, *HARD, BUDGETS, run=SearchRun(None, search_run(folder, at)[0].progress))
 
 
 # Bad input.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,16 +16,13 @@ from click.testing import CliRunner, Result
 
 import cascjax
 from cascjax import synthetic
-from cascjax import tuning as job
 from cascjax.cli import main
 from cascjax.comparison import frontier
 from cascjax.data.table import Table, mean_rows, split_rows
-from cascjax.engine.journal import Journal
 from cascjax.engine.simulate import query_spends
 from cascjax.errors import CascjaxError
 from cascjax.estimators import supplied
 from cascjax.metrics import auc
-from cascjax.search.tune import SCALES
 from cascjax.strategies import Pandora, Thresholding
 
 
@@ -198,12 +196,58 @@ def test_budgets_that_are_none(misjudged: Table, budgets: list[float], says: str
 def test_budgets_it_chooses_itself_are_within_reach() -> None:
     # Some noisy estimates of costs are negative: cascading cannot run the cheapest model alone.
     table = synthetic.sample(synthetic.make_dataset(4, seed=1), 0, 600)
-    found = cascjax.tune(table, "cascading", budgets=3, estimates="noisy")
+    found = cascjax.tune(table, "cascading", budgets=3, estimates=cascjax.Noisy())
     low, _ = found.study.frontiers[1].reachable
     assert low > 1.5 * mean_rows(table.cost, split_rows(table, 0)[0]).min()
     np.testing.assert_allclose(found.budgets[0], low, rtol=1e-6)
     with pytest.raises(CascjaxError, match="out of reach of cascading"):
-        cascjax.tune(table, "cascading", budgets=[low / 1.5], estimates="noisy")
+        cascjax.tune(table, "cascading", budgets=[low / 1.5], estimates=cascjax.Noisy())
+
+
+def test_an_interrupt_returns_the_best_so_far_and_a_resumed_call_the_whole(
+    few: Table, tmp_path: Path
+) -> None:
+    for rows, name in ((np.arange(400), "a"), (np.arange(400, 1000), "b")):
+        cascjax.write_table(tmp_path / f"{name}.parquet", few.take(rows))
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+
+    def interrupt(work: str, rows: int) -> None:
+        if work == "tuning":
+            raise KeyboardInterrupt
+
+    def tuned(**options: Any) -> cascjax.Tuning:
+        return cascjax.tune(files, "pandora", budgets=3, options=cascjax.RunOptions(**options))
+
+    part = tuned(checkpoint=tmp_path / "checkpoint", progress=interrupt)
+    assert part.tuned.interrupted
+    assert part.tuned.candidates[-1].name == "1 round of line searches"
+    with pytest.raises(CascjaxError, match="an unfinished run"):
+        tuned(checkpoint=tmp_path / "checkpoint")
+    whole, plain = tuned(checkpoint=tmp_path / "checkpoint", resume=True), tuned()
+    assert not whole.tuned.interrupted
+    assert whole.tuned.candidates == plain.tuned.candidates
+    assert [p.text() for p in whole.policies] == [p.text() for p in plain.policies]
+    assert [f.auc for f in whole.study.frontiers] == [f.auc for f in plain.study.frontiers]
+
+
+def test_of_more_rows_a_sample_is_tuned_on(misjudged: Table) -> None:
+    options = cascjax.RunOptions(sample=500)
+    found = cascjax.tune(misjudged, "thresholding", budgets=4, options=options)
+    assert found.tuned.n_queries == 500
+    assert found.study.n_fit == found.study.n_evaluate == 2000
+    # Budgets are met on all fit rows, not only on the sample.
+    frontier = found.study.frontiers[-1]
+    met = frontier.reach == 0
+    np.testing.assert_allclose(frontier.fit_cost[met], found.budgets[met], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("estimates", "says"),
+    [(cascjax.Learned(), "learned ones are not"), ("nonesuch", "unknown kind of estimates")],
+)
+def test_estimates_that_cannot_be_tuned(few: Table, estimates: Any, says: str) -> None:
+    with pytest.raises(CascjaxError, match=says):
+        cascjax.tune(few, "pandora", estimates)
 
 
 # The command.
@@ -278,63 +322,6 @@ def test_per_step_parameters_are_written_out(world: Path, tmp_path: Path) -> Non
     assert widths["tuned thresholding"] in ({2}, {4})
 
 
-@pytest.mark.slow
-def test_an_interrupt_keeps_the_best_so_far_and_goes_on(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    assert tuned(world, whole).exit_code == 0
-    save, saved = Journal.save, []
-
-    def interrupted(self: Journal, step: int, state: object) -> None:
-        save(self, step, state)
-        saved.append(step)
-        if step == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Journal, "save", interrupted)
-    result = tuned(world, out)
-    assert result.exit_code == 130, result.output
-    assert "interrupted; the best after 2 steps is written" in result.output
-    assert (out / "journal.npz").exists()
-    assert len(list(out.glob("policy-*.json"))) == 4
-    kept = json.loads((out / "summary.json").read_text())["tuned"]["candidates"]
-    assert [c["name"] for c in kept] == [
-        "plain",
-        *(f"every sigma x {scale:g}" for scale in SCALES),
-        "1 round of line searches",
-        "2 rounds of line searches",
-    ]
-
-    monkeypatch.setattr(Journal, "save", save)
-    assert tuned(world, out).exit_code == 0
-    assert saved == [1, 2]
-    assert not (out / "journal.npz").exists()
-    for name in sorted(os.listdir(whole)):
-        if name.endswith((".parquet", ".json")) and name != "summary.json":
-            assert (whole / name).read_bytes() == (out / name).read_bytes(), name
-
-
-def test_an_interrupt_before_anything_is_found_leaves_nothing(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*arguments: object, **named: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(job, "tune_strategy", interrupted)
-    result = tuned(world, tmp_path / "out")
-    assert result.exit_code == 130
-    assert "nothing half-written is left" in result.output
-    assert not (tmp_path / "out").exists()
-    # What an interrupt before this one left is still there.
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "journal.npz").write_bytes(b"")
-    result = tuned(world, tmp_path / "out")
-    assert result.exit_code == 130
-    assert f"the best so far is kept in {tmp_path / 'out'}" in result.output
-    assert "the same command goes on from there" in result.output
-
-
 @pytest.mark.parametrize(
     ("more", "says"),
     [
@@ -354,17 +341,6 @@ def test_what_is_refused(world: Path, tmp_path: Path, more: list[str], says: str
     assert says in result.output
     assert len(result.output.strip().splitlines()[-1]) < 400
     assert not (tmp_path / "out").exists()
-
-
-def test_a_journal_of_other_settings_or_damaged_is_refused(world: Path, tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.npz")
-    journal.open("another search")
-    journal.save(5, [np.zeros(3)])
-    for says in ("is of a search on other data or with other settings", "is damaged"):
-        result = tuned(world, tmp_path)
-        assert result.exit_code == 2
-        assert says in result.output
-        (tmp_path / "journal.npz").write_bytes(b"PK\x03\x04 and no more")
 
 
 def test_the_policy_of_a_budget(found: cascjax.Tuning) -> None:

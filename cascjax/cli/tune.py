@@ -1,5 +1,47 @@
 """The command tune."""
 
-from cascjax.cli.legacy.policy import tune as command
+from pathlib import Path
+from typing import Any
 
-__all__ = ["command"]
+import click
+
+import cascjax as cj
+from cascjax.cli import options
+from cascjax.cli.errors import Command
+from cascjax.cli.job import Job, job
+from cascjax.report.tuning import print_tuning, save, to_json
+
+
+@click.command("tune", cls=Command)
+@options.SOURCE
+@options.one_strategy
+@options.BUDGETS
+@click.option(
+    "--folds",
+    type=click.IntRange(2, 100),
+    help="Number of folds of the cross-validation that decides whether tuning pays. [default: 20,"
+    " or 5 for cascade-routing]",
+)
+@options.resamples(0)
+@options.CONFIDENCE
+@options.independent_estimates
+@options.MODELS
+@options.seed("noise, search and resamples, and of the split if the source has none")
+@job
+@options.OUT
+def command(
+    paths: tuple[Path, ...], models: list[str] | None, job: Job, out: Path, **arguments: Any
+) -> None:
+    """Tune the parameters of a strategy for all budgets at once: a policy for each budget.
+
+    SOURCE is a table, or a folder, a pattern or several files, which may be larger than memory.
+    Writes policy-01.json and so on, a report, and the gain on the evaluation split to --out. An
+    interrupt of the search writes the best so far, and --resume continues it.
+    """
+    with job.run(paths, models, out) as (source, run):
+        tuning = cj.tune(source, **arguments, options=run)
+        job.save(lambda: save(tuning, out, job.typed))
+        job.result(lambda: to_json(tuning), lambda console: print_tuning(tuning, console))
+        job.note(f"Report: {out / 'report.html'}; policies: {out}/policy-*.json")
+        if tuning.tuned.interrupted:
+            raise KeyboardInterrupt

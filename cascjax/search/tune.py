@@ -19,7 +19,6 @@ plain ones only where they do better on the queries that the fold left out.
 """
 
 import functools
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,11 +32,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from cascjax import __version__
 from cascjax.data.table import Table, mean_rows, upper_hull
-from cascjax.engine.journal import Journal
+from cascjax.engine.checkpoint import Checkpoint
 from cascjax.engine.simulate import outcomes, query_spends
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, RefusedError
 from cascjax.estimators import Independent
 from cascjax.search.budgets import SETTINGS, Fit, fit_budgets, fit_settings, mix
 from cascjax.search.corrections import Corrected, Queries, improved
@@ -161,12 +159,12 @@ class SearchRun:
     """How a search runs: where its states are kept, and who is told of its progress.
 
     Attributes:
-        store: keeps the state after each stop, and returns the states of an earlier run.
+        checkpoint: keeps the state at each stop, and returns the states of an earlier run.
         progress: called with the steps done and the number of steps.
         interrupted: whether an interrupt ended the search after at least one state was kept.
     """
 
-    store: Journal | None = None
+    checkpoint: Checkpoint | None = None
     progress: Callable[[int, int], None] = lambda step, steps: None
     interrupted: bool = False
 
@@ -180,22 +178,24 @@ class SearchRun:
             state: the initial state.
             stops: rising numbers of steps; the last is the end.
         """
-        done = 0
+        done, structure = 0, jax.tree.structure(state)
         for stop in stops:
-            kept = None if self.store is None else self.store.load(stop, state)
+            key = f"search-{stop:03d}"
+            leaves = None if self.checkpoint is None else self.checkpoint.get(key)
             try:
-                if kept is None:
-                    kept = jax.block_until_ready(advance(state, done, stop))
-                    if self.store is not None:
-                        self.store.save(stop, kept)
-                state, done = kept, stop
+                if leaves is None:
+                    state = jax.block_until_ready(advance(state, done, stop))
+                    leaves = list(map(np.asarray, jax.tree.leaves(state)))
+                    if self.checkpoint is not None:
+                        self.checkpoint.put(key, leaves)
+                state, done = jax.tree.unflatten(structure, leaves), stop
                 self.progress(stop, stops[-1])
             except KeyboardInterrupt:
-                if self.store is None or not done:
+                if self.checkpoint is None or not done:
                     raise
                 self.interrupted = True
             if done == stop:
-                yield stop, jax.tree.map(np.asarray, state)
+                yield stop, state
             if self.interrupted:
                 return
 
@@ -228,10 +228,10 @@ def tune(
 
     Raises:
         CascjaxError: the strategy has nothing to tune, the estimates are not independent, there
-            are too few queries for the folds, or the checkpoint belongs to another search.
+            are too few queries for the folds, or a state in the checkpoint is damaged.
     """
     start = time.perf_counter()
-    search = _search_of(strategy)
+    search = search_of(strategy)
     if not isinstance(estimator, Independent):
         raise CascjaxError("tuning needs independent estimates, supplied or noisy ones")
     if table.n_models < 2:
@@ -242,7 +242,7 @@ def tune(
     if folds < 2:
         raise CascjaxError(f"the cross-validation needs at least 2 folds, not {folds}")
     if len(rows) < 4 * folds:
-        raise CascjaxError(
+        raise RefusedError(
             f"{counted(len(rows), 'query is', 'queries are')} too few to tune on with"
             f" {folds} folds: ask for fewer, or give at least 4 queries a fold, {4 * folds}"
         )
@@ -299,10 +299,7 @@ class Proposal:
 
 def propose(problem: "Problem", seed: int = 0, run: SearchRun | None = None) -> list[Proposal]:
     """Return what the strategy's search proposes, from few steps to all of them."""
-    run = run or SearchRun()
-    if run.store is not None:
-        run.store.open(problem.fingerprint(seed))
-    return _search_of(problem.strategy).propose(problem, seed, run)
+    return search_of(problem.strategy).propose(problem, seed, run or SearchRun())
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,7 +356,7 @@ class Problem:
         part, estimator = table.take(chosen), estimator.take(chosen)
         estimator = estimator.sized() if strategy.integrates else estimator
         budgets = np.unique(budgets)
-        most = _search_of(strategy).budgets
+        most = search_of(strategy).budgets
         if len(budgets) > most:
             budgets = budgets[np.linspace(0, len(budgets) - 1, most).round().astype(int)]
         single = mean_rows(part.cost)
@@ -398,14 +395,6 @@ class Problem:
     def unit(self) -> np.float32:
         """Return the standard deviation of quality, the unit of every objective."""
         return np.float32(self.quality.std() or 1)
-
-    def fingerprint(self, seed: int) -> str:
-        """Return a text that differs between searches."""
-        digest = hashlib.sha256()
-        for array in (self.quality, self.cost, self.budgets, *jax.tree.leaves(self.estimator)):
-            digest.update(np.asarray(array).tobytes())
-        shape = (*self.plain.shape, len(self.fold), seed)
-        return f"{__version__} {self.strategy} {shape} {digest.hexdigest()}"
 
 
 def _held_out(problem: Problem, proposal: Proposal) -> Float[np.ndarray, " n"]:
@@ -721,7 +710,7 @@ _SEARCHES = {
 }
 
 
-def _search_of(strategy: Strategy) -> _Search:
+def search_of(strategy: Strategy) -> _Search:
     """Return the search that tunes a strategy, or refuse a strategy with nothing to tune."""
     if strategy.tuning is None:
         raise CascjaxError(
