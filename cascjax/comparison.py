@@ -1,7 +1,7 @@
 """Comparing strategies: one frontier per strategy, one point per budget."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -44,36 +44,32 @@ from cascjax.words import counted, quality_text
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Frontier:
-    """What one strategy reaches at P budgets.
+    """Mean cost and quality that a strategy reaches at P budgets.
 
     Attributes:
-        strategy: its name.
-        budget: `[P]` mean cost allowed, in the table's cost unit.
-        cost: `[P]` mean cost on the evaluation split, in the table's cost unit.
+        strategy: name of the strategy.
+        budget: `[P]` mean cost allowed, in the cost unit of the source.
+        cost: `[P]` mean cost on the evaluation split.
         quality: `[P]` mean quality on the evaluation split.
-        fit_cost: `[P]` mean cost on the fit split; equals the budget where it is reachable.
+        fit_cost: `[P]` mean cost on the fit split; equal to a budget that is reachable.
         fit_quality: `[P]` mean quality on the fit split.
-        gamma: `[P]` share of queries that take the expensive one of the two neighbouring
-            parameters.
-        parameters: `[P, 2]` the neighbours, cheap then expensive (lambda, or tau for thresholding);
-            `[P, 2, D]` where each has a number a step, or a chain of models and tau.
-        reach: `[P]` 0 where the budget is met exactly on the fit split, -1 where it lies below
-            the cheapest reachable cost, 1 where it lies above the most expensive.
+        gamma: `[P]` share of queries that take the expensive setting of the mixture.
+        parameters: `[P, 2]` cheap and expensive setting of each mixture: lambda, or tau for
+            thresholding; `[P, 2, D]` for settings of several numbers.
+        reach: `[P]` 0 if the budget is met on the fit split, -1 if it is below the lowest
+            reachable cost, 1 if it is above the highest.
         ran: `[P, K]` share of evaluation queries on which each model ran.
-        answered: `[P, K]` share of evaluation queries each model's answer was returned for.
+        answered: `[P, K]` share of evaluation queries that each model answered.
         depth: `[P, K]` share of evaluation queries on which 1, 2, ..., K models ran.
-        reachable: lowest and highest mean cost it reaches on the fit split.
-        auc: AUC under (cost, quality), divided by its width, see `cascjax.core.auc`.
-        seconds: wall time to fit and evaluate.
-        scores: the scores asked for, by name, see `cascjax.metrics.SCORES`; nan where one does
-            not exist.
-        cost_interval: `[P, 2]` interval of the mean cost, or None where nothing was resampled.
+        reachable: lowest and highest mean cost that the strategy reaches on the fit split.
+        auc: area under (cost, quality), divided by its width, see `cascjax.core.auc`.
+        seconds: wall time of fit and evaluation.
+        scores: further scores by name, see `cascjax.metrics.SCORES`; nan if undefined.
+        cost_interval: `[P, 2]` interval of the mean cost, or None without resamples.
         quality_interval: `[P, 2]` interval of the mean quality, or None.
         auc_interval: interval of the AUC, or None.
-        auc_samples: `[R]` AUC in each resample, or None. Those of two strategies on the same
-            rows are pairs: the resamples are the same.
-        sigma_scale: scale on the sigmas of learned estimates it was shown, see
-            `cascjax.search.sigma_scale`.
+        auc_samples: `[R]` AUC in each resample, or None; paired between strategies.
+        sigma_scale: factor on the standard deviations of learned estimates.
     """
 
     strategy: str
@@ -114,18 +110,18 @@ class Study(Result):
     quality against cost, `save` writes the report, and `study["routing"]` is a frontier.
 
     Attributes:
-        frontiers: one a strategy, in the order asked for.
-        models: the K model names, cheapest mean cost first; every `[K]` axis is in this order.
-        cost_unit: the unit of every cost.
+        frontiers: one per strategy, in the order given.
+        models: the K model names in rising mean cost; every `[K]` axis is in this order.
+        cost_unit: unit of every cost.
         single_cost: `[K]` mean cost of each model alone, on the evaluation split.
         single_quality: `[K]` mean quality of each model alone, on the evaluation split.
-        n_fit: rows the parameters were found on.
-        n_evaluate: rows the scores were taken on.
-        settings: what was asked for, name to value, for the record.
-        resamples: of the evaluation queries, that the intervals come from; 0 where there are none.
-        confidence: of the intervals.
-        difference: `[S, S]` AUC of the first strategy above that of the second, or None.
-        difference_interval: `[S, S, 2]` its interval, from the same resamples of both, or None.
+        n_fit: number of rows of the fit split.
+        n_evaluate: number of rows of the evaluation split.
+        settings: arguments and notes by name, for the record.
+        resamples: number of resamples of the evaluation rows; 0 without intervals.
+        confidence: confidence of the intervals.
+        difference: `[S, S]` AUC of the first strategy minus AUC of the second, or None.
+        difference_interval: `[S, S, 2]` its interval, from paired resamples, or None.
     """
 
     frontiers: tuple[Frontier, ...]
@@ -161,93 +157,97 @@ def frontier(
     fit_rows: Int[np.ndarray, " n"],
     evaluate_rows: Int[np.ndarray, " m"],
     budgets: Float[np.ndarray, " P"],
-    progress: Callable[[int], None] = lambda queries: None,
     *,
     resamples: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
     fit: Fit | None = None,
 ) -> Frontier:
-    """Fits a strategy to every budget on one part of a table and scores it on the other.
+    """Return the frontier of a strategy on given rows of a table in memory.
 
-    Mixed settings are scored by their expectation: (1 - gamma) of the cheap neighbour's mean and
-    gamma of the expensive one's. So they are resampled too, with the parameters as fitted: an
-    interval says what other queries to evaluate on would change, not what others to fit on would.
+    A mixture is scored by its expectation: (1 - gamma) times the mean of the cheap setting plus
+    gamma times the mean of the expensive one.
 
     Args:
-        strategy: what to draw.
+        strategy: the strategy.
         table: the truth, models in rising mean cost.
-        estimator: the estimates of all its queries.
-        fit_rows: rows the parameters are found on.
-        evaluate_rows: rows the scores are taken on.
-        budgets: mean costs allowed, in the table's cost unit.
-        progress: called with the number of queries of each chunk simulated.
-        resamples: of the rows to evaluate, for intervals of cost, quality and AUC; 0 for none.
-        confidence: of those intervals.
-        seed: of the resamples.
-        fit: settings already fitted to these budgets on these rows, to be scored as they are.
+        estimator: the estimates of all rows.
+        fit_rows: rows that parameters are searched on.
+        evaluate_rows: rows that are scored.
+        budgets: `[P]` mean costs.
+        resamples: number of bootstrap resamples of the evaluation rows; 0 for none.
+        confidence: confidence of the intervals.
+        seed: seed of the resamples.
+        fit: mixtures to score; by default those found on the fit rows.
 
     Raises:
-        CascjaxError: see `check_bootstrap` in `cascjax.metrics.bootstrap`.
+        CascjaxError: too few resamples or rows for the intervals.
     """
     if resamples:
         check_bootstrap(resamples, confidence, len(evaluate_rows))
     start = time.perf_counter()
-    beliefs = truth(table) if strategy.sees_truth else estimator
+    estimator = truth(table) if strategy.sees_truth else estimator
     if fit is None:
-        fit = fit_budgets(strategy, beliefs, table, budgets, progress, rows=fit_rows)
+        fit = fit_budgets(strategy, estimator, table, budgets, rows=fit_rows)
     pairs = fit.parameters.reshape(2 * len(budgets), *fit.parameters.shape[2:])
-    settings, where = np.unique(pairs, axis=0, return_inverse=True)
-    means = simulate_settings(
-        strategy, settings, beliefs, table, rows=evaluate_rows, progress=progress
-    )
-    cheap, expensive = where.reshape(-1, 2).T
-    singles = _single_models(table, evaluate_rows)
-    drawn = of_mixes(
-        strategy.name, budgets, fit, means, cheap, expensive, *singles, time.perf_counter() - start
-    )
+    settings = np.unique(pairs, axis=0)
+    means = simulate_settings(strategy, settings, estimator, table, rows=evaluate_rows)
+    single = [mean_rows(column, evaluate_rows) for column in (table.cost, table.quality)]
+    seconds = time.perf_counter() - start
+    frontier = _mix(strategy.name, budgets, fit, settings, means, single, seconds)
     if not resamples:
-        return drawn
-    others = resampled(
-        strategy, fit.parameters, fit.gamma, beliefs, table.quality, table.cost,
-        resamples=resamples, seed=seed, rows=evaluate_rows, progress=progress,
+        return frontier
+    resampled_means = resampled(
+        strategy, fit.parameters, fit.gamma, estimator, table.quality, table.cost,
+        resamples=resamples, seed=seed, rows=evaluate_rows,
     )  # fmt: skip
-    return with_resamples(drawn, others, confidence)
+    return with_resamples(frontier, resampled_means, confidence)
 
 
-def of_mixes(
-    strategy: str,
+def frontier_of_candidates(
+    strategy: Strategy, setup: Setup, candidates: Candidates, totals: SplitTotals, fit: Fit
+) -> Frontier:
+    """Return the frontier of a strategy from the sums of its settings over all rows."""
+    seconds = candidates.seconds + float(totals.seconds)
+    frontier = _mix(
+        strategy.name, setup.budgets, fit, candidates.settings, totals.evaluate.means(),
+        (setup.cost[1], setup.quality[1]), seconds,
+    )  # fmt: skip
+    return replace(frontier, sigma_scale=candidates.sigma_scale)
+
+
+def _mix(
+    name: str,
     budgets: Float[np.ndarray, " P"],
     fit: Fit,
+    settings: Float[np.ndarray, "L *D"],
     means: Totals,
-    cheap: Int[np.ndarray, " P"],
-    expensive: Int[np.ndarray, " P"],
-    single_cost: Float[np.ndarray, " K"],
-    single_quality: Float[np.ndarray, " K"],
+    single: Sequence[Float[np.ndarray, " K"]],
     seconds: float,
 ) -> Frontier:
-    """The frontier of fitted mixes, by what their settings do on the rows to evaluate on.
+    """Return the frontier of fitted mixtures.
 
     Args:
-        strategy: its name.
-        budgets: mean costs allowed.
-        fit: the mixes.
-        means: what any number of settings do.
-        cheap: which of them is the cheap neighbour of each mix.
-        expensive: which is the expensive one.
-        single_cost: mean cost of each model alone.
-        single_quality: mean quality of each model alone.
-        seconds: that it took.
+        name: name of the strategy.
+        budgets: `[P]` mean costs.
+        fit: the mixtures.
+        settings: `[L]` or `[L, D]` settings, all of those in the mixtures among them.
+        means: means of each setting over the evaluation rows.
+        single: mean cost and mean quality of each model alone.
+        seconds: wall time.
     """
+    wanted = fit.parameters.reshape(2 * len(budgets), 1, -1)
+    equal = (wanted == settings.reshape(1, len(settings), -1)).all(2)
+    cheap, expensive = equal.argmax(1).reshape(-1, 2).T
 
-    def mixed(means: Sums) -> np.ndarray:
-        of = np.asarray(means)
-        gamma = fit.gamma.reshape(-1, *[1] * (of.ndim - 1))
-        return (1 - gamma) * of[cheap] + gamma * of[expensive]
+    def mixed(values: Sums) -> np.ndarray:
+        array = np.asarray(values)
+        gamma = fit.gamma.reshape(-1, *[1] * (array.ndim - 1))
+        return (1 - gamma) * array[cheap] + gamma * array[expensive]
 
     cost, quality = mixed(means.cost), mixed(means.quality)
     return Frontier(
-        strategy=strategy,
+        strategy=name,
         budget=budgets,
         cost=cost,
         quality=quality,
@@ -260,19 +260,21 @@ def of_mixes(
         answered=mixed(means.answered),
         depth=mixed(means.depth),
         reachable=(fit.cheapest, fit.most_expensive),
-        auc=auc(cost, quality, single_cost, single_quality),
+        auc=auc(cost, quality, *single),
         seconds=seconds,
     )
 
 
-def with_resamples(drawn: Frontier, others: Resampled, confidence: float) -> Frontier:
-    """A frontier with the intervals of its points and its AUC."""
-    samples = aucs(others.cost, others.quality, others.single_cost, others.single_quality)
+def with_resamples(frontier: Frontier, resamples: Resampled, confidence: float) -> Frontier:
+    """Return a frontier with the intervals of its points and of its AUC."""
+    samples = aucs(
+        resamples.cost, resamples.quality, resamples.single_cost, resamples.single_quality
+    )
     low, high = interval(samples, confidence).tolist()
     return replace(
-        drawn,
-        cost_interval=interval(others.cost, confidence),
-        quality_interval=interval(others.quality, confidence),
+        frontier,
+        cost_interval=interval(resamples.cost, confidence),
+        quality_interval=interval(resamples.quality, confidence),
         auc_interval=(low, high),
         auc_samples=samples,
     )
@@ -429,21 +431,6 @@ def compare_job(
     return Job(source, chosen, spec, budgets, seed, sample, resamples, columns)
 
 
-def frontier_of_candidates(
-    strategy: Strategy, setup: Setup, candidates: Candidates, totals: SplitTotals, fit: Fit
-) -> Frontier:
-    """Return the frontier of a strategy from the sums of its settings over all rows."""
-    settings = candidates.settings
-    wanted = fit.parameters.reshape(2 * len(fit.gamma), 1, -1)
-    equal = wanted == settings.reshape(1, len(settings), -1)
-    cheap, expensive = equal.all(2).argmax(1).reshape(-1, 2).T
-    frontier = of_mixes(
-        strategy.name, setup.budgets, fit, totals.evaluate.means(), cheap, expensive,
-        setup.cost[1], setup.quality[1], candidates.seconds + float(totals.seconds),
-    )  # fmt: skip
-    return replace(frontier, sigma_scale=candidates.sigma_scale)
-
-
 def _with_scores(
     frontiers: Sequence[Frontier], names: Sequence[str], setup: Setup, sums: ScoreSums
 ) -> list[Frontier]:
@@ -501,7 +488,7 @@ def strategies_named(
 
 
 def differences_of(frontiers: Sequence[Frontier], confidence: float) -> dict[str, np.ndarray]:
-    """The fields of a `Study` on differences of AUCs; none where nothing was resampled."""
+    """Return the differences of AUCs and their intervals; nothing without resamples."""
     samples = [f.auc_samples for f in frontiers if f.auc_samples is not None]
     if not samples:
         return {}
@@ -513,24 +500,17 @@ def differences_of(frontiers: Sequence[Frontier], confidence: float) -> dict[str
 
 
 def check_reach(frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"], unit: str) -> None:
-    """Refuses a budget asked for that is out of reach of every strategy.
+    """Refuse a budget that no strategy reaches.
 
     Raises:
         RefusedError: there is one.
     """
     low = min(f.reachable[0] for f in frontiers)
     high = max(f.reachable[1] for f in frontiers)
-    # Sums of float32 costs and printed digits are no reason to refuse a budget.
-    slack = 1e-5
+    slack = 1e-5  # for rounding of float32 sums and of printed digits
     beyond = budgets[(budgets < low * (1 - slack)) | (budgets > high * (1 + slack))]
     if len(beyond):
         raise RefusedError(
-            f"budget {beyond[0]:g} is out of reach: mean cost goes from {low:.6g} to {high:.6g}"
-            f" {unit.removesuffix('/query') or 'units'} a query; choose within that range"
+            f"budget {beyond[0]:g} is out of reach: mean cost ranges from {low:.6g} to {high:.6g}"
+            f" {unit.removesuffix('/query') or 'units'} per query"
         )
-
-
-def _single_models(
-    table: Table, rows: Int[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
-    return mean_rows(table.cost, rows), mean_rows(table.quality, rows)

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
 import cascjax
 from cascjax import (
@@ -29,7 +28,6 @@ from cascjax import (
     fit,
     synthetic,
 )
-from cascjax.cli import main
 from cascjax.comparison import compare_job
 from cascjax.data import to_arrow, write_table
 from cascjax.data.source import Files, open_files
@@ -47,11 +45,11 @@ from cascjax.engine.passes import (
     merge_statistics,
 )
 from cascjax.engine.run import Run
+from cascjax.errors import RefusedError
 from cascjax.estimators import Joint, noisy, supplied
 from cascjax.estimators.specs import FittedLearned
 from cascjax.estimators.statistics import Moments, Spread, fit_lines, noise_keys, normals
 from cascjax.evaluation import Mean
-from cascjax.policy import load_policy
 
 K, N = 3, 4096
 CUTS = (0, 1150, 2600, N)
@@ -418,33 +416,24 @@ def test_more_models_than_a_table_has_run_sets_for(tmp_path: Path) -> None:
         assert half.sigma_scale == 0.5
 
 
-def test_a_refusal_does_not_stand_in_the_way(log: Table, tmp_path: Path) -> None:
+def test_refusals_and_notes_of_learned_estimates(log: Table, tmp_path: Path) -> None:
     # Of a row to fit on that may be in no sample.
     split = (np.arange(N) % 2).astype(np.int8)
     quality = log.quality.copy()
     quality[CUTS[1] + 100, 1] = 7
-    folder = write(tmp_path / "parts", replace(log, quality=quality, split=split))
-    out = str(tmp_path / "out")
-    words = ["compare", str(folder), "--strategies", "mixing", "--out", out, "--sample", "50"]
-    ran = CliRunner().invoke(main, [*words, "--estimator", "logistic"])
-    assert ran.exit_code == 2
-    said = ran.output.splitlines()[-1]
-    assert f"{folder}/1.arrow: row 100: quality of model 'model-1' is 7, not between" in said
-    assert "estimator 'linear'" in said
-    assert not Path(out, "checkpoint").exists()
-    ran = CliRunner().invoke(main, [*words, "--estimator", "linear"])
-    assert ran.exit_code == 0, ran.output
-    assert "learned from a sample of 50 of 2,048 fit rows" in ran.output
-    ran = CliRunner().invoke(main, [*words, "--budgets", "1e-9"])
-    assert ran.exit_code == 2
-    assert "out of reach" in ran.output
-    assert not Path(out, "checkpoint").exists()
+    changed = replace(log, quality=quality, split=split)
+    folder, few = write(tmp_path / "parts", changed), RunOptions(sample=50)
+    for source, row in ((changed, CUTS[1] + 100), (folder, 100)):
+        with pytest.raises(RefusedError, match=rf"row {row}: quality of model 'model-1' is 7, not"):
+            compare(source, "mixing", Learned("logistic"), options=few)
+    study = compare(folder, "mixing", Learned("linear"), options=few)
+    assert study.settings["estimator"] == "linear"
+    assert "learned from a sample of 50 of 2,048 fit rows" in study.settings["notes"][-1]
     # What keeps the rows it was fitted on is refused before anything is read.
     with pytest.raises(CascjaxError, match="cannot be kept in a policy"):
         fit(folder, "routing", Learned("joint-knn"), budget=0.001)
     # What sees the truth is shown no estimates, so that none are learned.
-    asked: dict[str, Any] = {"budget": 0.001, "estimates": "learned"}
-    assert fit(folder, "oracle", **asked).estimates_spec is None
+    assert fit(folder, "oracle", "learned", budget=0.001).estimates_spec is None
 
 
 def test_further_costs_keep_their_units(table: Table, tmp_path: Path) -> None:
@@ -455,23 +444,12 @@ def test_further_costs_keep_their_units(table: Table, tmp_path: Path) -> None:
     assert fit(folder, "routing", budget=budget).cost_units == (table.cost_unit, "s")
 
 
-def test_rows_that_may_have_been_fitted_on_are_spoken_of(
-    table: Table, stream: Files, tmp_path: Path
-) -> None:
-    policy, alone = tmp_path / "policy.json", tmp_path / "alone.arrow"
-    write_table(alone, table)
-
-    def said(*words: str) -> str:
-        ran = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "out")])
-        assert ran.exit_code == 0, ran.output
-        return ran.output
-
-    note = f"note: all {N:,} rows are evaluated."
-    fit(stream, "routing", budget=0.002).save(policy)
-    assert note not in said("evaluate", str(policy), stream.name)
-    assert note in said("evaluate", str(policy), str(alone))
-    fit(table, "routing", budget=0.002).save(policy)
-    assert note in said("evaluate", str(policy), stream.name)
+def test_rows_that_were_fitted_on_are_known_by_their_source(table: Table, stream: Files) -> None:
+    of_files, of_table = (fit(source, "routing", budget=0.002) for source in (stream, table))
+    for policy, source, n in (
+        (of_files, stream, N // 2), (of_files, table, N), (of_table, stream, N),
+    ):  # fmt: skip
+        assert evaluate(policy, source, resamples=0).total.n == n
 
 
 @pytest.mark.parametrize("files", [1, 2])
@@ -519,61 +497,6 @@ def test_learned_policies_are_those_of_the_table(log: Table, logged: Files, lear
     assert sampled.rule.fitted is not None
     assert sampled.rule.fitted.n_fit == N // 2
     assert sampled.rule.fitted.cost[0] == pytest.approx(0.001, rel=1e-12)
-
-
-def test_learned_frontiers_and_policies_by_the_command_line(logged: Files, tmp_path: Path) -> None:
-    words = [logged.name]
-    ran = CliRunner().invoke(
-        main,
-        ["compare", *words, "--estimator", "linear", "--strategies", "routing", "--budgets", "4",
-         "--out", str(tmp_path / "out")],
-    )  # fmt: skip
-    assert ran.exit_code == 0, ran.output
-    assert "costs are estimated from" in ran.output
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["settings"]["estimator"] == "linear"
-    policy = tmp_path / "policy.json"
-    ran = CliRunner().invoke(
-        main,
-        ["fit", *words, "--estimator", "linear", "--strategy", "routing", "--budget", "0.001",
-         "--out", str(policy)],
-    )  # fmt: skip
-    assert ran.exit_code == 0, ran.output
-    assert load_policy(policy).estimates_spec == Learned("linear")
-
-
-# Interrupts.
-
-
-def command(folder: Path, out: Path, *more: str) -> list[str]:
-    return [
-        "compare", str(folder), "--quiet", "--strategies", "mixing,routing", "--budgets", "4",
-        "--sample", "200", "--out", str(out), *more,
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cascjax.data.table.CHUNK_ROWS", 700)
-    monkeypatch.setattr("cascjax.data.table._LEAST_CHUNK_ROWS", 700)
-    monkeypatch.setattr("cascjax.cli.job.keep_compiled", lambda: None)
-
-
-def invoke(words: list[str]) -> tuple[int, str]:
-    found = CliRunner().invoke(main, words)
-    return found.exit_code, found.stderr
-
-
-@pytest.mark.usefixtures("small")
-def test_bad_input_in_the_first_piece_leaves_nothing(table: Table, tmp_path: Path) -> None:
-    cost = table.cost.copy()
-    cost[100, 1] = -1
-    folder, out = write(tmp_path / "parts", replace(table, cost=cost)), tmp_path / "out"
-    code, error = invoke(command(folder, out))
-    assert code == 2
-    assert "0.parquet: column 'cost', row 100" in error
-    assert "--resume" not in error
-    assert not out.exists()
 
 
 # Policies.
@@ -631,22 +554,6 @@ def test_a_budget_is_met_on_all_rows_though_a_sample_is_fitted_on(
     assert "a sample of 200 of 2,048 fit rows" in other.record["notes"][0]
     with pytest.raises(CascjaxError, match="out of reach of routing"):
         fit(stream, "routing", budget=1e-9, options=RunOptions(sample=200))
-
-
-@pytest.mark.usefixtures("small")
-def test_commands_of_policies_take_folders(stream: Files, tmp_path: Path) -> None:
-    folder, policy, out = stream.name, str(tmp_path / "p.json"), tmp_path / "out"
-    words = ["fit", folder, "--strategy", "routing", "--budget", "0.001", "--out", policy]
-    assert invoke([*words, "--sample", "200", "--quiet"]) == (0, "")
-    replay = ["evaluate", policy, folder, "--quiet", "--no-per-query", "--out", str(out)]
-    assert invoke(replay) == (0, "")
-    found = json.loads((out / "summary.json").read_text())
-    assert found["total"]["n"] == N // 2
-    assert [p.name for p in out.iterdir()] == ["summary.json"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "p.json"]
-    code, error = invoke([*words, "--group-budgets", "x=1"])
-    assert code == 2
-    assert "'x'" in error
 
 
 def test_a_ledger_of_other_columns_is_refused(table: Table, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from cascjax.estimators import learned, supplied
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
 from cascjax.experiments.drawing import frontiers, legend_below, name_frontiers
-from cascjax.experiments.table1 import PLAIN, named, share_of
+from cascjax.experiments.table1 import PLAIN, named
 from cascjax.experiments.tables import Entry, Grid, percent, times
 from cascjax.metrics import budgets
 
@@ -83,9 +83,7 @@ def _work(
         else:
             estimator = supplied(table, rows[0])
         cost, quality = (mean_rows(of, rows[1]) for of in (table.cost, table.quality))
-        drawn = frontier(
-            named(name), table, estimator, *rows, budgets(cost, quality), share_of(progress, *rows)
-        )
+        drawn = frontier(named(name), table, estimator, *rows, budgets(cost, quality))
         return [
             {
                 "setting": kind,

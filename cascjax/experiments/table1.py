@@ -96,10 +96,7 @@ def _work(
             )  # fmt: skip
             shown = found.estimator(estimator)
             fit = found.fit(estimator, table, at, rows=given.fit_rows)
-        advance = share_of(progress, *rows, resamples) if fit is None else lambda queries: None
-        drawn = frontier(
-            kind, table, shown, *rows, at, advance, fit=fit, resamples=resamples, seed=seed
-        )
+        drawn = frontier(kind, table, shown, *rows, at, fit=fit, resamples=resamples, seed=seed)
         row: Row = {
             "models": k,
             "noise": level,
