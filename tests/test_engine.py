@@ -556,16 +556,6 @@ def test_a_budget_is_met_on_all_rows_though_a_sample_is_fitted_on(
         fit(stream, "routing", budget=1e-9, options=RunOptions(sample=200))
 
 
-def test_a_ledger_of_other_columns_is_refused(table: Table, tmp_path: Path) -> None:
-    """A sample that was kept without extra costs cannot be gone on with by one that has them."""
-    seconds = np.full_like(table.cost, 0.5)
-    stream = open_files(write(tmp_path / "parts", replace(table, extra_costs={"seconds": seconds})))
-    kept = tmp_path / "kept"
-    fit(stream, "routing", quality=float(table.quality.mean()), options=RunOptions(kept))
-    with pytest.raises(CascjaxError, match="other settings, columns"):
-        fit(stream, "routing", budget={"seconds": 1.0}, options=RunOptions(kept, True))
-
-
 LET_GO = """
 import gc, sys, weakref
 import numpy as np

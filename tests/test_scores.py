@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cascjax.comparison import Study, compare
+from cascjax.core.sweep import rollout
 from cascjax.data.table import Table
-from cascjax.engine import simulate
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, truth
 from cascjax.metrics import SCORES, Evidence, auc, check_scores
@@ -322,7 +322,7 @@ def test_collapse_is_that_of_the_answers_step_by_step(strategy: Strategy) -> Non
     at, single_cost = int(drawn.budget.argmax()), table.cost[EVALUATE].mean(0, dtype=np.float64)
     cheap, expensive = (
         rci(
-            np.asarray(simulate.rollout(strategy, jnp.float32(p), seen, nothing).answer),
+            np.asarray(rollout(strategy, jnp.float32(p), seen, nothing).answer),
             table.quality[EVALUATE],
             single_cost,
         )
