@@ -60,7 +60,7 @@ class Job(Output):
           file: Whether `out` is a file, which the command writes itself.
         """
         checkpoint = out.with_name(f"{out.name}.checkpoint") if file else out / "checkpoint"
-        self.first = enter(self.place, shlex.split(self.typed)[1:], checkpoint)
+        self.first = enter(self.place, shlex.split(self.typed)[1:], checkpoint, self.note)
         if any(path.resolve() == out.resolve() for path in paths):
             raise CascjaxError(f"--out {out} is the source; choose another")
         self.note(f"Reading {named(paths)}")

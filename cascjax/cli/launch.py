@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,9 +31,6 @@ GRACE = 10
 
 _HEARTBEAT = 30
 """Seconds after which a process without a sign of life counts as lost."""
-
-_PATIENCE = 10
-"""Seconds after which a process that waits for others says so."""
 
 _WORKER = "CASCJAX_WORKER"
 _PROGRAM = "from cascjax.cli import main; main()"
@@ -139,13 +136,16 @@ def _number(environment: Mapping[str, str], *names: str) -> int | None:
     return None
 
 
-def enter(place: Place, arguments: Sequence[str], checkpoint: Path) -> bool:
+def enter(
+    place: Place, arguments: Sequence[str], checkpoint: Path, note: Callable[[str], None]
+) -> bool:
     """Make this process one of several, and return whether it prints and writes for all of them.
 
     Args:
       place: Place among the processes; returns at once if there is only one.
       arguments: Arguments of the command line, for the worker.
       checkpoint: Folder of partial results, for messages.
+      note: Prints a line.
 
     Raises:
       CascjaxError: The place is invalid, or the other processes cannot be reached.
@@ -154,6 +154,7 @@ def enter(place: Place, arguments: Sequence[str], checkpoint: Path) -> bool:
         return True
     place = place.resolve(os.environ)
     if _WORKER not in os.environ:
+        note(f"Waiting up to {place.wait} s for the other processes.")
         sys.exit(watch(place, arguments, checkpoint))
     return _connect(place)
 
@@ -224,14 +225,7 @@ def watch(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
             signal.signal(number, pass_on)
-    at = place.coordinator or "the coordinator"
-    try:
-        code = worker.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:
-        if place.wait > _PATIENCE and not connected():
-            click.echo(f"Waiting {place.wait} s at {at} for the other processes (--wait)", err=True)
-        code = worker.wait()
-    joined = bool(link.recv(1))
+    code, joined = worker.wait(), bool(link.recv(1))
     resume = "start all processes again"
     if any(checkpoint.glob("*.npz")):
         resume = f"partial results are kept in {checkpoint}: {resume} with --resume"
@@ -252,8 +246,9 @@ def watch(
         reason = f"stopped because another process of the job is lost; {resume}"
     else:
         reason = (
-            f"waited {place.wait} s at {at} for the other processes, and not all came: start every"
-            " process with the same --coordinator and --processes, and check that it can be reached"
+            f"waited {place.wait} s at {place.coordinator or 'the coordinator'} for the other"
+            " processes, and not all came: start every process with the same --coordinator and"
+            " --processes, and check that it can be reached"
         )
     click.echo(f"cascjax: {place} {reason} (messages of JAX: {named.name})", err=True)
     return 1

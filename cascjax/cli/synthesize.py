@@ -67,18 +67,7 @@ def write(
     parts: int | None = None,
     **settings: Any,
 ) -> None:
-    """Write a synthetic dataset in batches.
-
-    Args:
-      path: Table, or folder of tables if `parts` is given.
-      queries: Number of queries.
-      models: Number of models.
-      seed: Seed of models and queries.
-      kind: Kind of dataset, see `cascjax.synthetic.KINDS`.
-      features: Whether to add features and signals.
-      seconds: Whether to add the extra cost seconds.
-      parts: Number of files.
-      settings: Settings of the kind; None for their default.
+    """Write a synthetic dataset in batches, to one file or to a folder of `parts` files.
 
     Raises:
       CascjaxError: The disk is too small, or a setting does not belong to the kind.
