@@ -1,5 +1,6 @@
 """The command compare."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def command(
     """
     with job.run(paths, models, out) as (source, run):
         study = cj.compare(source, **arguments, options=run)
+        study = replace(study, settings={"source": source.name, **study.settings})
         job.save(lambda: save(study, out, job.typed))
     job.result(lambda: to_json(study), lambda console: print_study(study, console))
     job.note(f"Report: {out / 'report.html'}")
