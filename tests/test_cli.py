@@ -34,8 +34,6 @@ from commands import cache_home, error_line, files, here, made, refused, rows, r
 
 _ = (cache_home, here, made)  # fixtures
 
-DONE = ("demo", "import", "synthesize", "inspect", "compare", "fit", "evaluate")
-
 HUNG = 300
 """Seconds after which a process is given up; it takes three, except on a busy machine."""
 
@@ -594,7 +592,7 @@ class TestProgram:
         assert all(summary in text for summary in Cascjax.summaries.values())
         assert "..." not in text.replace("[ARGS]...", "")
 
-    @pytest.mark.parametrize("name", DONE)
+    @pytest.mark.parametrize("name", Cascjax.summaries)
     def test_help(self, name: str) -> None:
         text = succeeds(name, "--help")
         assert text.startswith(f"Usage: cascjax {name}")
@@ -615,7 +613,7 @@ class TestProgram:
     def test_defaults_are_those_of_python(self) -> None:
         import inspect
 
-        for name in {"compare", "fit", "evaluate", "tune", "diagnose"} & set(DONE):
+        for name in ("compare", "fit", "evaluate", "tune", "diagnose"):
             arguments = inspect.signature(getattr(cj, name)).parameters
             for parameter in command(name).params:
                 argument = arguments.get(parameter.name or "")

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from cascjax.cli.legacy import experiments as experiment_commands
 from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -19,7 +20,6 @@ from sklearn.model_selection import train_test_split
 
 from cascjax import synthetic
 from cascjax.cli import main
-from cascjax.cli.legacy import experiments as experiment_commands
 from cascjax.comparison import frontier, study
 from cascjax.data import write_table
 from cascjax.data.table import Table, mean_rows, split_rows

@@ -18,7 +18,6 @@ class Cascjax(Program):
         "fit": "Fit a strategy to a budget or a quality, and write it as a policy.",
         "evaluate": "Evaluate policies on a source: quality and costs, and whether budgets hold.",
         "tune": "Tune the parameters of a strategy for all budgets at once.",
-        "reproduce": "Run an experiment of the paper, beside its published results.",
         "diagnose": "Measure whether estimates are good enough to route or cascade on.",
     }
 

@@ -28,28 +28,28 @@ from cascjax.report.diagnosis import print_diagnosis, save, to_json
     type=float,
     default=TARGET,
     show_default=True,
-    help="Gain of AUC for which the accuracy needed is searched; 0 for none.",
+    help="Rise of AUC for which the accuracy needed is searched; 0 for no search.",
 )
 @click.option(
     "--bins",
     type=click.IntRange(1, 1000),
     help="Number of bins of the reliability diagrams. [default: 10, fewer below 300 rows]",
 )
-@options.MODELS
 @options.resamples(None, "1000, or 200 above 100,000 rows")
 @options.CONFIDENCE
+@options.MODELS
 @options.seed("noise, folds, sample and resamples, and of the split if the source has none")
 @job
 @options.OUT
 def command(
     paths: tuple[Path, ...], models: list[str] | None, job: Job, out: Path, **arguments: Any
 ) -> None:
-    """Measure whether estimates are good enough to route or cascade on, and what better would give.
+    """Measure whether estimates are good enough to route or cascade on, and what better ones give.
 
-    Reports how accurate and calibrated the estimates are before and after a model runs, what each
-    strategy gains over picking models at random, what perfect estimates would give, and how
-    accurate they must become for the next point of AUC. SOURCE is a table, or a folder, a pattern
-    or several files. Writes report.html, diagnosis.json and reliability.parquet to --out.
+    Reports accuracy and calibration before and after a model runs, the gain of each strategy over
+    picking models at random, the gain with perfect estimates, and the accuracy needed for the next
+    point of AUC. SOURCE is a table, or a folder, a pattern or several files. Writes report.html,
+    diagnosis.json and reliability.parquet to --out.
     """
     with job.run(paths, models, out) as (source, run):
         diagnosis = cj.diagnose(source, **arguments, options=run)

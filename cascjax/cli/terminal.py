@@ -144,15 +144,6 @@ def uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the name of a file before an error about its contents."""
-    try:
-        yield
-    except CascjaxError as error:
-        raise CascjaxError(f"{path}: {error}") from error
-
-
 def make_console() -> "Console":
     """Return the terminal; a pipe or a file has 100 columns."""
     from rich.console import Console

@@ -1,1 +1,0 @@
-"""Commands whose functions do not take every source yet."""
