@@ -36,11 +36,10 @@ def reservation_value(mean: Numbers, sigma: Numbers, cost: Numbers) -> Float[Arr
     )
     runs = (sigma > 0) & (cost > 0)
     log_u = jnp.log(jnp.where(runs, cost, 1) / jnp.where(runs, sigma, 1))
-    z = mean + (sigma * standard_reservation(log_u) - cost)
+    z = mean + (sigma * _differentiable(log_u) - cost)
     return jnp.where(cost > 0, z, jnp.inf)
 
 
-@jax.custom_jvp
 def standard_reservation(log_u: Float[Array, "*B"]) -> Float[Array, "*B"]:
     """Return h^{-1}(u) + u for the unit normal loss h(t) = phi(t) - t (1 - Phi(t)).
 
@@ -59,7 +58,10 @@ def standard_reservation(log_u: Float[Array, "*B"]) -> Float[Array, "*B"]:
     return jnp.where(x < 0, cheap, expensive)
 
 
-@standard_reservation.defjvp
+_differentiable = jax.custom_jvp(standard_reservation)
+
+
+@_differentiable.defjvp
 def _standard_reservation_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     """Return the derivative exactly, since h' = -(1 - Phi): with t = h^{-1}(u), u - u / Phi(-t)."""
     (log_u,), (moved,) = primals, tangents
