@@ -26,21 +26,21 @@ class Result:
 
     view: ClassVar[str]
 
-    def _shown(self, how: str, *args: Any) -> Any:
+    def _view(self, how: str, *args: Any) -> Any:
         function = getattr(import_module(f"cascjax.report.{self.view}"), how, None)
         if function is None:
             raise CascjaxError(f"a {type(self).__name__} has nothing to {how}")
         return function(self, *args)
 
     def __repr__(self) -> str:
-        return self._shown("summary").text()
+        return self._view("summary").text()
 
     def _repr_html_(self) -> str:
-        return self._shown("summary").html()
+        return self._view("summary").html()
 
     def to_pandas(self) -> "DataFrame":
         """Return the numbers of the result as a data frame."""
-        return self._shown("frame")
+        return self._view("frame")
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the result with matplotlib.
@@ -54,7 +54,7 @@ class Result:
         Raises:
             CascjaxError: results of this kind have no picture.
         """
-        return self._shown("plot", ax)
+        return self._view("plot", ax)
 
     def save(self, folder: str | Path) -> None:
         """Write the files that the command of the same name writes; the folder is made if missing.
@@ -64,4 +64,4 @@ class Result:
         """
         with one_line(f"cannot write to the folder {folder}"):
             Path(folder).mkdir(parents=True, exist_ok=True)
-        self._shown("save", Path(folder))
+        self._view("save", Path(folder))

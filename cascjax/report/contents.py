@@ -159,16 +159,16 @@ def described(
 def _models(contents: Contents) -> Listing:
     means, cost = contents.models, headed("mean cost", contents.units["cost"])
     hull = upper_hull(means["cost"].to_numpy(), means["quality"].to_numpy())
-    shown = means[["quality", "cost", "number"]].set_axis(["mean quality", cost, "number"], axis=1)
-    shown.insert(2, "on hull", ["yes" if i in hull else "" for i in range(len(means))])
-    return Listing(shown, {"mean quality": each(quality_text), cost: cost_texts})
+    listed = means[["quality", "cost", "number"]].set_axis(["mean quality", cost, "number"], axis=1)
+    listed.insert(2, "on hull", ["yes" if i in hull else "" for i in range(len(means))])
+    return Listing(listed, {"mean quality": each(quality_text), cost: cost_texts})
 
 
 def _extra_costs(contents: Contents) -> Listing:
     names = [name for name in contents.units if name != "cost"]
-    shown = contents.models[[EXTRA_COST + name for name in names]]
-    shown.columns = [headed(f"mean {name}", contents.units[name]) for name in names]
-    return Listing(shown, dict.fromkeys(shown.columns, cost_texts))
+    listed = contents.models[[EXTRA_COST + name for name in names]]
+    listed.columns = [headed(f"mean {name}", contents.units[name]) for name in names]
+    return Listing(listed, dict.fromkeys(listed.columns, cost_texts))
 
 
 def _split(contents: Contents) -> str:
@@ -216,10 +216,12 @@ def _groups(contents: Contents, width: int) -> RenderableType:
     # One group more than fits would take the line that says one was left out.
     few = len(sums) <= GROUPS_SHOWN + 1
     rows, quality = sums["rows"], sums.drop(columns="rows").max(axis=1)
-    shown = rows.to_frame().assign(share=rows / contents.n_queries)
-    shown["best model's mean quality"] = quality / rows
-    formats = dict(zip(shown, map(each, ("{:,.0f}".format, share_text, quality_text)), strict=True))
-    listing = Listing(shown.rename_axis("group").head(None if few else GROUPS_SHOWN), formats)
+    listed = rows.to_frame().assign(share=rows / contents.n_queries)
+    listed["best model's mean quality"] = quality / rows
+    formats = dict(
+        zip(listed, map(each, ("{:,.0f}".format, share_text, quality_text)), strict=True)
+    )
+    listing = Listing(listed.rename_axis("group").head(None if few else GROUPS_SHOWN), formats)
     if few:
         return Group(*listing.grids(width))
     rest = counted(int(rows.iloc[GROUPS_SHOWN:].sum()), "row")

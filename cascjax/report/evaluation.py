@@ -169,7 +169,7 @@ def save(
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the numbers of summary.json: all but those of single queries."""
+    """Return the numbers of summary.json: all but the results per query."""
     costs, models = evaluation.costs, evaluation.models
 
     def mean(value: Mean) -> dict[str, float | None]:

@@ -106,7 +106,7 @@ def render(study: Study, command: str = "", tuning: Mapping[str, Any] | None = N
 
 
 def palette(styles: Iterable[Style]) -> dict[str, dict[str, str]]:
-    """Return the page's CSS variables for each theme: those of pictures of these styles."""
+    """Return the page's CSS variables for each theme: the colours of INK and of these styles."""
     pairs = {name: pair for name, pair in INK.items()}
     pairs |= {css_variable(style.light)[2:]: (style.light, style.dark) for style in styles}
     return {
@@ -130,11 +130,13 @@ def _runs(study: Study, f: Frontier, number: int, markup: Any) -> dict[str, Any]
     import pandas as pd
 
     order = np.argsort(f.budget, kind="stable")
-    shown = order[np.unique(np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int))]
+    picked = order[
+        np.unique(np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int))
+    ]
     counts, deep = np.arange(1, f.depth.shape[1] + 1), _is_deep(f)
-    rows = {"mean cost": cost_texts(f.cost[shown])}
-    rows["mean quality"] = [quality_text(q) for q in f.quality[shown]]
-    rows["models run per query"] = [f"{d:.2f}" for d in f.depth[shown] @ counts]
+    rows = {"mean cost": cost_texts(f.cost[picked])}
+    rows["mean quality"] = [quality_text(q) for q in f.quality[picked]]
+    rows["models run per query"] = [f"{d:.2f}" for d in f.depth[picked] @ counts]
     cells, styles = list(rows.items()), [RowStyle()] * len(rows)
 
     def add(label: str, texts: list[str], color: str, rule: bool) -> None:
@@ -144,20 +146,20 @@ def _runs(study: Study, f: Frontier, number: int, markup: Any) -> dict[str, Any]
     used_depths = np.flatnonzero((f.depth > 0).any(axis=0)) if deep else np.arange(0)
     ramp = depth_colors(int(used_depths.max(initial=0)) + 1)
     for d in used_depths.tolist():
-        texts = [share_text(share) for share in f.depth[shown, d]]
+        texts = [share_text(share) for share in f.depth[picked, d]]
         add(counted(d + 1, "model"), texts, ramp[d], d == int(used_depths[0]))
     names, colors = short_names(study.models, 32), model_colors(len(study.models))
     used = (f.ran > 0).any(axis=0) | (f.answered > 0).any(axis=0)
     for k in np.flatnonzero(used).tolist():
-        texts = [share_text(share) for share in f.ran[shown, k]]
+        texts = [share_text(share) for share in f.ran[picked, k]]
         if deep:  # where every model that runs answers, one number will do
-            answers = [share_text(share) for share in f.answered[shown, k]]
-            both = zip(f.ran[shown, k], texts, answers, strict=True)
+            answers = [share_text(share) for share in f.answered[picked, k]]
+            both = zip(f.ran[picked, k], texts, answers, strict=True)
             texts = [f"{ran} | {answer}" if share > 0 else ran for share, ran, answer in both]
         add(names[k], texts, colors[k], k == int(np.argmax(used)))
     index = pd.Index([label for label, _ in cells], name=headed("budget", study.cost_unit))
     table = pd.DataFrame(
-        [texts for _, texts in cells], index=index, columns=cost_texts(f.budget[shown])
+        [texts for _, texts in cells], index=index, columns=cost_texts(f.budget[picked])
     )
     return {
         "strategy": f.strategy,
@@ -181,10 +183,10 @@ def points_data(study: Study, drawn: Sequence[Picture]) -> dict[str, Any]:
         study: what the pictures show.
         drawn: the pictures, in the order of the page.
     """
-    shown = [_shown(f) for f in study.frontiers]
+    picked = [_thinned(f) for f in study.frontiers]
     styles = strategy_styles([f.strategy for f in study.frontiers])
     series: list[dict[str, Any]] = []
-    for f, at in zip(study.frontiers, shown, strict=True):
+    for f, at in zip(study.frontiers, picked, strict=True):
         listing, color = points_listing(study, f), css_variable(styles[f.strategy].light)
         drawn_as = {"name": plain(f.strategy), "color": f"var({color})"}
         shares = ["ran", "answered"] if _is_deep(f) else ["ran"]
@@ -196,7 +198,7 @@ def points_data(study: Study, drawn: Sequence[Picture]) -> dict[str, Any]:
     titles = {"rows": singles.headings[1:], "titles": [cells[0] for _, cells in singles.rows]}
     series.append({"name": "single model", "color": "var(--ink)", "points": numbers} | titles)
     # Frontiers are thinned, single models are not.
-    kept = [*shown, np.arange(0), np.arange(len(study.models))]
+    kept = [*picked, np.arange(0), np.arange(len(study.models))]
     names = short_names(study.models)
     return {
         "models": [list(pair) for pair in zip(names, model_colors(len(names)), strict=True)],
@@ -227,7 +229,7 @@ def script_json(data: object) -> str:
     return text
 
 
-def _shown(f: Frontier) -> Int[np.ndarray, " Q"]:
+def _thinned(f: Frontier) -> Int[np.ndarray, " Q"]:
     """Return the points that have a tooltip, in rising cost."""
     order = np.lexsort((f.quality, f.cost))
     order = order[np.isfinite(f.cost[order]) & np.isfinite(f.quality[order])]

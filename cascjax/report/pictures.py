@@ -318,11 +318,11 @@ def frontier_figure(study: Study, narrow: bool = False, log: bool | None = None)
     top.tick_params(labelbottom=False)
     _draw_gains(below, study, log)
     handles = _draw_quality(top, study, log)
-    shown = figure.legend(
+    chosen = figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(left - 0.01, 0.998), ncols=columns,
         frameon=False, handlelength=3.2, columnspacing=1.8,
     )  # fmt: skip
-    for i, sample in enumerate(shown.legend_handles):
+    for i, sample in enumerate(chosen.legend_handles):
         if sample is not None:
             mark(sample, data_legend=i)
     return figure
@@ -451,8 +451,8 @@ def _label_points(
     ink = np.concatenate([_course(axes, line) for line in axes.lines] + [points])
     taken = np.zeros((0, 4))
     # Labels on the hull matter most, so they choose first.
-    shown = sorted(range(len(labels)), key=lambda i: (i not in hull, -y[i]))[:LABELS_SHOWN]
-    for i in sorted(shown, key=lambda i: (i not in hull, x[i])):
+    chosen = sorted(range(len(labels)), key=lambda i: (i not in hull, -y[i]))[:LABELS_SHOWN]
+    for i in sorted(chosen, key=lambda i: (i not in hull, x[i])):
         text = axes.annotate(
             labels[i], (float(x[i]), float(y[i])), textcoords="offset points", xytext=(0, 0),
             fontsize=10, va="center", zorder=5,

@@ -51,9 +51,9 @@ def summary(policy: Policy) -> Listing:
     import pandas as pd
 
     frames = {name: settings_listing(policy, rule).frame for name, rule in rules(policy)}
-    shown = pd.concat([f.reset_index().assign(rule=name) for name, f in frames.items()])
+    settings = pd.concat([f.reset_index().assign(rule=name) for name, f in frames.items()])
     title = f"Policy of {policy.strategy.name} for {counted(len(policy.models), 'model')}"
-    return Listing(shown.set_index("rule"), title=title)
+    return Listing(settings.set_index("rule"), title=title)
 
 
 def frame(policy: Policy) -> "DataFrame":

@@ -108,13 +108,13 @@ def aucs_listing(study: Study, descriptions: bool = True) -> Listing:
     scores: Any = ranked(study)
     looks = strategy_styles([f.strategy for f in study.frontiers])
     names = {"auc": "AUC", "gain": "over mixing", "seconds": "seconds"}
-    shown = scores[[*names]].rename(columns=names)
+    scored = scores[[*names]].rename(columns=names)
     if study.resamples:
         ends = [interval_text(f.auc_interval, "–") for f in scores["frontier"]]
-        shown.insert(1, f"{_percent(study)} interval", ends)
+        scored.insert(1, f"{_percent(study)} interval", ends)
         pairs = zip(scores["difference"], scores["noise"], strict=True)
         apart = [gain_text(value) + " (noise)" * noise for value, noise in pairs]
-        shown.insert(2, "to the best", apart)
+        scored.insert(2, "to the best", apart)
     formats = {"AUC": each(quality_text), "over mixing": each(gain_text)}
     formats["seconds"] = each("{:.2f}".format)
     # Bars of strategies below mixing are empty.
@@ -124,7 +124,7 @@ def aucs_listing(study: Study, descriptions: bool = True) -> Listing:
         color = f"var({css_variable(looks[str(name)].light)},{looks[str(name)].light})"
         note = kind_of(str(name)).description if descriptions else ""
         styles.append(RowStyle(muted, color, note, bars={"over mixing": bar}))
-    return Listing(shown, formats, styles=styles)
+    return Listing(scored, formats, styles=styles)
 
 
 def scores_listing(study: Study) -> Listing | None:
@@ -132,11 +132,11 @@ def scores_listing(study: Study) -> Listing | None:
     import pandas as pd
 
     rows = ranked(study)
-    shown = pd.DataFrame([f.scores for f in rows["frontier"]], index=rows.index)
+    scored = pd.DataFrame([f.scores for f in rows["frontier"]], index=rows.index)
     form = each(lambda value: quality_text(value) if np.isfinite(value) else "n/a")
     styles = [RowStyle(muted) for muted in rows["reference"].tolist()]
-    formats = dict.fromkeys(shown.columns, form)
-    return Listing(shown, formats, styles=styles) if len(shown.columns) else None
+    formats = dict.fromkeys(scored.columns, form)
+    return Listing(scored, formats, styles=styles) if len(scored.columns) else None
 
 
 def score_meanings(study: Study) -> dict[str, str]:
@@ -178,8 +178,8 @@ def summary(study: Study) -> Listing:
         f" on {counted(study.n_evaluate, 'query', 'queries')}"
     )
     title += ", simulated estimates" if simulation_note(study) else ""
-    shown = aucs_listing(study, descriptions=False)
-    return Listing(shown.frame, shown.formats, title, shown.styles)
+    scored = aucs_listing(study, descriptions=False)
+    return Listing(scored.frame, scored.formats, title, scored.styles)
 
 
 def frame(study: Study) -> "DataFrame":
@@ -414,7 +414,7 @@ def to_json(study: Study) -> dict[str, object]:
             entry["auc_interval"] = [finite(x) for x in f.auc_interval]
         if f.scores:
             entry["scores"] = {name: finite(x) for name, x in f.scores.items()}
-    found: dict[str, object] = {
+    numbers: dict[str, object] = {
         "models": list(study.models),
         "n_fit": study.n_fit,
         "n_evaluate": study.n_evaluate,
@@ -422,7 +422,7 @@ def to_json(study: Study) -> dict[str, object]:
         "settings": study.settings,
     }
     if study.difference is None or study.difference_interval is None:
-        return found
+        return numbers
     differences = [
         {
             "strategies": [study.frontiers[i].strategy, study.frontiers[j].strategy],
@@ -432,7 +432,7 @@ def to_json(study: Study) -> dict[str, object]:
         for i, j in itertools.combinations(range(len(study.frontiers)), 2)
     ]
     sure = {"resamples": study.resamples, "confidence": study.confidence}
-    return found | sure | {"differences": differences}
+    return numbers | sure | {"differences": differences}
 
 
 def finite(value: float) -> float | None:

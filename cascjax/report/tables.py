@@ -100,8 +100,8 @@ class Listing:
         for block in blocks:
             grid = grid_of(*(headings[i] for i in (0, *block)))
             for style, texts in rows:
-                shown = (Text(texts[i]) for i in (0, *block))
-                grid.add_row(*shown, style="dim" if style.muted else None)
+                text_frame = (Text(texts[i]) for i in (0, *block))
+                grid.add_row(*text_frame, style="dim" if style.muted else None)
             grids.append(grid)
         return grids
 
@@ -112,8 +112,8 @@ class Listing:
         lines = [self.headings, *(texts for _, texts in self.rows)]
         width = max(map(cell_len, (label for label, *_ in lines)))
         lines = [[label.ljust(width), *cells] for label, *cells in lines]
-        shown = pd.DataFrame(lines[1:], columns=pd.Index(lines[0]))
-        body = shown.to_string(index=False, max_rows=most_rows, line_width=None)
+        text_frame = pd.DataFrame(lines[1:], columns=pd.Index(lines[0]))
+        body = text_frame.to_string(index=False, max_rows=most_rows, line_width=None)
         return f"{self.title}\n{body}" if self.title else body
 
     def html(self) -> str:
