@@ -6,11 +6,12 @@ sums of chunks are kept in the checkpoint and added up in chunk order.
 
 import functools
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
 
+import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from cascjax.data.source import Paths, Source, as_source
 from cascjax.data.table import EVALUATE, Chunk, Table
@@ -229,30 +230,29 @@ def evaluate(
     if per_query is None:
         per_query = isinstance(source, Table)
     chosen = None if rows is None else np.unique(np.asarray(rows))
-    asked: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "policy": policy.text(), "resamples": resamples, "seed": seed, "per_query": per_query,
         "rows": None if chosen is None else chosen.tolist(),
     }  # fmt: skip
-    run = Run.start(options, source, asked, _keys(source))
-    replay = _Replay(policy, source, _fitted_estimates(policy, source, run))
-    parts = _each_chunk(
-        source, run, "evaluating", replay.columns,
-        lambda chunk, table: replay.chunk_sums(chunk, table, chosen, resamples, seed, per_query),
-    )  # fmt: skip
-    sums = functools.reduce(lambda one, other: one.merge(other), parts)
-    n = sums.parts["total", ""].n if sums.parts else 0
+    chunks = {f"evaluating-{chunk.index:06d}": [chunk] for chunk in source.chunks}
+    run = Run.start(options, source, settings, chunks)
+    fitted = _fitted_estimates(policy, source, run)
+    replay = _Replay(policy, source, fitted, chosen, resamples, seed, per_query)
+    sums: _Sums = {}
+    queries: list[dict[str, np.ndarray]] = []
+    for part, each in _each_chunk(source, run, "evaluating", replay.columns, replay.chunk_sums):
+        for key, values in part.items():
+            sums[key] = jax.tree.map(np.add, sums[key], values) if key in sums else values
+        queries.append(each)
+    n = int(sums["total", ""]["n"])
     if not n:
         raise CascjaxError(
             f"{source.name} has no rows to evaluate on: give rows, or fix the column 'split'"
         )
     if resamples:
         check_bootstrap(resamples, confidence, n)
-    return replay.evaluation(sums, resamples, confidence)
-
-
-def _keys(source: Source) -> dict[str, list[Chunk]]:
-    """Return the chunk that each part of the job depends on, by its key."""
-    return {f"evaluating-{chunk.index:06d}": [chunk] for chunk in source.chunks}
+    results = {name: np.concatenate([q[name] for q in queries], axis=-1) for name in queries[0]}
+    return replay.evaluation(sums, results, confidence)
 
 
 def _each_chunk(
@@ -292,89 +292,25 @@ def _fitted_estimates(policy: Policy, source: Source, run: Run) -> ChunkEstimate
                 chunk, table, np.zeros(chunk.n_rows, bool), policy.seed
             ),
         )  # fmt: skip
-        statistics = functools.reduce(lambda one, other: one.merge(other), parts)
+        statistics = functools.reduce(lambda total, part: total.merge(part), parts)
     none = np.zeros((0, k), np.float32)
     empty = Table(none, none, models=policy.models)
     data = FitData(every, policy.mean_costs[0], statistics, empty, every[:0], 0, policy.seed)
     return spec.fit(data).with_sigma(policy.sigma)
 
 
-@dataclass(frozen=True)
-class PartSums:
-    """Sums over some of the queries of a chunk.
+_Sums: TypeAlias = dict[tuple[str, str], dict[str, Any]]
+"""Sums over queries, by kind ("total", "rule" or "group") and name of the queries.
 
-    Attributes:
-        n: number of queries.
-        rules: positions of the rules that decided them.
-        sums: `[1 + R]` sums of quality and costs.
-        weighted: `[resamples, 2 + R]` sums under bootstrap weights, then of the weights.
-    """
+    n: number of queries.
+    rules: `[G]` number of queries under each rule of the policy.
+    values: `[1 + R]` sums of quality and costs.
+    weighted: `[resamples, 2 + R]` sums of these under bootstrap weights, then of the weights.
 
-    n: int
-    rules: tuple[int, ...]
-    sums: Float[np.ndarray, " M"]
-    weighted: Float[np.ndarray, "S W"]
-
-    def merge(self, other: "PartSums") -> "PartSums":
-        """Return the sums over the queries of both."""
-        rules = tuple(sorted({*self.rules, *other.rules}))
-        sums, weighted = self.sums + other.sums, self.weighted + other.weighted
-        return PartSums(self.n + other.n, rules, sums, weighted)
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What a policy does on n queries, in expectation over the settings a rule mixes.
-
-    Attributes:
-        rows: `[n]` row numbers.
-        rule: `[n]` position of the rule that decides.
-        quality: `[n]` quality.
-        cost: `[R, n]` costs.
-        steps: `[n]` number of models run.
-        answer: `[n]` the model whose answer is most likely returned.
-    """
-
-    rows: Int[np.ndarray, " n"]
-    rule: Int[np.ndarray, " n"]
-    quality: Float[np.ndarray, " n"]
-    cost: Float[np.ndarray, "R n"]
-    steps: Float[np.ndarray, " n"]
-    answer: Int[np.ndarray, " n"]
-
-    def merge(self, other: "Outcomes") -> "Outcomes":
-        """Return the outcomes of both, one after the other."""
-        names = ("rows", "rule", "quality", "cost", "steps", "answer")
-        pairs = [(getattr(self, name), getattr(other, name)) for name in names]
-        return Outcomes(*(np.concatenate(pair, axis=-1) for pair in pairs))
-
-
-@dataclass(frozen=True)
-class ChunkSums:
-    """Sums over the evaluated rows of a chunk.
-
-    Attributes:
-        parts: sums by kind ("total", "rule" or "group") and name.
-        use: `[3, K]` number of queries each model ran on, each model answered, and 1, 2, ..., K
-            models ran on.
-        single: `[R + 1, K]` sums of the costs and of the quality of each model alone.
-        outcomes: what was done on each query, if it is kept.
-    """
-
-    parts: dict[tuple[str, str], PartSums]
-    use: Float[np.ndarray, "3 K"]
-    single: Float[np.ndarray, "R K"]
-    outcomes: Outcomes
-
-    def merge(self, other: "ChunkSums") -> "ChunkSums":
-        """Return the sums over the rows of both."""
-        parts = dict(self.parts)
-        for key, part in other.parts.items():
-            parts[key] = parts[key].merge(part) if key in parts else part
-        return ChunkSums(
-            parts, self.use + other.use, self.single + other.single,
-            self.outcomes.merge(other.outcomes),
-        )  # fmt: skip
+Under "models", whatever the queries: `use` `[3, K]`, the number of queries each model ran on, each
+model answered, and 1, 2, ..., K models ran on; and `single` `[R + 1, K]`, sums of the costs and of
+the quality of each model alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -385,11 +321,19 @@ class _Replay:
         policy: the policy.
         source: the rows.
         fitted: estimates of the source; None if they are learned or the truth.
+        rows: row numbers to evaluate on, rising; None for the default.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resamples.
+        per_query: whether to keep the results of every query.
     """
 
     policy: Policy
     source: Source
-    fitted: ChunkEstimates | None = None
+    fitted: ChunkEstimates | None
+    rows: Int[np.ndarray, " n"] | None
+    resamples: int
+    seed: int
+    per_query: bool
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -398,7 +342,7 @@ class _Replay:
         return ("split", "group", "extra_costs", *(() if spec is None else spec.columns))
 
     @property
-    def known_costs(self) -> list[int]:
+    def own_costs(self) -> list[int]:
         """Positions of the policy's costs that the source has."""
         names = self.source.extra_costs
         return [i for i, name in enumerate(self.policy.costs) if i == 0 or name in names]
@@ -411,15 +355,18 @@ class _Replay:
     @property
     def costs(self) -> tuple[str, ...]:
         """R names: the policy's costs that the source has, then others."""
-        return (*(self.policy.costs[i] for i in self.known_costs), *self.foreign_costs)
+        return (*(self.policy.costs[i] for i in self.own_costs), *self.foreign_costs)
 
-    def evaluated(self, chunk: Chunk, table: Table) -> Bool[np.ndarray, " n"]:
-        """Return which rows of a chunk to evaluate on by default."""
+    def evaluated(self, chunk: Chunk, table: Table) -> Int[np.ndarray, " m"]:
+        """Return the positions of the rows of a chunk to evaluate on."""
+        if self.rows is not None:
+            first, last = np.searchsorted(self.rows, (chunk.first, chunk.first + chunk.n_rows))
+            return self.rows[first:last] - chunk.first
         if table.split is not None:
-            return table.split == EVALUATE
+            return np.flatnonzero(table.split == EVALUATE)
         if self.fitted_on_source:
-            return ~fit_mask(self.source, self.policy.seed, chunk, table)
-        return np.ones(chunk.n_rows, bool)
+            return np.flatnonzero(~fit_mask(self.source, self.policy.seed, chunk, table))
+        return np.arange(chunk.n_rows)
 
     @functools.cached_property
     def fitted_on_source(self) -> bool:
@@ -460,71 +407,28 @@ class _Replay:
         assert isinstance(estimator, Independent)  # learned ones are not corrected
         return estimator.corrected(scale, offset)
 
-    def chunk_sums(
-        self,
-        chunk: Chunk,
-        table: Table,
-        rows: Int[np.ndarray, " m"] | None,
-        resamples: int,
-        seed: int,
-        per_query: bool,
-    ) -> ChunkSums:
-        """Return the sums over a chunk.
-
-        Args:
-            chunk: which rows.
-            table: the rows.
-            rows: row numbers to evaluate on, rising; None for the default.
-            resamples: number of bootstrap resamples.
-            seed: seed of the resamples.
-            per_query: whether to keep what was done on each query.
-        """
-        if rows is None:
-            places = np.flatnonzero(self.evaluated(chunk, table))
-        else:
-            first, last = np.searchsorted(rows, (chunk.first, chunk.first + chunk.n_rows))
-            places = rows[first:last] - chunk.first
-        outcomes, use = self.simulate(chunk, table, places)
-        measured = np.concatenate([outcomes.quality[None], outcomes.cost]).T
-        parts: dict[tuple[str, str], PartSums] = {}
-
-        def add(kind: str, name: str, own: Int[np.ndarray, " m"]) -> None:
-            weighted = np.zeros((resamples, measured.shape[1] + 1))
-            if resamples and len(own):
-                weighted = weighted_totals(measured[own], resamples, seed, outcomes.rows[own])
-            rules = tuple(np.unique(outcomes.rule[own]).tolist())
-            parts[kind, name] = PartSums(len(own), rules, measured[own].sum(0), weighted)
-
-        add("total", "", np.arange(len(places)))
-        for place, name in enumerate(("", *self.policy.groups)):
-            if len(own := np.flatnonzero(outcomes.rule == place)):
-                add("rule", name, own)
-        if table.group is not None:
-            group = table.group[places]
-            for index, name in enumerate(table.groups):
-                if len(own := np.flatnonzero(group == index)):
-                    add("group", name, own)
-        truths = [*(cost_column(table, name) for name in self.costs), table.quality]
-        single = np.stack([column[places].sum(0, dtype=np.float64) for column in truths])
-        if not per_query:
-            outcomes = replace(outcomes, **{
-                name: getattr(outcomes, name)[..., :0]
-                for name in ("rows", "rule", "quality", "cost", "steps", "answer")
-            })  # fmt: skip
-        return ChunkSums(parts, use, single, outcomes)
-
-    def simulate(
-        self, chunk: Chunk, table: Table, places: Int[np.ndarray, " n"]
-    ) -> tuple[Outcomes, Float[np.ndarray, "3 K"]]:
-        """Return the outcomes of some rows of a chunk, and the use of models as in `ChunkSums`."""
-        policy, k, n = self.policy, len(self.policy.models), len(places)
+    def chunk_sums(self, chunk: Chunk, table: Table) -> tuple[_Sums, dict[str, np.ndarray]]:
+        """Return the sums over a chunk, and the results of its queries, none unless kept."""
+        policy, k, rules = self.policy, len(self.policy.models), ("", *self.policy.groups)
+        places = self.evaluated(chunk, table)
+        rows, n = chunk.first + places, len(places)
         rule_of = np.zeros(n, np.int32)
         if table.group is not None and policy.groups:
             rule_of = policy.rule_of(table.groups)[table.group[places]]
-        quality, cost, steps = np.empty(n), np.empty((len(self.costs), n)), np.empty(n)
+        values, steps = np.empty((1 + len(self.costs), n)), np.empty(n)
         answer, use = np.empty(n, np.int32), np.zeros((3, k))
         estimates = self.estimates(chunk, table)
-        for position, rule in enumerate(policy.rules):
+        sums: _Sums = {}
+
+        def add(kind: str, name: str, own: Int[np.ndarray, " m"]) -> None:
+            weighted = np.zeros((self.resamples, len(values) + 1))
+            if self.resamples and len(own):
+                weighted = weighted_totals(values.T[own], self.resamples, self.seed, rows[own])
+            counts = np.bincount(rule_of[own], minlength=len(rules))
+            total = {"n": np.array(len(own)), "rules": counts, "values": values.T[own].sum(0)}
+            sums[kind, name] = total | {"weighted": weighted}
+
+        for position, (name, rule) in enumerate(zip(rules, policy.rules, strict=True)):
             own = np.flatnonzero(rule_of == position)
             if not len(own):
                 continue
@@ -532,7 +436,7 @@ class _Replay:
                 policy.strategy, rule, estimates, table, places[own], self.costs
             )
             weights, depth = outcome.weights, outcome.run.sum(-1)
-            quality[own], cost[:, own] = weights @ outcome.quality, weights @ outcome.cost
+            values[0, own], values[1:, own] = weights @ outcome.quality, weights @ outcome.cost
             steps[own] = weights @ depth
             use[0] += weights @ outcome.run.sum(1)
             shares = np.zeros((len(own), k))
@@ -541,58 +445,71 @@ class _Replay:
                 use[2] += weight * np.bincount(depths, minlength=k + 1)[1:]
             use[1] += shares.sum(0)
             answer[own] = shares.argmax(1)
-        return Outcomes(chunk.first + places, rule_of, quality, cost, steps, answer), use
+            add("rule", name, own)
+        add("total", "", np.arange(n))
+        for index, name in enumerate(table.groups if table.group is not None else ()):
+            if len(own := np.flatnonzero(table.group[places] == index)):  # pyright: ignore[reportOptionalSubscript]
+                add("group", name, own)
+        truths = [*(cost_column(table, name) for name in self.costs), table.quality]
+        single = np.stack([column[places].sum(0, dtype=np.float64) for column in truths])
+        sums["models", ""] = {"use": use, "single": single}
+        results = {
+            "rows": rows, "quality": values[0], "cost": values[1:], "steps": steps,
+            "answer": answer,
+        }  # fmt: skip
+        kept = slice(None) if self.per_query else slice(0)
+        return sums, {name: array[..., kept] for name, array in results.items()}
 
-    def evaluation(self, sums: ChunkSums, resamples: int, confidence: float) -> Evaluation:
-        """Return the evaluation from the sums over all chunks."""
-        policy, source = self.policy, self.source
-        known, foreign, names = self.known_costs, self.foreign_costs, ("", *policy.groups)
+    def evaluation(
+        self, sums: _Sums, results: dict[str, np.ndarray], confidence: float
+    ) -> Evaluation:
+        """Return the evaluation from the sums over all chunks and the results of queries."""
+        policy, names = self.policy, ("", *self.policy.groups)
+        own_costs, foreign = self.own_costs, self.foreign_costs
 
         def part(kind: str, name: str) -> Part:
-            own = sums.parts[kind, name]
-            values = (own.sums / own.n).tolist()
+            own, n = sums[kind, name], int(sums[kind, name]["n"])
+            values = (own["values"] / n).tolist()
             means = [Mean(value) for value in values]
-            if resamples and own.n >= queries_needed(confidence):
-                ends = interval(own.weighted[:, :-1] / own.weighted[:, -1:], confidence).tolist()
+            if self.resamples and n >= queries_needed(confidence):
+                samples = own["weighted"][:, :-1] / own["weighted"][:, -1:]
+                ends = interval(samples, confidence).tolist()
                 means = [Mean(v, low, high) for v, (low, high) in zip(values, ends, strict=True)]
             # Queries under several rules have no budget in common.
-            place = own.rules[0] if kind != "total" and own.rules else 0
-            fitted = policy.rules[place].fitted if set(own.rules) <= {place} else None
-            budget = [None if fitted is None else fitted.budget[i] for i in known]
+            places = np.flatnonzero(own["rules"]).tolist()
+            place = places[0] if kind != "total" else 0
+            fitted = policy.rules[place].fitted if places == [place] else None
+            budget = [None if fitted is None else fitted.budget[i] for i in own_costs]
             budget += [None] * len(foreign)
-            return Part(own.n, means[0], tuple(means[1:]), names[place], tuple(budget))
+            return Part(n, means[0], tuple(means[1:]), names[place], tuple(budget))
 
-        total = part("total", "")
-        rules = {name: part("rule", name) for name in names if ("rule", name) in sums.parts}
-        units = dict(source.extra_cost_units)
-        *single_cost, single_quality = sums.single / total.n
-        outcomes = sums.outcomes
+        total, models = part("total", ""), sums["models", ""]
+        rules = {name: part("rule", name) for name in names if ("rule", name) in sums}
+        units = dict(self.source.extra_cost_units)
+        *single_cost, single_quality = models["single"] / total.n
+        ran, answered, depth = models["use"] / total.n
         return Evaluation(
             strategy=policy.strategy.name,
             models=policy.models,
             costs=self.costs,
             cost_units=(
-                *(policy.cost_units[i] for i in known),
+                *(policy.cost_units[i] for i in own_costs),
                 *(units.get(name, "") for name in foreign),
             ),
             total=total,
             rules=rules,
-            groups={name: part(kind, name) for kind, name in sums.parts if kind == "group"},
-            ran=sums.use[0] / total.n,
-            answered=sums.use[1] / total.n,
-            depth=sums.use[2] / total.n,
+            groups={name: part(kind, name) for kind, name in sums if kind == "group"},
+            ran=ran,
+            answered=answered,
+            depth=depth,
             single_cost=np.stack(single_cost),
             single_quality=single_quality,
             hull_quality=_on_hull(single_cost[0], single_quality, total.cost[0].value),
             confidence=confidence,
-            rows=outcomes.rows,
-            quality=outcomes.quality,
-            cost=outcomes.cost,
-            steps=outcomes.steps,
-            answer=outcomes.answer,
             unchecked=self.unchecked(list(rules)),
             target=target_of(policy),
             foreign=foreign,
+            **results,
         )
 
     def unchecked(self, rules: list[str]) -> tuple[str, ...]:

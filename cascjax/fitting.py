@@ -448,8 +448,8 @@ class _Search:
         self._within(budgets, simulated)
 
         def margins(rule: Rule) -> Float[np.ndarray, " R"]:
-            found = [spread.margin(len(rows), m, safe) for spread in self._spreads(rule, simulated)]
-            return np.where(limited, found, 0)
+            spreads = self._spreads(rule, simulated)
+            return np.where(limited, [s.margin(len(rows), m, safe) for s in spreads], 0)
 
         # The margin depends on the settings it leads to: a fixed point, iterated from the last
         # margin, and by bisection once one that is safe and one that is not are known.
@@ -484,18 +484,18 @@ class _Search:
         data = self.data
         if not math.isfinite(quality):
             raise CascjaxError(f"quality must be a finite number, not {quality}")
-        found = fit_targets(
+        fit = fit_targets(
             data.strategy, data.estimates.weighed(None), data.table, np.array([quality]),
             self.progress, rows=data.rows,
         )  # fmt: skip
-        if found.reach[0] < 0 and found.best < quality - _SLACK * abs(quality):
+        if fit.reach[0] < 0 and fit.best < quality - _SLACK * abs(quality):
             raise CascjaxError(
                 f"quality {quality:g} is out of reach of {data.strategy.name}: the highest mean"
-                f" quality it reaches is {found.best:.6g}; choose no more than that"
+                f" quality it reaches is {fit.best:.6g}; choose no more than that"
             )
-        rule = mixed(found.parameters[0], found.gamma[0])
-        reachable = (found.cheapest, found.most_expensive)
-        return self._not_limited(rule, self._means(found), reachable)
+        rule = mixed(fit.parameters[0], fit.gamma[0])
+        reachable = (fit.cheapest, fit.most_expensive)
+        return self._not_limited(rule, self._means(fit), reachable)
 
     def given(self, parameter: Float[np.ndarray, "*D"]) -> Rule:
         """Return the rule of one setting."""
@@ -527,13 +527,13 @@ class _Search:
         data = self.data
         limited = np.flatnonzero(np.isfinite(budgets))
         if limited.tolist() == [0]:
-            found = fit_budgets(
+            fit = fit_budgets(
                 data.strategy, data.estimates.weighed(None), data.table, budgets[:1],
                 self.progress, rows=simulated.rows, spare=True, seen=simulated.alone,
             )  # fmt: skip
-            check_budget(found, budgets, data.strategy.name, data.table.cost_unit)
-            rule = mixed(found.parameters[0], found.gamma[0])
-            return rule, self._means(found), (found.cheapest, found.most_expensive)
+            check_budget(fit, budgets, data.strategy.name, data.table.cost_unit)
+            rule = mixed(fit.parameters[0], fit.gamma[0])
+            return rule, self._means(fit), (fit.cheapest, fit.most_expensive)
         key = tuple(limited.tolist())
         if key not in simulated.pools:
             simulated.pools[key] = Pool(
@@ -553,10 +553,10 @@ class _Search:
                 return solution
         return rule, (quality, cost), None
 
-    def _means(self, found: Fit) -> _Means:
+    def _means(self, fit: Fit) -> _Means:
         cost = np.full(len(self.data.costs), np.nan)
-        cost[0] = found.cost[0]
-        return float(found.quality[0]), cost
+        cost[0] = fit.cost[0]
+        return float(fit.quality[0]), cost
 
     def _spreads(self, rule: Rule, simulated: _Simulated) -> list[Spread]:
         costs = self._outcomes(rule, simulated)[1]
@@ -725,7 +725,5 @@ def _group_rows(data: FitData, groups: tuple[str, ...]) -> dict[str, Int[np.ndar
         if name not in table.groups:
             raise unknown_name("group with fit rows", name, table.groups)
         own = table.group == table.groups.index(name)
-        if not own.any():
-            raise CascjaxError(f"group {name!r} has no fit row: leave its budget out")
         by_group[name], rest = rows[own], rest & ~own
     return {"": rows[rest] if rest.any() else rows} | by_group

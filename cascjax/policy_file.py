@@ -134,15 +134,15 @@ def _fields(content: dict[str, Any]) -> dict[str, Any]:
     if content.pop("version") == 1:
         content = _from_version_1(content)
     checked = from_json(content, _Content, "policy")
-    found = {name: getattr(checked, name) for name in _Content.__struct_fields__}
-    found["version"] = found.pop("library")
-    found["estimates_spec"] = _spec(found.pop("estimates"))
-    found["strategy"] = _strategy(checked.strategy)
-    found["rule"] = _rule(checked.rule)
-    found["group_rules"] = {name: _rule(rule) for name, rule in checked.group_rules.items()}
+    policy = {name: getattr(checked, name) for name in _Content.__struct_fields__}
+    policy["version"] = policy.pop("library")
+    policy["estimates_spec"] = _spec(policy.pop("estimates"))
+    policy["strategy"] = _strategy(checked.strategy)
+    policy["rule"] = _rule(checked.rule)
+    policy["group_rules"] = {name: _rule(rule) for name, rule in checked.group_rules.items()}
     if (learned := checked.learned) is not None:
-        found["learned"] = load_model(learned)
-    return found
+        policy["learned"] = load_model(learned)
+    return policy
 
 
 def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:

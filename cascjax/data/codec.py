@@ -87,8 +87,8 @@ def _message(text: str, where: str) -> str:
 def _refuse_unknown(content: Any, value: Any, where: str) -> None:
     """Refuse what the content says beyond the fields of the classes that were read from it."""
     if isinstance(content, list) and isinstance(value, tuple):
-        for place, (one, other) in enumerate(zip(content, value, strict=True)):
-            _refuse_unknown(one, other, f"{where}[{place}]")
+        for place, (part, item) in enumerate(zip(content, value, strict=True)):
+            _refuse_unknown(part, item, f"{where}[{place}]")
     if not isinstance(content, dict):
         return
     if isinstance(value, Mapping):

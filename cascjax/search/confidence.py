@@ -116,8 +116,8 @@ class Spread:
         def fits(n: int) -> bool:
             return self.margin(n, n if m is None else m, confidence) <= room
 
-        if (found := _least(fits, n)) is not None:
-            return found, None
+        if (needed := _least(fits, n)) is not None:
+            return needed, None
         return None, _least(lambda m: self.margin(1 << 40, m, confidence) <= room, 1)
 
 
