@@ -124,15 +124,6 @@ def test_models_groups_and_names_are_matched_in_any_order() -> None:
     np.testing.assert_array_equal(got.cost[0], want.cost[0])
 
 
-def test_groups_that_are_new_are_small_ones() -> None:
-    table = replace(make_table(), groups=("law", "math", "code", "new", "newer"))
-    np.testing.assert_array_equal(feature_spec().seen(table), feature_spec().seen(make_table()))
-    names = [column.name for column in feature_spec().columns]
-    small = names.index("small groups")
-    row = feature_spec().row(group=["new", "law", "odd"])
-    assert row[0, small] == row[2, small] > row[1, small]
-
-
 def test_what_another_table_lacks_is_named() -> None:
     table = make_table()
     lacking: list[tuple[dict[str, Any], str]] = [
@@ -294,11 +285,6 @@ def test_what_is_loaded_decides_like_what_was_saved(name: str, tmp_path: Path) -
     assert len(np.unique(got)) > 2
 
 
-def test_a_policy_without_learned_estimates_is_written_as_before() -> None:
-    policy = fit(make_table(), "routing", Noisy(), parameter=1.0)
-    assert "learned" not in json.loads(policy.text())
-
-
 def put(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
     def change(content: dict[str, Any]) -> None:
         at: Any = content["learned"]
@@ -453,16 +439,6 @@ def test_several_costs_and_confidence() -> None:
     assert safe.rule.fitted is not None
     assert safe.rule.fitted.margin[0] > 0
     assert safe.rule.fitted.cost[0] < 0.0004
-
-
-@pytest.mark.parametrize("name", ["pandora", slow("cascading")])
-def test_targets_and_groups(name: str) -> None:
-    target = fit(make_table(), name, Learned(), quality=0.65)
-    assert target.rule.fitted is not None
-    assert target.rule.fitted.quality == pytest.approx(0.65, abs=1e-4)
-    groups = grouped(name)
-    assert groups.group_rules["math"].fitted is not None
-    assert groups.group_rules["math"].fitted.cost[0] == pytest.approx(0.0006, rel=1e-4)
 
 
 def test_costs_are_weighed_as_they_are_for_estimates_of_other_kinds() -> None:
