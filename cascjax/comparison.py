@@ -38,7 +38,7 @@ from cascjax.metrics import SCORES, Evidence, auc, check_scores
 from cascjax.metrics.bootstrap import aucs, check_bootstrap, differences, interval
 from cascjax.results import Result
 from cascjax.search.budgets import Fit, fit_budgets, simulate_settings
-from cascjax.strategies import STRATEGIES, Oracle, Strategy, strategy
+from cascjax.strategies import STRATEGIES, Strategy, strategy
 from cascjax.words import counted, quality_text
 
 
@@ -334,8 +334,9 @@ def compare(
     if resamples:
         check_bootstrap(resamples, confidence, source.n_rows)
     n_strategies = len(job.strategies)
-    if "oracle-gap" in scores and not any(s.name == Oracle.name for s in job.strategies):
-        job = replace(job, strategies=(*job.strategies, Oracle()))
+    if "oracle-gap" in scores and not any(s.sees_truth for s in job.strategies):
+        oracle = next(kind for kind in STRATEGIES.values() if kind.sees_truth)
+        job = replace(job, strategies=(*job.strategies, oracle()))
     run = start_run(job, options, {"scores": list(scores)})
     setup = prepare(job, run)
     if resamples:
@@ -371,7 +372,7 @@ def compare(
             )
 
         sums = sum_chunks(job, setup, "scoring", score, run)
-        frontiers = _with_scores(frontiers, scores, setup, sums)
+        frontiers = _with_scores(job, frontiers, scores, setup, sums)
     frontiers = frontiers[:n_strategies]
     return Study(
         frontiers=tuple(frontiers),
@@ -432,12 +433,13 @@ def compare_job(
 
 
 def _with_scores(
-    frontiers: Sequence[Frontier], names: Sequence[str], setup: Setup, sums: ScoreSums
+    job: Job, frontiers: Sequence[Frontier], names: Sequence[str], setup: Setup, sums: ScoreSums
 ) -> list[Frontier]:
     """Return frontiers with the named scores; nan where a score does not exist."""
     n = float(setup.count[1])
     cheapest, floor_quality, ceiling = (sums.extremes / n).tolist()
-    oracle = next((f.auc for f in frontiers if f.strategy == Oracle.name), np.nan)
+    pairs = zip(job.strategies, frontiers, strict=True)
+    oracle = next((f.auc for strategy, f in pairs if strategy.sees_truth), np.nan)
     scored = []
     for frontier, accepted in zip(frontiers, sums.accepted / n, strict=True):
         gamma = frontier.gamma[frontier.budget.argmax()]

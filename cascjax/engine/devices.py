@@ -1,4 +1,4 @@
-"""Which devices the queries of a simulation are spread over: by default all there are."""
+"""The devices that simulations run on: by default all local devices."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,18 +21,26 @@ _chosen: ContextVar[tuple[Device, ...] | None] = ContextVar("devices", default=N
 
 @contextmanager
 def use_devices(devices: Sequence[Device]) -> Iterator[None]:
-    """Simulates on these devices alone, as long as the context lasts.
+    """Simulate on the given devices only, while the context lasts.
+
+    Args:
+        devices: devices of `jax.local_devices()`, at least one.
 
     Raises:
-        CascjaxError: there is none, or one is listed twice, or is not of `jax.local_devices()`.
+        CascjaxError: there is none, or one is listed twice or is not a local device.
+
+    Example:
+        >>> with use_devices(jax.local_devices()[:1]):
+        ...     mesh().size
+        1
     """
-    some = tuple(devices)
-    if not some or len(set(some)) < len(some) or not set(some) <= set(jax.local_devices()):
+    chosen, local = tuple(devices), jax.local_devices()
+    if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*local}:
         raise CascjaxError(
-            f"cannot simulate on devices [{', '.join(map(str, some))}]; give at least one of"
-            f" jax.local_devices(), none twice: [{', '.join(map(str, jax.local_devices()))}]"
+            f"cannot simulate on devices [{', '.join(map(str, chosen))}]; give at least one of"
+            f" jax.local_devices(), none twice: [{', '.join(map(str, local))}]"
         )
-    before = _chosen.set(some)
+    before = _chosen.set(chosen)
     try:
         yield
     finally:
@@ -40,9 +48,9 @@ def use_devices(devices: Sequence[Device]) -> Iterator[None]:
 
 
 def mesh() -> Mesh:
-    """The devices in use: those chosen, else JAX's default device if one is set, else all local."""
+    """Return the mesh of devices: those chosen, else JAX's default device if set, else all."""
     default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-    some = _chosen.get()
-    if some is None and isinstance(default, Device):
-        some = (default,)
-    return Mesh(np.array(jax.local_devices() if some is None else some), (AXIS,))
+    devices = _chosen.get()
+    if devices is None and isinstance(default, Device):
+        devices = (default,)
+    return Mesh(np.array(jax.local_devices() if devices is None else devices), (AXIS,))
