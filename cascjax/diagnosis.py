@@ -382,7 +382,7 @@ def diagnose(
         >>> from cascjax import synthetic
         >>> table = synthetic.sample(synthetic.make_dataset(3), 0, 500)
         >>> diagnose(table, strategies="routing", budgets=4, target=0, resamples=100).answer
-        'undecided'
+        'pays'
     """
     source, kinds = as_source(source), diagnosed_strategies(strategies)
     if not 0 <= target < np.inf:

@@ -40,7 +40,7 @@ from cascjax.report.pictures import (
     to_svg,
 )
 from cascjax.report.study import finite
-from cascjax.report.tables import Listing, RowStyle, template
+from cascjax.report.tables import Listing, RowStyle, each, template
 from cascjax.strategies import STRATEGIES
 from cascjax.words import (
     cost_texts,
@@ -478,41 +478,38 @@ def _of_model(measured: Measured, k: int, with_ends: bool = True) -> str:
 
 
 def _gains_listing(found: Diagnosis) -> Listing:
-    rows = [
-        {
-            "strategy": gain.strategy,
-            "gain over the hull": _signed(gain.gain),
-            "of the oracle's": f"{gain.share:.0%}" if np.isfinite(gain.share) else "–",
-            "verdict": ANSWERS[gain.answer],
-        }
-        | {_MARKERS[s.name][2]: quality_text(s.auc[gain.strategy].value) for s in found.scenarios}
-        for gain in _ranked(found)
+    numbers = frame(found)
+    formats = dict.fromkeys(numbers.columns, each(quality_text)) | {
+        "answer": each(ANSWERS.__getitem__), "gain": each(gain_text), "low": each(_gain),
+        "high": each(_gain), "share of oracle": each(lambda x: f"{x:.0%}" if x == x else "–"),
+        "sigma_scale": each("{:g}".format),
+    }  # fmt: skip
+    styles = [
+        RowStyle(
+            color=f"var({css_variable(style.light)})",
+            note=STRATEGIES[name].description if name in STRATEGIES else "",
+        )
+        for name, style in strategy_styles(numbers.index.tolist()).items()
     ]
-    names = [row["strategy"] for row in rows]
-    colors = [f"var({css_variable(style.light)})" for style in strategy_styles(names).values()]
-    notes = [STRATEGIES[name].description if name in STRATEGIES else "" for name in names]
-    return _listing(
-        rows, styles=[RowStyle(color=c, note=n) for c, n in zip(colors, notes, strict=True)]
-    )
+    return Listing(numbers, formats, styles=styles)
+
+
+def _gain(value: float | None) -> str:
+    return "–" if value is None or value != value else gain_text(value)
 
 
 def _needs_listing(found: Diagnosis) -> Listing:
-    return _listing([
-        {
-            "strategy": need.strategy,
-            "estimates": SIDES[need.side],
-            "R2 now": _number(need.r2_now),
-            "R2 needed": _number(need.r2_needed) if need.share is not None else "out of reach",
-            "R2 of differences": f"{_number(need.differences_now)} → "
-                                 f"{_number(need.differences_needed)}",
-            "of the unexplained": "–" if need.share is None else f"{need.share:.0%}",
-            "rise": gain_text(
-                (need.most if need.share is None else need.auc_reached) - need.auc_now
-            ),
-            "checked": gain_text(need.auc_checked - need.auc_now),
-        }
-        for need in found.needs
-    ])  # fmt: skip
+    import pandas as pd
+
+    numbers = pd.DataFrame([vars(need) for need in found.needs]).set_index("strategy")
+    numbers = numbers.drop(columns="r2_needed_by_model").rename(
+        columns=lambda c: c.replace("_", " ")
+    )
+    formats = dict.fromkeys(numbers.columns, each(_number)) | {
+        name: each(quality_text) for name in numbers.columns if "auc" in name or name == "most"
+    }
+    share = each(lambda x: "out of reach" if x is None or x != x else f"{x:.0%}")
+    return Listing(numbers, formats | {"side": each(SIDES.__getitem__), "share": share})
 
 
 def _singles_listing(found: Diagnosis) -> Listing:
@@ -603,9 +600,9 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return _jsonable(value.tolist())
     if isinstance(value, dict):
-        return {name: _jsonable(each) for name, each in value.items()}
+        return {name: _jsonable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(each) for each in value]
+        return [_jsonable(item) for item in value]
     return finite(value) if isinstance(value, float) else value
 
 
