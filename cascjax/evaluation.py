@@ -100,6 +100,13 @@ class Evaluation(Result):
         unchecked: budgets and rules, in words, for which the source lacks a column.
         target: mean quality the policy was fitted for, if it was.
         foreign: costs of the source that the policy does not know, and so does not limit.
+
+    Example:
+      >>> from cascjax import fit, synthetic
+      >>> table = synthetic.sample(synthetic.make_dataset(3, seed=0), 0, 200)
+      >>> evaluation = evaluate(fit(table, "routing", budget=0.001), table, resamples=0)
+      >>> evaluation.met()
+      True
     """
 
     strategy: str

@@ -390,6 +390,17 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     Raises:
         CascjaxError: the file is missing or damaged, is not a policy, has another version of the
             format, or holds a value that no policy can have.
+
+    Example:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from cascjax.strategies import Routing
+      >>> rule = Rule(np.array([0.5]), np.array([1.0]))
+      >>> policy = Policy(Routing(), ("a", "b"), rule, np.ones(2), np.array([[0.1, 0.8]]))
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     policy.save(Path(folder) / "policy.json")
+      ...     load_policy(Path(folder) / "policy.json") == policy
+      True
     """
     content = policy_file.read(path)
     try:

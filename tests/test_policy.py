@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascjax.core import sweep
+from cascjax.core.sweep import outcomes
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
@@ -102,7 +102,7 @@ def stepped(of: Policy, estimator: Independent, **how: Any) -> tuple[np.ndarray,
     return run, np.asarray(of.answer(estimator(jnp.asarray(run)), run))
 
 
-swept = functools.partial(jax.jit, static_argnums=(0, 3))(sweep.outcomes)
+swept = functools.partial(jax.jit, static_argnums=(0, 3))(outcomes)
 
 
 def simulated(

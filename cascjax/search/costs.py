@@ -230,7 +230,8 @@ class Pool:
         if self.priced:
             estimator = self.estimates.weighed(self.prices(direction))
             table = replace(table, cost=estimator.cost_ante)  # pyright: ignore[reportAttributeAccessIssue]
-        return self.strategy.initial_grid(SearchContext(table, estimator, self.rows), SETTINGS)
+        context = SearchContext(table, estimator, self.rows)
+        return np.asarray(self.strategy.initial_grid(context, SETTINGS))
 
     def add(self, direction: Float[np.ndarray, " C"], parameters: Float[np.ndarray, " L"]) -> None:
         """Simulate the settings of one direction that are not in the pool yet."""
