@@ -5,6 +5,7 @@ sums of chunks are kept in the checkpoint and added up in chunk order.
 """
 
 import functools
+import hashlib
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
@@ -239,7 +240,7 @@ def evaluate(
     chosen = None if rows is None else np.unique(np.asarray(rows))
     settings: dict[str, Any] = {
         "policy": policy.text(), "resamples": resamples, "seed": seed, "per_query": per_query,
-        "rows": None if chosen is None else chosen.tolist(),
+        "rows": None if chosen is None else hashlib.sha256(chosen.tobytes()).hexdigest(),
     }  # fmt: skip
     chunks = {f"evaluating-{chunk.index:06d}": [chunk] for chunk in source.chunks}
     run = Run.start(options, source, settings, chunks)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascjax import compare, evaluate, fit, load_policy, synthetic
+from cascjax import evaluate, fit, load_policy, synthetic
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators import FeatureSpec, LearnedModel, RunSets, design, learned
@@ -145,6 +145,8 @@ def test_what_another_table_lacks_is_named() -> None:
     for columns, words in lacking:
         with pytest.raises(CascjaxError, match=words):
             feature_spec().seen(replace(table, **columns))
+    with pytest.raises(CascjaxError, match="lacks the column 'answer'"):
+        evaluate(made(), replace(table, answer=None))
     # What no column is made of is not asked for.
     plain = replace(table, answer=None, group=None, signals=None, signal_names=())
     found = design(plain, fit_rows(table)).feature_spec
@@ -364,31 +366,6 @@ def test_damage_is_seen(tmp_path: Path) -> None:
 # Fitting, and what comes of it.
 
 
-@pytest.mark.parametrize("name", ["routing", "pandora", slow("cascade-routing")])
-def test_a_policy_is_the_point_of_the_frontier(name: str) -> None:
-    table = make_table()
-    study = compare(table, name, Learned(), budgets=[0.0003, 0.0005, 0.0007])
-    point = study.frontiers[0]
-    policy = fit(table, name, Learned(), budget=0.0005)
-    found = evaluate(policy, table, resamples=0)
-    # The frontier brackets each budget as closely as a fit does that looks for it alone: to a
-    # thousandth of the range of costs or better.
-    assert found.total.cost[0].value == pytest.approx(point.cost[1], rel=0.02)
-    assert found.total.quality.value == pytest.approx(point.quality[1], abs=0.005)
-    assert policy.rule.fitted is not None
-    assert policy.rule.fitted.cost[0] <= 0.0005 * (1 + 1e-5)
-    assert policy.rule.fitted.quality == pytest.approx(point.fit_quality[1], abs=0.005)
-    # Of the same settings the same comes, to the rounding of sums.
-    mix = replace(
-        policy.rule, parameters=point.parameters[1],
-        weights=np.array([1 - point.gamma[1], point.gamma[1]]), prices=None,
-    )  # fmt: skip
-    same = evaluate(replace(policy, rule=mix), table, resamples=0)
-    assert same.total.cost[0].value == pytest.approx(point.cost[1], rel=1e-5)
-    assert same.total.quality.value == pytest.approx(point.quality[1], rel=1e-5)
-    np.testing.assert_allclose(same.ran, point.ran[1], atol=1e-5)
-
-
 def test_the_policy_keeps_the_weights_of_all_rows_and_is_fitted_on_those_of_folds() -> None:
     table = make_table()
     found = learned(table, fit_rows(table))
@@ -428,19 +405,6 @@ def test_budgets_hold_on_other_queries() -> None:
     assert found.total.quality.value > max(found.hull_quality or 0, 0) + 0.02
 
 
-def test_several_costs_and_confidence() -> None:
-    table = make_table()
-    both = fit(table, "routing", Learned(), budget={"cost": 0.0004, "seconds": 2.1})
-    assert both.rule.fitted is not None
-    assert both.rule.fitted.cost[0] <= 0.0004 * (1 + 1e-5)
-    assert both.rule.fitted.cost[1] <= 2.1 * (1 + 1e-5)
-    assert len(evaluate(both, table, resamples=0).costs) == 2
-    safe = fit(table, "routing", Learned(), budget=0.0004, confidence=0.9)
-    assert safe.rule.fitted is not None
-    assert safe.rule.fitted.margin[0] > 0
-    assert safe.rule.fitted.cost[0] < 0.0004
-
-
 def test_costs_are_weighed_as_they_are_for_estimates_of_other_kinds() -> None:
     table = make_table()
     found = learned(table, fit_rows(table), cost_model="seen")
@@ -458,8 +422,3 @@ def test_costs_are_weighed_as_they_are_for_estimates_of_other_kinds() -> None:
     assert isinstance(weighed, RunSets)
     np.testing.assert_allclose(weighed.cost_ante, weighed(nothing).cost, rtol=1e-5)
     assert CostEstimates(found.estimator, (more,)).weighed(None) is found.estimator
-
-
-def test_what_learned_estimates_are_made_of_must_be_there() -> None:
-    with pytest.raises(CascjaxError, match="lacks the column 'answer'"):
-        evaluate(made(), replace(make_table(), answer=None))
