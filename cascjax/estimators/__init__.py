@@ -8,7 +8,7 @@ from cascjax.core.estimates import (
     Tabulable,
     Tabulated,
 )
-from cascjax.estimators.base import Scalable, check_kind
+from cascjax.estimators.base import Scalable
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.independent import (
@@ -68,7 +68,6 @@ __all__ = [
     "TrainingSet",
     "Weights",
     "check_keepable",
-    "check_kind",
     "check_learning",
     "check_quality",
     "design",

@@ -6,10 +6,9 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from cascjax.core.estimates import Estimates, Estimator
-from cascjax.errors import unknown_name
 
 __all__ = [
-    "KINDS", "Estimates", "Estimator", "Scalable", "check_kind", "every_run_set", "shown_by",
+    "Estimates", "Estimator", "Scalable", "every_run_set", "shown_by",
     "with_ran",
 ]  # fmt: skip
 
@@ -21,20 +20,6 @@ class Scalable(Estimator, Protocol):
     def scaled(self, sigma_scale: float) -> "Estimator":
         """Return the same estimates with every sigma multiplied by a number."""
         ...
-
-
-KINDS = ("supplied", "noisy", "learned")
-"""Kinds of estimates that can be asked for."""
-
-
-def check_kind(estimates: str | None) -> None:
-    """Refuse what is no kind of estimates; None leaves it open.
-
-    Raises:
-        CascjaxError: it is none.
-    """
-    if estimates not in (None, *KINDS):
-        raise unknown_name("kind of estimates", estimates, KINDS)
 
 
 def every_run_set(n_models: int) -> Bool[np.ndarray, "S K"]:

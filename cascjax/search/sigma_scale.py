@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 
 from cascjax.core.estimates import Tabulable
 from cascjax.data.table import Table, mean_rows
-from cascjax.errors import CascjaxError
 from cascjax.estimators.base import Estimator, Scalable
 from cascjax.metrics import auc
 from cascjax.search.budgets import fit_budgets
@@ -31,21 +30,6 @@ def scaled(estimator: Scalable, sigma_scale: float) -> Estimator:
     if sigma_scale == 1:
         return estimator
     return estimator.scaled(sigma_scale)
-
-
-def check_sigma_scale(sigma_scale: float | str) -> float | None:
-    """A scale, or None for "auto".
-
-    Raises:
-        CascjaxError: it is neither "auto" nor a number from 0 to 10.
-    """
-    if sigma_scale == "auto":
-        return None
-    if isinstance(sigma_scale, str) or not 0 <= sigma_scale <= 10:
-        raise CascjaxError(
-            f"sigma_scale must be 'auto' or a number from 0 to 10, not {sigma_scale!r:.40}"
-        )
-    return float(sigma_scale)
 
 
 def with_sigma_scale(
