@@ -11,16 +11,16 @@ from cascjax.cli.errors import Command
 from cascjax.cli.output import Output, output
 from cascjax.cli.synthesize import write
 from cascjax.cli.terminal import keep_compiled, output_folder
-from cascjax.cli.types import MAX_BUDGETS, PATH
+from cascjax.cli.types import MAX_BUDGETS, PATH, integer
 from cascjax.engine.options import RunOptions
 from cascjax.report.console import progress
 from cascjax.report.study import print_study, to_json
 
 
 @click.command("demo", cls=Command)
-@options.integer("--queries", 2, None, 100_000, "Number of queries.")
-@options.integer("--models", 2, 1000, 5, "Number of models.")
-@options.integer("--budgets", 2, MAX_BUDGETS, 20, "Number of budgets.")
+@integer("--queries", 2, None, 100_000, "Number of queries.")
+@integer("--models", 2, 1000, 5, "Number of models.")
+@integer("--budgets", 2, MAX_BUDGETS, 20, "Number of budgets.")
 @options.seed("the dataset")
 @output
 @click.option(

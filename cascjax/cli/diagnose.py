@@ -9,7 +9,7 @@ import cascjax as cj
 from cascjax.cli import options
 from cascjax.cli.errors import Command
 from cascjax.cli.job import Job, job
-from cascjax.cli.types import MAX_BUDGETS
+from cascjax.cli.types import MAX_BUDGETS, integer
 from cascjax.diagnosis import DIAGNOSED, TARGET
 from cascjax.report.diagnosis import print_diagnosis, save, to_json
 
@@ -30,11 +30,7 @@ from cascjax.report.diagnosis import print_diagnosis, save, to_json
     show_default=True,
     help="Rise of AUC for which the accuracy needed is searched; 0 for no search.",
 )
-@click.option(
-    "--bins",
-    type=click.IntRange(1, 1000),
-    help="Number of bins of the reliability diagrams. [default: 10, fewer below 300 rows]",
-)
+@integer("--bins", 1, 1000, None, "Number of bins of a diagram. [default: 10, or fewer]")
 @options.resamples(None, "1000, or 200 above 100,000 rows")
 @options.CONFIDENCE
 @options.MODELS

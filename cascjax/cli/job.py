@@ -16,7 +16,7 @@ from cascjax.cli.launch import WAIT, Place, enter
 from cascjax.cli.options import select
 from cascjax.cli.output import OUTPUT, Output, named
 from cascjax.cli.terminal import keep_compiled, output_folder
-from cascjax.cli.types import gathered
+from cascjax.cli.types import gathered, integer
 from cascjax.data.source import BadFileError, Files, open_files
 from cascjax.engine.checkpoint import discard
 from cascjax.engine.options import SAMPLE, RunOptions
@@ -146,24 +146,13 @@ _RUN = (
         metavar="HOST:PORT",
         help="Address where process 0 listens, if no launcher says it.",
     ),
-    click.option("--processes", type=click.IntRange(min=1), help="Number of processes."),
-    click.option("--process", type=click.IntRange(min=0), help="Index of this process, from 0."),
-    click.option(
-        "--wait",
-        type=click.IntRange(min=1),
-        default=WAIT,
-        show_default=True,
-        help="Seconds that processes wait for each other at the start.",
-    ),
+    integer("--processes", 1, None, None, "Number of processes."),
+    integer("--process", 0, None, None, "Index of this process, from 0."),
+    integer("--wait", 1, None, WAIT, "Seconds that processes wait for each other at the start."),
 )
 
-_SAMPLE = click.option(
-    "--sample",
-    type=click.IntRange(min=1),
-    default=SAMPLE,
-    show_default=True,
-    help="Maximum number of fit rows used to search parameters and to learn estimates.",
-)
+_SAMPLE_HELP = "Maximum number of fit rows used to search parameters and to learn estimates."
+_SAMPLE = integer("--sample", 1, None, SAMPLE, _SAMPLE_HELP)
 
 
 def _job(

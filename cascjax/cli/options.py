@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cascjax.cli.types import PATH, F, budgets, gathered, names, noise, number
+from cascjax.cli.types import PATH, F, budgets, gathered, integer, names, noise, number
 from cascjax.estimators.registry import ESTIMATORS
 from cascjax.estimators.specs import ESTIMATES, EstimatesSpec, Learned, Noisy
 from cascjax.strategies import STRATEGIES, Option, Strategy, strategy
@@ -51,11 +51,7 @@ _LEARNED = (
         type=click.Choice(list(ESTIMATORS)),
         help="Estimator of learned estimates. [default: logistic]",
     ),
-    click.option(
-        "--folds",
-        type=click.IntRange(2, 100),
-        help="Number of folds of the cross-fitting of learned estimates. [default: 5]",
-    ),
+    integer("--folds", 2, 100, None, "Number of folds of the cross-fitting. [default: 5]"),
     click.option(
         "--ridge",
         type=number(0, auto="auto"),
@@ -180,12 +176,6 @@ CONFIDENCE = click.option(
 OUT = click.option("--out", required=True, type=PATH, help="Folder for the results.")
 
 
-def integer(flag: str, low: int, high: int | None, default: int, help: str) -> Any:
-    """Return an option for an integer in a range."""
-    kind = click.IntRange(low, high)
-    return click.option(flag, type=kind, default=default, show_default=True, help=help)
-
-
 def seed(purposes: str) -> Any:
     """Return the option --seed."""
     return integer("--seed", 0, 2**32 - 1, 0, f"Seed of {purposes}.")
@@ -193,13 +183,9 @@ def seed(purposes: str) -> Any:
 
 def resamples(default: int | None, words: str = "") -> Any:
     """Return the option --resamples, with a default or words for it."""
-    return click.option(
-        "--resamples",
-        type=click.IntRange(0, 100_000),
-        default=default,
-        help="Number of bootstrap resamples of the evaluation rows; 0 for no intervals. [default:"
-        f" {words or default}]",
-    )
+    help = "Number of bootstrap resamples of the evaluation rows; 0 for no intervals."
+    help += f" [default: {words}]" if words else ""
+    return integer("--resamples", 0, 100_000, default, help)
 
 
 def select(source: "Files", models: Sequence[str] | None) -> "Files":

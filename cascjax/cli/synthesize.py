@@ -8,18 +8,19 @@ from typing import Any
 import click
 
 from cascjax import synthetic
-from cascjax.cli import options, types
+from cascjax.cli import options
 from cascjax.cli.errors import Command
 from cascjax.cli.output import Output, output
+from cascjax.cli.types import PATH, integer
 from cascjax.data import TableWriter
 from cascjax.data.source import write_parts
 from cascjax.errors import CascjaxError
 
 
 @click.command("synthesize", cls=Command)
-@click.argument("table", type=types.PATH)
-@options.integer("--queries", 1, None, 100_000, "Number of queries.")
-@options.integer("--models", 2, 1000, 5, "Number of models.")
+@click.argument("table", type=PATH)
+@integer("--queries", 1, None, 100_000, "Number of queries.")
+@integer("--models", 2, 1000, 5, "Number of models.")
 @click.option(
     "--kind",
     type=click.Choice(list(synthetic.KINDS)),
@@ -36,11 +37,7 @@ from cascjax.errors import CascjaxError
     "--features", is_flag=True, help="Add features and signals, which other kinds always have."
 )
 @click.option("--seconds", is_flag=True, help="Add the extra cost seconds, the time of an answer.")
-@click.option(
-    "--parts",
-    type=click.IntRange(1, 100_000),
-    help="Write this many files, part-00000.arrow and so on, to the folder TABLE.",
-)
+@integer("--parts", 1, 100_000, None, "Number of files, written to the folder TABLE.")
 @options.seed("models and queries")
 @output
 def command(table: Path, queries: int, models: int, output: Output, **arguments: Any) -> None:

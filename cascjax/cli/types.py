@@ -123,6 +123,13 @@ def several(
     return distinct(pairs)
 
 
+def integer(flag: str, low: int, high: int | None, default: int | None, help: str) -> Any:
+    """Return an option for an integer in a range; without a default, the help says what holds."""
+    shown = default is not None
+    kind = click.IntRange(low, high)
+    return click.option(flag, type=kind, default=default, show_default=shown, help=help)
+
+
 def gathered(name: str, make: Callable[..., Any], options: Sequence[Any]) -> Callable[[F], F]:
     """Return a decorator that adds options to a command, which gets them as one argument.
 
