@@ -21,17 +21,7 @@ _NESTED: tuple[Any, ...] = (list[float], list[list[float]], list[list[list[float
 
 
 def from_json(content: Any, kind: type[T], where: str) -> T:
-    """Return JSON content as a dataclass or msgspec.Struct; arrays are float64.
-
-    Args:
-        content: what `msgspec.json.decode` returned.
-        kind: the class. The annotation `np.ndarray` stands for nested lists of numbers, up to
-            three axes; the caller checks their shapes.
-        where: name of the content in messages.
-
-    Raises:
-        CascjaxError: a field is missing, unknown or not what its annotation says.
-    """
+    """Return JSON content as a dataclass or msgspec.Struct; arrays are float64."""
     try:
         value = msgspec.convert(content, kind, dec_hook=_array)
     except msgspec.ValidationError as error:

@@ -129,27 +129,16 @@ class BadFileError(CascjaxError):
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a source, as it was when the source was opened.
+    """One file of a source, as it was when the source was opened."""
 
-    Attributes:
-        path: path as it was given.
-        kind: "ipc" or "parquet".
-        n_rows: number of rows.
-        size: number of bytes.
-        changed: time of the last write, in nanoseconds.
-        footer: hash of the last bytes, which hold the schema and the column offsets.
-        compressed: whether the columns of an Arrow file are compressed.
-        starts: first row of each row group of a Parquet file, then the number of rows.
-    """
-
-    path: str
-    kind: str
-    n_rows: int
-    size: int
-    changed: int
-    footer: str
-    compressed: bool = False
-    starts: tuple[int, ...] = ()
+    path: str  # path as it was given
+    kind: str  # "ipc" or "parquet"
+    n_rows: int  # number of rows
+    size: int  # number of bytes
+    changed: int  # time of the last write, in nanoseconds
+    footer: str  # hash of the last bytes, which hold the schema and the column offsets
+    compressed: bool = False  # whether the columns of an Arrow file are compressed
+    starts: tuple[int, ...] = ()  # first row of each row group, then n_rows
 
 
 @dataclass(frozen=True)
@@ -255,11 +244,7 @@ class Files:
 
 
 def as_source(source: Source | Paths) -> Source:
-    """Return a source: a `Table` or `Files` as it is, anything else opened by `open_files`.
-
-    Raises:
-        CascjaxError: the files cannot be opened, see `open_files`.
-    """
+    """Return a source: a `Table` or `Files` as it is, anything else opened by `open_files`."""
     # Not isinstance(source, Source): that would look up every attribute, and hash the columns.
     if isinstance(source, Table | Files):
         return source
@@ -333,15 +318,6 @@ def write_parts(
     """Write tables, one after the other, to files of nearly equal numbers of rows.
 
     The folder appears complete at the end, with part-00000.arrow and so on.
-
-    Args:
-        folder: folder to create, or an empty one.
-        batches: tables of the same columns and models.
-        n_rows: number of rows of all of them.
-        parts: number of files, at most `n_rows`.
-
-    Raises:
-        CascjaxError: the folder is not empty, or cannot be written.
     """
     target = Path(folder)
     with one_line(f"cannot write {target}"):
@@ -471,11 +447,7 @@ def _input_widths(shape: Mapping[str, Any], file: DataFile) -> dict[str, int]:
 def _shape(
     schema: pa.Schema, metadata: Metadata | None, n_models: int, path: str
 ) -> dict[str, Any]:
-    """Return what all files must share: the metadata, and the width of each column if it is fixed.
-
-    Raises:
-        CascjaxError: a column is missing, or of another type or width.
-    """
+    """Return what all files must share: the metadata, and the width of each fixed column."""
     check_columns(schema, path)
     metadata = read_metadata(schema, path) if metadata is None else metadata
     used = [name for name in schema.names if name in COLUMNS or name.startswith(EXTRA_COST)]
@@ -500,11 +472,7 @@ def _fixed_length(kind: pa.DataType, width: int) -> pa.DataType:
 
 
 def _check_same(first: dict[str, Any], other: dict[str, Any], first_path: str, path: str) -> None:
-    """Refuse a file that differs from the first in metadata, columns or widths.
-
-    Raises:
-        CascjaxError: it differs; the message names the first difference.
-    """
+    """Refuse a file that differs from the first in metadata, columns or widths."""
     # Models first: if they differ, anything else may differ as well.
     parts = ("models", "cost_unit", "cost_units", "features", "signals")
     pairs = [(part, *(getattr(x["metadata"], part) for x in (first, other))) for part in parts]
@@ -545,9 +513,6 @@ def _check_copies(files: Sequence[DataFile]) -> None:
     """Refuse a file that is a copy of another, since its rows would count twice.
 
     Copies are equal in size and footer; such files are compared by their first and middle megabyte.
-
-    Raises:
-        CascjaxError: there is one.
     """
     similar: dict[tuple[int, str], list[DataFile]] = {}
     for file in files:

@@ -48,21 +48,13 @@ _PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "extra_costs", "signals", "a
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive rows of a source that are processed at once.
+    """Consecutive rows of a source that are processed at once."""
 
-    Attributes:
-      index: Position among the chunks of the source.
-      file: Path of the file the rows are in, empty for a table in memory.
-      start: First row, counted within the file.
-      n_rows: Number of rows.
-      first: First row, counted over the whole source.
-    """
-
-    index: int
-    file: str
-    start: int
-    n_rows: int
-    first: int
+    index: int  # Position among the chunks of the source
+    file: str  # Path of the file the rows are in, empty for a table in memory
+    start: int  # First row, counted within the file
+    n_rows: int  # Number of rows
+    first: int  # First row, counted over the whole source
 
     @property
     def rows(self) -> Int[np.ndarray, " n"]:
@@ -71,13 +63,7 @@ class Chunk:
 
 
 def rows_per_chunk(n_models: int, n_inputs: int = 0, answers: bool = False) -> int:
-    """Return the default number of rows of a chunk.
-
-    Args:
-      n_models: Number of models K.
-      n_inputs: Numbers per row of features and signals together.
-      answers: Whether there are answers, whose agreement takes K * K numbers per row.
-    """
+    """Return the default number of rows of a chunk."""
     inputs = n_inputs + n_models**2 if n_inputs or answers else n_models
     return min(CHUNK_ROWS, max(_LEAST_CHUNK_ROWS, _CHUNK_NUMBERS // inputs))
 
@@ -371,15 +357,6 @@ def mean_rows(
 ) -> Float[np.ndarray, " K"]:
     """Return the mean over rows, in float64 and without a copy of the table.
 
-    Args:
-      column: `[N, K]` values to average.
-      rows: Rows to average over. [default: all]
-      more: Further columns that `transform` takes.
-      transform: Function of blocks of the columns, whose result is averaged. [default: identity]
-
-    Returns:
-      `[K]` means.
-
     Example:
       >>> mean_rows(np.array([[1.0, 2.0], [3.0, 6.0]], np.float32))
       array([2., 4.])
@@ -395,16 +372,7 @@ def mean_rows(
 def split_rows(
     table: Table, seed: int = 0, fit_fraction: float = 0.5
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-    """Return the rows of the fit split and of the evaluation split.
-
-    Args:
-      table: Table of N queries.
-      seed: Seed of the split that is drawn where the table has none.
-      fit_fraction: Share of the rows in the fit split, where it is drawn.
-
-    Raises:
-      CascjaxError: A side is empty, or the seed is negative.
-    """
+    """Return the rows of the fit split and of the evaluation split."""
     if table.split is not None:
         fit, evaluate = np.flatnonzero(table.split == FIT), np.flatnonzero(table.split == EVALUATE)
     else:

@@ -103,14 +103,6 @@ def improved(
     e leaves unexplained. Moving e towards the truth, to (1 - t) e + t truth, would not do: a
     calibrated e gets a slope above 1, and the truth is given away. Where e is the same for all
     queries and quality is 0 or 1, any t above 0 orders the queries without a mistake.
-
-    Args:
-        estimator: the estimates at hand.
-        table: true quality.
-        rows: rows that the regressions and sigma are fitted on.
-        side: "ante" or "post".
-        share: from 0, a refit by least squares, to 1, the truth.
-        seed: seed of the noise, which differs between the sides.
     """
     ante, post = estimator.quality_ante, estimator.quality_post
     e = ante if side == "ante" else post

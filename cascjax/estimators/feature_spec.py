@@ -37,25 +37,14 @@ Live: TypeAlias = np.ndarray | Sequence[Any]
 
 @dataclass(frozen=True)
 class Column:
-    """Source of a column, and how it is brought to mean 0 and standard deviation 1.
-
-    Attributes:
-        kind: "one" is 1 for all. Known before any model runs: a "feature", whether a query is in a
-            "group", or in one of the "small groups". Known once models have run: a "signal",
-            whether a model "answers", the logarithm of its "cost", the "agreement" of two answers.
-        of: the name of the feature, group or signal; for small groups the names of all others.
-        models: names of the models that must have run.
-        centre: subtracted; stands in for missing values.
-        spread: divisor.
-        least: lowest cost; 0 for other kinds.
-    """
+    """Source of a column, and how it is brought to mean 0 and standard deviation 1."""
 
     kind: Kind
-    of: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    centre: float = 0.0
-    spread: float = 1.0
-    least: float = 0.0
+    of: tuple[str, ...] = ()  # feature, group or signal; for small groups all other groups
+    models: tuple[str, ...] = ()  # names of the models that must have run
+    centre: float = 0.0  # subtracted; stands in for missing values
+    spread: float = 1.0  # divisor
+    least: float = 0.0  # lowest cost; 0 for other kinds
 
     @property
     def name(self) -> str:
@@ -76,11 +65,7 @@ class Column:
 def column_names(
     table: Table,
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return the names of models, features and signals; numbers where a table has no names.
-
-    Raises:
-        CascjaxError: the number of signals is no multiple of the number of models.
-    """
+    """Return the names of models, features and signals; numbers where a table has no names."""
     k = table.n_models
     n_features, n_signals = (
         0 if x is None else x.shape[1] for x in (table.features, table.signals)
@@ -119,11 +104,7 @@ class FeatureSpec:
     columns: tuple[Column, ...]
 
     def __post_init__(self):
-        """Refuse a feature spec that no table can give.
-
-        Raises:
-            CascjaxError: a name is listed twice, or a column is invalid.
-        """
+        """Refuse a feature spec that no table can give."""
         for what in ("models", "features", "signals"):
             if len(set(getattr(self, what))) < len(getattr(self, what)):
                 raise CascjaxError(f"{what} of a feature spec must be distinct names")

@@ -31,14 +31,6 @@ def check_estimator(estimator: Estimator, table: Table) -> None:
     Every sigma of an `Independent` is read, in slices, and all that a `RunSets` is made of; of any
     other estimator, the means and covariance of the first queries while nothing has run. On the
     host: not for traced programs.
-
-    Args:
-        estimator: the estimates of all queries of the table.
-        table: gives the numbers of queries and models, and the models' names for the message.
-
-    Raises:
-        CascjaxError: a sigma is negative or not finite, or what `RunSets.check` or
-            `cascjax.core.expected_max.check_normal` refuses.
     """
     if isinstance(estimator, Independent):
         # One sigma for all queries: then no query is to be named.

@@ -37,19 +37,11 @@ _MAX_WEIGHTS = 1 << 28
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Normal:
-    """Joint normal of signals and qualities around their expectations: one per fold, one of all.
+    """Joint normal of signals and qualities around their expectations: one per fold, one of all."""
 
-    Attributes:
-        spread: `[G, M]` root mean square error of each signal's expectation, but at least 0.03; 1
-            where there is no error.
-        covariance: `[G, M + K, M + K]` of the M signals, in units of `spread`, and the K qualities.
-        needs: `[M, K]` models that must have run for a signal to be known.
-        least_cost: `[K]` lowest cost that is expected of a model, in the table's cost unit.
-    """
-
-    spread: Float[np.ndarray, "G M"]
-    covariance: Float[np.ndarray, "G P P"]
-    needs: Bool[np.ndarray, "M K"]
+    spread: Float[np.ndarray, "G M"]  # RMSE of the expected signals, at least 0.03; 1 where 0
+    covariance: Float[np.ndarray, "G P P"]  # of M signals / spread, then of K qualities
+    needs: Bool[np.ndarray, "M K"]  # models that must have run for a signal to be known
     least_cost: Float[np.ndarray, " K"]
 
 
@@ -234,13 +226,7 @@ def predict_by_fold(
 def gains_of(
     covariance: Float[np.ndarray, "P P"], visible: Bool[np.ndarray, "S M"], k: int
 ) -> Float[np.ndarray, "S K M"]:
-    """Return by how much each signal moves each estimate; 0 for signals that are not visible.
-
-    Args:
-        covariance: `[M + K, M + K]` of M signals and K qualities.
-        visible: `[S, M]` signals that each run set shows.
-        k: K.
-    """
+    """Return by how much each signal moves each estimate; 0 for signals that are not visible."""
     m, most = len(covariance) - k, int(visible.sum(1).max(initial=0))
     signals = covariance[:m, :m] + JITTER * np.eye(m)
     # Shown signals first; the identity fills up where a run set shows fewer than others.

@@ -54,21 +54,12 @@ _MIN_COST = 0.01
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class JointFit:
-    """A fitted joint normal, which makes the estimates of any queries.
+    """A fitted joint normal, which makes the estimates of any queries."""
 
-    Attributes:
-        predictions: of signals, qualities and costs: one fitted without each fold, and one on all
-            rows.
-        normal: the covariances, in the same order.
-        shrinkage: `[G]` share by which correlations were shrunk, 0 to 1.
-        table: gains of all run sets, without queries, as simulations are fastest with a table;
-            None for more than `MAX_TABULATED` models.
-    """
-
-    predictions: tuple[Prediction, ...]
-    normal: Normal
-    shrinkage: Float[np.ndarray, " G"]
-    table: RunSets | None = None
+    predictions: tuple[Prediction, ...]  # without each fold, then on all rows
+    normal: Normal  # the covariances, in the same order
+    shrinkage: Float[np.ndarray, " G"]  # share by which correlations were shrunk, 0 to 1
+    table: RunSets | None = None  # gains of all run sets, up to `MAX_TABULATED` models
 
     def joint(
         self,
@@ -116,18 +107,6 @@ def fit_joint(
     A fold's covariance is that of the errors of the other folds' predictions on their own rows.
     These predictions were fitted on the fold's rows too, but a row moves a prediction by 1 / n, so
     that no skill is found in noise.
-
-    Args:
-        design: the columns of N queries.
-        quality: `[N, K]` true qualities, read on rows fitted on.
-        cost: `[N, K]` true costs, in the table's cost unit, read on rows fitted on.
-        fold: `[N]` folds 0 to F - 1 of the rows fitted on; F for all other rows.
-        key: a JAX random key, for predictors that draw.
-        n_folds: F.
-        predictor: predictor of the means; ridge regression by default.
-
-    Raises:
-        CascjaxError: there are fewer than two folds, or an empty one.
     """
     rows = np.flatnonzero(fold < n_folds)
     if n_folds < 2 or len(np.unique(fold[rows])) < n_folds:
@@ -184,17 +163,7 @@ def _normal(
 def shrinkage(
     standard: Float[np.ndarray, "n P"], single: Bool[np.ndarray, " M"], folds: int = 5
 ) -> tuple[float, float]:
-    """Return the shrinkage with which held-out rows' qualities are best estimated from all signals.
-
-    Args:
-        standard: `[n, P]` M signals, then the qualities, with mean square 1, or less for signals
-            with little error.
-        single: `[M]` signals that need one model.
-        folds: number of folds that are held out.
-
-    Returns:
-        The share by which correlations are shrunk, and how much more those of single models.
-    """
+    """Return the share and single-model factor of shrinkage with the least held-out error."""
     n, m = len(standard), len(single)
     if m == 0 or n < 2 * folds:
         return 1.0, 1.0
@@ -229,11 +198,7 @@ def shrinkage_note(share: float) -> str:
 
 @dataclass(frozen=True)
 class JointGaussian(LearnedEstimator):
-    """Estimator that conditions a joint normal on the signals of what has run.
-
-    Attributes:
-        predictor: what expects signals, qualities and costs from features.
-    """
+    """Estimator that conditions a joint normal on the signals of what has run."""
 
     predictor: Predictor = field(default_factory=Ridge)
 

@@ -50,10 +50,6 @@ class Ridge:
 
     The penalty is the one with the lowest squared error on rows left out one at a time, in closed
     form (Golub, Heath and Wahba, Technometrics 1979).
-
-    Attributes:
-        penalties: choices of the penalty on the sum of squared weights, relative to the mean
-            squared error.
     """
 
     penalties: tuple[float, ...] = tuple(10.0**p for p in np.arange(-4, 3.1, 0.5))
@@ -78,17 +74,11 @@ class Ridge:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Linear:
-    """Weighted sums of the features.
-
-    Attributes:
-        weights: `[F, M]`.
-        offset: `[M]` prediction where all features are 0.
-        penalty: `[M]` penalty of each head.
-    """
+    """Weighted sums of the features."""
 
     weights: Float[Array, "F M"] | Float[np.ndarray, "F M"]
-    offset: Float[Array, " M"] | Float[np.ndarray, " M"]
-    penalty: Float[Array, " M"] | Float[np.ndarray, " M"]
+    offset: Float[Array, " M"] | Float[np.ndarray, " M"]  # prediction where all features are 0
+    penalty: Float[Array, " M"] | Float[np.ndarray, " M"]  # penalty of each head
 
     def predict(self, x: Features) -> Float[Array, "n M"]:
         """Return the weighted sums."""
@@ -100,21 +90,13 @@ class Neighbours:
     """Mean over the k nearest rows, with k chosen for each head.
 
     The choice is by squared error on rows left out one at a time, among some k and all rows.
-
-    Attributes:
-        neighbours: choices of k.
-        max_rows: most rows that are left out for the choice.
     """
 
-    neighbours: tuple[int, ...] = (5, 10, 20, 40, 80, 160)
-    max_rows: int = 1 << 12
+    neighbours: tuple[int, ...] = (5, 10, 20, 40, 80, 160)  # choices of k
+    max_rows: int = 1 << 12  # most rows that are left out for the choice
 
     def fit(self, x: Features, y: Heads, key: Array) -> "Nearest":
-        """Keep the rows, and choose k on random rows if there are more than `max_rows`.
-
-        Raises:
-            CascjaxError: a k is below 1.
-        """
+        """Keep the rows, and choose k on random rows if there are more than `max_rows`."""
         if min(self.neighbours, default=1) < 1:
             raise CascjaxError(f"neighbours must be at least 1, not {min(self.neighbours)}")
         n = _check(x, y)
@@ -131,19 +113,11 @@ class Neighbours:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Nearest:
-    """Rows to search, and how many of the nearest are averaged.
+    """Rows to search, and how many of the nearest are averaged."""
 
-    Attributes:
-        x: `[R, F]` features of the rows fitted on.
-        y: `[R, M]` their heads.
-        mean: `[M]` mean of y.
-        choice: `[M]` index into `neighbours` for each head; beyond them, the mean of all rows.
-        neighbours: numbers of nearest rows, rising.
-    """
-
-    x: Float[Array, "R F"]
-    y: Float[Array, "R M"]
-    mean: Float[Array, " M"]
+    x: Float[Array, "R F"]  # features of the rows fitted on
+    y: Float[Array, "R M"]  # their heads
+    mean: Float[Array, " M"]  # mean of y
     choice: Int[Array, " M"]
     neighbours: tuple[int, ...] = field(metadata={"static": True})
 
@@ -159,12 +133,7 @@ class Nearest:
     def candidates(
         self, x: Float[Array, " F"], own: Int[Array, ""] | None = None
     ) -> Float[Array, "C M"]:
-        """Return the predictions of a query with each of `neighbours`, then the mean of all rows.
-
-        Args:
-            x: `[F]` features of the query.
-            own: the row that the query is, which is left out.
-        """
+        """Return the predictions with each of `neighbours`, then the mean; without row `own`."""
         mean, n = self.mean, len(self.y)
         if own is not None:
             mean = (mean * n - self.y[own]) / (n - 1)
@@ -198,23 +167,14 @@ class Network:
 
     They are trained by AdamW on squared error, with heads on one scale. Each stops by rows of its
     own that are held out, which also say for each head how far to shrink predictions to the mean.
-
-    Attributes:
-        width: units of a hidden layer.
-        members: number of networks, each from its own start.
-        rate: learning rate.
-        decay: weight decay.
-        held_out: share of rows that are held out.
-        epochs: most passes over the rows.
-        patience: passes without a lower error on the rows held out after which training stops.
     """
 
-    width: int = 64
-    members: int = 4
+    width: int = 64  # units of a hidden layer
+    members: int = 4  # number of networks, each from its own start
     rate: float = 2e-3
     decay: float = 1e-2
-    held_out: float = 0.2
-    epochs: int = 200
+    held_out: float = 0.2  # share of rows that are held out
+    epochs: int = 200  # most passes over the rows
     patience: int = 10
 
     def fit(self, x: Features, y: Heads, key: Array) -> "Networks":
@@ -239,23 +199,14 @@ class Network:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Networks:
-    """Trained networks, E of them.
+    """Trained networks, E of them."""
 
-    Attributes:
-        weights: layers, each with a leading axis E.
-        slope: `[E, M]` factor from 0 to 1 on predictions relative to the mean.
-        middle: `[F]` mean of the features.
-        spread: `[F]` divisor of the features.
-        mean: `[M]` mean of the heads.
-        scale: `[M]` divisor of the heads.
-    """
-
-    weights: dict[str, Array]
-    slope: Float[Array, "E M"]
-    middle: Float[Array, " F"]
-    spread: Float[Array, " F"]
-    mean: Float[Array, " M"]
-    scale: Float[Array, " M"]
+    weights: dict[str, Array]  # layers, each with a leading axis E
+    slope: Float[Array, "E M"]  # factor from 0 to 1 on predictions relative to the mean
+    middle: Float[Array, " F"]  # mean of the features
+    spread: Float[Array, " F"]  # divisor of the features
+    mean: Float[Array, " M"]  # mean of the heads
+    scale: Float[Array, " M"]  # divisor of the heads
 
     @jax.jit
     def predict(self, x: Features) -> Float[Array, "n M"]:

@@ -54,39 +54,23 @@ _product = functools.partial(jnp.matmul, precision="highest")
 
 @dataclass(frozen=True)
 class Regressions:
-    """Weights of all regressions, fitted without each fold and on all rows.
-
-    Attributes:
-        weights: `[F + 1, S, K, D]`; the last are fitted on all rows. 0 where a run set does not
-            show a column.
-        passes: passes over the rows, the most of any fit; 0 for a closed form.
-        remaining: largest step still to go, in any coefficient.
-        unfinished: number of regressions whose step is above `TOLERANCE`.
-    """
+    """Weights of all regressions, fitted without each fold and on all rows."""
 
     weights: Float[np.ndarray, "G S K D"]
-    passes: int = 0
-    remaining: float = 0.0
-    unfinished: int = 0
+    passes: int = 0  # passes over the rows, the most of any fit; 0 for a closed form
+    remaining: float = 0.0  # largest step still to go, in any coefficient
+    unfinished: int = 0  # number of regressions whose step is above `TOLERANCE`
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Rows to fit on, cut into blocks of one size, each with rows of one fold.
-
-    Attributes:
-        columns: `[D, R]` columns of each block, 0 in rows that only fill the block up.
-        target: `[K, R]` targets of each block.
-        fold: fold of each block.
-        n_rows: number of rows.
-        n_folds: F; 1 without folds.
-    """
+    """Rows to fit on, cut into blocks of one size, each with rows of one fold."""
 
     columns: tuple[Float[Array, "D R"], ...]
-    target: tuple[Float[Array, "K R"], ...]
-    fold: tuple[int, ...]
-    n_rows: int
-    n_folds: int
+    target: tuple[Float[Array, "K R"], ...]  # targets of each block
+    fold: tuple[int, ...]  # fold of each block
+    n_rows: int  # number of rows
+    n_folds: int  # F; 1 without folds
 
     @classmethod
     def cut(
@@ -98,16 +82,7 @@ class Blocks:
         n_sets: int = 1,
         block_floats: int | None = None,
     ) -> "Blocks":
-        """Return the rows in blocks.
-
-        Args:
-            columns: `[n, D]` columns, of which the first is 1.
-            target: `[n, K]` targets.
-            fold: `[n]` fold of each row.
-            n_sets: run sets that will be fitted together.
-            block_floats: most margins of a block; by default what fits a core's cache, or 2**28 on
-                an accelerator.
-        """
+        """Return the rows in blocks."""
         n, k = target.shape
         fold = np.zeros(n, np.int64) if fold is None else fold
         if block_floats is None:
@@ -166,12 +141,6 @@ def fit_linear(
 
     They equal scikit-learn's `Ridge(alpha=ridge)`; the intercept is not penalised. One Gram matrix
     serves all.
-
-    Args:
-        blocks: rows to fit on, with K targets.
-        visible: `[S, D]` columns that each run set shows.
-        ridge: at least 0.
-        folds: whether to fit without each fold too; else weights are `[1, S, K, D]`.
     """
     d, k = blocks.columns[0].shape[0], blocks.target[0].shape[0]
     # In float64: regressing costs on costs leaves few digits to float32.
@@ -204,14 +173,6 @@ def fit_logistic(
 
     They equal scikit-learn's `LogisticRegression(C=1/ridge)`; the intercept is not penalised.
     Targets between 0 and 1 are shares (fractional response, Papke and Wooldridge 1996).
-
-    Args:
-        blocks: rows to fit on; each of the K targets must vary.
-        visible: `[S, D]` columns that each run set shows.
-        ridge: above 0.
-        folds: whether to fit without each fold too; else weights are `[1, S, K, D]`.
-        max_passes: most passes of L-BFGS, and then of Newton's method.
-        chunk_bytes: most memory of the Hessians of run sets that are fitted together.
     """
     d, k = blocks.columns[0].shape[0], blocks.target[0].shape[0]
     together = max(1, chunk_bytes // (8 * k * d * d))
@@ -350,16 +311,6 @@ def _descend(
 
     A step at whose end the function clearly rises again is cut to where its slope would be 0. For
     convex functions slopes suffice for that, so that their values are never computed.
-
-    Args:
-        method: gradients and steps.
-        w: `[M, D]` where to start.
-        max_passes: most gradients.
-        tolerance: largest step that is the last.
-        spare: searches that may be left unfinished.
-
-    Returns:
-        Weights, the size of the last step, whether each search is unfinished, and the passes.
     """
     gradient, nothing = method.gradient(w), np.zeros_like(w)
     step = method.step(gradient, nothing, nothing)
@@ -466,18 +417,7 @@ def _curvature(
 def moments(
     blocks: Blocks, weights: Float[np.ndarray, "G S K D"], *, logistic: bool
 ) -> tuple[Float[np.ndarray, "S K K"], Float[np.ndarray, "S K"]]:
-    """Return how far out-of-fold estimates still move, and their errors, on the rows fitted on.
-
-    Args:
-        blocks: the rows, by fold.
-        weights: `[F or more, S, K, D]`, of which rows of fold f use the f-th; the last run set is
-            that of all models.
-        logistic: whether an estimate is the logistic function of the weighted sum.
-
-    Returns:
-        The covariance of (estimate under a run set) - (estimate under all models), and the mean
-        squared error of each estimate.
-    """
+    """Return how far out-of-fold estimates still move, and their errors, on the rows fitted on."""
     by_fold = [jnp.asarray(w, jnp.float32) for w in weights]
     off, product, squared = blocks.sum(lambda f, x, y: _moments(logistic, x, y, by_fold[f]))
     n = blocks.n_rows

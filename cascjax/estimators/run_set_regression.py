@@ -42,18 +42,11 @@ _MIN_COST = 0.01
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RunSetWeights:
-    """Weights of all regressions, one set for each fold and a last one fitted on all rows.
+    """Weights of all regressions, one set for each fold and a last one fitted on all rows."""
 
-    Attributes:
-        quality: `[F + 1, 2**K, K, D]`, 0 where a run set does not show a column.
-        cost: `[F + 1, 2**K or 1, K, D]`, in the table's cost unit.
-        covariance: `[2**K, K, K]`, see `RunSets`.
-        logistic: whether quality is the logistic function of the weighted sum.
-    """
-
-    quality: Float[np.ndarray, "G S K D"]
-    cost: Float[np.ndarray, "G #S K D"]
-    covariance: Float[np.ndarray, "S K K"]
+    quality: Float[np.ndarray, "G S K D"]  # 0 where a run set does not show a column
+    cost: Float[np.ndarray, "G #S K D"]  # in the table's cost unit
+    covariance: Float[np.ndarray, "S K K"]  # `[2**K, K, K]`, see `RunSets`
     logistic: bool = field(metadata={"static": True})
 
     def estimator(
@@ -84,11 +77,7 @@ class RunSetWeights:
 
 @dataclass(frozen=True)
 class RunSetRegression(LearnedEstimator):
-    """Estimator that fits a ridge or logistic regression for every run set and model.
-
-    Attributes:
-        logistic: whether the regressions of quality are logistic; those of cost are linear.
-    """
+    """Estimator that fits a ridge or logistic regression for every run set and model."""
 
     logistic: bool = True
 
@@ -194,11 +183,7 @@ def _mean_note(model: str, quality: Float[np.ndarray, " n"]) -> str:
 def _fit_costs(
     training: TrainingSet,
 ) -> tuple[Float[np.ndarray, "G #S K D"], str, list[str], Float[np.ndarray, " K"]]:
-    """Return the cost model asked for, or the one with the lowest cross-validated error.
-
-    Returns:
-        Its weights, its name, notes, and the share of variance it explains before anything has run.
-    """
+    """Return the cost model asked for, or the one with the lowest cross-validated error."""
     rows, k = training.folds.fit_rows, len(training.models)
     visible = training.design.feature_spec.shown()
     cost = training.cost[rows].astype(np.float64)

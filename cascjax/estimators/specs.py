@@ -51,25 +51,15 @@ class Mergeable(Protocol):
 
 @dataclass(frozen=True)
 class FitData:
-    """What estimates are fitted on; models in rising mean cost.
+    """What estimates are fitted on; models in rising mean cost."""
 
-    Attributes:
-        order: `[K]` position of each model in the order of the source.
-        mean_cost: `[K]` mean cost of each model over the fit split.
-        statistics: merged statistics of all rows, models in the order of the source.
-        table: the sample of the fit split.
-        rows: `[m]` row numbers of the sample, rising.
-        n_fit: number of rows of the fit split.
-        seed: seed of noise and folds.
-    """
-
-    order: Int[np.ndarray, " K"]
-    mean_cost: Float[np.ndarray, " K"]
-    statistics: Any
-    table: Table
-    rows: Int[np.ndarray, " m"]
-    n_fit: int
-    seed: int
+    order: Int[np.ndarray, " K"]  # position of each model in the order of the source
+    mean_cost: Float[np.ndarray, " K"]  # mean cost of each model over the fit split
+    statistics: Any  # merged statistics of all rows, models in the order of the source
+    table: Table  # the sample of the fit split
+    rows: Int[np.ndarray, " m"]  # row numbers of the sample, rising
+    n_fit: int  # number of rows of the fit split
+    seed: int  # seed of noise and folds
 
 
 class ChunkEstimates(ABC):
@@ -82,32 +72,19 @@ class ChunkEstimates(ABC):
 
     @abstractmethod
     def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
-        """Return the estimator of some rows.
-
-        Args:
-            table: the rows, models in rising mean cost.
-            rows: their row numbers in the source.
-        """
+        """Return the estimator of some rows."""
 
     def record(self) -> dict[str, Any]:
         """Return what a report says about them in addition to the spec."""
         return {}
 
     def policy_model(self, sigma_scale: float) -> PolicyModel | None:
-        """Return the model that a policy keeps to make the estimates itself, if they are learned.
-
-        Args:
-            sigma_scale: factor on the standard deviations.
-        """
+        """Return the model that a policy keeps if the estimates are learned."""
         del sigma_scale
         return None
 
     def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "ChunkEstimates":
-        """Return the estimates with the standard deviations of a policy, if they have any.
-
-        Args:
-            sigma: `[K]` standard deviation of the quality estimate before minus after a model runs.
-        """
+        """Return the estimates with the standard deviations of a policy, if they have any."""
         del sigma
         return self
 
@@ -123,53 +100,23 @@ class EstimatesSpec(ABC):
     """Whether they are made from the true quality and cost of all rows."""
 
     def check(self, source: Source, sample: int) -> None:  # noqa: B027
-        """Refuse, before rows are read, estimates that the source or the sample cannot give.
-
-        Args:
-            source: the rows.
-            sample: largest number of fit rows that estimates are fitted on.
-
-        Raises:
-            CascjaxError: they cannot be given.
-        """
+        """Refuse, before rows are read, estimates that the source or the sample cannot give."""
 
     def check_policy(self) -> None:  # noqa: B027
-        """Refuse, before rows are read, estimates that a policy cannot keep.
-
-        Raises:
-            CascjaxError: a policy cannot keep them.
-        """
+        """Refuse, before rows are read, estimates that a policy cannot keep."""
 
     def statistics(
         self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
     ) -> Mergeable | None:
-        """Return the statistics of a chunk that `fit` needs of all rows, or None.
-
-        Args:
-            chunk: which rows.
-            table: the rows, models in the order of the source.
-            fit: `[n]` whether each row is in the fit split.
-            seed: seed of the job.
-
-        Raises:
-            CascjaxError: a value cannot be used.
-        """
+        """Return the statistics of a chunk that `fit` needs of all rows, or None."""
         return None
 
     @abstractmethod
     def fit(self, data: FitData) -> ChunkEstimates:
-        """Return the fitted estimates.
-
-        Raises:
-            RefusedError: they cannot be fitted.
-        """
+        """Return the fitted estimates."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the spec as JSON values; `spec_from_json` is the inverse.
-
-        Raises:
-            CascjaxError: the estimates are an estimator of the caller's own.
-        """
+        """Return the spec as JSON values; `spec_from_json` is the inverse."""
         return {"kind": self.kind} | asdict(self)
 
     def record(self) -> dict[str, Any]:
@@ -230,14 +177,9 @@ class Supplied(EstimatesSpec):
 
 @dataclass(frozen=True)
 class FittedSupplied(ChunkEstimates):
-    """Supplied estimates; see `Supplied`.
+    """Supplied estimates; see `Supplied`."""
 
-    Attributes:
-        mean_cost: `[K]` mean cost of each model over the fit split.
-        sigma: `[K]` standard deviation of ante minus post; None if the source has a column.
-    """
-
-    mean_cost: Float[np.ndarray, " K"]
+    mean_cost: Float[np.ndarray, " K"]  # mean cost of each model over the fit split
     sigma: Float[np.ndarray, " K"] | None = None
 
     def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "FittedSupplied":
@@ -339,17 +281,11 @@ class Noisy(EstimatesSpec):
 
 @dataclass(frozen=True)
 class FittedNoisy(ChunkEstimates):
-    """Noisy estimates; see `Noisy`.
-
-    Attributes:
-        lines: predictions of quality ante, quality post, cost ante and cost post.
-        sigma: `[K]` standard deviation of ante minus post.
-        seed: seed of the noise.
-    """
+    """Noisy estimates; see `Noisy`."""
 
     lines: tuple[Line, Line, Line, Line]
-    sigma: Float[np.ndarray, " K"]
-    seed: int
+    sigma: Float[np.ndarray, " K"]  # standard deviation of ante minus post
+    seed: int  # seed of the noise
 
     def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "FittedNoisy":
         """Return the estimates with the standard deviations of a policy."""
@@ -475,18 +411,11 @@ class Learned(EstimatesSpec):
 
 @dataclass(frozen=True)
 class FittedLearned(ChunkEstimates):
-    """Learned estimates; see `Learned`.
+    """Learned estimates; see `Learned`."""
 
-    Attributes:
-        result: the fitted estimator and what is known about the fit.
-        rows: `[m]` row numbers it was fitted on, rising.
-        n_fit: number of rows of the fit split.
-        sigma_scale: factor on the standard deviations; None to choose it for each strategy.
-    """
-
-    result: LearnedEstimates
-    rows: Int[np.ndarray, " m"]
-    n_fit: int
+    result: LearnedEstimates  # the fitted estimator and what is known about the fit
+    rows: Int[np.ndarray, " m"]  # row numbers it was fitted on, rising
+    n_fit: int  # number of rows of the fit split
     sigma_scale: float | None = None
 
     @property
@@ -524,12 +453,7 @@ class FittedLearned(ChunkEstimates):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Reordered:
-    """An estimator with its models in another order.
-
-    Attributes:
-        estimator: the estimator.
-        order: `[K]` position of each model in the order of the estimator.
-    """
+    """An estimator with its models in another order."""
 
     estimator: Estimator
     order: tuple[int, ...] = field(metadata={"static": True})
@@ -550,24 +474,15 @@ class Reordered:
 
 @dataclass(frozen=True, eq=False)
 class Own(EstimatesSpec, ChunkEstimates):
-    """An estimator of all rows of the source, made by the caller.
+    """An estimator of all rows of the source, made by the caller."""
 
-    Attributes:
-        estimator_of_all: the estimator, models in the order of the source.
-        order: `[K]` position of each model in the order of the source; empty for that order.
-    """
-
-    estimator_of_all: Estimator
+    estimator_of_all: Estimator  # the estimator, models in the order of the source
     order: tuple[int, ...] = ()
 
     kind: ClassVar[str] = "own"
 
     def check(self, source: Source, sample: int) -> None:
-        """Refuse an estimator of another number of queries or models.
-
-        Raises:
-            CascjaxError: it is one.
-        """
+        """Refuse an estimator of another number of queries or models."""
         n_rows, n_models = source.n_rows, source.n_models
         # The last row, and one that must not exist.
         last = self.estimator_of_all.take(slice(n_rows - 1, n_rows + 1))
@@ -583,11 +498,7 @@ class Own(EstimatesSpec, ChunkEstimates):
             )
 
     def fit(self, data: FitData) -> "Own":
-        """Return the estimator with its models in rising mean cost.
-
-        Raises:
-            CascjaxError: its standard deviations or covariances are invalid.
-        """
+        """Return the estimator with its models in rising mean cost."""
         order = tuple(data.order.tolist())
         names = [data.table.models[i] for i in np.argsort(data.order)]
         check_estimator(self.estimator_of_all, data.table.select_models(names))
@@ -605,11 +516,7 @@ class Own(EstimatesSpec, ChunkEstimates):
         return Reordered(taken, self.order)
 
     def to_json(self) -> dict[str, Any]:
-        """Refuse: an estimator of the caller's own cannot be written as JSON.
-
-        Raises:
-            CascjaxError: always.
-        """
+        """Refuse: an estimator of the caller's own cannot be written as JSON."""
         raise CascjaxError("an estimator of your own cannot be written as JSON")
 
 
@@ -620,17 +527,7 @@ ESTIMATES: dict[str, type[EstimatesSpec]] = {spec.kind: spec for spec in (Suppli
 def as_estimates(
     estimates: EstimatesSpec | Estimator | str | None, source: Source
 ) -> EstimatesSpec:
-    """Return the spec of what a caller gave as estimates.
-
-    Args:
-        estimates: a spec; an estimator of all rows of the source; the name of a spec, for its
-            defaults; or None for supplied estimates if the source has the column quality_ante,
-            else noisy ones.
-        source: the rows.
-
-    Raises:
-        CascjaxError: it is none of these.
-    """
+    """Return the spec of what a caller gave as estimates."""
     if estimates is None:
         return Supplied() if "quality_ante" in source.columns else Noisy()
     if isinstance(estimates, EstimatesSpec):
@@ -647,11 +544,7 @@ def as_estimates(
 
 
 def spec_from_json(content: Mapping[str, Any]) -> EstimatesSpec:
-    """Return the spec that `EstimatesSpec.to_json` wrote.
-
-    Raises:
-        CascjaxError: the kind is unknown, or a value is invalid.
-    """
+    """Return the spec that `EstimatesSpec.to_json` wrote."""
     fields = dict(content)
     kind = fields.pop("kind", None)
     if kind not in ESTIMATES:

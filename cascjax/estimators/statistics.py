@@ -38,11 +38,6 @@ def normals(
 
     The noise of row i and model j comes from counter i K + j (JAX's partitionable threefry), so
     any rows can be drawn without the others.
-
-    Args:
-        keys: the two halves of each key.
-        rows: row numbers, below N.
-        k: K, number of models.
     """
     noise = np.empty((len(keys), len(rows), k), np.float32)
     for start in range(0, len(rows), _ROWS):
@@ -81,20 +76,13 @@ class Moments:
 
     Model k gets the k-th noise once the models are sorted by mean cost, which is not known yet, so
     the products of every model with every noise are kept.
-
-    Attributes:
-        count: `[]` number of rows.
-        mean: `[3, K]` means of t by model, and of u and v by position.
-        square: `[3, K]` sums of squares about the mean.
-        truth_noise: `[2, K, K]` sums of products of t (by model) with u and with v (by position).
-        noises: `[K]` sums of products of u and v.
     """
 
-    count: Float[np.ndarray, ""]
-    mean: Float[np.ndarray, "3 K"]
-    square: Float[np.ndarray, "3 K"]
-    truth_noise: Float[np.ndarray, "2 K K"]
-    noises: Float[np.ndarray, " K"]
+    count: Float[np.ndarray, ""]  # number of rows
+    mean: Float[np.ndarray, "3 K"]  # means of t by model, and of u and v by position
+    square: Float[np.ndarray, "3 K"]  # sums of squares about the mean
+    truth_noise: Float[np.ndarray, "2 K K"]  # sums of products of t with u, and with v
+    noises: Float[np.ndarray, " K"]  # sums of products of u and v
 
     @classmethod
     def from_rows(
@@ -142,17 +130,11 @@ class Moments:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Spread:
-    """Mean and variance of the difference of two columns of K models.
+    """Mean and variance of the difference of two columns of K models."""
 
-    Attributes:
-        count: `[]` number of rows.
-        mean: `[K]` means.
-        square: `[K]` sums of squares about the mean.
-    """
-
-    count: Float[np.ndarray, ""]
-    mean: Float[np.ndarray, " K"]
-    square: Float[np.ndarray, " K"]
+    count: Float[np.ndarray, ""]  # number of rows
+    mean: Float[np.ndarray, " K"]  # means
+    square: Float[np.ndarray, " K"]  # sums of squares about the mean
 
     @classmethod
     def from_rows(
@@ -189,19 +171,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Line:
-    """Least-squares prediction of true values from noisy copies, for each model.
+    """Least-squares prediction of true values from noisy copies, for each model."""
 
-    Attributes:
-        noise: standard deviation of the noise.
-        mean: `[K]` means of the truth.
-        noisy_mean: `[K]` means of the noisy copy.
-        slope: `[K]` slopes of the truth on the noisy copy.
-    """
-
-    noise: float
-    mean: Float[np.ndarray, " K"]
-    noisy_mean: Float[np.ndarray, " K"]
-    slope: Float[np.ndarray, " K"]
+    noise: float  # standard deviation of the noise
+    mean: Float[np.ndarray, " K"]  # means of the truth
+    noisy_mean: Float[np.ndarray, " K"]  # means of the noisy copy
+    slope: Float[np.ndarray, " K"]  # slopes of the truth on the noisy copy
 
     def predict(
         self, truth: Float[np.ndarray, "n K"], noise: Float[np.ndarray, "n K"]
@@ -220,15 +195,7 @@ class Line:
 def fit_lines(
     moments: Moments, noises: tuple[float, float]
 ) -> tuple[Line, Line, Float[np.ndarray, " K"]]:
-    """Return the predictions from both noisy copies, and the spread of their difference.
-
-    Args:
-        moments: moments over all rows, models sorted.
-        noises: standard deviations of the two noises.
-
-    Returns:
-        The two lines, and `[K]` standard deviations of the first prediction minus the second.
-    """
+    """Return the predictions from both noisy copies, and the spread of their difference."""
     t, u, v = moments.square
     lines = []
     for i, (sigma, noise_square) in enumerate(zip(noises, (u, v), strict=True)):

@@ -24,25 +24,16 @@ RUN_SETS = "run sets"
 
 @dataclass(frozen=True)
 class Folds:
-    """Cross-fitting folds: no row is scored by weights that were fitted on it.
+    """Cross-fitting folds: no row is scored by weights that were fitted on it."""
 
-    Attributes:
-        fold: `[N]` the fold of each row that is fitted on, F for every other row.
-        n_folds: F.
-    """
-
-    fold: Int[np.ndarray, " N"]
-    n_folds: int
+    fold: Int[np.ndarray, " N"]  # the fold of each row that is fitted on, F for every other row
+    n_folds: int  # F
 
     @classmethod
     def drawn(
         cls, n_rows: int, fit_rows: Int[np.ndarray, " n"], n_folds: int, seed: int
     ) -> "Folds":
-        """Return folds of equal size, drawn by a permutation of the rows to fit on.
-
-        Raises:
-            CascjaxError: there are fewer than two rows per fold, or the seed is negative.
-        """
+        """Return folds of equal size, drawn by a permutation of the rows to fit on."""
         if len(fit_rows) < 2 * n_folds:
             raise CascjaxError(
                 f"{counted(len(fit_rows), 'row to fit on is', 'rows to fit on are')} too few"
@@ -205,10 +196,5 @@ class LearnedEstimator(abc.ABC):
 def explained_variance(
     error: Float[np.ndarray, " K"], variance: Float[np.ndarray, " K"]
 ) -> Float[np.ndarray, " K"]:
-    """Return 1 - error / variance, NaN where there is no variance.
-
-    Args:
-        error: `[K]` mean squared errors.
-        variance: `[K]` variances of the true values.
-    """
+    """Return 1 - error / variance, NaN where there is no variance."""
     return np.where(variance > 0, 1 - error / np.where(variance > 0, variance, 1), np.nan)

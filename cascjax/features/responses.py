@@ -92,14 +92,9 @@ _LONGEST_CODE = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """Signals and answers of N responses, each to its own prompt.
+    """Signals and answers of N responses, each to its own prompt."""
 
-    Attributes:
-      signals: `[N, P]` in the order of `SIGNALS`.
-      answers: N identities; equal strings are the same answer, None is no answer.
-    """
-
-    signals: Float32[np.ndarray, "N P"]
+    signals: Float32[np.ndarray, "N P"]  # in the order of `SIGNALS`
     answers: tuple[str | None, ...]
 
 

@@ -174,21 +174,11 @@ class ImportResult:
 
 @dataclass
 class Assembly:
-    """An evaluation table in the making.
+    """An evaluation table in the making."""
 
-    Attributes:
-      source: File that is imported, for messages.
-      query_id: `[N]` ids of the queries.
-      table: Table without features, signals and answers.
-      features: Pairs of names and `[N, f]` values.
-      signals: Pairs of names and `[N, K, p]` values.
-      answer: `[N, K]` identities of the answers, -1 where there is none, or None.
-      notes: Further information about the import, one line each.
-    """
-
-    source: str
-    query_id: pa.Array
-    table: Table
+    source: str  # File that is imported, for messages
+    query_id: pa.Array  # ids of the queries
+    table: Table  # Table without features, signals and answers
     features: list[tuple[Sequence[str], Float[np.ndarray, "N f"]]] = field(default_factory=list)
     signals: list[tuple[Sequence[str], Float[np.ndarray, "N K p"]]] = field(default_factory=list)
     answer: Int32[np.ndarray, "N K"] | None = None

@@ -163,20 +163,7 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
 
 
 class _Log:
-    """Rows of a long log, arranged by query and model.
-
-    Attributes:
-      columns: Columns of R rows.
-      query_codes: `[R]` index into `queries`.
-      queries: N ids of queries.
-      last_row: `[N]` last row of each query.
-      models: K names of models.
-      quality: `[N, K]` quality, NaN where there is no complete row.
-      costs: `[N, K]` cost, and each extra cost.
-      prompts: N prompts, or none.
-      repeated: `[R]` whether an earlier complete row has the same query and model.
-      keep: Queries that have all models.
-    """
+    """Rows of a long log, arranged by query and model."""
 
     def __init__(self, columns: pa.Table, options: Options, source: str) -> None:
         """Arrange the rows; refuse invalid rows, unless they are to be dropped."""

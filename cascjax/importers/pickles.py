@@ -152,17 +152,7 @@ class _NotAFrameError(Exception):
 
 
 def read_pickled_columns(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the columns of a pickled frame of numbers and text, running none of the pickle's code.
-
-    Args:
-      path: Pickle of protocol 2 or later of a pandas frame with N rows.
-
-    Returns:
-      `[N]` arrays by column name: numbers in their type, anything else as objects.
-
-    Raises:
-      CascjaxError: The file is missing, damaged, or asks for anything but such a frame.
-    """
+    """Read the columns of a pickled frame (protocol 2 or later), running none of its code."""
     source = os.fspath(path)
     if sniff(path) != "pickle":
         raise CascjaxError(f"cannot read {source}: it is not a pickle of protocol 2 or later")

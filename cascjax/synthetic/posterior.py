@@ -75,23 +75,14 @@ def known_posterior(
 
 
 class _Grid(NamedTuple):
-    """Points of ease of a group, and the models there, by the place of the right option.
+    """Points of ease of a group, and the models there, by the place of the right option."""
 
-    Attributes:
-      first: `[M]` first factor of ease.
-      log_prior: `[M]` logarithm of the prior of the other factors.
-      mean: `[R, M, K]` mean of each margin.
-      right: `[R, M, K]` probability that an answer is right.
-      log_right: `[R, M, K]` logarithm of that probability.
-      log_wrong: `[R, M, K]` logarithm of the probability that it is not.
-    """
-
-    first: Float[np.ndarray, " M"]
-    log_prior: Float[np.ndarray, " M"]
-    mean: Float[np.ndarray, "R M K"]
-    right: Float[np.ndarray, "R M K"]
-    log_right: Float[np.ndarray, "R M K"]
-    log_wrong: Float[np.ndarray, "R M K"]
+    first: Float[np.ndarray, " M"]  # first factor of ease
+    log_prior: Float[np.ndarray, " M"]  # logarithm of the prior of the other factors
+    mean: Float[np.ndarray, "R M K"]  # mean of each margin
+    right: Float[np.ndarray, "R M K"]  # probability that an answer is right
+    log_right: Float[np.ndarray, "R M K"]  # logarithm of that probability
+    log_wrong: Float[np.ndarray, "R M K"]  # logarithm of the probability that it is not
 
 
 def _grid(dataset: AnswerDataset, g: int) -> _Grid:
