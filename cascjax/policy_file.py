@@ -20,7 +20,7 @@ from cascjax import __version__
 from cascjax.data.codec import from_json, to_json
 from cascjax.data.files import one_line
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators import load_model
+from cascjax.estimators.registry import load_model
 from cascjax.estimators.specs import ESTIMATES, EstimatesSpec
 from cascjax.search.rules import LARGEST, Fitted, Rule
 from cascjax.strategies import STRATEGIES, Strategy

@@ -46,7 +46,8 @@ from cascjax.engine.passes import (
 )
 from cascjax.engine.run import Run
 from cascjax.errors import RefusedError
-from cascjax.estimators import Estimates, Independent, Joint, noisy, supplied
+from cascjax.estimators import Estimates, Independent, noisy, supplied
+from cascjax.estimators.joint import Joint
 from cascjax.estimators.specs import FittedLearned, as_estimates
 from cascjax.estimators.statistics import Moments, Spread, fit_lines, noise_keys, normals
 from cascjax.evaluation import Mean

@@ -15,7 +15,9 @@ from test_learned_policy import RUNS, K, fit_rows, live, make_table
 from cascjax import evaluate, fit, load_policy, synthetic
 from cascjax.data.table import EVALUATE, FIT
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Joint, JointModel, RunSets, learned
+from cascjax.estimators import RunSets, learned
+from cascjax.estimators.joint import Joint
+from cascjax.estimators.joint_model import JointModel
 from cascjax.estimators.specs import Learned
 from cascjax.policy import Policy
 from cascjax.policy_file import checksum

@@ -22,20 +22,17 @@ from cascjax.estimators import (
     Estimates,
     FittedEstimator,
     Independent,
-    LearnedEstimates,
     LearnedEstimator,
     PolicyModel,
     RunSets,
     TrainingSet,
-    check_keepable,
-    check_learning,
     learned,
-    learned_estimator,
-    load_model,
     register,
     supplied,
 )
 from cascjax.estimators.feature_spec import FeatureSpec
+from cascjax.estimators.learned import LearnedEstimates, check_keepable, check_learning
+from cascjax.estimators.registry import learned_estimator, load_model
 from cascjax.estimators.run_set_regression import MIN_CLASS_COUNT
 from cascjax.estimators.training import Folds
 

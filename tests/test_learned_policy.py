@@ -16,7 +16,8 @@ import pytest
 from cascjax import evaluate, fit, load_policy, synthetic
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
 from cascjax.errors import CascjaxError
-from cascjax.estimators import FeatureSpec, LearnedModel, RunSets, design, learned
+from cascjax.estimators import FeatureSpec, RunSets, design, learned
+from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.specs import Learned, Noisy
 from cascjax.fitting import prepare
 from cascjax.policy import Policy

@@ -13,13 +13,14 @@ import pytest
 from scipy import stats
 
 from cascjax.comparison import frontier
+from cascjax.core.estimates import Tabulable
 from cascjax.core.expected_max import expected_max
 from cascjax.core.sweep import has_breakpoints, rollout
 from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.engine.blocks import BlockSizes, use_block_sizes
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Independent, RunSets, Tabulable
+from cascjax.estimators import Independent, RunSets
 from cascjax.estimators.independent import check_estimator
 from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import (

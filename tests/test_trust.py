@@ -12,7 +12,8 @@ import cascjax
 from cascjax import synthetic
 from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Joint, RunSets, learned
+from cascjax.estimators import RunSets, learned
+from cascjax.estimators.joint import Joint
 from cascjax.search.sigma_scale import TRUSTS, scaled, with_sigma_scale
 from cascjax.strategies import CascadeRouting, Pandora, Routing, Thresholding
 

@@ -189,11 +189,7 @@ class Files:
         return tuple(u for u in self.metadata.cost_units if u[0] in self.extra_costs)
 
     def select_models(self, models: Sequence[str]) -> "Files":
-        """Return the same rows restricted to the named models, in that order.
-
-        Raises:
-            CascjaxError: a name is unknown or is listed twice.
-        """
+        """Return the same rows restricted to the named models, in that order."""
         check_models(models, self.models)
         return replace(self, models=tuple(models))
 
@@ -217,17 +213,7 @@ class Files:
     def read(
         self, chunks: Iterable[Chunk], columns: Iterable[str]
     ) -> Generator[tuple[Chunk, Table], None, None]:
-        """Yield each chunk with its rows; a thread reads one chunk ahead.
-
-        Args:
-            chunks: chunks to read; fastest in row order.
-            columns: columns of `Table` to read in addition to quality and cost; columns that the
-                files lack are ignored.
-
-        Raises:
-            CascjaxError: a value is invalid (the message names file, row and column), or a file
-                has changed or cannot be read any more.
-        """
+        """Yield each chunk with its rows; a thread reads one chunk ahead."""
         wanted = frozenset(columns) & self.columns
         with ExitStack() as stack:
             # Exited in reverse order: reading stops before the files are closed.

@@ -169,12 +169,7 @@ class Table:
     def read(
         self, chunks: Iterable[Chunk], columns: Iterable[str]
     ) -> Iterator[tuple[Chunk, "Table"]]:
-        """Yield each chunk with views of its rows.
-
-        Args:
-          chunks: Chunks of this table.
-          columns: Columns to keep in addition to quality and cost.
-        """
+        """Yield each chunk with views of its rows."""
         dropped: dict[str, Any] = dict.fromkeys(set(_OPTIONAL) - {*columns})
         if "extra_costs" in dropped:
             dropped |= {"extra_costs": {}, "extra_cost_units": ()}
@@ -205,11 +200,7 @@ class Table:
         return jax.tree.map(lambda column: take_rows(column, rows), self)
 
     def select_models(self, models: Sequence[str]) -> "Table":
-        """Return the table of the named models alone, in that order.
-
-        Raises:
-          CascjaxError: A name is unknown or listed twice.
-        """
+        """Return the table of the named models alone, in that order."""
         check_models(models, self.models)
         index = np.array([self.models.index(name) for name in models])
 
@@ -220,13 +211,7 @@ class Table:
         return replace(self, models=tuple(models), **jax.tree.map(select, self._per_model()))
 
     def sort_models(self, mean_cost: Float[np.ndarray, " K"], *, reuse: bool = False) -> "Table":
-        """Return the table with its models in order of rising `mean_cost`, as cascades run them.
-
-        Args:
-          mean_cost: `[K]` mean cost of each model.
-          reuse: Reorder in place where the memory is writable, so that there is no second copy;
-            neither this table nor the arrays it was made from may be used afterwards.
-        """
+        """Return the table with its models in order of rising `mean_cost`, as cascades run them."""
         order = np.argsort(mean_cost, kind="stable")
         if (order == np.arange(self.n_models)).all():
             return self

@@ -1,16 +1,11 @@
-"""Kinds of estimates, and the run sets that estimators are functions of."""
+"""Run sets that estimators are functions of, and estimators with a sigma scale."""
 
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool
 
-from cascjax.core.estimates import Estimates, Estimator
-
-__all__ = [
-    "Estimates", "Estimator", "Scalable", "every_run_set", "shown_by",
-    "with_ran",
-]  # fmt: skip
+from cascjax.core.estimates import Estimator
 
 
 @runtime_checkable

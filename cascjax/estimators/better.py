@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.core.estimates import Estimates, Estimator, Independent
 from cascjax.data.table import Table, mean_rows
-from cascjax.estimators.base import Estimates, Estimator
-from cascjax.estimators.independent import Independent
+from cascjax.estimators.statistics import Spread
 
 Side: TypeAlias = Literal["ante", "post"]
 """Estimates from before a model has run, or from after."""
@@ -129,12 +129,8 @@ def _with(
 
 def _spread(ante: Columns, post: Columns, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "1 K"]:
     """Return the standard deviation of ante - post over some rows."""
-    ante, post = np.asarray(ante), np.asarray(post)
-    middle = mean_rows(ante, rows) - mean_rows(post, rows)
-    squared = mean_rows(
-        ante, rows, post, transform=lambda a, b: np.square(a.astype(np.float64) - b - middle)
-    )
-    return np.sqrt(squared)[None].astype(np.float32)
+    spread = Spread.from_rows(np.asarray(ante), np.asarray(post), rows)
+    return spread.sigma[None].astype(np.float32)
 
 
 def _regressed(

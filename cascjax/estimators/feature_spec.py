@@ -146,9 +146,6 @@ class FeatureSpec:
 
         Models, features, signals and groups are matched by name. A group that the table fitted on
         did not have counts as one of the small groups, if these have a column.
-
-        Raises:
-            CascjaxError: the table lacks a column or a name that columns are made of.
         """
         return self.scale(self.raw(table))
 
@@ -221,9 +218,6 @@ class FeatureSpec:
             signals: `[K, P]` or `[B, K, P]`, in the orders of `models` and `signals`.
             answers: `[K]` or `[B, K]` identity of each answer, -1 where there is none.
             costs: `[K]` or `[B, K]` cost of each model that has run, in the table's cost unit.
-
-        Raises:
-            CascjaxError: a shape is wrong, or a value is no number.
 
         Example:
             >>> length = Column("feature", ("length",), centre=3.0, spread=2.0)

@@ -1,5 +1,6 @@
 """Independent estimators: a model's estimate moves only when that model runs."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -12,6 +13,7 @@ from cascjax.core.estimates import Estimator, Independent
 from cascjax.data.table import Table, mean_rows
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.run_sets import RunSets
+from cascjax.estimators.statistics import Line, Moments, Spread, fit_lines
 
 NOISE_LEVELS = {
     "low": (0.6, 0.3, 0.0002, 0.00005),
@@ -49,41 +51,54 @@ def check_estimator(estimator: Estimator, table: Table) -> None:
 
 
 def supplied(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Independent:
-    """The estimates that stand in the table.
+    """Return the estimates in the columns of a table.
 
-    Without a column quality_sigma, sigma is the spread of ante minus post over the fit split.
-    Without cost columns, the cost of a model is its mean over the fit split until it has run,
-    and what it really cost from then on.
+    Without a column quality_sigma, sigma is the standard deviation of ante minus post over the fit
+    rows. Without cost columns, the cost of a model is its mean over the fit rows until it has run,
+    and its true cost afterwards.
 
     Raises:
         CascjaxError: the table has no quality_ante or no quality_post.
+
+    Example:
+        >>> ones = np.ones((2, 2), np.float32)
+        >>> supplied(Table(ones, ones, ones, 0 * ones), np.arange(2)).sigma.tolist()
+        [[0.0, 0.0]]
     """
     ante, post = table.quality_ante, table.quality_post
     if ante is None or post is None:
-        missing = "quality_ante" if ante is None else "quality_post"
+        column = "quality_ante" if ante is None else "quality_post"
         raise CascjaxError(
-            f"the table has no column {missing!r}, which supplied estimates need;"
-            " bring it, or use --estimates noisy"
+            f"the table has no column {column!r}, which supplied estimates need; add the column, or"
+            " use noisy()"
         )
-    sigma = table.quality_sigma
-    if sigma is None:
-        sigma = _spread(ante, post, fit_rows)[None]
+    given = table.quality_sigma is not None
+    sigma = None if given else Spread.from_rows(ante, post, fit_rows).sigma
+    return from_columns(table, sigma, mean_rows(table.cost, fit_rows))
+
+
+def from_columns(
+    table: Table, sigma: Float[np.ndarray, " K"] | None, mean_cost: Float[np.ndarray, " K"]
+) -> Independent:
+    """Return supplied estimates; `sigma` and `mean_cost` stand in for columns that are missing."""
+    assert table.quality_ante is not None
+    assert table.quality_post is not None
+    if table.quality_sigma is not None:
+        sigmas = np.asarray(table.quality_sigma, np.float32)
+    else:
+        assert sigma is not None
+        sigmas = sigma[None].astype(np.float32)
     cost_ante = table.cost_ante
     if cost_ante is None:
-        mean = mean_rows(table.cost, fit_rows).astype(np.float32)
-        cost_ante = np.broadcast_to(mean, table.cost.shape)
+        cost_ante = np.broadcast_to(mean_cost.astype(np.float32), table.cost.shape)
     cost_post = table.cost if table.cost_post is None else table.cost_post
-    return Independent(ante, post, np.asarray(sigma, np.float32), cost_ante, cost_post)
+    return Independent(table.quality_ante, table.quality_post, sigmas, cost_ante, cost_post)
 
 
 def noise_level(
     level: str | tuple[float, float, float, float],
 ) -> tuple[float, float, float, float]:
-    """The four sigmas of a noise level, given by name or as they are.
-
-    Raises:
-        CascjaxError: an unknown level, or sigmas that are not four, or negative, or not finite.
-    """
+    """Return the four sigmas of a noise level, given by name or as they are."""
     if isinstance(level, str):
         if level not in NOISE_LEVELS:
             raise unknown_name("noise level", level, NOISE_LEVELS)
@@ -98,65 +113,54 @@ def noisy(
     key: Array,
     level: Literal["low", "medium", "high"] | str | tuple[float, float, float, float] = "low",
 ) -> Independent:
-    """The paper's RouterBench protocol: the truth with normal noise, then least squares.
+    """Return the paper's RouterBench estimates: the truth with normal noise, then least squares.
 
-    For each model the true value is regressed on its noisy copy, once for each noise; the fits
-    and sigma use all rows, since here the noise is the laboratory and nothing is learned.
+    For each model the true value is regressed on its noisy copy, once for each noise, on all rows.
 
     Args:
-        table: the truth.
+        table: N queries and K models with their true quality and cost.
         key: a JAX random key.
-        level: a name in `NOISE_LEVELS`, or the four sigmas quality ante, quality post, cost ante,
-            cost post.
+        level: a name in `NOISE_LEVELS`, or the standard deviations of the noise of quality ante,
+            quality post, cost ante and cost post.
 
     Raises:
         CascjaxError: an unknown level, or sigmas that are not four, or negative, or not finite.
+
+    Example:
+        >>> table = Table(np.eye(2, dtype=np.float32), np.ones((2, 2), np.float32))
+        >>> noisy(table, jax.random.key(0), (0.0, 0.0, 0.0, 0.0)).quality_ante.tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     sigmas = noise_level(level)
+    shape = table.quality.shape
+    keys = jax.random.split(key, 4)
+    noise = np.stack([jax.random.normal(k, shape, np.float32) for k in keys])
+    *lines, sigma = fit_lines(Moments.from_rows(table.quality, *noise[:2]), sigmas[:2])
+    lines += fit_lines(Moments.from_rows(table.cost, *noise[2:]), sigmas[2:])[:2]
+    return from_lines(table, lines, noise, sigma)
+
+
+def from_lines(
+    table: Table,
+    lines: Sequence[Line],
+    noise: Float[np.ndarray, "4 N K"],
+    sigma: Float[np.ndarray, " K"],
+) -> Independent:
+    """Return noisy estimates; lines and noise of quality ante, post, and cost ante, post."""
     truths = (table.quality, table.quality, table.cost, table.cost)
     ante, post, cost_ante, cost_post = (
-        _regressed(truth, sigma, k)
-        for truth, sigma, k in zip(truths, sigmas, jax.random.split(key, 4), strict=True)
+        line.predict(true, unit) for line, true, unit in zip(lines, truths, noise, strict=True)
     )
-    sigma = _spread(ante, post)[None].astype(np.float32)
-    return Independent(ante, post, sigma, cost_ante, cost_post)
-
-
-def _regressed(
-    truth: Float[np.ndarray, "N K"], sigma: float, key: Array
-) -> Float[np.ndarray, "N K"]:
-    """Least-squares prediction of each column of `truth` from its noisy copy."""
-    if not sigma:
-        return truth.astype(np.float32)  # to the bit: what ties still does
-    noise = np.asarray(jax.random.normal(key, truth.shape, np.float32))
-    predicted = np.empty(truth.shape, np.float32)
-    for k in range(truth.shape[1]):
-        # In float64 on the host: a cost of 1e-5 under a noise of 100 leaves nothing in float32.
-        # Model by model, so that no copy of the whole table is.
-        true = truth[:, k].astype(np.float64)
-        observed = true + sigma * noise[:, k].astype(np.float64)
-        centred = observed - observed.mean()
-        spread = np.square(centred).sum()
-        slope = (centred * true).sum() / (spread if spread > 0 else 1)
-        predicted[:, k] = true.mean() + slope * centred
-    return predicted
-
-
-def _spread(
-    before: Float[np.ndarray, "N K"],
-    after: Float[np.ndarray, "N K"],
-    rows: Int[np.ndarray, " n"] | None = None,
-) -> Float[np.ndarray, " K"]:
-    """Standard deviation of before minus after, by default over all rows."""
-    middle = mean_rows(before, rows) - mean_rows(after, rows)
-
-    def squared(before: Float[np.ndarray, "n K"], after: Float[np.ndarray, "n K"]) -> np.ndarray:
-        return np.square(before.astype(np.float64) - after - middle)
-
-    return np.sqrt(mean_rows(before, rows, after, transform=squared))
+    return Independent(ante, post, sigma[None].astype(np.float32), cost_ante, cost_post)
 
 
 def truth(table: Table) -> Independent:
-    """What an oracle believes: the true quality and cost, before and after."""
+    """Return the true quality and cost as estimates before and after a model runs.
+
+    Example:
+        >>> ones = np.ones((2, 2), np.float32)
+        >>> truth(Table(ones, 3 * ones)).cost_ante.tolist()
+        [[3.0, 3.0], [3.0, 3.0]]
+    """
     none = np.zeros((1, table.n_models), np.float32)
     return Independent(table.quality, table.quality, none, table.cost, table.cost)

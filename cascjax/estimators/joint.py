@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.core.estimates import Estimates
 from cascjax.data.table import take_rows
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import Estimates, every_run_set, shown_by, with_ran
+from cascjax.estimators.base import every_run_set, shown_by, with_ran
 from cascjax.estimators.predictors import Prediction
 from cascjax.estimators.run_sets import RunSets
 
@@ -50,17 +51,9 @@ class Normal:
 class Joint:
     """Estimates by conditioning on the signals of what has run, for any number of models.
 
-    Attributes:
-        quality: `[B, K]` expected quality before any model runs.
-        surprise: `[B, M]` each signal minus its expectation, in units of its error.
-        cost: `[B, K]` expected cost of each model, in the table's cost unit.
-        cost_run: `[B, K]` cost of each model once it has run, in the table's cost unit.
-        fold: `[B]` which of the G covariances a query is estimated with, not fitted on it.
-        covariance: `[G, M + K, M + K]` of the M signals, in units of their errors, and the K
-            qualities. How far estimates may move follows from the last, for all queries.
-        remaining: `[K, K]` covariance of the qualities once every model has run, by the last.
-        needs: `[M, K]` models that must have run for a signal to be known.
-        sigma_scale: factor on the sigmas, see `cascjax.search.sigma_scale`.
+    `covariance` is of the M signals, in units of their errors, and the K qualities. `surprise` is
+    each signal minus its expectation, in the same units; `remaining` the covariance of qualities
+    once every model has run. Both follow from the last of the G covariances, for all queries.
     """
 
     quality: Float[Array, "B K"] | Float[np.ndarray, "B K"]
@@ -83,16 +76,7 @@ class Joint:
         cost_run: Float[np.ndarray, "N K"],
         fold: Int[np.ndarray, " N"] | None = None,
     ) -> "Joint":
-        """Return the estimates of queries from their features and signals.
-
-        Args:
-            predictions: of signals, qualities and costs: G of them, the last fitted on all rows.
-            normal: the covariances, in the same order.
-            features: `[N, F]`, as a design has them.
-            signals: `[N, M]`, as a design has them.
-            cost_run: `[N, K]` cost of each model once it has run.
-            fold: `[N]` which of the G each query uses; by default the last.
-        """
+        """Return the estimates of queries from their features and signals."""
         last = len(predictions) - 1
         fold = np.full(len(features), last) if fold is None else fold
         expected = predict_by_fold(predictions, features, fold)
@@ -171,11 +155,7 @@ class Joint:
         return np.concatenate([constant, self.quality, self.cost, self.surprise], 1)
 
     def to_run_sets(self) -> RunSets:
-        """Return the same estimates as a table of gains for each run set, from float64.
-
-        Raises:
-            CascjaxError: the 2**K run sets would need too much memory.
-        """
+        """Return the same estimates as a table of gains for each run set, from float64."""
         normal, needs = np.asarray(self.covariance, np.float64), np.asarray(self.needs)
         g, (m, k) = len(normal), needs.shape
         columns = 1 + 2 * k + m

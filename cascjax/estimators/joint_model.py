@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from cascjax.core.estimates import Estimates
 from cascjax.data.codec import from_json, to_json
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators.base import Estimates, shown_by, with_ran
+from cascjax.estimators.base import shown_by, with_ran
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.joint import MAX_TABULATED, Joint, Normal, gains_of
 from cascjax.estimators.learned_model import ROUNDED
@@ -36,21 +37,12 @@ _LARGEST_SCALE = 10.0
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class JointModel:
-    """Means from a predictor, one covariance for all run sets, and the feature spec.
-
-    Attributes:
-        prediction: predictor of the M signals, K qualities and K costs from features.
-        spread: `[M]` as in `Normal`.
-        covariance: `[M + K, M + K]` as in `Normal`.
-        least_cost: `[K]` lower bound of expected costs, in the table's cost unit.
-        sigma_scale: factor on the standard deviations, see `cascjax.search.sigma_scale`.
-        feature_spec: how the columns are made: features need no model, all others are signals.
-    """
+    """Means from a predictor, one covariance for all run sets, and the feature spec."""
 
     prediction: Linear | Networks
-    spread: Float[np.ndarray, " M"]
-    covariance: Float[np.ndarray, "P P"]
-    least_cost: Float[np.ndarray, " K"]
+    spread: Float[np.ndarray, " M"]  # as in `Normal`
+    covariance: Float[np.ndarray, "P P"]  # as in `Normal`
+    least_cost: Float[np.ndarray, " K"]  # lower bound of expected costs, in the table's cost unit
     sigma_scale: float = field(metadata={"static": True})
     feature_spec: FeatureSpec = field(metadata={"static": True})
 
@@ -70,11 +62,7 @@ class JointModel:
         return seen[:, ~self._is_signal][:, 1:], seen[:, self._is_signal]
 
     def estimator(self, table: Table) -> RunSets | Joint:
-        """Return the estimates of a table's queries, models in the order of the feature spec.
-
-        Raises:
-            CascjaxError: the table lacks a model, or a column that the estimates are made of.
-        """
+        """Return the estimates of a table's queries, models in the order of the feature spec."""
         features, signals = self._parts(self.feature_spec.seen(table))
         if table.models and table.models != self.feature_spec.models:
             table = table.select_models(self.feature_spec.models)
@@ -89,13 +77,7 @@ class JointModel:
         run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
         costs: Float[np.ndarray, "*B K"] | None = None,
     ) -> Estimates:
-        """Return the estimates of a query, or of a batch; gains are solved once per run set.
-
-        Args:
-            row: `[D]` or `[B, D]` columns, as `FeatureSpec.row` makes them.
-            run: `[K]` or `[B, K]` the models that have run.
-            costs: `[K]` or `[B, K]` their costs, in the table's cost unit; by default as expected.
-        """
+        """Return the estimates of a query, or of a batch; gains are solved once per run set."""
         run = np.asarray(run)
         (m, k), shape = self.needs.shape, run.shape
         features, signals = self._parts(row.reshape(-1, row.shape[-1]))
@@ -149,12 +131,7 @@ class JointModel:
         return {}
 
     def check(self) -> None:
-        """Refuse damaged weights; on the host.
-
-        Raises:
-            CascjaxError: a shape is wrong, a number is not finite or out of its range, or a matrix
-                is not a covariance.
-        """
+        """Refuse damaged weights; on the host."""
         (m, k), f = self.needs.shape, int((~self._is_signal).sum()) - 1
         heads = m + 2 * k
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
@@ -200,11 +177,7 @@ class JointModel:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "JointModel":
-        """Return the model that `to_json` wrote.
-
-        Raises:
-            CascjaxError: a field is missing, unknown or invalid.
-        """
+        """Return the model that `to_json` wrote."""
         stored = from_json(content, _Stored, "learned")
         with np.errstate(over="ignore"):  # an overflow is refused as not finite
             arrays = {name: getattr(stored, name).astype(np.float32) for name in _ARRAYS}

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from cascjax.core.estimates import Estimator
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
-from cascjax.estimators.base import Estimator, Scalable
+from cascjax.estimators.base import Scalable
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.registry import ESTIMATORS, learned_estimator
 from cascjax.estimators.training import (
@@ -27,23 +28,13 @@ from cascjax.estimators.training import (
 
 @dataclass(frozen=True)
 class LearnedEstimates:
-    """Learned estimates of a table's queries, and of any others.
+    """Learned estimates of a table's queries, and of any others."""
 
-    Attributes:
-        estimator: the estimates of all N queries of the table: out of fold on rows that were
-            fitted on, from weights fitted on the whole fit split on other rows.
-        design: the columns they are made of.
-        kind: the estimator that was fitted.
-        fitted: its weights, and facts on the fit.
-        folds: the cross-fitting folds.
-        sigma_scale: scale that the sigmas of `estimator` have, see `cascjax.search.sigma_scale`.
-    """
-
-    estimator: Estimator
-    design: Design
-    kind: LearnedEstimator
-    fitted: FittedEstimator
-    folds: Folds
+    estimator: Estimator  # out of fold on rows that were fitted on
+    design: Design  # the columns they are made of
+    kind: LearnedEstimator  # the estimator that was fitted
+    fitted: FittedEstimator  # its weights, and facts on the fit
+    folds: Folds  # the cross-fitting folds
     sigma_scale: float = 1.0
 
     @property
@@ -53,11 +44,7 @@ class LearnedEstimates:
 
     @functools.cached_property
     def model(self) -> PolicyModel:
-        """What was fitted on all rows of the fit split, for a policy.
-
-        Raises:
-            CascjaxError: a policy cannot keep estimates of this kind.
-        """
+        """What was fitted on all rows of the fit split, for a policy."""
         check_keepable(self.kind)
         return self.fitted.weights.model(self.design.feature_spec, self.sigma_scale)
 
@@ -67,16 +54,7 @@ class LearnedEstimates:
         return replace(self, estimator=estimator, sigma_scale=self.sigma_scale * sigma_scale)
 
     def estimator_for(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> Estimator:
-        """Return the estimates of any queries.
-
-        Args:
-            table: N queries, models in the same order.
-            fold: `[N]` the fold of each row that was fitted on, the number of folds for other rows,
-                as all are by default.
-
-        Raises:
-            CascjaxError: the table lacks a column that estimates are made of.
-        """
+        """Return the estimates of any queries."""
         columns = replace(self.design, seen=self.design.feature_spec.seen(table))
         made = self.fitted.weights.estimator(columns, table.cost, fold)
         return _scaled(made, self.sigma_scale)
@@ -176,12 +154,7 @@ def check_learning(
     *,
     n_models: int = 0,
 ) -> None:
-    """Refuse options that `learned` refuses, as far as that needs no table.
-
-    Raises:
-        CascjaxError: an unknown name, a number out of range, more models than the estimator takes,
-            or an option that it has no use for.
-    """
+    """Refuse options that `learned` refuses, as far as that needs no table."""
     kind = learned_estimator(estimator)
     if ridge is not None and not 0 < ridge < np.inf:
         raise CascjaxError(f"ridge must be finite and above 0, not {ridge}; or None to choose it")
@@ -213,17 +186,7 @@ def check_quality(
     rows: Int[np.ndarray, " n"],
     models: Sequence[str],
 ) -> None:
-    """Refuse qualities outside the range that an estimator takes.
-
-    Args:
-        estimator: the estimator, or its name.
-        quality: `[n, K]` qualities of rows to fit on.
-        rows: `[n]` their row numbers, for the message.
-        models: the K names.
-
-    Raises:
-        RefusedError: a quality is out of range; the message names the first.
-    """
+    """Refuse qualities outside the range that an estimator takes."""
     kind = learned_estimator(estimator)
     if kind.quality_range is None:
         return
@@ -240,11 +203,7 @@ def check_quality(
 
 
 def check_keepable(estimator: str | LearnedEstimator) -> None:
-    """Refuse an estimator whose estimates a policy cannot keep.
-
-    Raises:
-        CascjaxError: it has no form in policy files.
-    """
+    """Refuse an estimator whose estimates a policy cannot keep."""
     kind = learned_estimator(estimator)
     if kind.form is None:
         others = _others(lambda other: other.form is not None)

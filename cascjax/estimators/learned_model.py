@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from cascjax.core.estimates import Estimates
 from cascjax.data.codec import from_json, to_json
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import Estimates, every_run_set, with_ran
+from cascjax.estimators.base import every_run_set, with_ran
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.run_sets import RunSets
 
@@ -28,30 +29,18 @@ class LearnedModel:
     """One regression per run set and model, and the feature spec of their columns.
 
     Run sets count in binary: bit i of their number is set where model i has run.
-
-    Attributes:
-        quality_weights: `[2**K, K, D]` weights of quality, 0 where a run set does not show a
-            column.
-        cost_weights: `[2**K, K, D]` weights of cost, in the table's cost unit; `[1, K, D]` if the
-            models that have run do not change the cost estimates of the rest.
-        covariance: `[2**K, K, K]` covariance of (estimate under a run set) - (estimate under all).
-        logistic: whether quality is the logistic function of the weighted sum, or the sum itself.
-        feature_spec: how the D columns are made.
     """
 
-    quality_weights: Float[np.ndarray, "S K D"]
-    cost_weights: Float[np.ndarray, "#S K D"]
-    covariance: Float[np.ndarray, "S K K"]
+    quality_weights: Float[np.ndarray, "S K D"]  # 0 where a run set does not show a column
+    cost_weights: Float[np.ndarray, "#S K D"]  # S = 1: independent of the models that have run
+    covariance: Float[np.ndarray, "S K K"]  # of estimate under a run set - estimate under all
     logistic: bool = field(metadata={"static": True})
-    feature_spec: FeatureSpec = field(metadata={"static": True})
+    feature_spec: FeatureSpec = field(metadata={"static": True})  # how the D columns are made
 
     def estimator(self, table: Table) -> RunSets:
         """Return the estimates of a table's queries, models in the order of the feature spec.
 
         Rows that the weights were fitted on get better estimates than other rows.
-
-        Raises:
-            CascjaxError: the table lacks a model, or a column that the estimates are made of.
         """
         seen = self.feature_spec.seen(table)
         if table.models and table.models != self.feature_spec.models:
@@ -72,13 +61,7 @@ class LearnedModel:
         run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
         costs: Float[np.ndarray, "*B K"] | None = None,
     ) -> Estimates:
-        """Return the estimates of a query, or of a batch; on the host, tens of microseconds each.
-
-        Args:
-            row: `[D]` or `[B, D]` columns, as `FeatureSpec.row` makes them.
-            run: `[K]` or `[B, K]` the models that have run.
-            costs: `[K]` or `[B, K]` their costs, in the table's cost unit; by default as expected.
-        """
+        """Return the estimates of live queries on the host, in tens of microseconds each."""
         run = np.asarray(run)
         run_set = run @ (1 << np.arange(run.shape[-1]))
         quality = _sums(self.quality_weights[run_set], row)
@@ -93,12 +76,7 @@ class LearnedModel:
         return Estimates(jnp.asarray(quality), jnp.asarray(covariance), jnp.asarray(cost))
 
     def check(self) -> None:
-        """Refuse damaged weights; on the host.
-
-        Raises:
-            CascjaxError: a shape is wrong, a number is not finite, a column has a weight that its
-                run set does not show, or a matrix is not a covariance.
-        """
+        """Refuse damaged weights; on the host."""
         _check_arrays(
             self.feature_spec, {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
         )
@@ -127,11 +105,7 @@ class LearnedModel:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "LearnedModel":
-        """Return the model that `to_json` wrote.
-
-        Raises:
-            CascjaxError: a field is missing, unknown or invalid.
-        """
+        """Return the model that `to_json` wrote."""
         stored = from_json(content, _Stored, "learned")
         with np.errstate(over="ignore"):  # an overflow is refused as not finite
             arrays = {name: getattr(stored, name).astype(np.float32) for name in _ARRAYS}

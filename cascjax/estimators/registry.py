@@ -27,9 +27,6 @@ ESTIMATORS: dict[str, LearnedEstimator] = {
 def learned_estimator(estimator: str | LearnedEstimator) -> LearnedEstimator:
     """Return the estimator of a name; an estimator is returned as it is.
 
-    Raises:
-        CascjaxError: the name is not registered, or the object is no learned estimator.
-
     Example:
         >>> learned_estimator("logistic").max_models
         8
@@ -72,14 +69,7 @@ def register(estimator: LearnedEstimator) -> LearnedEstimator:
 
 
 def load_model(content: dict[str, Any]) -> PolicyModel:
-    """Return the learned estimates that a policy file keeps.
-
-    Args:
-        content: what `PolicyModel.to_json` wrote.
-
-    Raises:
-        CascjaxError: no estimator writes this form, or the content is damaged.
-    """
+    """Return the learned estimates that a policy file keeps."""
     form = content.get("kind", RUN_SETS)
     forms = {kind.form: kind for kind in ESTIMATORS.values() if kind.form is not None}
     if not isinstance(form, str) or form not in forms:

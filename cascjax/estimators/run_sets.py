@@ -166,12 +166,7 @@ class RunSets:
         ]
 
     def check(self, models: tuple[str, ...] = ()) -> None:
-        """Refuse what is no estimate, naming the first: on the host, and once before a job.
-
-        Raises:
-            CascjaxError: a number is not finite, a fold has no weights, a model that has run has
-                variance left, or a matrix is no covariance.
-        """
+        """Refuse what is no estimate, naming the first: on the host, and once before a job."""
         lowest = np.finfo(np.float64).min
         for what, of in (("column seen", self.seen), ("cost once run", self.cost_run)):
             names = models if of is self.cost_run else ()

@@ -17,15 +17,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.core.checks import check_numbers
+from cascjax.core.estimates import Estimates, Estimator, Independent
 from cascjax.data.source import Source
 from cascjax.data.table import ESTIMATE_COLUMNS, Chunk, Table, take_rows
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
-from cascjax.estimators.base import Estimates, Estimator
-from cascjax.estimators.independent import (
-    Independent,
-    check_estimator,
-    noise_level,
-)
+from cascjax.estimators.independent import check_estimator, from_columns, from_lines, noise_level
 from cascjax.estimators.learned import (
     LearnedEstimates,
     check_keepable,
@@ -144,11 +140,7 @@ class Supplied(EstimatesSpec):
     columns: ClassVar[tuple[str, ...]] = ESTIMATE_COLUMNS
 
     def check(self, source: Source, sample: int) -> None:
-        """Refuse a source without quality_ante or quality_post.
-
-        Raises:
-            CascjaxError: a column is missing.
-        """
+        """Refuse a source without quality_ante or quality_post."""
         for column in ("quality_ante", "quality_post"):
             if column not in source.columns:
                 raise CascjaxError(
@@ -188,17 +180,7 @@ class FittedSupplied(ChunkEstimates):
 
     def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
         """Return the estimator of some rows."""
-        assert table.quality_ante is not None
-        assert table.quality_post is not None
-        sigma = table.quality_sigma
-        if sigma is None:
-            assert self.sigma is not None
-            sigma = self.sigma[None].astype(np.float32)
-        cost_ante = table.cost_ante
-        if cost_ante is None:
-            cost_ante = np.broadcast_to(self.mean_cost.astype(np.float32), table.cost.shape)
-        cost_post = table.cost if table.cost_post is None else table.cost_post
-        return Independent(table.quality_ante, table.quality_post, sigma, cost_ante, cost_post)
+        return from_columns(table, self.sigma, self.mean_cost)
 
 
 # Noisy.
@@ -294,13 +276,7 @@ class FittedNoisy(ChunkEstimates):
     def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
         """Return the estimator of some rows; its noise depends on seed and row number only."""
         noise = normals(noise_keys(self.seed), rows, table.n_models)
-        truths = (table.quality, table.quality, table.cost, table.cost)
-        ante, post, cost_ante, cost_post = (
-            line.predict(truth, unit)
-            for line, truth, unit in zip(self.lines, truths, noise, strict=True)
-        )
-        sigma = self.sigma[None].astype(np.float32)
-        return Independent(ante, post, sigma, cost_ante, cost_post)
+        return from_lines(table, self.lines, noise, self.sigma)
 
 
 # Learned.
@@ -347,11 +323,7 @@ class Learned(EstimatesSpec):
             )
 
     def check(self, source: Source, sample: int) -> None:
-        """Refuse too many models for the estimator, or a sample too small for the folds.
-
-        Raises:
-            CascjaxError: either is the case.
-        """
+        """Refuse too many models for the estimator, or a sample too small for the folds."""
         check_learning(
             self.estimator, self.cost_model, self.ridge, self.folds, n_models=source.n_models
         )
@@ -362,21 +334,13 @@ class Learned(EstimatesSpec):
             )
 
     def check_policy(self) -> None:
-        """Refuse an estimator that keeps the rows it was fitted on.
-
-        Raises:
-            CascjaxError: it does.
-        """
+        """Refuse an estimator that keeps the rows it was fitted on."""
         check_keepable(self.estimator)
 
     def statistics(
         self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
     ) -> None:
-        """Refuse a quality in any fit row that the estimator cannot take.
-
-        Raises:
-            RefusedError: there is one.
-        """
+        """Refuse a quality in any fit row that the estimator cannot take."""
         rows = np.flatnonzero(fit)
         quality = take_rows(table.quality, rows)
         try:
@@ -387,11 +351,7 @@ class Learned(EstimatesSpec):
             raise RefusedError(f"{chunk.file}: {error}") from error
 
     def fit(self, data: FitData) -> "FittedLearned":
-        """Return the estimates learned from the sample.
-
-        Raises:
-            RefusedError: they cannot be learned from these rows.
-        """
+        """Return the estimates learned from the sample."""
         try:
             result = learned(
                 data.table,

@@ -7,9 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cascjax.core.estimates import Estimates, Estimator
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import Estimates, Estimator
 from cascjax.estimators.design import Design
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.words import counted
@@ -119,14 +119,7 @@ class Weights(Protocol):
         cost_run: Float[np.ndarray, "N K"],
         fold: Int[np.ndarray, " N"] | None = None,
     ) -> Estimator:
-        """Return the estimates of the queries of a design.
-
-        Args:
-            design: the columns that were fitted on, of N queries.
-            cost_run: `[N, K]` cost of each model once it has run.
-            fold: `[N]` the fold of each row that was fitted on, whose estimates come from the
-                other folds; the number of folds for other rows, as all are by default.
-        """
+        """Return the estimates of the queries of a design."""
         ...
 
     def model(self, feature_spec: FeatureSpec, sigma_scale: float) -> PolicyModel:
@@ -185,11 +178,7 @@ class LearnedEstimator(abc.ABC):
         """Return the weights fitted on a training set that keeps within the limits declared."""
 
     def load(self, content: dict[str, Any]) -> PolicyModel:
-        """Return what `PolicyModel.to_json` wrote; estimators with a `form` override this.
-
-        Raises:
-            CascjaxError: the content is damaged.
-        """
+        """Return what `PolicyModel.to_json` wrote; estimators with a `form` override this."""
         raise NotImplementedError(f"estimator {self.name!r} has form {self.form!r} but no load")
 
 

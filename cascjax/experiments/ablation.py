@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cascjax.comparison import frontier
+from cascjax.core.estimates import Independent, Tabulated
 from cascjax.engine.simulate import query_outcomes
-from cascjax.estimators import Independent, Tabulated
 from cascjax.experiments.base import Experiment, Findings, Job
 from cascjax.experiments.cells import Cell, Row
 from cascjax.experiments.drawing import legend_below, no_ticks, plain_ticks

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 
 from cascjax.data.table import ESTIMATE_COLUMNS, PAPER_EVALUATE, Table, mean_rows, paper_split
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Independent, noise_level, noisy
+from cascjax.estimators import Independent, noisy
+from cascjax.estimators.independent import noise_level
 from cascjax.experiments.legacy import Job, Stream
 from cascjax.experiments.published import CHOICES, MODELS
 from cascjax.metrics import auc

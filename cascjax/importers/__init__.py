@@ -47,18 +47,7 @@ class Importer:
         return options_of(self._loaded().Options)
 
     def read(self, path: str | os.PathLike[str], **options: Any) -> "ImportResult":
-        """Import a log.
-
-        Args:
-          path: File to read.
-          options: Values of the options by name; others take their defaults.
-
-        Returns:
-          The evaluation table, and counts of what was left out.
-
-        Raises:
-          CascjaxError: The file cannot be read, or an option or a value of the file is invalid.
-        """
+        """Import a log."""
         module = self._loaded()
         return module.read(path, module.Options(**options))
 

@@ -9,9 +9,9 @@ the rows to fit on, whose estimates are out of fold: 1 believes all of it, 0 non
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.core.estimates import Tabulable
+from cascjax.core.estimates import Estimator, Tabulable
 from cascjax.data.table import Table, mean_rows
-from cascjax.estimators.base import Estimator, Scalable
+from cascjax.estimators.base import Scalable
 from cascjax.metrics import auc
 from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import Strategy
