@@ -19,13 +19,13 @@ from cascjax.core.arrays import materialize
 from cascjax.errors import CascjaxError, too_few
 
 MAX_RESAMPLES = 100_000
-"""Resamples at most: their sums are held at once."""
+"""Largest number of resamples: their sums are held at once."""
 
 MIN_QUERIES = 30
-"""Queries a resample takes at least: of fewer, now and then all get weight 0 (e^-N)."""
+"""Smallest number of queries to resample: of fewer, all may get weight 0 (e^-N)."""
 
 COUNTS_OF_2_16 = (41426, 17318, 5263, 1244, 240, 39, 5, 1)
-"""Of 2^16 equally likely numbers, how many give a weight above 0, 1, ..., 7.
+"""Number of the 2^16 equally likely draws that give a weight above 0, 1, ..., 7.
 
 2^16 P(Poisson(1) > k), rounded, and one count moved from the first to the second: then mean and
 variance are 1 exactly. No probability is off by more than 2e-5.
@@ -36,7 +36,7 @@ _CHUNK = 1 << 19
 
 
 def check_resamples(resamples: int, n_queries: int) -> None:
-    """Refuses a number of resamples, or of queries, that no spread can be read off.
+    """Refuse a number of resamples, or of queries, that no spread can be computed from.
 
     Raises:
         CascjaxError: fewer than 2 resamples or more than `MAX_RESAMPLES`, or fewer than
@@ -54,7 +54,7 @@ def check_resamples(resamples: int, n_queries: int) -> None:
 
 
 def key_of(seed: int) -> UInt32[np.ndarray, "2"]:
-    """The key of a seed: its two halves.
+    """Return the key of a seed: its two halves.
 
     Raises:
         CascjaxError: it is negative, or does not fit 64 bits.
@@ -69,7 +69,7 @@ def weights(
     rows: UInt32[Array, " B"] | UInt32[np.ndarray, " B"],
     resamples: int,
 ) -> Float[Array, "R B"]:
-    """How often each resample draws each query: Poisson(1), from the key, row and resample alone.
+    """Return how often each resample draws each query: Poisson(1), from key, row and resample.
 
     Neither the number of resamples, nor which rows stand beside, nor their order changes a weight.
 
@@ -96,10 +96,12 @@ def weights(
 def threefry(
     key: UInt32[Array, "2"], x: UInt32[Array, "*B"], y: UInt32[Array, "*B"]
 ) -> tuple[UInt32[Array, "*B"], UInt32[Array, "*B"]]:
-    """Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3").
+    """Return the cipher Threefry-2x32 with 20 rounds.
 
-    The cipher behind `jax.random`, here for counters of our own choice and as one straight line
-    of code, which fuses.
+    Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
+
+    It is behind `jax.random`; here for counters of our own choice and as one straight line of code,
+    which fuses.
     """
     parts = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x, y = x + parts[0], y + parts[1]
@@ -119,7 +121,7 @@ def weighted_sums(
     rows: UInt32[Array, " B"] | UInt32[np.ndarray, " B"],
     values: Float[Array, "M B"] | Float[np.ndarray, "M B"],
 ) -> Float[Array, "R M"]:
-    """Sums over a block of queries of what is measured of each, by weight, in every resample.
+    """Return weighted sums of values over a block of queries, in every resample.
 
     Args:
         resamples: R; static.

@@ -1,4 +1,4 @@
-"""Estimates that move with every answer: one linear or logistic regression a run set and model."""
+"""Estimates that move with every answer: one regression per run set and model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +43,7 @@ class RunSets:
     logistic: bool = field(metadata={"static": True})
 
     def __call__(self, run: Bool[Array, "B K"]) -> Estimates:
-        """The regressions of what has run on each query."""
+        """Return the regressions of what has run on each query."""
         k = run.shape[-1]
         run_set = run.astype(jnp.int32) @ (1 << jnp.arange(k))
         seen, fold = jnp.asarray(self.seen), jnp.asarray(self.fold)
@@ -65,9 +65,9 @@ class RunSets:
         run_sets: Int[np.ndarray, " S"] | None = None,
         models: Int[np.ndarray, " S"] | None = None,
     ) -> Tabulated:
-        """One matrix product for all queries, run sets and models; one more for each further fold.
+        """Return the estimates under run sets: one matrix product per fold for all queries.
 
-        Without regard to `cost_run`: what a model cost that has run, no decision needs.
+        Without regard to `cost_run`: no decision needs the cost of a model that has run.
         """
         quality, cost, covariance = (
             jnp.asarray(x) for x in (self.quality_weights, self.cost_weights, self.covariance)
@@ -84,7 +84,7 @@ class RunSets:
         )
 
     def _sums(self, weights: Float[Array, "F S K D"]) -> Float[Array, "S K B"]:
-        """Weighted sums of what is seen, each query by the weights of its fold."""
+        """Return weighted sums of what is seen, each query by the weights of its fold."""
         seen, fold = jnp.asarray(self.seen), jnp.asarray(self.fold)
         n_folds, *rows, columns = weights.shape
         flat = weights.reshape(n_folds, -1, columns)
@@ -118,7 +118,7 @@ class RunSets:
         return cost
 
     def priced(self, price: float, more: Float[np.ndarray, " K"]) -> "RunSets":
-        """The same with the cost of what has not run times a price, and a number a model more."""
+        """Return the same with cost weights times a price, plus one number per model."""
         weights = np.float32(price) * np.asarray(self.cost_weights)
         weights[..., 0] += more  # the first column is 1
         return replace(self, cost_weights=weights)
@@ -142,14 +142,14 @@ class RunSets:
         return replace(self, covariance=np.asarray(self.covariance) * np.float32(sigma_scale**2))
 
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "RunSets":
-        """The estimator of some of its queries alone."""
+        """Return the estimator of a subset of its queries."""
         seen, fold, cost_run = (take_rows(x, rows) for x in (self.seen, self.fold, self.cost_run))
         return replace(self, seen=seen, fold=fold, cost_run=cost_run)
 
     def groups(
         self, rows: range | Int[np.ndarray, " n"], *, apart: bool
     ) -> list[tuple["RunSets", Int[np.ndarray, " m"]]]:
-        """The queries of each fold with its weights alone, or all of them with all weights."""
+        """Return the queries of each fold with its weights alone, or all with all weights."""
         fold, covariance = np.asarray(self.fold), jnp.asarray(self.covariance)
 
         def shared(of: slice) -> "RunSets":
@@ -205,6 +205,6 @@ def _named(model: int, models: tuple[str, ...]) -> str:
 
 
 def _once(run_set: int, models: tuple[str, ...]) -> str:
-    """The words that name a run set by its models."""
+    """Return the words that name a run set by its models."""
     ran = [_named(i, models) for i in range(run_set.bit_length()) if run_set >> i & 1]
     return f" once {', '.join(ran)} {'has' if len(ran) == 1 else 'have'} run" if ran else ""

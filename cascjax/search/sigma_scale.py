@@ -16,7 +16,7 @@ from cascjax.metrics import auc
 from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import Strategy
 
-TRUSTS = (1.0, 0.75, 0.5, 0.25, 0.0)
+SCALES = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Scales that are tried; of equals the first is taken."""
 
 _SAMPLE = 1 << 13
@@ -26,7 +26,7 @@ _BUDGETS = 12
 
 
 def scaled(estimator: Scalable, sigma_scale: float) -> Estimator:
-    """The same estimates, every sigma times `sigma_scale`."""
+    """Return the same estimates, every sigma times `sigma_scale`."""
     if sigma_scale == 1:
         return estimator
     return estimator.scaled(sigma_scale)
@@ -40,14 +40,14 @@ def with_sigma_scale(
     sigma_scale: float | None,
     seed: int = 0,
 ) -> tuple[Estimator, float]:
-    """The estimates a strategy does best with on some rows, and how far they are trusted.
+    """Return the estimates with the sigma scale a strategy does best with, and the scale.
 
     Args:
         strategy: what will be shown them.
         table: the truth, models in rising mean cost.
         estimator: the estimates of all its queries; of all but learned ones everything is believed.
         rows: the rows to fit on, whose estimates must be out of fold.
-        sigma_scale: the scale, or None for the one of `TRUSTS` with the highest AUC on a sample of
+        sigma_scale: the scale, or None for the one of `SCALES` with the highest AUC on a sample of
             rows; that is 1 for estimates that are no `Tabulable`, too
             expensive to simulate for each.
         seed: of the sample.
@@ -73,5 +73,5 @@ def _best(
         found = fit_budgets(strategy, scaled(estimator, sigma_scale), table, at, rows=rows)
         return auc(found.cost, found.quality, cost, quality)
 
-    aucs: Float[np.ndarray, " T"] = np.array([reached(sigma_scale) for sigma_scale in TRUSTS])
-    return TRUSTS[int(np.argmax(aucs))]
+    aucs: Float[np.ndarray, " T"] = np.array([reached(sigma_scale) for sigma_scale in SCALES])
+    return SCALES[int(np.argmax(aucs))]

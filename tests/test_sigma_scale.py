@@ -14,7 +14,7 @@ from cascjax.data.table import Table, mean_rows, split_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators import RunSets, learned
 from cascjax.estimators.joint import Joint
-from cascjax.search.sigma_scale import TRUSTS, scaled, with_sigma_scale
+from cascjax.search.sigma_scale import SCALES, scaled, with_sigma_scale
 from cascjax.strategies import CascadeRouting, Pandora, Routing, Thresholding
 
 
@@ -92,5 +92,5 @@ def test_nonsense_is_refused(sigma_scale: float) -> None:
 
 
 def test_scales_go_from_all_to_none() -> None:
-    assert (TRUSTS[0], TRUSTS[-1]) == (1, 0)
-    assert list(TRUSTS) == sorted(TRUSTS, reverse=True)
+    assert (SCALES[0], SCALES[-1]) == (1, 0)
+    assert list(SCALES) == sorted(SCALES, reverse=True)
