@@ -96,8 +96,8 @@ def frontier(
       >>> rng = np.random.default_rng(0)
       >>> quality, cost = rng.random((2, 200, 2)) * [1.0, 1.5]
       >>> estimates = Independent(quality, quality, np.zeros((1, 2)), cost, cost)
-      >>> curve = frontier(Routing(), estimates, quality, cost, [0.4, 0.6])
-      >>> np.allclose(curve.cost, [0.4, 0.6], rtol=1e-4)
+      >>> curve = frontier(Routing(), estimates, quality, cost, [0.5, 0.6])
+      >>> np.allclose(curve.cost, [0.5, 0.6], rtol=1e-4)
       True
     """
     estimates = leaves_as_float32("estimates", estimates)
