@@ -157,7 +157,7 @@ class Scenario:
 class Need:
     """The accuracy at which one strategy's AUC has risen by the target.
 
-    The AUCs are those of the search's own sample of queries.
+    The AUCs are measured on the search's own sample of queries.
 
     Attributes:
         strategy: its name.
@@ -453,7 +453,7 @@ class Case:
 
     Attributes:
         table: true quality and cost, models in rising mean cost.
-        estimator: estimates of all rows of the table; those of the fit rows are out of fold.
+        estimator: estimates of all rows of the table, out of fold on the fit rows.
         fit_rows: rows that parameters and refits are fitted on.
         evaluate_rows: rows that everything is measured on.
         budgets: `[P]` mean costs.

@@ -356,15 +356,6 @@ class TestVerdict:
         np.testing.assert_allclose(found.ante.accuracy.r2.value, 0, atol=0.01)
         assert found.ante.differences.value == pytest.approx(0, abs=0.01)
 
-    def test_less_noise_is_worth_more(self) -> None:
-        middle = diagnosed(1.2, 0.6, resamples=0)
-        for name in SHORT:
-            gains = [
-                next(g.gain.value for g in of.gains if g.strategy == name)
-                for of in (useless(), middle, good())
-            ]
-            assert gains[0] < gains[1] < gains[2]
-
     def test_sigma_and_independence_of_noise_are_found_right(self) -> None:
         moves = good().moves
         np.testing.assert_allclose(moves.ratio.value, 1, atol=0.06)  # 600 queries: 1 / sqrt(1200)

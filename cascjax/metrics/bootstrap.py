@@ -120,7 +120,7 @@ def weighted_totals(
 ) -> Float[np.ndarray, "R M+1"]:
     """Return weighted sums of values, and last of the weights, in every resample.
 
-    The sums over chunks add up to the sums over all rows. The arguments are those of
+    The sums over chunks add up to the sums over all rows. The arguments are as in
     `resampled_means`; values are float64 of any size, and n may be 0.
     """
     # A cost per query may be too small for float32 as it is.

@@ -169,8 +169,8 @@ def pooled_differences_r2(
 
     1 - (sum over pairs of the mean squared error of the estimated difference) / (sum over pairs of
     the variance of the true one). Since the sum over pairs of (d_i - d_j)^2 is K times the sum of
-    (d_i - mean d)^2, no pair has to be looked at. The arguments are those of `accuracy`; the score
-    has K = 1, and is nan where the differences never vary.
+    (d_i - mean d)^2, no pair has to be looked at. The arguments are as in `accuracy`; the score has
+    K = 1, and is nan where the differences never vary.
     """
     e, q = estimate.astype(np.float64), quality.astype(np.float64)
     rounding = _TINY * float(np.square(q).sum(1).mean())

@@ -128,7 +128,7 @@ def headline(found: Diagnosis) -> str:
         )
     return (
         f"Not settled: without resamples of the"
-        f" {counted(found.n_evaluate, 'query', 'queries')} nothing can be told from chance."
+        f" {counted(found.n_evaluate, 'query', 'queries')} no gain is distinguishable from chance."
         f" The best strategy, {best.strategy}, lies {apart} from mixing single models at random."
     )
 

@@ -2,7 +2,7 @@
 
 Move one model's reservation value z while all others stay, and let k be the highest kappa of the
 others. Below k the model does not run and nothing changes. From k on it runs; where its answer is
-better than k it is returned, and those of the others run whose z is at least min(post, z). So any
+better than k it is returned, and the others run whose z is at least min(post, z). So any
 number of places along a line cost one pass over the others each, without derivative or
 temperature.
 """

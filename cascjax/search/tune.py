@@ -156,7 +156,7 @@ class Tuned:
 
 @dataclass
 class SearchRun:
-    """How a search runs: where its states are kept, and who is told of its progress.
+    """How a search runs: where its states are kept, and what is called with its progress.
 
     Attributes:
         checkpoint: keeps the state at each stop, and returns the states of an earlier run.
