@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from cascjax.data.source import Paths, Source, as_source
 from cascjax.data.table import EVALUATE, Chunk, Table
 from cascjax.engine.options import RunOptions
-from cascjax.engine.passes import fit_mask
+from cascjax.engine.passes import fit_mask, split_fingerprint
 from cascjax.engine.run import Run
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Independent, truth
@@ -380,7 +380,9 @@ class _Replay:
     def fitted_on_source(self) -> bool:
         """Whether the policy was fitted on this source."""
         fingerprint = self.policy.fingerprint
-        return bool(fingerprint) and fingerprint == self.source.fingerprint()
+        if not fingerprint or fingerprint == self.source.fingerprint():
+            return bool(fingerprint)
+        return fingerprint == split_fingerprint(self.source)
 
     def estimates(self, chunk: Chunk, table: Table) -> CostEstimates:
         """Return the estimates that the policy decides by, corrected, of all rows of a chunk.

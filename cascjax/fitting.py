@@ -21,7 +21,7 @@ from cascjax.data.table import Table, mean_rows
 from cascjax.engine.jobs import find_candidates, start_run, sum_candidates
 from cascjax.engine.jobs import prepare as first_pass
 from cascjax.engine.options import RunOptions
-from cascjax.engine.passes import Job, Setup, describe_split, fit_totals
+from cascjax.engine.passes import Job, Setup, describe_split, fit_totals, split_fingerprint
 from cascjax.errors import CascjaxError, too_few, unknown_name
 from cascjax.estimators import Estimator, Independent, truth
 from cascjax.estimators.specs import EstimatesSpec, as_estimates
@@ -180,7 +180,7 @@ class FitData:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the source with the models in rising mean cost."""
-        return self.job.source.select_models(self.setup.models).fingerprint()
+        return split_fingerprint(self.job.source.select_models(self.setup.models))
 
     def record(self) -> dict[str, Any]:
         """Return what a policy's record says about the rows and the estimates."""

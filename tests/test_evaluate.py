@@ -316,6 +316,17 @@ def test_files_give_the_numbers_of_the_table(noisy: bool, tmp_path: Path) -> Non
     assert len(evaluate(of, source, resamples=0).rows) == 0
 
 
+def test_a_policy_is_recognised_on_table_and_files_of_the_same_rows(tmp_path: Path) -> None:
+    table = make_table(n=400)
+    write_parts(tmp_path / "parts", [table], 400, 3)
+    source, rows = open_files(tmp_path / "parts", chunk_rows=60), split_rows(table, 3)[1]
+    for fitted_on in (table, source):
+        of = fit(fitted_on, "routing", budget=0.08, seed=3)
+        for other in (table, source):
+            found = evaluate(of, other, resamples=0, per_query=True)
+            np.testing.assert_array_equal(found.rows, rows)
+
+
 def test_an_interrupted_evaluation_resumes(tmp_path: Path) -> None:
     write_parts(tmp_path / "parts", [make_table(n=400)], 400, 2)
     source, chunks = open_files(tmp_path / "parts", chunk_rows=60), []

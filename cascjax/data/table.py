@@ -23,6 +23,9 @@ PAPER_EVALUATE = 0.95
 PAPER_SEED = 42
 """Seed of the paper's split."""
 
+_HASHED = 1 << 14
+"""Rows that are hashed at once: part of the definition of a fingerprint."""
+
 _ROWS = 1 << 12
 """Rows worked on at once where all of them would be a copy of the table."""
 
@@ -180,12 +183,7 @@ class Table:
 
     def fingerprint(self) -> str:
         """Return a hash of models, true qualities and true costs."""
-        digest = hashlib.sha256(f"{self.quality.shape} {self.models}".encode())
-        for start in range(0, self.n_rows, _ROWS):
-            rows = slice(start, start + _ROWS)
-            for column in (self.quality, self.cost):
-                digest.update(np.ascontiguousarray(column[rows], "<f4").tobytes())
-        return digest.hexdigest()
+        return hash_rows([self], self.n_rows, self.models)
 
     def identity(self) -> dict[str, Any]:
         """Return what identifies the table, to detect changes between runs."""
@@ -281,6 +279,32 @@ def _equal(left: Any, right: Any) -> bool:
         inexact = left.dtype.kind == right.dtype.kind == "f"
         return np.array_equal(left, right, equal_nan=inexact)
     return type(left) is type(right) and bool(left == right)
+
+
+def hash_rows(tables: Iterable[Table], n_rows: int, models: tuple[str, ...]) -> str:
+    """Return the fingerprint of the table that consists of the given tables, whatever their sizes.
+
+    Args:
+        tables: consecutive rows.
+        n_rows: number of all rows.
+        models: names of the models.
+    """
+    digest, held = None, [np.zeros((0, 0), "<f4")] * 2
+    for table in tables:
+        if digest is None:
+            digest = hashlib.sha256(f"{(n_rows, table.n_models)} {models}".encode())
+        columns = [np.asarray(column, "<f4") for column in (table.quality, table.cost)]
+        if len(held[0]):
+            columns = [np.concatenate(pair) for pair in zip(held, columns, strict=True)]
+        whole = len(columns[0]) // _HASHED * _HASHED
+        for start in range(0, whole, _HASHED):
+            for column in columns:
+                digest.update(np.ascontiguousarray(column[start : start + _HASHED]).tobytes())
+        held = [column[whole:] for column in columns]
+    assert digest is not None
+    for column in held:
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
 
 
 def check_models(models: Sequence[str], known: Sequence[str]) -> None:

@@ -34,6 +34,7 @@ from cascjax.data.table import (
     check_split,
     concatenate,
     drawn_split,
+    hash_rows,
     take_rows,
     upper_hull,
 )
@@ -142,6 +143,18 @@ def fit_mask(source: Source, seed: int, chunk: Chunk, table: Table) -> Bool[np.n
         return _drawn(source.n_rows, seed)[chunk.first : chunk.first + chunk.n_rows]
     # Another seed than that of the sample, which takes the lowest hashes of these rows.
     return _hash(~seed, chunk.rows) < np.uint64(1 << 63)
+
+
+def split_fingerprint(source: Source) -> str:
+    """Return a hash by which a source is recognised whose split is drawn by seed.
+
+    A table and files with the same rows have the same one, as they have the same split. Where that
+    does not matter or takes long, it is the fingerprint of the source.
+    """
+    if isinstance(source, Table) or "split" in source.columns or source.n_rows > PERMUTED:
+        return source.fingerprint()
+    tables = (table for _, table in source.read(source.chunks, ()))
+    return hash_rows(tables, source.n_rows, source.models)
 
 
 def describe_split(source: Source) -> str:
