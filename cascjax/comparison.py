@@ -360,8 +360,8 @@ def compare(
 
         sums = sum_chunks(job, setup, "resampling", resample, run)
         frontiers = [
-            with_resamples(f, Resampled.of(of_one, len(f.budget)), confidence)
-            for f, of_one in zip(frontiers, sums, strict=True)
+            with_resamples(f, Resampled.of(each, len(f.budget)), confidence)
+            for f, each in zip(frontiers, sums, strict=True)
         ]
     if scores:
         single_cost = setup.cost[1] if "rci" in scores else None
