@@ -98,6 +98,17 @@ def test_a_policy_of_it_is_saved_and_loaded(table: cascjax.Table, tmp_path: Path
         cascjax.load_policy(tmp_path / "policy.json")
 
 
+def test_a_command_line_and_a_report_learn_of_it_from_itself() -> None:
+    (given,) = Second.options()
+    assert (given.name, given.kind, given.choices, given.default) == ("good", float, (), 0.5)
+    by_name = {option.name: option for option in STRATEGIES["cascade-routing"].options()}
+    assert by_name["search"].choices == ("exact", "beam", "greedy")
+    for kind in STRATEGIES.values():
+        assert kind.description.endswith(".")
+        assert kind.style is not None
+        assert all(option.help for option in kind.options())
+
+
 def test_a_class_defined_anew_takes_its_own_place() -> None:
     def define() -> type[Strategy]:
         @register
