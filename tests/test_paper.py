@@ -17,10 +17,10 @@ import cascjax as cj
 from benchmarks.paper import ablation, areas, noise_grid, runtime, settings
 from benchmarks.paper.__main__ import EXPERIMENTS, main
 from benchmarks.paper.base import Cell, Experiment, Findings, Job, latex, markdown, run, signed
-from benchmarks.paper.protocol import choose, noisy_estimates, paper_strategy, twin
+from benchmarks.paper.protocol import choose, noisy_estimates, paper_split, paper_strategy, twin
 from benchmarks.paper.published import AREAS, COLUMNS, MODELS, STRATEGIES
 from cascjax import core
-from cascjax.data.table import paper_split, split_rows
+from cascjax.data.table import split_rows
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +167,8 @@ def test_levels_mapped_by_vmap_are_those_of_compare(table: cj.Table, name: str) 
             strategy, noise_grid.take(stack, fit), *truth, frontier.budget
         )
         # The hull of all settings is at least as good on the fit rows as the mixtures of
-        # neighbours that compare takes, and of the same cost.
-        np.testing.assert_allclose(curves.cost[i], frontier.fit_cost, rtol=1e-4)
+        # neighbours that compare takes, and never costs more.
+        assert np.all(curves.cost[i] <= frontier.fit_cost * (1 + 1e-3))
         assert np.all(curves.quality[i] >= frontier.fit_quality - 1e-4)
         # On 300 rows that choice moves the AUC of other rows by up to a standard error.
         assert rows[i]["auc"] == pytest.approx(frontier.auc, abs=0.015)
@@ -245,5 +245,5 @@ def test_bad_input_is_one_line(arguments: list[str], message: str, tmp_path: Pat
 
 def test_every_experiment_is_there() -> None:
     assert list(EXPERIMENTS) == [
-        "table1", "table4", "noise-grid", "ablation", "runtime", "settings",
+        "table1", "table4", "noise-grid", "ablation", "runtime", "settings", "uncertainty",
     ]  # fmt: skip

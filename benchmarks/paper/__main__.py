@@ -15,6 +15,7 @@ from benchmarks.paper.protocol import twin
 from benchmarks.paper.published import QUERIES
 from benchmarks.paper.runtime import RUNTIME
 from benchmarks.paper.settings import SETTINGS
+from benchmarks.paper.uncertainty import UNCERTAINTY
 from cascjax import CascjaxError, read_table
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -24,6 +25,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "ablation": ABLATION_EXPERIMENT,
     "runtime": RUNTIME,
     "settings": SETTINGS,
+    "uncertainty": UNCERTAINTY,
 }
 
 PAGE = Path(__file__).parents[1] / "PAPER.md"

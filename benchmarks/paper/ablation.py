@@ -15,6 +15,7 @@ from benchmarks.paper.base import (
     Cell,
     Experiment,
     Findings,
+    Frame,
     Job,
     Row,
     signed,
@@ -101,7 +102,7 @@ def variant_rows(table: cj.Table, level: str, name: str, job: Job) -> list[Row]:
     return [row]
 
 
-def findings(job: Job, rows: pd.DataFrame) -> Findings:
+def findings(job: Job, rows: Frame) -> Findings:
     """Return AUCs, times, and differences to cascade routing with intervals."""
     keyed = rows.set_index(["variant", "noise"])
     found = {
@@ -157,7 +158,7 @@ def findings(job: Job, rows: pd.DataFrame) -> Findings:
     return Findings(tables, notes, lambda figure: draw(figure, keyed, found), (11.0, 5.5))
 
 
-def order_note(rows: pd.DataFrame) -> str:
+def order_note(rows: Frame) -> str:
     """Return a sentence on how many pairs of variants are in the published order."""
     keyed = rows.set_index(["variant", "noise"])
     known = [name for name in VARIANTS if (name, LEVELS[0]) in ABLATION and name != "slow"]
@@ -175,7 +176,7 @@ def order_note(rows: pd.DataFrame) -> str:
     return text + (f" Otherwise, in points of AUC: {'; '.join(notes)}." if notes else "")
 
 
-def draw(figure: "Figure", keyed: pd.DataFrame, found: dict) -> None:
+def draw(figure: "Figure", keyed: Frame, found: dict) -> None:
     """Draw the difference in AUC against the time of a decision; crosses are published."""
     panels = figure.subplots(1, len(LEVELS), sharex=True, sharey=True, squeeze=False)[0]
     for level, axes in zip(LEVELS, panels, strict=True):

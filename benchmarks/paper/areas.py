@@ -12,6 +12,7 @@ from benchmarks.paper.base import (
     Cell,
     Experiment,
     Findings,
+    Frame,
     Job,
     Row,
     signed,
@@ -94,19 +95,19 @@ def as_row(study: cj.Study, frontier: cj.Frontier, k: int, level: str) -> Row:
     }
 
 
-def by_column(rows: pd.DataFrame, value: str = "auc") -> pd.DataFrame:
+def by_column(rows: Frame, value: str = "auc") -> Frame:
     """Return a value by strategy (rows) and models and noise (columns)."""
     found = rows.set_index(["strategy", "models", "noise"])[value].unstack(["models", "noise"])
     return found.loc[list(dict.fromkeys(rows["strategy"])), list(COLUMNS)]
 
 
-def turned(ours: pd.Series, published: dict[str, float]) -> list[tuple[str, str]]:
+def turned(ours: Frame, published: dict[str, float]) -> list[tuple[str, str]]:
     """Return pairs of strategies, better first as published, that are in the other order here."""
     pairs = itertools.permutations(published, 2)
     return [(a, b) for a, b in pairs if published[a] > published[b] and not ours[a] > ours[b]]
 
 
-def order_note(aucs: pd.DataFrame) -> str:
+def order_note(aucs: Frame) -> str:
     """Return a sentence on how many pairs of strategies are in the published order."""
     notes, wrong = [], 0
     for column in COLUMNS:
@@ -122,7 +123,7 @@ def order_note(aucs: pd.DataFrame) -> str:
     return text + (f" Otherwise, in points of AUC: {'; '.join(notes)}." if notes else "")
 
 
-def table1(job: Job, rows: pd.DataFrame) -> Findings:
+def table1(job: Job, rows: Frame) -> Findings:
     """Return AUCs in percent next to the published ones."""
     aucs = by_column(rows)
     texts = pd.DataFrame(index=aucs.index.rename("strategy"))
@@ -147,7 +148,7 @@ def table1(job: Job, rows: pd.DataFrame) -> Findings:
     return Findings(tables, notes, lambda figure: draw_frontiers(figure, rows), (11.0, 9.0))
 
 
-def difference(row: pd.Series, other: pd.Series) -> tuple[float, float, float]:
+def difference(row: Frame, other: Frame) -> tuple[float, float, float]:
     """Return how much higher one AUC is than another, with its paired 95% interval."""
     samples = np.asarray(row["auc_samples"]) - np.asarray(other["auc_samples"])
     low, high = interval(samples, 0.95).tolist()
@@ -160,7 +161,7 @@ def interval_cell(found: tuple[float, float, float], published: str = "") -> str
     return with_published(f"{middle} [{low}, {high}]", published, bold=found[1] > 0)
 
 
-def table4(job: Job, rows: pd.DataFrame) -> Findings:
+def table4(job: Job, rows: Frame) -> Findings:
     """Return how much higher the AUC of cascade routing is than that of the others."""
     ours, names = "cascade-routing", [s for s in dict.fromkeys(rows["strategy"])]
     names.remove(ours)
@@ -194,14 +195,14 @@ def table4(job: Job, rows: pd.DataFrame) -> Findings:
     return Findings({title: texts}, notes, lambda figure: draw_differences(figure, found, names))
 
 
-def draw_frontiers(figure: "Figure", rows: pd.DataFrame) -> None:
+def draw_frontiers(figure: "Figure", rows: Frame) -> None:
     """Draw one panel for each choice of models and noise level."""
     panels = figure.subplots(-(-len(COLUMNS) // 3), 3, sharey=True, squeeze=False)
     for column, axes in zip(COLUMNS, panels.flat, strict=False):
         mine = rows[(rows["models"] == column[0]) & (rows["noise"] == column[1])]
         for _, row in mine[~mine["strategy"].str.startswith(TUNED)].iterrows():
             style = KINDS[row["strategy"]].style
-            color = style.color if style else None
+            color = style.light if style else None
             axes.plot(1000 * np.array(row["cost"]), row["quality"], color=color,
                       linewidth=1.3, label=row["strategy"])  # fmt: skip
         axes.set_title(f"{column[0]} models, {column[1]} noise", fontsize=11)

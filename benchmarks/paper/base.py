@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
-from cascjax import CascjaxError, Table, __version__
+from cascjax import Table, __version__
 from cascjax.data.files import atomic_write
 from cascjax.engine.checkpoint import Checkpoint
 from cascjax.report.pictures import picture_style
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = dict[str, Any]
+Frame: TypeAlias = Any
+"""A data frame or a series: annotations of pandas do not follow what a selection returns."""
 Cell = tuple[str, Callable[[], list[Row]]]
 """A name, and the work that makes its rows."""
 
@@ -61,9 +63,9 @@ class Findings:
         size: size of the picture in inches.
     """
 
-    tables: Mapping[str, pd.DataFrame]
+    tables: Mapping[str, Frame]
     notes: Sequence[str]
-    draw: "Callable[[Figure], None]"
+    draw: "Callable[[Figure], Any]"
     size: tuple[float, float] = (11.0, 7.0)
 
 
@@ -81,7 +83,7 @@ class Experiment:
 
     about: str
     cells: Callable[[Job], Iterator[Cell]]
-    findings: Callable[[Job, pd.DataFrame], Findings]
+    findings: Callable[[Job, Frame], Findings]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     needs_table: bool = True
 
@@ -143,7 +145,7 @@ def page(name: str, about: str, job: Job, findings: Findings, command: str) -> s
 
 
 def write(
-    name: str, about: str, job: Job, rows: pd.DataFrame, findings: Findings, out: Path, command: str
+    name: str, about: str, job: Job, rows: Frame, findings: Findings, out: Path, command: str
 ) -> None:
     """Write all files of an experiment; none is renamed before all are complete."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -163,7 +165,7 @@ def write(
             figure.savefig(svg, format="svg")
 
 
-def markdown(frame: pd.DataFrame) -> str:
+def markdown(frame: Frame) -> str:
     """Return a data frame as a Markdown table."""
     head = [frame.index.name or "", *map(str, frame.columns)]
     lines = [head, ["---", *["---:"] * len(frame.columns)]]
@@ -172,7 +174,7 @@ def markdown(frame: pd.DataFrame) -> str:
                      for line in lines)  # fmt: skip
 
 
-def latex(title: str, frame: pd.DataFrame) -> str:
+def latex(title: str, frame: Frame) -> str:
     """Return a data frame as a LaTeX table for the package booktabs."""
     style = frame.style.format(escape="latex").format_index(escape="latex")
     style = style.format_index(escape="latex", axis=1)
@@ -193,7 +195,7 @@ def with_published(ours: str, published: str = "", *, bold: bool = False) -> str
     return (f"**{ours}**" if bold else ours) + (f" ({published})" if published else "")
 
 
-def times(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def times(rows: Frame, by: Sequence[str]) -> Frame:
     """Return wall and CPU seconds by the given columns, compilation included."""
     seconds = rows.groupby(list(by), sort=False)[["wall", "cpu"]].sum()
     seconds.loc[("all",) + ("",) * (len(by) - 1) if len(by) > 1 else "all", :] = seconds.sum()
@@ -202,13 +204,3 @@ def times(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         " ".join(map(str, key)) if isinstance(key, tuple) else key for key in texts.index
     ]
     return texts.rename(columns={"wall": "wall", "cpu": "CPU"}).rename_axis("part")
-
-
-def require_published_name(name: str, known: Sequence[str]) -> None:
-    """Refuse an unknown experiment.
-
-    Raises:
-        CascjaxError: it is unknown.
-    """
-    if name not in known:
-        raise CascjaxError(f"unknown experiment {name!r}; known: {', '.join(known)}")

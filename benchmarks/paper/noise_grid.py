@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 
 import cascjax as cj
-from benchmarks.paper.base import Cell, Experiment, Findings, Job, Row, signed, times
+from benchmarks.paper.base import Cell, Experiment, Findings, Frame, Job, Row, signed, times
 from benchmarks.paper.protocol import choose, noisy_estimates, paper_strategy
 from cascjax import core
 from cascjax.data.table import mean_rows, split_rows
@@ -132,11 +132,11 @@ def level_totals(strategy, parameters, estimates, quality, cost):
     return jax.vmap(totals, in_axes=(0, 0, None, None))(parameters, estimates, quality, cost)
 
 
-def gains(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def gains(rows: Frame) -> dict[str, Frame]:
     """Return the AUC of cascade routing minus the others', by noise after and before."""
     aucs = rows.set_index(["strategy", "ante", "post"])["auc"]
 
-    def grid(name: str) -> pd.DataFrame:
+    def grid(name: str) -> Frame:
         frame = pd.DataFrame(np.nan, index=LEVELS, columns=LEVELS)
         for ante, post in PAIRS:
             frame.loc[post, ante] = aucs[(name, *first(name, (ante, post)))]
@@ -146,7 +146,7 @@ def gains(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: ours - grid(name) for name in OTHERS}
 
 
-def findings(job: Job, rows: pd.DataFrame) -> Findings:
+def findings(job: Job, rows: Frame) -> Findings:
     """Return the gains over each other strategy."""
     found = gains(rows)
     summary, corners = {}, {}
@@ -173,13 +173,13 @@ def findings(job: Job, rows: pd.DataFrame) -> Findings:
         "Time": times(rows, ["strategy"]),
     }
     notes = [
-        f"{N_MODELS} models; noise of seed {job.seed} on quality, the same draws at every level, and"
+        f"{N_MODELS} models; noise of seed {job.seed} on quality, same draws at every level, and"
         " on costs as at level low. The paper shows this as a picture, without numbers."
     ]
     return Findings(tables, notes, lambda figure: draw(figure, found), (11.0, 9.5))
 
 
-def draw(figure: "Figure", found: dict[str, pd.DataFrame]) -> None:
+def draw(figure: "Figure", found: dict[str, Frame]) -> None:
     """Draw one heat map per strategy: blue where cascade routing is above."""
     panels = figure.subplots(2, 2, squeeze=False)
     ends = (LEVELS[0] - 0.1, LEVELS[-1] + 0.1)

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from benchmarks.paper.base import Cell, Experiment, Findings, Job, Row, times
+from benchmarks.paper.base import Cell, Experiment, Findings, Frame, Job, Row, times
 from benchmarks.paper.timing import batch_seconds, decision_seconds
 from cascjax import CascadeRouting, Pandora, Strategy, core
 from cascjax.core.expected_max import MAX_ENUMERATED
@@ -63,10 +62,10 @@ def time_rows(k: int, name: str, seed: int) -> list[Row]:
     ]
 
 
-def findings(job: Job, rows: pd.DataFrame) -> Findings:
+def findings(job: Job, rows: Frame) -> Findings:
     """Return milliseconds by number of models and variant."""
 
-    def table(column: str) -> pd.DataFrame:
+    def table(column: str) -> Frame:
         frame = 1000 * rows.set_index(["models", "variant"])[column].unstack()[list(VARIANTS)]
         return frame.map(lambda ms: "–" if np.isnan(ms) else f"{ms:.3g}")
 
@@ -83,7 +82,7 @@ def findings(job: Job, rows: pd.DataFrame) -> Findings:
     return Findings(tables, notes, lambda figure: draw(figure, rows), (8.0, 4.5))
 
 
-def draw(figure: "Figure", rows: pd.DataFrame) -> None:
+def draw(figure: "Figure", rows: Frame) -> None:
     """Draw time against the number of models, both logarithmic."""
     axes = figure.subplots()
     for name in VARIANTS:

@@ -11,7 +11,7 @@ import pandas as pd
 
 import cascjax as cj
 from benchmarks.paper.areas import PLAIN, as_row
-from benchmarks.paper.base import Cell, Experiment, Findings, Job, Row, times, with_published
+from benchmarks.paper.base import Cell, Experiment, Findings, Frame, Job, Row, times, with_published
 from benchmarks.paper.protocol import paper_strategy
 from cascjax import synthetic
 
@@ -49,7 +49,7 @@ def dataset_rows(kind: str, estimates: str, job: Job) -> list[Row]:
     return [row | {"setting": kind, "estimates": estimates} for row in rows]
 
 
-def findings(job: Job, rows: pd.DataFrame) -> Findings:
+def findings(job: Job, rows: Frame) -> Findings:
     """Return AUCs by dataset and estimates."""
     aucs = rows.set_index(["strategy", "setting", "estimates"])["auc"].unstack([1, 2]).loc[[*PLAIN]]
     texts = pd.DataFrame(index=aucs.index)
@@ -71,7 +71,7 @@ def findings(job: Job, rows: pd.DataFrame) -> Findings:
     return Findings(tables, notes, lambda figure: draw(figure, rows), (11.0, 6.5))
 
 
-def draw(figure: "Figure", rows: pd.DataFrame) -> None:
+def draw(figure: "Figure", rows: Frame) -> None:
     """Draw one panel per dataset and kind of estimates."""
     panels = figure.subplots(len(ESTIMATES), len(KINDS), sharey="col", squeeze=False)
     for (i, estimates), (j, kind) in itertools.product(enumerate(ESTIMATES), enumerate(KINDS)):

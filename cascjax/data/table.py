@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -16,12 +15,6 @@ from cascjax.words import counted
 
 FIT, EVALUATE = 0, 1
 """Codes of the column split."""
-
-PAPER_EVALUATE = 0.95
-"""Share of the rows that the paper evaluates on; it fits on the others."""
-
-PAPER_SEED = 42
-"""Seed of the paper's split."""
 
 _HASHED = 1 << 14
 """Rows that are hashed at once: part of the definition of a fingerprint."""
@@ -399,16 +392,6 @@ def drawn_split(
     rows = np.random.default_rng(seed).permutation(n_queries)
     n_fit = round(fit_fraction * n_queries)
     return np.sort(rows[:n_fit]), np.sort(rows[n_fit:])
-
-
-def paper_split(n_queries: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-    """Return the paper's split: 5% of the rows to fit on and 95% to evaluate on.
-
-    It is scikit-learn's `train_test_split(test_size=0.95, random_state=42)`.
-    """
-    n_evaluate = math.ceil(PAPER_EVALUATE * n_queries)
-    rows = np.random.RandomState(PAPER_SEED).permutation(n_queries)
-    return np.sort(rows[n_evaluate:]), np.sort(rows[:n_evaluate])
 
 
 def check_split(n_fit: int, n_evaluate: int) -> None:
