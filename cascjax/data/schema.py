@@ -38,8 +38,7 @@ METADATA_KEY = b"cascjax"
 REQUIRED = ("query_id", "quality", "cost")
 COLUMNS = (*REQUIRED, "split", "group", *ESTIMATE_COLUMNS, "features", "signals", "answer")
 """Every column of the format but the extra costs; a file may have others, which are ignored."""
-EXTRA_COST = "cost."
-"""Prefix of the column of an extra cost, before the name of that cost."""
+EXTRA_COST = "cost."  # Prefix of the column of an extra cost, before the name of that cost
 SPLITS = ("fit", "evaluate")
 """Values of the column split, in the order of the codes `FIT` and `EVALUATE`."""
 

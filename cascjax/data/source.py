@@ -52,14 +52,12 @@ from cascjax.errors import CascjaxError
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """What `open_files` opens: a file, a folder, a pattern such as "logs/*.parquet", or a list."""
 
-_BATCH = 1 << 16
-"""Rows of a Parquet file that are decoded at once."""
+_BATCH = 1 << 16  # Rows of a Parquet file that are decoded at once
 
 _SAMPLED = 1 << 20
 """Bytes from the start and the middle of a file that are compared to detect copies."""
 
-_FOOTER = 1 << 16
-"""Bytes at the end of a file that are hashed to identify it."""
+_FOOTER = 1 << 16  # Bytes at the end of a file that are hashed to identify it
 
 _WAY_OUT = "write the file again, or read it by itself"
 

@@ -13,23 +13,15 @@ from jaxtyping import Float, Int, Int8
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.words import counted
 
-FIT, EVALUATE = 0, 1
-"""Codes of the column split."""
-
-_HASHED = 1 << 14
-"""Rows that are hashed at once: part of the definition of a fingerprint."""
-
-_ROWS = 1 << 12
-"""Rows worked on at once where all of them would be a copy of the table."""
-
-_MAX_SHOWN = 20
-"""Models that the representation of a table lists."""
+FIT, EVALUATE = 0, 1  # Codes of the column split
+_HASHED = 1 << 14  # Rows that are hashed at once: part of the definition of a fingerprint
+_ROWS = 1 << 12  # Rows worked on at once where all of them would be a copy of the table
+_MAX_SHOWN = 20  # Models that the representation of a table lists
 
 ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
 """Optional columns of supplied estimates, each `[N, K]`."""
 
-CHUNK_ROWS = 1 << 20
-"""Largest number of rows of a chunk."""
+CHUNK_ROWS = 1 << 20  # Largest number of rows of a chunk
 
 _CHUNK_NUMBERS = 1 << 24
 """Numbers that a chunk may hold per column or design matrix; wide rows make smaller chunks."""

@@ -13,13 +13,11 @@ from cascjax.core.estimates import Estimates, Estimator, Independent
 from cascjax.data.table import Table, mean_rows
 from cascjax.estimators.statistics import Spread
 
-Side: TypeAlias = Literal["ante", "post"]
-"""Estimates from before a model has run, or from after."""
+Side: TypeAlias = Literal["ante", "post"]  # Estimates from before a model has run, or from after
 
 Columns: TypeAlias = Float[np.ndarray, "N K"] | Float[Array, "N K"]
 
-_BLOCK = 1 << 14
-"""Queries whose estimates are computed at once."""
+_BLOCK = 1 << 14  # Queries whose estimates are computed at once
 
 
 def blocks(n: int) -> Iterator[slice]:

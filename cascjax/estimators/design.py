@@ -11,8 +11,7 @@ from cascjax.data.table import Table, take_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators.feature_spec import Column, FeatureSpec, column_names
 
-MIN_GROUP_ROWS = 10
-"""Rows to fit on that a group needs for a column of its own."""
+MIN_GROUP_ROWS = 10  # Rows to fit on that a group needs for a column of its own
 
 _MIN_SPREAD = 1e-6
 """Spread relative to size below which a column is constant, as float32 cannot resolve less."""

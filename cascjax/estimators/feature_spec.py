@@ -29,8 +29,7 @@ _ARGUMENTS = {
 _N_MODELS = {"signal": 1, "answers": 1, "cost": 1, "agreement": 2}
 _NAMED = ("feature", "group", "signal")
 
-_BLOCK = 1 << 14
-"""Rows of a table that are worked on at once."""
+_BLOCK = 1 << 14  # Rows of a table that are worked on at once
 
 Live: TypeAlias = np.ndarray | Sequence[Any]
 

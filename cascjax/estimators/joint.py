@@ -22,17 +22,10 @@ from cascjax.estimators.base import every_run_set, shown_by, with_ran
 from cascjax.estimators.predictors import Prediction
 from cascjax.estimators.run_sets import RunSets
 
-JITTER = 1e-4
-"""Added to a signal's variance of 1, so that two equal signals can be solved for."""
-
-_CHUNK = 1 << 22
-"""Most numbers in the matrices that are worked on at once."""
-
-MAX_TABULATED = 11
-"""Most models for which a joint normal is tabulated over its run sets."""
-
-_MAX_WEIGHTS = 1 << 28
-"""Most numbers of a table of all run sets: 1 GB of float32."""
+JITTER = 1e-4  # Added to a signal's variance of 1, so that two equal signals can be solved for
+_CHUNK = 1 << 22  # Most numbers in the matrices that are worked on at once
+MAX_TABULATED = 11  # Most models for which a joint normal is tabulated over its run sets
+_MAX_WEIGHTS = 1 << 28  # Most numbers of a table of all run sets: 1 GB of float32
 
 
 @jax.tree_util.register_dataclass

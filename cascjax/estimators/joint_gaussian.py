@@ -47,8 +47,7 @@ _MIN_SPREAD = 0.03
 """Smallest error of a signal, relative to its standard deviation of 1. If features determine a
 signal exactly on rows fitted on, an exception elsewhere would else be thousands of errors away."""
 
-_MIN_COST = 0.01
-"""Share of a model's mean cost below which no cost is expected, as lines cross 0."""
+_MIN_COST = 0.01  # Share of a model's mean cost below which no cost is expected, as lines cross 0
 
 
 @jax.tree_util.register_dataclass

@@ -21,15 +21,13 @@ from cascjax.estimators.learned_model import ROUNDED
 from cascjax.estimators.predictors import Linear, Networks
 from cascjax.estimators.run_sets import RunSets
 
-JOINT = "joint"
-"""Field "kind" of such a model in a policy file."""
+JOINT = "joint"  # Field "kind" of such a model in a policy file
 
 _ARRAYS = ("spread", "covariance", "least_cost")
 
 _LAYERS = ("first", "first bias", "second", "second bias", "last", "linear", "bias")
 
-_NETWORKS = ("slope", "middle", "spread", "mean", "scale")
-"""Arrays of networks beside their layers."""
+_NETWORKS = ("slope", "middle", "spread", "mean", "scale")  # Arrays of networks beside their layers
 
 _LARGEST_SCALE = 10.0
 

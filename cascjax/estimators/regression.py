@@ -27,14 +27,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.special import logit
 
-TOLERANCE = 1e-4
-"""Step in any coefficient below which a regression has converged."""
+TOLERANCE = 1e-4  # Step in any coefficient below which a regression has converged
 
 _SPARE = 8
 """L-BFGS leaves the last 1 in 8 regressions to Newton's method, as passes for few are wasteful."""
 
-_TOGETHER = 16
-"""Regressions that take Newton steps at once."""
+_TOGETHER = 16  # Regressions that take Newton steps at once
 
 _MEMORY = 4
 _SAMPLED, _SAMPLED_PER_COLUMN = 1024, 24
@@ -46,8 +44,7 @@ _SAMPLED_STEPS, _SAMPLED_TOLERANCE = 8, 0.2
 _OVERSHOT = 0.25
 """Slope at the end of a step, relative to the slope at its start, above which it was too long."""
 
-_MIN_BLOCK = 256
-"""Fewest rows of a block."""
+_MIN_BLOCK = 256  # Fewest rows of a block
 
 _product = functools.partial(jnp.matmul, precision="highest")
 

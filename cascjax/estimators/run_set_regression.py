@@ -35,8 +35,7 @@ RIDGES = (1.0, 10.0, 100.0, 1000.0)
 _COST_GAIN = 0.01
 """Share of cost variance by which a cost model must improve on a simpler one to replace it."""
 
-_MIN_COST = 0.01
-"""Share of a model's mean cost that its estimates stay above on rows fitted on."""
+_MIN_COST = 0.01  # Share of a model's mean cost that its estimates stay above on rows fitted on
 
 
 @jax.tree_util.register_dataclass

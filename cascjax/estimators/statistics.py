@@ -15,11 +15,8 @@ from jaxtyping import Array, Float, Float32, Int, UInt32
 from cascjax.core.random import threefry
 from cascjax.data.table import mean_rows, take_rows
 
-_ROWS = 1 << 16
-"""Rows whose noise is drawn at once."""
-
-_BLOCK = 1 << 13
-"""Rows that are converted to float64 at once."""
+_ROWS = 1 << 16  # Rows whose noise is drawn at once
+_BLOCK = 1 << 13  # Rows that are converted to float64 at once
 
 
 def noise_keys(seed: int) -> UInt32[np.ndarray, "4 2"]:

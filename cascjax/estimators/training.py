@@ -18,8 +18,7 @@ COST_MODELS = ("constant", "features", "seen")
 """Inputs of the cost of a model that has not run, the simplest first: nothing, what is known before
 any model runs, and also what models that have run showed and cost."""
 
-RUN_SETS = "run sets"
-"""Form of the weights in policy files that do not state one."""
+RUN_SETS = "run sets"  # Form of the weights in policy files that do not state one
 
 
 @dataclass(frozen=True)

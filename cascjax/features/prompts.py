@@ -21,8 +21,7 @@ from cascjax.errors import CascjaxError, one_line
 from cascjax.words import counted
 
 VERSION = 1
-COMPONENTS = 32
-"""Default number of directions; more fit a few thousand rows less well."""
+COMPONENTS = 32  # Default number of directions; more fit a few thousand rows less well
 
 FACTS = (
     "log_chars",
@@ -46,8 +45,7 @@ _HASH: dict[str, Any] = {"bits": _BITS, "ngrams": [1, 2], "question": 100}
 """Meaning of the columns of a text model; a file with another meaning is refused."""
 _OPTION = re.compile(r"^[ \t]*\(?([A-Z])[).:][ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
 _CODE = re.compile(r"[{}\[\]();=<>_+*/\\|&^%#]")
-_ROWS = 1 << 12
-"""Prompts vectorised at once."""
+_ROWS = 1 << 12  # Prompts vectorised at once
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -86,8 +86,7 @@ _BEGINS_AS_CODE = re.compile(r"(?:def|class|import|from \w+ import|#include|func
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_LONGEST_CODE = 20_000
-"""Characters beyond which code is not parsed."""
+_LONGEST_CODE = 20_000  # Characters beyond which code is not parsed
 
 
 @dataclass(frozen=True, eq=False)

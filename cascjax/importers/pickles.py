@@ -48,8 +48,7 @@ class _Node(metaclass=_Frozen):
         self.state = state
 
 
-ADMITTED: dict[tuple[str, str], type[_Node]] = {}
-"""Node class by module and name."""
+ADMITTED: dict[tuple[str, str], type[_Node]] = {}  # Node class by module and name
 
 
 def _admit(kind: str, *names: str) -> type[_Node]:

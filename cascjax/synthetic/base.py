@@ -13,8 +13,7 @@ from cascjax.errors import CascjaxError
 BLOCK = 1 << 14
 """Rows that share a random generator; part of the format, since another value changes all rows."""
 
-FIRST_TOKEN_SPREAD = 0.5
-"""Standard deviation of the logarithm of the time to the first token."""
+FIRST_TOKEN_SPREAD = 0.5  # Standard deviation of the logarithm of the time to the first token
 
 
 @runtime_checkable

@@ -9,8 +9,7 @@ from scipy.special import ndtr, ndtri
 from cascjax.synthetic.answers import FREE, NO_IDENTITY, AnswerDataset
 from cascjax.synthetic.base import model_names, sizes
 
-N_REPOSITORIES = 12
-"""Repositories of swebench; a third of the issues come from the first."""
+N_REPOSITORIES = 12  # Repositories of swebench; a third of the issues come from the first
 
 _BY_MODEL = (
     *("rate", "loading", "refusal", "certainty_noise", "answer_tokens", "own_spread"),
