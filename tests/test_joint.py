@@ -14,7 +14,7 @@ from cascjax.estimators import Estimates, Estimator, FeatureSpec, learned
 from cascjax.estimators.design import Design
 from cascjax.estimators.feature_spec import Column
 from cascjax.estimators.joint import Joint, condition, gains_of
-from cascjax.estimators.joint_gaussian import JointFit, fit_joint, shrinkage, shrinkage_note
+from cascjax.estimators.joint_gaussian import JointFit, fit_joint, shrinkage
 from cascjax.estimators.predictors import Neighbours
 
 K = 4
@@ -394,8 +394,3 @@ def test_what_cannot_be_is_refused():
     for fold in (np.zeros(40, int), folds(40, 0), np.full(40, 3)):
         with pytest.raises(CascjaxError, match="at least two folds"):
             fitted(design, quality, fold)
-
-
-def test_correlations_shrunk_to_nothing_are_called_independence():
-    assert shrinkage_note(0.03) == "correlations of signals and qualities are shrunk by 3%"
-    assert "shrunk by 100%: models are taken as independent" in shrinkage_note(1.0)

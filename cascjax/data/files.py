@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -15,17 +14,6 @@ import pyarrow.parquet as pq
 from cascjax.data.schema import check_table, find_column, to_arrow
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, first_line, one_line
-
-__all__ = [
-    "TableWriter",
-    "atomic_write",
-    "one_line",
-    "read_ids",
-    "read_table",
-    "sniff",
-    "whole",
-    "write_table",
-]
 
 FileKind = Literal["parquet", "ipc", "pickle", "empty", "other"]
 
@@ -219,7 +207,7 @@ class TableWriter:
         # and only then move the file into place.
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic_write(self._path))
-            stack.push(self._refuse_nothing)
+            stack.push(self._refuse_no_rows)
             self._sink = stack.enter_context(pa.OSFile(os.fspath(temporary), "wb"))
             self._stack = stack.pop_all()
         return self
@@ -229,7 +217,10 @@ class TableWriter:
         arrow = to_arrow(batch, first_row=self.n_rows) if isinstance(batch, Table) else batch
         with one_line(f"cannot write {self._path}"):
             if self._schema is None:
-                self._writer = self._stack.enter_context(self._open(arrow.schema))
+                open_writer: Any = pq.ParquetWriter if self._parquet else ipc.new_file
+                options = {"compression": "zstd"} if self._parquet else {}
+                writer = open_writer(self._sink, arrow.schema, **options)
+                self._writer = self._stack.enter_context(writer)
                 self._schema = arrow.schema
             elif not arrow.schema.equals(self._schema, check_metadata=True):
                 raise CascjaxError(
@@ -239,19 +230,9 @@ class TableWriter:
             self._writer.write_table(arrow.unify_dictionaries())
         self.n_rows += arrow.num_rows
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
-    def _open(self, schema: pa.Schema) -> Any:
-        if not self._parquet:
-            return ipc.new_file(self._sink, schema)
-        return pq.ParquetWriter(self._sink, schema, compression="zstd")
-
-    def _refuse_nothing(self, kind: object, error: object, trace: object) -> None:
+    def _refuse_no_rows(self, kind: object, *_: object) -> None:
         if kind is None and not self.n_rows:
             raise CascjaxError(f"cannot write {self._path}: there are no rows to write")

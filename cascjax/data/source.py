@@ -25,7 +25,7 @@ import pyarrow.dataset as ds
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
-from cascjax.data.files import TableWriter, one_line, read_ids, sniff, whole
+from cascjax.data.files import TableWriter, read_ids, sniff, whole
 from cascjax.data.schema import (
     COLUMNS,
     EXTRA_COST,
@@ -41,13 +41,12 @@ from cascjax.data.schema import (
     to_arrow,
 )
 from cascjax.data.table import (
-    ESTIMATE_COLUMNS,
     Chunk,
     Table,
     check_models,
     rows_per_chunk,
 )
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, one_line
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """What `open_files` opens: a file, a folder, a pattern such as "logs/*.parquet", or a list."""
@@ -271,10 +270,7 @@ def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
     _check_copies(files)
     if chunk_rows is not None and chunk_rows < 1:
         raise CascjaxError(f"chunk_rows must be at least 1, not {chunk_rows}")
-    columns = {
-        column for column in shape if column in ("quality", "cost", "split", "group",
-        *ESTIMATE_COLUMNS, "features", "signals", "answer")
-    }  # fmt: skip
+    columns = {column for column in shape if column in COLUMNS[1:]}
     extra_costs = tuple(
         sorted(c.removeprefix(EXTRA_COST) for c in shape if c.startswith(EXTRA_COST))
     )
@@ -376,9 +372,9 @@ def _open(path: str) -> tuple[DataFile, pa.Schema]:
         fault = "is empty" if kind == "empty" else "is neither Arrow IPC (Feather v2) nor Parquet"
         raise CascjaxError(f"cannot read {path}: it {fault}; remove it, or write it again")
     with one_line(f"cannot read {path}"), whole(path):
-        size, changed = _size_and_time(path)
+        status = os.stat(path)
         with open(path, "rb") as file:
-            file.seek(max(0, size - _FOOTER))
+            file.seek(max(0, status.st_size - _FOOTER))
             footer = hashlib.sha256(file.read()).hexdigest()[:16]
         starts, compressed = (), False
         if kind == "parquet":
@@ -398,12 +394,8 @@ def _open(path: str) -> tuple[DataFile, pa.Schema]:
                 del batch, reader
     if not n_rows:
         raise CascjaxError(f"{path}: the table has no rows; remove the file")
+    size, changed = status.st_size, status.st_mtime_ns
     return DataFile(path, kind, n_rows, size, changed, footer, compressed, starts), schema
-
-
-def _size_and_time(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
 
 
 def _count_models(schema: pa.Schema, metadata: Metadata, file: DataFile) -> int:
@@ -444,15 +436,13 @@ def _shape(
     shape |= {name: kinds[name].list_size for name in {"features", "signals"} & fixed}
     # A table without rows shows whether a type or a width is wrong. Lists of variable length are
     # taken for lists of the right length here, and checked when they are read.
-    checked = [name for name in used if name not in {"features", "signals"} - fixed]
-    empty = {name: pa.array([], _fixed_length(kinds[name], n_models)) for name in checked}
+    checked = {name: kinds[name] for name in used if name not in {"features", "signals"} - fixed}
+    for name, kind in checked.items():
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            checked[name] = pa.list_(kind.value_type, n_models)
+    empty = {name: pa.array([], kind) for name, kind in checked.items()}
     table_of_columns(pa.table(empty), path, metadata, n_models)
     return shape
-
-
-def _fixed_length(kind: pa.DataType, width: int) -> pa.DataType:
-    variable = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return pa.list_(kind.value_type, width) if variable else kind
 
 
 def _check_same(first: dict[str, Any], other: dict[str, Any], first_path: str, path: str) -> None:
@@ -541,7 +531,8 @@ class _Rows:
         self._batches: Iterator[pa.RecordBatch] = iter(())
 
     def __enter__(self) -> "_Rows":
-        if _size_and_time(self._file.path) != (self._file.size, self._file.changed):
+        status = os.stat(self._file.path)
+        if (status.st_size, status.st_mtime_ns) != (self._file.size, self._file.changed):
             raise CascjaxError(f"{self._file.path} has changed since it was opened: start over")
         return self
 

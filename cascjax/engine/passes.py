@@ -41,7 +41,7 @@ from cascjax.data.table import (
 from cascjax.engine.options import SAMPLE
 from cascjax.engine.simulate import Totals, query_spends, resampled_sums
 from cascjax.estimators import Estimator, Scalable, truth
-from cascjax.estimators.specs import ChunkEstimates, EstimatesSpec, FitData, Mergeable
+from cascjax.estimators.specs import ChunkEstimates, EstimatesSpec, FitData
 from cascjax.metrics import auc
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.scores import sound
@@ -200,7 +200,7 @@ class ChunkStatistics:
     count: Float[np.ndarray, "2"]
     cost: Float[np.ndarray, "2 K"]
     quality: Float[np.ndarray, "2 K"]
-    estimates: Mergeable | None = None
+    estimates: Any = None
 
 
 @dataclass(frozen=True)

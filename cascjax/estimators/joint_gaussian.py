@@ -187,14 +187,6 @@ def shrinkage(
     return float(_SHARES[j]), float(factors[i])
 
 
-def shrinkage_note(share: float) -> str:
-    """Return a note on how far correlations are shrunk, and what shrinking them to 0 means."""
-    note = f"correlations of signals and qualities are shrunk by {share:.0%}"
-    if share < 0.995:
-        return note
-    return f"{note}: models are taken as independent, as held-out rows showed no correlation"
-
-
 @dataclass(frozen=True)
 class JointGaussian(LearnedEstimator):
     """Estimator that conditions a joint normal on the signals of what has run."""
@@ -217,7 +209,10 @@ class JointGaussian(LearnedEstimator):
         ) -> Float[np.ndarray, " K"]:
             return explained_variance(np.square(estimate - true).mean(0), true.var(0))
 
-        notes = [shrinkage_note(float(fitted.shrinkage[-1]))]
+        share = float(fitted.shrinkage[-1])
+        notes = [f"correlations of signals and qualities are shrunk by {share:.0%}"]
+        if share >= 0.995:
+            notes[0] += ": models are taken as independent, as held-out rows showed no correlation"
         if len(training.models) <= MAX_TABULATED:
             table = joint.take(np.zeros(0, np.int64)).to_run_sets()
             fitted = replace(fitted, table=table)

@@ -9,7 +9,7 @@ chunk.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -34,15 +34,6 @@ from cascjax.estimators.training import PolicyModel
 from cascjax.words import counted
 
 NoiseLevel: TypeAlias = Literal["low", "medium", "high"] | str | Sequence[float]
-
-
-@runtime_checkable
-class Mergeable(Protocol):
-    """Statistics of some rows that can be merged with statistics of others."""
-
-    def merge(self, other: Any) -> Any:
-        """Return the statistics of the rows of both."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -101,10 +92,8 @@ class EstimatesSpec(ABC):
     def check_policy(self) -> None:  # noqa: B027
         """Refuse, before rows are read, estimates that a policy cannot keep."""
 
-    def statistics(
-        self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
-    ) -> Mergeable | None:
-        """Return the statistics of a chunk that `fit` needs of all rows, or None."""
+    def statistics(self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int) -> Any:
+        """Return statistics of a chunk that have a method `merge` and `fit` needs, or None."""
         return None
 
     @abstractmethod

@@ -241,14 +241,14 @@ class Assembly:
 def check_invalid(
     source: str,
     invalid: str,
-    problems: Sequence[tuple[Sequence[str], str, str]],
+    problems: Sequence[tuple[Sequence[str], tuple[str, str], str]],
     n_left: int,
     never: Sequence[str] = (),
 ) -> None:
     """Refuse a file with problems, unless its invalid rows are to be dropped and queries are left.
 
-    Each problem is the ids that have it, and a noun for one and for several, such as "row repeating
-    an id" and "rows repeating an id". `never` are models without any complete row.
+    Each problem is the ids that have it, the noun for one and for several, and what is wrong with
+    them, such as "repeating an id". `never` are models without any complete row.
     """
     if never:
         raise CascjaxError(
@@ -256,8 +256,8 @@ def check_invalid(
             " a quality and all costs; remove that model from the file, or add complete rows"
         )
     listed = " and ".join(
-        f"{counted(len(ids), singular, plural)} (first: {', '.join(map(repr, ids[:3]))})"
-        for ids, singular, plural in problems
+        f"{counted(len(ids), *nouns)} {wrong} (first: {', '.join(map(repr, ids[:3]))})"
+        for ids, nouns, wrong in problems
         if ids
     )
     if listed and invalid == "error":

@@ -201,7 +201,7 @@ class _Log:
             needed.append("a prompt")
         self.keep = np.flatnonzero(complete)
         lacking = f"lacking {', '.join(needed[:-1])} or {needed[-1]}"
-        repeating = "repeating a query and model"
+        incomplete = [self.queries[row] for row in np.flatnonzero(~complete)]
         repeated = [
             f"{self.queries[self.query_codes[row]]} of {self.models[model_codes[row]]}"
             for row in np.flatnonzero(self.repeated)
@@ -210,12 +210,8 @@ class _Log:
             source,
             options.invalid,
             [
-                (
-                    [self.queries[row] for row in np.flatnonzero(~complete)],
-                    f"query {lacking}",
-                    f"queries {lacking}",
-                ),
-                (repeated, f"row {repeating}", f"rows {repeating}"),
+                (incomplete, ("query", "queries"), lacking),
+                (repeated, ("row", "rows"), "repeating a query and model"),
             ],
             len(self.keep),
             never=[self.models[k] for k in np.flatnonzero(np.isnan(self.quality).all(axis=0))],

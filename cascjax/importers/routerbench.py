@@ -98,6 +98,7 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
     codes, _ = encode(ids.fill_null(""))
     repeated = repeats(codes, complete)
     keep, missing = np.flatnonzero(complete & ~repeated), np.flatnonzero(~complete)
+    nouns = "row", "rows"
     lacking = "without a score, a cost" + (", a prompt or an id" if with_text else " or an id")
 
     def ids_of(rows: np.ndarray) -> list[str]:
@@ -107,13 +108,9 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
         source,
         options.invalid,
         [
-            (ids_of(missing), f"row {lacking}", f"rows {lacking}"),
+            (ids_of(missing), nouns, lacking),
             # A refused file is described as it is: also where both rows of an id lack scores.
-            (
-                ids_of(np.flatnonzero(repeats(codes, has_id))),
-                "row repeating an id",
-                "rows repeating an id",
-            ),
+            (ids_of(np.flatnonzero(repeats(codes, has_id))), nouns, "repeating an id"),
         ],
         len(keep),
         never=[m for k, m in enumerate(models) if len(scored) and not scored[:, k].any()],
