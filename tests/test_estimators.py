@@ -1,6 +1,7 @@
 """What is believed before and after a model runs."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from cascjax.data.table import EVALUATE, FIT, Table
 from cascjax.errors import CascjaxError
-from cascjax.estimators import NOISE_LEVELS, Estimates, Independent, noisy, supplied, truth
+from cascjax.estimators import Estimates, Independent, noisy, supplied, truth
 from cascjax.estimators.independent import check_estimator
 
 N, K = 4000, 3
@@ -102,32 +103,12 @@ def test_supplied_columns_stand_as_they_are() -> None:
     np.testing.assert_array_equal(estimator.sigma, sigma)
     np.testing.assert_array_equal(estimator.cost_ante, before)
     np.testing.assert_array_equal(estimator.cost_post, after)
-
-
-@pytest.mark.parametrize("missing", ["quality_ante", "quality_post"])
-def test_supplied_names_the_column_it_misses(missing: str) -> None:
-    table = replace(drawn(), **{missing: None})
-    with pytest.raises(CascjaxError, match=f"'{missing}'"):
-        supplied(table, np.arange(10))
+    for missing in ("quality_ante", "quality_post"):
+        with pytest.raises(CascjaxError, match=f"'{missing}'"):
+            supplied(replace(table, **{missing: None}), np.arange(10))
 
 
 # Noisy.
-
-
-@pytest.mark.parametrize("level", [*NOISE_LEVELS, (0.3, 0.1, 1e-4, 1e-5)])
-def test_regression_keeps_the_means(level: str | tuple[float, float, float, float]) -> None:
-    table = drawn()
-    estimator = noisy(table, jax.random.key(0), level)
-    for name in COLUMNS:
-        true = (table.quality if "quality" in name else table.cost).astype(np.float64)
-        # A least-squares line goes through the means; float32 rounds each estimate.
-        np.testing.assert_allclose(column(estimator, name).mean(0), true.mean(0), rtol=1e-6)
-
-
-def test_sigma_is_the_spread_of_what_is_still_to_come() -> None:
-    estimator = noisy(drawn(), jax.random.key(0), "low")
-    moved = column(estimator, "quality_ante") - column(estimator, "quality_post")
-    np.testing.assert_allclose(estimator.sigma, moved.std(0)[None], rtol=1e-6)  # float32
 
 
 def test_estimates_are_the_least_squares_line() -> None:
@@ -144,21 +125,15 @@ def test_estimates_are_the_least_squares_line() -> None:
             expected = at_zero + slope * observed[:, i]
             least = 1e-6 * abs(expected).max()  # float32
             np.testing.assert_allclose(column(estimator, name)[:, i], expected, atol=least)
-
-
-def test_estimates_have_the_moments_of_the_protocol() -> None:
-    # Without a look at the noise: for binary quality of variance v the slope is v / (v + sigma^2),
-    # so the estimates have variance v slope and covariance v slope with the truth.
-    table = drawn()
-    estimator = noisy(table, jax.random.key(1), "low")
-    for name, sigma in (("quality_ante", 0.6), ("quality_post", 0.3)):
-        true, got = table.quality.astype(np.float64), column(estimator, name)
-        variance = true.var(0)
-        slope = variance / (variance + sigma**2)
-        together = ((got - got.mean(0)) * (true - true.mean(0))).mean(0)
-        # Sampling error of a variance over 4,000 rows is about sqrt(2 / 4,000) = 2 %: four times.
-        np.testing.assert_allclose(got.var(0), variance * slope, rtol=0.09)
-        np.testing.assert_allclose(together, got.var(0), rtol=1e-5)  # least squares, to float32
+    moved = column(estimator, "quality_ante") - column(estimator, "quality_post")
+    np.testing.assert_allclose(estimator.sigma, moved.std(0)[None], rtol=1e-6)  # float32
+    # Without noise the truth is exact, and a constant column is its own estimate.
+    table = replace(table, quality=np.ones((N, K), np.float32))
+    estimator = noisy(table, key, (0.0, 0.5, 0.0, 0.0))
+    np.testing.assert_array_equal(estimator.quality_ante, table.quality)
+    np.testing.assert_allclose(estimator.quality_post, 1, rtol=1e-6)
+    np.testing.assert_array_equal(estimator.cost_post, table.cost)
+    assert np.isfinite(estimator.sigma).all()
 
 
 def test_noise_is_a_function_of_its_key() -> None:
@@ -174,31 +149,14 @@ def test_noise_is_a_function_of_its_key() -> None:
     assert abs(np.corrcoef(first, second)[0, 1]) < 6 / np.sqrt(len(first))
 
 
-def test_no_noise_is_the_truth() -> None:
-    table = drawn()
-    estimator = noisy(table, jax.random.key(0), (0.0, 0.0, 0.0, 0.0))
-    np.testing.assert_allclose(estimator.quality_ante, table.quality, atol=1e-6)
-    np.testing.assert_allclose(estimator.cost_post, table.cost, rtol=1e-5)
-
-
-def test_a_constant_column_is_its_own_estimate() -> None:
-    table = drawn()
-    table = replace(table, quality=np.ones((N, K), np.float32))
-    estimator = noisy(table, jax.random.key(0), (0.0, 0.5, 0.0, 0.0))
-    np.testing.assert_allclose(estimator.quality_ante, 1, rtol=1e-6)
-    np.testing.assert_allclose(estimator.quality_post, 1, rtol=1e-6)
-    assert np.isfinite(estimator.sigma).all()
-
-
-def test_unknown_noise_suggests_the_nearest() -> None:
-    with pytest.raises(CascjaxError, match="did you mean 'medium'"):
-        noisy(drawn(), jax.random.key(0), "meduim")
-
-
-@pytest.mark.parametrize("bad", [-0.1, np.nan, np.inf])
-def test_noise_that_is_no_sigma_is_refused(bad: float) -> None:
-    with pytest.raises(CascjaxError, match="negative"):
-        noisy(drawn(), jax.random.key(0), (0.1, bad, 0.0, 0.0))
+@pytest.mark.parametrize(
+    ("level", "message"),
+    [("meduim", "did you mean 'medium'")]
+    + [((0.1, bad, 0.0, 0.0), "negative") for bad in (-0.1, np.nan, np.inf)],
+)
+def test_noise_that_is_none_is_refused(level: Any, message: str) -> None:
+    with pytest.raises(CascjaxError, match=message):
+        noisy(drawn(), jax.random.key(0), level)
 
 
 # What is refused before a job.
@@ -234,12 +192,8 @@ def test_a_sigma_that_is_none_is_refused(value: float, on: type) -> None:
     assert f"the sigma of model 'b' of query {N - 1} is {value:.4g}; give" in str(error.value)
     with pytest.raises(CascjaxError, match=f"the sigma of model 1 of query {N - 1} is"):
         check_estimator(estimator, replace(table, models=()))
-
-
-def test_a_sigma_that_all_queries_share_names_no_query() -> None:
-    table = drawn()
-    shared = replace(truth(table), sigma=np.array([[0.1, 0.2, -0.3]], np.float32))
-    with pytest.raises(CascjaxError, match=r"the sigma of model 'c' is -0\.3;"):
+    shared = replace(truth(table), sigma=on(np.array([[0.1, 0.2, value]], np.float32)))
+    with pytest.raises(CascjaxError, match=r"the sigma of model 'c' is [^;]*; give"):
         check_estimator(shared, table)
 
 
@@ -252,12 +206,6 @@ def test_a_sigma_far_down_a_table_is_found() -> None:
     sigma[n - 1, 0] = -1
     with pytest.raises(CascjaxError, match="the sigma of model 0 of query 200000 is -1;"):
         check_estimator(Independent(none, none, sigma, none, none), table)
-
-
-def test_estimators_of_the_library_pass() -> None:
-    table = drawn()
-    for estimator in (truth(table), noisy(table, jax.random.key(0)), supplied(table, np.arange(9))):
-        check_estimator(estimator, table)
 
 
 def test_a_matrix_that_is_no_covariance_is_refused() -> None:

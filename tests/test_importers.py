@@ -149,13 +149,6 @@ def read(path, options):
     sys.modules.pop("pairs_format")
 
 
-def test_every_importer_describes_itself() -> None:
-    for importer in IMPORTERS.values():
-        assert importer.summary.endswith(".")
-        assert importer.options[0].choices == ("error", "drop")
-        assert all(option.help.rstrip("]").strip() for option in importer.options)
-
-
 # RouterBench
 
 

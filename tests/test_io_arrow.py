@@ -178,12 +178,6 @@ def test_given_ids_are_written() -> None:
     assert "query_id must hold strings" in refusal(to_arrow, table, np.array([1, 2]))
 
 
-def test_the_reference_tables_are_read(shared_data: Path) -> None:
-    table = read_table(shared_data / "reference-k3-low.parquet")
-    assert (table.quality.shape, table.quality.dtype) == ((1400, 3), np.float32)
-    assert set(np.asarray(table.split)) == {FIT, EVALUATE}
-
-
 # What else a file may hold
 
 

@@ -32,8 +32,6 @@ from cascjax.synthetic import (
 from cascjax.synthetic.answers import FREE, NO_IDENTITY
 from cascjax.synthetic.base import FIRST_TOKEN_SPREAD
 from cascjax.synthetic.judged import (
-    ANSWER_EFFORT,
-    ANSWER_SPREAD,
     PROMPT_TOKENS,
     QUALITIES,
     SIGNAL_NAMES,
@@ -295,15 +293,6 @@ def test_judged_estimates_are_calibrated_martingales(judged: tuple[JudgedDataset
     assert (ante_error < 0.9 * table.quality.var(0)).all()
 
 
-@pytest.mark.parametrize("difficulty_noise", [0.4, 3.0])
-def test_expected_cost_is_calibrated(difficulty_noise: float) -> None:
-    table = sample(make_dataset(difficulty_noise=difficulty_noise), 0, N)
-    _, _, cost = estimates(table)
-    edges = np.quantile(cost, np.linspace(0, 1, 6), axis=0)
-    for low, high in itertools.pairwise(edges):
-        assert_centred(table.cost / cost - 1, (cost >= low) & (cost < high))
-
-
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     quality=st.sampled_from(QUALITIES),
@@ -318,18 +307,6 @@ def test_calibration_holds_for_any_noise(**options: Any) -> None:
         assert_centred(table.quality - estimate)
         # The error of a conditional mean is orthogonal to it.
         assert_centred((table.quality - estimate) * (estimate - estimate.mean(0)))
-
-
-def test_hard_queries_get_long_answers(judged: tuple[JudgedDataset, Table]) -> None:
-    dataset, table = judged
-    assert table.features is not None
-    assert table.signals is not None
-    log_tokens = table.signals.reshape(N, dataset.n_models, -1)[:, :, 1]
-    expected = ANSWER_EFFORT / np.hypot(ANSWER_EFFORT, ANSWER_SPREAD)
-    expected /= np.sqrt(1 + dataset.difficulty_noise**2)
-    for k in range(dataset.n_models):
-        correlation = np.corrcoef(table.features[:, 0], log_tokens[:, k])[0, 1]
-        assert correlation == pytest.approx(expected, abs=ERRORS / np.sqrt(N))
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -709,18 +686,7 @@ def test_posteriors_need_features_of_the_same_dataset() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_command_writes_every_kind(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "table.parquet"
-    words = [
-        "synthesize",
-        str(path),
-        "--kind",
-        kind,
-        "--queries",
-        "50",
-        "--models",
-        "3",
-        "--seed",
-        "2",
-    ]
+    words = ["synthesize", str(path), f"--kind={kind}", "--queries=50", "--models=3", "--seed=2"]
     result = CliRunner().invoke(main, [*words, "--features"])
     assert result.exit_code == 0, result.output
     expected = sample(make_dataset(3, 2, kind=kind), 2, 50, features=True)
