@@ -25,6 +25,8 @@ from sklearn.preprocessing import StandardScaler
 import cascjax
 from cascjax import synthetic
 from cascjax.data.table import Table
+from cascjax.synthetic.answers import AnswerDataset
+from cascjax.synthetic.judged import JudgedDataset
 
 STRATEGIES = ["mixing", "routing", "cascading", "cascade-routing", "pandora", "oracle"]
 KNOWN_ROWS = 2_000
@@ -59,7 +61,7 @@ def main() -> None:
         print(f"| {kind} | {' | '.join(f'{auc[s]:.4f}' for s in STRATEGIES)} |", flush=True)
 
 
-def row(dataset: synthetic.JudgedDataset | synthetic.AnswerDataset, table: Table) -> str:
+def row(dataset: JudgedDataset | AnswerDataset, table: Table) -> str:
     """Mean qualities and costs, and what is explained under three run sets."""
     K, half = table.n_models, table.n_queries // 2
     later = np.arange(half, table.n_queries)

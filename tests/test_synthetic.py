@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Bool, Float
@@ -17,24 +16,16 @@ from scipy.special import ndtr
 from scipy.stats import multivariate_normal
 
 import cascjax
-from cascjax.cli import main
 from cascjax.data.table import Table, upper_hull
 from cascjax.errors import CascjaxError
-from cascjax.synthetic import (
-    KINDS,
-    AnswerDataset,
-    JudgedDataset,
-    batches,
-    known_posterior,
-    make_dataset,
-    sample,
-)
-from cascjax.synthetic.answers import FREE, NO_IDENTITY
+from cascjax.synthetic import KINDS, batches, known_posterior, make_dataset, sample
+from cascjax.synthetic.answers import FREE, NO_IDENTITY, AnswerDataset
 from cascjax.synthetic.base import FIRST_TOKEN_SPREAD
 from cascjax.synthetic.judged import (
     PROMPT_TOKENS,
     QUALITIES,
     SIGNAL_NAMES,
+    JudgedDataset,
 )
 from cascjax.synthetic.routerbench import MODELS, PAPER_CHOICES
 
@@ -638,7 +629,7 @@ def test_routerbench_resembles_the_whole_table() -> None:
     assert set(MODELS) < set(answers("routerbench", 25).models)
 
 
-# Errors, and the command
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -681,17 +672,3 @@ def test_posteriors_need_features_of_the_same_dataset() -> None:
     table = sample(dataset, 0, 5, features=True)
     with pytest.raises(CascjaxError, match="draw it from this dataset"):
         known_posterior(answers("open-form", 3), table, run)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_command_writes_every_kind(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "table.parquet"
-    words = ["synthesize", str(path), f"--kind={kind}", "--queries=50", "--models=3", "--seed=2"]
-    result = CliRunner().invoke(main, [*words, "--features"])
-    assert result.exit_code == 0, result.output
-    expected = sample(make_dataset(3, 2, kind=kind), 2, 50, features=True)
-    assert cascjax.read_table(path) == expected
-    if kind != "judged":
-        result = CliRunner().invoke(main, [*words, "--quality", "graded"])
-        assert result.exit_code == 2
-        assert "no option 'quality'" in result.output

@@ -25,9 +25,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` on success and is removed on any error.
 
     The temporary file is in the same folder, empty, with the permissions of a new file.
-
-    Raises:
-      CascjaxError: The folder is missing or cannot be written, or `path` is not a plain file.
     """
     with one_line(f"cannot write {path}"):
         target = Path(os.path.realpath(path))  # write through a symbolic link, not over it

@@ -13,7 +13,7 @@ from cascjax.synthetic.answers import AnswerDataset
 from cascjax.synthetic.base import Dataset, batches, sample
 from cascjax.synthetic.judged import JudgedDataset, judged
 from cascjax.synthetic.kinds import classification, code_math, open_form, swebench
-from cascjax.synthetic.posterior import Posterior, known_posterior
+from cascjax.synthetic.posterior import known_posterior
 from cascjax.synthetic.routerbench import routerbench
 
 KINDS: dict[str, Callable[..., JudgedDataset | AnswerDataset]] = {
@@ -63,10 +63,7 @@ def make_dataset(
 
 __all__ = [
     "KINDS",
-    "AnswerDataset",
     "Dataset",
-    "JudgedDataset",
-    "Posterior",
     "batches",
     "known_posterior",
     "make_dataset",

@@ -38,71 +38,39 @@ NO_IDENTITY, FREE = 0, 1
 class AnswerDataset:
     """K models whose answers are right or wrong, on queries of G groups; they rise in mean cost.
 
-    Attributes:
-      rate: `[K, G, R]` probability that an answer is right, by the place of the right option modulo
-        R; R is 1 where the place does not matter.
-      loading: `[K, G, F]` correlation of a margin with each factor of ease.
-      refusal: `[K, G]` probability that a model gives no answer, which is wrong.
-      certainty_noise: `[K]` standard deviation of a model's certainty around its own margin; used
-        where a signal shows certainty.
-      options: `[G]` number of answers to choose from; or `NO_IDENTITY`, or `FREE`.
-      lure: `[G]` probability that a wrong answer is the one that other wrong models give too.
-      tested: `[G]` 1 where tests tell right from wrong once a model has run.
-      scores: `[G, 2]` quality of a wrong (or no) answer, and of a right one.
-      group_weights: `[G]` share of queries of each group; sums to 1.
-      prompt_tokens: `[G]` mean tokens of a prompt.
-      prompt_spread: `[G]` standard deviation of their logarithm, above 0.
-      prompt_ease: `[G]` correlation of a prompt's logarithm with the first factor of ease.
-      prompt_length: `[G]` correlation of a prompt's logarithm with the shared length of answers.
-      label_noise: Standard deviation of the error of the feature "difficulty", which is the first
-        factor of ease with its sign turned; infinite for no such feature.
-      answer_tokens: `[K, G]` mean tokens of an answer.
-      effort: `[G]` log answer tokens lost per unit of the first factor of ease.
-      shared_spread: `[G]` standard deviation of log answer tokens shared by all models.
-      own_spread: `[K, G]` standard deviation of log answer tokens of a model alone.
-      price_prompt: `[K]` price of a prompt token, in `cost_unit`.
-      price_answer: `[K]` price of an answer token, in `cost_unit`.
-      first_token: `[K]` mean time to the first token of an answer, in seconds.
-      speed: `[K]` answer tokens per second.
-      signal_names: Signals of an answer, out of "passed", "top_probability", "entropy", "margin",
-        "mean_logprob", "min_logprob" and "log_answer_tokens".
-      supplied: Whether tables have supplied estimates: exact means given what is known before the
-        run, and given the model's own answer too; and the exact standard deviation of their
-        difference. They need R = 1 and scores of 0 and 1.
-      kind: Name of the kind of dataset.
-      models: K model names.
-      groups: G group names.
-      cost_unit: Unit of every price and cost.
+    Supplied estimates are exact means given what is known before the run, and given the model's own
+    answer too, with the exact standard deviation of their difference; they need R = 1 and scores of
+    0 and 1.
     """
 
-    rate: Float[np.ndarray, "K G R"]
-    loading: Float[np.ndarray, "K G F"]
-    refusal: Float[np.ndarray, "K G"]
-    certainty_noise: Float[np.ndarray, " K"]
-    options: Int[np.ndarray, " G"]
-    lure: Float[np.ndarray, " G"]
-    tested: Int[np.ndarray, " G"]
-    scores: Float[np.ndarray, "G 2"]
-    group_weights: Float[np.ndarray, " G"]
-    prompt_tokens: Float[np.ndarray, " G"]
-    prompt_spread: Float[np.ndarray, " G"]
-    prompt_ease: Float[np.ndarray, " G"]
-    prompt_length: Float[np.ndarray, " G"]
-    label_noise: float
-    answer_tokens: Float[np.ndarray, "K G"]
-    effort: Float[np.ndarray, " G"]
-    shared_spread: Float[np.ndarray, " G"]
-    own_spread: Float[np.ndarray, "K G"]
-    price_prompt: Float[np.ndarray, " K"]
-    price_answer: Float[np.ndarray, " K"]
-    first_token: Float[np.ndarray, " K"]
-    speed: Float[np.ndarray, " K"]
+    rate: Float[np.ndarray, "K G R"]  # P(right) by place of the right option modulo R
+    loading: Float[np.ndarray, "K G F"]  # correlation of a margin with each factor of ease
+    refusal: Float[np.ndarray, "K G"]  # probability that a model gives no answer, which is wrong
+    certainty_noise: Float[np.ndarray, " K"]  # SD of a certainty around its own margin
+    options: Int[np.ndarray, " G"]  # number of answers to choose from; or `NO_IDENTITY`, or `FREE`
+    lure: Float[np.ndarray, " G"]  # P(wrong answer is the one that others give too)
+    tested: Int[np.ndarray, " G"]  # 1 where tests tell right from wrong once a model has run
+    scores: Float[np.ndarray, "G 2"]  # quality of a wrong (or no) answer, and of a right one
+    group_weights: Float[np.ndarray, " G"]  # share of queries of each group; sums to 1
+    prompt_tokens: Float[np.ndarray, " G"]  # mean tokens of a prompt
+    prompt_spread: Float[np.ndarray, " G"]  # standard deviation of their logarithm, above 0
+    prompt_ease: Float[np.ndarray, " G"]  # correlation of log prompt tokens and ease
+    prompt_length: Float[np.ndarray, " G"]  # the same with the shared length of answers
+    label_noise: float  # SD of the error of the feature "difficulty" (-ease); inf: no feature
+    answer_tokens: Float[np.ndarray, "K G"]  # mean tokens of an answer
+    effort: Float[np.ndarray, " G"]  # log answer tokens lost per unit of the first factor of ease
+    shared_spread: Float[np.ndarray, " G"]  # SD of log answer tokens that models share
+    own_spread: Float[np.ndarray, "K G"]  # standard deviation of log answer tokens of a model alone
+    price_prompt: Float[np.ndarray, " K"]  # price of a prompt token, in `cost_unit`
+    price_answer: Float[np.ndarray, " K"]  # price of an answer token, in `cost_unit`
+    first_token: Float[np.ndarray, " K"]  # mean time to the first token of an answer, in seconds
+    speed: Float[np.ndarray, " K"]  # answer tokens per second
     signal_names: tuple[str, ...] = field(metadata={"static": True})
     supplied: bool = field(metadata={"static": True})
-    kind: str = field(metadata={"static": True})
-    models: tuple[str, ...] = field(metadata={"static": True})
-    groups: tuple[str, ...] = field(metadata={"static": True})
-    cost_unit: str = field(default="USD", metadata={"static": True})
+    kind: str = field(metadata={"static": True})  # Name of the kind of dataset
+    models: tuple[str, ...] = field(metadata={"static": True})  # K model names
+    groups: tuple[str, ...] = field(metadata={"static": True})  # G group names
+    cost_unit: str = field(default="USD", metadata={"static": True})  # Unit of every price and cost
 
     def __repr__(self) -> str:
         """Return the kind and the names of the models."""

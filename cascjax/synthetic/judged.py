@@ -39,56 +39,33 @@ ANSWER_EFFORT, ANSWER_SPREAD = 0.3, 0.9
 
 
 class Posterior(NamedTuple):
-    """Conditional means under a run set, of all N queries and K models.
+    """Conditional means under a run set, of all N queries and K models."""
 
-    Attributes:
-      quality: `[N, K]` mean of each model's quality.
-      cost: `[N, K]` mean of each model's cost, in the table's cost unit; the actual cost once run.
-    """
-
-    quality: Float[np.ndarray, "N K"]
+    quality: Float[np.ndarray, "N K"]  # mean of each model's quality
     cost: Float[np.ndarray, "N K"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class JudgedDataset:
-    """K models and D domains that queries are drawn from; models rise in mean cost.
+    """K models and D domains that queries are drawn from; models rise in mean cost."""
 
-    Attributes:
-      ability: `[K, D]` difficulty at which a model is right half of the time.
-      price_prompt: `[K]` price of a prompt token, in `cost_unit`.
-      price_answer: `[K]` price of an answer token, in `cost_unit`.
-      answer_tokens: `[K]` mean length of an answer, in tokens.
-      first_token: `[K]` mean time to the first token of an answer, in seconds.
-      speed: `[K]` answer tokens per second.
-      domain_weights: `[D]` share of queries of each domain; sums to 1.
-      discrimination: How sharply quality falls with difficulty.
-      interaction: Standard deviation of the interaction of a query and a model beyond ability and
-        difficulty, in units of the margin `discrimination * (ability - difficulty)`.
-      difficulty_noise: Standard deviation of the error with which difficulty is known before a run.
-      judge_noise: Standard deviation of the error with which a judge sees an answer's margin.
-      quality: "binary" (right or wrong) or "graded" (anywhere from 0 to 1).
-      models: K model names.
-      domains: D domain names.
-      cost_unit: Unit of every price and cost.
-    """
-
-    ability: Float[np.ndarray, "K D"]
-    price_prompt: Float[np.ndarray, " K"]
-    price_answer: Float[np.ndarray, " K"]
-    answer_tokens: Float[np.ndarray, " K"]
-    first_token: Float[np.ndarray, " K"]
-    speed: Float[np.ndarray, " K"]
-    domain_weights: Float[np.ndarray, " D"]
-    discrimination: float
-    interaction: float
-    difficulty_noise: float
-    judge_noise: float
+    ability: Float[np.ndarray, "K D"]  # difficulty at which a model is right half of the time
+    price_prompt: Float[np.ndarray, " K"]  # price of a prompt token, in `cost_unit`
+    price_answer: Float[np.ndarray, " K"]  # price of an answer token, in `cost_unit`
+    answer_tokens: Float[np.ndarray, " K"]  # mean length of an answer, in tokens
+    first_token: Float[np.ndarray, " K"]  # mean time to the first token of an answer, in seconds
+    speed: Float[np.ndarray, " K"]  # answer tokens per second
+    domain_weights: Float[np.ndarray, " D"]  # share of queries of each domain; sums to 1
+    discrimination: float  # How sharply quality falls with difficulty
+    interaction: float  # SD of a query-model interaction, in units of the margin
+    difficulty_noise: float  # SD of the error of difficulty known before a run
+    judge_noise: float  # Standard deviation of the error with which a judge sees an answer's margin
+    # "binary" (right or wrong) or "graded" (from 0 to 1)
     quality: str = field(metadata={"static": True})
-    models: tuple[str, ...] = field(metadata={"static": True})
-    domains: tuple[str, ...] = field(metadata={"static": True})
-    cost_unit: str = field(default="USD", metadata={"static": True})
+    models: tuple[str, ...] = field(metadata={"static": True})  # K model names
+    domains: tuple[str, ...] = field(metadata={"static": True})  # D domain names
+    cost_unit: str = field(default="USD", metadata={"static": True})  # Unit of every price and cost
 
     def __repr__(self) -> str:
         """Return the kind and the names of the models."""
