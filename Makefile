@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types unit slow browser bench clean
+.PHONY: demo test lint types unit slow browser bench paper clean
 
 demo: $(STAMP)
 	$(BIN)/cascjax demo --out demo
@@ -40,10 +40,18 @@ browser:
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench.py $(if $(DEVICE),--device "$(DEVICE)")
 
+# Everything on a synthetic dataset shaped like RouterBench; a TABLE of your own in its place.
+TABLE ?= --synthetic
+paper: $(STAMP)
+	for name in table1 table4 noise-grid ablation; do \
+	  $(BIN)/python -m benchmarks.paper $$name $(TABLE) --out paper || exit; done
+	for name in runtime settings; do \
+	  $(BIN)/python -m benchmarks.paper $$name --out paper || exit; done
+
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo paper
