@@ -456,7 +456,7 @@ def _with_scores(
             else np.nan,
             oracle=oracle,
         )
-        scores = {name: SCORES[name].of(evidence) for name in names}
+        scores = {name: SCORES[name].compute(evidence) for name in names}
         scored.append(replace(frontier, scores=scores))
     return scored
 

@@ -110,6 +110,11 @@ def interval_text(ends: Sequence[float] | None, between: str = " to ") -> str:
     return "–" if ends is None else between.join(quality_text(float(end)) for end in ends)
 
 
+def percent_text(confidence: float) -> str:
+    """Return a confidence in percent."""
+    return f"{100 * confidence:.4g}%"
+
+
 def share_text(value: float) -> str:
     """Return a share of queries in whole percent; a dash for 0."""
     if value <= 0:

@@ -15,7 +15,6 @@ from scipy import stats
 from cascjax.comparison import compare, frontier
 from cascjax.core.random import COUNTS_OF_2_16, MIN_QUERIES, key_of, threefry, weights
 from cascjax.core.sweep import rollout
-from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.engine.blocks import BlockSizes, use_block_sizes
 from cascjax.engine.simulate import resampled
@@ -197,32 +196,7 @@ R = 45
 rolled = functools.partial(jax.jit, static_argnums=0)(rollout)
 
 LONG = ("cascading", "cascade-routing")
-"""What takes longest to compile; resamples are taken of its outcomes as of any other's."""
-
-
-def by_copies(
-    kind: Strategy, table: Table, beliefs: simulate.Estimator, rows: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Two mixes of two settings: parameters, gamma, means [R, 2] of cost and quality, weights."""
-    fit = fit_budgets(kind, beliefs, table, test_search.reachable(table, 2))
-    # Settings far apart, so that gamma counts; and not where a query's choice changes, to a digit.
-    parameters = np.stack([fit.parameters[:, 0], fit.parameters[::-1, 1]], axis=1)
-    # (Of frugal tau, not the chain.)
-    off = {"mixing": 1.0, "frugal": np.array([1, 1.003])}.get(kind.name, 1.003)
-    parameters = parameters * off
-    gamma = np.array([0.25, 0.6])
-    run = jnp.zeros(table.quality.shape, bool)
-    each = []
-    for p in parameters.reshape(4, *parameters.shape[2:]):
-        outcome = rolled(kind, jnp.float32(p), beliefs, run)
-        cost = np.where(outcome.run, table.cost, 0).sum(1, dtype=np.float64)
-        answer = np.asarray(outcome.answer)[:, None]
-        each.append([cost, np.take_along_axis(table.quality, answer, 1)[:, 0]])
-    pairs = np.array(each).reshape(2, 2, 2, -1)
-    mixed = (1 - gamma)[:, None, None] * pairs[:, 0] + gamma[:, None, None] * pairs[:, 1]
-    w = np.asarray(weights(key_of(seed), rows.astype(np.uint32), R), np.float64)
-    means = np.einsum("rn,pcn->crp", w, mixed[..., rows]) / w.sum(1)[:, None]
-    return parameters, gamma, *means, w
+"""What takes longest to compile."""
 
 
 @pytest.mark.parametrize(
@@ -231,18 +205,32 @@ def by_copies(
 def test_resampled_is_what_copies_of_rolled_out_queries_give(name: str) -> None:
     kind = STRATEGIES[name]()
     table, estimator = test_search.world(1)
-    beliefs = test_search.truth(table) if kind.sees_truth else estimator
+    estimates = test_search.truth(table) if kind.sees_truth else estimator
     rows = np.random.default_rng(0).permutation(table.n_queries)[:150]
-    parameters, gamma, cost, quality, w = by_copies(kind, table, beliefs, rows, 11)
+    fit = fit_budgets(kind, estimates, table, test_search.reachable(table, 2))
+    # Two mixes of two settings far apart, so that gamma counts; and not where a query's choice
+    # changes, to a digit. (Of frugal tau, not the chain.)
+    parameters = np.stack([fit.parameters[:, 0], fit.parameters[::-1, 1]], axis=1)
+    parameters *= {"mixing": 1.0, "frugal": np.array([1, 1.003])}.get(kind.name, 1.003)
+    gamma, each = np.array([0.25, 0.6]), []
+    for p in parameters.reshape(4, *parameters.shape[2:]):
+        run = jnp.zeros(table.quality.shape, bool)
+        outcome = rolled(kind, jnp.float32(p), estimates, run)
+        cost = np.where(outcome.run, table.cost, 0).sum(1, dtype=np.float64)
+        answer = np.asarray(outcome.answer)[:, None]
+        each.append([cost, np.take_along_axis(table.quality, answer, 1)[:, 0]])
+    pairs = np.array(each).reshape(2, 2, 2, -1)
+    mixed = (1 - gamma)[:, None, None] * pairs[:, 0] + gamma[:, None, None] * pairs[:, 1]
+    w = np.asarray(weights(key_of(11), rows.astype(np.uint32), R), np.float64)
+    w /= w.sum(1, keepdims=True)
     found = resampled(
-        kind, parameters, gamma, beliefs, table.quality, table.cost,
+        kind, parameters, gamma, estimates, table.quality, table.cost,
         resamples=R, seed=11, rows=rows,
     )  # fmt: skip
-    np.testing.assert_allclose(found.cost, cost, rtol=1e-6)
-    np.testing.assert_allclose(found.quality, quality, rtol=1e-6)
-    total = w.sum(1)[:, None]
-    np.testing.assert_allclose(found.single_cost, w @ table.cost[rows] / total, rtol=1e-6)
-    np.testing.assert_allclose(found.single_quality, w @ table.quality[rows] / total, rtol=1e-6)
+    means = np.einsum("rn,pcn->crp", w, mixed[..., rows])
+    np.testing.assert_allclose([found.cost, found.quality], means, rtol=1e-6)
+    np.testing.assert_allclose(found.single_cost, w @ table.cost[rows], rtol=1e-6)
+    np.testing.assert_allclose(found.single_quality, w @ table.quality[rows], rtol=1e-6)
     # The same resamples that plain values get.
     singles = resampled_means(table.cost[rows], R, 11, rows=rows)
     np.testing.assert_allclose(found.single_cost, singles, rtol=1e-6)
@@ -254,28 +242,17 @@ def test_blocks_and_order_do_not_change_resamples(kind: Strategy) -> None:
     budgets = test_search.reachable(table, 40)  # more than 64 settings
     fit = fit_budgets(kind, estimator, table, budgets)
     assert len(np.unique(fit.parameters)) > 64
-
-    def run(rows: np.ndarray | None) -> simulate.Resampled:
-        return resampled(
-            kind, fit.parameters, fit.gamma, estimator, table.quality, table.cost,
-            resamples=R, rows=rows,
-        )  # fmt: skip
-
-    def assert_same(found: simulate.Resampled) -> None:
-        for leaf, other in zip(vars(found).values(), vars(whole).values(), strict=True):
-            np.testing.assert_allclose(leaf, other, rtol=1e-6)
-
-    whole = run(None)
-    assert_same(run(np.random.default_rng(0).permutation(1000)))
+    args = kind, fit.parameters, fit.gamma, estimator, table.quality, table.cost
+    whole = resampled(*args, resamples=R)
     seen: list[int] = []
     with use_block_sizes(BlockSizes(floats=1)):
-        found = resampled(
-            kind, fit.parameters, fit.gamma, estimator, table.quality, table.cost,
-            resamples=R, progress=seen.append,
-        )  # fmt: skip
+        blocks = resampled(*args, resamples=R, progress=seen.append)
     assert sum(seen) == 1000
     assert max(seen) == 64
-    assert_same(found)
+    order = resampled(*args, resamples=R, rows=np.random.default_rng(0).permutation(1000))
+    for found in (blocks, order):
+        for name, values in vars(found).items():
+            np.testing.assert_allclose(values, getattr(whole, name), rtol=1e-6)
 
 
 # Frontiers and studies.

@@ -122,25 +122,20 @@ def test_a_point_says_what_the_parquet_says(
 ) -> None:
     rows = pq.read_table(folder / "frontier.parquet").to_pylist()
     rows = [row for row in rows if row["strategy"] == "cascade-routing"]
-    rows.sort(key=lambda row: row["cost"])
     hover(page, CASCADE_ROUTING, i)
-    said, row = numbers(page), rows[i]
+    said, row = numbers(page), sorted(rows, key=lambda row: row["cost"])[i]
     assert said[""] == "cascade-routing"
     for name, key in (("budget (USD)", "budget"), ("cost (USD)", "cost"), ("quality", "quality")):
         digits = len(said[name].split(".")[1])
         assert digits >= 4
         assert said[name] == f"{row[key]:.{digits}f}"
-    ends = f"{row['quality_low']:.4f} to {row['quality_high']:.4f}"
-    assert said["90% interval"] == ends
-    cheap, expensive = row["parameters"]
-    assert said["price λ"] == (
-        f"{cheap:.4g} ({1 - row['gamma']:.0%}), {expensive:.4g} ({row['gamma']:.0%})"
-    )
+    assert said["90% interval"] == f"{row['quality_low']:.4f} to {row['quality_high']:.4f}"
+    (cheap, expensive), gamma = row["parameters"], row["gamma"]
+    assert said["price λ"] == f"{cheap:.4g} ({1 - gamma:.0%}), {expensive:.4g} ({gamma:.0%})"
     f = study.frontiers[CASCADE_ROUTING]
     p = int(np.argsort(f.cost)[i])
     for k, name in enumerate(("mistral-7b-chat", "claude-instant-v1", "gpt-4-1106-preview")):
-        ran, answered = said[name].split()
-        for text, share in ((ran, f.ran[p, k]), (answered, f.answered[p, k])):
+        for text, share in zip(said[name].split(), (f.ran[p, k], f.answered[p, k]), strict=True):
             # Whole percents, or "<1%", ">99%" at the ends.
             assert float(text.strip("<>%")) == pytest.approx(100 * share, abs=1)
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -55,27 +56,29 @@ def few(study: Study, *which: int) -> Study:
     return replace(study, frontiers=tuple(study.frontiers[i] for i in which))
 
 
-def printed(*renderables: object, width: int = 80) -> str:
+def printed(*renderables: object, width: int = 80, show: Callable | None = None) -> str:
+    """What a terminal of this width shows, of these or by a function that prints them."""
     console = Console(width=width, file=io.StringIO())
-    for item in renderables:
-        console.print(item)
-    return legible(console.file.getvalue(), width)  # type: ignore[attr-defined]
-
-
-def told(study: Study, width: int = 80) -> str:
-    console = Console(width=width, file=io.StringIO())
-    report.print_study(study, console)
-    return legible(console.file.getvalue(), width)  # type: ignore[attr-defined]
-
-
-def legible(text: str, width: int) -> str:
+    if show is not None:
+        show(*renderables, console)
+    else:
+        console.print(*renderables, sep="\n")
+    text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b" not in text
     assert max(map(cell_len, text.splitlines()), default=0) <= width
     return text
 
 
+def told(study: Study, width: int = 80) -> str:
+    return printed(study, width=width, show=report.print_study)
+
+
 def flat(text: str) -> str:
     return " ".join(text.split())
+
+
+def cells(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
 
 
 class Page(HTMLParser):
@@ -96,7 +99,8 @@ class Page(HTMLParser):
         self.rows = [[flat(cell) for cell in row] for row in self.rows]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_startendtag(tag, attrs)
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -105,8 +109,8 @@ class Page(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -123,22 +127,18 @@ class TestListing:
 
     def test_one_description_three_renderings(self) -> None:
         rows = [["a", "0.00100", "1"], ["[b]<i>", "2.00000", "2"]]
-        lines = self.listing.text().splitlines()
-        assert lines[0] == "Two models"
-        assert [line.split() for line in lines[2:]] == rows
-        assert [line.split() for line in printed(*self.listing.grids()).splitlines()[3:5]] == rows
-        page = Page(self.listing.html())
-        assert page.rows == [["model", "mean cost", "n"], *rows]
+        title, _, *lines = self.listing.text().splitlines()
+        assert title == "Two models"
+        assert [line.split() for line in lines] == rows
+        assert cells(printed(*self.listing.grids()))[3:5] == rows
+        assert Page(self.listing.html()).rows == [["model", "mean cost", "n"], *rows]
 
-    def test_columns_are_cut_into_tables_that_fit(self) -> None:
+    def test_wide_tables_are_cut_and_long_ones_shortened(self) -> None:
         frame = pd.DataFrame(np.eye(9), columns=[f"number {i} of nine" for i in range(9)])
         grids = Listing(frame, dict.fromkeys(frame, each("{:.12f}".format))).grids(80)
         assert len(grids) > 1
         assert printed(*grids).count(f"{1:.12f}") == 9
-
-    def test_many_rows_are_shortened(self) -> None:
-        listing = Listing(pd.DataFrame({"x": range(1000)}))
-        assert len(listing.text().splitlines()) < 30
+        assert len(Listing(pd.DataFrame({"x": range(1000)})).text().splitlines()) < 30
 
 
 class TestPictures:
@@ -204,13 +204,13 @@ class TestPictures:
                 [(float(u.get("x", 0)), float(u.get("y", 0))) for u in group.iter(f"{SVG}use")]
                 for group in groups
             ]
-            expected = picture.points[series]
+            expected, places = picture.points[series], uses[0]
             if series == singles:
                 places = [use for group in uses for use in group]
                 assert len(places) == len(study.models)
                 assert np.isnan(expected[:, 2]).all()
             else:
-                places, expected = uses[0], expected[np.argsort(expected[:, 0])]
+                expected = expected[np.argsort(expected[:, 0])]
             # Both are rounded, to 0.01 and not at all.
             np.testing.assert_allclose(places, expected[:, :2], atol=0.006)
             if series in range(1, 6):
@@ -345,10 +345,6 @@ class TestPage:
 
     def test_tables_are_the_studys(self, study: Study, html: str) -> None:
         page = Page(html)
-        rows = {row[0].split()[0]: row[1:] for row in page.rows if len(row) == 4}
-        for f in study.frontiers:
-            gain = words.gain_text(f.auc - study.frontiers[0].auc)
-            assert rows[f.strategy] == [f"{f.auc:.4f}", gain, f"{f.seconds:.2f}"]
         hull = upper_hull(study.single_cost, study.single_quality)
         costs = words.cost_texts(study.single_cost)
         for i, name in enumerate(study.models):
@@ -376,8 +372,7 @@ class TestPage:
     def test_few_models_budgets_and_strategies(
         self, models: int, points: int, which: tuple[int, ...]
     ) -> None:
-        study = few(make_study(SETS["3"][:models], points=points), *which)
-        text = render(study)
+        text = render(few(make_study(SETS["3"][:models], points=points), *which))
         Page(text)
         assert ("–" in text) == (models == 1 and bool(which))
         assert "Budgets out of reach" not in text
@@ -397,7 +392,8 @@ class TestFiles:
 
     def test_what_the_files_say(self, tmp_path: Path) -> None:
         study = few(make_study(SETS["3"]), 0, 1)
-        for made, null in ((with_intervals(study), False), (study, True)):
+        sure = with_intervals(study)
+        for made, null in ((sure, False), (study, True)):
             report.save(made, tmp_path)
             table = pq.read_table(tmp_path / "frontier.parquet")
             ends = ["cost_low", "cost_high", "quality_low", "quality_high"]
@@ -405,13 +401,13 @@ class TestFiles:
             assert all((table[name].null_count == len(table)) == null for name in ends)
             for name in ("cost", "quality", "gamma"):
                 np.testing.assert_array_equal(table[name], report.frame(study)[name])
-        made = with_intervals(study)
-        numbers = report.to_json(made)
-        auc = numbers["strategies"]["routing"]["auc_interval"]  # type: ignore[index]
-        assert auc == pytest.approx(made.frontiers[1].auc_interval)
-        (pair,) = numbers["differences"]  # type: ignore[misc]
-        expected = np.asarray(made.difference_interval)[0, 1].tolist()
-        assert pair["auc_interval"] == pytest.approx(expected)
+        numbers: dict = report.to_json(sure)
+        auc = numbers["strategies"]["routing"]["auc_interval"]
+        assert auc == pytest.approx(sure.frontiers[1].auc_interval)
+        (pair,) = numbers["differences"]
+        assert pair["auc_interval"] == pytest.approx(
+            np.array(sure.difference_interval)[0, 1].tolist()
+        )
         missing = replace(study, frontiers=(replace(study.frontiers[1], auc=np.nan),))
         assert report.to_json(missing)["strategies"] == {"routing": {"auc": None, "seconds": 1.5}}
 
@@ -461,15 +457,9 @@ class TestResult:
             np.array([[1.0, 2.0]]), half, 0.5, 0.95, np.arange(8), numbers, numbers[None], numbers,
             np.arange(8) % 2,
         )  # fmt: skip
-        assert repr(evaluation).splitlines()[2].split() == [
-            "all", "8", "0.6250", "[0.5000,", "0.7500]", "1.50",
-        ]  # fmt: skip
-        assert Page(evaluation._repr_html_()).rows[2] == [
-            "g",
-            "8",
-            "0.6250 [0.5000, 0.7500]",
-            "1.50",
-        ]
+        row = "8 0.6250 [0.5000, 0.7500] 1.50"
+        assert flat(repr(evaluation).splitlines()[2]) == f"all {row}"
+        assert flat(" ".join(Page(evaluation._repr_html_()).rows[2])) == f"g {row}"
         assert evaluation.to_pandas()["answer"].tolist() == list(names) * 4
         legend = evaluation.plot().get_legend()
         assert legend is not None
@@ -478,9 +468,7 @@ class TestResult:
         evaluation.save(tmp_path)
         assert pq.read_table(tmp_path / "evaluation.parquet")["row"].to_pylist() == list(range(8))
         assert json.loads((tmp_path / "summary.json").read_text())["total"]["n"] == 8
-        console = Console(width=80, file=io.StringIO())
-        print_evaluation(evaluation, console)
-        text = flat(legible(console.file.getvalue(), 80))  # type: ignore[attr-defined]
+        text = flat(printed(evaluation, show=print_evaluation))
         assert "above the budget" in text
         assert "0.6250, against 0.5000 for picking models at random at the same cost." in text
 
@@ -559,73 +547,27 @@ class TestSentences:
         assert text.count("note:") == 3
         assert "note: the report lists 8 more limits of this kind." in text
 
-    @pytest.mark.parametrize(
-        ("names", "labels"),
-        [
-            (["a/b", "c/d"], ["b", "d"]),
-            (["a/b", "c/b", "d"], ["a/b", "c/b", "d"]),
-            (["org/", "", "x\ny"], ["org", "(unnamed)", "x\N{REPLACEMENT CHARACTER}y"]),
-            (["m" * 30], ["m" * 11 + "…" + "m" * 12]),
-        ],
-    )
-    def test_short_names(self, names: list[str], labels: list[str]) -> None:
-        assert words.short_names(names) == labels
-
-    def test_short_names_stay_distinct(self) -> None:
-        labels = words.short_names([f"{'x' * 20}{i}{'y' * 20}" for i in range(11)])
-        assert len(set(labels)) == 11
-        assert max(map(len, labels)) <= 24
-
-    @pytest.mark.parametrize(
-        ("costs", "texts"),
-        [
-            ([0.0000819, 0.005036], ["0.0000819", "0.0050360"]),
-            ([0.0, 1.5], ["0.00", "1.50"]),
-            ([1234.5, 99999.0], ["1,234", "99,999"]),
-            ([1e-12, 1.0], ["1e-12", "1"]),
-            ([], []),
-        ],
-    )
-    def test_costs_line_up(self, costs: list[float], texts: list[str]) -> None:
-        assert words.cost_texts(costs) == texts
-
-    def test_numbers_read_well(self) -> None:
-        assert words.gain_text(-1e-9) == words.gain_text(1e-9) == "0.0000"
-        assert words.gain_text(float("nan")) == "–"
-        assert words.quality_text(87.654) == "87.65"
-        assert words.quality_text(1e30) == "1e+30"
-        shares = [words.share_text(s) for s in (0.0, 1e-4, 0.5, 0.999, 1.0)]
-        assert shares == ["–", "<1%", "50%", ">99%", "100%"]
-        assert words.price_text(0.0178, "USD/query") == "$0.0178"
-        assert words.price_text(12.0, "seconds") == "12.0 seconds"
-        assert words.listed(["a"]) == "a"
-        assert words.listed(["a", "b", "c"]) == "a, b and c"
-
 
 class TestTerminal:
-    def test_aucs(self, study: Study) -> None:
-        lines = [line.split() for line in told(study).splitlines()]
-        for f in study.frontiers:
-            gain = words.gain_text(f.auc - study.frontiers[0].auc)
-            assert [f.strategy, f"{f.auc:.4f}", gain, f"{f.seconds:.2f}"] in lines
-        assert "resamples" not in told(study)
-
-    def test_aucs_with_intervals(self, study: Study) -> None:
-        sure = with_intervals(study)
-        text = told(sure)
-        lines = [line.split() for line in text.splitlines()]
+    @pytest.mark.parametrize("sure", [False, True])
+    def test_aucs(self, study: Study, html: str, sure: bool) -> None:
+        asked = with_intervals(study) if sure else study
+        text = told(asked)
         # The oracle and mixing are not there to be chosen.
-        choices = [f for f in sure.frontiers if f.strategy not in ("oracle", "mixing")]
+        choices = [f for f in study.frontiers if f.strategy not in ("oracle", "mixing")]
         best = max(choices, key=lambda f: f.auc)
-        for f in sure.frontiers:
+        for f in study.frontiers:
+            ends = [f"{f.auc - 0.01:.4f}–{f.auc + 0.01:.4f}"]
+            ends += [words.gain_text(f.auc - best.auc)] if f is not best else ["–"]
+            ends += ["(noise)"] if f is not best and abs(f.auc - best.auc) < 0.03 else []
             gain = words.gain_text(f.auc - study.frontiers[0].auc)
-            apart = [words.gain_text(f.auc - best.auc)] if f is not best else ["–"]
-            apart += ["(noise)"] if f is not best and abs(f.auc - best.auc) < 0.03 else []
-            ends = f"{f.auc - 0.01:.4f}–{f.auc + 0.01:.4f}"
-            assert [f.strategy, f"{f.auc:.4f}", ends, *apart, gain, f"{f.seconds:.2f}"] in lines
+            row = [f"{f.auc:.4f}", *(ends if sure else []), gain, f"{f.seconds:.2f}"]
+            assert [f.strategy, *row] in cells(text)
+            # On the page with a description below the name.
+            assert sure or row in [[*row[1:]] for row in Page(html).rows]
         note = "90% bootstrap intervals from 1,000 resamples of the 2,345 evaluation queries"
-        assert note in flat(text)
-        assert "The difference to pandora is within sampling noise." in flat(text)
+        assert (note in flat(text)) == sure
+        assert ("The difference to pandora is within sampling noise." in flat(text)) == sure
 
     def test_scores(self, study: Study, html: str) -> None:
         assert 'id="scores"' not in html
@@ -638,16 +580,14 @@ class TestTerminal:
         scored[0].scores["qnc"] = np.nan
         asked = replace(study, frontiers=tuple(scored))
         text, page = told(asked), render(asked)
-        rows = [line.split() for line in text.splitlines()]
         table = Page(page)
         for f in scored:
             values = [f"{v:.4f}" if np.isfinite(v) else "n/a" for v in f.scores.values()]
-            numbers = [word for row in rows if row[:1] == [f.strategy] for word in row[1:]]
+            numbers = [x for row in cells(text) if row[:1] == [f.strategy] for x in row[1:]]
             assert numbers[3:] == values
             assert [f.strategy, *values] in table.rows
         # A wide terminal has them all in one table.
-        heads = [line.split() for line in told(asked, 160).splitlines()]
-        assert ["strategy", *SCORES] in heads
+        assert ["strategy", *SCORES] in cells(told(asked, 160))
         for name, score in SCORES.items():
             better = "higher" if score.higher else "lower"
             assert f"{name} {score.meaning}; {better} is better" in flat(text)
@@ -674,11 +614,9 @@ class TestContents:
     def test_inspect(self, study: Study) -> None:
         table = self.table(study.models)
         K, path = table.n_models, "/".join(["[red]folder"] * 12)
-        console = Console(width=80, file=io.StringIO())
-        print_contents(contents_of(table), path, console)
-        first, rest = console.file.getvalue().split("\n", 1)  # type: ignore[attr-defined]
-        assert first == path  # a long path stays whole
-        text = legible(rest, 80)
+        wide = printed(contents_of(table), path, width=200, show=print_contents)
+        assert wide.split("\n", 1)[0] == path  # a long path stays whole
+        text = printed(*described(contents_of(table), "t"))
         for part in (
             f"90 rows, {K} models, cost in [red]USD",
             "60 rows to fit, 30 to evaluate",
@@ -700,9 +638,8 @@ class TestContents:
         text = printed(*described(contents_of(self.table(("expensive", "middle", "cheap"))), "t"))
         assert text.index("cheap") < text.index("middle") < text.index("expensive")
         # Their numbers, as --models takes them, are places in the table.
-        lines = [line.split() for line in text.splitlines()]
         for number, name in enumerate(("expensive", "middle", "cheap")):
-            assert next(line for line in lines if line[:1] == [name])[-1] == str(number)
+            assert next(row for row in cells(text) if row[:1] == [name])[-1] == str(number)
 
     def test_extra_costs(self) -> None:
         rng, table = np.random.default_rng(1), self.table(("expensive", "middle", "cheap"))
@@ -718,8 +655,7 @@ class TestContents:
         # The models in the order of the table's first cost.
         for k, model in enumerate(table.models):
             numbers = [f"{more[name][:, k].mean():.2f}" for name in sorted(names)]
-            lines = [line.split() for line in text.splitlines()]
-            rows = [line[1:] for line in lines if line[:1] == [model]][1:]
+            rows = [row[1:] for row in cells(text) if row[:1] == [model]][1:]
             assert [text for row in rows for text in row] == numbers
 
     def test_chunks_add_up(self) -> None:

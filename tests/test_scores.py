@@ -3,6 +3,7 @@
 import functools
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,45 +15,109 @@ from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, truth
 from cascjax.metrics import SCORES, Evidence, auc, check_scores
-from cascjax.metrics.scores import aiq, apgr, cpt, gain, nauc, oracle_gap, peak, qnc, rci, sound
+from cascjax.metrics.scores import cpt, sound
 from cascjax.strategies import Mixing, Oracle, Pandora, Routing, Strategy
 
 # Three models: cheap and poor, of middling cost and best, expensive and second best.
 COST, QUALITY = np.array([1.0, 3.0, 5.0]), np.array([0.2, 0.8, 0.7])
-WEAK, STRONG = 0, 1
+STRONG = 1
 
 
-def array(*values: float) -> np.ndarray:
-    return np.array(values, float)
+def given(cost: Any, quality: Any, calls: Any = 0.123, **more: Any) -> Evidence:
+    """Evidence of points with these shares of calls to the strong model."""
+    ran = np.full((len(quality), len(more.get("single_cost", COST))), 0.123)
+    ran[:, STRONG] = calls
+    values = {"cost": cost, "quality": quality, "single_cost": COST, "single_quality": QUALITY}
+    values |= {"ran": ran} | {name: more.pop(name) for name in [*more] if "single" in name}
+    ends = {"floor": (0.9, 0.3), "ceiling": 8.0} | more
+    return Evidence(**{name: np.array(x, float) for name, x in values.items()}, **ends)
 
 
-def calls(*shares: float, model: int = STRONG) -> np.ndarray:
-    """`ran` where only the calls of one of three models matter."""
-    ran = np.full((len(shares), 3), 0.123)
-    ran[:, model] = shares
-    return ran
+EQUAL = np.full(3, 0.5)
+CALLS, RECOVERED = [0, 0.1, 0.4, 1], [0.2, 0.44, 0.62, 0.8]
+"""Weak .2, strong .8: these qualities recover 0, .4, .7, 1 of the gap."""
 
-
-def test_gain_by_hand() -> None:
+BY_HAND: list[tuple[str, Evidence, float]] = [
     # The hull goes from (1, .2) to (3, .8), then flat: .2, .5, .8, .8 at 1, 2, 3, 5.
-    cost, quality = array(1, 2, 3, 5), array(0.2, 0.6, 0.85, 0.95)
-    assert gain(cost, quality, COST, QUALITY) == pytest.approx(0.95 - 0.8)
-    assert gain(cost[:3], quality[:3], COST, QUALITY) == pytest.approx(0.6 - 0.5)
+    ("gain", given([1, 2, 3, 5], [0.2, 0.6, 0.85, 0.95]), 0.95 - 0.8),
+    ("gain", given([1, 2, 3], [0.2, 0.6, 0.85]), 0.6 - 0.5),
     # Nowhere above: what is missing least.
-    assert gain(array(2), array(0.4), COST, QUALITY) == pytest.approx(-0.1)
+    ("gain", given([2], [0.4]), -0.1),
     # From (0, .3) to (2, .5) is .4 at the cheapest model's cost, and .5 at 2, where the hull is.
-    assert gain(array(0, 2), array(0.3, 0.5), COST, QUALITY) == pytest.approx(0.2)
-    assert np.isnan(gain(array(0.5), array(0.9), COST, QUALITY))
-
-
-def test_aiq_by_hand() -> None:
+    ("gain", given([0, 2], [0.3, 0.5]), 0.2),
+    ("gain", given([0.5], [0.9]), np.nan),
     # The hull of the points leaves out (2, .3), below the line from (1, .2) to (3, .8), and the
     # more expensive but worse (4, .7): a ramp of mean .5 over half of the range, .8 over the other.
-    cost, quality = array(1, 2, 3, 4), array(0.2, 0.3, 0.8, 0.7)
-    assert aiq(cost, quality, COST, QUALITY) == pytest.approx((0.5 + 0.8) / 2)
+    ("aiq", given([1, 2, 3, 4], [0.2, 0.3, 0.8, 0.7]), (0.5 + 0.8) / 2),
     # A concave rising curve is its own hull.
-    cost, quality = array(1, 2, 5), array(0.2, 0.6, 0.9)
-    assert aiq(cost, quality, COST, QUALITY) == pytest.approx(auc(cost, quality, COST, QUALITY))
+    ("aiq", given([1, 2, 5], [0.2, 0.6, 0.9]), auc([1, 2, 5], [0.2, 0.6, 0.9], COST, QUALITY)),
+    # The two cases of ORBIT's own tests: 0.2 * .25 + .6 * .7 + .2 * .9, then (.5 + .9) / 2.
+    ("nauc", given([0.2, 0.8], [0.5, 0.9], floor=(0.0, 0.0), ceiling=1.0), 0.65),
+    ("nauc", given([0.2, 0.8], [0.5, 0.9], floor=(0.2, 0.5), ceiling=0.8), 0.7),
+    # From the cheapest answers at (0, .4): (2, .3) is dominated, (4, .8) and the floor are not;
+    # (9, 1) costs more than a query can. A ramp of mean .6 to 4, then .8 to 8.
+    ("nauc", given([9, 4, 2], [1, 0.8, 0.3], floor=(0.0, 0.4)), 0.7),
+    # No point that counts leaves the floor.
+    ("nauc", given([9], [1], floor=(0.0, 0.4)), 0.4),
+    # Of points at one cost the best; a point a rounding error below the floor is at it.
+    ("nauc", given([-1e-9, 4, 4], [0.5, 0.6, 0.7], floor=(0.0, 0.4)), (0.6 + 0.7) / 2),
+    # Nothing to spend: the best of what costs that.
+    ("nauc", given([2, 2], [0.4, 0.8], floor=(2.0, 0.1), ceiling=2.0), 0.8),
+    ("peak", given([1, 2, 3], [0.3, 0.9, 0.7], floor=(0.0, 0.4)), 0.9),
+    ("peak", given([1], [0.3], floor=(0.0, 0.4)), 0.4),
+    # The best model: .8 at 3. Points as good: 2.4 and 4; joined, .8 would be had before 2.4.
+    ("qnc", given([4, 1, 2.4], [0.9, 0.2, 0.85]), 2.4 / 3),
+    # Where everybody's cheapest answer is as good, that is what it costs.
+    ("qnc", given([4, 1, 2.4], [0.9, 0.2, 0.85], floor=(0.9, 0.8)), 0.3),
+    ("qnc", given([4, 5], [0.7, 0.79]), np.nan),
+    # The sum over queries of the very same answers may differ in its last digits.
+    ("qnc", given([3], [0.8 - 1e-8]), 1),
+    # Two models as good: the cheaper one is what is compared with, and a free one cannot be.
+    ("qnc", given([4, 1, 2.4], [0.9, 0.2, 0.85], single_quality=[0.2, 0.8, 0.8]), 2.4 / 3),
+    ("qnc", given([4, 1, 2.4], [0.9, 0.2, 0.85], single_cost=[1, 0, 5]), np.nan),
+    # .5 is a third of the way from (.1, .4) to (.4, .7), .8 a third from there to (1, 1).
+    ("cpt50", given(RECOVERED, RECOVERED, CALLS), 0.2),
+    ("cpt80", given(RECOVERED, RECOVERED, CALLS), 0.6),
+    ("cpt80", given(RECOVERED[:3], RECOVERED[:3], CALLS[:3]), np.nan),
+    # Others are good enough that the strong model need not be called.
+    ("cpt80", given([1, 2], [0.3, 0.7], [0, 0]), 0),
+    # The first time counts: at .25 the line from (0, 0) to (.5, 1) recovers half, as it does
+    # again on the way down to (1, 0).
+    ("cpt50", given([1, 2, 3], [0.2, 0.8, 0.2], [0, 0.5, 1]), 0.25),
+    # Models as good as each other leave no gap.
+    ("cpt50", given([1], [0.5], [0.3], single_quality=EQUAL), np.nan),
+    # (0, 0), (.1, .4), (.4, .7), (1, 1): .02 + .165 + .51. Without its ends they are put there.
+    ("apgr", given(RECOVERED, RECOVERED, CALLS), 0.695),
+    ("apgr", given(RECOVERED[1:3], RECOVERED[1:3], CALLS[1:3]), 0.695),
+    # Weak and strong at random recover half; never calling and the strong one's quality, 1.
+    ("apgr", given([1, 2], [0.2, 0.8], [0, 1]), 0.5),
+    ("apgr", given([1, 2], [0.2, 0.8], [0, 0]), 1),
+    ("apgr", given(RECOVERED, RECOVERED, CALLS, single_quality=EQUAL), np.nan),
+    # Mixing has .65: .5 over 2 and .8 over 2, of 4.
+    ("oracle-gap", given([1], [0.75], oracle=1.05), 1 / 4),
+    ("oracle-gap", given([1], [0.55], oracle=1.05), -1 / 4),
+    ("oracle-gap", given([1], [1.05], oracle=1.05), 1),
+    ("oracle-gap", given([1], [0.75], oracle=0.65), np.nan),
+    ("oracle-gap", given([1], [0.75]), np.nan),
+]
+
+
+@pytest.mark.parametrize(("name", "evidence", "expected"), BY_HAND)
+def test_by_hand(name: str, evidence: Evidence, expected: float) -> None:
+    assert SCORES[name].compute(evidence) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("quality", "calls", "share", "expected"),
+    [
+        (RECOVERED, CALLS, 0.4, 0.1),
+        (RECOVERED, CALLS, 1.0, 1),
+        # Every point calls the strong model: half of the way from weak alone to (.3, .8).
+        ([0.68], [0.3], 0.4, 0.15),
+    ],
+)
+def test_cpt_of_other_shares(quality: list, calls: list, share: float, expected: float) -> None:
+    assert cpt(given(quality, quality, calls), share) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -73,46 +138,11 @@ def test_aiq_is_the_best_mix_of_any_two_points(seed: int) -> None:
 
     expected = np.trapezoid([best(at) for at in grid], grid) / 4
     # Trapezoids of a thousandth of the range miss kinks by about that squared.
-    assert aiq(cost, quality, COST, QUALITY) == pytest.approx(expected, abs=1e-5)
+    assert SCORES["aiq"].compute(given(cost, quality)) == pytest.approx(expected, abs=1e-5)
 
 
-def test_nauc_by_hand() -> None:
-    # The two cases of ORBIT's own tests: 0.2 * .25 + .6 * .7 + .2 * .9, then (.5 + .9) / 2.
-    cost, quality = array(0.2, 0.8), array(0.5, 0.9)
-    assert nauc(cost, quality, (0.0, 0.0), 1.0) == pytest.approx(0.65)
-    assert nauc(cost, quality, (0.2, 0.5), 0.8) == pytest.approx(0.7)
-    # From the cheapest answers at (0, .4): (2, .3) is dominated, (4, .8) and the floor are not;
-    # (9, 1) costs more than a query can. A ramp of mean .6 to 4, then .8 to 8.
-    cost, quality = array(9, 4, 2), array(1, 0.8, 0.3)
-    assert nauc(cost, quality, (0.0, 0.4), 8.0) == pytest.approx(0.7)
-    # No point that counts leaves the floor.
-    assert nauc(array(9), array(1), (0.0, 0.4), 8.0) == pytest.approx(0.4)
-    # Of points at one cost the best; a point a rounding error below the floor is at it.
-    cost, quality = array(-1e-9, 4, 4), array(0.5, 0.6, 0.7)
-    assert nauc(cost, quality, (0.0, 0.4), 8.0) == pytest.approx((0.6 + 0.7) / 2)
-    # Nothing to spend: the best of what costs that.
-    assert nauc(array(2, 2), array(0.4, 0.8), (2.0, 0.1), 2.0) == 0.8
-
-
-def test_peak_by_hand() -> None:
-    assert peak(array(0.3, 0.9, 0.7), (0.0, 0.4)) == 0.9
-    assert peak(array(0.3), (0.0, 0.4)) == 0.4
-
-
-def test_qnc_by_hand() -> None:
-    # The best model: .8 at 3. Points as good: 2.4 and 4; joined, .8 would be had before 2.4.
-    cost, quality = array(4, 1, 2.4), array(0.9, 0.2, 0.85)
-    floor = (0.9, 0.3)
-    assert qnc(cost, quality, COST, QUALITY, floor) == pytest.approx(2.4 / 3)
-    # Where everybody's cheapest answer is as good, that is what it costs.
-    assert qnc(cost, quality, COST, QUALITY, (0.9, 0.8)) == pytest.approx(0.3)
-    assert np.isnan(qnc(array(4, 5), array(0.7, 0.79), COST, QUALITY, floor))
-    # The sum over queries of the very same answers may differ in its last digits.
-    assert qnc(array(3), array(0.8 - 1e-8), COST, QUALITY, floor) == pytest.approx(1)
-    # Two models as good: the cheaper one is what is compared with, and a free one cannot be.
-    twice = array(0.2, 0.8, 0.8)
-    assert qnc(cost, quality, COST, twice, floor) == pytest.approx(2.4 / 3)
-    assert np.isnan(qnc(cost, quality, array(1, 0, 5), QUALITY, floor))
+def rci(answer: np.ndarray, quality: np.ndarray, single_cost: np.ndarray) -> float:
+    return float(1 - sound(quality, single_cost)[np.arange(len(answer)), answer].mean())
 
 
 def test_rci_by_hand() -> None:
@@ -128,8 +158,6 @@ def test_rci_by_hand() -> None:
     )
     passes = [[1, 0, 0], [0, 0, 1], [1, 1, 0], [1, 0, 0]]
     assert sound(quality, COST).astype(int).tolist() == passes
-    always = [rci(np.full(4, k), quality, COST) for k in range(3)]
-    assert always == [1 / 4, 3 / 4, 3 / 4]
     assert rci(np.array([0, 2, 1, 0]), quality, COST) == 0
     assert rci(np.array([2, 1, 2, 1]), quality, COST) == 1
 
@@ -148,85 +176,35 @@ def test_rci_is_that_of_a_loop_over_queries(seed: int) -> None:
     assert rci(answer, quality, cost) == pytest.approx(wrong / 50)
 
 
-def test_cpt_by_hand() -> None:
-    # Weak .2, strong .8: qualities .2, .44, .62, .8 recover 0, .4, .7, 1 of the gap.
-    ran, quality = calls(0, 0.1, 0.4, 1), array(0.2, 0.44, 0.62, 0.8)
-    # .5 is a third of the way from (.1, .4) to (.4, .7), .8 a third from there to (1, 1).
-    assert cpt(quality, ran, COST, QUALITY, 0.5) == pytest.approx(0.2)
-    assert cpt(quality, ran, COST, QUALITY, 0.8) == pytest.approx(0.6)
-    assert cpt(quality, ran, COST, QUALITY, 0.4) == pytest.approx(0.1)
-    assert cpt(quality, ran, COST, QUALITY, 1.0) == pytest.approx(1)
-    assert np.isnan(cpt(quality[:3], ran[:3], COST, QUALITY, 0.8))
-
-
-def test_cpt_of_other_curves() -> None:
-    # Every point calls the strong model: half of the way from weak alone to (.3, .8).
-    assert cpt(array(0.68), calls(0.3), COST, QUALITY, 0.4) == pytest.approx(0.15)
-    # Others are good enough that it need not be called.
-    assert cpt(array(0.3, 0.7), calls(0, 0), COST, QUALITY, 0.8) == 0
-    # The first time counts: at .25 the line from (0, 0) to (.5, 1) recovers half, as it does
-    # again on the way down to (1, 0).
-    assert cpt(array(0.2, 0.8, 0.2), calls(0, 0.5, 1), COST, QUALITY, 0.5) == pytest.approx(0.25)
-    # Models as good as each other leave no gap.
-    assert np.isnan(cpt(array(0.5), calls(0.3), COST, np.full(3, 0.5), 0.5))
-
-
-def test_apgr_by_hand() -> None:
-    # (0, 0), (.1, .4), (.4, .7), (1, 1): .02 + .165 + .51.
-    ran, quality = calls(0, 0.1, 0.4, 1), array(0.2, 0.44, 0.62, 0.8)
-    assert apgr(quality, ran, COST, QUALITY) == pytest.approx(0.695)
-    # Without its ends they are put there.
-    assert apgr(quality[1:3], ran[1:3], COST, QUALITY) == pytest.approx(0.695)
-    # Weak and strong at random recover half; never calling and the strong one's quality, 1.
-    assert apgr(array(0.2, 0.8), calls(0, 1), COST, QUALITY) == pytest.approx(0.5)
-    assert apgr(array(0.2, 0.8), calls(0, 0), COST, QUALITY) == pytest.approx(1)
-    assert np.isnan(apgr(quality, ran, COST, np.full(3, 0.5)))
-
-
 def test_apgr_is_that_of_routellm() -> None:
     """As their code has it: AUCs of the curve, of weak alone and of strong alone, of qualities."""
     rng = np.random.default_rng(0)
     shares = np.append(np.sort(rng.random(8)), 1)
     shares[0] = 0
     quality = np.append(0.2, np.append(np.sort(rng.uniform(0.2, 0.9, 7)), 0.8))
-    under = np.trapezoid(quality, shares)
-    expected = (under - 0.2) / (0.8 - 0.2)
-    assert apgr(quality, calls(*shares), COST, QUALITY) == pytest.approx(expected)
+    expected = (np.trapezoid(quality, shares) - 0.2) / (0.8 - 0.2)
+    found = SCORES["apgr"].compute(given(quality, quality, shares))
+    assert found == pytest.approx(expected)
 
 
 def test_of_equal_models_the_cheapest_is_strong_or_weak() -> None:
     # Qualities .8, .2, .8, .2 at costs 4, 2, 3, 1: strong is the third, weak the fourth.
-    cost, quality = array(4, 2, 3, 1), array(0.8, 0.2, 0.8, 0.2)
-    ran = np.array([[0.9, 0.9, 0, 0.9], [0.9, 0.9, 0.5, 0.9]])
-    assert cpt(array(0.2, 0.8), ran, cost, quality, 0.5) == pytest.approx(0.25)
+    singles = {"single_cost": [4.0, 2, 3, 1], "single_quality": [0.8, 0.2, 0.8, 0.2]}
+    evidence = given([1, 2], [0.2, 0.8], 0.9, **singles)
+    evidence.ran[:, 2] = [0, 0.5]
+    assert SCORES["cpt50"].compute(evidence) == pytest.approx(0.25)
 
 
-def test_oracle_gap_by_hand() -> None:
-    assert oracle_gap(0.7, 0.6, 1.0) == pytest.approx(1 / 4)
-    assert oracle_gap(0.5, 0.6, 1.0) == pytest.approx(-1 / 4)
-    assert oracle_gap(1.0, 0.6, 1.0) == pytest.approx(1)
-    assert np.isnan(oracle_gap(0.7, 0.7, 0.7))
-    assert np.isnan(oracle_gap(0.7, 0.6, np.nan))
-
-
-def evidence(unit: float = 1.0, order: slice = slice(None)) -> Evidence:
-    cost, quality = array(1, 2, 3.5, 5), array(0.2, 0.62, 0.74, 0.86)
-    return Evidence(
-        cost=unit * cost[order],
-        quality=quality[order],
-        ran=calls(0, 0.2, 0.6, 0.9)[order],
-        single_cost=unit * COST,
-        single_quality=QUALITY,
-        floor=(unit * 0.9, 0.3),
-        ceiling=unit * 5.5,
-        collapsed=0.25,
-        oracle=0.9,
-    )
+def whole(unit: float = 1.0, order: slice = slice(None)) -> Evidence:
+    cost, quality = [1, 2, 3.5, 5], [0.2, 0.62, 0.74, 0.86]
+    made = given(cost, quality, [0, 0.2, 0.6, 0.9], collapsed=0.25, oracle=0.9)
+    points = {name: getattr(made, name)[order] for name in ("quality", "ran")}
+    singles = {"single_cost": unit * COST, "floor": (unit * 0.9, 0.3), "ceiling": unit * 5.5}
+    return replace(made, cost=unit * made.cost[order], **points, **singles)
 
 
 def test_scores_by_name() -> None:
-    # The curve: .41 over 1, .68 over 1.5, .8 over 1.5, of 4: 2.63 / 4. Mixing: .5 over 2 and
-    # .8 over 2, of 4: .65.
+    # The curve: .41 over 1, .68 over 1.5, .8 over 1.5, of 4: 2.63 / 4. Mixing: .65.
     expected = {
         "auc": 2.63 / 4,
         "gain": 0.12,  # at 2, where the hull has .5
@@ -245,15 +223,15 @@ def test_scores_by_name() -> None:
     }
     assert list(SCORES) == list(expected)
     for name, value in expected.items():
-        assert SCORES[name].of(evidence()) == pytest.approx(value, rel=1e-12), name
+        assert SCORES[name].compute(whole()) == pytest.approx(value, rel=1e-12), name
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_neither_units_of_cost_nor_order_of_points_matter(name: str) -> None:
-    score = SCORES[name].of
-    expected = score(evidence())
-    assert score(evidence(unit=1e-5)) == pytest.approx(expected, rel=1e-9)
-    assert score(evidence(order=slice(None, None, -1))) == pytest.approx(expected, rel=1e-12)
+    score = SCORES[name].compute
+    expected = score(whole())
+    assert score(whole(unit=1e-5)) == pytest.approx(expected, rel=1e-9)
+    assert score(whole(order=slice(None, None, -1))) == pytest.approx(expected, rel=1e-12)
 
 
 def test_higher_is_better_where_it_says_so() -> None:
@@ -280,7 +258,7 @@ def world() -> tuple[Table, Independent]:
     """A table of answers right or wrong, and estimates of it; models in rising mean cost."""
     rng = np.random.default_rng(5)
     quality = (rng.random((N, 3)) < [0.4, 0.6, 0.7]).astype(np.float32)
-    cost = (array(1, 3, 9) * rng.lognormal(0, 0.5, (N, 3))).astype(np.float32)
+    cost = (np.array([1.0, 3, 9]) * rng.lognormal(0, 0.5, (N, 3))).astype(np.float32)
     post = quality + rng.normal(0, 0.2, (N, 3))
     ante = post + rng.normal(0, 0.5, (N, 3))
     sigma = np.full((1, 3), 0.5, np.float32)
@@ -340,10 +318,10 @@ def test_scores_of_a_study() -> None:
         assert list(drawn.scores) == list(SCORES)
         assert drawn.scores["auc"] == drawn.auc
         assert drawn.scores["peak"] >= drawn.quality.max()
-        args = drawn.quality, drawn.ran, found.single_cost, found.single_quality
-        assert drawn.scores["cpt50"] == cpt(*args, 0.5)
-        assert drawn.scores["cpt80"] == cpt(*args, 0.8)
-        want = nauc(drawn.cost, drawn.quality, *extremes(table))
+        singles = found.single_cost, found.single_quality
+        evidence = Evidence(drawn.cost, drawn.quality, drawn.ran, *singles, *extremes(table))
+        assert drawn.scores["cpt50"] == SCORES["cpt50"].compute(evidence)
+        want = SCORES["nauc"].compute(evidence)
         assert drawn.scores["nauc"] == pytest.approx(want, rel=1e-6)
 
 

@@ -10,9 +10,6 @@ from cascjax.errors import CascjaxError
 
 DEFAULT_RESAMPLES = 1000
 
-_QUICK = 100_000
-"""Number of queries up to which `DEFAULT_RESAMPLES` take seconds."""
-
 BLOCK = 1 << 12
 """Queries summed at once: few enough for float32 sums."""
 
@@ -38,23 +35,12 @@ def queries_needed(confidence: float) -> int:
     return max(MIN_QUERIES, resamples_needed(confidence))
 
 
-def default_resamples(n_queries: int, confidence: float) -> int:
-    """Return `DEFAULT_RESAMPLES` if that takes seconds and there are enough queries, else 0."""
-    enough = queries_needed(confidence) <= n_queries <= _QUICK
-    return DEFAULT_RESAMPLES if enough else 0
-
-
 def check_bootstrap(resamples: int, confidence: float, n_queries: int) -> None:
-    """Refuse, before any work, arguments that give no interval.
-
-    Raises:
-        CascjaxError: the confidence is not between 0 and 1, or there are too few resamples or
-            queries for it; the message says how many are needed.
-    """
-    queries, least = queries_needed(confidence), resamples_needed(confidence)
+    """Refuse a confidence outside 0 to 1, and too few resamples or queries for it."""
+    check_confidence(confidence)
     check_resamples(resamples, max(n_queries, MIN_QUERIES))
-    _check_enough(resamples, "resamples", least, confidence)
-    _check_enough(n_queries, "queries", queries, confidence)
+    _check_enough(resamples, "resamples", resamples_needed(confidence), confidence)
+    _check_enough(n_queries, "queries", queries_needed(confidence), confidence)
 
 
 def _check_enough(count: int, noun: str, needed: int, confidence: float) -> None:
@@ -67,16 +53,6 @@ def _check_enough(count: int, noun: str, needed: int, confidence: float) -> None
 
 def interval(samples: Float[np.ndarray, "R *D"], confidence: float) -> Float[np.ndarray, "*D 2"]:
     """Return the percentile interval: where the middle `confidence` of the resamples lies.
-
-    Args:
-        samples: `[R, ...]` the score in each of R resamples.
-        confidence: between 0 and 1.
-
-    Returns:
-        `[..., 2]` lower and upper end.
-
-    Raises:
-        CascjaxError: the confidence is not between 0 and 1, or there are too few resamples for it.
 
     Reference: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
     """
@@ -96,18 +72,8 @@ def resampled_means(
     """Return means over queries in every resample of a bootstrap.
 
     Scores resampled with the same seed and rows are pairs: their difference, resample by resample,
-    is the difference on the same queries. The resamples of frontiers are the same.
-
-    Args:
-        values: `[n, M]` numbers of each of n queries.
-        resamples: number R of resamples.
-        seed: seed of the resamples.
-        rows: `[n]` numbers of the queries, for instance their rows in a table, which (and not
-            their order) their weights depend on; by default 0, ..., n - 1.
-        block: number of queries summed at once.
-
-    Raises:
-        CascjaxError: the seed is negative, or there are too few queries or resamples.
+    is the difference on the same queries. The resamples of frontiers are the same. The weight of a
+    query depends on its number in `rows`, by default 0, ..., n - 1, and not on its place.
     """
     check_resamples(resamples, len(values))
     rows = np.arange(len(values)) if rows is None else rows
@@ -120,8 +86,7 @@ def weighted_totals(
 ) -> Float[np.ndarray, "R M+1"]:
     """Return weighted sums of values, and last of the weights, in every resample.
 
-    The sums over chunks add up to the sums over all rows. The arguments are as in
-    `resampled_means`; values are float64 of any size, and n may be 0.
+    The sums over chunks add up to the sums over all rows. Values may have any size, and n may be 0.
     """
     # A cost per query may be too small for float32 as it is.
     size = np.abs(values).max(0, initial=0)
@@ -155,14 +120,7 @@ def aucs(
     single_cost: Float[np.ndarray, "R K"],
     single_quality: Float[np.ndarray, "R K"],
 ) -> Float[np.ndarray, " R"]:
-    """Return the AUC of R frontiers at once, as `cascjax.core.auc`; NaN where there is no width.
-
-    Args:
-        cost: `[R, P]` mean cost of each point.
-        quality: `[R, P]` mean quality of each point.
-        single_cost: `[R, K]` mean cost of each single model.
-        single_quality: `[R, K]` mean quality of each single model.
-    """
+    """Return the AUC of R frontiers at once, as `cascjax.core.auc`; NaN where there is no width."""
     low, high = single_cost.min(1, keepdims=True), single_cost.max(1, keepdims=True)
     order = np.lexsort((quality, cost), axis=1)
     x, y = (np.take_along_axis(points, order, axis=1) for points in (cost, quality))
@@ -189,9 +147,7 @@ def aucs(
 def differences(samples: Float[np.ndarray, "S R"], confidence: float) -> Float[np.ndarray, "S S 2"]:
     """Return the intervals of the first of two scores less the second, for every two of S.
 
-    Args:
-        samples: `[S, R]` each score in the same R resamples: pairs, whose common noise cancels.
-        confidence: between 0 and 1.
+    Their common noise in the same resamples cancels.
     """
     return np.stack([interval((row - samples).T, confidence) for row in samples])
 
@@ -201,13 +157,8 @@ def simultaneous(
 ) -> Float[np.ndarray, "S 2"]:
     """Return intervals of S scores that all hold at once, so that the best may be picked.
 
-    Each reaches as many standard errors either way as the largest of the S deviations keeps
-    within.
-
-    Args:
-        value: `[S]` the scores.
-        samples: `[S, R]` each score in the same R resamples.
-        confidence: between 0 and 1.
+    Each reaches as many standard errors either way as the largest of the S deviations in the same
+    resamples keeps within.
 
     Reference: max-t, Romano and Wolf, "Stepwise multiple testing as formalized data snooping",
     Econometrica 2005.

@@ -1,5 +1,6 @@
 """Accuracy and calibration of quality estimates, and how well they tell models apart."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,9 @@ _TINY = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A score of each of K models (K = 1 for a single score) and its interval.
+    """A score of each of K models (K = 1 for a single score), NaN where it does not exist.
 
-    Attributes:
-        value: `[K]` the score; nan where it does not exist.
-        ends: `[K, 2]` ends of the interval, or None where nothing was resampled.
+    The ends of its interval are None where nothing was resampled.
     """
 
     value: Float[np.ndarray, " K"]
@@ -30,17 +29,14 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """Accuracy of the estimates of K models.
+    """Accuracy of the estimates of K models; scores are NaN where they do not exist.
 
-    Attributes:
-        r2: share of the variance of quality that the estimates explain; below 0 where the mean
-            would do better, nan where quality does not vary.
-        brier: mean squared error; the Brier score (Brier 1950) where qualities are 0 and 1.
-        prior_brier: `[K]` mean squared error of each model's mean quality on other queries.
-        bias: mean estimate less mean quality.
-        slope: slope of the least-squares line of quality on the estimate (Cox 1958, "Two further
-            applications of a model for binary regression", here linear): 1 where estimates are
-            calibrated, below 1 where they are too extreme; nan where they do not vary.
+    R2 is the share of the variance of quality that the estimates explain, below 0 where the mean
+    would do better. The Brier score (Brier 1950) is the mean squared error, `prior_brier` the error
+    of each model's mean quality on other queries, and bias the mean estimate less mean quality. The
+    slope of the least-squares line of quality on the estimate (Cox 1958, "Two further applications
+    of a model for binary regression", here linear) is 1 where estimates are calibrated, below 1
+    where they are too extreme.
     """
 
     r2: Measured
@@ -54,23 +50,15 @@ class Accuracy:
 class Reliability:
     """Estimates of one model against its quality, in b bins of about equally many queries.
 
-    Attributes:
-        estimate: `[b]` mean estimate.
-        quality: `[b]` mean quality.
-        low: `[b]` lower end of the interval of mean quality.
-        high: `[b]` upper end.
-        count: `[b]` number of queries.
-        ece: expected calibration error, the mean over queries of |mean quality - mean estimate|
-            of their bin (Naeini, Cooper and Hauskrecht, AAAI 2015; bins of equal mass as in Nixon
-            et al., CVPR workshops 2019). Chance alone makes it positive.
-        by_chance: its mean if every bin were calibrated.
-        limit: its quantile if every bin were calibrated, at the confidence of the intervals.
-        reliability: mean squared error of the bins, a part of the Brier score (Murphy 1973): 0 is
-            best.
-        resolution: how far the qualities of queries with different estimates lie apart, within
-            bins too (the generalized resolution of Stephenson, Coelho and Jolliffe 2008): then
-            Brier score = reliability - resolution + uncertainty exactly.
-        uncertainty: variance of quality.
+    Each bin has its mean estimate, its mean quality with an interval, and its number of queries.
+    The expected calibration error is the mean over queries of |mean quality - mean estimate| of
+    their bin (Naeini, Cooper and Hauskrecht, AAAI 2015; bins of equal mass as in Nixon et al., CVPR
+    workshops 2019). If every bin were calibrated, its mean would be `by_chance`, and its quantile
+    at the confidence of the intervals `limit`.
+
+    The Brier score is reliability - resolution + uncertainty exactly (Murphy 1973): the mean
+    squared error of the bins, how far the qualities of queries with different estimates lie apart,
+    within bins too (Stephenson, Coelho and Jolliffe 2008), and the variance of quality.
     """
 
     estimate: Float[np.ndarray, " b"]
@@ -91,31 +79,40 @@ class Reliability:
         return self.ece <= self.limit
 
 
+def _measure(
+    scores: Callable[[Float[np.ndarray, "R M"]], dict[str, Float[np.ndarray, "R K"]]],
+    moments: Float[np.ndarray, "n M"],
+    resamples: int = 0,
+    confidence: float = 0.95,
+    **bootstrap: Any,
+) -> dict[str, Measured]:
+    """Return functions of mean moments, with intervals where there are resamples.
+
+    `bootstrap` are `seed` and `rows` of `cascjax.metrics.bootstrap.resampled_means`.
+    """
+    ends = {}
+    if resamples:
+        drawn = scores(resampled_means(moments.astype(np.float32), resamples, **bootstrap))
+        ends = {name: interval(x, confidence) for name, x in drawn.items()}
+    values = scores(moments.mean(0)[None])
+    return {name: Measured(x[0], ends.get(name)) for name, x in values.items()}
+
+
 def accuracy(
     estimate: Float[np.ndarray, "n K"],
     quality: Float[np.ndarray, "n K"],
     prior: Float[np.ndarray, " K"],
-    *,
-    resamples: int = 0,
-    confidence: float = 0.95,
     **bootstrap: Any,
 ) -> Accuracy:
-    """Return the accuracy of estimates of n queries.
+    """Return the accuracy of estimates of n queries; `bootstrap` as in `_measure`.
 
-    Args:
-        estimate: `[n, K]` quality estimates.
-        quality: `[n, K]` true qualities.
-        prior: `[K]` mean quality of each model on other queries, a constant estimate to beat.
-        resamples: resamples of the queries, for intervals; 0 for none.
-        confidence: confidence of the intervals.
-        bootstrap: `seed` and `rows` of `cascjax.metrics.bootstrap.resampled_means`.
+    The prior is each model's mean quality on other queries: a constant estimate to beat.
     """
     q = quality.astype(np.float64)
     # Centred: then the sums of float32 lose nothing to a common offset.
     middle = q.mean(0)
     prior_brier = np.square(q - prior).mean(0)
     e, q = estimate - middle, q - middle
-    moments = np.concatenate([e, q, e * e, q * q, e * q, np.square(e - q)], axis=1)
 
     def scores(means: Float[np.ndarray, "R M"]) -> dict[str, np.ndarray]:
         e, q, ee, qq, eq, error = np.split(means, 6, axis=1)
@@ -128,14 +125,8 @@ def accuracy(
                 "slope": np.where(spread_e > _TINY * ee, (eq - e * q) / spread_e, np.nan),
             }
 
-    measured = {name: Measured(x[0]) for name, x in scores(moments.mean(0)[None]).items()}
-    if resamples:
-        drawn = scores(resampled_means(moments.astype(np.float32), resamples, **bootstrap))
-        measured = {
-            name: Measured(measured[name].value, interval(x, confidence))
-            for name, x in drawn.items()
-        }
-    return Accuracy(prior_brier=prior_brier, **measured)
+    moments = np.concatenate([e, q, e * e, q * q, e * q, np.square(e - q)], axis=1)
+    return Accuracy(prior_brier=prior_brier, **_measure(scores, moments, **bootstrap))
 
 
 def differences_r2(
@@ -146,7 +137,6 @@ def differences_r2(
     q, error = q - q.mean(0), estimate - q
 
     def mean_square(x: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "K K"]:
-        """Return the mean squared difference between every two columns."""
         products = x.T @ x / len(x)
         own = np.diagonal(products)
         return own[:, None] + own - 2 * products
@@ -158,39 +148,29 @@ def differences_r2(
 
 
 def pooled_differences_r2(
-    estimate: Float[np.ndarray, "n K"],
-    quality: Float[np.ndarray, "n K"],
-    *,
-    resamples: int = 0,
-    confidence: float = 0.95,
-    **bootstrap: Any,
+    estimate: Float[np.ndarray, "n K"], quality: Float[np.ndarray, "n K"], **bootstrap: Any
 ) -> Measured:
     """Return R2 of the differences of all pairs of models together, which a choice depends on.
 
     1 - (sum over pairs of the mean squared error of the estimated difference) / (sum over pairs of
     the variance of the true one). Since the sum over pairs of (d_i - d_j)^2 is K times the sum of
-    (d_i - mean d)^2, no pair has to be looked at. The arguments are as in `accuracy`; the score has
-    K = 1, and is nan where the differences never vary.
+    (d_i - mean d)^2, no pair has to be looked at. `bootstrap` is as in `_measure`; the score has
+    K = 1, and is NaN where the differences never vary.
     """
     e, q = estimate.astype(np.float64), quality.astype(np.float64)
     rounding = _TINY * float(np.square(q).sum(1).mean())
     e, q = e - e.mean(1, keepdims=True), q - q.mean(1, keepdims=True)
     middle = q.mean(0)
     q, e = q - middle, e - middle
-    moments = np.concatenate(
-        [q, np.square(q).sum(1, keepdims=True), np.square(e - q).sum(1, keepdims=True)], axis=1
-    )
+    squares = [np.square(x).sum(1, keepdims=True) for x in (q, e - q)]
 
-    def r2(means: Float[np.ndarray, "R M"]) -> Float[np.ndarray, "R 1"]:
+    def r2(means: Float[np.ndarray, "R M"]) -> dict[str, Float[np.ndarray, "R 1"]]:
         spread = means[:, -2] - np.square(means[:, :-2]).sum(1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(spread > rounding, 1 - means[:, -1] / spread, np.nan)[:, None]
+            r2 = np.where(spread > rounding, 1 - means[:, -1] / spread, np.nan)
+        return {"r2": r2[:, None]}
 
-    ends = None
-    if resamples:
-        drawn = resampled_means(moments.astype(np.float32), resamples, **bootstrap)
-        ends = interval(r2(drawn), confidence)
-    return Measured(r2(moments.mean(0)[None])[0], ends)
+    return _measure(r2, np.concatenate([q, *squares], axis=1), **bootstrap)["r2"]
 
 
 def reliability(
@@ -204,21 +184,14 @@ def reliability(
     """Return the estimates of one model against its quality, bin by bin.
 
     Bins hold about equally many queries, and equal estimates share a bin. The intervals of mean
-    quality are Wilson's where every quality is 0 or 1, else Student's t.
-
-    Args:
-        estimate: `[n]` quality estimates.
-        quality: `[n]` true qualities.
-        bins: number of bins; fewer where estimates are equal.
-        confidence: confidence of the intervals and of the limit.
-        seed: seed of the draws of the error under chance.
+    quality are Wilson's where every quality is 0 or 1, else Student's t. `confidence` is also the
+    one of the limit, `seed` draws the error under chance.
     """
     e, q = estimate.astype(np.float64), quality.astype(np.float64)
     n, place = len(e), equal_mass(e, bins)
     count = np.bincount(place)
     mean_e, mean_q = (np.bincount(place, x) / count for x in (e, q))
-    binary = bool(np.isin(q, (0, 1)).all())
-    low, high = _bin_intervals(place, q, mean_q, count, binary, confidence)
+    low, high = _bin_intervals(place, q, mean_q, count, confidence)
     weight, miss = count / n, mean_q - mean_e
     # If the bins were calibrated, each would miss by chance alone, as the errors within it scatter.
     scatter = np.bincount(place, np.square(q - e - miss[place])) / np.maximum(count - 1, 1)
@@ -253,12 +226,11 @@ def _bin_intervals(
     quality: Float[np.ndarray, " n"],
     mean: Float[np.ndarray, " b"],
     count: Int[np.ndarray, " b"],
-    binary: bool,
     confidence: float,
 ) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, " b"]]:
     from scipy import stats
 
-    if binary:
+    if np.isin(quality, (0, 1)).all():
         right = np.rint(mean * count).astype(int).tolist()
         ends = [
             stats.binomtest(hits, n).proportion_ci(confidence, method="wilson")

@@ -1,18 +1,17 @@
 """The field's scores of a frontier, each as its own authors define it.
 
-Every function takes mean costs and qualities `[P]` of a strategy's points, in any order, on the
-queries it is judged on; qualities in the table's own scale, costs in any one unit. A score that
-does not exist for what it is given is nan. Where a score was defined for routers, which run one
-model, it is read here for strategies that run several: the docstring says how.
+A score is a function of `Evidence`: a strategy's points, in any order, on the queries it is judged
+on. It is NaN where it does not exist. Scores defined for routers, which run one model, are read
+here for strategies that run several; the docstrings say how.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from cascjax.core.auc import auc
 from cascjax.data.table import upper_hull
@@ -24,20 +23,22 @@ _SLACK = 1e-6
 """Share of a quality that may be missing where it is to be reached: sums over queries differ by
 about this much with the order they are added up in."""
 
+_EQUAL = "all models are equally good"
+
 
 @dataclass(frozen=True)
 class Evidence:
     """The arguments of all scores: a strategy's points and what they are compared with.
 
     Attributes:
-        cost: `[P]` mean cost of each point, in the table's cost unit.
-        quality: `[P]` mean quality of each point.
-        ran: `[P, K]` share of queries on which each model ran.
-        single_cost: `[K]` mean cost of each model alone.
-        single_quality: `[K]` mean quality of each model alone.
+        cost: mean cost of each point, in the table's cost unit.
+        quality: mean quality of each point.
+        ran: share of queries on which each model ran.
+        single_cost: mean cost of each model alone.
+        single_quality: mean quality of each model alone.
         floor: mean cost and quality where every query goes to the model cheapest for it.
         ceiling: mean cost where every query goes to the model most expensive for it.
-        collapsed: see `rci`, at the largest budget; NaN where it was not computed.
+        collapsed: share of queries that `sound` refuses, at the largest budget; NaN if unknown.
         oracle: AUC of the oracle's frontier; NaN where it was not drawn.
     """
 
@@ -57,11 +58,10 @@ class Evidence:
         return float(auc(self.cost, self.quality, self.single_cost, self.single_quality))
 
     @property
-    def mixing(self) -> float:
-        """AUC under the single models' upper hull."""
-        cost, quality = self.single_cost, self.single_quality
-        hull = upper_hull(cost, quality)
-        return float(auc(cost[hull], quality[hull], cost, quality))
+    def hull(self) -> tuple[Float[np.ndarray, " H"], Float[np.ndarray, " H"]]:
+        """Costs and qualities of the single models on their upper hull."""
+        hull = upper_hull(self.single_cost, self.single_quality)
+        return self.single_cost[hull], self.single_quality[hull]
 
 
 @dataclass(frozen=True)
@@ -69,54 +69,39 @@ class Score:
     """A way to put a frontier into a number.
 
     Attributes:
-        of: from the evidence to the number, NaN where it does not exist.
+        compute: from the evidence to the number, NaN where it does not exist.
         meaning: what it says, in a few words.
         higher: whether more is better.
         undefined: when it does not exist.
     """
 
-    of: Callable[[Evidence], float]
+    compute: Callable[[Evidence], float]
     meaning: str
     higher: bool
     undefined: str
 
 
-SCORES: dict[str, Score] = {
-    "auc": Score(
-        lambda evidence: evidence.auc,
-        "mean quality from the cheapest to the most expensive model's cost",
-        True,
-        "every model costs the same",
-    )
-}
-"""The scores by name, in the order they are shown in; `score` adds others."""
-
-_EQUAL = "all models are equally good"
+SCORES: dict[str, Score] = {}
+"""The scores by name, in the order they are shown in; `score` adds one."""
 
 
 def score(
     name: str, meaning: str, undefined: str, *, higher: bool = True, **fixed: Any
 ) -> Callable[[F], F]:
-    """Make a function of fields of `Evidence` a score of that name.
+    """Register a function of `Evidence`, and of `fixed` arguments, as a score of that name."""
 
-    Args:
-        name: name of the score.
-        meaning: what it says, in a few words.
-        undefined: when it does not exist.
-        higher: whether more is better.
-        **fixed: arguments of the function that are no fields.
-    """
-
-    def registered(function: F) -> F:
-        names = [n for n in inspect.signature(function).parameters if n not in fixed]
-
-        def of(evidence: Evidence) -> float:
-            return function(**{n: getattr(evidence, n) for n in names}, **fixed)
-
-        SCORES[name] = Score(of, meaning, higher, undefined)
+    def register(function: F) -> F:
+        SCORES[name] = Score(partial(function, **fixed), meaning, higher, undefined)
         return function
 
-    return registered
+    return register
+
+
+score(
+    "auc",
+    "mean quality from the cheapest to the most expensive model's cost",
+    "every model costs the same",
+)(lambda given: given.auc)
 
 
 @score(
@@ -124,22 +109,15 @@ def score(
     "most quality above mixing single models at one cost",
     "no point costs as much as the cheapest model",
 )
-def gain(
-    cost: Float[np.ndarray, " P"],
-    quality: Float[np.ndarray, " P"],
-    single_cost: Float[np.ndarray, " K"],
-    single_quality: Float[np.ndarray, " K"],
-) -> float:
+def gain(given: Evidence) -> float:
     """Return the most by which the points lie above the upper hull of the single models.
 
     max over c of q(c) - hull(c), with the points joined linearly as in `auc`, and the hull flat
-    right of its last model. Left of the cheapest model there is no hull, and nothing counts. nan
-    where no point costs as much as the cheapest model.
+    right of its last model. Left of the cheapest model there is no hull, and nothing counts.
     """
-    hull = upper_hull(single_cost, single_quality)
-    order = np.lexsort((quality, cost))
-    x, y = cost[order], quality[order]
-    low = single_cost.min()
+    order = np.lexsort((given.quality, given.cost))
+    x, y = given.cost[order], given.quality[order]
+    low = given.single_cost.min()
     if x[0] < low < x[-1]:
         at = np.interp(low, x, y)
         x, y = np.append(low, x), np.append(at, y)
@@ -147,8 +125,7 @@ def gain(
     if not counts.any():
         return np.nan
     # The hull is concave: between two points the distance is nowhere above that of its ends.
-    above = y - np.interp(x, single_cost[hull], single_quality[hull])
-    return float(above[counts].max())
+    return float((y - np.interp(x, *given.hull))[counts].max())
 
 
 @score(
@@ -156,68 +133,50 @@ def gain(
     "the AUC of the points' non-decreasing convex hull (RouterBench)",
     "every model costs the same",
 )
-def aiq(
-    cost: Float[np.ndarray, " P"],
-    quality: Float[np.ndarray, " P"],
-    single_cost: Float[np.ndarray, " K"],
-    single_quality: Float[np.ndarray, " K"],
-) -> float:
+def aiq(given: Evidence) -> float:
     """Return the average improvement in quality: mean height of the non-decreasing hull.
 
     AIQ(R) = 1 / (c_max - c_min) * integral of R~ over [c_min, c_max], R~ the non-decreasing
-    convex hull of the router's points, flat beyond its last (Hu et al. 2024, arXiv 2403.12031,
-    section 3; withmartian/routerbench, evaluation/AIQ.py). Here c_min and c_max are the costs of
-    the cheapest and the most expensive single model, and left of the first point the curve is that
-    of `auc`: both are the same for every strategy. The authors' code integrates each router from
-    its own cheapest point and divides by c_max, the most expensive point of all routers drawn
-    together,
-    so its numbers compare only within one of its runs.
-
-    Raises:
-        CascjaxError: see `auc`.
+    convex hull of the router's points (Hu et al. 2024, arXiv 2403.12031, section 3). Here c_min and
+    c_max are the costs of the cheapest and the most expensive single model, and left of the first
+    point the curve is the one of `auc`: both are the same for every strategy. The authors' code
+    (withmartian/routerbench, evaluation/AIQ.py) integrates each router from its own cheapest point
+    and divides by the largest cost of all routers drawn together.
     """
-    hull = upper_hull(cost, quality)
-    return auc(cost[hull], quality[hull], single_cost, single_quality)
+    hull = upper_hull(given.cost, given.quality)
+    return auc(given.cost[hull], given.quality[hull], given.single_cost, given.single_quality)
 
 
 @score("nauc", "AUC from the least to the most a query can cost (ORBIT)", "there is no point")
-def nauc(
-    cost: Float[np.ndarray, " P"],
-    quality: Float[np.ndarray, " P"],
-    floor: tuple[float, float],
-    ceiling: float,
-) -> float:
+def nauc(given: Evidence) -> float:
     """Return the AUC under the Pareto front, from the least to the most a query can cost.
 
     1 / (ceiling - floor) * integral of the front, joined linearly from the point `floor` on and
-    flat from its last point to `ceiling`; points that cost more than that do not count (ORBIT,
+    flat from its last point to `ceiling`; points that cost more do not count (ORBIT,
     LAMDA-Model-Reuse/ORBIT, utils/metrics.py of October 2026 and its README). ORBIT's first
     release, of June 2026, divided by each router's own largest cost instead.
-
-    Args:
-        cost: mean cost of each point.
-        quality: mean quality of each point.
-        floor: mean cost and quality where every query goes to the model cheapest for it.
-        ceiling: mean cost where every query goes to the model most expensive for it.
     """
-    low, start = floor
-    inside = cost <= ceiling
-    x = np.maximum(np.append(low, cost[inside]), low)
-    y = np.append(start, quality[inside])
-    x, y = _pareto(x, y)
-    if not low < ceiling:
+    (low, start), high = given.floor, given.ceiling
+    inside = given.cost <= high
+    x = np.maximum(np.append(low, given.cost[inside]), low)
+    y = np.append(start, given.quality[inside])
+    # Points better than all cheaper ones; the best at equal cost.
+    order = np.lexsort((-y, x))
+    x, y = x[order], y[order]
+    better = y > np.append(-np.inf, np.maximum.accumulate(y)[:-1])
+    x, y = x[better], y[better]
+    if not low < high:
         return float(y[-1])
-    return float(np.trapezoid(np.append(y, y[-1]), np.append(x, ceiling)) / (ceiling - low))
+    return float(np.trapezoid(np.append(y, y[-1]), np.append(x, high)) / (high - low))
 
 
 @score("peak", "highest quality at any cost (ORBIT)", "there is no point")
-def peak(quality: Float[np.ndarray, " P"], floor: tuple[float, float]) -> float:
-    """Return the highest mean quality of any point, or of the point `floor` (see `nauc`).
+def peak(given: Evidence) -> float:
+    """Return the highest mean quality of any point, or of the point `floor`.
 
-    ORBIT's peak score: the largest performance on the Pareto front, in which that point stands
-    (LAMDA-Model-Reuse/ORBIT, methods/base.py, `_calculate_max_accuracy`).
+    ORBIT, methods/base.py, `_calculate_max_accuracy`: its Pareto front includes that point.
     """
-    return float(max(quality.max(), floor[1]))
+    return float(max(given.quality.max(), given.floor[1]))
 
 
 @score(
@@ -226,38 +185,32 @@ def peak(quality: Float[np.ndarray, " P"], floor: tuple[float, float]) -> float:
     "no point is as good as the best single model, or that model is free",
     higher=False,
 )
-def qnc(
-    cost: Float[np.ndarray, " P"],
-    quality: Float[np.ndarray, " P"],
-    single_cost: Float[np.ndarray, " K"],
-    single_quality: Float[np.ndarray, " K"],
-    floor: tuple[float, float],
-) -> float:
+def qnc(given: Evidence) -> float:
     """Return the least cost that gives the best single model's quality, as its share.
 
-    min {c : q(c) >= best single quality} / that model's cost, over the points and `floor` (see
-    `nauc`), without interpolation (ORBIT, methods/base.py, `_find_min_cost_for_target`; the same
-    idea in Jitkrittum et al. 2025, arXiv 2502.08773). The cheapest of equally good models counts.
-    With few budgets it is coarse. NaN where no point is that good, or that model is free.
+    min {c : q(c) >= best single quality} / that model's cost, over the points and `floor`, without
+    interpolation: with few budgets it is coarse (ORBIT, methods/base.py,
+    `_find_min_cost_for_target`; the same idea in Jitkrittum et al. 2025, arXiv 2502.08773). The
+    cheapest of equally good models counts.
     """
-    best = np.lexsort((single_cost, -single_quality))[0]
-    target, price = single_quality[best], single_cost[best]
-    x, y = np.append(cost, floor[0]), np.append(quality, floor[1])
+    best = np.lexsort((given.single_cost, -given.single_quality))[0]
+    target, price = given.single_quality[best], given.single_cost[best]
+    x, y = np.append(given.cost, given.floor[0]), np.append(given.quality, given.floor[1])
     enough = y >= target - _SLACK * abs(target)
-    if not enough.any() or price <= 0:
-        return np.nan
-    return float(x[enough].min() / price)
+    return float(x[enough].min() / price) if enough.any() and price > 0 else np.nan
 
 
 def sound(
     quality: Float[np.ndarray, "N K"], single_cost: Float[np.ndarray, " K"]
 ) -> Bool[np.ndarray, "N K"]:
-    """Return which answers `rci` lets pass on each query.
+    """Return which answers pass on each query.
 
     A model's answer is sound where no other is better, and either the model is not the most
-    expensive,
-    or the most expensive alone is that good. Dearest is the highest of `single_cost`, ties
-    included.
+    expensive by `single_cost`, ties included, or only the most expensive are that good. The score
+    rci is 1 - the mean over queries of sound(n, answer(n)) (ORBIT, methods/base.py, `cal_rci`,
+    after Lai and Ye 2026, arXiv 2602.03478). ORBIT takes it where no budget holds the router back;
+    a study takes it at its largest budget. Of a strategy that runs several models, the model whose
+    answer it returns counts.
     """
     best = quality == quality.max(1, keepdims=True)
     most_expensive = single_cost == single_cost.max()
@@ -265,35 +218,12 @@ def sound(
     return best & (~most_expensive | ~cheaper_is_best)
 
 
-SCORES["rci"] = Score(
-    lambda evidence: evidence.collapsed,
+score(
+    "rci",
     "share of queries a cheaper or better model should have had (ORBIT)",
-    False,
     "it was not computed",
-)
-
-
-def rci(
-    answer: Int[np.ndarray, " N"],
-    quality: Float[np.ndarray, "N K"],
-    single_cost: Float[np.ndarray, " K"],
-) -> float:
-    """Return the share of queries answered by a model that should not have been taken.
-
-    1 - mean of sound(n, answer(n)), see `sound`: a query counts against the router where its
-    model is not among the best on that query, and where it is the most expensive although a cheaper
-    one is as good (ORBIT, methods/base.py, `cal_rci`). ORBIT takes it where no budget holds the
-    router back; a study takes it at its largest budget. Of a strategy that runs several models,
-    the one whose answer it returns counts. The index comes from Lai and Ye 2026 (arXiv
-    2602.03478), whose own text was not at hand: what holds here is ORBIT's code, of the same group.
-
-    Args:
-        answer: the model whose answer each query got.
-        quality: true quality of every model on every query.
-        single_cost: mean cost of each model alone.
-    """
-    passed = sound(quality, single_cost)[np.arange(len(answer)), answer]
-    return float(1 - passed.mean())
+    higher=False,
+)(lambda given: given.collapsed)
 
 
 @score(
@@ -310,13 +240,7 @@ def rci(
     higher=False,
     share=0.5,
 )
-def cpt(
-    quality: Float[np.ndarray, " P"],
-    ran: Float[np.ndarray, "P K"],
-    single_cost: Float[np.ndarray, " K"],
-    single_quality: Float[np.ndarray, " K"],
-    share: float,
-) -> float:
+def cpt(given: Evidence, share: float) -> float:
     """Return the least share of calls to the strong model that recovers `share` of its lead.
 
     CPT(x%) is the least share of calls to the strong model at which the gap recovered,
@@ -325,15 +249,12 @@ def cpt(
     0 and 1; theirs is in percent.
 
     They have two models. Here the strong one is the single model of highest mean quality, the
-    weak one that of lowest, of equals the cheapest, and a call is a query on which the strong
+    weak one the one of lowest, of equals the cheapest, and a call is a query on which the strong
     model ran, whether or not its answer was taken. With more models there is quality without the
     strong one, so that 0 can be right. Where every point calls it, the points are joined to weak
-    alone, share 0. NaN where no point recovers as much, or all models are equally good.
+    alone, share 0.
     """
-    curve = _recovered(quality, ran, single_cost, single_quality)
-    if curve is None:
-        return np.nan
-    x, y = curve
+    x, y = _recovered(given)
     reached = np.flatnonzero(y >= share - _SLACK)
     if not len(reached):
         return np.nan
@@ -344,29 +265,17 @@ def cpt(
     return float(x[i - 1] + part * (x[i] - x[i - 1]))
 
 
-@score(
-    "apgr",
-    "strong model's lead closed, averaged over its share of calls (RouteLLM)",
-    _EQUAL,
-)
-def apgr(
-    quality: Float[np.ndarray, " P"],
-    ran: Float[np.ndarray, "P K"],
-    single_cost: Float[np.ndarray, " K"],
-    single_quality: Float[np.ndarray, " K"],
-) -> float:
+@score("apgr", "strong model's lead closed, averaged over its share of calls (RouteLLM)", _EQUAL)
+def apgr(given: Evidence) -> float:
     """Return the average performance gap recovered, over the share of calls to the strong model.
 
-    APGR = integral of PGR over that share from 0 to 1, see `cpt` (Ong et al. 2024, who sum over
+    APGR = integral of PGR over that share from 0 to 1, as in `cpt` (Ong et al. 2024, who sum over
     ten shares; their code takes the trapezoids of the points it has, as is done here). Where no
     point has share 0 or 1, the curve ends at weak alone, PGR 0, and at strong alone, PGR 1: with
     two models these are its ends. Mixing the two at random scores 1/2, and more than 1 is reached
-    where strategies do better than the strong model. nan where all models are equally good.
+    where strategies do better than the strong model.
     """
-    curve = _recovered(quality, ran, single_cost, single_quality)
-    if curve is None:
-        return np.nan
-    x, y = curve
+    x, y = _recovered(given)
     if x[-1] < 1:
         x, y = np.append(x, 1), np.append(y, 1)
     return float(np.trapezoid(y, x))
@@ -377,25 +286,48 @@ def apgr(
     "share closed of the AUC between mixing and the oracle",
     "the oracle gains nothing over mixing",
 )
-def oracle_gap(auc: float, mixing: float, oracle: float) -> float:
+def oracle_gap(given: Evidence) -> float:
     """Return the share of the gap between mixing and the oracle that a strategy closes.
 
-    (A - A_mixing) / (A_oracle - A_mixing) of AUCs, see `auc`; A_mixing is that of the single
-    models' upper hull. 0 is what is had without looking at the query, 1 is the best any router
-    can do; strategies that run several models may pass it. The papers that speak of a gap closed
-    compare qualities whatever they cost; over all budgets, the AUCs are our reading. With a few
-    budgets the strategy's and the oracle's AUCs are coarse, and so is this. NaN where the oracle
-    gains nothing.
+    (A - A_mixing) / (A_oracle - A_mixing) of AUCs, A_mixing of the single models' upper hull. 1 is
+    the best any router can do; strategies that run several models may pass it. The papers that
+    speak of a gap closed compare qualities whatever they cost; over all budgets, the AUCs are our
+    reading, and coarse with few budgets.
     """
-    gap = oracle - mixing
-    return float((auc - mixing) / gap) if gap > _SLACK * abs(oracle) else np.nan
+    mixing = float(auc(*given.hull, given.single_cost, given.single_quality))
+    gap = given.oracle - mixing
+    return (given.auc - mixing) / gap if gap > _SLACK * abs(given.oracle) else np.nan
+
+
+def _recovered(given: Evidence) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
+    """Return shares of calls to the strong model, and the gap recovered; NaN without a gap."""
+    single = given.single_quality
+    strong = np.lexsort((given.single_cost, -single))[0]
+    weak = np.lexsort((given.single_cost, single))[0]
+    gap = single[strong] - single[weak]
+    if not gap > _SLACK * abs(single[strong]):
+        gap = np.nan
+    recovered, calls = (given.quality - single[weak]) / gap, np.clip(given.ran[:, strong], 0, 1)
+    order = np.lexsort((recovered, calls))
+    x, y = calls[order], recovered[order]
+    return (np.append(0, x), np.append(0, y)) if x[0] > 0 else (x, y)
 
 
 def check_scores(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of scores, each listed once.
 
+    Args:
+        names: names from `SCORES`.
+
+    Returns:
+        The names, in their order.
+
     Raises:
         CascjaxError: an unknown name, or one that is listed twice.
+
+    Example:
+      >>> check_scores(["qnc", "auc"])
+      ('qnc', 'auc')
     """
     listed = tuple(names)
     for at, name in enumerate(listed):
@@ -404,32 +336,3 @@ def check_scores(names: Iterable[str]) -> tuple[str, ...]:
         if name in listed[:at]:
             raise CascjaxError(f"score {name!r} is listed twice; name it once")
     return listed
-
-
-def _pareto(
-    x: Float[np.ndarray, " P"], y: Float[np.ndarray, " P"]
-) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, " F"]]:
-    """Return the points better than all cheaper ones, in rising cost; the best at equal cost."""
-    order = np.lexsort((-y, x))
-    x, y = x[order], y[order]
-    better = y > np.append(-np.inf, np.maximum.accumulate(y)[:-1])
-    return x[better], y[better]
-
-
-def _recovered(
-    quality: Float[np.ndarray, " P"],
-    ran: Float[np.ndarray, "P K"],
-    single_cost: Float[np.ndarray, " K"],
-    single_quality: Float[np.ndarray, " K"],
-) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]] | None:
-    """Return the gap recovered over the share of calls to the strong model; None without gap."""
-    strong = np.lexsort((single_cost, -single_quality))[0]
-    weak = np.lexsort((single_cost, single_quality))[0]
-    gap = single_quality[strong] - single_quality[weak]
-    if not gap > _SLACK * abs(single_quality[strong]):
-        return None
-    recovered = (quality - single_quality[weak]) / gap
-    calls = np.clip(ran[:, strong], 0, 1)
-    order = np.lexsort((recovered, calls))
-    x, y = calls[order], recovered[order]
-    return (np.append(0, x), np.append(0, y)) if x[0] > 0 else (x, y)

@@ -37,9 +37,7 @@ def progress(
 ) -> Iterator[Callable[[str, int], None]]:
     """Show what is being done; yield what is to be called with that and the rows just done.
 
-    Args:
-        n_rows: rows of a task; None where that is unknown, as for a search.
-        quiet: whether to show nothing.
+    `n_rows` is the number of rows of a task, None where that is unknown, as for a search.
     """
     console, tasks, last = Console(stderr=True), {}, time.monotonic()
     with Progress(

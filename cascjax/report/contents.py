@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
@@ -29,13 +29,11 @@ _OPTIONAL = (*ESTIMATE_COLUMNS, "features", "signals", "answer", "split", "group
 class Contents:
     """Sums over the rows of an evaluation table; contents of two chunks can be added.
 
-    Attributes:
-        units: unit of "cost" and of each extra cost by its name, empty where none is known.
-        widths: shape of a row of each optional column; an extra cost's column is "cost.<name>".
-        names: names of "features" and of "signals", where there are any.
-        sums: pandas objects. "models": quality and costs of each model; "groups": rows, and quality
-            of each model, by group; "features" and "signals": missing values; "counts": rows, fit
-            and evaluate rows, responses with an answer, and pairs of models that agree.
+    `units` are of "cost" and of each extra cost; `widths` are shapes of a row of each optional
+    column, where an extra cost's column is "cost.<name>"; `names` are of "features" and "signals".
+    `sums` are pandas objects. "models": quality and costs of each model; "groups": rows, and
+    quality of each model, by group; "features" and "signals": missing values; "counts": rows, fit
+    and evaluate rows, responses with an answer, and pairs of models that agree.
     """
 
     units: dict[str, str]
@@ -117,24 +115,16 @@ def to_json(contents: Contents) -> dict[str, Any]:
 
 
 def print_contents(contents: Contents, source: str, console: Console, files: int = 1) -> None:
-    """Print what tables contain.
-
-    Args:
-        contents: their contents.
-        source: where they came from, for the heading, which stays one line.
-        console: where to print.
-        files: number of files.
-    """
+    """Print what the tables of so many files contain; the heading with the source is one line."""
     heading, *parts = described(contents, source, files, console.width)
     console.print(heading, soft_wrap=True)
-    for part in parts:
-        console.print(part)
+    console.print(*parts, sep="\n")
 
 
 def described(
     contents: Contents, source: str, files: int = 1, width: int = 80
 ) -> list[RenderableType]:
-    """Return a heading, then models, splits, optional columns and groups; see `print_contents`."""
+    """Return a heading, then models, splits, optional columns and groups, for the terminal."""
     rows = counted(contents.n_queries, "row") + (f" in {counted(files, 'file')}" * (files > 1))
     models = counted(len(contents.models), "model")
     unit = plain(contents.units["cost"]) or "an unnamed unit"
@@ -153,7 +143,9 @@ def described(
         line.add_column(overflow="fold")
         line.add_row(Text(name, style="bold"), Text(value))
         parts.append(line)
-    return parts + ([_groups(contents, width)] if "groups" in contents.sums else [])
+    if "groups" in contents.sums:
+        parts += _groups(contents, width)
+    return parts
 
 
 def _models(contents: Contents) -> Listing:
@@ -189,7 +181,6 @@ def _columns(contents: Contents) -> str:
 
 
 def _numbers(contents: Contents, kind: str) -> str:
-    """Return the number and names of features or signals, and the share of each that is missing."""
     names = [plain(name) for name in contents.names[kind]]
     per_row = len(contents.models) if kind == "signals" else 1
     missing = (contents.sums[kind] / (contents.n_queries * per_row)).tolist()
@@ -211,19 +202,21 @@ def _answers(contents: Contents) -> str:
     return f"{given}; two models agree on {agreed} of queries on average"
 
 
-def _groups(contents: Contents, width: int) -> RenderableType:
+def _groups(contents: Contents, width: int) -> list[RenderableType]:
     sums = contents.sums["groups"].sort_index().sort_values("rows", ascending=False, kind="stable")
     # One group more than fits would take the line that says one was left out.
     few = len(sums) <= GROUPS_SHOWN + 1
     rows, quality = sums["rows"], sums.drop(columns="rows").max(axis=1)
     listed = rows.to_frame().assign(share=rows / contents.n_queries)
     listed["best model's mean quality"] = quality / rows
-    formats = dict(
-        zip(listed, map(each, ("{:,.0f}".format, share_text, quality_text)), strict=True)
-    )
+    formats = {
+        "rows": each("{:,.0f}".format), "share": each(share_text),
+        "best model's mean quality": each(quality_text),
+    }  # fmt: skip
     listing = Listing(listed.rename_axis("group").head(None if few else GROUPS_SHOWN), formats)
+    grids: list[RenderableType] = [*listing.grids(width)]
     if few:
-        return Group(*listing.grids(width))
+        return grids
     rest = counted(int(rows.iloc[GROUPS_SHOWN:].sum()), "row")
     note = f"and {len(sums) - GROUPS_SHOWN} more groups, {rest} in all"
-    return Group(*listing.grids(width), Padding(Text(note), (0, 0, 1, 0)))
+    return [*grids, Padding(Text(note), (0, 0, 1, 0))]

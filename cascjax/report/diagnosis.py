@@ -1,7 +1,7 @@
 """Views of a diagnosis: in words, as tables, as pictures and a page, and as files."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -27,27 +27,27 @@ from cascjax.diagnosis import (
     Span,
     mean_known,
 )
-from cascjax.metrics import upper_hull
 from cascjax.metrics.calibration import Measured, Reliability
-from cascjax.report.html import now, palette, versions
+from cascjax.report.html import palette, record
 from cascjax.report.pictures import (
     INK,
     OTHERS,
     css_variable,
+    kind_of,
+    mark,
+    new_axes,
     new_figure,
     picture_style,
     strategy_styles,
     to_svg,
 )
-from cascjax.report.study import finite
+from cascjax.report.study import finite, singles_listing
 from cascjax.report.tables import Listing, RowStyle, each, template
-from cascjax.strategies import STRATEGIES
 from cascjax.words import (
-    cost_texts,
     counted,
     gain_text,
-    headed,
     listed,
+    percent_text,
     plain,
     quality_text,
     share_text,
@@ -81,9 +81,6 @@ _MARKERS = {
 }
 """Marker, size and label of each scenario."""
 
-_SHORT = {REFITTED: "refit", PERFECT_POST: "post", PERFECT_ANTE: "ante"}
-"""Headings of the scenarios in the short table."""
-
 GAINS_NOTE = (
     "gain: AUC above mixing single models at random. AUC on better estimates: refit, these"
     " estimates refitted by least squares on the fit split; post, on estimates that know each"
@@ -103,55 +100,46 @@ _ODD_SIGMA, _FORGOT, _CORRELATED = 0.1, 0.02, 0.2
 """Remarkable from here: relative error of sigma, R2 that post-hoc estimates lack, correlation."""
 
 
-# In words.
+# ---- sentences
 
 
-def headline(found: Diagnosis) -> str:
+def headline(result: Diagnosis) -> str:
     """Return the answer in a sentence or two."""
-    paying = [gain for gain in found.gains if gain.answer == "pays"]
-    best = max(paying, key=lambda gain: gain.gain.value) if paying else found.best
+    paying = [gain for gain in result.gains if gain.answer == "pays"]
+    best = max(paying, key=lambda gain: gain.gain.value) if paying else result.best
     apart = f"{_signed(best.gain)} of AUC"
-    if paying:
-        text = f"Yes, it pays: {best.strategy} lies {apart} above mixing single models at random"
-        share = f", {best.share:.0%} of what an oracle would gain" if best.share >= 0 else ""
-        return f"{text}{share}."
     lies = f"The best, {best.strategy}, lies {apart} from it."
-    if found.answer == "undecided":
-        return (
-            "No, not with these estimates: no strategy is distinguishable from mixing single models"
-            f" at random, which looks at nothing. {lies}"
-        )
-    if found.answer == "loses":
-        return (
-            "No: with these estimates every strategy does worse than mixing single models at"
-            f" random. {lies}"
-        )
-    return (
-        f"Not settled: without resamples of the"
-        f" {counted(found.n_evaluate, 'query', 'queries')} no gain is distinguishable from chance."
-        f" The best strategy, {best.strategy}, lies {apart} from mixing single models at random."
-    )
+    share = f", {best.share:.0%} of what an oracle would gain" if best.share >= 0 else ""
+    return {
+        "pays": f"Yes, it pays: {best.strategy} lies {apart} above mixing single models at"
+        f" random{share}.",
+        "undecided": "No, not with these estimates: no strategy is distinguishable from mixing"
+        f" single models at random, which looks at nothing. {lies}",
+        "loses": "No: with these estimates every strategy does worse than mixing single models at"
+        f" random. {lies}",
+        "unknown": "Not settled: without resamples of the"
+        f" {counted(result.n_evaluate, 'query', 'queries')} no gain is distinguishable from"
+        f" chance. The best strategy, {best.strategy}, lies {apart} from mixing single models at random.",
+    }[result.answer]
 
 
-def reasons(found: Diagnosis) -> list[str]:
+def reasons(result: Diagnosis) -> list[str]:
     """Return the reasons and what to do about them, one finding per line."""
-    lines = [
-        *_routing(found), *_cascading(found), *_combined(found), _prize(found), *_refit(found),
-        *_needed(found), _costs(found), *_warnings(found),
+    return [
+        *_routing(result), *_cascading(result), *_combined(result), _prize(result),
+        *_refit(result), *_needed(result), _costs(result), *_warnings(result),
     ]  # fmt: skip
-    return [line for line in lines if line]
 
 
-def _best(found: Diagnosis, role: str) -> Gain | None:
-    gains = [gain for gain in found.gains if gain.role == role]
-    return max(gains, key=lambda gain: gain.gain.value, default=None)
+def _best(result: Diagnosis, role: str) -> Gain | None:
+    return next((gain for gain in _ranked(result) if gain.role == role), None)
 
 
-def _routing(found: Diagnosis) -> list[str]:
-    gain, side = _best(found, "routing"), found.ante
+def _routing(result: Diagnosis) -> list[str]:
+    gain, side = _best(result, "routing"), result.ante
     if gain is None:
         return []
-    alone = f"of each model's quality R2 {_number(mean_known(side.accuracy.r2.value))} on average"
+    alone = f"of each model's quality {_mean_r2(side)} on average"
     if gain.answer == "pays" and (side.differences.low or 0) < 0:
         # The order of queries is enough to route by; R2 measures the size of differences.
         return [
@@ -166,26 +154,25 @@ def _routing(found: Diagnosis) -> list[str]:
     ]
 
 
-def _cascading(found: Diagnosis) -> list[str]:
-    best, side = _best(found, "cascading"), found.post
+def _cascading(result: Diagnosis) -> list[str]:
+    best, side = _best(result, "cascading"), result.post
     if best is None:
         return []
     return [
         f"Cascading, at best {best.strategy}, {_answered(best)}. It depends on estimates of an"
-        " answer once it is seen: of each model's quality the post-hoc estimates explain R2"
-        f" {_number(mean_known(side.accuracy.r2.value))} on average, of differences between models"
-        f" {_r2(side.differences)}."
+        " answer once it is seen: of each model's quality the post-hoc estimates explain"
+        f" {_mean_r2(side)} on average, of differences between models {_r2(side.differences)}."
     ]
 
 
-def _combined(found: Diagnosis) -> list[str]:
+def _combined(result: Diagnosis) -> list[str]:
     lines = []
-    if (apart := found.both_at_once) is not None:
+    if (apart := result.both_at_once) is not None:
         lines.append(
             f"Both at once, by {apart.strategy}, lies {_signed(apart.above)} from one of the two"
             f" alone, at best {apart.other}{_chance(apart.above)}."
         )
-    if (apart := found.combined) is not None:
+    if (apart := result.combined) is not None:
         name = apart.strategy.capitalize()
         if all(round(value or 0.0, 4) == 0 for value in apart.above):
             lines.append(f"{name} and {apart.other} have the same AUC, to the digits shown.")
@@ -196,53 +183,49 @@ def _combined(found: Diagnosis) -> list[str]:
     return lines
 
 
-def _prize(found: Diagnosis) -> str:
-    reached, tops = found.best.gain.value + found.mixing.value, []
+def _prize(result: Diagnosis) -> str:
+    reached, tops = result.best.gain.value + result.mixing.value, []
     for name in (PERFECT_POST, PERFECT_ANTE):
-        best, span = _top(found, name)
-        gain = gain_text(span.value - reached)
-        tops.append(f"with {name} estimates {quality_text(span.value)} ({gain}, {best})")
+        best, value, _ = _top(result, name)
+        gain = gain_text(value - reached)
+        tops.append(f"with {name} estimates {quality_text(value)} ({gain}, {best})")
     return (
-        f"Best AUCs: mixing single models {quality_text(found.mixing.value)}, now"
-        f" {quality_text(reached)}, {', '.join(tops)}, oracle {quality_text(found.oracle.value)}."
+        f"Best AUCs: mixing single models {quality_text(result.mixing.value)}, now"
+        f" {quality_text(reached)}, {', '.join(tops)}, oracle {quality_text(result.oracle.value)}."
     )
 
 
-def _top(found: Diagnosis, name: str) -> tuple[str, Span]:
-    """Return the best strategy of a scenario, and its AUC."""
-    scenario = found.scenario(name)
+def _top(result: Diagnosis, name: str) -> tuple[str, float, Span]:
+    """Return the best strategy of a scenario, its AUC, and how far it lies above its AUC now."""
+    scenario = result.scenario(name)
     assert scenario is not None
-    return max(scenario.auc.items(), key=lambda item: item[1].value)
+    best = max(scenario.auc, key=lambda strategy: scenario.auc[strategy].value)
+    return best, scenario.auc[best].value, scenario.above[best]
 
 
-def _refit(found: Diagnosis) -> list[str]:
-    best, _ = _top(found, REFITTED)
-    scenario = found.scenario(REFITTED)
-    assert scenario is not None
-    above = scenario.above[best]
+def _refit(result: Diagnosis) -> list[str]:
+    best, _, above = _top(result, REFITTED)
     if not _clear(above):
         return []
-    advice = (
-        "do that first, it needs no better estimator."
-        if above.value > 0
-        else "they are better left as they are."
-    )
+    advice = "they are better left as they are."
+    if above.value > 0:
+        advice = "do that first, it needs no better estimator."
     return [
         "Refitting these very estimates by least squares on the fit split moves"
         f" {best} by {_signed(above)}: {advice}"
     ]
 
 
-def _needed(found: Diagnosis) -> list[str]:
+def _needed(result: Diagnosis) -> list[str]:
     """Return the accuracies needed of routing, and of the best strategy that was searched."""
-    known = {need.strategy for need in found.needs}
-    ranked = [gain for gain in _ranked(found) if gain.strategy in known]
-    shown = [g.strategy for g in [*(g for g in ranked if g.role == "routing"), *ranked[:1]]]
+    needs: dict[str, list[str]] = {}
+    for need in result.needs:
+        needs.setdefault(need.strategy, []).append(need_text(need))
+    ranked = [gain for gain in _ranked(result) if gain.strategy in needs]
+    reported = [*(gain for gain in ranked if gain.role == "routing"), *ranked[:1]]
     return [
-        f"For {found.target:+g} of AUC, {name}: "
-        + "; ".join(need_text(need) for need in found.needs if need.strategy == name)
-        + "."
-        for name in dict.fromkeys(shown)
+        f"For {result.target:+g} of AUC, {name}: {'; '.join(needs[name])}."
+        for name in dict.fromkeys(gain.strategy for gain in reported)
     ]
 
 
@@ -259,33 +242,31 @@ def need_text(need: Need) -> str:
         )
     differences = ""
     if need.side == "ante":
-        differences = (
-            f", of differences between models from {_number(need.differences_now)} to"
-            f" {_number(need.differences_needed)}"
-        )
+        ends = f"{_number(need.differences_now)} to {_number(need.differences_needed)}"
+        differences = f", of differences between models from {ends}"
     return (
         f"{side} R2 must rise from {_number(need.r2_now)} to {_number(need.r2_needed)} on average"
         f"{differences} ({need.share:.0%} of the unexplained variance)"
     )
 
 
-def _costs(found: Diagnosis) -> str:
-    ratio = _cost_ratio(found)
+def _costs(result: Diagnosis) -> str:
+    ratio = _cost_ratio(result)
     costs = f"The most expensive model costs {ratio:,.3g} times the cheapest. " if ratio else ""
     return (
-        f"{costs}On {share_text(found.cheapest_suffices)} of the queries no model does better than"
-        f" the cheapest, on {share_text(found.all_equal)} all do equally well; an oracle would gain"
-        f" {gain_text(found.oracle.value - found.mixing.value)} over the hull, and no estimates"
-        " can give more, except by chance."
+        f"{costs}On {share_text(result.cheapest_suffices)} of the queries no model does better than"
+        f" the cheapest, on {share_text(result.all_equal)} all do equally well; an oracle would"
+        f" gain {gain_text(result.oracle.value - result.mixing.value)} over the hull, and no"
+        " estimates can give more, except by chance."
     )
 
 
-def _warnings(found: Diagnosis) -> list[str]:
-    names, lines = short_names(found.models, 32), []
-    for side, accuracy in _sides(found).items():
+def _warnings(result: Diagnosis) -> list[str]:
+    names, lines = short_names(result.models, 32), []
+    for side, accuracy in _sides(result).items():
         off = [
-            f"{names[k]} ({_number(bins.ece)}, chance makes up to {_number(bins.limit)})"
-            for k, bins in enumerate(accuracy.reliability)
+            f"{name} ({_number(bins.ece)}, chance makes up to {_number(bins.limit)})"
+            for name, bins in zip(names, accuracy.reliability, strict=True)
             if not bins.calibrated
         ]
         if off:
@@ -293,78 +274,76 @@ def _warnings(found: Diagnosis) -> list[str]:
                 f"Not calibrated {SIDES[side]}, by expected calibration error: {listed(off)}."
                 " Where the diagrams bend, refit with a curve, such as isotonic regression."
             )
-    ratio = found.moves.ratio
+    spans = [_span(result.moves.ratio, k) for k in range(len(names))]
     odd = [
-        f"{names[k]} ({value:.2f} times)"
-        for k, value in enumerate(ratio.value)
-        if abs(value - 1) > _ODD_SIGMA
-        and (ratio.ends is None or not ratio.ends[k][0] <= 1 <= ratio.ends[k][1])
+        f"{name} ({span.value:.2f} times)"
+        for name, span in zip(names, spans, strict=True)
+        if abs(span.value - 1) > _ODD_SIGMA
+        and (span.low is None or span.high is None or not span.low <= 1 <= span.high)
     ]
     if odd:
         lines.append(
             "The standard deviation stated differs from how far estimates move once models run:"
             f" {listed(odd)}."
         )
-    scaled = [f"{g.strategy} by {g.sigma_scale:g}" for g in found.gains if g.sigma_scale != 1]
+    scaled = [f"{g.strategy} by {g.sigma_scale:g}" for g in result.gains if g.sigma_scale != 1]
     if scaled:
         # Of an estimator of the caller's own no scale is recorded.
-        best = found.settings.get("sigma_scale") == "auto"
-        zero = any(gain.sigma_scale == 0 for gain in found.gains)
+        best = result.settings.get("sigma_scale") == "auto"
+        zero = any(gain.sigma_scale == 0 for gain in result.gains)
         lines.append(
             "Strategies use the stated standard deviations"
             f" {'times the factor that did best on the fit split' if best else 'scaled'}:"
             f" {listed(scaled)}{', 0 being as if estimates were certain' if zero else ''}."
         )
-    apart = np.abs(np.triu(found.moves.correlation, 1))
+    correlation = result.moves.correlation
+    apart = np.abs(np.triu(correlation, 1))
     if np.nanmax(apart, initial=0) > _CORRELATED:
-        i, j = np.unravel_index(np.nanargmax(apart), apart.shape)
-        pair = (
-            f"the moves of {names[int(i)]} and {names[int(j)]} correlate by"
-            f" {found.moves.correlation[i, j]:+.2f}"
-        )
+        i, j = map(int, np.unravel_index(np.nanargmax(apart), apart.shape))
+        pair = f"the moves of {names[i]} and {names[j]} correlate by {correlation[i, j]:+.2f}"
         lines.append(
             f"Pandora assumes that the moves of models are independent; {pair}."
-            if found.scenario(REDUCED) is None
+            if result.scenario(REDUCED) is None
             else "Pandora looks at models one by one, again after each answer; their moves are not"
             f" independent, {pair}, which cascade routing takes into account."
         )
-    post, both = mean_known(found.post.accuracy.r2.value), mean_known(found.both_r2)
+    post, both = mean_known(result.post.accuracy.r2.value), mean_known(result.both_r2)
     if both - post > _FORGOT:
         lines.append(
             "Post-hoc estimates forget what ex-ante ones knew: refitted on both, their R2 would be"
             f" {_number(both)} rather than {_number(post)}."
         )
-    if found.unsearched:
+    if result.unsearched:
         lines.append(
-            f"No accuracy needed was searched for {listed(found.unsearched)}: with"
-            f" {len(found.models)} models it is slow to simulate, and pandora is close to it."
+            f"No accuracy needed was searched for {listed(result.unsearched)}: with"
+            f" {len(names)} models it is slow to simulate, and pandora is close to it."
         )
-    if found.settings.get("estimates") == "noisy":
+    if result.settings.get("estimates") == "noisy":
+        noise = plain(result.settings.get("noise", "level not recorded"))
         lines.append(
-            "These estimates are the truth under simulated noise"
-            f" ({plain(found.settings.get('noise', 'level not recorded'))}), not what one would"
+            f"These estimates are the truth under simulated noise ({noise}), not what one would"
             " have."
         )
-    return lines + [f"Estimator: {plain(note).rstrip('.')}." for note in found.notes]
+    return lines + [f"Estimator: {plain(note).rstrip('.')}." for note in result.notes]
 
 
-def _sides(found: Diagnosis) -> dict[str, SideAccuracy]:
-    return {"ante": found.ante, "post": found.post}
+def _sides(result: Diagnosis) -> dict[str, SideAccuracy]:
+    return {"ante": result.ante, "post": result.post}
 
 
-def _cost_ratio(found: Diagnosis) -> float | None:
-    low, high = float(found.single_cost.min()), float(found.single_cost.max())
+def _cost_ratio(result: Diagnosis) -> float | None:
+    low, high = float(result.single_cost.min()), float(result.single_cost.max())
     return finite(high / low) if low > 0 else None
 
 
 def _answered(gain: Gain) -> str:
-    words = {
-        "pays": f"pays, {_signed(gain.gain)} over the hull",
-        "loses": f"loses, {_signed(gain.gain)} against the hull",
-        "undecided": f"is not distinguishable from the hull, {_signed(gain.gain)}",
-        "unknown": f"is measured, {_signed(gain.gain)}",
-    }
-    return words[gain.answer]
+    above = _signed(gain.gain)
+    return {
+        "pays": f"pays, {above} over the hull",
+        "loses": f"loses, {above} against the hull",
+        "undecided": f"is not distinguishable from the hull, {above}",
+        "unknown": f"is measured, {above}",
+    }[gain.answer]
 
 
 def _signed(span: Span) -> str:
@@ -391,6 +370,10 @@ def _r2(span: Span) -> str:
     return f"R2 {_with_ends(span, _number)}{chance}"
 
 
+def _mean_r2(side: SideAccuracy) -> str:
+    return f"R2 {_number(mean_known(side.accuracy.r2.value))}"
+
+
 def _number(value: float) -> str:
     """Return two decimals, or three of a small number; a dash for none."""
     if not np.isfinite(value):
@@ -398,97 +381,88 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.3f}"
 
 
-# As tables.
+def _span(measured: Measured, k: int) -> Span:
+    """Return the score of one model."""
+    ends = () if measured.ends is None else measured.ends[k].tolist()
+    return Span(measured.value[k], *ends)
 
 
-def _listing(rows: Sequence[dict[str, Any]], **more: Any) -> Listing:
-    """Return the listing of some rows; the first column holds the labels."""
+# ---- tables
+
+
+def _ranked(result: Diagnosis) -> list[Gain]:
+    return sorted(result.gains, key=lambda gain: -gain.gain.value)
+
+
+def frame(result: Diagnosis) -> "DataFrame":
+    """Return one row per strategy, in falling order of AUC."""
     import pandas as pd
 
-    frame = pd.DataFrame(rows)
-    return Listing(frame.set_index(frame.columns[0]), **more)
-
-
-def _ranked(found: Diagnosis) -> list[Gain]:
-    return sorted(found.gains, key=lambda gain: -gain.gain.value)
-
-
-def frame(found: Diagnosis) -> "DataFrame":
-    """Return one row per strategy, in falling order of AUC."""
     rows = []
-    for gain in _ranked(found):
-        aucs = {s.name: s.auc[gain.strategy].value for s in found.scenarios}
+    for gain in _ranked(result):
+        aucs = {s.name: s.auc[gain.strategy].value for s in result.scenarios}
         rows.append(
             {"strategy": gain.strategy, "AUC": aucs.pop(NOW), "gain": gain.gain.value,
              "low": gain.gain.low, "high": gain.gain.high, "share of oracle": gain.share,
              "answer": gain.answer, "sigma_scale": gain.sigma_scale} | aucs
         )  # fmt: skip
-    return _listing(rows).frame
+    return pd.DataFrame(rows).set_index("strategy")
 
 
-def summary(found: Diagnosis) -> Listing:
+def summary(result: Diagnosis) -> Listing:
     """Return the short table: gains now, and AUCs on better estimates."""
-    rows = []
-    for gain in _ranked(found):
-        aucs = {s.name: quality_text(s.auc[gain.strategy].value) for s in found.scenarios}
-        row = {"strategy": gain.strategy, "AUC": aucs[NOW], "gain": gain_text(gain.gain.value)}
-        if gain.gain.high is not None:
-            # Intervals of all strategies at once reach as far below as above.
-            row["±"] = quality_text(gain.gain.high - gain.gain.value)
-        row |= {short: aucs[name] for name, short in _SHORT.items()}
-        rows.append(row | {" ": "noise" if gain.answer == "undecided" else gain.answer})
-    return _listing(rows, title=headline(found))
+    numbers: Any = frame(result)
+    if numbers["high"].notna().any():
+        # Intervals of all strategies at once reach as far below as above.
+        numbers.insert(2, "±", numbers["high"] - numbers["gain"])
+    renamed = {REFITTED: "refit", PERFECT_POST: "post", PERFECT_ANTE: "ante", "answer": " "}
+    columns = [name for name in ("AUC", "gain", "±", *renamed) if name in numbers]
+    formats = dict.fromkeys(["AUC", "±", *renamed.values()], each(quality_text))
+    formats |= {"gain": each(gain_text), " ": each(lambda x: "noise" if x == "undecided" else x)}
+    return Listing(numbers[columns].rename(columns=renamed), formats, headline(result))
 
 
-def models_listing(found: Diagnosis, width: int = 18, page: bool = False) -> Listing:
+def models_listing(result: Diagnosis, width: int = 18, page: bool = False) -> Listing:
     """Return the accuracy of each model's estimates, one row per model and side.
 
-    Args:
-        found: the diagnosis.
-        width: maximum length of a model's name.
-        page: whether to add intervals and the columns that only a page has room for.
+    Names are cut to the width; a page has room for intervals and more columns.
     """
+    import pandas as pd
+
     rows, styles = [], []
-    for k, name in enumerate(short_names(found.models, width)):
-        for side, estimates in _sides(found).items():
+    for k, name in enumerate(short_names(result.models, width)):
+        for side, estimates in _sides(result).items():
             a, bins, outside = estimates.accuracy, estimates.reliability[k], estimates.outside[k]
-            rows.append({
+            r2, slope = _span(a.r2, k), _span(a.slope, k)
+            row = {
                 "model": f"{name}, {SIDES[side]}",
-                "R2": _of_model(a.r2, k, page),
+                "R2": _with_ends(r2, _number) if page else _number(r2.value),
                 "Brier": quality_text(a.brier.value[k]),
                 "of mean": quality_text(a.prior_brier[k]),
                 "ECE": _number(bins.ece),
                 "below": _number(bins.limit),
-                "slope": _of_model(a.slope, k, page),
+                "slope": _with_ends(slope, _number) if page else _number(slope.value),
                 "bias": gain_text(a.bias.value[k]),
-            } | ({
-                "parts": f"{bins.reliability:.4f} − {bins.resolution:.4f}"
-                         f" + {bins.uncertainty:.4f}",
-                "calibrated": "yes" if bins.calibrated else "no",
-                "outside 0 to 1": share_text(outside) if np.isfinite(outside) else "–",
-            } if page else {}))  # fmt: skip
+            }
+            if page:
+                parts = f"{bins.reliability:.4f} − {bins.resolution:.4f} + {bins.uncertainty:.4f}"
+                row |= {"parts": parts, "calibrated": "yes" if bins.calibrated else "no"}
+                row["outside 0 to 1"] = share_text(outside) if np.isfinite(outside) else "–"
+            rows.append(row)
             color = f"var({css_variable(_SIDE_STYLES[side].light)})"
             styles.append(RowStyle(color=color, rule=k > 0 and side == "ante"))
-    return _listing(rows, styles=styles)
+    return Listing(pd.DataFrame(rows).set_index("model"), styles=styles)
 
 
-def _of_model(measured: Measured, k: int, with_ends: bool = True) -> str:
-    ends = measured.ends[k].tolist() if with_ends and measured.ends is not None else ()
-    return _with_ends(Span(measured.value[k], *ends), _number)
-
-
-def _gains_listing(found: Diagnosis) -> Listing:
-    numbers = frame(found)
+def _gains_listing(result: Diagnosis) -> Listing:
+    numbers = frame(result)
     formats = dict.fromkeys(numbers.columns, each(quality_text)) | {
         "answer": each(ANSWERS.__getitem__), "gain": each(gain_text), "low": each(_gain),
         "high": each(_gain), "share of oracle": each(lambda x: f"{x:.0%}" if x == x else "–"),
         "sigma_scale": each("{:g}".format),
     }  # fmt: skip
     styles = [
-        RowStyle(
-            color=f"var({css_variable(style.light)})",
-            note=STRATEGIES[name].description if name in STRATEGIES else "",
-        )
+        RowStyle(color=f"var({css_variable(style.light)})", note=kind_of(name).description)
         for name, style in strategy_styles(numbers.index.tolist()).items()
     ]
     return Listing(numbers, formats, styles=styles)
@@ -498,95 +472,76 @@ def _gain(value: float | None) -> str:
     return "–" if value is None or value != value else gain_text(value)
 
 
-def _needs_listing(found: Diagnosis) -> Listing:
+def _needs_listing(result: Diagnosis) -> Listing:
     import pandas as pd
 
-    numbers = pd.DataFrame([vars(need) for need in found.needs]).set_index("strategy")
-    numbers = numbers.drop(columns="r2_needed_by_model").rename(
-        columns=lambda c: c.replace("_", " ")
-    )
-    formats = dict.fromkeys(numbers.columns, each(_number)) | {
-        name: each(quality_text) for name in numbers.columns if "auc" in name or name == "most"
+    numbers = pd.DataFrame([vars(need) for need in result.needs]).set_index("strategy")
+    numbers = numbers.drop(columns="r2_needed_by_model")
+    numbers.columns = [name.replace("_", " ") for name in numbers.columns]
+    formats = {
+        name: each(quality_text if "auc" in name or name == "most" else _number)
+        for name in numbers.columns
     }
     share = each(lambda x: "out of reach" if x is None or x != x else f"{x:.0%}")
     return Listing(numbers, formats | {"side": each(SIDES.__getitem__), "share": share})
 
 
-def _singles_listing(found: Diagnosis) -> Listing:
-    hull, moves = upper_hull(found.single_cost, found.single_quality).tolist(), found.moves
-    costs = cost_texts(found.single_cost)
-    return _listing([
-        {
-            "model": plain(name),
-            "mean quality": quality_text(found.single_quality[k]),
-            headed("mean cost", found.cost_unit): costs[k],
-            "on the hull": "yes" if k in hull else "no",
-            "sigma stated": _number(moves.stated[k]),
-            "measured": _number(moves.measured[k]),
-            "ratio": _of_model(moves.ratio, k),
-        }
-        for k, name in enumerate(found.models)
-    ])  # fmt: skip
+def _singles_listing(result: Diagnosis) -> Listing:
+    alone, moves = singles_listing(result), result.moves
+    spans = [_span(moves.ratio, k) for k in range(len(result.models))]
+    sigmas = {"sigma stated": moves.stated, "measured": moves.measured}
+    ratio = {"ratio": [_with_ends(span, _number) for span in spans]}
+    formats = {**alone.formats, **dict.fromkeys(sigmas, each(_number))}
+    return Listing(alone.frame.assign(**sigmas, **ratio), formats)
 
 
-def _matrix(matrix: Float[np.ndarray, "K K"], names: Sequence[str]) -> Listing:
-    return _listing([
-        {"model": names[i]}
-        | {names[j]: "" if i == j else _number(x) for j, x in enumerate(row)}
-        for i, row in enumerate(matrix)
-    ])  # fmt: skip
+def _matrix(matrix: Float[np.ndarray, "K K"], names: list[str]) -> Listing:
+    import pandas as pd
+
+    texts = np.array([[_number(x) for x in row] for row in matrix], object)
+    np.fill_diagonal(texts, "")
+    return Listing(pd.DataFrame(texts, index=pd.Index(names, name="model"), columns=names))
 
 
-def print_diagnosis(found: Diagnosis, console: Console) -> None:
+def print_diagnosis(result: Diagnosis, console: Console) -> None:
     """Print the answer, what each strategy gains, how good the estimates are, and why."""
-    console.print(Text(headline(found), style="bold"))
-    for listing, note in ((summary(found), GAINS_NOTE), (models_listing(found), MODELS_NOTE)):
-        for grid in listing.grids(console.width):
-            console.print(grid)
-        console.print(Text(note))
-    for line in reasons(found):
+    console.print(Text(headline(result), style="bold"))
+    for listing, note in ((summary(result), GAINS_NOTE), (models_listing(result), MODELS_NOTE)):
+        console.print(*listing.grids(console.width), Text(note), sep="\n")
+    for line in reasons(result):
         console.print(Text(f"- {line}"))
 
 
-# As files.
+# ---- files
 
 
-def save(found: Diagnosis, folder: Path, command: str = "") -> Path:
-    """Write diagnosis.json, reliability.parquet and report.html; an error leaves none of them.
+def save(result: Diagnosis, folder: Path, command: str = "") -> Path:
+    """Write diagnosis.json, reliability.parquet and report.html, and return the report's path.
 
-    Args:
-        found: the diagnosis.
-        folder: an existing folder.
-        command: the command line, for the record.
-
-    Returns:
-        The path of the report.
-
-    Raises:
-        CascjaxError: the folder cannot be written.
+    The folder must exist; an error leaves none of them.
     """
     names = ("diagnosis.json", "reliability.parquet", "report.html")
     with ExitStack() as files:
         numbers, bins, page = (files.enter_context(atomic_write(folder / name)) for name in names)
-        text = json.dumps(to_json(found), indent=2, allow_nan=False)
+        text = json.dumps(to_json(result), indent=2, allow_nan=False)
         numbers.write_text(text + "\n", encoding="utf-8")
-        bins_frame(found).to_parquet(bins, index=False)
-        page.write_text(render(found, command), encoding="utf-8")
+        bins_frame(result).to_parquet(bins, index=False)
+        page.write_text(render(result, command), encoding="utf-8")
     return folder / names[-1]
 
 
-def to_json(found: Diagnosis) -> dict[str, Any]:
+def to_json(result: Diagnosis) -> dict[str, Any]:
     """Return everything but the bins as JSON values; lists over models are in their order.
 
     A number with an interval is {"value", "low", "high"}, or {"value", "ends"} of lists over
     models; null stands for a number that does not exist.
     """
     return {
-        "answer": found.answer,
-        "headline": headline(found),
-        "reasons": reasons(found),
-        "cost_ratio": _cost_ratio(found),
-    } | _jsonable(found)
+        "answer": result.answer,
+        "headline": headline(result),
+        "reasons": reasons(result),
+        "cost_ratio": _cost_ratio(result),
+    } | _jsonable(result)
 
 
 def _jsonable(value: Any) -> Any:
@@ -597,115 +552,111 @@ def _jsonable(value: Any) -> Any:
         if isinstance(value, Reliability):  # its bins are in a file of their own
             names = ["calibrated", *names[5:]]
         return {name: _jsonable(getattr(value, name)) for name in names}
-    if isinstance(value, np.ndarray):
-        return _jsonable(value.tolist())
     if isinstance(value, dict):
         return {name: _jsonable(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _jsonable(value.tolist())
     if isinstance(value, list | tuple):
         return [_jsonable(item) for item in value]
     return finite(value) if isinstance(value, float) else value
 
 
-def bins_frame(found: Diagnosis) -> "DataFrame":
+def bins_frame(result: Diagnosis) -> "DataFrame":
     """Return the bins of the reliability diagrams, one row per model, side and bin."""
     import pandas as pd
 
     columns = ("count", "estimate", "quality", "low", "high")
-    return pd.concat([
-        pd.DataFrame(
-            {"model": name, "estimates": SIDES[side], "bin": np.arange(len(bins.count))}
-            | {column: getattr(bins, column) for column in columns}
-        )
-        for k, name in enumerate(found.models)
-        for side, bins in ((s, e.reliability[k]) for s, e in _sides(found).items())
-    ])  # fmt: skip
+    blocks = []
+    for k, name in enumerate(result.models):
+        for side, estimates in _sides(result).items():
+            bins = estimates.reliability[k]
+            block = pd.DataFrame({column: getattr(bins, column) for column in columns})
+            labels = {"model": name, "estimates": SIDES[side], "bin": np.arange(len(block))}
+            blocks.append(block.assign(**labels)[[*labels, *columns]])
+    return pd.concat(blocks)
 
 
-# As pictures and a page.
+# ---- pictures and the page
 
 
-def plot(found: Diagnosis, ax: "Axes | None" = None) -> "Axes":
+def plot(result: Diagnosis, ax: "Axes | None" = None) -> "Axes":
     """Draw the AUCs of every strategy now and on better estimates, between hull and oracle."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(9, 1.7 + 0.5 * len(found.gains)), layout="constrained")[1]
-    handles, _ = _draw_scenarios(found, ax)
-    ax.legend(list(handles.values()), list(handles), bbox_to_anchor=(1, 1), frameon=False)
+    ax = new_axes(1.7 + 0.5 * len(result.gains)) if ax is None else ax
+    handles = _draw_scenarios(result, ax)
+    ax.legend(handles=handles, bbox_to_anchor=(1, 1), frameon=False)
     return ax
 
 
-def scenarios_figure(found: Diagnosis, narrow: bool = False) -> tuple["Figure", dict[str, str]]:
-    """Return the picture of `plot` for the page, and the tooltip of each element by its id."""
-    height = 1.7 + 0.62 * len(found.gains) + (0.5 if narrow else 0)
+def scenarios_figure(result: Diagnosis, narrow: bool = False) -> "Figure":
+    """Return the picture of `plot` for the page; `narrow` for phones."""
+    height = 1.7 + 0.62 * len(result.gains) + (0.5 if narrow else 0)
     figure = new_figure(5.4 if narrow else 11.0, height)
     axes = figure.subplots()
     top = 1 - (1.15 if narrow else 0.62) / height
     figure.subplots_adjust(left=0.27 if narrow else 0.14, right=0.97, top=top, bottom=0.62 / height)
-    handles, tips = _draw_scenarios(found, axes)
+    handles = _draw_scenarios(result, axes)
     if narrow:
         axes.locator_params(axis="x", nbins=4)
     figure.legend(
-        list(handles.values()), list(handles), loc="upper left", bbox_to_anchor=(0.01, 0.995),
-        ncols=2 if narrow else len(handles), frameon=False, handlelength=2.0, columnspacing=1.4,
-        fontsize=10,
+        handles=handles, loc="upper left", bbox_to_anchor=(0.01, 0.995), frameon=False,
+        ncols=2 if narrow else len(handles), handlelength=2.0, columnspacing=1.4, fontsize=10,
     )  # fmt: skip
-    return figure, tips
+    return figure
 
 
-def _draw_scenarios(found: Diagnosis, axes: "Axes") -> tuple[dict[str, Any], dict[str, str]]:
-    """Draw one row per strategy; return the legend's handles and the tooltips."""
-    gains = _ranked(found)[::-1]
-    soft, ink, tips = INK["soft"][0], INK["ink"][0], {}
-    handles: dict[str, Any] = {}
-    for name, span, dashes in (("hull", found.mixing, (0, (4, 3))), ("oracle", found.oracle, "-")):
-        line = axes.axvline(span.value, color=soft, lw=1.4, ls=dashes, zorder=1.5)
-        line.set_gid(f"tip-{name}")
-        tips[f"tip-{name}"] = f"{name}: AUC {quality_text(span.value)}"
-        handles["hull of single models" if name == "hull" else name] = line
-    styles = strategy_styles([gain.strategy for gain in gains])
-    for row, (name, style) in enumerate(styles.items()):
-        color = style.light
-        aucs = [scenario.auc[name].value for scenario in found.scenarios]
-        axes.plot([min(aucs), max(aucs)], [row, row], color=color, lw=1.4, alpha=0.55, zorder=2)
-        for scenario in found.scenarios:
-            marker, size, label = _MARKERS[scenario.name]
-            span, present = scenario.auc[name], scenario.name == NOW
-            if present and span.low is not None:
-                axes.plot(
-                    [span.low, span.high], [row, row], color=color, lw=7, alpha=0.25,
-                    solid_capstyle="butt", zorder=1.8,
-                )  # fmt: skip
-            look: dict[str, Any] = {"marker": marker, "ms": size, "mew": 1.6, "ls": "none"}
-            paper = INK["paper"][0]
+def _draw_scenarios(result: Diagnosis, axes: "Axes") -> list[Any]:
+    """Draw one row per strategy; return the legend's handles."""
+    names = [gain.strategy for gain in _ranked(result)[::-1]]
+    soft, ink, paper = (INK[name][0] for name in ("soft", "ink", "paper"))
+    hull, oracle = (
+        axes.axvline(span.value, color=soft, lw=1.4, ls=dashes, zorder=1.5, label=label)
+        for span, dashes, label in (
+            (result.mixing, (0, (4, 3)), "hull of single models"), (result.oracle, "-", "oracle"),
+        )
+    )  # fmt: skip
+    mark(hull, f"hull: AUC {quality_text(result.mixing.value)}")
+    mark(oracle, f"oracle: AUC {quality_text(result.oracle.value)}")
+    for row, (name, style) in enumerate(strategy_styles(names).items()):
+        spans = {scenario.name: scenario.auc[name] for scenario in result.scenarios}
+        color, now = style.light, spans[NOW]
+        ends = [end([span.value for span in spans.values()]) for end in (min, max)]
+        axes.plot(ends, [row, row], color=color, lw=1.4, alpha=0.55, zorder=2)
+        if now.low is not None and now.high is not None:
+            bar = {"lw": 7, "alpha": 0.25, "solid_capstyle": "butt", "zorder": 1.8}
+            axes.plot([now.low, now.high], [row, row], color=color, **bar)
+        for scenario, span in spans.items():
+            marker, size, label = _MARKERS[scenario]
+            fill, order = (color, 4) if scenario == NOW else (paper, 3)
             (point,) = axes.plot(
-                [span.value], [row], color=color, mfc=color if present else paper,
-                zorder=4 if present else 3, **look,
+                [span.value], [row], color=color, mfc=fill, zorder=order, marker=marker, ms=size,
+                mew=1.6, ls="none",
             )  # fmt: skip
-            gid = f"tip-{row}-{scenario.name.replace(' ', '-')}"
-            point.set_gid(gid)
-            tips[gid] = f"{name}, {label}: AUC {quality_text(span.value)}"
-            if row == 0:
-                mfc = ink if present else paper
-                (handles[label],) = axes.plot([], [], color=ink, mfc=mfc, **look)
-    axes.set_yticks(range(len(gains)), [gain.strategy for gain in gains])
+            mark(point, f"{name}, {label}: AUC {quality_text(span.value)}")
+    handles = [hull, oracle]
+    for scenario in result.scenarios:
+        marker, size, label = _MARKERS[scenario.name]
+        look = {"marker": marker, "ms": size, "mew": 1.6, "ls": "none", "label": label}
+        fill = ink if scenario.name == NOW else paper
+        handles += axes.plot([], [], color=ink, mfc=fill, **look)
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0, labelcolor=ink)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    axes.set_ylim(-0.6, len(gains) - 0.4)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.margins(x=0.04)
     axes.set_xlabel("AUC: mean quality over the range of costs")
-    return handles, tips
+    return handles
 
 
-def diagram(found: Diagnosis, k: int) -> tuple["Figure", dict[str, str]]:
+def diagram(result: Diagnosis, k: int) -> "Figure":
     """Return the reliability diagram of one model: mean quality against mean estimate by bin."""
     figure = new_figure(3.9, 3.6)
     axes = figure.subplots()
     figure.subplots_adjust(left=0.17, right=0.97, top=0.88, bottom=0.16)
-    tips: dict[str, str] = {}
-    for side, estimates in _sides(found).items():
+    values = []
+    for side, estimates in _sides(result).items():
         bins, style = estimates.reliability[k], _SIDE_STYLES[side]
+        values += [bins.estimate, bins.quality, bins.low, bins.high]
         axes.vlines(
             bins.estimate, bins.low, bins.high, color=style.light, lw=1.6, alpha=0.5, zorder=2
         )
@@ -713,77 +664,57 @@ def diagram(found: Diagnosis, k: int) -> tuple["Figure", dict[str, str]]:
             bins.estimate, bins.quality, color=style.light, marker=style.marker, ms=5, lw=1.2,
             label=SIDES[side], zorder=3,
         )  # fmt: skip
-        line.set_gid(f"tip-{side}")
-        tips[f"tip-{side}"] = f"{SIDES[side]}: expected calibration error {_number(bins.ece)}"
-    arrays = [
-        getattr(estimates.reliability[k], name)
-        for estimates in _sides(found).values()
-        for name in ("estimate", "quality", "low", "high")
-    ]
-    low, high = (float(end(np.concatenate(arrays))) for end in (np.nanmin, np.nanmax))
+        mark(line, f"{SIDES[side]}: expected calibration error {_number(bins.ece)}")
+    low, high = (float(end(np.concatenate(values))) for end in (np.nanmin, np.nanmax))
     pad = 0.04 * (high - low) or 0.05
     axes.plot([low, high], [low, high], color=INK["soft"][0], lw=1.0, ls=(0, (4, 3)), zorder=1.5)
-    axes.set_xlim(low - pad, high + pad)
-    axes.set_ylim(low - pad, high + pad)
-    axes.set_xlabel("estimated quality")
-    axes.set_ylabel("mean quality")
+    axes.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad))
+    axes.set(xlabel="estimated quality", ylabel="mean quality")
     figure.legend(loc="upper left", bbox_to_anchor=(0.12, 1.0), ncols=2, frameon=False, fontsize=10)
-    return figure, tips
+    return figure
 
 
-def render(found: Diagnosis, command: str = "") -> str:
+def render(result: Diagnosis, command: str = "") -> str:
     """Return the report as a string of HTML."""
     from markupsafe import Markup
 
-    names = short_names(found.models, 32)
-    ranked = [gain.strategy for gain in _ranked(found)]
-    styles = strategy_styles(ranked).values()
-
-    def svg(drawn: tuple["Figure", dict[str, str]], prefix: str, title: str) -> Markup:
-        # The pictures are built by an XML writer, which has escaped every name in them.
-        return Markup(to_svg(drawn[0], prefix, title, drawn[1]))
-
+    names = short_names(result.models, 32)
+    ranked = [gain.strategy for gain in _ranked(result)]
     title = f"AUCs of {', '.join(ranked)}: now, refitted, and on perfect estimates"
+    # The pictures are built by an XML writer, which has escaped every name in them.
     with picture_style():
         wide, narrow = (
-            svg(scenarios_figure(found, narrow), prefix, title)
-            for prefix, narrow in (("wide", False), ("narrow", True))
+            Markup(to_svg(scenarios_figure(result, is_narrow), prefix, title))
+            for prefix, is_narrow in (("wide", False), ("narrow", True))
         )
-        diagrams = {
-            name: svg(diagram(found, k), f"diagram-{k}",
-                      f"{plain(found.models[k])}: mean quality against estimated quality")
-            for k, name in enumerate(names)
-        }  # fmt: skip
+        diagrams = {}
+        for k, name in enumerate(names):
+            title = f"{plain(result.models[k])}: mean quality against estimated quality"
+            diagrams[name] = Markup(to_svg(diagram(result, k), f"diagram-{k}", title))
     return template("diagnosis.html").render(
         title="Are these estimates good enough?",
-        headline=headline(found),
-        reasons=reasons(found),
+        headline=headline(result),
+        reasons=reasons(result),
         picture=wide,
         narrow=narrow,
         diagrams=diagrams,
-        palette=palette([*styles, *_SIDE_STYLES.values()]),
-        as_independent=found.scenario(REDUCED) is not None,
-        gains=_gains_listing(found),
-        mixing=quality_text(found.mixing.value),
-        oracle=quality_text(found.oracle.value),
-        needs=_needs_listing(found) if found.needs else None,
-        target=f"{found.target:+g}",
-        accuracy=models_listing(found, 32, page=True),
-        models=_singles_listing(found),
+        palette=palette([*strategy_styles(ranked).values(), *_SIDE_STYLES.values()]),
+        as_independent=result.scenario(REDUCED) is not None,
+        gains=_gains_listing(result),
+        mixing=quality_text(result.mixing.value),
+        oracle=quality_text(result.oracle.value),
+        needs=_needs_listing(result) if result.needs else None,
+        target=f"{result.target:+g}",
+        accuracy=models_listing(result, 32, page=True),
+        models=_singles_listing(result),
         matrices={
-            "R2 of differences, ex-ante": _matrix(found.ante.pairs, names),
-            "R2 of differences, post-hoc": _matrix(found.post.pairs, names),
-            "Correlation of ex-ante errors": _matrix(found.ante.errors, names),
-            "Correlation of moves": _matrix(found.moves.correlation, names),
+            "R2 of differences, ex-ante": _matrix(result.ante.pairs, names),
+            "R2 of differences, post-hoc": _matrix(result.post.pairs, names),
+            "Correlation of ex-ante errors": _matrix(result.ante.errors, names),
+            "Correlation of moves": _matrix(result.moves.correlation, names),
         },
-        confidence=f"{100 * found.confidence:.4g}%",
-        resamples=f"{found.resamples:,}" if found.resamples else None,
-        made={
-            "fit rows": f"{found.n_fit:,}",
-            "evaluation rows": f"{found.n_evaluate:,}",
-            **{plain(k): plain(v) for k, v in found.settings.items()},
-            **{f"{name} version": version for name, version in versions().items()},
-            "date": now(),
-        },
+        confidence=percent_text(result.confidence),
+        resamples=f"{result.resamples:,}" if result.resamples else None,
+        made=record(result),
         command=plain(command),
     )

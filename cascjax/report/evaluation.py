@@ -103,13 +103,7 @@ def plot(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes":
 
 
 def rows_note(evaluation: Evaluation, n_rows: int, *, split: bool) -> str:
-    """Return a warning where all rows of a log were evaluated; else nothing.
-
-    Args:
-        evaluation: the result.
-        n_rows: number of rows of the log.
-        split: whether the log has a column split.
-    """
+    """Return a warning where all rows of a log without a column split were evaluated."""
     if split or evaluation.total.n < n_rows:
         return ""
     return (
@@ -120,8 +114,7 @@ def rows_note(evaluation: Evaluation, n_rows: int, *, split: bool) -> str:
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print mean quality and costs with intervals, the budgets in words, and the models' use."""
-    for grid in summary(evaluation).grids(console.width):
-        console.print(grid)
+    console.print(*summary(evaluation).grids(console.width))
     if len(evaluation.groups) > GROUPS_SHOWN:
         console.print(f"and {counted(len(evaluation.groups) - GROUPS_SHOWN, 'more group')}")
     missed = ("above the budget", "below the target", "not checked")
@@ -134,8 +127,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
             f" {quality_text(evaluation.hull_quality)} for picking models at random at the same"
             f" {COST}."
         )
-    for grid in models_listing(evaluation).grids(console.width):
-        console.print(grid)
+    console.print(*models_listing(evaluation).grids(console.width))
 
 
 def save(
@@ -146,16 +138,9 @@ def save(
 ) -> None:
     """Write evaluation.parquet, one row per query, and summary.json; an error leaves neither.
 
-    Without results per query there is no evaluation.parquet.
-
-    Args:
-        evaluation: what to write.
-        folder: a folder that exists.
-        ids: the query_id of every row of the table; by default the file has row numbers.
-        settings: what was asked for, for the record.
-
-    Raises:
-        CascjaxError: the folder cannot be written.
+    The folder must exist. `ids` is the query_id of every row of the table; without it the file has
+    row numbers. `settings` is what was asked for, for the record. Without results per query there
+    is no evaluation.parquet.
     """
     rows = pa.Table.from_pandas(frame(evaluation), preserve_index=False).replace_schema_metadata()
     if ids is not None:
@@ -172,11 +157,14 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Return the numbers of summary.json: all but the results per query."""
     costs, models = evaluation.costs, evaluation.models
 
-    def mean(value: Mean) -> dict[str, float | None]:
-        return {"mean": value.value, "low": value.low, "high": value.high}
-
     def by_cost(values: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(costs, values, strict=True))
+
+    def by_model(values: np.ndarray) -> dict[str, float]:
+        return dict(zip(models, values.tolist(), strict=True))
+
+    def mean(value: Mean) -> dict[str, float | None]:
+        return {"mean": value.value, "low": value.low, "high": value.high}
 
     def part(part: Part) -> dict[str, Any]:
         return {
@@ -185,9 +173,6 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             "cost": by_cost([mean(cost) for cost in part.cost]),
             "budget": {k: v for k, v in by_cost(part.budget).items() if v is not None},
         }
-
-    def by_model(values: np.ndarray) -> dict[str, float]:
-        return dict(zip(models, values.tolist(), strict=True))
 
     return {
         "strategy": evaluation.strategy,

@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from typing import Any
@@ -13,6 +15,7 @@ from jaxtyping import Int
 
 from cascjax import __version__
 from cascjax.comparison import Frontier, Study
+from cascjax.diagnosis import Diagnosis
 from cascjax.report.pictures import (
     INK,
     Picture,
@@ -45,6 +48,7 @@ from cascjax.words import (
     gain_text,
     headed,
     interval_text,
+    percent_text,
     plain,
     quality_text,
     share_text,
@@ -61,11 +65,8 @@ MODELS_SHOWN = 8
 def render(study: Study, command: str = "", tuning: Mapping[str, Any] | None = None) -> str:
     """Return the page: findings, frontiers, AUCs, what each strategy runs, and the single models.
 
-    Args:
-        study: what to show.
-        command: the command line that made the study, for the record.
-        tuning: result of a cross-validation, if there was one: `candidates`, a row of texts each,
-            and its `verdict`.
+    `command` is the command line that made the study; `tuning` the result of a cross-validation, if
+    there was one: `candidates`, a listing, and its `verdict`.
     """
     from markupsafe import Markup
 
@@ -77,14 +78,14 @@ def render(study: Study, command: str = "", tuning: Mapping[str, Any] | None = N
         title=f"Routing and cascading over {counted(len(study.models), 'model')}",
         findings=[*filter(None, [simulation_note(study)]), *findings(study)],
         # The pictures are built by an XML writer, which has escaped every name in them.
-        pictures=[{"svg": Markup(p.svg), "narrow": p.narrow, "log": p.log} for p in drawn],
+        pictures=[replace(p, svg=Markup(p.svg)) for p in drawn],
         first_is_log=drawn[0].log,
         points=Markup(script_json(points_data(study, drawn))),
         script=Markup(script),
         # The hash of the only script that may run.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         palette=palette(strategy_styles([f.strategy for f in frontiers]).values()),
-        confidence=f"{100 * study.confidence:.4g}%" if study.resamples else "",
+        confidence=percent_text(study.confidence) if study.resamples else "",
         aucs=aucs_listing(study),
         interval_note=interval_note(study),
         scores=scores_listing(study),
@@ -92,113 +93,122 @@ def render(study: Study, command: str = "", tuning: Mapping[str, Any] | None = N
         missing=missing_scores(study),
         tuning=tuning,
         reach=reach_notes(study),
-        runs=[_runs(study, f, i, Markup) for i, f in enumerate(frontiers)],
+        runs=[_runs(study, f, i) for i, f in enumerate(frontiers)],
         singles=singles_listing(study),
         command=plain(command),
-        record={
-            "fit queries": f"{study.n_fit:,}",
-            "evaluation queries": f"{study.n_evaluate:,}",
-            **{plain(name): plain(value) for name, value in study.settings.items()},
-            **{f"{name} version": version for name, version in versions().items()},
-            "date": now(),
-        },
+        record=record(study),
     )
 
 
 def palette(styles: Iterable[Style]) -> dict[str, dict[str, str]]:
     """Return the page's CSS variables for each theme: the colours of INK and of these styles."""
-    pairs = {name: pair for name, pair in INK.items()}
-    pairs |= {css_variable(style.light)[2:]: (style.light, style.dark) for style in styles}
+    pairs = INK | {css_variable(style.light)[2:]: (style.light, style.dark) for style in styles}
     return {
         theme: {name: pair[i] for name, pair in pairs.items()}
         for i, theme in enumerate(("light", "dark"))
     }
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of what made the page."""
-    return {"cascjax": __version__, "jax": metadata.version("jax")}
+def record(result: Study | Diagnosis) -> dict[str, str]:
+    """Return what a page says about how a result was made."""
+    return {
+        "fit queries": f"{result.n_fit:,}",
+        "evaluation queries": f"{result.n_evaluate:,}",
+        **{plain(name): plain(value) for name, value in result.settings.items()},
+        "cascjax version": __version__,
+        "jax version": metadata.version("jax"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
 
 
-def now() -> str:
-    """Return the date and time for a page."""
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _runs(study: Study, f: Frontier, number: int, markup: Any) -> dict[str, Any]:
+def _runs(study: Study, f: Frontier, number: int) -> dict[str, Any]:
     """Return a table over about five budgets, evenly spread in rank, and pictures over them all."""
     import pandas as pd
+    from markupsafe import Markup
 
     order = np.argsort(f.budget, kind="stable")
-    picked = order[
-        np.unique(np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int))
-    ]
+    picked = order[_spread(len(order), 5)]
     counts, deep = np.arange(1, f.depth.shape[1] + 1), _is_deep(f)
-    rows = {"mean cost": cost_texts(f.cost[picked])}
-    rows["mean quality"] = [quality_text(q) for q in f.quality[picked]]
-    rows["models run per query"] = [f"{d:.2f}" for d in f.depth[picked] @ counts]
-    cells, styles = list(rows.items()), [RowStyle()] * len(rows)
-
-    def add(label: str, texts: list[str], color: str, rule: bool) -> None:
-        cells.append((label, texts))
-        styles.append(RowStyle(color=color, rule=rule))
-
-    used_depths = np.flatnonzero((f.depth > 0).any(axis=0)) if deep else np.arange(0)
-    ramp = depth_colors(int(used_depths.max(initial=0)) + 1)
-    for d in used_depths.tolist():
-        texts = [share_text(share) for share in f.depth[picked, d]]
-        add(counted(d + 1, "model"), texts, ramp[d], d == int(used_depths[0]))
+    rows: list[tuple[str, Sequence[str], RowStyle]] = [
+        ("mean cost", cost_texts(f.cost[picked]), RowStyle()),
+        ("mean quality", [quality_text(q) for q in f.quality[picked]], RowStyle()),
+        ("models run per query", [f"{d:.2f}" for d in f.depth[picked] @ counts], RowStyle()),
+    ]
+    depths = np.flatnonzero((f.depth > 0).any(axis=0)).tolist() if deep else []
+    ramp = depth_colors(max(depths, default=0) + 1)
+    for d in depths:
+        style = RowStyle(color=ramp[d], rule=d == depths[0])
+        rows.append((counted(d + 1, "model"), list(map(share_text, f.depth[picked, d])), style))
     names, colors = short_names(study.models, 32), model_colors(len(study.models))
-    used = (f.ran > 0).any(axis=0) | (f.answered > 0).any(axis=0)
-    for k in np.flatnonzero(used).tolist():
-        texts = [share_text(share) for share in f.ran[picked, k]]
-        if deep:  # where every model that runs answers, one number will do
-            answers = [share_text(share) for share in f.answered[picked, k]]
-            both = zip(f.ran[picked, k], texts, answers, strict=True)
-            texts = [f"{ran} | {answer}" if share > 0 else ran for share, ran, answer in both]
-        add(names[k], texts, colors[k], k == int(np.argmax(used)))
-    index = pd.Index([label for label, _ in cells], name=headed("budget", study.cost_unit))
-    table = pd.DataFrame(
-        [texts for _, texts in cells], index=index, columns=cost_texts(f.budget[picked])
-    )
+    used = np.flatnonzero((f.ran > 0).any(axis=0) | (f.answered > 0).any(axis=0)).tolist()
+    for k in used:
+        pairs = zip(f.ran[picked, k].tolist(), f.answered[picked, k].tolist(), strict=True)
+        texts = [
+            # Where every model that runs answers, one number will do.
+            f"{share_text(ran)} | {share_text(answered)}" if deep and ran > 0 else share_text(ran)
+            for ran, answered in pairs
+        ]
+        rows.append((names[k], texts, RowStyle(color=colors[k], rule=k == used[0])))
+    labels, cells, styles = zip(*rows, strict=True)
+    index = pd.Index(labels, name=headed("budget", study.cost_unit))
+    table = pd.DataFrame(cells, index=index, columns=pd.Index(cost_texts(f.budget[picked])))
     return {
         "strategy": f.strategy,
         "description": kind_of(f.strategy).description,
-        "pictures": {k: markup(v) for k, v in runs_svgs(study, f, f"runs-{number}").items()},
+        "pictures": {k: Markup(v) for k, v in runs_svgs(study, f, f"runs-{number}").items()},
         "table": Listing(table, styles=styles),
         "deep": deep,
-        "unused": [names[k] for k in np.flatnonzero(~used)],
+        "unused": [name for k, name in enumerate(names) if k not in used],
     }
+
+
+def _spread(count: int, most: int) -> Int[np.ndarray, " Q"]:
+    """Return at most so many of the first `count` numbers, evenly spread."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 # ---- the points of the frontier picture, for its script
 
 
 def points_data(study: Study, drawn: Sequence[Picture]) -> dict[str, Any]:
-    """Return all that the script needs, in JSON's own types.
+    """Return all that the script needs of pictures in the order of the page, in JSON's own types.
 
     Numbers are the texts to show, so that the page rounds in one way only.
-
-    Args:
-        study: what the pictures show.
-        drawn: the pictures, in the order of the page.
     """
     picked = [_thinned(f) for f in study.frontiers]
     styles = strategy_styles([f.strategy for f in study.frontiers])
     series: list[dict[str, Any]] = []
     for f, at in zip(study.frontiers, picked, strict=True):
-        listing, color = points_listing(study, f), css_variable(styles[f.strategy].light)
-        drawn_as = {"name": plain(f.strategy), "color": f"var({color})"}
-        shares = ["ran", "answered"] if _is_deep(f) else ["ran"]
-        numbers = {"rows": listing.headings[1:], "points": _points(f, listing, at)}
-        series.append(drawn_as | {"shares": shares} | numbers)
-    series.append({"name": "hull of single models", "color": "var(--soft)", "points": []})
+        listing = points_listing(study, f)
+        series.append(
+            {
+                "name": plain(f.strategy),
+                "color": f"var({css_variable(styles[f.strategy].light)})",
+                "shares": ["ran", "answered"] if _is_deep(f) else ["ran"],
+                "rows": listing.headings[1:],
+                "points": _points(f, listing, at),
+            }
+        )
     singles = singles_listing(study)
-    numbers = [[cells[1:], [], 0] for _, cells in singles.rows]
-    titles = {"rows": singles.headings[1:], "titles": [cells[0] for _, cells in singles.rows]}
-    series.append({"name": "single model", "color": "var(--ink)", "points": numbers} | titles)
+    series += [
+        {"name": "hull of single models", "color": "var(--soft)", "points": []},
+        {
+            "name": "single model",
+            "color": "var(--ink)",
+            "points": [[cells[1:], [], 0] for _, cells in singles.rows],
+            "rows": singles.headings[1:],
+            "titles": [cells[0] for _, cells in singles.rows],
+        },
+    ]
     # Frontiers are thinned, single models are not.
     kept = [*picked, np.arange(0), np.arange(len(study.models))]
+
+    def places(picture: Picture) -> list[list[list[float | None]]]:
+        points = [p[at].tolist() for p, at in zip(picture.points, kept, strict=True)]
+        return [
+            [[round(v, 1) if math.isfinite(v) else None for v in at] for at in p] for p in points
+        ]
+
     names = short_names(study.models)
     return {
         "models": [list(pair) for pair in zip(names, model_colors(len(names)), strict=True)],
@@ -209,12 +219,7 @@ def points_data(study: Study, drawn: Sequence[Picture]) -> dict[str, Any]:
                 "log": p.log,
                 "legend": round(p.legend, 1),
                 "panels": [round(y, 1) for y in p.panels],
-                "points": [
-                    [[round(v, 1) if np.isfinite(v) else None for v in place] for place in places]
-                    for places in (
-                        points[at].tolist() for points, at in zip(p.points, kept, strict=True)
-                    )
-                ],
+                "points": places(p),
             }
             for p in drawn
         ],
@@ -233,8 +238,7 @@ def _thinned(f: Frontier) -> Int[np.ndarray, " Q"]:
     """Return the points that have a tooltip, in rising cost."""
     order = np.lexsort((f.quality, f.cost))
     order = order[np.isfinite(f.cost[order]) & np.isfinite(f.quality[order])]
-    at = np.linspace(0, len(order) - 1, min(len(order), POINTS_SHOWN)).round().astype(int)
-    return order[at]
+    return order[_spread(len(order), POINTS_SHOWN)]
 
 
 def _is_deep(f: Frontier) -> bool:
@@ -251,7 +255,7 @@ def points_listing(study: Study, f: Frontier) -> Listing:
     columns: dict[str, Any] = {budget: f.budget, cost: f.cost, "quality": f.quality}
     if f.quality_interval is not None:
         ends = [interval_text(pair) for pair in f.quality_interval.tolist()]
-        columns[f"{100 * study.confidence:.4g}% interval"] = ends
+        columns[f"{percent_text(study.confidence)} interval"] = ends
     columns["gain over mixing"] = gain_over_mixing(study, f.cost, f.quality)
     parameters = [_parameters(f, p, names) for p in range(len(f.budget))]
     columns[kind_of(f.strategy).parameter_name] = parameters

@@ -6,11 +6,10 @@ import json
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,19 +69,19 @@ def strategy_styles(names: Sequence[str]) -> dict[str, Style]:
 
 def model_colors(count: int) -> list[str]:
     """Return colours of models in rising cost: a ramp, where light means expensive."""
-    return _ramp("viridis", 0.12, 0.97, count)
+    return _ramp("viridis", np.linspace(0.12, 0.97, count))
 
 
 def depth_colors(count: int) -> list[str]:
     """Return colours of 1, 2, ..., `count` models run."""
-    return _ramp("magma", 0.93, 0.28, count)
+    return _ramp("magma", np.linspace(0.93, 0.28, count))
 
 
-def _ramp(name: str, start: float, stop: float, count: int) -> list[str]:
+def _ramp(name: str, at: Float[np.ndarray, " L"]) -> list[str]:
     import matplotlib
     from matplotlib.colors import to_hex
 
-    return [to_hex(c) for c in matplotlib.colormaps[name](np.linspace(start, stop, count))]
+    return [to_hex(color) for color in matplotlib.colormaps[name](at)]
 
 
 def css_variable(light: str) -> str:
@@ -95,16 +94,10 @@ class Picture:
     """The frontier picture as an SVG element, and the places of things in it, in its own units.
 
     Elements of one series have its number as `data-series`, its sample in the legend as
-    `data-legend`. The series are the frontiers, the hull, and the single models.
-
-    Attributes:
-        svg: the element, for embedding.
-        narrow: whether it is the one for phones.
-        log: whether its cost axis is logarithmic.
-        legend: height of the legend, at the top.
-        panels: top and bottom of the two panels together.
-        points: for each series `[P, 3]`, in the study's order: x, y, and y in the lower panel, or
-            NaN where that does not show it. The hull has none.
+    `data-legend`. The series are the frontiers, the hull, and the single models. A narrow picture
+    is for phones. `legend` is the height of the legend, at the top; `panels` are top and bottom of
+    the two panels together; `points` are x, y, and y in the lower panel (NaN where that does not
+    show the point) of each series but the hull.
     """
 
     svg: str
@@ -134,59 +127,50 @@ def frontier_pictures(study: Study) -> list[Picture]:
 
 
 def frontier_picture(study: Study, narrow: bool = False, log: bool | None = None) -> Picture:
-    """Return the frontier picture for embedding.
-
-    Args:
-        study: what to draw.
-        narrow: whether it is for phones.
-        log: whether the cost axis is logarithmic; by default where costs span widely.
-    """
+    """Return the picture, `narrow` for phones; `log` by default where costs span widely."""
     log = is_log(_costs(study)) if log is None else log
     with picture_style():
         figure = frontier_figure(study, narrow, log)
-        names = ", ".join(f.strategy for f in study.frontiers)
         title = (
             "Mean quality against mean cost per query: one curve each for "
-            f"{names}; a point for each of {len(study.models)} single models"
+            f"{', '.join(f.strategy for f in study.frontiers)}; a point for each of"
+            f" {len(study.models)} single models"
         )
-        prefix = ("narrow" if narrow else "frontier") + ("-log" if log else "")
-        svg = to_svg(figure, prefix, title)
+        svg = to_svg(figure, ("narrow" if narrow else "frontier") + "-log" * log, title)
         top, below = figure.axes
         height = float(figure.bbox.height)
         panels = (height - float(top.bbox.y1), height - float(below.bbox.y0))
-        places = [_places(study, figure, f.cost, f.quality) for f in study.frontiers]
-        singles = _places(study, figure, study.single_cost, study.single_quality)
-        singles[:, 2] = np.nan
+
+        def places(points: Frontier | None) -> Float[np.ndarray, "P 3"]:
+            """Return the places of a frontier's points, or of the single models."""
+            if points is None:
+                cost, quality = study.single_cost, study.single_quality
+                gain = np.full(len(cost), np.nan)
+            else:
+                cost, quality = points.cost, points.quality
+                gain = gain_over_mixing(study, cost, quality)
+            low, high = below.get_ylim()
+            gain = np.where((gain >= low) & (gain <= high), gain, np.nan)
+            x, y = top.transData.transform(np.column_stack([cost, quality])).T
+            z = below.transData.transform(np.column_stack([cost, gain]))[:, 1]
+            return np.column_stack([x, height - y, height - z])
+
+        points = (*map(places, study.frontiers), np.zeros((0, 3)), places(None))
         # A little air is left above the panels, for a label or marker at their edge.
-        legend = max(panels[0] - 8, 0.0)
-        return Picture(svg, narrow, log, legend, panels, (*places, np.zeros((0, 3)), singles))
-
-
-def _places(
-    study: Study, figure: "Figure", cost: Float[np.ndarray, " P"], quality: Float[np.ndarray, " P"]
-) -> Float[np.ndarray, "P 3"]:
-    """Return the places of points of the frontier figure, as in `Picture`."""
-    top, below = figure.axes
-    height = float(figure.bbox.height)
-    x, y = top.transData.transform(np.column_stack([cost, quality])).T
-    gain = gain_over_mixing(study, cost, quality)
-    low, high = below.get_ylim()
-    gain = np.where((gain >= low) & (gain <= high), gain, np.nan)
-    z = below.transData.transform(np.column_stack([cost, gain]))[:, 1]
-    return np.column_stack([x, height - y, height - z])
+        return Picture(svg, narrow, log, max(panels[0] - 8, 0.0), panels, points)
 
 
 def gain_over_mixing(
     study: Study, cost: Float[np.ndarray, " P"], quality: Float[np.ndarray, " P"]
 ) -> Float[np.ndarray, " P"]:
-    """Return quality `[P]` above the single models' hull at the same cost; NaN left of the hull."""
+    """Return the quality above the single models' hull at the same cost; NaN left of the hull."""
     hull = upper_hull(study.single_cost, study.single_quality)
     mixing = np.interp(cost, study.single_cost[hull], study.single_quality[hull], left=np.nan)
     return quality - mixing
 
 
 def curve(frontier: Frontier) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
-    """Return costs and qualities `[P]` in rising cost, in the order in which the AUC joins them."""
+    """Return costs and qualities in rising cost, in the order in which the AUC joins them."""
     order = np.lexsort((frontier.quality, frontier.cost))
     return frontier.cost[order], frontier.quality[order]
 
@@ -195,26 +179,64 @@ def runs_svgs(study: Study, frontier: Frontier, prefix: str) -> dict[str, str]:
     """Return pictures of what a strategy runs over its budgets: caption to SVG element.
 
     With one model per query, depth is always 1 and the model that runs is the one that answers,
-    so only that is drawn.
-
-    Args:
-        study: the study of the frontier.
-        frontier: the strategy to draw.
-        prefix: starts every element id, so that many pictures fit on one page.
+    so only that is drawn. The prefix starts every element id, so that many pictures fit on a page.
     """
-    models = ([plain(m) for m in study.models], model_colors(len(study.models)))
+    colors = model_colors(len(study.models))
+    models = list(zip(map(plain, study.models), colors, strict=True))
+    share = "share of queries"
+    panels = {"Whose answer is returned": (share, frontier.answered, models)}
     deepest = int(np.flatnonzero(frontier.depth.max(axis=0, initial=0) > 0).max(initial=0)) + 1
-    panels = {"Whose answer is returned": (frontier.answered, "share of queries", *models)}
     if deepest > 1:
         steps = [counted(d + 1, "model") for d in range(deepest)]
-        depth = (frontier.depth[:, :deepest], "share of queries", steps, depth_colors(deepest))
-        ran = (frontier.ran, "models run per query", *models)
-        panels = {"How many models run": depth, "Which models run": ran} | panels
+        depths = list(zip(steps, depth_colors(deepest), strict=True))
+        panels = {
+            "How many models run": (share, frontier.depth[:, :deepest], depths),
+            "Which models run": ("models run per query", frontier.ran, models),
+        } | panels
+    budgets = f"over {counted(len(frontier.budget), 'budget')}"
+    if len(frontier.budget):
+        ends = (float(np.min(frontier.budget)), float(np.max(frontier.budget)))
+        low, high = (price_text(end, study.cost_unit) for end in ends)
+        budgets += f" from {low} to {high}"
+    svgs = {}
     with picture_style():
-        return {
-            caption: _stack(study, frontier, caption, f"{prefix}-{i}", *panel)
-            for i, (caption, panel) in enumerate(panels.items())
-        }
+        for i, (caption, panel) in enumerate(panels.items()):
+            figure = _stack(frontier, headed("budget", study.cost_unit), *panel)
+            title = f"{frontier.strategy}: {caption.lower()}, {budgets}"
+            svgs[caption] = to_svg(figure, f"{prefix}-{i}", title)
+    return svgs
+
+
+def _stack(
+    frontier: Frontier,
+    heading: str,
+    label: str,
+    shares: Float[np.ndarray, "P L"],
+    layers: Sequence[tuple[str, str]],
+) -> "Figure":
+    """Return a stacked picture over the budgets; a layer has a name and a colour."""
+    order = np.argsort(frontier.budget, kind="stable")
+    budget, shares = frontier.budget[order], shares[order]
+    if len(budget) == 1:  # one budget has no width to fill
+        budget = budget[0] * np.array([0.95, 1.05]) if budget[0] else np.array([-0.5, 0.5])
+        shares = np.repeat(shares, 2, axis=0)
+    figure = new_figure(3.9, 2.9)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.16, right=0.97, top=0.96, bottom=0.18)
+    used = np.flatnonzero((shares > 0).any(axis=0)).tolist()
+    if used:
+        areas = axes.stackplot(
+            budget, shares[:, used].T, colors=[layers[i][1] for i in used],
+            edgecolor=INK["paper"][0], linewidth=0.6,
+        )  # fmt: skip
+        for i, area in zip(used, areas, strict=True):
+            mark(area, layers[i][0])
+    _cost_axis(axes, is_log(budget), heading, ticks=4)
+    axes.set_ylabel(label)
+    axes.set_ylim(0, max(1.0, float(shares.sum(axis=1).max(initial=0))))
+    if len(budget) and budget[0] < budget[-1]:
+        axes.set_xlim(float(budget[0]), float(budget[-1]))
+    return figure
 
 
 @contextmanager
@@ -246,11 +268,11 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def new_axes() -> "Axes":
+def new_axes(height: float = 5.0) -> "Axes":
     """Return the axes of a new pyplot figure with room for a legend."""
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=(9.0, 5.0), layout="constrained")[1]
+    return plt.subplots(figsize=(9.0, height), layout="constrained")[1]
 
 
 def is_log(costs: Float[np.ndarray, " P"]) -> bool:
@@ -285,19 +307,13 @@ def _costs(study: Study) -> Float[np.ndarray, " Q"]:
 
 
 def plot(study: Study, ax: "Axes | None" = None) -> "Axes":
-    """Draw quality against cost of every strategy, with the single models and their hull.
-
-    Args:
-        study: what to draw.
-        ax: axes to draw on; by default those of a new pyplot figure.
-    """
+    """Draw quality against cost of every strategy, with the single models and their hull."""
     ax = new_axes() if ax is None else ax
-    _cost_axis(ax, is_log(_costs(study)), headed("mean cost per query", study.cost_unit))
-    handles = _draw_quality(ax, study, is_log(_costs(study)))
-    ax.legend(
-        handles=[*ax.containers, *handles], loc="upper left", bbox_to_anchor=(1, 1), frameon=False,
-        handlelength=3.2,
-    )  # fmt: skip
+    log = is_log(_costs(study))
+    _cost_axis(ax, log, headed("mean cost per query", study.cost_unit))
+    handles = [*ax.containers, *_draw_quality(ax, study, log)]
+    legend = {"loc": "upper left", "bbox_to_anchor": (1, 1), "handlelength": 3.2}
+    ax.legend(handles=handles, frameon=False, **legend)
     return ax
 
 
@@ -330,44 +346,43 @@ def frontier_figure(study: Study, narrow: bool = False, log: bool | None = None)
 
 def _draw_quality(axes: "Axes", study: Study, log: bool) -> list[Any]:
     """Draw every curve, the single models and their hull; return what a legend shows."""
-    hull = upper_hull(study.single_cost, study.single_quality).tolist()
     axes.set_ylabel("mean quality")
     handles = []
     for i, (f, look) in enumerate(_looks(study)):
-        x, y, knots = _joined(*curve(f), log)
+        cost, quality = curve(f)
+        x, y, knots = _joined(cost, quality, log)
         (line,) = axes.plot(x, y, markevery=knots, label=f.strategy, **look)
-        tip = f"{f.strategy}: AUC {quality_text(f.auc)}"
-        mark(line, tip, data_series=i)
+        mark(line, f"{f.strategy}: AUC {quality_text(f.auc)}", data_series=i)
         handles.append(line)
         if f.quality_interval is not None:
-            order = np.lexsort((f.quality, f.cost))
-            low, high = (_joined(f.cost[order], e[order], log)[1] for e in f.quality_interval.T)
-            band = axes.fill_between(
-                x, low, high, color=look["color"], alpha=0.15, linewidth=0, zorder=1.2
-            )
-            mark(band, data_series=i)
+            ends = f.quality_interval[np.lexsort((f.quality, f.cost))].T
+            low, high = (_joined(cost, end, log)[1] for end in ends)
+            faint = {"alpha": 0.15, "linewidth": 0, "zorder": 1.2}
+            mark(axes.fill_between(x, low, high, color=look["color"], **faint), data_series=i)
 
     soft, ink, series = INK["soft"][0], INK["ink"][0], len(study.frontiers)
-    x, y, _ = _joined(study.single_cost[hull], study.single_quality[hull], log)
+    cost, quality = study.single_cost, study.single_quality
+    hull = upper_hull(cost, quality).tolist()
+    x, y, _ = _joined(cost[hull], quality[hull], log)
     (line,) = axes.plot(x, y, color=soft, lw=1.2, ls=(0, (4, 3)), label="hull of single models")
     mark(line, data_series=series)
-    handles.append(line)
-    costs, unit = cost_texts(study.single_cost), headed("", study.cost_unit)
-    for i, (cost, quality) in enumerate(zip(study.single_cost, study.single_quality, strict=True)):
+    others = len(axes.lines)
+    for i in range(len(cost)):
         (point,) = axes.plot(
-            [cost], [quality], marker="o", ms=6.5, mew=1.4, color=ink, ls="none", zorder=4,
+            cost[[i]], quality[[i]], marker="o", ms=6.5, mew=1.4, color=ink, ls="none", zorder=4,
             mfc=ink if i in hull else INK["paper"][0], label="single model",
         )  # fmt: skip
-        tip = f"{plain(study.models[i])}: quality {quality_text(quality)} at {costs[i]}{unit}"
-        mark(point, tip, data_series=series + 1)
-        if i == hull[0]:
-            handles.append(point)
+    handles += [line, axes.lines[others + hull[0]]]
     axes.margins(x=0.03, y=0.06)
-    lines = len(axes.lines)
-    _label_points(axes, study.single_cost, study.single_quality, short_names(study.models), hull)
-    for artist in (*axes.texts, *axes.lines[lines:]):
-        halo = {"class": "halo"} if artist in axes.texts else {}
-        mark(artist, data_series=series + 1, **halo)
+    _label_points(axes, cost, quality, short_names(study.models), hull)
+    for artist in axes.texts:
+        mark(artist, data_series=series + 1, **{"class": "halo"})
+    for artist in axes.lines[others:]:
+        mark(artist, data_series=series + 1)
+    texts, unit = cost_texts(cost), headed("", study.cost_unit)
+    for i, point in enumerate(axes.lines[others : others + len(cost)]):
+        tip = f"{plain(study.models[i])}: quality {quality_text(quality[i])} at {texts[i]}{unit}"
+        mark(point, tip, data_series=series + 1)
     return handles
 
 
@@ -380,8 +395,7 @@ def _draw_gains(axes: "Axes", study: Study, log: bool) -> None:
         x, y, knots = _joined(*curve(f), log)
         gains.append(gain_over_mixing(study, x, y))
         (line,) = axes.plot(x, gains[-1], markevery=knots, **look)
-        tip = f"{f.strategy}: quality above mixing at the same cost"
-        mark(line, tip, data_series=i)
+        mark(line, f"{f.strategy}: quality above mixing at the same cost", data_series=i)
     axes.axhline(0, color=INK["soft"][0], lw=1.2, ls=(0, (4, 3)), zorder=1.5)
     values = np.concatenate([*gains, [0.0]])
     values = values[np.isfinite(values)]
@@ -397,11 +411,10 @@ def _looks(study: Study) -> list[tuple[Frontier, dict[str, Any]]]:
     styles = strategy_styles([f.strategy for f in study.frontiers])
     looks = []
     for i, f in enumerate(study.frontiers):
-        style = styles[f.strategy]
-        bound = kind_of(f.strategy).sees_truth
+        style, bound = styles[f.strategy], kind_of(f.strategy).sees_truth
         look = {"color": style.light, "linestyle": style.dash, "marker": style.marker}
-        looks.append((f, look | {"markersize": 5.5, "linewidth": 1.0 if bound else 2.0}))
-        looks[-1][1]["zorder"] = 3 - 0.01 * i
+        look |= {"markersize": 5.5, "linewidth": 1.0 if bound else 2.0, "zorder": 3 - 0.01 * i}
+        looks.append((f, look))
     return looks
 
 
@@ -499,49 +512,7 @@ def _course(axes: "Axes", line: Any) -> Float[np.ndarray, "Q 2"]:
     return np.column_stack([np.interp(at, length, course[:, axis]) for axis in (0, 1)])
 
 
-def _stack(
-    study: Study,
-    frontier: Frontier,
-    caption: str,
-    prefix: str,
-    shares: Float[np.ndarray, "P L"],
-    label: str,
-    layers: Sequence[str],
-    colors: Sequence[str],
-) -> str:
-    """Return one stacked picture over the budgets, with a layer for each column of `shares`."""
-    order = np.argsort(frontier.budget, kind="stable")
-    budget, shares = frontier.budget[order], shares[order]
-    title = (
-        f"{frontier.strategy}: {caption.lower()}, over {counted(len(frontier.budget), 'budget')}"
-    )
-    if len(budget):
-        low, high = (price_text(end, study.cost_unit) for end in budget[[0, -1]].tolist())
-        title += f" from {low} to {high}"
-    figure = new_figure(3.9, 2.9)
-    axes = figure.subplots()
-    figure.subplots_adjust(left=0.16, right=0.97, top=0.96, bottom=0.18)
-    if len(budget) == 1:  # one budget has no width to fill
-        budget = budget[0] * np.array([0.95, 1.05]) if budget[0] else np.array([-0.5, 0.5])
-        shares = np.repeat(shares, 2, axis=0)
-    used = np.flatnonzero((shares > 0).any(axis=0)).tolist()
-    areas = axes.stackplot(
-        budget, shares[:, used].T, colors=[colors[i] for i in used],
-        edgecolor=INK["paper"][0], linewidth=0.6,
-    ) if used else []  # fmt: skip
-    for i, area in zip(used, areas, strict=True):
-        mark(area, layers[i])
-    _cost_axis(axes, is_log(budget), headed("budget", study.cost_unit), ticks=4)
-    axes.set_ylabel(label)
-    axes.set_ylim(0, max(1.0, float(shares.sum(axis=1).max(initial=0))))
-    if len(budget) and budget[0] < budget[-1]:
-        axes.set_xlim(float(budget[0]), float(budget[-1]))
-    return to_svg(figure, prefix, title)
-
-
-def to_svg(
-    figure: "Figure", prefix: str, title: str, tips: Mapping[str, str] = MappingProxyType({})
-) -> str:
+def to_svg(figure: "Figure", prefix: str, title: str) -> str:
     """Return the figure as an SVG element with its own title, tooltips and theme.
 
     Colours become CSS variables of the page with the light colour to fall back on, ids get the
@@ -561,11 +532,11 @@ def to_svg(
                 parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.rsplit("}", 1)[-1]
-        gid = element.get("id", "")
-        marks = json.loads(gid) if gid.startswith("{") else {"title": tips.get(gid, "")}
-        if tip := marks.pop("title"):
-            ET.SubElement(element, "title").text = tip
-        element.attrib.update(marks)
+        if (gid := element.get("id", "")).startswith("{"):
+            marks = json.loads(gid)
+            if tip := marks.pop("title"):
+                ET.SubElement(element, "title").text = tip
+            element.attrib.update(marks)
         if element.tag == "g":
             element.text = None
         element.tail = None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
@@ -35,10 +36,11 @@ def settings_listing(policy: Policy, rule: Rule) -> Listing:
             texts = [policy.strategy.setting_text(s, names, digits) for s in settings]
             columns = {policy.strategy.parameter_name: texts}
         else:
-            prices = zip(settings, rule.prices, strict=True)
-            rows = [[f"{x:.{digits}g}" for x in s[0] * price] for s, price in prices]
-            heads = [f"price of {plain(name)}" for name in policy.costs]
-            columns = dict(zip(heads, zip(*rows, strict=True), strict=True))
+            prices = np.array([setting[0] for setting in settings])[:, None] * rule.prices
+            columns = {
+                f"price of {plain(name)}": [f"{price:.{digits}g}" for price in column]
+                for name, column in zip(policy.costs, prices.T, strict=True)
+            }
         if len(set(zip(*columns.values(), strict=True))) == len(settings):
             break
     shares = [f"{weight:.2%}" for weight in rule.weights]
@@ -76,8 +78,7 @@ def print_policy(policy: Policy, console: Console) -> None:
     for name, rule in rules(policy):
         if len(policy.rules) > 1:
             console.print(Text(name, "bold"))
-        for grid in settings_listing(policy, rule).grids(console.width):
-            console.print(grid)
+        console.print(*settings_listing(policy, rule).grids(console.width))
         if rule.fitted is not None:
             for line in _fitted(policy, rule.fitted):
                 console.print(Text(line))

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from cascjax.comparison import Frontier, Study
 from cascjax.data.files import atomic_write
+from cascjax.diagnosis import Diagnosis
 from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES, auc, upper_hull
 from cascjax.report.pictures import css_variable, curve, kind_of, plot, strategy_styles
@@ -29,6 +31,7 @@ from cascjax.words import (
     headed,
     interval_text,
     listed,
+    percent_text,
     plain,
     price_text,
     quality_text,
@@ -55,23 +58,16 @@ def ranked(study: Study) -> "DataFrame":
     """
     import pandas as pd
 
-    kinds = [kind_of(f.strategy) for f in study.frontiers]
-    aucs = np.array([f.auc for f in study.frontiers])
-    rows = pd.DataFrame(
-        {
-            "frontier": list(study.frontiers),
-            "auc": aucs,
-            "gain": aucs - _mixing_auc(study),
-            "difference": np.nan,
-            "noise": False,
-            "reference": [kind.reference for kind in kinds],
-            "seconds": [f.seconds for f in study.frontiers],
-        },
-        index=pd.Index([f.strategy for f in study.frontiers], name="strategy"),
-    )
+    rows = pd.DataFrame({"frontier": list(study.frontiers)})
+    rows.index = pd.Index([f.strategy for f in study.frontiers], name="strategy")
+    aucs = rows["auc"] = np.array([f.auc for f in study.frontiers])
+    rows["gain"] = aucs - _mixing_auc(study)
+    rows["difference"], rows["noise"] = np.nan, False
+    rows["reference"] = [kind_of(f.strategy).reference for f in study.frontiers]
+    rows["seconds"] = [f.seconds for f in study.frontiers]
     order = np.argsort(-np.nan_to_num(aucs, nan=-np.inf), kind="stable")
     if study.difference is not None and study.difference_interval is not None:
-        best = next((i for i in order if not kinds[i].reference), order[0])
+        best = next((i for i in order if not rows["reference"].iloc[i]), order[0])
         low, high = study.difference_interval[:, best].T
         others = np.arange(len(aucs)) != best
         rows["difference"] = np.where(others, study.difference[:, best], np.nan)
@@ -84,34 +80,26 @@ def _mixing_auc(study: Study) -> float:
     for f in study.frontiers:
         if kind_of(f.strategy).reference and not kind_of(f.strategy).sees_truth:
             return f.auc
-    hull, cost, quality = _hull(study), study.single_cost, study.single_quality
+    cost, quality = study.single_cost, study.single_quality
+    hull = upper_hull(cost, quality)
     try:
         return auc(cost[hull], quality[hull], cost, quality)
     except CascjaxError:  # one model, or all of one cost: nothing to mix between
         return np.nan
 
 
-def _hull(study: Study) -> np.ndarray:
-    return upper_hull(study.single_cost, study.single_quality)
-
-
 # ---- tables
 
 
-def aucs_listing(study: Study, descriptions: bool = True) -> Listing:
-    """Return the table of AUCs: a row for each strategy, the highest AUC first.
-
-    Args:
-        study: what to list.
-        descriptions: whether a page says what each strategy does.
-    """
+def aucs_listing(study: Study) -> Listing:
+    """Return the table of AUCs: a row for each strategy, the highest AUC first."""
     scores: Any = ranked(study)
     looks = strategy_styles([f.strategy for f in study.frontiers])
     names = {"auc": "AUC", "gain": "over mixing", "seconds": "seconds"}
     scored = scores[[*names]].rename(columns=names)
     if study.resamples:
         ends = [interval_text(f.auc_interval, "–") for f in scores["frontier"]]
-        scored.insert(1, f"{_percent(study)} interval", ends)
+        scored.insert(1, f"{percent_text(study.confidence)} interval", ends)
         pairs = zip(scores["difference"], scores["noise"], strict=True)
         apart = [gain_text(value) + " (noise)" * noise for value, noise in pairs]
         scored.insert(2, "to the best", apart)
@@ -122,7 +110,7 @@ def aucs_listing(study: Study, descriptions: bool = True) -> Listing:
     styles = []
     for (name, bar), muted in zip(bars.items(), scores["reference"].tolist(), strict=True):
         color = f"var({css_variable(looks[str(name)].light)},{looks[str(name)].light})"
-        note = kind_of(str(name)).description if descriptions else ""
+        note = kind_of(str(name)).description
         styles.append(RowStyle(muted, color, note, bars={"over mixing": bar}))
     return Listing(scored, formats, styles=styles)
 
@@ -148,26 +136,26 @@ def score_meanings(study: Study) -> dict[str, str]:
 
 def missing_scores(study: Study) -> list[str]:
     """Return for each score that does not exist for a strategy, for which and why."""
-    listing, notes = scores_listing(study), []
-    columns: Any = () if listing is None else listing.frame.items()
-    for name, values in columns:
-        if values.isna().any():
-            names = ", ".join(values.index[values.isna()])
-            notes.append(f"no {name} for {names}: {SCORES[name].undefined}.")
+    frontiers, notes = ranked(study)["frontier"].tolist(), []
+    for name in score_meanings(study):
+        missing = [f.strategy for f in frontiers if np.isnan(f.scores[name])]
+        if missing:
+            notes.append(f"no {name} for {', '.join(missing)}: {SCORES[name].undefined}.")
     return notes
 
 
-def singles_listing(study: Study) -> Listing:
-    """Return the table of single models, cheapest first."""
+def singles_listing(result: Study | Diagnosis) -> Listing:
+    """Return the table of single models, in the order of the result."""
     import pandas as pd
 
-    cost, hull = headed("mean cost", study.cost_unit), _hull(study)
+    cost = headed("mean cost", result.cost_unit)
+    hull = upper_hull(result.single_cost, result.single_quality)
     columns = {
-        "mean quality": study.single_quality,
-        cost: study.single_cost,
-        "on the hull": ["yes" if i in hull else "no" for i in range(len(study.models))],
+        "mean quality": result.single_quality,
+        cost: result.single_cost,
+        "on the hull": ["yes" if i in hull else "no" for i in range(len(result.models))],
     }
-    frame = pd.DataFrame(columns, index=pd.Index(study.models, name="model"))
+    frame = pd.DataFrame(columns, index=pd.Index(result.models, name="model"))
     return Listing(frame, {"mean quality": each(quality_text), cost: cost_texts})
 
 
@@ -177,9 +165,10 @@ def summary(study: Study) -> Listing:
         f"Study of {counted(len(study.models), 'model')}, fitted on {study.n_fit:,} and evaluated"
         f" on {counted(study.n_evaluate, 'query', 'queries')}"
     )
-    title += ", simulated estimates" if simulation_note(study) else ""
-    scored = aucs_listing(study, descriptions=False)
-    return Listing(scored.frame, scored.formats, title, scored.styles)
+    listing = aucs_listing(study)
+    styles = [replace(style, note="") for style in listing.styles]
+    simulated = ", simulated estimates" if simulation_note(study) else ""
+    return replace(listing, title=title + simulated, styles=styles)
 
 
 def frame(study: Study) -> "DataFrame":
@@ -191,17 +180,15 @@ def frame(study: Study) -> "DataFrame":
 
     blocks = []
     for f in study.frontiers:
-        columns: dict[str, Any] = {
-            name: getattr(f, name)
-            for name in ("budget", "cost", "quality", "fit_cost", "fit_quality", "gamma")
-        }
-        columns["parameters"] = list(f.parameters.reshape(len(f.budget), -1).astype(float))
+        names = ("budget", "cost", "quality", "fit_cost", "fit_quality", "gamma")
+        block = pd.DataFrame({name: getattr(f, name) for name in names})
+        block["parameters"] = list(f.parameters.reshape(len(f.budget), -1).astype(float))
         for name in ("cost", "quality"):
             ends = getattr(f, f"{name}_interval")
-            ends = np.full((len(f.budget), 2), np.nan) if ends is None else ends
-            columns |= {f"{name}_low": ends[:, 0], f"{name}_high": ends[:, 1]}
-        blocks.append(pd.DataFrame(columns))
-        blocks[-1].insert(0, "strategy", f.strategy)
+            ends = (np.nan, np.nan) if ends is None else ends.T
+            block[f"{name}_low"], block[f"{name}_high"] = ends
+        block.insert(0, "strategy", f.strategy)
+        blocks.append(block)
     return pd.concat(blocks, ignore_index=True)
 
 
@@ -295,15 +282,12 @@ def interval_note(study: Study) -> str:
     """Return what the intervals are; nothing where there are none."""
     if not study.resamples:
         return ""
+    queries = counted(study.n_evaluate, "evaluation query", "evaluation queries")
     return (
-        f"Intervals: {_percent(study)} bootstrap intervals from {study.resamples:,} resamples of"
-        f" the {counted(study.n_evaluate, 'evaluation query', 'evaluation queries')}, with fixed"
-        " parameters. (noise): the interval of the difference to the best contains 0."
+        f"Intervals: {percent_text(study.confidence)} bootstrap intervals from"
+        f" {study.resamples:,} resamples of the {queries}, with fixed parameters. (noise): the"
+        " interval of the difference to the best contains 0."
     )
-
-
-def _percent(study: Study) -> str:
-    return f"{100 * study.confidence:.4g}%"
 
 
 def reach_notes(study: Study) -> list[str]:
@@ -370,19 +354,9 @@ def save(
 ) -> Path:
     """Write frontier.parquet, summary.json and report.html; an error or interrupt leaves none.
 
-    Args:
-        study: what to write.
-        folder: a folder that exists.
-        command: the command line that made it, for the record.
-        more: further entries of summary.json.
-        texts: further files, by name.
-        tuning: see `cascjax.report.html.render`.
-
-    Returns:
-        The path of the report.
-
-    Raises:
-        CascjaxError: the folder cannot be written.
+    The folder must exist. `command` is the command line that made it, `more` are further entries
+    of summary.json, `texts` further files by name, and `tuning` is passed to the page; returns the
+    path of the report.
     """
     from cascjax.report.html import render
 

@@ -29,14 +29,10 @@ def each(form: Callable[[Any], str]) -> Format:
 
 @dataclass(frozen=True)
 class RowStyle:
-    """How a row of a listing is drawn.
+    """How a row of a listing is drawn: muted everywhere, all else on a page alone.
 
-    Attributes:
-        muted: in a soft colour.
-        color: colour of a swatch before the label, on a page.
-        note: a sentence below the label, on a page.
-        rule: whether a line separates it from the row above, on a page.
-        bars: by column, the length of a bar below the cell in percent, on a page.
+    The color is of a swatch before the label, the note a sentence below it; a rule separates the
+    row from the one above; a bar below a column's cell has a length in percent.
     """
 
     muted: bool = False
@@ -48,13 +44,9 @@ class RowStyle:
 
 @dataclass(frozen=True)
 class Listing:
-    """A table to be shown.
+    """A data frame to be shown; its index holds the labels of the rows, its name heads them.
 
-    Attributes:
-        frame: the values; the index holds the labels of the rows, its name heads them.
-        formats: by column, how its values are written; by default by `str`.
-        title: what the table shows.
-        styles: one for each row, or none.
+    Values are written by the format of their column, by default by `str`.
     """
 
     frame: "DataFrame"
@@ -98,36 +90,30 @@ class Listing:
                 break
         grids = []
         for block in blocks:
-            grid = grid_of(*(headings[i] for i in (0, *block)))
+            grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+            grid.add_column(Text(headings[0]), overflow="fold")
+            for i in block:
+                grid.add_column(Text(headings[i]), justify="right", no_wrap=True)
             for style, texts in rows:
-                text_frame = (Text(texts[i]) for i in (0, *block))
-                grid.add_row(*text_frame, style="dim" if style.muted else None)
+                cells = (Text(texts[i]) for i in (0, *block))
+                grid.add_row(*cells, style="dim" if style.muted else None)
             grids.append(grid)
         return grids
 
-    def text(self, most_rows: int = 24) -> str:
+    def text(self) -> str:
         """Return the title and the table as text, without rows from its middle if it is long."""
         import pandas as pd
 
         lines = [self.headings, *(texts for _, texts in self.rows)]
-        width = max(map(cell_len, (label for label, *_ in lines)))
-        lines = [[label.ljust(width), *cells] for label, *cells in lines]
-        text_frame = pd.DataFrame(lines[1:], columns=pd.Index(lines[0]))
-        body = text_frame.to_string(index=False, max_rows=most_rows, line_width=None)
+        width = max(cell_len(label) for label, *_ in lines)
+        head, *body = [[label.ljust(width), *cells] for label, *cells in lines]
+        texts = pd.DataFrame(body, columns=pd.Index(head))
+        body = texts.to_string(index=False, max_rows=24, line_width=None)
         return f"{self.title}\n{body}" if self.title else body
 
     def html(self) -> str:
         """Return the title and the table as HTML that stands alone, for a notebook."""
         return str(template("listing.html").module.table(self))
-
-
-def grid_of(first: str, *others: str) -> Grid:
-    """Return an empty table for a terminal: a column of labels, then columns of numbers."""
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    grid.add_column(Text(first), overflow="fold")
-    for name in others:
-        grid.add_column(Text(name), justify="right", no_wrap=True)
-    return grid
 
 
 def _wrapped(heading: str, width: int) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,7 @@ def summary(tuning: Tuning) -> Listing:
 
 def print_tuning(tuning: Tuning, console: Console) -> None:
     """Print the candidates, and which of them the policies hold."""
-    for grid in summary(tuning).grids(console.width):
-        console.print(grid)
+    console.print(*summary(tuning).grids(console.width))
     console.print(Text(verdict(tuning)))
 
 
@@ -60,10 +60,10 @@ def verdict(tuning: Tuning) -> str:
             " policies hold these."
         )
     plain, new = study.frontiers[-2:]
+    chance = ", which may be chance" if best.gain < best.error else ""
     text = (
         f"Cross-validated on the fit split, {best.name} gains {best.gain:.4f} of quality at"
-        f" equal cost (standard error {best.error:.4f}"
-        f"{', which may be chance' if best.gain < best.error else ''}): the policies hold the tuned"
+        f" equal cost (standard error {best.error:.4f}{chance}): the policies hold the tuned"
         f" parameters. On the evaluation split the AUC changes by {new.auc - plain.auc:+.4f}"
     )
     if study.difference_interval is not None:
@@ -81,29 +81,19 @@ def save(
 ) -> Path:
     """Write what a study writes, and policy-01.json and so on, in rising budget.
 
-    Args:
-        tuning: the tuning.
-        folder: an existing folder; policies of an earlier and larger run in it are removed.
-        command: the command line, for the record.
-        settings: further arguments, for the record.
-
-    Returns:
-        The path of the report.
-
-    Raises:
-        CascjaxError: the folder cannot be written.
+    The folder must exist; policies of an earlier and larger run in it are removed. `settings` are
+    further arguments, for the record; returns the path of the report.
     """
     digits = max(2, len(str(len(tuning.policies))))
     names = [f"policy-{i:0{digits}}.json" for i in range(1, len(tuning.policies) + 1)]
     texts = {name: policy.text() for name, policy in zip(names, tuning.policies, strict=True)}
-    earlier, listing, numbers = _earlier_policies(folder), summary(tuning), to_json(tuning)
-    if settings:
-        numbers["settings"] |= settings
+    earlier, numbers = _earlier_policies(folder), to_json(tuning)
+    numbers["settings"] |= settings or {}
     report = studies.save(
         tuning.study, folder, command,
         more=numbers | {"policies": dict(zip(names, tuning.budgets.tolist(), strict=True))},
         texts=texts,
-        tuning={"candidates": [cells for _, cells in listing.rows], "verdict": listing.title},
+        tuning={"candidates": replace(summary(tuning), title=""), "verdict": verdict(tuning)},
     )  # fmt: skip
     for name in earlier - set(names):
         (folder / name).unlink(missing_ok=True)
