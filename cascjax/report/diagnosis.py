@@ -119,7 +119,8 @@ def headline(result: Diagnosis) -> str:
         f" random. {lies}",
         "unknown": "Not settled: without resamples of the"
         f" {counted(result.n_evaluate, 'query', 'queries')} no gain is distinguishable from"
-        f" chance. The best strategy, {best.strategy}, lies {apart} from mixing single models at random.",
+        f" chance. The best strategy, {best.strategy}, lies {apart} from mixing single models at"
+        " random.",
     }[result.answer]
 
 
