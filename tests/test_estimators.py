@@ -37,9 +37,6 @@ def column(estimator: Independent, name: str) -> np.ndarray:
     return np.asarray(getattr(estimator, name), np.float64)
 
 
-# What an estimator says of a run set.
-
-
 def test_estimates_jump_where_a_model_has_run() -> None:
     rng = np.random.default_rng(0)
     columns = [rng.random((6, K)).astype(np.float32) for _ in range(5)]
@@ -73,9 +70,6 @@ def test_truth_is_certain() -> None:
         assert not np.asarray(got.covariance).any()
 
 
-# Supplied.
-
-
 def test_supplied_sigma_and_costs_come_from_the_fit_split() -> None:
     table = drawn()
     fit = np.flatnonzero(table.split == FIT)
@@ -106,9 +100,6 @@ def test_supplied_columns_stand_as_they_are() -> None:
     for missing in ("quality_ante", "quality_post"):
         with pytest.raises(CascjaxError, match=f"'{missing}'"):
             supplied(replace(table, **{missing: None}), np.arange(10))
-
-
-# Noisy.
 
 
 def test_estimates_are_the_least_squares_line() -> None:
@@ -157,9 +148,6 @@ def test_noise_is_a_function_of_its_key() -> None:
 def test_noise_that_is_none_is_refused(level: Any, message: str) -> None:
     with pytest.raises(CascjaxError, match=message):
         noisy(drawn(), jax.random.key(0), level)
-
-
-# What is refused before a job.
 
 
 @jax.tree_util.register_dataclass
@@ -218,9 +206,6 @@ def test_a_matrix_that_is_no_covariance_is_refused() -> None:
     matrix[5, 0, 2] = 0
     with pytest.raises(CascjaxError, match="of model 'a' and model 'c' of query 5 is 0 one way"):
         check_estimator(Correlated(matrix), table)
-
-
-# Corrected.
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one sigma for all", "one a query"])

@@ -105,9 +105,6 @@ NAMES = ("id", "llm", "score", "price")
 TEXT: dict[str, Any] = {"prompt": "ask", "response": "said", "features": "text"}
 
 
-# The registry
-
-
 def test_an_importer_is_added_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file and one registry entry."""
     (tmp_path / "pairs_format.py").write_text('''
@@ -147,9 +144,6 @@ def read(path, options):
     register(importer)
     assert "pairs" in IMPORTERS
     sys.modules.pop("pairs_format")
-
-
-# RouterBench
 
 
 @FORMATS
@@ -392,9 +386,6 @@ def test_routerbench_signals_from_numbers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table.signals, expected)  # pyright: ignore
 
 
-# Long logs
-
-
 @FORMATS
 def test_long(tmp_path: Path, suffix: str) -> None:
     extra = {"seconds": "latency", "calls": "calls"}
@@ -594,9 +585,6 @@ def test_lists_of_whole_numbers_and_columns_of_nulls(tmp_path: Path) -> None:
     path = save(tmp_path, LONG | {"lp": whole, "p": pa.nulls(6)})
     signals = import_long(path, *NAMES, **LP, **P).table.signals
     np.testing.assert_array_equal(signals, [[-1.5, -2, NAN, NAN] * 2] * 3)  # pyright: ignore
-
-
-# The command
 
 
 def test_the_command_writes_a_table_that_inspect_describes(

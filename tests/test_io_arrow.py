@@ -88,9 +88,6 @@ def refusal(call: Any, *args: Any) -> str:
     return str(caught.value)
 
 
-# Writing and reading
-
-
 @pytest.mark.parametrize("suffix", [".arrow", ".feather", ".ipc", ".parquet"])
 def test_a_full_table_comes_back(tmp_path: Path, suffix: str) -> None:
     path, table = tmp_path / f"table{suffix}", full_table()
@@ -178,9 +175,6 @@ def test_given_ids_are_written() -> None:
     assert "query_id must hold strings" in refusal(to_arrow, table, np.array([1, 2]))
 
 
-# What else a file may hold
-
-
 @pytest.mark.parametrize(
     "kind",
     [
@@ -258,9 +252,6 @@ def test_extra_costs_are_in_order_of_names_with_their_units() -> None:
         assert message in refusal(to_arrow, bad)
 
 
-# Rows and models
-
-
 def test_rows_and_models_are_selected_in_every_column() -> None:
     # Each value says where it was: thousands for the row, units for the model.
     place = 1000.0 * np.arange(6, dtype=np.float32)[:, None] + np.arange(3, dtype=np.float32)
@@ -326,8 +317,6 @@ def test_a_table_prints_and_compares() -> None:
     assert table != dataclasses.replace(table, split=None)
     assert table != "table"
 
-
-# What is refused
 
 ID, SPLIT = pa.array(["a", "b", "a"]), pa.array(["fit", "train", "test"])
 THREE = lists([[1, 1, 1]] * 3, pa.list_(pa.float32(), 3))
@@ -446,9 +435,6 @@ def test_cut_and_damaged_files_are_read_or_refused(tmp_path: Path, suffix: str) 
             read_table(path)
         except CascjaxError as error:
             assert "\n" not in str(error)  # noqa: PT017
-
-
-# Writing that fails
 
 
 def test_nothing_is_written_without_rows_or_a_known_suffix(tmp_path: Path) -> None:

@@ -34,9 +34,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "frame.pkl"
 
 
-# Genuine frames
-
-
 def test_frames_of_every_pandas_are_the_same() -> None:
     assert len(FIXTURES) == 18
     for path in FIXTURES:
@@ -82,9 +79,6 @@ def test_what_the_installed_pandas_writes_comes_back(path: Path, protocol: int) 
             else:
                 pairs = zip(column, expected, strict=True)
                 assert all(a == b or (pd.isna(a) and pd.isna(b)) for a, b in pairs)
-
-
-# Hostile pickles: each would, if run, do something visible
 
 
 class Call:

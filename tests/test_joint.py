@@ -132,9 +132,6 @@ def drawn_joint(k: int, m: int, n: int, seed: int, g: int = 3) -> Joint:
     )
 
 
-# Conditioning.
-
-
 @pytest.mark.parametrize(("k", "m"), [(3, 5), (5, 18), (33, 40)])
 def test_conditioning_is_the_formula_query_by_query(k: int, m: int):
     joint, rng = drawn_joint(k, m, 60, seed=k), np.random.default_rng(k)
@@ -196,9 +193,6 @@ def test_equal_signals_are_no_harm():
     # The second of two equal signals is worth the jitter, 1e-4 of its variance.
     expected = estimates(joint, run).quality
     np.testing.assert_allclose(estimates(doubled, run).quality, expected, atol=2e-3)
-
-
-# Fitting.
 
 
 @pytest.mark.parametrize("n", [500, 8000])

@@ -75,9 +75,6 @@ def arrays(found: LearnedEstimates) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(found.fitted.weights)]
 
 
-# What is learned.
-
-
 @pytest.mark.parametrize("estimator", ["logistic", "linear"])
 def test_estimates_explain_quality_and_more_so_once_a_model_ran(estimator: str) -> None:
     table = dataset()
@@ -152,9 +149,6 @@ def test_folds_are_even_and_drawn_by_seed() -> None:
     assert one.digest == two.digest
 
 
-# What must not leak.
-
-
 def leaks(fit: Callable[[Table, np.ndarray], LearnedEstimates]) -> list[str]:
     """What leaks into estimates that `fit` makes of a table and its rows to fit on."""
     found, table = [], noise()
@@ -185,9 +179,6 @@ def test_nothing_leaks_and_the_guard_sees_planted_leaks() -> None:
     assert leaks(in_fold) == ["a row's own quality"]
     on_all_rows = leaks(lambda table, rows: learned(table, np.arange(table.n_queries)))
     assert on_all_rows == ["quality of rows to evaluate", "cost of rows to evaluate"]
-
-
-# Bad input.
 
 
 def test_models_that_cannot_be_learned_have_their_mean() -> None:
@@ -266,9 +257,6 @@ def test_limits_name_the_estimators_without_them() -> None:
         _ = learned(dataset(), FIT_ROWS, estimator="joint-knn").model
     with pytest.raises(CascjaxError, match="unknown kind of learned estimates 'tree'"):
         load_model({"kind": "tree"})
-
-
-# The registry.
 
 
 @jax.tree_util.register_dataclass
@@ -352,9 +340,6 @@ def test_every_registered_estimator_describes_itself() -> None:
         assert estimator.name == name
         assert 0 < len(estimator.description) < 90
         assert set(estimator.cost_models) <= set(COST_MODELS)
-
-
-# From the outside.
 
 
 def test_compare_with_learned_estimates() -> None:

@@ -122,9 +122,6 @@ def estimates(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return table.quality_ante, table.quality_post, table.cost_ante
 
 
-# Rows
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=5, deadline=None)
 @given(
@@ -195,9 +192,6 @@ def test_the_first_rows_are_those_of_the_first_version() -> None:
     np.testing.assert_allclose(dataset.domain_weights, weights, rtol=1e-5)
     np.testing.assert_allclose(dataset.answer_tokens, tokens, rtol=1e-5)
     np.testing.assert_allclose(sample(dataset, 0, 1, seconds=True).cost[0], cost, rtol=1e-5)
-
-
-# Judged datasets
 
 
 @pytest.mark.parametrize(("n_models", "n_domains"), [(2, 1), (5, 4), (30, 20)])
@@ -315,9 +309,6 @@ def test_the_default_dataset_rewards_routing(quality: str) -> None:
         assert gained > np.interp(spent, cost[hull], skill[hull]) + 0.02
 
 
-# Datasets of answers
-
-
 def test_rates_and_correlations_are_as_stated(drawn: tuple[AnswerDataset, Table]) -> None:
     dataset, table = drawn
     assert_centred(table.quality - dataset.mean_quality, atol=1e-5)
@@ -428,9 +419,6 @@ def test_signals_are_as_named(drawn: tuple[AnswerDataset, Table]) -> None:
         assert (mean < 0).all()
         for k in range(dataset.n_models):  # surer answers are right more often
             assert np.corrcoef(mean[:, k], table.quality[:, k])[0, 1] > 0.1
-
-
-# Posteriors
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -565,9 +553,6 @@ def test_kinds_differ_as_the_papers_settings_do() -> None:
     assert (high > 8 * low).all()
 
 
-# RouterBench
-
-
 def test_routerbench_resembles_the_sample(shared_data: Path) -> None:
     path = shared_data / "routerbench-sample.parquet"
     real = cascjax.import_routerbench(path, invalid="drop").table.select_models(MODELS)
@@ -627,9 +612,6 @@ def test_routerbench_resembles_the_whole_table() -> None:
         *("mistralai/mixtral-8x7b-chat", "gpt-3.5-turbo-1106", "gpt-4-1106-preview"),
     )
     assert set(MODELS) < set(answers("routerbench", 25).models)
-
-
-# Errors
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,6 @@ def model() -> TextModel:
     return fit_text_model(random_prompts(200), 6)
 
 
-# Features of prompts
-
-
 def test_words_are_reduced_as_by_scikit_learn(model: TextModel) -> None:
     prompts = random_prompts(200)
     make: Any = HashingVectorizer
@@ -186,9 +183,6 @@ def test_damaged_and_missing_models_are_refused_in_one_line(
             read_text_model(missing)
 
 
-# Answers
-
-
 @pytest.mark.parametrize(
     ("answer", "responses"),
     [
@@ -295,9 +289,6 @@ def test_programs() -> None:
 )  # fmt: skip
 def test_no_code_crashes_or_warns(code: str) -> None:
     assert response_answers(["Write it."], [f"```\n{code}\n```"])[0] is not None
-
-
-# Signals
 
 
 def signals_of(response: str | None, prompt: str = CHOICE) -> dict[str, float]:

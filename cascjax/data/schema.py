@@ -57,9 +57,6 @@ class Columns(Protocol):
         ...
 
 
-# Errors
-
-
 class BadRowsError(CascjaxError):
     """Some rows of a column are invalid; the message names the first row and counts the others."""
 
@@ -85,9 +82,6 @@ def refuse_rows(
 
 def _wrong_type(source: str, name: str, kind: pa.DataType, wanted: str) -> CascjaxError:
     return CascjaxError(f"{source}: column {name!r} must hold {wanted}, not {kind}; convert it")
-
-
-# Schema
 
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
@@ -170,9 +164,6 @@ def extra_cost_column(name: str, source: str) -> str:
             f" another, as in {EXTRA_COST + 'seconds'!r}"
         )
     return EXTRA_COST + name
-
-
-# Arrow tables
 
 
 def from_arrow(arrow: pa.Table, source: str) -> Table:

@@ -109,9 +109,6 @@ class EstimatesSpec(ABC):
         return {"estimates": self.kind}
 
 
-# Supplied.
-
-
 @dataclass(frozen=True)
 class Supplied(EstimatesSpec):
     """Estimates in the columns quality_ante, quality_post, cost_ante and cost_post of the source.
@@ -170,9 +167,6 @@ class FittedSupplied(ChunkEstimates):
     def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
         """Return the estimator of some rows."""
         return from_columns(table, self.sigma, self.mean_cost)
-
-
-# Noisy.
 
 
 @dataclass(frozen=True)
@@ -266,9 +260,6 @@ class FittedNoisy(ChunkEstimates):
         """Return the estimator of some rows; its noise depends on seed and row number only."""
         noise = normals(noise_keys(self.seed), rows, table.n_models)
         return from_lines(table, self.lines, noise, self.sigma)
-
-
-# Learned.
 
 
 @dataclass(frozen=True)
@@ -394,9 +385,6 @@ class FittedLearned(ChunkEstimates):
                 " rows"
             ]
         return settings
-
-
-# An estimator of the caller's own.
 
 
 @jax.tree_util.register_dataclass

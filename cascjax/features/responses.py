@@ -333,9 +333,6 @@ def _form(code: CodeType, names: dict[str, str]) -> str:
     return f"{shape} {code.co_code.hex()} {code.co_exceptiontable.hex()} {used} {consts}"
 
 
-# Signals of lists
-
-
 def logprob_signals(column: pa.ChunkedArray, source: str, name: str) -> Float[np.ndarray, "R 2"]:
     """Return `LOGPROB_SIGNALS` of R lists of log-probabilities, NaN for missing or empty lists."""
     values, row, starts = _flat(column, source, name)

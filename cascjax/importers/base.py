@@ -17,7 +17,6 @@ from cascjax.features.prompts import TextModel, text_features, text_model_of, wr
 from cascjax.features.responses import SIGNALS, ResponseReader
 from cascjax.words import counted
 
-# Options
 
 OptionKind = Literal["choice", "column", "columns", "file", "integer"]
 
@@ -119,9 +118,6 @@ class TextOptions(ImportOptions):
             raise CascjaxError("text_model and n_components need features='text'")
 
 
-# Results
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class ImportResult:
     """An imported evaluation table, and counts of what was left out.
@@ -167,9 +163,6 @@ class ImportResult:
             f" {counted(self.n_missing, 'query', 'queries')} with missing values,"
             f" {counted(self.n_repeated, 'repeated row')}"
         )
-
-
-# Assembly
 
 
 @dataclass
