@@ -8,12 +8,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.neighbors import KNeighborsRegressor
 
 from cascjax.errors import CascjaxError
-from cascjax.estimators.predictors import (
-    Neighbours,
-    Network,
-    Predictor,
-    Ridge,
-)
+from cascjax.estimators.predictors import Neighbours, Network, Predictor, Ridge
 
 KEY = jax.random.key(0)
 
@@ -128,9 +123,5 @@ def test_every_predictor(predictor: Predictor):
             np.testing.assert_allclose(few, np.tile(y[:1], (9, 1)), atol=1e-6)
     with pytest.raises(CascjaxError, match="at least one row"):
         predictor.fit(x[:0], y[:0], KEY)
-
-
-def test_neighbours_below_one_are_refused():
-    x, y = bent(5, seed=17)
     with pytest.raises(CascjaxError, match="at least 1, not 0"):
         Neighbours((0, 3)).fit(x, y, KEY)

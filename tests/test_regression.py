@@ -1,7 +1,6 @@
 """All regressions at once, held to scikit-learn's one at a time."""
 
 import itertools
-import warnings
 
 import numpy as np
 import pytest
@@ -150,10 +149,3 @@ def test_moments_by_loops(logistic: bool) -> None:
         squared = np.mean((told[s] - quality) ** 2, 0)
         np.testing.assert_allclose(error[s], squared, rtol=1e-5)  # float32 estimates
         np.testing.assert_allclose(covariance[s], np.cov((told[s] - told[-1]).T), atol=1e-6)
-
-
-def test_no_warning_is_left_to_the_user() -> None:
-    seen, shown, quality, fold = drawn(10.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        fit_logistic(Blocks.cut(seen, quality, fold), shown)

@@ -12,7 +12,6 @@ import plain
 import pytest
 from scipy import stats
 
-from cascjax.comparison import frontier
 from cascjax.core.estimates import Tabulable
 from cascjax.core.expected_max import expected_max
 from cascjax.core.sweep import has_breakpoints, rollout
@@ -22,7 +21,6 @@ from cascjax.engine.blocks import BlockSizes, use_block_sizes
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, RunSets
 from cascjax.estimators.independent import check_estimator
-from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import (
     CascadeRouting,
     Cascading,
@@ -422,26 +420,6 @@ def test_independent_estimates_written_as_regressions_choose_alike(kind: Strateg
     assert alike.mean() > (0.998 if exact else 0.97)
     answers = np.asarray(both[0].answer == both[1].answer)
     assert answers[alike].mean() > 0.999
-
-
-@pytest.mark.slow
-def test_frontiers_of_learned_estimates() -> None:
-    n, k = 400, 3
-    estimator = drawn(n, k, folds=2)
-    rng = np.random.default_rng(0)
-    quality = np.asarray(estimator(jnp.ones((n, k), bool)).quality)
-    quality = (quality + 0.1 * rng.standard_normal((n, k))).astype(np.float32)
-    table = Table(quality, np.asarray(estimator.cost_run), models=("a", "b", "c"))
-    fit, evaluate = np.arange(200), np.arange(200, 400)
-    budgets = np.linspace(0.1, 0.9, 5)
-    aucs = {
-        kind.name: frontier(kind, table, estimator, fit, evaluate, budgets).auc
-        for kind in (Routing(), Cascading(), CascadeRouting(), Pandora())
-    }
-    found = fit_budgets(Pandora(), estimator, table, budgets, rows=fit)
-    np.testing.assert_allclose(found.cost, budgets, rtol=1e-5)
-    # Whoever may both choose and go on does better than who may only choose.
-    assert min(aucs["cascade-routing"], aucs["pandora"]) > aucs["routing"]
 
 
 def refused(change: dict, said: str) -> None:

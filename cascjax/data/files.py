@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
-from cascjax.data.schema import check_table, find_column, to_arrow
+from cascjax.data.schema import find_column, from_arrow, to_arrow
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, first_line, one_line
 
@@ -104,7 +104,8 @@ def read_table(path: str | os.PathLike[str]) -> Table:
             f"cannot read {path}: it is {problem}; make a table with cascjax.importers"
         )
     with one_line(f"cannot read {path}"):
-        return check_table(_FileColumns(os.fspath(path), kind), os.fspath(path))
+        columns = _FileColumns(os.fspath(path), kind)
+    return from_arrow(columns, os.fspath(path))
 
 
 def read_ids(path: str | os.PathLike[str]) -> pa.ChunkedArray:

@@ -166,7 +166,7 @@ def extra_cost_column(name: str, source: str) -> str:
     return EXTRA_COST + name
 
 
-def from_arrow(arrow: pa.Table, source: str) -> Table:
+def from_arrow(arrow: Columns, source: str) -> Table:
     """Return the evaluation table that an Arrow table holds, after checking all of it.
 
     Args:
@@ -182,19 +182,14 @@ def from_arrow(arrow: pa.Table, source: str) -> Table:
       ('model 1', 'model 2')
     """
     with one_line(f"cannot read {source}"):
-        return check_table(arrow, source)
-
-
-def check_table(arrow: Columns, source: str) -> Table:
-    """Return the evaluation table of columns, their ids checked too."""
-    check_columns(arrow.schema, source)
-    ids = arrow.column(find_column(arrow.schema, "query_id", source))
-    ids.validate(full=True)
-    if not len(ids):
-        raise CascjaxError(f"{source}: the table has no rows; at least one query is needed")
-    check_unique(strings(ids, source, "query_id"), source, "query_id")
-    del ids
-    return table_of_columns(arrow, source, read_metadata(arrow.schema, source))
+        check_columns(arrow.schema, source)
+        ids = arrow.column(find_column(arrow.schema, "query_id", source))
+        ids.validate(full=True)
+        if not len(ids):
+            raise CascjaxError(f"{source}: the table has no rows; at least one query is needed")
+        check_unique(strings(ids, source, "query_id"), source, "query_id")
+        del ids
+        return table_of_columns(arrow, source, read_metadata(arrow.schema, source))
 
 
 def table_of_columns(

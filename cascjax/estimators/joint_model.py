@@ -17,7 +17,7 @@ from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import shown_by, with_ran
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.joint import MAX_TABULATED, Joint, Normal, gains_of
-from cascjax.estimators.learned_model import ROUNDED
+from cascjax.estimators.learned_model import check_arrays, check_covariance
 from cascjax.estimators.predictors import Linear, Networks
 from cascjax.estimators.run_sets import RunSets
 
@@ -134,24 +134,21 @@ class JointModel:
         heads = m + 2 * k
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
         arrays |= {f"prediction {n}": x for n, x in _prediction_arrays(self.prediction).items()}
-        sizes = {"spread": (m,), "covariance": (m + k, m + k), "least_cost": (k,)}
+        shapes = {"spread": (m,), "covariance": (m + k, m + k), "least_cost": (k,)}
         if isinstance(self.prediction, Linear):
-            sizes |= {"prediction weights": (f, heads), "prediction offset": (heads,)}
+            shapes |= {"prediction weights": (f, heads), "prediction offset": (heads,)}
         else:
             e, width = arrays["prediction first bias"].shape
             inner = ((f, width), (width,), (width, width), (width,), (width, heads), (f, heads),
                      (heads,))  # fmt: skip
             outer = ((e, heads), (f,), (f,), (heads,), (heads,))
             every = (*((e, *size) for size in inner), *outer)
-            sizes |= dict(zip((f"prediction {n}" for n in _LAYERS + _NETWORKS), every, strict=True))
+            shapes |= dict(
+                zip((f"prediction {n}" for n in _LAYERS + _NETWORKS), every, strict=True)
+            )
+        sizes = f"{k} models, {f} features and {m} signals"
+        check_arrays(arrays, {name: [shape] for name, shape in shapes.items()}, sizes)
         for name, array in arrays.items():
-            if array.shape != sizes[name]:
-                raise CascjaxError(
-                    f"{name} of learned estimates of {k} models, {f} features and {m} signals must"
-                    f" be {list(sizes[name])}, not {list(array.shape)}; refit the policy"
-                )
-            if not np.isfinite(array).all():
-                raise CascjaxError(f"{name} of learned estimates must be finite; refit the policy")
             if name.endswith(("spread", "scale")) and not (array > 0).all():
                 raise CascjaxError(f"{name} of learned estimates must be above 0; refit the policy")
         if (self.least_cost < 0).any() or not 0 <= self.sigma_scale <= _LARGEST_SCALE:
@@ -159,13 +156,7 @@ class JointModel:
                 "least_cost of learned estimates must not be negative, and sigma_scale must be from"
                 " 0 to 10; refit the policy"
             )
-        covariance = arrays["covariance"].astype(np.float64)
-        off = ROUNDED * max(float(np.abs(covariance).max(initial=0)), 1e-30)
-        symmetric = np.abs(covariance - covariance.T).max(initial=0) <= off
-        if not symmetric or np.linalg.eigvalsh(covariance).min(initial=0) < -off:
-            raise CascjaxError(
-                "covariance of learned estimates is not a covariance; refit the policy"
-            )
+        check_covariance(arrays["covariance"])
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the field "learned" of a policy file."""

@@ -19,7 +19,7 @@ from cascjax.estimators.run_sets import RunSets
 
 _ARRAYS = ("quality_weights", "cost_weights", "covariance")
 
-ROUNDED = 1e-5
+_ROUNDED = 1e-5
 """Rounding of a float32 covariance that is tolerated, as a share of the largest variance."""
 
 
@@ -77,9 +77,7 @@ class LearnedModel:
 
     def check(self) -> None:
         """Refuse damaged weights; on the host."""
-        _check_arrays(
-            self.feature_spec, {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
-        )
+        _check_sizes(self.feature_spec, {name: np.asarray(getattr(self, name)) for name in _ARRAYS})
         k = len(self.feature_spec.models)
         hidden = ~self.feature_spec.shown()[:, None]
         for name in ("quality_weights", "cost_weights"):
@@ -89,15 +87,7 @@ class LearnedModel:
                     f"{name} of learned estimates use columns that are not known yet; refit the"
                     " policy"
                 )
-        covariance = np.asarray(self.covariance, np.float64)
-        ran = np.asarray(with_ran(every_run_set(k)))
-        off = ROUNDED * max(float(np.abs(covariance).max()), 1e-30)
-        symmetric = np.abs(covariance - np.swapaxes(covariance, 1, 2)).max() <= off
-        if covariance[ran].any() or not symmetric or np.linalg.eigvalsh(covariance).min() < -off:
-            raise CascjaxError(
-                "covariance of learned estimates holds a matrix that is not a covariance; refit the"
-                " policy"
-            )
+        check_covariance(np.asarray(self.covariance), np.asarray(with_ran(every_run_set(k))))
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the field "learned" of a policy file."""
@@ -109,7 +99,7 @@ class LearnedModel:
         stored = from_json(content, _Stored, "learned")
         with np.errstate(over="ignore"):  # an overflow is refused as not finite
             arrays = {name: getattr(stored, name).astype(np.float32) for name in _ARRAYS}
-        _check_arrays(stored.feature_spec, arrays)
+        _check_sizes(stored.feature_spec, arrays)
         model = cls(**arrays, logistic=stored.logistic, feature_spec=stored.feature_spec)
         model.check()
         return model
@@ -125,23 +115,44 @@ class _Stored(msgspec.Struct, forbid_unknown_fields=True):
     feature_spec: FeatureSpec
 
 
-def _check_arrays(feature_spec: FeatureSpec, arrays: dict[str, np.ndarray]) -> None:
-    """Refuse arrays of the wrong shape, or with numbers that are not finite."""
+def _check_sizes(feature_spec: FeatureSpec, arrays: dict[str, np.ndarray]) -> None:
     k, d = len(feature_spec.models), len(feature_spec.columns)
     shapes = {
         "quality_weights": [(2**k, k, d)],
         "cost_weights": [(1, k, d), (2**k, k, d)],
         "covariance": [(2**k, k, k)],
     }
+    check_arrays(arrays, shapes, f"{k} models and {d} columns")
+
+
+def check_arrays(
+    arrays: dict[str, np.ndarray], shapes: dict[str, list[tuple[int, ...]]], sizes: str
+) -> None:
+    """Refuse arrays of none of their shapes, or with numbers that are not finite."""
     for name, array in arrays.items():
         if array.shape not in shapes[name]:
+            allowed = " or ".join(str(list(shape)) for shape in shapes[name])
             raise CascjaxError(
-                f"{name} of learned estimates of {k} models and {d} columns must be"
-                f" {' or '.join(str(list(shape)) for shape in shapes[name])}, not"
-                f" {list(array.shape)}"
+                f"{name} of learned estimates of {sizes} must be {allowed}, not"
+                f" {list(array.shape)}; refit the policy"
             )
         if not np.isfinite(array).all():
             raise CascjaxError(f"{name} of learned estimates must be finite; refit the policy")
+
+
+def check_covariance(
+    covariance: Float[np.ndarray, "*S P P"], ran: Bool[np.ndarray, "*S P P"] | None = None
+) -> None:
+    """Refuse a matrix that is no covariance, up to rounding, or not 0 for models that have run."""
+    exact = covariance.astype(np.float64)
+    off = _ROUNDED * max(float(np.abs(exact).max(initial=0)), 1e-30)
+    symmetric = np.abs(exact - exact.mT).max(initial=0) <= off
+    left = ran is not None and exact[ran].any()
+    if left or not symmetric or np.linalg.eigvalsh(exact).min(initial=0) < -off:
+        raise CascjaxError(
+            "covariance of learned estimates holds a matrix that is not a covariance; refit the"
+            " policy"
+        )
 
 
 def _sums(

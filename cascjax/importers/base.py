@@ -17,7 +17,6 @@ from cascjax.features.prompts import TextModel, text_features, text_model_of, wr
 from cascjax.features.responses import SIGNALS, ResponseReader
 from cascjax.words import counted
 
-
 OptionKind = Literal["choice", "column", "columns", "file", "integer"]
 
 

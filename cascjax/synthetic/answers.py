@@ -103,16 +103,6 @@ class AnswerDataset:
         return ndtri(self.rate)
 
     @property
-    def mean_quality(self) -> Float[np.ndarray, " K"]:
-        """Mean quality of each model over all queries."""
-        return self.scored((1 - self.refusal) * self.rate.mean(-1)) @ self.group_weights
-
-    def scored(self, right: Float[np.ndarray, "K G"]) -> Float[np.ndarray, "K G"]:
-        """Return the expected quality where answers are right with the given probability."""
-        wrong_score, right_score = self.scores.T
-        return wrong_score + (right_score - wrong_score) * right
-
-    @property
     def mean_cost(self) -> Float[np.ndarray, " K"]:
         """Mean cost of each model over all queries, in `cost_unit`."""
         prompt = self.price_prompt[:, None] * self.prompt_tokens
