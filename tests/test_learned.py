@@ -123,9 +123,8 @@ def test_costs_are_exact_once_run_and_positive_on_rows_fitted_on(model: str) -> 
 
 def test_the_cost_model_is_the_one_that_explains_most() -> None:
     rng, table = np.random.default_rng(0), dataset()
-    assert table.features is not None
     # The answers to a query are long or short together, which features half explain.
-    length = 5 + table.features[:, [0]].clip(-2, 2) + rng.uniform(-2, 2, (N, 1))
+    length = 5 + np.asarray(table.features)[:, [0]].clip(-2, 2) + rng.uniform(-2, 2, (N, 1))
     cost = [1, 2, 3] * (length + rng.uniform(-0.5, 0.5, (N, K)))
     table = replace(table, cost=cost.astype(np.float32))
     assert learned(table, FIT_ROWS).fitted.cost_model == "seen"

@@ -95,8 +95,7 @@ def random_runs(n: int, n_models: int) -> Bool[np.ndarray, "N K"]:
 
 
 def in_group(table: Table, g: int) -> np.ndarray:
-    assert table.group is not None
-    return np.flatnonzero(table.group == g)
+    return np.flatnonzero(np.asarray(table.group) == g)
 
 
 def correct(
@@ -110,8 +109,7 @@ def correct(
 
 
 def signal(dataset: AnswerDataset, table: Table, name: str) -> Float[np.ndarray, "N K"]:
-    assert table.signals is not None
-    by_model = table.signals.reshape(table.n_queries, dataset.n_models, -1)
+    by_model = np.asarray(table.signals).reshape(table.n_queries, dataset.n_models, -1)
     return by_model[..., dataset.signal_names.index(name)].astype(np.float64)
 
 
@@ -171,10 +169,8 @@ def test_datasets_of_any_number_of_models(kind: str, n_models: int) -> None:
     dataset, other = make_dataset(n_models, kind=kind), make_dataset(n_models, 7, kind=kind)
     assert dataset.n_models == len(set(dataset.models)) == n_models
     table = sample(dataset, 0, 400, features=True)
-    assert table.features is not None
-    assert table.signals is not None
-    assert table.features.shape == (400, len(table.feature_names))
-    assert table.signals.shape == (400, n_models * len(table.signal_names))
+    assert np.asarray(table.features).shape == (400, len(table.feature_names))
+    assert np.asarray(table.signals).shape == (400, n_models * len(table.signal_names))
     for column in jax.tree.leaves(table):
         assert np.isfinite(column).all()
         assert column.dtype in (np.float32, np.int32)
@@ -247,8 +243,7 @@ def test_seconds_are_first_token_and_tokens_by_speed() -> None:
     dataset = judges(n_models=4, seed=2)
     table = sample(dataset, 0, N, features=True, seconds=True)
     seconds = table.extra_costs["seconds"]
-    assert table.signals is not None
-    tokens = np.exp(table.signals.reshape(N, 4, -1)[:, :, 1].astype(np.float64))
+    tokens = np.exp(np.asarray(table.signals).reshape(N, 4, -1)[:, :, 1].astype(np.float64))
     first = seconds - tokens / dataset.speed
     # The rest is lognormal, of the stated mean and spread, and independent of the tokens.
     log = np.log(first[(first > 1e-3).all(axis=1)])
@@ -339,10 +334,9 @@ def test_rates_and_correlations_are_as_stated(drawn: tuple[AnswerDataset, Table]
 
 def test_costs_are_as_stated(drawn: tuple[AnswerDataset, Table]) -> None:
     dataset, table = drawn
-    assert table.features is not None
     assert (table.cost > 0).all()
     assert_centred(table.cost / dataset.mean_cost - 1, atol=1e-5)
-    prompt = np.exp(table.features[:, :1].astype(np.float64))
+    prompt = np.exp(np.asarray(table.features)[:, :1].astype(np.float64))
     tokens = (table.cost - dataset.price_prompt * prompt) / dataset.price_answer
     for g in range(len(dataset.groups)):
         rows = in_group(table, g)
@@ -437,8 +431,7 @@ def test_the_posterior_is_calibrated_under_any_run_set(kind: str) -> None:
     assert ((quality >= 0) & (quality <= 1 + 1e-9)).all()
     quality = correct(dataset, table, quality)
     right = correct(dataset, table, table.quality)
-    assert table.signals is not None
-    first_signal = table.signals.reshape(n, 4, -1)[..., 0]
+    first_signal = np.asarray(table.signals).reshape(n, 4, -1)[..., 0]
     looks_right = first_signal > np.median(first_signal, axis=0)
     for where in (run, ~run):
         assert_expected(right, quality, where)
@@ -505,8 +498,7 @@ def test_models_that_have_not_run_are_not_used(kind: str) -> None:
     dataset = make_dataset(3, kind=kind)
     table = sample(dataset, 1, 300, features=True)
     run = random_runs(300, 3)
-    assert table.signals is not None
-    by_model = table.signals.reshape(300, 3, -1)
+    by_model = np.asarray(table.signals).reshape(300, 3, -1)
     hidden = dataclasses.replace(
         table,
         quality=np.where(run, table.quality, np.nan),
@@ -524,11 +516,10 @@ def test_agreement_counts_as_often_as_it_happens(kind: str) -> None:
     table = sample(dataset, 4, 6_000, features=True)
     quality, _ = known_posterior(dataset, table, np.ones(3, bool))
     right, expected = (correct(dataset, table, each) for each in (table.quality, quality))
-    assert table.group is not None
     a = table.answer
     assert a is not None
     same = np.stack([(a[:, i] == a[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))], axis=1)
-    pattern = table.group * 8 + same @ np.array([1, 2, 4])
+    pattern = np.asarray(table.group) * 8 + same @ np.array([1, 2, 4])
     for value in np.unique(pattern):
         assert_expected(right[pattern == value], expected[pattern == value])
 

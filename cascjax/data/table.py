@@ -268,11 +268,6 @@ def _equal(left: Any, right: Any) -> bool:
 
 def hash_rows(tables: Iterable[Table], n_rows: int, models: tuple[str, ...]) -> str:
     """Return the fingerprint of the table that consists of the given tables, whatever their sizes.
-
-    Args:
-        tables: consecutive rows.
-        n_rows: number of all rows.
-        models: names of the models.
     """
     digest, held = None, [np.zeros((0, 0), "<f4")] * 2
     for table in tables:
@@ -349,12 +344,7 @@ def mean_rows(
     *more: Float[np.ndarray, "N K"],
     transform: Callable[..., np.ndarray] = lambda block: block,
 ) -> Float[np.ndarray, " K"]:
-    """Return the mean over rows, in float64 and without a copy of the table.
-
-    Example:
-      >>> mean_rows(np.array([[1.0, 2.0], [3.0, 6.0]], np.float32))
-      array([2., 4.])
-    """
+    """Return the mean over rows, in float64 and without a copy of the table."""
     total = np.zeros(column.shape[1])
     for block in row_blocks(len(column) if rows is None else rows):
         values = transform(*(take_rows(each, block) for each in (column, *more)))

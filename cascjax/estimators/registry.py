@@ -25,12 +25,7 @@ ESTIMATORS: dict[str, LearnedEstimator] = {
 
 
 def learned_estimator(estimator: str | LearnedEstimator) -> LearnedEstimator:
-    """Return the estimator of a name; an estimator is returned as it is.
-
-    Example:
-        >>> learned_estimator("logistic").max_models
-        8
-    """
+    """Return the estimator of a name; an estimator is returned as it is."""
     if isinstance(estimator, LearnedEstimator):
         return estimator
     if not isinstance(estimator, str) or estimator not in ESTIMATORS:
