@@ -267,8 +267,7 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 def hash_rows(tables: Iterable[Table], n_rows: int, models: tuple[str, ...]) -> str:
-    """Return the fingerprint of the table that consists of the given tables, whatever their sizes.
-    """
+    """Return the fingerprint of the table that consists of tables of any sizes, in order."""
     digest, held = None, [np.zeros((0, 0), "<f4")] * 2
     for table in tables:
         if digest is None:
@@ -328,16 +327,6 @@ def concatenate(tables: Sequence[Table]) -> Table:
     return jax.tree.map(lambda *columns: np.concatenate(columns), *map(recoded, tables))
 
 
-def row_blocks(
-    rows: Int[np.ndarray, " n"] | int, size: int = _ROWS
-) -> Iterator[slice | Int[np.ndarray, " m"]]:
-    """Yield the given rows, or the first so many, in blocks of at most `size`."""
-    n_rows = rows if isinstance(rows, int) else len(rows)
-    for start in range(0, n_rows, size):
-        block = slice(start, min(start + size, n_rows))
-        yield block if isinstance(rows, int) else rows[block]
-
-
 def mean_rows(
     column: Float[np.ndarray, "N K"],
     rows: Int[np.ndarray, " n"] | None = None,
@@ -346,11 +335,13 @@ def mean_rows(
 ) -> Float[np.ndarray, " K"]:
     """Return the mean over rows, in float64 and without a copy of the table."""
     total = np.zeros(column.shape[1])
-    for block in row_blocks(len(column) if rows is None else rows):
+    n_rows = len(column) if rows is None else len(rows)
+    for start in range(0, n_rows, _ROWS):
+        block = slice(start, start + _ROWS) if rows is None else rows[start : start + _ROWS]
         values = transform(*(take_rows(each, block) for each in (column, *more)))
         # A product with ones adds up more than twice as fast as `sum` over the first axis.
         total += np.ones(len(values)) @ values.astype(np.float64)
-    return total / (len(column) if rows is None else len(rows))
+    return total / n_rows
 
 
 def split_rows(

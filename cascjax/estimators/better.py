@@ -106,17 +106,20 @@ def improved(
     e = ante if side == "ante" else post
     refit = _regressed(table.quality, [e], rows)
     if share > 0:
-        left = np.sqrt(mean_rows(refit, rows, table.quality, transform=_squared_error))
+        left = np.sqrt(
+            mean_rows(
+                refit,
+                rows,
+                table.quality,
+                transform=lambda a, b: np.square(a.astype(np.float64) - b),
+            )
+        )
         rng = np.random.default_rng([seed, 0 if side == "ante" else 1])
         noise = rng.standard_normal(e.shape, np.float32)
         seen = table.quality + noise * np.float32(np.sqrt((1 - share) / share)) * left
         refit = _regressed(table.quality, [e, seen], rows)
     both = (refit, post) if side == "ante" else (ante, refit)
     return _with(estimator, *both, _spread(*both, rows))
-
-
-def _squared_error(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return np.square(estimate.astype(np.float64) - truth)
 
 
 def _with(

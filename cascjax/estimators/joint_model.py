@@ -97,14 +97,8 @@ class JointModel:
     def _expected(self, features: Float[np.ndarray, "n F"]) -> Float[np.ndarray, "n H"]:
         """Return the predictions from features; weights are kept on the host or moved once."""
         if isinstance(self.prediction, Linear):
-            weights, offset = self._linear
-            return features @ weights + offset
+            return features @ np.asarray(self.prediction.weights) + self.prediction.offset
         return np.asarray(self._on_device.predict(features))
-
-    @functools.cached_property
-    def _linear(self) -> tuple[Float[np.ndarray, "F H"], Float[np.ndarray, " H"]]:
-        assert isinstance(self.prediction, Linear)
-        return np.asarray(self.prediction.weights), np.asarray(self.prediction.offset)
 
     @functools.cached_property
     def _on_device(self) -> Linear | Networks:

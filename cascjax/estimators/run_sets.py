@@ -117,12 +117,6 @@ class RunSets:
             cost[rows] = seen[rows] @ weights[f, 0].T
         return cost
 
-    def priced(self, price: float, more: Float[np.ndarray, " K"]) -> "RunSets":
-        """Return the same with cost weights times a price, plus one number per model."""
-        weights = np.float32(price) * np.asarray(self.cost_weights)
-        weights[..., 0] += more  # the first column is 1
-        return replace(self, cost_weights=weights)
-
     def weighed(
         self, prices: Float[np.ndarray, " R"], more: Sequence[Float[np.ndarray, "N K"]]
     ) -> "RunSets":
@@ -133,7 +127,9 @@ class RunSets:
         constant = np.zeros(self.cost_run.shape[-1], np.float32)
         for price, ante in zip(prices[1:], more, strict=True):
             constant = constant + np.float32(price) * ante[0]
-        return self.priced(float(prices[0]), constant)
+        weights = np.float32(prices[0]) * np.asarray(self.cost_weights)
+        weights[..., 0] += constant  # the first column is 1
+        return replace(self, cost_weights=weights)
 
     def scaled(self, sigma_scale: float) -> "RunSets":
         """Return the estimates with every sigma times `sigma_scale`."""
