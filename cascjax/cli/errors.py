@@ -17,12 +17,7 @@ class Command(click.Command):
     """A command whose errors name options."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command.
-
-        Raises:
-          CascjaxError: As the command, with arguments replaced by options.
-          UsageError: As the command, with the name of the command.
-        """
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -37,10 +32,6 @@ def translate(message: str, command: click.Command) -> str:
 
     `name=value` becomes `--name value`, and `name=True` `--name`. A name alone is replaced if
     it has an underscore, starts the message before a verb, or follows "needs".
-
-    Args:
-      message: Message of a library error.
-      command: Command that was run.
 
     Example:
       >>> command = click.Command("compare", params=[click.Option(["--resume"], is_flag=True)])

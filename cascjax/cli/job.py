@@ -1,7 +1,6 @@
 """How a command over a source runs: processes, checkpoint, progress."""
 
 import contextlib
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -51,16 +50,9 @@ class Job(Output):
     def run(
         self, paths: Sequence[Path], models: Sequence[str] | None, out: Path, *, file: bool = False
     ) -> Iterator[tuple[Files, RunOptions]]:
-        """Open the source, and yield it with the options of the run.
-
-        Args:
-          paths: Files, folders and patterns of the source.
-          models: Names or numbers of the models to use; None for all.
-          out: Folder for the results, which is removed if the command fails.
-          file: Whether `out` is a file, which the command writes itself.
-        """
+        """Open the source, and yield it with the options of the run."""
         checkpoint = out.with_name(f"{out.name}.checkpoint") if file else out / "checkpoint"
-        self.first = enter(self.place, shlex.split(self.typed)[1:], checkpoint, self.note)
+        self.first = enter(self.place, checkpoint, self.note)
         if any(path.resolve() == out.resolve() for path in paths):
             raise CascjaxError(f"--out {out} is the source; choose another")
         self.note(f"Reading {named(paths)}")

@@ -1,23 +1,23 @@
 """Commands in several processes: the place of each, and one line when a process is lost.
 
-JAX aborts a process with a stack dump when another process of the job is lost or never comes. The
-command therefore runs itself again as a worker, waits for the worker to end, and says in one line
-what happened. A socket connects the two, so that each ends when the other is killed.
+JAX aborts a process with a stack dump when another process of the job is lost or never comes. Its
+messages go to a log, and the command says in one line what happened.
 """
 
+import ctypes
 import os
 import re
-import select
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,15 +26,16 @@ from cascjax.errors import CascjaxError, first_line
 WAIT = 300
 """Default number of seconds that processes wait for each other at the start."""
 
-GRACE = 10
-"""Seconds that a worker has to end after an interrupt; it may be waiting for another process."""
+_GRACE = 10
+"""Seconds that a process has to end after an interrupt; it may be waiting for another process."""
 
 _HEARTBEAT = 30
 """Seconds after which a process without a sign of life counts as lost."""
 
-_WORKER = "CASCJAX_WORKER"
-_PROGRAM = "from cascjax.cli import main; main()"
 _PEER_LOST = b"JAX distributed service detected fatal errors"
+
+_handlers: list[Any] = []
+"""Handlers of signals, which must not be garbage."""
 
 # JAX itself finds its place under Slurm, Open MPI 4, Kubernetes and TPUs. These variables are for
 # other launchers with a given coordinator, and for the devices of a process; the order matters, as
@@ -81,11 +82,7 @@ class Place:
         return self.distributed or (self.coordinator, self.processes, self.process) != (None,) * 3
 
     def resolve(self, environment: Mapping[str, str]) -> "Place":
-        """Return the place with the variables of the launcher filled in.
-
-        Raises:
-          CascjaxError: The place is incomplete or contradictory.
-        """
+        """Return the place with the variables of the launcher filled in."""
         coordinator = self.coordinator or environment.get("JAX_COORDINATOR_ADDRESS")
         if coordinator is None and {"MASTER_ADDR", "MASTER_PORT"} <= set(environment):
             # The agent of torchrun listens at that port itself.
@@ -136,141 +133,23 @@ def _number(environment: Mapping[str, str], *names: str) -> int | None:
     return None
 
 
-def enter(
-    place: Place, arguments: Sequence[str], checkpoint: Path, note: Callable[[str], None]
-) -> bool:
-    """Make this process one of several, and return whether it prints and writes for all of them.
+def enter(place: Place, checkpoint: Path, note: Callable[[str], None]) -> bool:
+    """Join the other processes, if there are any; return whether this process is the first.
 
-    Args:
-      place: Place among the processes; returns at once if there is only one.
-      arguments: Arguments of the command line, for the worker.
-      checkpoint: Folder of partial results, for messages.
-      note: Prints a line.
-
-    Raises:
-      CascjaxError: The place is invalid, or the other processes cannot be reached.
+    The folder of partial results is for messages.
     """
     if not place.several:
         return True
     place = place.resolve(os.environ)
-    if _WORKER not in os.environ:
-        note(f"Waiting up to {place.wait} s for the other processes.")
-        sys.exit(watch(place, arguments, checkpoint))
-    return _connect(place)
-
-
-def leave(code: int, error: Exception | None = None) -> None:
-    """End a worker that failed; a normal exit would make JAX wait for the other processes.
-
-    Args:
-      code: Exit code; 0 for a worker that has succeeded, which exits normally.
-      error: Unexpected error, to print its traceback.
-    """
-    if _WORKER in os.environ and code:
-        if error is not None:
-            traceback.print_exception(error)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def watch(
-    place: Place,
-    arguments: Sequence[str],
-    checkpoint: Path,
-    program: str = _PROGRAM,
-    grace: float | int = GRACE,
-) -> int:
-    """Run a worker to its end, print one line if it was lost, and return the exit code.
-
-    Args:
-      place: Place of the process.
-      arguments: Arguments of the worker's command line.
-      checkpoint: Folder of partial results, for messages.
-      program: Python code of the worker.
-      grace: Seconds that the worker has to end after an interrupt.
-    """
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:  # closed by the shell: the next file to be opened would take its number
-            os.open(os.devnull, os.O_RDWR)
-    link, theirs = socket.socketpair()
-    passed = (theirs.detach(), os.dup(1), os.dup(2))
-    # JAX prints to descriptors 1 and 2, which are the log; the command to the copies.
-    log = tempfile.TemporaryFile()  # noqa: SIM115
-    worker = subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {program}", *arguments],
-        env=os.environ | {_WORKER: ",".join(map(str, passed))},
-        stdout=log,
-        stderr=log,
-        pass_fds=passed,
-        process_group=0,
-    )
-    for fd in passed:
-        os.close(fd)
-    interrupted = threading.Event()
-
-    def connected() -> bool:
-        return bool(select.select([link], [], [], 0)[0])
-
-    def pass_on(number: int, frame: object) -> None:
-        interrupted.set()
-        worker.send_signal(signal.SIGINT)  # JAX takes SIGTERM for a notice, and continues
-        # A worker that waits for other processes has nothing to clean up, and cannot hear.
-        killer = threading.Timer(grace if connected() else 1, worker.kill)
-        killer.daemon = True
-        killer.start()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
-            signal.signal(number, pass_on)
-    code, joined = worker.wait(), bool(link.recv(1))
-    resume = "start all processes again"
-    if any(checkpoint.glob("*.npz")):
-        resume = f"partial results are kept in {checkpoint}: {resume} with --resume"
-    if code >= 0:
-        return code
-    if interrupted.is_set():
-        click.echo(f"cascjax: interrupted; {resume}", err=True)
-        return 130
-    log.seek(0)
-    words = log.read()
-    with tempfile.NamedTemporaryFile(prefix="cascjax-", suffix=".log", delete=False) as named:
-        named.write(words)
-    if _PEER_LOST not in words:
-        name = signal.Signals(-code).name
-        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-        reason = f"was ended by {name}{hint}; {resume}"
-    elif joined:
-        reason = f"stopped because another process of the job is lost; {resume}"
-    else:
-        reason = (
-            f"waited {place.wait} s at {place.coordinator or 'the coordinator'} for the other"
-            " processes, and not all came: start every process with the same --coordinator and"
-            " --processes, and check that it can be reached"
-        )
-    click.echo(f"cascjax: {place} {reason} (messages of JAX: {named.name})", err=True)
-    return 1
-
-
-def _connect(place: Place) -> bool:
-    """Join the other processes, in the worker; return whether this process is the first."""
-    link, out, err = map(int, os.environ[_WORKER].split(","))
-    for fd in (link, out, err):
-        os.set_inheritable(fd, False)
-    sys.stdout, sys.stderr = (os.fdopen(fd, "w", buffering=1) for fd in (out, err))
-
-    def end_with_watcher() -> None:
-        os.read(link, 1)
-        os._exit(1)
-
-    threading.Thread(target=end_with_watcher, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # only the watcher sends it
+    note(f"Waiting up to {place.wait} s for the other processes.")
     if place.process == 0 and place.coordinator is not None:
         _check_port(place.coordinator)
+    joined = threading.Event()
+    _end_in_one_line(place, checkpoint, joined)
     import jax
 
+    # JAX would take SIGTERM for a notice, and continue.
+    jax.config.update("jax_enable_preemption_service", False)
     # With None, JAX would give each process one device under some launchers.
     devices = [] if place.device is None else [place.device]
     try:
@@ -292,8 +171,71 @@ def _connect(place: Place) -> bool:
         raise CascjaxError(
             f"{place} cannot join the others at {place.coordinator}: {first_line(error)}"
         ) from error
-    os.write(link, b".")
+    joined.set()
     return jax.process_index() == 0
+
+
+def leave(code: int, error: Exception | None = None) -> None:
+    """End one of several processes that failed; JAX would wait for the others at a normal exit."""
+    jax = sys.modules.get("jax")
+    if code and jax is not None and jax.distributed.is_initialized():
+        if error is not None:
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _end_in_one_line(place: Place, checkpoint: Path, joined: threading.Event) -> None:
+    """Say in one line why JAX aborts, or why a process that waits for others is interrupted."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:  # closed by the shell: the next file to be opened would take its number
+            os.open(os.devnull, os.O_RDWR)
+    # JAX prints to descriptors 1 and 2, which become a log; the command to copies of them.
+    sys.stdout, sys.stderr = (os.fdopen(os.dup(fd), "w", buffering=1) for fd in (1, 2))
+    log = tempfile.TemporaryFile()  # noqa: SIM115
+    for fd in (1, 2):
+        os.dup2(log.fileno(), fd)
+
+    def end(code: int, reason: str, note: str = "") -> None:
+        resume = "start all processes again"
+        if any(checkpoint.glob("*.npz")):
+            resume = f"partial results are kept in {checkpoint}: {resume} with --resume"
+        click.echo(f"cascjax: {reason}; {resume}{note}", err=True)
+        os._exit(code)
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int)
+    def aborted(number: int) -> None:
+        log.seek(0)
+        words = log.read()
+        with tempfile.NamedTemporaryFile(prefix="cascjax-", suffix=".log", delete=False) as named:
+            named.write(words)
+        reason = "stopped because another process of the job is lost"
+        if _PEER_LOST not in words:
+            reason = "was aborted"
+        elif not joined.is_set():
+            reason = (
+                f"waited {place.wait} s at {place.coordinator or 'the coordinator'} for the other"
+                " processes, and not all came: check that it can be reached, that --coordinator"
+                " and --processes are the same everywhere"
+            )
+        end(1, f"{place} {reason}", f" (messages of JAX: {named.name})")
+
+    _handlers.append(aborted)
+    ctypes.CDLL(None).signal(signal.SIGABRT, aborted)
+
+    signals, woken = socket.socketpair()
+    woken.setblocking(False)
+    signal.set_wakeup_fd(woken.detach(), warn_on_full_buffer=False)
+
+    def end_waiting() -> None:
+        signals.recv(1)
+        time.sleep(_GRACE if joined.is_set() else 1)
+        end(130, "interrupted")
+
+    threading.Thread(target=end_waiting, daemon=True).start()
 
 
 def _check_port(coordinator: str) -> None:

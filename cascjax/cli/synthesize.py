@@ -64,11 +64,7 @@ def write(
     parts: int | None = None,
     **settings: Any,
 ) -> None:
-    """Write a synthetic dataset in batches, to one file or to a folder of `parts` files.
-
-    Raises:
-      CascjaxError: The disk is too small, or a setting does not belong to the kind.
-    """
+    """Write a synthetic dataset in batches, to one file or to a folder of `parts` files."""
     if parts is not None and parts > queries:
         raise CascjaxError(f"parts must be at most the {queries:,} queries, not {parts:,}")
     features = features or kind != "judged"

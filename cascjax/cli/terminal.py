@@ -154,11 +154,7 @@ def make_console() -> "Console":
 
 @contextmanager
 def output_folder(path: Path) -> Iterator[None]:
-    """Make a folder before anything is computed for it, and remove it if that fails.
-
-    Raises:
-      CascjaxError: The folder cannot be made or written to.
-    """
+    """Make a folder before anything is computed for it, and remove it if that fails."""
     made = []
     try:
         try:

@@ -131,13 +131,7 @@ def integer(flag: str, low: int, high: int | None, default: int | None, help: st
 
 
 def gathered(name: str, make: Callable[..., Any], options: Sequence[Any]) -> Callable[[F], F]:
-    """Return a decorator that adds options to a command, which gets them as one argument.
-
-    Args:
-      name: Argument of the command, which is `make(**values)`.
-      make: Function of the values of the options.
-      options: Decorators made by `click.option`.
-    """
+    """Return a decorator that adds options to a command, which gets them as one argument."""
 
     def parameters() -> None:
         pass

@@ -47,13 +47,7 @@ class Checkpoint:
     """The finished parts of one job in a folder."""
 
     def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
-        """Describe where parts are kept; nothing is read or written yet.
-
-        Args:
-            folder: created by `open`; its parent must exist.
-            job: JSON values that distinguish the job from any other; under "files" the identity
-                of each input file.
-        """
+        """Describe where parts are kept; nothing is read or written yet."""
         self._folder, self._job = folder, json.loads(json.dumps(job))
         settings = {name: value for name, value in self._job.items() if name != FILES}
         text = json.dumps(settings, sort_keys=True)
@@ -66,18 +60,7 @@ class Checkpoint:
         force: bool = False,
         unaffected: Callable[[set[str]], bool] = lambda changed: False,
     ) -> None:
-        """Resume the job that the folder holds, or start one.
-
-        Args:
-            resume: whether to use the parts that are there.
-            force: whether to discard them instead.
-            unaffected: whether no part that is kept depends on the given input files, which have
-                changed since.
-
-        Raises:
-            CascjaxError: the folder holds another job, or this job and neither `resume` nor
-                `force` is given, or it cannot be written.
-        """
+        """Resume the job that the folder holds, or start one."""
         with one_line(f"cannot use the folder {self._folder}"):
             content = self._other_content(resume, unaffected) if self._folder.exists() else None
             if content and not force:
@@ -104,25 +87,13 @@ class Checkpoint:
         return {name for name, identity in files.items() if identity == _BAD}
 
     def note_bad(self, file: str) -> None:
-        """Note that an input file must be fixed, so it may have changed when the job resumes.
-
-        Raises:
-            CascjaxError: the note cannot be written.
-        """
+        """Note that an input file must be fixed, so it may have changed when the job resumes."""
         job = self._read_job() or {}
         if file in job.get(FILES, {}):
             self._write_job(job | {FILES: job[FILES] | {file: _BAD}})
 
-    def has(self, key: str) -> bool:
-        """Return whether a part is kept."""
-        return self._path(key).exists()
-
     def get(self, key: str) -> Any | None:
-        """Return a part, or None if it is not kept.
-
-        Raises:
-            CascjaxError: its file is damaged, or belongs to another job.
-        """
+        """Return a part, or None if it is not kept."""
         path = self._path(key)
         if not path.exists():
             return None
@@ -137,20 +108,12 @@ class Checkpoint:
         return value
 
     def put(self, key: str, value: Any) -> None:
-        """Keep a part.
-
-        Raises:
-            CascjaxError: the file cannot be written.
-        """
+        """Keep a part."""
         with atomic_write(self._path(key)) as temporary:
             temporary.write_bytes(pack(value, self._digest))
 
     def remove(self, key: str) -> None:
-        """Remove a part if it is kept.
-
-        Raises:
-            CascjaxError: the file cannot be removed.
-        """
+        """Remove a part if it is kept."""
         with one_line(f"cannot remove {self._path(key)}"):
             self._path(key).unlink(missing_ok=True)
 
@@ -197,11 +160,7 @@ class Checkpoint:
 
 
 def discard(folder: Path) -> None:
-    """Remove a checkpoint folder, once its job is complete.
-
-    Raises:
-        CascjaxError: it cannot be removed.
-    """
+    """Remove a checkpoint folder, once its job is complete."""
     with one_line(f"cannot remove {folder}"):
         for part in [*folder.glob("*.npz"), *folder.glob(".cascjax-*.tmp")]:
             part.unlink(missing_ok=True)
@@ -213,13 +172,7 @@ def discard(folder: Path) -> None:
 
 
 def pack(value: Any, digest: str = "") -> bytes:
-    """Return a value as the bytes of an npz file; arrays are kept to the bit.
-
-    Args:
-        value: nested arrays, numbers, strings, None, tuples, lists, dictionaries and dataclasses
-            of this package.
-        digest: of the job it belongs to.
-    """
+    """Return a value as the bytes of an npz file; arrays are kept to the bit."""
     arrays: list[np.ndarray] = []
     tree = json.dumps([digest, _split(value, arrays)])
     buffer = io.BytesIO()

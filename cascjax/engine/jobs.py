@@ -37,27 +37,13 @@ def start_run(
     settings: Mapping[str, Any] | None = None,
     processes: Processes | None = None,
 ) -> Run:
-    """Return the run of a job; see `Run.start`.
-
-    Args:
-        job: what is computed.
-        options: how it runs.
-        settings: further JSON values that distinguish it from other jobs.
-        processes: processes that share it; by default those of `jax.distributed`.
-
-    Raises:
-        CascjaxError: the checkpoint cannot be used, see `Run.start`.
-    """
+    """Return the run of a job; see `Run.start`."""
     settings = job.settings() | dict(settings or {})
     return Run.start(options, job.source, settings, _groups(job), processes)
 
 
 def collect(job: Job, run: Run) -> Statistics:
-    """Return the statistics of all chunks: pass 1.
-
-    Raises:
-        CascjaxError: see `collect_statistics` and `Run.each`.
-    """
+    """Return the statistics of all chunks: pass 1."""
     groups, work = _groups(job), "reading"
 
     def do(places: Sequence[int]) -> Generator[tuple[int, Statistics], None, None]:
@@ -75,13 +61,7 @@ def collect(job: Job, run: Run) -> Statistics:
 
 
 def prepare(job: Job, run: Run) -> Setup:
-    """Return what is known after pass 1, with the estimates fitted on the sample.
-
-    Raises:
-        RefusedError: the estimates cannot be fitted on these rows.
-        CascjaxError: see `make_setup`; or what was learned differs from another process, or from
-            this job before it was interrupted.
-    """
+    """Return what is known after pass 1, with the estimates fitted on the sample."""
     setup, work = make_setup(job, collect(job, run)), "learning"
     if not setup.estimates.digest:
         return setup
@@ -104,11 +84,7 @@ def prepare(job: Job, run: Run) -> Setup:
 
 
 def find_candidates(job: Job, setup: Setup, run: Run) -> list[Candidates]:
-    """Return the settings of every strategy around the budgets, found on the sample.
-
-    Raises:
-        CascjaxError: see `Run.each`.
-    """
+    """Return the settings of every strategy around the budgets, found on the sample."""
 
     def do(places: Sequence[int]) -> Generator[tuple[int, Candidates], None, None]:
         estimator = setup.estimator() if places else None
@@ -125,11 +101,7 @@ def find_candidates(job: Job, setup: Setup, run: Run) -> list[Candidates]:
 def sum_candidates(
     job: Job, setup: Setup, candidates: Sequence[Candidates], run: Run
 ) -> tuple[SplitTotals, ...]:
-    """Return the sums of every strategy's settings over all rows: pass 2.
-
-    Raises:
-        CascjaxError: see `Run.each`.
-    """
+    """Return the sums of every strategy's settings over all rows: pass 2."""
     return sum_chunks(
         job, setup, "totals", lambda inputs: chunk_totals(inputs, job.strategies, candidates), run
     )
@@ -138,18 +110,7 @@ def sum_candidates(
 def sum_chunks(
     job: Job, setup: Setup, name: str, compute: Callable[[ChunkInputs], Any], run: Run
 ) -> Any:
-    """Return the sum over all chunks of a pytree of arrays, added in chunk order.
-
-    Args:
-        job: what is computed.
-        setup: what pass 1 collected.
-        name: name of the pass, for progress and checkpoint keys.
-        compute: returns the pytree of a chunk.
-        run: how the job is done.
-
-    Raises:
-        CascjaxError: a row is invalid, see `Source.read`, or see `Run.each`.
-    """
+    """Return the sum over all chunks of a pytree of arrays, added in chunk order."""
     chunks = job.source.chunks
 
     def do(places: Sequence[int]) -> Generator[tuple[int, Any], None, None]:

@@ -73,6 +73,8 @@ _ERROR_BUDGETS = 8
 _BLOCK = 1 << 13
 """Rows that are converted to float64 at once."""
 
+_NO_LIMIT = np.uint64(np.iinfo(np.uint64).max)
+
 _Progress = Callable[[int], None]
 
 
@@ -82,28 +84,16 @@ def _no_progress(queries: int) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """What is computed on a source.
-
-    Attributes:
-        source: the rows.
-        strategies: strategies to fit.
-        estimates: estimates they decide by.
-        budgets: mean costs, or how many; by default ten between neighbours on the hull of the
-            single models.
-        seed: seed of noise, folds, sample and resamples, and of the split if the source has none.
-        sample: largest number of fit rows that parameters are searched on.
-        resamples: number of bootstrap resamples of the evaluation rows; 0 for none.
-        columns: columns of `Table` to keep in the sample in addition to those of the estimates.
-    """
+    """What is computed on a source."""
 
     source: Source
     strategies: tuple[Strategy, ...]
     estimates: EstimatesSpec
-    budgets: int | tuple[float, ...] | None = None
+    budgets: int | tuple[float, ...] | None = None  # their number, or mean costs
     seed: int = 0
-    sample: int = SAMPLE
+    sample: int = SAMPLE  # largest number of fit rows that parameters are searched on
     resamples: int = 0
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()  # kept in the sample beside the columns of the estimates
 
     @property
     def all_columns(self) -> tuple[str, ...]:
@@ -112,16 +102,15 @@ class Job:
 
     def settings(self) -> dict[str, Any]:
         """Return JSON values that distinguish the job from others on the same rows."""
-        budgets = self.budgets
         return {
             "strategies": [repr(strategy) for strategy in self.strategies],
-            "models": list(self.source.models),
+            "models": self.source.models,
             "estimates": repr(self.estimates),
-            "budgets": list(budgets) if isinstance(budgets, tuple) else budgets,
+            "budgets": self.budgets,
             "seed": self.seed,
             "sample": self.sample,
             "resamples": self.resamples,
-            "columns": list(self.all_columns),
+            "columns": self.all_columns,
         }
 
 
@@ -129,19 +118,12 @@ class Job:
 
 
 def fit_mask(source: Source, seed: int, chunk: Chunk, table: Table) -> Bool[np.ndarray, " n"]:
-    """Return which rows of a chunk are in the fit split: by its column, else drawn by seed.
-
-    Args:
-        source: all rows.
-        seed: seed of the split.
-        chunk: which rows.
-        table: the rows.
-    """
+    """Return which rows of a chunk are in the fit split: by its column, else drawn by seed."""
     if table.split is not None:
         return table.split == FIT
     if source.n_rows <= PERMUTED:
         return _drawn(source.n_rows, seed)[chunk.first : chunk.first + chunk.n_rows]
-    # Another seed than that of the sample, which takes the lowest hashes of these rows.
+    # With another seed than the sample, which takes the lowest hashes of these rows.
     return _hash(~seed, chunk.rows) < np.uint64(1 << 63)
 
 
@@ -188,30 +170,17 @@ def _hash(seed: int, rows: Int[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
 
 @dataclass(frozen=True)
 class ChunkStatistics:
-    """Sums over the rows of a chunk, models in the order of the source.
-
-    Attributes:
-        count: `[2]` number of fit rows and of evaluation rows.
-        cost: `[2, K]` sums of true costs, over either split.
-        quality: `[2, K]` sums of true qualities, over either split.
-        estimates: what the estimates need of all rows, or None.
-    """
+    """Sums over the fit rows and the evaluation rows of a chunk, models as in the source."""
 
     count: Float[np.ndarray, "2"]
     cost: Float[np.ndarray, "2 K"]
     quality: Float[np.ndarray, "2 K"]
-    estimates: Any = None
+    estimates: Any = None  # what the estimates need of all rows
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The fit rows of lowest hash.
-
-    Attributes:
-        rows: `[m]` row numbers, rising.
-        table: the rows, models in the order of the source; None if the source is in memory, since
-            they can be taken from it, or if there are none.
-    """
+    """The fit rows of lowest hash: rising row numbers, and the rows unless they are in memory."""
 
     rows: Int[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, np.int64))
     table: Table | None = None
@@ -219,12 +188,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What pass 1 collects from some chunks.
-
-    Attributes:
-        chunks: statistics of each chunk, by its index.
-        sample: sample of the fit rows of these chunks.
-    """
+    """What pass 1 collects from some chunks: statistics by chunk index, and a sample."""
 
     chunks: Mapping[int, ChunkStatistics] = field(default_factory=dict)
     sample: Sample = field(default_factory=Sample)
@@ -242,17 +206,7 @@ class Statistics:
 def collect_statistics(
     job: Job, chunks: Iterable[Chunk], progress: _Progress = _no_progress, *, other: Sample
 ) -> Statistics:
-    """Read chunks and return their statistics and their sample.
-
-    Args:
-        job: what is computed.
-        chunks: chunks to read.
-        progress: called with the number of rows of each chunk.
-        other: sample of other chunks; rows that it would displace are left out.
-
-    Raises:
-        CascjaxError: a row is invalid, see `Source.read`, or estimates cannot use it.
-    """
+    """Read chunks and return their statistics and their sample."""
     collected, limit = Statistics(), _hash_limit(job, other)
     for chunk, table in job.source.read(chunks, job.all_columns):
         fit, rows = fit_mask(job.source, job.seed, chunk, table), chunk.rows
@@ -263,7 +217,8 @@ def collect_statistics(
             quality=_weighted_sums(weights, table.quality),
             estimates=job.estimates.statistics(chunk, table, fit, job.seed),
         )
-        lowest = _lowest(job, rows[fit], min(limit, _hash_limit(job, collected.sample)))
+        limit = min(limit, _hash_limit(job, collected.sample))
+        lowest = rows[fit][_lowest(job, rows[fit], limit)]
         sample = Sample(lowest)
         if len(lowest) and not isinstance(job.source, Table):
             sample = Sample(lowest, _sample_table(table, lowest - chunk.first))
@@ -282,10 +237,7 @@ def merge_statistics(job: Job, *parts: Statistics) -> Statistics:
         return Statistics(chunks, samples[0] if samples else Sample())
     rows = np.concatenate([sample.rows for sample in samples])
     tables = [sample.table for sample in samples if sample.table is not None]
-    keep = np.arange(len(rows))
-    if len(rows) > job.sample:
-        keep = np.argpartition(_hash(job.seed, rows), job.sample - 1)[: job.sample]
-    keep = keep[np.argsort(rows[keep])]
+    keep = _lowest(job, rows)
     table = _sample_table(concatenate(tables), keep) if tables else None
     return Statistics(chunks, Sample(rows[keep], table))
 
@@ -306,20 +258,19 @@ def _weighted_sums(
 
 
 def _hash_limit(job: Job, sample: Sample) -> np.uint64:
-    """Return what the hash of a row must be below to enter a sample."""
-    if len(sample.rows) < job.sample:
-        return np.uint64(np.iinfo(np.uint64).max)
-    return _hash(job.seed, sample.rows).max()
+    """Return the highest hash with which a row may enter a sample."""
+    return _NO_LIMIT if len(sample.rows) < job.sample else _hash(job.seed, sample.rows).max()
 
 
-def _lowest(job: Job, rows: Int[np.ndarray, " n"], limit: np.uint64) -> Int[np.ndarray, " m"]:
-    """Return those of the given rows that may be in the sample, rising."""
+def _lowest(
+    job: Job, rows: Int[np.ndarray, " n"], limit: np.uint64 = _NO_LIMIT
+) -> Int[np.ndarray, " m"]:
+    """Return the positions of the rows that may be in the sample, in the order of the rows."""
     hashes = _hash(job.seed, rows)
-    below = hashes < limit
-    rows, hashes = rows[below], hashes[below]
-    if len(rows) > job.sample:
-        rows = np.sort(rows[np.argpartition(hashes, job.sample - 1)[: job.sample]])
-    return rows
+    keep = np.flatnonzero(hashes <= limit)
+    if len(keep) > job.sample:
+        keep = keep[np.argpartition(hashes[keep], job.sample - 1)[: job.sample]]
+    return keep[np.argsort(rows[keep])]
 
 
 # Between the passes, on the sample.
@@ -327,29 +278,17 @@ def _lowest(job: Job, rows: Int[np.ndarray, " n"], limit: np.uint64) -> Int[np.n
 
 @dataclass(frozen=True)
 class Setup:
-    """What is known once pass 1 is complete; models in rising mean cost over the fit split.
+    """What is known once pass 1 is complete; models in rising mean cost over the fit split."""
 
-    Attributes:
-        order: `[K]` position of each model in the order of the source.
-        models: the K names.
-        estimates: the fitted estimates.
-        count: `[2]` number of fit rows and of evaluation rows.
-        cost: `[2, K]` mean cost of each model alone, over either split.
-        quality: `[2, K]` mean quality of each model alone, over either split.
-        budgets: `[P]` mean costs.
-        rows: `[m]` row numbers of the sample of the fit split.
-        table: the sample.
-    """
-
-    order: Int[np.ndarray, " K"]
+    order: Int[np.ndarray, " K"]  # position of each model in the order of the source
     models: tuple[str, ...]
     estimates: ChunkEstimates
-    count: Int[np.ndarray, "2"]
-    cost: Float[np.ndarray, "2 K"]
+    count: Int[np.ndarray, "2"]  # number of fit rows and of evaluation rows
+    cost: Float[np.ndarray, "2 K"]  # mean cost of each model alone, over either split
     quality: Float[np.ndarray, "2 K"]
     budgets: Float[np.ndarray, " P"]
-    rows: Int[np.ndarray, " m"]
-    table: Table
+    rows: Int[np.ndarray, " m"]  # row numbers of the sample
+    table: Table  # the sample of the fit split
 
     @property
     def exact(self) -> bool:
@@ -366,11 +305,7 @@ class Setup:
 
 
 def make_setup(job: Job, statistics: Statistics) -> Setup:
-    """Return the setup of a job, from the statistics of all chunks.
-
-    Raises:
-        CascjaxError: a split is empty, all models cost the same, or the estimates cannot be fitted.
-    """
+    """Return the setup of a job, from the statistics of all chunks."""
     chunks = statistics.in_order()
     count, cost, quality = (
         functools.reduce(operator.add, [getattr(chunk, name) for chunk in chunks])
@@ -400,6 +335,10 @@ def make_setup(job: Job, statistics: Statistics) -> Setup:
             seed=job.seed,
         )
     )
+    if job.budgets is None or isinstance(job.budgets, int):
+        budgets = default_budgets(cost[1], quality[1], job.budgets)
+    else:
+        budgets = np.unique(np.asarray(job.budgets, np.float64))
     return Setup(
         order=order,
         models=models,
@@ -407,42 +346,20 @@ def make_setup(job: Job, statistics: Statistics) -> Setup:
         count=count.astype(np.int64),
         cost=cost,
         quality=quality,
-        budgets=wanted_budgets(job.budgets, cost[1], quality[1]),
+        budgets=budgets,
         rows=rows,
         table=table,
     )
 
 
-def wanted_budgets(
-    budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None,
-    single_cost: Float[np.ndarray, " K"],
-    single_quality: Float[np.ndarray, " K"],
-) -> Float[np.ndarray, " P"]:
-    """Return mean costs in rising order: as given, or spread over the single models' costs."""
-    if budgets is None or isinstance(budgets, int):
-        return default_budgets(single_cost, single_quality, budgets)
-    return np.unique(np.asarray(budgets, np.float64))
-
-
 @dataclass(frozen=True)
 class Candidates:
-    """The settings of a strategy that pass 2 sums over all rows.
+    """The settings of a strategy that pass 2 sums over all rows."""
 
-    Attributes:
-        settings: `[L]` rising, or `[L, D]` if a setting has several numbers.
-        panels: quadrature panels that the sample's estimates need, see `Independent.sized`.
-        fit: the mixture of each budget, if the sample is the whole fit split.
-        cost_error: largest standard error of a mean cost of the sample, in the cost unit; 0 if it
-            is the whole fit split.
-        quality_error: largest standard error of a mean quality.
-        seconds: wall time of the search.
-        sigma_scale: factor on the standard deviations of the estimates.
-    """
-
-    settings: Float[np.ndarray, "L *D"]
-    panels: int | None = None
-    fit: Fit | None = None
-    cost_error: float = 0.0
+    settings: Float[np.ndarray, "L *D"]  # rising, if a setting is one number
+    panels: int | None = None  # quadrature panels of the sample's estimates
+    fit: Fit | None = None  # the mixture of each budget, if the sample is the whole fit split
+    cost_error: float = 0.0  # largest standard error of a mean of the sample
     quality_error: float = 0.0
     seconds: float = 0.0
     sigma_scale: float = 1.0
@@ -455,15 +372,7 @@ def search_candidates(
     seed: int,
     progress: _Progress = _no_progress,
 ) -> Candidates:
-    """Fit a strategy to every budget on the sample and return the settings around the budgets.
-
-    Args:
-        setup: what pass 1 collected.
-        strategy: what to fit.
-        estimator: the estimator of the sample.
-        seed: seed of the choice of sigma scale.
-        progress: called with the number of queries of each block simulated.
-    """
+    """Fit a strategy to every budget on the sample and return the settings around the budgets."""
     start, table, budgets = time.perf_counter(), setup.table, setup.budgets
     estimator = truth(table) if strategy.sees_truth else estimator
     estimator, sigma_scale = with_sigma_scale(
@@ -509,14 +418,7 @@ def _sized(strategy: Strategy, estimator: Estimator) -> Estimator:
 
 @dataclass(frozen=True)
 class ChunkInputs:
-    """A chunk that is ready to be simulated, models in rising mean cost.
-
-    Attributes:
-        chunk: which rows.
-        table: the rows.
-        fit: `[n]` whether each row is in the fit split.
-        estimator: the estimator of the rows.
-    """
+    """A chunk that is ready to be simulated, models in rising mean cost."""
 
     chunk: Chunk
     table: Table
@@ -551,16 +453,10 @@ class ChunkInputs:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SplitTotals:
-    """Sums of what the candidates of a strategy do, over either split.
-
-    Attributes:
-        evaluate: over the evaluation rows.
-        fit: over the fit rows, without usage; None if the sample is the whole fit split.
-        seconds: wall time.
-    """
+    """Sums of what the candidates of a strategy do, over either split."""
 
     evaluate: Totals
-    fit: Totals | None
+    fit: Totals | None  # without usage; None if the sample is the whole fit split
     seconds: float
 
 
@@ -607,15 +503,7 @@ def fit_totals(
     budgets: Float[np.ndarray, " P"],
     single_quality: Float[np.ndarray, " K"] | None = None,
 ) -> Fit:
-    """Return the mixture of each budget: of the sample if it is exact, else of all fit rows.
-
-    Args:
-        candidates: the settings.
-        totals: their sums over all rows.
-        budgets: mean costs.
-        single_quality: mean quality of each model alone, if part of a budget is to be left where a
-            cheaper setting gives clearly more quality; see `fit_budgets`.
-    """
+    """Return the mixture of each budget: of the sample if it is exact, else of all fit rows."""
     if candidates.fit is not None:
         return candidates.fit
     assert totals.fit is not None
@@ -660,11 +548,9 @@ def chunk_resamples(
 class ScoreSums:
     """Sums over evaluation rows that scores need.
 
-    Attributes:
-        extremes: sums of the lowest cost of each row, of the quality of that model (the first of
-            equals), and of the highest cost.
-        accepted: `[S, 2]` number of rows on which each strategy, with the cheap and the expensive
-            setting of its largest budget, returns an answer that does not count as collapsed.
+    `extremes` sums the lowest cost of each row, the quality of that model (the first of equals),
+    and the highest cost. `accepted` counts the rows on which a strategy, with the cheap and the
+    expensive setting of its largest budget, returns an answer that does not count as collapsed.
     """
 
     extremes: Float[np.ndarray, "3"]
@@ -679,17 +565,7 @@ def chunk_scores(
     budgets: Float[np.ndarray, " P"],
     single_cost: Float[np.ndarray, " K"] | None,
 ) -> ScoreSums:
-    """Return what scores need of a chunk.
-
-    Args:
-        inputs: the chunk.
-        strategies: S strategies.
-        candidates: settings of each strategy.
-        fits: mixtures of each strategy.
-        budgets: mean costs.
-        single_cost: mean cost of each model over the evaluation split; None to leave out
-            `accepted`.
-    """
+    """Return what scores need of a chunk, without `accepted` if no mean costs are given."""
     rows, table = inputs.evaluation_rows(), inputs.table
     cost, quality = take_rows(table.cost, rows), take_rows(table.quality, rows)
     at = np.arange(len(rows)), cost.argmin(1)

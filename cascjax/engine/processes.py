@@ -56,14 +56,7 @@ class Processes:
         return list(items[self.index :: self.count])
 
     def gather(self, mine: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "P ..."]:
-        """Return the arrays of all processes, in their order.
-
-        Args:
-            mine: array of this process, of the same shape and type in all of them.
-
-        Raises:
-            CascjaxError: a process does not answer.
-        """
+        """Return the arrays of all processes, in their order."""
         if self.count == 1:
             return mine[None]
         from jax.experimental import multihost_utils
@@ -74,15 +67,7 @@ class Processes:
         return received.reshape(self.count, -1).view(mine.dtype).reshape(self.count, *mine.shape)
 
     def broadcast(self, sender: int, content: bytes | None) -> bytes:
-        """Return what one process sends to all.
-
-        Args:
-            sender: number of the sending process.
-            content: what it sends; ignored in all others.
-
-        Raises:
-            CascjaxError: a process does not answer.
-        """
+        """Return what one process sends to all."""
         mine = content if self.index == sender and content is not None else b""
         if self.count == 1:
             return mine
@@ -96,11 +81,7 @@ class Processes:
         return np.asarray(received)[:size].tobytes()
 
     def agree(self, do: Callable[[], T]) -> T:
-        """Call a function in every process, first in the first; fail in all if it fails in one.
-
-        Raises:
-            CascjaxError: it fails here, or in another process, whose message is passed on.
-        """
+        """Call a function in every process, first in the first; fail in all if it fails in one."""
         results: list[T] = []
         for turn in (self.first, not self.first):
             failure: CascjaxError | None = None
@@ -121,15 +102,7 @@ class Processes:
         return results[0]
 
     def check_same(self, what: str, digest: bytes) -> None:
-        """Refuse processes that were started for different jobs.
-
-        Args:
-            what: what the digest is of, for the message.
-            digest: hash, of the same length in all processes.
-
-        Raises:
-            CascjaxError: the first process has another hash.
-        """
+        """Refuse processes that were started for different jobs."""
         digests = self.gather(np.frombuffer(digest, np.uint8))
         others = np.flatnonzero((digests != digests[0]).any(1))
         if len(others):
@@ -144,11 +117,7 @@ ALONE = Processes()
 
 
 def all_processes() -> Processes:
-    """Return the processes of `jax.distributed`, or this one alone.
-
-    Raises:
-        CascjaxError: they have different numbers of devices.
-    """
+    """Return the processes of `jax.distributed`, or this one alone."""
     counts = Counter(device.process_index for device in jax.devices())
     other = next((index for index in sorted(counts) if counts[index] != counts[0]), None)
     if other is not None:  # JAX's own message is about a mesh of both
@@ -161,11 +130,7 @@ def all_processes() -> Processes:
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """Replace JAX's errors about a process that does not answer.
-
-    Raises:
-        CascjaxError: in place of what JAX raises.
-    """
+    """Replace JAX's errors about a process that does not answer."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:

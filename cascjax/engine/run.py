@@ -51,20 +51,7 @@ class Run:
         chunks: Mapping[str, Sequence[Chunk]],
         processes: Processes | None = None,
     ) -> "Run":
-        """Return a run of a job, which all its processes must start with the same arguments.
-
-        Args:
-            options: how the job runs.
-            source: the rows.
-            settings: JSON values that distinguish the job from others on the same rows.
-            chunks: the chunks that a part depends on, by its key; any other part depends on all.
-                If nothing is kept of a file yet, the file may be fixed before the job resumes.
-            processes: processes that share it; by default those of `jax.distributed`.
-
-        Raises:
-            CascjaxError: the checkpoint folder belongs to another job, or to this one without
-                `resume`; it cannot be written; or processes were started for different jobs.
-        """
+        """Return a run of a job, which all its processes must start with the same arguments."""
         processes, checkpoint = processes or all_processes(), None
         files = {key: {os.path.abspath(c.file) for c in part} for key, part in chunks.items()}
         layout = [chunk.n_rows for chunk in source.chunks]
@@ -82,15 +69,6 @@ class Run:
 
         Missing parts are dealt out in turn, and after a while what is then missing is dealt out
         again, so a slow process does less. No kept part is held in memory.
-
-        Args:
-            work: what is being done, for progress.
-            keys: key of each part.
-            rows: number of rows of each part.
-            do: computes parts; it reports its own progress.
-
-        Raises:
-            CascjaxError: `do` raises it, a kept part is damaged, or a process does not answer.
         """
         done, held = np.zeros(len(keys), bool), {}
         for place, key in enumerate(keys):
