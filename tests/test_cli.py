@@ -30,9 +30,20 @@ from cascjax.metrics import SCORES
 from cascjax.strategies import STRATEGIES
 
 # isort: split
-from commands import cache_home, error_line, files, here, made, refused, rows, run, succeeds
+from commands import (
+    cache_home,
+    error_line,
+    files,
+    heeded_interrupts,
+    here,
+    made,
+    refused,
+    rows,
+    run,
+    succeeds,
+)
 
-_ = (cache_home, here, made)  # fixtures
+_ = (cache_home, heeded_interrupts, here, made)  # fixtures
 
 HUNG = 300
 """Seconds after which a process is given up; it takes three, except on a busy machine."""
@@ -640,14 +651,6 @@ class TestProgram:
             work()
         assert done
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@pytest.fixture
-def heeded_interrupts() -> Iterator[None]:
-    """Python's own handler, also in processes started; a background job ignores interrupts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:

@@ -1,8 +1,9 @@
-"""Commands in several processes: their places, signals, and one line when a process is lost."""
+"""Commands in several processes: their places, interrupts, and one line when a process is lost."""
 
 import itertools
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -11,8 +12,8 @@ import time
 from pathlib import Path
 
 import click
+import jax
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -21,6 +22,10 @@ from cascjax.cli import main
 from cascjax.cli.launch import Place
 from cascjax.cli.terminal import Program
 from cascjax.data import write_table
+
+from commands import heeded_interrupts, rows  # isort: skip
+
+_ = heeded_interrupts  # a fixture
 
 K, N, FILES = 3, 4000, 5
 
@@ -130,66 +135,36 @@ def test_places_that_are_refused(place: Place, environment: dict[str, str], word
         place.resolve(environment)
 
 
-# The watcher of a worker.
-
-WATCH = """
-import signal, sys
-from pathlib import Path
-from cascjax.cli.launch import Place, watch
-signal.signal({sent}, signal.{handler})
-sys.exit(watch(Place(True, "h:1", 2, 0, 1), [], Path("."), program={program!r}, grace=1))
-"""
-
-WORKER = """
-import os, time
-def say(words): os.write(int(os.environ["CASCJAX_WORKER"].split(",")[2]), words)
-time.sleep(0.3)  # the watcher listens by now
-try: say(b"here "); time.sleep(2)
-except KeyboardInterrupt: say(b"cleared up "); os._exit(130)
-say(b"done ")
-"""
+# Joining.
 
 
-@pytest.mark.parametrize(
-    ("handler", "sent", "code", "words"),
-    [
-        # Started with nohup, it outlives the terminal.
-        ("SIG_IGN", signal.SIGHUP, 0, "here done "),
-        # JAX takes SIGTERM for a notice, so the worker gets an interrupt.
-        ("SIG_DFL", signal.SIGTERM, 130, "here cleared up "),
-        ("SIG_DFL", signal.SIGHUP, 130, "here cleared up "),
-    ],
-)
-def test_signals_are_passed_on(handler: str, sent: int, code: int, words: str) -> None:
-    watch = WATCH.format(sent=int(sent), handler=handler, program=f"exec({WORKER!r})")
-    command = [sys.executable, "-c", watch]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as watcher:
-        assert watcher.stderr is not None
-        said = os.read(watcher.stderr.fileno(), 5)
-        watcher.send_signal(sent)
-        said += watcher.stderr.read()
-    assert (watcher.returncode, said.decode()) == (code, words)
-
-
-def test_a_worker_is_the_command_that_was_typed(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("taken", [False, True])
+def test_refusals_are_one_line(environment: dict[str, str], tmp_path: Path, taken: bool) -> None:
     """Whatever is in the working folder, and although standard output is closed."""
     (tmp_path / "click.py").write_text("raise SystemExit(7)")
     (tmp_path / "logs").mkdir()
-    command = [sys.executable, "-I", "-c", f"import sys; sys.path[:] = {sys.path!r}; {CODE}"]
-    words = ["compare", "logs", "--out", "out", "--coordinator", f"127.0.0.1:{free_port()}",
-             "--processes", "1", "--process", "0", "--quiet"]  # fmt: skip
-    done = subprocess.run(
-        ["sh", "-c", '"$@" >&-', "sh", *command, *words],
-        cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, timeout=120,
-    )  # fmt: skip
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        if taken:
+            other.listen()
+        at = f"127.0.0.1:{other.getsockname()[1] if taken else free_port()}"
+        command = [sys.executable, "-I", "-c", f"import sys; sys.path[:] = {sys.path!r}; {CODE}"]
+        words = ["compare", "logs", "--out", "out", "--coordinator", at, "--process", "0"]
+        done = subprocess.run(
+            ["sh", "-c", '"$@" >&-', "sh", *command, *words, "--processes", "1", "--quiet"],
+            cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, timeout=120,
+        )  # fmt: skip
     assert done.returncode == 2
-    assert "cannot read logs: the folder has no files" in done.stderr
     assert done.stderr.count("\n") == 1
+    if taken:
+        assert f"--coordinator {at}: process 0 cannot listen at that port" in done.stderr
+        assert "choose another port" in done.stderr
+    else:
+        assert "cannot read logs: the folder has no files" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
-def test_an_unexpected_error_ends_a_worker_at_once(
+def test_an_unexpected_error_ends_a_process_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At a normal exit, JAX would wait for the other processes."""
@@ -211,7 +186,7 @@ def test_an_unexpected_error_ends_a_worker_at_once(
 
     with pytest.raises(ZeroDivisionError):
         group(["fails"])
-    monkeypatch.setenv("CASCJAX_WORKER", "3,4,5")
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(os, "_exit", end)
     with pytest.raises(EndedError, match="1"):
         group(["fails"])
@@ -229,8 +204,9 @@ class Several:
     ) -> None:
         port, self.out = free_port(), out
         words = [
-            "compare", str(folder), "--strategies", "mixing,routing", "--budgets", "4", "--quiet",
-            "--sample", "200", "--out", str(out), "--coordinator", f"127.0.0.1:{port}",
+            "compare", str(folder), "--strategies", "mixing,routing", "--budgets", "4",
+            *[w for w in ["--quiet"] if "--verbose" not in more], "--sample", "200",
+            "--out", str(out), "--coordinator", f"127.0.0.1:{port}",
             "--processes", "2", *more,
         ]  # fmt: skip
         self.each = [
@@ -245,15 +221,6 @@ class Several:
         said = [process.communicate(timeout=120)[1] for process in self.each]
         return [process.returncode for process in self.each], said
 
-    def worker(self, process: int) -> int:
-        """Return the process that works for one of them; 0 while there is none."""
-        pid = self.each[process].pid
-        try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        except OSError:
-            return 0
-        return int(children[0]) if children else 0
-
     def kept(self) -> int:
         try:
             return sum(name.endswith(".npz") for name in os.listdir(self.out / "checkpoint"))
@@ -265,10 +232,6 @@ class Several:
         return any(process.poll() is not None for process in self.each)
 
 
-def points(out: Path) -> list[dict]:
-    return pq.read_table(out / "frontier.parquet").to_pylist()
-
-
 @pytest.mark.slow
 def test_a_process_that_dies_stops_the_other_and_the_run_resumes(
     folder: Path, environment: dict[str, str], tmp_path: Path
@@ -277,21 +240,19 @@ def test_a_process_that_dies_stops_the_other_and_the_run_resumes(
     several = Several(folder, out, environment)
     while not several.over and several.kept() < 2:
         time.sleep(0.01)
-    os.kill(several.worker(0), signal.SIGKILL)
-    codes, (first, second) = several.ended()
+    several.each[0].kill()
+    codes, (_, said) = several.ended()
     assert all(codes)
-    assert "process 0 of 2 was ended by SIGKILL" in first
-    assert "another process of this" in second
-    for said in (first, second):
-        assert "--resume" in said
-        assert said.count("\n") == 1
+    assert re.search("another process of (this run has stopped|the job is lost)", said)
+    assert "--resume" in said
+    assert said.count("\n") == 1
     codes, said = Several(folder, out, environment, "--resume").ended()
     assert codes == [0, 0], said
     assert not (out / "checkpoint").exists()
     words = ["compare", str(folder), "--strategies", "mixing,routing", "--budgets", "4",
              "--sample", "200", "--out", str(tmp_path / "alone")]  # fmt: skip
     assert CliRunner().invoke(main, words).exit_code == 0
-    for mine, yours in zip(points(out), points(tmp_path / "alone"), strict=True):
+    for mine, yours in zip(rows(out), rows(tmp_path / "alone"), strict=True):
         assert mine["strategy"] == yours["strategy"]
         assert mine["parameters"] == pytest.approx(yours["parameters"], rel=1e-6)
         for name in ("cost", "quality", "fit_cost", "fit_quality"):
@@ -308,52 +269,51 @@ def test_a_coordinator_that_never_answers_is_named(
     assert said.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_named(folder: Path, tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        at = f"127.0.0.1:{other.getsockname()[1]}"
-        words = ["compare", str(folder), "--out", str(tmp_path / "out"), "--coordinator", at]
-        done = subprocess.run(
-            [sys.executable, "-c", CODE, *words, "--processes", "2", "--process", "0"],
-            env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-    assert done.returncode == 2
-    assert f"--coordinator {at}: process 0 cannot listen" in done.stderr
-    assert "choose another port" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+@pytest.mark.usefixtures("heeded_interrupts")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_waits_for_others_can_be_interrupted(
+    folder: Path, environment: dict[str, str], tmp_path: Path, sent: int
+) -> None:
+    several = Several(folder, tmp_path / "out", environment, "--verbose", count=1)
+    (process,) = several.each
+    assert process.stderr is not None
+    while "Waiting" not in process.stderr.readline():
+        pass
+    time.sleep(1)
+    process.send_signal(sent)
+    (code,), (said,) = several.ended()
+    assert code == 130
+    assert said.startswith("cascjax: interrupted; start all processes again")
 
 
 @pytest.mark.slow
 def test_twenty_deaths_lose_nothing(
     folder: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """Each at a random moment, of a worker or its watcher, in the first or the second process."""
+    """Each at a random moment, of the first or the second process."""
     chance, out = random.Random(7), tmp_path / "out"
     codes, said = Several(folder, tmp_path / "whole", environment).ended()
     assert codes == [0, 0], said
-    whole, deaths = points(tmp_path / "whole"), 0
+    whole, deaths = rows(tmp_path / "whole"), 0
     while deaths < 20:
         several = Several(folder, out, environment, "--resume")
-        victim, watcher = chance.randrange(2), chance.random() < 0.3
+        victim = several.each[chance.randrange(2)]
         wanted, later = several.kept() + chance.randrange(1, 7), chance.random() * 0.1
         while not several.over and several.kept() < wanted:
             time.sleep(0.005)
         time.sleep(later)
-        pid = several.each[victim].pid if watcher else several.worker(victim)
-        if not several.over and pid:
-            os.kill(pid, signal.SIGKILL)
+        if not several.over:
+            victim.kill()
             deaths += 1
         killed = time.monotonic()
         codes, said = several.ended()
         assert time.monotonic() - killed < 60
         if (out / "frontier.parquet").exists():  # it was faster
-            assert points(out) == whole
+            assert rows(out) == whole
             (out / "frontier.parquet").unlink()
         else:
             assert all(codes), said
     codes, said = Several(folder, out, environment, "--resume").ended()
     assert codes == [0, 0], said
-    assert points(out) == whole
+    assert rows(out) == whole
     assert not (out / "checkpoint").exists()
