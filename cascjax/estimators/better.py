@@ -106,14 +106,8 @@ def improved(
     e = ante if side == "ante" else post
     refit = _regressed(table.quality, [e], rows)
     if share > 0:
-        left = np.sqrt(
-            mean_rows(
-                refit,
-                rows,
-                table.quality,
-                transform=lambda a, b: np.square(a.astype(np.float64) - b),
-            )
-        )
+        error = refit.astype(np.float64) - table.quality
+        left = np.sqrt(mean_rows(error, rows, transform=np.square))
         rng = np.random.default_rng([seed, 0 if side == "ante" else 1])
         noise = rng.standard_normal(e.shape, np.float32)
         seen = table.quality + noise * np.float32(np.sqrt((1 - share) / share)) * left

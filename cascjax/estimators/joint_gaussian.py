@@ -191,7 +191,7 @@ def shrinkage(
 class JointGaussian(LearnedEstimator):
     """Estimator that conditions a joint normal on the signals of what has run."""
 
-    predictor: Predictor = field(default_factory=Ridge)
+    predictor: Predictor = field(default_factory=Ridge)  # of signals, qualities and costs
 
     def fit(self, training: TrainingSet) -> FittedEstimator:
         """Return the fitted normal."""

@@ -52,6 +52,7 @@ class Ridge:
     form (Golub, Heath and Wahba, Technometrics 1979).
     """
 
+    # Choices, relative to the mean squared error.
     penalties: tuple[float, ...] = tuple(10.0**p for p in np.arange(-4, 3.1, 0.5))
 
     def fit(self, x: Features, y: Heads, key: Array | None = None) -> "Linear":
@@ -118,7 +119,7 @@ class Nearest:
     x: Float[Array, "R F"]  # features of the rows fitted on
     y: Float[Array, "R M"]  # their heads
     mean: Float[Array, " M"]  # mean of y
-    choice: Int[Array, " M"]
+    choice: Int[Array, " M"]  # index into `neighbours` of each head; beyond them all rows
     neighbours: tuple[int, ...] = field(metadata={"static": True})
 
     @jax.jit
@@ -175,7 +176,7 @@ class Network:
     decay: float = 1e-2
     held_out: float = 0.2  # share of rows that are held out
     epochs: int = 200  # most passes over the rows
-    patience: int = 10
+    patience: int = 10  # passes without a lower held-out error before training stops
 
     def fit(self, x: Features, y: Heads, key: Array) -> "Networks":
         """Train; random are the starts, the rows held out and the order of the rest."""

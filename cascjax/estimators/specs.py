@@ -52,10 +52,8 @@ class FitData:
 class ChunkEstimates(ABC):
     """Estimates that are ready to be computed for any chunk, models in rising mean cost."""
 
-    sigma_scale: float | None = 1.0
-    """Factor on the standard deviations; None to choose it for each strategy."""
-    digest: str = ""
-    """Hash of what was learned, which must be equal in all processes; empty if nothing was."""
+    sigma_scale: float | None = 1.0  # factor on sigmas; None to choose it for each strategy
+    digest: str = ""  # hash of what was learned, equal in all processes; empty if nothing was
 
     @abstractmethod
     def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
@@ -81,10 +79,8 @@ class EstimatesSpec(ABC):
     """Description of estimates; see `Supplied`, `Noisy` and `Learned`."""
 
     kind: ClassVar[str]
-    columns: ClassVar[tuple[str, ...]] = ()
-    """Columns read in addition to quality and cost."""
-    simulated: ClassVar[bool] = False
-    """Whether they are made from the true quality and cost of all rows."""
+    columns: ClassVar[tuple[str, ...]] = ()  # read in addition to quality and cost
+    simulated: ClassVar[bool] = False  # from the true quality and cost of all rows
 
     def check(self, source: Source, sample: int) -> None:  # noqa: B027
         """Refuse, before rows are read, estimates that the source or the sample cannot give."""
@@ -158,7 +154,7 @@ class FittedSupplied(ChunkEstimates):
     """Supplied estimates; see `Supplied`."""
 
     mean_cost: Float[np.ndarray, " K"]  # mean cost of each model over the fit split
-    sigma: Float[np.ndarray, " K"] | None = None
+    sigma: Float[np.ndarray, " K"] | None = None  # None if the source has a column
 
     def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "FittedSupplied":
         """Return the estimates with the standard deviations of a policy."""
@@ -248,7 +244,7 @@ class Noisy(EstimatesSpec):
 class FittedNoisy(ChunkEstimates):
     """Noisy estimates; see `Noisy`."""
 
-    lines: tuple[Line, Line, Line, Line]
+    lines: tuple[Line, Line, Line, Line]  # quality ante and post, cost ante and post
     sigma: Float[np.ndarray, " K"]  # standard deviation of ante minus post
     seed: int  # seed of the noise
 
@@ -356,7 +352,7 @@ class FittedLearned(ChunkEstimates):
     result: LearnedEstimates  # the fitted estimator and what is known about the fit
     rows: Int[np.ndarray, " m"]  # row numbers it was fitted on, rising
     n_fit: int  # number of rows of the fit split
-    sigma_scale: float | None = None
+    sigma_scale: float | None = None  # None to choose it for each strategy
 
     @property
     def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -414,7 +410,7 @@ class Own(EstimatesSpec, ChunkEstimates):
     """An estimator of all rows of the source, made by the caller."""
 
     estimator_of_all: Estimator  # the estimator, models in the order of the source
-    order: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()  # of the models, if not that of the source
 
     kind: ClassVar[str] = "own"
 

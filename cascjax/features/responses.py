@@ -94,7 +94,7 @@ class Responses:
     """Signals and answers of N responses, each to its own prompt."""
 
     signals: Float32[np.ndarray, "N P"]  # in the order of `SIGNALS`
-    answers: tuple[str | None, ...]
+    answers: tuple[str | None, ...]  # equal strings are the same answer, None is none
 
 
 def response_signals(
