@@ -334,21 +334,6 @@ def test_what_cannot_be_registered(estimator: Any, words: str) -> None:
         register(estimator)
 
 
-def test_every_registered_estimator_describes_itself() -> None:
-    for name, estimator in ESTIMATORS.items():
-        assert estimator.name == name
-        assert 0 < len(estimator.description) < 90
-        assert set(estimator.cost_models) <= set(COST_MODELS)
-
-
-def test_compare_with_learned_estimates() -> None:
-    found = cascjax.compare(dataset(), ["mixing", "routing"], cascjax.Learned(), budgets=4)
-    expected = {"estimates": "learned", "estimator": "logistic", "folds": 5}
-    assert {name: found.settings[name] for name in expected} == expected
-    mixing, routing = found.frontiers
-    assert routing.auc > mixing.auc
-
-
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Own:
