@@ -1,4 +1,4 @@
-"""Whole jobs: frontiers, fitted on one half of the queries and scored on the other."""
+"""Benchmarks of whole jobs: frontiers fitted on one half of the queries, scored on the other."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ import pytest
 import run_sets
 import test_kernels
 
-from cascjax.comparison import Frontier, frontier
 from cascjax.data.table import mean_rows, split_rows
 from cascjax.engine.simulate import resampled
 from cascjax.metrics import budgets
@@ -32,21 +31,13 @@ CELLS = [
 IDS = [f"{name}-{k}-{n}" for name, _, k, n in CELLS]
 
 
-def drawn(kind: Strategy, n_queries: int, n_models: int, count: int) -> Frontier:
-    """The frontier of `count` budgets over the shared table."""
-    table, estimator = conftest.data(n_queries, n_models)
-    fit, evaluate = split_rows(table)
-    at = budgets(mean_rows(table.cost, fit), mean_rows(table.quality, fit), count)
-    return frontier(kind, table, estimator, fit, evaluate, at)
-
-
 @pytest.mark.parametrize(("name", "kind", "n_models", "n_queries"), CELLS, ids=IDS)
 def test_frontier(benchmark: Any, name: str, kind: Strategy, n_models: int, n_queries: int) -> None:
-    """100 budgets."""
-    # About so many passes over all queries, the fitted half and the scored half added up.
-    count = conftest.rounds(kind, n_queries, n_models, passes=2 if kind.staged else 7)
-    job = (kind, n_queries, n_models, 100)
-    benchmark.pedantic(drawn, job, rounds=count, warmup_rounds=1)
+    """Compute a frontier of 100 budgets."""
+    # Approximate number of passes over all queries.
+    count = conftest.rounds(kind, n_queries, n_models, passes=2 if kind.has_breakpoints else 7)
+    job = (kind, *conftest.data(n_queries, n_models), 100)
+    benchmark.pedantic(conftest.half_frontier, job, rounds=count, warmup_rounds=1)
     seconds = benchmark.stats.stats.median
     benchmark.extra_info |= {
         "job": "frontier", "strategy": name, "queries": n_queries, "models": n_models,
@@ -68,14 +59,15 @@ SEARCHES: list[tuple[str, Strategy]] = [
 @pytest.mark.parametrize("n_models", [5, 8, 12])
 @pytest.mark.parametrize(("name", "kind"), SEARCHES, ids=[name for name, _ in SEARCHES])
 def test_search_loss(benchmark: Any, name: str, kind: Strategy, n_models: int) -> None:
-    """What a search that does not look at every set loses, where all of them can be looked at.
+    """Compute the quality that a search loses by not looking at every set.
 
-    Of quality, not of time, and the same on every device: no part of `bench.py`.
+    The result is the same on every device, so `bench.py` leaves it out.
     """
-    found = benchmark.pedantic(drawn, (kind, 2_000, n_models, 10), rounds=1, warmup_rounds=0)
+    job = (kind, *conftest.data(2_000, n_models), 10)
+    frontier = benchmark.pedantic(conftest.half_frontier, job, rounds=1, warmup_rounds=0)
     benchmark.extra_info |= {
         "job": "search", "strategy": name, "queries": 2_000, "models": n_models,
-        "auc": found.auc, "fitted": float(found.fit_quality.mean()),
+        "auc": frontier.auc, "fitted": float(frontier.fit_quality.mean()),
     }  # fmt: skip
 
 
@@ -87,22 +79,22 @@ FIVE: list[tuple[str, list[Strategy]]] = [
 
 @pytest.mark.parametrize(("name", "kinds"), FIVE, ids=[name for name, _ in FIVE])
 def test_bootstrap(benchmark: Any, name: str, kinds: list[Strategy]) -> None:
-    """1,000 resamples of 36,000 queries, 40 budgets: intervals of points, AUCs, differences."""
+    """Resample 36,000 queries 1,000 times, 40 budgets: intervals of points, AUCs, differences."""
     table, estimator = conftest.data(72_000, 5)
-    fit, evaluate = split_rows(table)
-    at = budgets(mean_rows(table.cost, fit), mean_rows(table.quality, fit), 40)
-    fits = [fit_budgets(kind, estimator, table, at, rows=fit) for kind in kinds]
+    fit_rows, evaluate = split_rows(table)
+    at = budgets(mean_rows(table.cost, fit_rows), mean_rows(table.quality, fit_rows), 40)
+    fits = [fit_budgets(kind, estimator, table, at, rows=fit_rows) for kind in kinds]
 
     def intervals() -> list[np.ndarray]:
-        def one(kind: Strategy, of: Fit) -> tuple[np.ndarray, ...]:
-            found = resampled(
-                kind, of.parameters, of.gamma, estimator, table.quality, table.cost,
+        def resample(kind: Strategy, fit: Fit) -> tuple[np.ndarray, ...]:
+            means = resampled(
+                kind, fit.parameters, fit.gamma, estimator, table.quality, table.cost,
                 resamples=1_000, rows=evaluate,
             )  # fmt: skip
-            auc = aucs(found.cost, found.quality, found.single_cost, found.single_quality)
-            return auc, *(interval(x, 0.95) for x in (found.cost, found.quality, auc))
+            auc = aucs(means.cost, means.quality, means.single_cost, means.single_quality)
+            return auc, *(interval(x, 0.95) for x in (means.cost, means.quality, auc))
 
-        each = [one(kind, of) for kind, of in zip(kinds, fits, strict=True)]
+        each = [resample(kind, fit) for kind, fit in zip(kinds, fits, strict=True)]
         return [differences(np.stack([auc for auc, *_ in each]), 0.95)]
 
     benchmark.pedantic(intervals, rounds=3, warmup_rounds=1)
@@ -120,12 +112,12 @@ LEARNED += [(run_sets.KINDS[-1], 5, 20_000), *((kind, 8, 2_000) for kind in run_
     ("kind", "n_models", "n_queries"), LEARNED, ids=[f"{s.name}-{k}-{n}" for s, k, n in LEARNED]
 )
 def test_learned(benchmark: Any, kind: Strategy, n_models: int, n_queries: int, way: str) -> None:
-    """100 budgets, estimates under every run set beside those of each model by itself."""
-    table, supplied, of_all = run_sets.world(n_queries, n_models)
-    run = run_sets.job(kind, table, supplied if way == "supplied" else of_all)
-    auc = benchmark.pedantic(run, rounds=2, warmup_rounds=1)
+    """Compute a frontier of 100 budgets, with independent estimates or one per run set."""
+    table, supplied, learned = run_sets.dataset(n_queries, n_models)
+    job = (kind, table, supplied if way == "supplied" else learned, 100)
+    frontier = benchmark.pedantic(conftest.half_frontier, job, rounds=2, warmup_rounds=1)
     benchmark.extra_info |= {
         "job": "learned", "strategy": f"{kind.name}, {way}", "queries": n_queries,
-        "models": n_models, "auc": auc,
+        "models": n_models, "auc": frontier.auc,
         "us": benchmark.stats.stats.median / n_queries * 1e6,
     }  # fmt: skip

@@ -1,6 +1,6 @@
-"""64 settings of every strategy in one pass over the queries, on whatever device there is.
+"""Simulate 64 settings of every strategy in one pass over the queries, on the current device.
 
-`extra_info` says what a round was; benchmarks/results.py makes tables of it.
+`extra_info` describes a round; benchmarks/results.py makes tables of it.
 """
 
 from typing import Any
@@ -23,9 +23,9 @@ QUERIES, MODELS = (10_000, 100_000, 1_000_000), (3, 5, 11, 32, 100)
 
 
 class Grid(Routing):
-    """Routing over (query, price, model), without its stages: what pandora's grid is held to."""
+    """Routing over (query, price, model), without breakpoints, to compare pandora's grid with."""
 
-    staged = False
+    has_breakpoints = False
 
 
 KINDS: list[tuple[str, Strategy, tuple[int, ...]]] = [
@@ -50,7 +50,7 @@ IDS = [f"{name}-{k}-{n}" for name, _, k, n in CELLS]
 
 @pytest.mark.parametrize(("name", "kind", "n_models", "n_queries"), CELLS, ids=IDS)
 def test_settings(benchmark: Any, name: str, kind: Strategy, n_models: int, n_queries: int) -> None:
-    """64 settings, cost and quality alone."""
+    """Simulate 64 settings, cost and quality only."""
     few = n_queries < min(QUERIES)
     count = 2 if few else conftest.rounds(kind, n_queries, n_models)
     warm = 1 if few else conftest.warm_up(n_queries)
@@ -73,9 +73,9 @@ LARGE: list[tuple[str, Strategy, int]] = [
 
 @pytest.mark.parametrize(("name", "kind", "n_queries"), LARGE, ids=[name for name, *_ in LARGE])
 def test_large(benchmark: Any, name: str, kind: Strategy, n_queries: int) -> None:
-    """The same of 11 models on accelerators alone: a CPU would take half a minute a round."""
+    """Simulate 11 models on accelerators only: a CPU would take half a minute per round."""
     if jax.default_backend() == "cpu":
-        pytest.skip("on accelerators alone")
+        pytest.skip("on accelerators only")
     run = conftest.one_pass(kind, n_queries, 11)
     benchmark.pedantic(run, rounds=3 if n_queries > 1_000_000 else 2, warmup_rounds=1)
     benchmark.extra_info |= {
@@ -86,7 +86,7 @@ def test_large(benchmark: Any, name: str, kind: Strategy, n_queries: int) -> Non
 
 @pytest.mark.parametrize("n_models", [5, 11])
 def test_usage(benchmark: Any, n_models: int) -> None:
-    """The same with counts of what ran."""
+    """Simulate 64 settings with counts of the models that ran."""
     run = conftest.one_pass(Pandora(), 100_000, n_models, usage=True)
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
     benchmark.extra_info |= {

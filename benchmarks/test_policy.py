@@ -1,6 +1,6 @@
-"""One live query decided, warm: from quality numbers, or what is seen of it, to the next model.
+"""Benchmarks of one live decision, warm: from estimates, or features and answers, to a model.
 
-In CPU time: on a shared machine the wait for a core may be many times the decision itself.
+Measured in CPU time: on a shared machine the wait for a core may be many times the decision.
 """
 
 import functools
@@ -44,7 +44,7 @@ CELLS = [(name, kind, k) for k in (5, 11) for name, kind in KINDS]
     ("name", "kind", "n_models"), CELLS, ids=[f"{name}-{k}" for name, _, k in CELLS]
 )
 def test_next_model(benchmark: Any, name: str, kind: Strategy, n_models: int) -> None:
-    """Estimates of a query of which one model has run, and what to run next; two settings mixed."""
+    """Decide a query on which one model has run, with a mixture of two settings."""
     rng = np.random.default_rng(0)
     parameters = np.array([0.0, 1.0] if name == "mixing" else [5.0, 6.0])
     policy = Policy(
@@ -69,19 +69,19 @@ def test_next_model(benchmark: Any, name: str, kind: Strategy, n_models: int) ->
 
 
 FEATURES, SIGNALS, ROWS = 40, 19, 600
-"""What `cascjax import --features text` makes of a query and of an answer; rows to fit on."""
+"""Numbers of features and signals that `cascjax import --features text` makes; fit rows."""
 
 LEARNED = [("none", 4), ("none", 11), ("logistic", 4), ("logistic", 8), ("joint", 4), ("joint", 11)]
-"""Learners and numbers of models; beside them the independent estimates of a live system's own."""
+"""Estimators and numbers of models; "none" for estimates of the live system itself."""
 
 
 @functools.cache
-def learned_policy(learner: str, n_models: int) -> tuple[Policy, dict[str, Any]]:
-    """A policy of pandora on estimates learned from a small world, and what is seen of a query."""
+def learned_policy(estimator: str, n_models: int) -> tuple[Policy, dict[str, Any]]:
+    """Return a policy of pandora on learned estimates, and the features and answers of a query."""
     rng = np.random.default_rng(0)
-    made = synthetic.sample(synthetic.make_dataset(n_models, seed=0), 0, ROWS)
+    sample = synthetic.sample(synthetic.make_dataset(n_models, seed=0), 0, ROWS)
     table = replace(
-        made,
+        sample,
         features=rng.normal(size=(ROWS, FEATURES)).astype(np.float32),
         signals=rng.normal(size=(ROWS, n_models * SIGNALS)).astype(np.float32),
         answer=rng.integers(0, 4, (ROWS, n_models)).astype(np.int32),
@@ -97,38 +97,38 @@ def learned_policy(learner: str, n_models: int) -> tuple[Policy, dict[str, Any]]
         np.full(n_models, 0.2),
         table.cost.mean(0)[None],
     )
-    if learner != "none":
-        model = learned(table, np.arange(ROWS), estimator=learner, folds=5).model
-        policy = replace(policy, estimates_spec=Learned(learner), learned=model)
+    if estimator != "none":
+        model = learned(table, np.arange(ROWS), estimator=estimator, folds=5).model
+        policy = replace(policy, estimates_spec=Learned(estimator), learned=model)
     assert table.features is not None
     assert table.signals is not None
     assert table.answer is not None
-    seen = {
+    query = {
         "features": table.features[0],
         "group": "law",
         "signals": table.signals[0].reshape(n_models, SIGNALS),
         "answers": table.answer[0],
         "costs": table.cost[0],
     }
-    return policy, seen
+    return policy, query
 
 
 @pytest.mark.benchmark(timer=time.process_time)
-@pytest.mark.parametrize(("learner", "n_models"), LEARNED, ids=[f"{n}-{k}" for n, k in LEARNED])
-def test_learned_next_model(benchmark: Any, learner: str, n_models: int) -> None:
-    """Learned estimates of a query of which one model has run, and what to run next."""
-    policy, seen = learned_policy(learner, n_models)
+@pytest.mark.parametrize(("estimator", "n_models"), LEARNED, ids=[f"{n}-{k}" for n, k in LEARNED])
+def test_learned_next_model(benchmark: Any, estimator: str, n_models: int) -> None:
+    """Decide a query on which one model has run, by learned estimates."""
+    policy, query = learned_policy(estimator, n_models)
     run, quality = np.arange(n_models) == 0, np.linspace(0.4, 0.6, n_models, dtype=np.float32)
 
     def decide() -> object:
         if policy.learned is None:
             return policy.next_model(policy.estimates(quality, run), run, 7)
-        return policy.next_model(policy.learned_estimates(run, **seen), run, 7)
+        return policy.next_model(policy.learned_estimates(run, **query), run, 7)
 
     benchmark.pedantic(decide, rounds=500, warmup_rounds=20)
     benchmark.extra_info |= {
         "job": "learned_next_model",
-        "strategy": f"pandora, {learner}",
+        "strategy": f"pandora, {estimator}",
         "models": n_models,
         "queries": 1,
     }
