@@ -1,12 +1,12 @@
-"""How long the regressions of learned estimates take, beside scikit-learn's one at a time.
+"""Time the regressions of learned estimates, and scikit-learn's fits one at a time.
 
     python benchmarks/regressions.py [--queries N] [--paper FOLDER]
 
-On one design, of features and agreement as the paper's code makes it for code and mathematics, and
-once more with signals: all regressions at once, and a plain loop over scikit-learn's, with its
-default tolerance. With --paper, a folder that holds a checkout of eth-sri/cascade-routing, its own
-`CodeMathQualityComputer.fit` on the same queries too; a stub stands in for sentence_transformers,
-which that does not use.
+Two design matrices: features and agreement of answers, as the paper's code has for code and
+mathematics, without and with signals. All regressions at once are compared with a plain loop over
+scikit-learn's `LogisticRegression`, with its default tolerance. With --paper, a checkout of
+eth-sri/cascade-routing, its `CodeMathQualityComputer.fit` is timed on the same queries; a stub
+replaces sentence_transformers, which it does not use.
 """
 
 import argparse
@@ -30,7 +30,7 @@ K, FEATURES = 5, 10
 
 
 def queries(n: int, signals: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Columns, what each run set shows, quality and answers of queries of latent difficulty."""
+    """Return a design matrix, the columns known under each run set, quality and answers."""
     rng = np.random.default_rng(0)
     difficulty, own = rng.normal(size=n), rng.normal(size=(n, K))
     margin = 1.5 * (np.linspace(-0.3, 1.2, K) - difficulty[:, None]) + own
@@ -46,18 +46,18 @@ def queries(n: int, signals: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
         for j in range(i):
             columns.append(answer[:, i] == answer[:, j])
             needs.append((np.arange(K) == i) | (np.arange(K) == j))
-    seen = np.stack(columns, 1)
-    seen[:, 1:] = (seen[:, 1:] - seen[:, 1:].mean(0)) / seen[:, 1:].std(0)
+    design = np.stack(columns, 1)
+    design[:, 1:] = (design[:, 1:] - design[:, 1:].mean(0)) / design[:, 1:].std(0)
     runs = (np.arange(2**K)[:, None] >> np.arange(K)) & 1 == 1
-    shown = ~(np.stack(needs)[None] & ~runs[:, None]).any(-1)
-    return seen.astype(np.float32), shown, quality, answer
+    known = ~(np.stack(needs)[None] & ~runs[:, None]).any(-1)
+    return design.astype(np.float32), known, quality, answer
 
 
-def one_at_a_time(seen: np.ndarray, shown: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """scikit-learn's fit of each run set and model."""
-    weights = np.zeros((len(shown), K, seen.shape[1]))
-    columns64 = seen.astype(np.float64)
-    for s, row in enumerate(shown):
+def one_at_a_time(design: np.ndarray, known: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """Return the weights of scikit-learn's fit of each run set and model."""
+    weights = np.zeros((len(known), K, design.shape[1]))
+    columns64 = design.astype(np.float64)
+    for s, row in enumerate(known):
         columns = np.flatnonzero(row)[1:]
         x = columns64[:, columns]
         for k in range(K):
@@ -66,13 +66,13 @@ def one_at_a_time(seen: np.ndarray, shown: np.ndarray, quality: np.ndarray) -> n
     return weights
 
 
-def papers(folder: Path, seen: np.ndarray, quality: np.ndarray, answer: np.ndarray) -> None:
-    """The paper's own fit."""
+def papers(folder: Path, design: np.ndarray, quality: np.ndarray, answer: np.ndarray) -> None:
+    """Run the fit of the paper's code."""
     sys.path.insert(0, str(folder / "src"))
     stub = types.ModuleType("sentence_transformers")
     vars(stub)["SentenceTransformer"] = object
     sys.modules.setdefault("sentence_transformers", stub)
-    package = types.ModuleType("selection")  # whose own start imports clients of models
+    package = types.ModuleType("selection")  # its __init__ imports clients of model APIs
     package.__path__ = [str(folder / "src" / "selection")]
     sys.modules.setdefault("selection", package)
     from selection.code_math import CodeMathQualityComputer  # pyright: ignore
@@ -80,66 +80,67 @@ def papers(folder: Path, seen: np.ndarray, quality: np.ndarray, answer: np.ndarr
     rng = np.random.default_rng(1)
     names = ["algebra", "geometry"]
     levels = ["level 1", "level 2", "level 3", "easy", "hard"]
-    asked = [
+    questions = [
         ("x" * int(200 * np.exp(row[1])), names[rng.integers(2)], levels[rng.integers(5)])
-        for row in seen
+        for row in design
     ]
     answers = [[("", 0.0, int(a)) for a in row] for row in answer]
-    CodeMathQualityComputer().fit(asked, answers, quality)
+    CodeMathQualityComputer().fit(questions, answers, quality)
 
 
 def seconds(work: Callable[[], T], repeats: int) -> tuple[float, T]:
-    """The least of several times, and what came of it."""
-    found, result = [], None
+    """Return the smallest of several times, and the result."""
+    times, result = [], None
     for _ in range(repeats):
         start = time.perf_counter()
         result = work()
-        found.append(time.perf_counter() - start)
-    return min(found), cast(T, result)
+        times.append(time.perf_counter() - start)
+    return min(times), cast(T, result)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--paper", type=Path)
     parser.add_argument("--repeats", type=int, default=7)
-    given = parser.parse_args()
+    asked = parser.parse_args()
     warnings.simplefilter("ignore")
-    n, f = given.queries, 5
+    n, f = asked.queries, 5
     fold = np.random.default_rng(0).permutation(n) % f
     print(f"{n:,} queries, {K} models, {2**K} run sets; {jax.devices()[0].device_kind}")
     for signals in (0, 2):
-        compare(n, signals, fold, given.repeats, given.paper)
+        compare(n, signals, fold, asked.repeats, asked.paper)
 
 
 def compare(n: int, signals: int, fold: np.ndarray, repeats: int, paper: Path | None) -> None:
-    """Prints the times of one design, and how far coefficients are apart."""
-    seen, shown, quality, answer = queries(n, signals)
+    """Print the times of one design matrix, and the largest difference of coefficients."""
+    design, known, quality, answer = queries(n, signals)
 
     def at_once() -> Regressions:
-        blocks = Blocks.cut(seen, quality, fold, n_sets=len(shown))
-        return fit_logistic(blocks, shown, folds=False)
+        blocks = Blocks.cut(design, quality, fold, n_sets=len(known))
+        return fit_logistic(blocks, known, folds=False)
 
     first, _ = seconds(at_once, 1)
-    ours, found = seconds(at_once, repeats)
-    blocks = Blocks.cut(seen, quality, fold, n_sets=len(shown))
-    fit_logistic(blocks, shown)
-    crossed, _ = seconds(lambda: fit_logistic(blocks, shown), 3)
-    threads, theirs = seconds(lambda: one_at_a_time(seen, shown, quality), 1)
-    with threadpool_limits(1):  # on small matrices threads only wait for each other
-        single, _ = seconds(lambda: one_at_a_time(seen, shown, quality), 2)
+    ours, fit = seconds(at_once, repeats)
+    blocks = Blocks.cut(design, quality, fold, n_sets=len(known))
+    fit_logistic(blocks, known)
+    crossed, _ = seconds(lambda: fit_logistic(blocks, known), 3)
+    threads, theirs = seconds(lambda: one_at_a_time(design, known, quality), 1)
+    with threadpool_limits(1):  # small matrices are faster on one thread
+        single, _ = seconds(lambda: one_at_a_time(design, known, quality), 2)
     print(
-        f"{seen.shape[1]} columns ({signals} signals a model): at once {ours * 1e3:.1f} ms"
-        f" ({found.passes} passes, {found.unfinished} unfinished; the first time {first:.2f} s);"
-        f" with {fold.max() + 1} folds left out in turn too {crossed * 1e3:.0f} ms\n"
-        f"  scikit-learn's {len(shown) * K} fits: {threads:.2f} s, on one thread {single:.2f} s:"
-        f" {min(single, threads) / ours:.0f} times as long; coefficients apart by up to"
-        f" {np.abs(theirs - found.weights[0]).max():.1e}",
+        f"{design.shape[1]} columns ({signals} signals per model): at once {ours * 1e3:.1f} ms"
+        f" ({fit.passes} passes, {fit.unfinished} unfinished; first call {first:.2f} s);"
+        f" with {fold.max() + 1} leave-one-fold-out fits {crossed * 1e3:.0f} ms\n"
+        f"  scikit-learn's {len(known) * K} fits: {threads:.2f} s, on one thread {single:.2f} s,"
+        f" {min(single, threads) / ours:.0f} times as long; largest difference of"
+        f" coefficients {np.abs(theirs - fit.weights[0]).max():.1e}",
         flush=True,
     )
     if paper is not None and not signals:
-        took, _ = seconds(lambda: papers(paper, seen, quality, answer), 1)
-        print(f"  the paper's own fit: {took:.1f} s, {took / ours:,.0f} times as long", flush=True)
+        took, _ = seconds(lambda: papers(paper, design, quality, answer), 1)
+        print(f"  the paper's fit: {took:.1f} s, {took / ours:,.0f} times as long", flush=True)
 
 
 if __name__ == "__main__":
