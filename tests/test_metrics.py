@@ -7,7 +7,7 @@ import pytest
 from cascjax.errors import CascjaxError
 from cascjax.metrics import auc, budgets, upper_hull
 
-LOW_HIGH = ([1.0, 3.0], [0.2, 0.8])  # two models: cost, quality
+LOW_HIGH = (np.array([1.0, 3.0]), np.array([0.2, 0.8]))  # two models: cost, quality
 
 BY_HAND = {
     # One line from (1, .2) to (3, .8).
@@ -26,15 +26,15 @@ BY_HAND = {
     "all cheap": ([0.1, 0.5], [0.3, 0.4], 0.4),
     # All right of it: the ramp from (1, .2) to (5, 1) as far as 3 is .2 to .6.
     "all expensive": ([5], [1.0], 0.4),
+    # Of points at one cost the best counts on the right.
+    "one cost": ([2, 2, 1], [0.7, 0.3, 0.3], (0.3 + 0.7) / 2),
 }
 
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_area_by_hand(name: str) -> None:
     cost, quality, expected = BY_HAND[name]
-    single = (np.array(LOW_HIGH[0]), np.array(LOW_HIGH[1]))
-    found = auc(np.array(cost, float), np.array(quality, float), *single)
-    assert found == pytest.approx(expected, abs=1e-12)
+    assert auc(cost, quality, *LOW_HIGH) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -51,16 +51,9 @@ def test_area_is_that_of_plain_segments(seed: int) -> None:
     assert found == pytest.approx(same, abs=1e-12)
 
 
-def test_area_of_points_at_one_cost_takes_the_best_on_the_right() -> None:
-    single = (np.array(LOW_HIGH[0]), np.array(LOW_HIGH[1]))
-    found = auc(np.array([2.0, 2.0, 1.0]), np.array([0.7, 0.3, 0.3]), *single)
-    assert found == pytest.approx((0.3 + 0.7) / 2, abs=1e-12)
-
-
 def test_area_of_nothing_to_trade_is_refused() -> None:
-    ones = np.ones(3)
     with pytest.raises(CascjaxError, match="same mean cost"):
-        auc(ones, ones, ones, ones)
+        auc(*np.ones((4, 3)))
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -71,8 +64,7 @@ def test_hull_is_what_no_point_or_mix_beats(seed: int) -> None:
         cost, quality = rng.integers(0, 5, 9) / 7, rng.integers(0, 7, 9) * rng.random()
         _, first = np.unique(np.stack([cost, quality]), axis=1, return_index=True)
         cost, quality = cost[first], quality[first]
-    found = upper_hull(cost, quality)
-    assert found.tolist() == plain.upper_hull(cost, quality)
+    assert upper_hull(cost, quality).tolist() == plain.upper_hull(cost, quality)
 
 
 def test_hull_of_models_of_one_quality_is_the_cheapest() -> None:
@@ -82,8 +74,7 @@ def test_hull_of_models_of_one_quality_is_the_cheapest() -> None:
 def test_budgets_by_hand() -> None:
     cost, quality = np.array([1.0, 4.0, 2.0, 3.0]), np.array([0.1, 0.9, 0.6, 0.2])
     # The model of cost 3 is below the hull: gaps 1 to 2 and 2 to 4, an end shared.
-    expected = [1, 1.5, 2, 3, 4]
-    np.testing.assert_allclose(budgets(cost, quality, per_gap=3), expected)
+    np.testing.assert_allclose(budgets(cost, quality, per_gap=3), [1, 1.5, 2, 3, 4])
     np.testing.assert_allclose(budgets(cost, quality, count=4), [1, 2, 3, 4])
     assert len(budgets(cost, quality)) == 19
     # A hull of one model is one budget.

@@ -259,10 +259,7 @@ def cpt(given: Evidence, share: float) -> float:
     if not len(reached):
         return np.nan
     i = int(reached[0])
-    if i == 0:
-        return float(x[0])
-    part = min(1, (share - y[i - 1]) / (y[i] - y[i - 1]))
-    return float(x[i - 1] + part * (x[i] - x[i - 1]))
+    return float(np.interp(share, y[[i - 1, i]], x[[i - 1, i]]) if i else x[0])
 
 
 @score("apgr", "strong model's lead closed, averaged over its share of calls (RouteLLM)", _EQUAL)

@@ -407,7 +407,7 @@ def frame(result: Diagnosis) -> "DataFrame":
              "low": gain.gain.low, "high": gain.gain.high, "share of oracle": gain.share,
              "answer": gain.answer, "sigma_scale": gain.sigma_scale} | aucs
         )  # fmt: skip
-    return pd.DataFrame(rows).set_index("strategy")
+    return pd.DataFrame(rows).set_index("strategy").astype({"low": float, "high": float})
 
 
 def summary(result: Diagnosis) -> Listing:
@@ -457,11 +457,10 @@ def models_listing(result: Diagnosis, width: int = 18, page: bool = False) -> Li
 
 def _gains_listing(result: Diagnosis) -> Listing:
     numbers = frame(result)
-    formats = dict.fromkeys(numbers.columns, each(quality_text)) | {
-        "answer": each(ANSWERS.__getitem__), "gain": each(gain_text), "low": each(_gain),
-        "high": each(_gain), "share of oracle": each(lambda x: f"{x:.0%}" if x == x else "–"),
-        "sigma_scale": each("{:g}".format),
-    }  # fmt: skip
+    formats = dict.fromkeys(numbers.columns, each(quality_text))
+    formats |= dict.fromkeys(["gain", "low", "high"], each(gain_text))
+    formats |= {"answer": each(ANSWERS.__getitem__), "sigma_scale": each("{:g}".format)}
+    formats["share of oracle"] = each(lambda x: f"{x:.0%}" if x == x else "–")
     styles = [
         RowStyle(color=f"var({css_variable(style.light)})", note=kind_of(name).description)
         for name, style in strategy_styles(numbers.index.tolist()).items()
@@ -469,21 +468,17 @@ def _gains_listing(result: Diagnosis) -> Listing:
     return Listing(numbers, formats, styles=styles)
 
 
-def _gain(value: float | None) -> str:
-    return "–" if value is None or value != value else gain_text(value)
-
-
 def _needs_listing(result: Diagnosis) -> Listing:
     import pandas as pd
 
     numbers = pd.DataFrame([vars(need) for need in result.needs]).set_index("strategy")
-    numbers = numbers.drop(columns="r2_needed_by_model")
+    numbers = numbers.drop(columns="r2_needed_by_model").astype({"share": float})
     numbers.columns = [name.replace("_", " ") for name in numbers.columns]
     formats = {
         name: each(quality_text if "auc" in name or name == "most" else _number)
         for name in numbers.columns
     }
-    share = each(lambda x: "out of reach" if x is None or x != x else f"{x:.0%}")
+    share = each(lambda x: f"{x:.0%}" if x == x else "out of reach")
     return Listing(numbers, formats | {"side": each(SIDES.__getitem__), "share": share})
 
 
