@@ -552,7 +552,7 @@ class TestTerminal:
     @pytest.mark.parametrize("sure", [False, True])
     def test_aucs(self, study: Study, html: str, sure: bool) -> None:
         asked = with_intervals(study) if sure else study
-        text = told(asked)
+        text, rows = told(asked), Page(html).rows
         # The oracle and mixing are not there to be chosen.
         choices = [f for f in study.frontiers if f.strategy not in ("oracle", "mixing")]
         best = max(choices, key=lambda f: f.auc)
@@ -563,8 +563,8 @@ class TestTerminal:
             gain = words.gain_text(f.auc - study.frontiers[0].auc)
             row = [f"{f.auc:.4f}", *(ends if sure else []), gain, f"{f.seconds:.2f}"]
             assert [f.strategy, *row] in cells(text)
-            # On the page with a description below the name.
-            assert sure or row in [[*row[1:]] for row in Page(html).rows]
+            # On the page with a description after the name.
+            assert sure or [f.strategy, *row] in [[*r[0].split()[:1], *r[1:]] for r in rows]
         note = "90% bootstrap intervals from 1,000 resamples of the 2,345 evaluation queries"
         assert (note in flat(text)) == sure
         assert ("The difference to pandora is within sampling noise." in flat(text)) == sure
@@ -614,9 +614,12 @@ class TestContents:
     def test_inspect(self, study: Study) -> None:
         table = self.table(study.models)
         K, path = table.n_models, "/".join(["[red]folder"] * 12)
-        wide = printed(contents_of(table), path, width=200, show=print_contents)
-        assert wide.split("\n", 1)[0] == path  # a long path stays whole
+        console = Console(width=80, file=io.StringIO())
+        print_contents(contents_of(table), path, console)
+        first, _, rest = console.file.getvalue().partition("\n")  # type: ignore[attr-defined]
+        assert first == path  # a long path stays whole
         text = printed(*described(contents_of(table), "t"))
+        assert rest == text.partition("\n")[2]
         for part in (
             f"90 rows, {K} models, cost in [red]USD",
             "60 rows to fit, 30 to evaluate",
