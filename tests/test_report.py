@@ -1,6 +1,7 @@
 """The page, its pictures, the terminal's tables and the files of a study."""
 
 import base64
+import functools
 import hashlib
 import io
 import json
@@ -31,7 +32,7 @@ from cascjax.metrics import SCORES, upper_hull
 from cascjax.policy import Policy
 from cascjax.report import pictures
 from cascjax.report import study as report
-from cascjax.report.contents import contents_of, described, print_contents, to_json
+from cascjax.report.contents import Contents, contents_of, print_contents, to_json
 from cascjax.report.evaluation import print_evaluation
 from cascjax.report.html import points_data, render
 from cascjax.report.tables import Listing, each
@@ -71,6 +72,11 @@ def printed(*renderables: object, width: int = 80, show: Callable | None = None)
 
 def told(study: Study, width: int = 80) -> str:
     return printed(study, width=width, show=report.print_study)
+
+
+def inspected(table: Table | Contents, **more: int) -> str:
+    contents = contents_of(table) if isinstance(table, Table) else table
+    return printed(contents, "t", show=functools.partial(print_contents, **more))
 
 
 def flat(text: str) -> str:
@@ -616,10 +622,8 @@ class TestContents:
         K, path = table.n_models, "/".join(["[red]folder"] * 12)
         console = Console(width=80, file=io.StringIO())
         print_contents(contents_of(table), path, console)
-        first, _, rest = console.file.getvalue().partition("\n")  # type: ignore[attr-defined]
-        assert first == path  # a long path stays whole
-        text = printed(*described(contents_of(table), "t"))
-        assert rest == text.partition("\n")[2]
+        assert console.file.getvalue().split("\n")[0] == path  # type: ignore[attr-defined]
+        text = inspected(table)
         for part in (
             f"90 rows, {K} models, cost in [red]USD",
             "60 rows to fit, 30 to evaluate",
@@ -638,7 +642,7 @@ class TestContents:
         assert text.count(" yes") == len(upper_hull(table.cost.mean(0), table.quality.mean(0)))
 
     def test_models_are_listed_cheapest_first(self) -> None:
-        text = printed(*described(contents_of(self.table(("expensive", "middle", "cheap"))), "t"))
+        text = inspected(self.table(("expensive", "middle", "cheap")))
         assert text.index("cheap") < text.index("middle") < text.index("expensive")
         # Their numbers, as --models takes them, are places in the table.
         for number, name in enumerate(("expensive", "middle", "cheap")):
@@ -650,7 +654,7 @@ class TestContents:
         more = {name: rng.random((90, 3)) + 1 for name in names}
         units = (("[red]energy", "kWh"), ("seconds", "[bold]s"))
         table = replace(table, extra_costs=more, extra_cost_units=units)
-        text = printed(*described(contents_of(table), "t"))
+        text = inspected(table)
         for heading in ("mean seconds ([bold]s)", "mean [red]energy (kWh)", "mean grams of CO2 "):
             assert all(word in text for word in heading.split())
         assert text.count("x") > 70
@@ -673,18 +677,18 @@ class TestContents:
             answer=rng.integers(-1, 3, (90, 3)),
             extra_costs={"seconds": rng.random((90, 3))},
         )
-        whole = printed(*described(contents_of(table), "t"))
+        whole = inspected(table)
         for part in ("features", "signals", "agree on", "mean", "missing values: number 1"):
             assert part in whole
         # Some groups are in some chunks alone, and counted in another order.
         chunks = [table.take(np.arange(*ends)) for ends in ((0, 5), (5, 17), (17, 90))]
         first, *others = map(contents_of, chunks)
-        assert printed(*described(sum(others, first), "t")) == whole
-        assert "90 rows in 3 files, 3 models" in printed(*described(contents_of(table), "t", 3))
+        assert inspected(sum(others, first)) == whole
+        assert "90 rows in 3 files, 3 models" in inspected(table, files=3)
 
     def test_a_bare_table(self) -> None:
         table = replace(self.table(("a", "b")), split=None, group=None, groups=(), features=None)
         table = replace(table, quality_ante=None, cost_unit="")
-        text = printed(*described(contents_of(table), "t"))
+        text = inspected(table)
         for part in ("an unnamed unit", "drawn by seed", "none but quality and cost"):
             assert part in text

@@ -116,36 +116,27 @@ def to_json(contents: Contents) -> dict[str, Any]:
 
 def print_contents(contents: Contents, source: str, console: Console, files: int = 1) -> None:
     """Print what the tables of so many files contain; the heading with the source is one line."""
-    heading, *parts = described(contents, source, files, console.width)
-    console.print(heading, soft_wrap=True)
-    console.print(*parts, sep="\n")
-
-
-def described(
-    contents: Contents, source: str, files: int = 1, width: int = 80
-) -> list[RenderableType]:
-    """Return a heading, then models, splits, optional columns and groups, for the terminal."""
     rows = counted(contents.n_queries, "row") + (f" in {counted(files, 'file')}" * (files > 1))
     models = counted(len(contents.models), "model")
     unit = plain(contents.units["cost"]) or "an unnamed unit"
     heading = Text(f"{plain(source)}\n", style="bold")
     heading.append(f"{rows}, {models}, cost in {unit}", style="not bold")
-    parts: list[RenderableType] = [heading, *_models(contents).grids(width)]
+    console.print(heading, soft_wrap=True)
+    console.print(*_models(contents).grids(console.width))
     if len(contents.units) > 1:
-        parts += _extra_costs(contents).grids(width)
+        console.print(*_extra_costs(contents).grids(console.width))
     lines = {"split": _split(contents), "columns": _columns(contents)}
     lines |= {name: _numbers(contents, name) for name in contents.names}
     if "given" in contents.sums["counts"]:
         lines["answers"] = _answers(contents)
+    grid = Grid.grid(padding=(0, 2))
+    grid.add_column(width=8)
+    grid.add_column(overflow="fold")
     for name, value in lines.items():
-        line = Grid.grid(padding=(0, 2))
-        line.add_column(width=8)
-        line.add_column(overflow="fold")
-        line.add_row(Text(name, style="bold"), Text(value))
-        parts.append(line)
+        grid.add_row(Text(name, style="bold"), Text(value))
+    console.print(grid)
     if "groups" in contents.sums:
-        parts += _groups(contents, width)
-    return parts
+        console.print(*_groups(contents, console.width))
 
 
 def _models(contents: Contents) -> Listing:
@@ -214,9 +205,8 @@ def _groups(contents: Contents, width: int) -> list[RenderableType]:
         "best model's mean quality": each(quality_text),
     }  # fmt: skip
     listing = Listing(listed.rename_axis("group").head(None if few else GROUPS_SHOWN), formats)
-    grids: list[RenderableType] = [*listing.grids(width)]
     if few:
-        return grids
+        return [*listing.grids(width)]
     rest = counted(int(rows.iloc[GROUPS_SHOWN:].sum()), "row")
     note = f"and {len(sums) - GROUPS_SHOWN} more groups, {rest} in all"
-    return [*grids, Padding(Text(note), (0, 0, 1, 0))]
+    return [*listing.grids(width), Padding(Text(note), (0, 0, 1, 0))]
