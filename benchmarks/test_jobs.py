@@ -9,7 +9,7 @@ import run_sets
 import test_kernels
 
 from cascjax.data.table import mean_rows, split_rows
-from cascjax.engine.simulate import resampled
+from cascjax.engine.simulate import Resampled, resampled_sums
 from cascjax.metrics import budgets
 from cascjax.metrics.bootstrap import aucs, differences, interval
 from cascjax.search.budgets import Fit, fit_budgets
@@ -87,10 +87,11 @@ def test_bootstrap(benchmark: Any, name: str, kinds: list[Strategy]) -> None:
 
     def intervals() -> list[np.ndarray]:
         def resample(kind: Strategy, fit: Fit) -> tuple[np.ndarray, ...]:
-            means = resampled(
+            sums = resampled_sums(
                 kind, fit.parameters, fit.gamma, estimator, table.quality, table.cost,
                 resamples=1_000, rows=evaluate,
             )  # fmt: skip
+            means = Resampled.of(sums, len(fit.gamma))
             auc = aucs(means.cost, means.quality, means.single_cost, means.single_quality)
             return auc, *(interval(x, 0.95) for x in (means.cost, means.quality, auc))
 

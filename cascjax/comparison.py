@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
+from cascjax.core.random import check_resamples
 from cascjax.data.source import Files, Paths, Source, as_source
 from cascjax.data.table import Table, mean_rows
 from cascjax.engine.jobs import (
@@ -30,7 +31,7 @@ from cascjax.engine.passes import (
     describe_split,
     fit_totals,
 )
-from cascjax.engine.simulate import Resampled, Sums, Totals, resampled
+from cascjax.engine.simulate import Resampled, Sums, Totals, resampled_sums
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
 from cascjax.estimators import Estimator, truth
 from cascjax.estimators.specs import EstimatesSpec, as_estimates
@@ -197,11 +198,12 @@ def frontier(
     frontier = _mix(strategy.name, budgets, fit, settings, means, single, seconds)
     if not resamples:
         return frontier
-    resampled_means = resampled(
+    check_resamples(resamples, len(evaluate_rows))
+    sums = resampled_sums(
         strategy, fit.parameters, fit.gamma, estimator, table.quality, table.cost,
         resamples=resamples, seed=seed, rows=evaluate_rows,
     )  # fmt: skip
-    return with_resamples(frontier, resampled_means, confidence)
+    return with_resamples(frontier, Resampled.of(sums, len(fit.gamma)), confidence)
 
 
 def frontier_of_candidates(

@@ -17,7 +17,7 @@ from cascjax import use_devices
 from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.engine.blocks import BlockSizes, Queries, use_block_sizes
-from cascjax.engine.simulate import grid_means, query_outcomes, query_spends, resampled, totals
+from cascjax.engine.simulate import grid_means, query_outcomes, query_spends, resampled_sums, totals
 from cascjax.estimators import Estimates, Independent, RunSets
 from cascjax.strategies import STRATEGIES, Frugal, Mixing, Pandora, Routing, SearchContext
 
@@ -95,11 +95,9 @@ def main() -> None:
             spent, got = query_spends(*job, believed, quality, cost, rows=some)
             found[f"{count}/spent/cost"], found[f"{count}/spent/quality"] = spent, got
             mixes = np.array([[0.1, 0.5], [0.5, 2.0]])
-            of = resampled(
-                Pandora(), mixes, np.array([0.2, 0.7]), believed, quality, cost,
-                resamples=6, rows=some,
-            )  # fmt: skip
-            keep(f"{count}/resampled", of)
+            given = (Pandora(), mixes, np.array([0.2, 0.7]), believed, quality, cost)
+            sums = resampled_sums(*given, resamples=6, rows=some)
+            found[f"{count}/resampled"] = sums
     # With eight devices: what is sent whole to each of them.
     with use_devices(jax.local_devices()):
         block = Queries(believed, quality, cost, range(N)).block(range(N), 128)

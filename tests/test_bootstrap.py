@@ -17,7 +17,7 @@ from cascjax.core.random import COUNTS_OF_2_16, MIN_QUERIES, key_of, threefry, w
 from cascjax.core.sweep import rollout
 from cascjax.engine import simulate
 from cascjax.engine.blocks import BlockSizes, use_block_sizes
-from cascjax.engine.simulate import resampled
+from cascjax.engine.simulate import Resampled, resampled_sums
 from cascjax.errors import CascjaxError
 from cascjax.metrics import auc
 from cascjax.metrics.bootstrap import (
@@ -199,6 +199,10 @@ LONG = ("cascading", "cascade-routing")
 """What takes longest to compile."""
 
 
+def resampled(kind: Strategy, *given: simulate.Any, **options: simulate.Any) -> Resampled:
+    return Resampled.of(resampled_sums(kind, *given, resamples=R, **options), len(given[1]))
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in STRATEGIES]
 )
@@ -223,10 +227,8 @@ def test_resampled_is_what_copies_of_rolled_out_queries_give(name: str) -> None:
     mixed = (1 - gamma)[:, None, None] * pairs[:, 0] + gamma[:, None, None] * pairs[:, 1]
     w = np.asarray(weights(key_of(11), rows.astype(np.uint32), R), np.float64)
     w /= w.sum(1, keepdims=True)
-    found = resampled(
-        kind, parameters, gamma, estimates, table.quality, table.cost,
-        resamples=R, seed=11, rows=rows,
-    )  # fmt: skip
+    given = (parameters, gamma, estimates, table.quality, table.cost)
+    found = resampled(kind, *given, seed=11, rows=rows)
     means = np.einsum("rn,pcn->crp", w, mixed[..., rows])
     np.testing.assert_allclose([found.cost, found.quality], means, rtol=1e-6)
     np.testing.assert_allclose(found.single_cost, w @ table.cost[rows], rtol=1e-6)

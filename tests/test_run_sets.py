@@ -282,9 +282,8 @@ def test_blocks_and_folds_do_not_matter(kind: Strategy) -> None:
     run, answer = simulate.query_outcomes(kind, settings, estimator, (n, k), rows=rows)
     spent, _ = simulate.query_spends(kind, settings, estimator, quality, cost, rows=rows)
     mixes = np.stack([settings, settings], axis=1)
-    drawn_once = simulate.resampled(
-        kind, mixes, np.array([0.3, 1]), estimator, quality, cost, resamples=50, rows=rows
-    )
+    given = (kind, mixes, np.array([0.3, 1]), estimator, quality, cost)
+    drawn_once = simulate.resampled_sums(*given, resamples=50, rows=rows)
     # As one estimator whose folds are all there at once.
     plain_run = swept(kind, jnp.asarray(settings), estimator.take(rows))
     np.testing.assert_array_equal(run, plain_run.run)
@@ -292,14 +291,11 @@ def test_blocks_and_folds_do_not_matter(kind: Strategy) -> None:
     np.testing.assert_allclose(spent, (run * cost[rows]).sum(-1), rtol=1e-6)
     with use_block_sizes(BlockSizes(floats=1, queries=16)):
         cut = simulate.totals(kind, settings, estimator, quality, cost, rows=rows)
-        again = simulate.resampled(
-            kind, mixes, np.array([0.3, 1]), estimator, quality, cost, resamples=50, rows=rows
-        )
+        again = simulate.resampled_sums(*given, resamples=50, rows=rows)
     for name in ("cost", "quality", "ran", "answered", "depth", "count"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(cut, name))
     # Sums of float32 in another order.
-    np.testing.assert_allclose(drawn_once.cost, again.cost, rtol=1e-5)
-    np.testing.assert_allclose(drawn_once.quality, again.quality, rtol=1e-5)
+    np.testing.assert_allclose(drawn_once, again, rtol=1e-5)
 
 
 @pytest.mark.parametrize("run_models", [pytest.param(0, marks=pytest.mark.slow), 1, 2])

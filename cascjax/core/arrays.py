@@ -39,15 +39,7 @@ def in_float32(function: Callable[P, Y]) -> Callable[P, Y]:
 
 
 def as_float32(name: str, values: Any) -> Array:
-    """Return an array, list or number as float32 of JAX; integers and truth values included.
-
-    Args:
-        name: name of the argument, for the message.
-        values: what to convert.
-
-    Raises:
-        CascjaxError: it is no array of real numbers.
-    """
+    """Return an array, list or number as float32 of JAX; integers and truth values included."""
     try:
         array = values if isinstance(values, jax.Array) else np.asarray(values)
         real = jnp.issubdtype(array.dtype, jnp.floating) or array.dtype.kind in "biu"

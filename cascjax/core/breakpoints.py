@@ -48,13 +48,6 @@ class SortedSettings:
 
     Floats in rising order have rising bits, so their leading bits are a bucket; within a bucket
     a few bisections are left.
-
-    Attributes:
-        settings: `[L]` rising, no two the same; infinite ones fill up.
-        first: bits of the first of them.
-        shift: number of trailing bits that a bucket leaves out.
-        index: `[T]` number of settings in the buckets before each one.
-        bisections: number needed in the fullest bucket.
     """
 
     settings: Float[Array, " L"]
@@ -107,15 +100,9 @@ class SortedSettings:
 class Histogram:
     """Changes by the number of settings that see them: bin b holds what the first b do.
 
-    A histogram of several devices has a first axis of them in all arrays, not added up yet.
-
-    Attributes:
-        sums: `[L + 1, D]` cost, then quality, each in D / 2 whole numbers of ever smaller units.
-        ran: `[L + 1, K]` queries by model run; like the rest `[0, K]` where it is not counted.
-        answered: `[L + 1, K]` queries by model answering.
-        depth: `[L + 1, K]` queries by number of models run.
-        unit: `[2]` powers of two above all costs and all qualities.
-        bits: number of bits in each whole number.
+    Sums hold cost, then quality, each in D / 2 whole numbers of `bits` bits: digits of `unit`,
+    powers of two above all costs and qualities. Counts by model run, model answering and number of
+    models run are empty without usage. There is a first axis of devices if there are several.
     """
 
     sums: Int[Array, "*S M D"]
@@ -150,12 +137,7 @@ def breakpoint_changes(
 ) -> Histogram:
     """Return what each breakpoint changes, in the bin of how many settings reach it.
 
-    Args:
-        breakpoints: of B queries; those that only fill a block up reach none.
-        sorted_settings: the settings.
-        quality: true qualities.
-        cost: true costs.
-        usage: whether to count what ran.
+    Breakpoints of queries that only fill a block up must reach no setting.
     """
     k, n_queries = quality.shape
     bins = len(sorted_settings.settings) + 1

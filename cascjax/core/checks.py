@@ -18,11 +18,7 @@ _CHECKED = 1 << 18
 
 
 def is_diagonal(mean: Array, covariance: Array) -> bool:
-    """Return whether a covariance is given as variances rather than matrices.
-
-    Raises:
-        CascjaxError: it is neither.
-    """
+    """Return whether a covariance is given as variances rather than matrices."""
     k = mean.shape[-1]
     if covariance.ndim == mean.ndim and covariance.shape[-1] == k:
         return True
@@ -41,18 +37,7 @@ def check_numbers(
     way_out: str,
     models: Sequence[str] = (),
 ) -> None:
-    """Refuse numbers that are not finite or below `least`, naming the first query and model.
-
-    Args:
-        what: name of one of the numbers, for the message.
-        values: one number per model, or per query and model.
-        least: lowest number allowed.
-        way_out: what to do, for the message.
-        models: model names, for the message; without them models are numbered.
-
-    Raises:
-        CascjaxError: a number is refused.
-    """
+    """Refuse numbers that are not finite or below `least`, naming the first query and model."""
     if isinstance(values, Tracer):
         return
     for start, block in _slices(values, 1):
@@ -72,15 +57,8 @@ def check_normal(
 ) -> None:
     """Refuse what is no mean or no covariance of a normal, naming the first query and model.
 
-    Args:
-        mean: means.
-        covariance: variances, or matrices.
-        models: model names, for the message.
-        where: words that follow the name of the entry, for the message.
-
-    Raises:
-        CascjaxError: a number is not finite, a variance is negative, or a matrix is not symmetric
-            or has a negative eigenvalue, by more than float32 rounds off the largest variance.
+    Eigenvalues may be negative by what float32 rounds off the largest variance. The words `where`
+    follow the name of the entry in the message.
     """
     lowest = np.finfo(np.float64).min
     check_numbers("quality mean", mean, lowest, "means must be finite", models)

@@ -203,12 +203,7 @@ class Independent:
     def weighed(
         self, prices: Float[np.ndarray, " R"], more: Sequence[Float[np.ndarray, "N K"]]
     ) -> "Independent":
-        """Return the estimates with several costs weighed into one.
-
-        Args:
-            prices: price of the estimates' own cost, then of each further cost.
-            more: estimates of each further cost before a model runs.
-        """
+        """Return the estimates with several costs weighed into one."""
         # Only what is yet to run is ever weighed, so one matrix serves before and after.
         cost = np.float32(prices[0]) * np.asarray(self.cost_ante)
         for price, ante in zip(prices[1:], more, strict=True):

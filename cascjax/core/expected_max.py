@@ -95,11 +95,7 @@ def expected_max(
 
 @functools.lru_cache(maxsize=16)
 def members(n_models: int, max_size: int | None = None) -> Bool[np.ndarray, "M K"]:
-    """Return all supermodels of at most `max_size` models as masks, the smallest first.
-
-    Raises:
-        CascjaxError: `n_models` is beyond `MAX_ENUMERATED`.
-    """
+    """Return all supermodels of at most `max_size` models as masks, the smallest first."""
     if n_models > MAX_ENUMERATED:
         raise CascjaxError(
             f"{n_models} models have 2^{n_models} supermodels, too many to enumerate (at most"
@@ -121,9 +117,6 @@ def supermodel_values(
     """Return V(M) = E[max_{i in M} Q_i] of every supermodel in `members(K, max_size)`.
 
     The empty supermodel is worth -inf. Exact for variances, quasi-Monte Carlo for matrices.
-
-    Raises:
-        CascjaxError: too many models to enumerate.
     """
     rows = _rows(mean.shape[-1], max_size)
     if is_diagonal(mean, covariance):
@@ -152,9 +145,6 @@ def supermodel_gains(
 
     The qualities are independent. This is what running M adds to an incumbent of known quality, so
     one table per query serves every state a strategy can be in, and every price of cost.
-
-    Raises:
-        CascjaxError: too many models to enumerate.
     """
     rows = _rows(mean.shape[-1], max_size)
     low = jnp.min(incumbent, axis=-1, keepdims=True)
@@ -236,13 +226,7 @@ def supermodel_tables(
 def certain_tables(
     incumbent: Float[Array, "J B"], mean: Float[Array, "K B"], max_size: int
 ) -> tuple[Float[Array, "M B"], Float[Array, "M J B"]]:
-    """Return `supermodel_tables` where every sigma is 0: a supermodel is worth its highest mean.
-
-    Args:
-        incumbent: J known qualities.
-        mean: qualities.
-        max_size: size of the largest supermodel.
-    """
+    """Return `supermodel_tables` where every sigma is 0: a supermodel is worth its highest mean."""
     supermodels, values = members(len(mean), max_size), jnp.full((1, mean.shape[1]), -jnp.inf)
     values = jnp.repeat(values, len(supermodels), axis=0)
     for k in range(len(mean)):
@@ -257,13 +241,7 @@ def real_gains(gains: Float[Array, "*M B"], sigma: Float[Array, "K B"]) -> Float
 
 @dataclass(frozen=True)
 class Prefixes:
-    """What the gains of prefixes over J incumbents share, queries last.
-
-    Attributes:
-        cuts: panels of equal width, and the rest of each incumbent's own.
-        weight: `[n, S, B]` quadrature weights.
-        cdf: `[K, n, S, B]` Phi_i at every node.
-    """
+    """What the gains of prefixes over J incumbents share, queries last."""
 
     cuts: "_Panels"
     weight: Float[Array, "n S B"]
@@ -428,11 +406,6 @@ class Maximum:
 
     For variances `held` is the product of distribution functions at quadrature nodes, for
     matrices the maximum at quasi-random draws; either way a model is joined in O(points).
-
-    Attributes:
-        factor: `[B, K, X]` Phi_i at each node, or the draws of Q_i.
-        weight: `[B, X]` quadrature weights, or None for draws.
-        low: `[B, 1]` where the nodes start, or None for draws.
     """
 
     factor: Float[Array, "B K X"]

@@ -1,6 +1,7 @@
 """The frontier of a strategy on arrays: which settings meet each budget, at what quality."""
 
 import functools
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +14,12 @@ from cascjax.core.estimates import Estimator
 from cascjax.core.sweep import outcomes
 from cascjax.core.totals import lane_sums
 from cascjax.errors import CascjaxError
+
+_SAMPLE = 1 << 14
+"""Queries at most that a search takes its scale from."""
+
+_SHARES = (0.25, 0.5, 0.75)
+"""Places of new settings on the way between neighbours."""
 
 
 @jax.tree_util.register_dataclass
@@ -33,26 +40,36 @@ class Curve:
     gamma: Float[Array, "*G P"]
 
 
-class Statistics:
+class Statistics(ABC):
     """Statistics of the data that a strategy's initial grid starts from.
 
     Attributes:
         xp: array library of the statistics: NumPy, or jax.numpy where they may be traced.
         cost: `[K]` mean cost of each model alone.
         quality: `[K]` mean quality of each model alone.
-        ante: `[n, K]` quality estimates before any model runs, for a sample of queries.
-        post: `[n, K]` quality estimates once all models have run, for a sample of queries.
     """
 
     xp: ClassVar[Any]
     cost: Any
     quality: Any
-    ante: Any
-    post: Any
 
+    @abstractmethod
     def sample(self, most: int) -> tuple[Estimator, tuple[int, int]]:
         """Return the estimates of at most so many queries, evenly spread, and their shape."""
-        raise NotImplementedError
+
+    @functools.cached_property
+    def ante(self) -> Any:
+        """`[n, K]` quality estimates before any model runs, for a sample of queries."""
+        return self._estimates(run=False)
+
+    @functools.cached_property
+    def post(self) -> Any:
+        """`[n, K]` quality estimates once all models have run, for a sample of queries."""
+        return self._estimates(run=True)
+
+    def _estimates(self, run: bool) -> Any:
+        estimator, shape = self.sample(_SAMPLE)
+        return self.xp.asarray(estimator(jnp.full(shape, run)).quality)
 
 
 @in_float32
@@ -153,10 +170,6 @@ def frontier(
     )
 
 
-_SHARES = (0.25, 0.5, 0.75)
-"""Places of new settings on the way between neighbours."""
-
-
 @dataclass(frozen=True)
 class _ArrayStatistics(Statistics):
     """Statistics of arrays, which may be traced."""
@@ -177,19 +190,8 @@ class _ArrayStatistics(Statistics):
         """Mean quality of each model alone."""
         return jnp.mean(self.qualities, axis=0)
 
-    @functools.cached_property
-    def ante(self) -> Float[Array, "B K"]:
-        """Quality estimates before any model runs."""
-        return self.estimates(jnp.zeros(self.costs.shape, bool)).quality
-
-    @functools.cached_property
-    def post(self) -> Float[Array, "B K"]:
-        """Quality estimates once all models have run."""
-        return self.estimates(jnp.ones(self.costs.shape, bool)).quality
-
     def sample(self, most: int) -> tuple[Estimator, tuple[int, int]]:
         """Return all queries: a sample would save no compilation."""
-        del most
         n_queries, n_models = self.costs.shape
         return self.estimates, (n_queries, n_models)
 

@@ -36,12 +36,7 @@ _CHUNK = 1 << 19
 
 
 def check_resamples(resamples: int, n_queries: int) -> None:
-    """Refuse a number of resamples, or of queries, that no spread can be computed from.
-
-    Raises:
-        CascjaxError: fewer than 2 resamples or more than `MAX_RESAMPLES`, or fewer than
-            `MIN_QUERIES` queries.
-    """
+    """Refuse a number of resamples, or of queries, that no spread can be computed from."""
     if not 2 <= resamples <= MAX_RESAMPLES:
         raise CascjaxError(
             f"the number of resamples must be from 2 to {MAX_RESAMPLES:,}, not {resamples}"
@@ -54,11 +49,7 @@ def check_resamples(resamples: int, n_queries: int) -> None:
 
 
 def key_of(seed: int) -> UInt32[np.ndarray, "2"]:
-    """Return the key of a seed: its two halves.
-
-    Raises:
-        CascjaxError: it is negative, or does not fit 64 bits.
-    """
+    """Return the key of a seed: its two halves."""
     if not 0 <= seed < 1 << 64:
         raise CascjaxError(f"the seed of the resamples must be from 0 to 2^64 - 1, not {seed}")
     return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
@@ -72,11 +63,6 @@ def weights(
     """Return how often each resample draws each query: Poisson(1), from key, row and resample.
 
     Neither the number of resamples, nor which rows stand beside, nor their order changes a weight.
-
-    Args:
-        key: see `key_of`.
-        rows: the queries' numbers.
-        resamples: R; static.
     """
     words = -(-resamples // 4)
     shape = (words, len(rows))
@@ -121,13 +107,9 @@ def weighted_sums(
     rows: UInt32[Array, " B"] | UInt32[np.ndarray, " B"],
     values: Float[Array, "M B"] | Float[np.ndarray, "M B"],
 ) -> Float[Array, "R M"]:
-    """Return weighted sums of values over a block of queries, in every resample.
+    """Return weighted sums of values over a block of queries, a power of two, in every resample.
 
-    Args:
-        resamples: R; static.
-        key: see `key_of`.
-        rows: the queries' numbers; B is a power of two.
-        values: numbers of each query; 0 for one that only fills the block up.
+    The values of a query that only fills the block up are 0.
     """
     size = len(rows)
     chunk = min(size, max(64, 1 << max(1, _CHUNK // resamples).bit_length() - 1))

@@ -75,11 +75,7 @@ def sweep(
 
 
 def shape_of(estimates: Any, shape: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Return the numbers of queries and models of estimates.
-
-    Raises:
-        CascjaxError: they are not known.
-    """
+    """Return the numbers of queries and models of estimates."""
     found = shape or getattr(estimates, "shape", None)
     if found is None:
         raise CascjaxError(

@@ -104,13 +104,7 @@ def lane_sums(
 ) -> Totals:
     """Return sums over queries, each left as lanes along a last axis, for float64 to add up.
 
-    Args:
-        run: what ran, models first.
-        answer: the model that answers.
-        quality: true qualities.
-        cost: true costs; several where there is an axis between models and queries.
-        weight: weight of each query: 0 for queries that only fill a block up.
-        usage: whether to count what ran; else the counts are empty.
+    The weight is 0 for queries that only fill a block up. Without `usage` the counts are empty.
     """
     k, size = quality.shape
     quality, cost = quality * weight, cost * weight

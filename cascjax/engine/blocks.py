@@ -127,12 +127,8 @@ def over_devices(static: int = 0, common: int = 0) -> Callable[[F], F]:
     """Make a kernel of one device's queries a jitted kernel of all, each device for itself.
 
     Devices do not talk to each other: what a kernel returns gets a first axis of devices, and the
-    host adds up in float64 what is to be added up.
-
-    Args:
-        static: number of leading arguments that are static.
-        common: number of arguments after those that are the same on all devices. The last argument
-            is the block; each device has its own part of it and of all others.
+    host adds up in float64 what is to be added up. First come `static` arguments, then `common`
+    ones, the same on all devices; of all others, the block last, each device has its own part.
     """
 
     def decorated(kernel: F) -> F:
@@ -237,12 +233,7 @@ class Queries:
         return jax.device_put(placed, NamedSharding(self.mesh, PartitionSpec()))
 
     def block(self, rows: Rows, size: int) -> Block:
-        """Return the block of these rows, filled up by repeating the first.
-
-        Args:
-            rows: at most `size` per device, in order; the last devices may lack some.
-            size: queries of each device.
-        """
+        """Return the block of rows, at most `size` per device, filled up by repeating the first."""
         n_devices = self.mesh.size
         whole = n_devices * size
         if len(rows) < whole:
@@ -289,14 +280,10 @@ class Queries:
         progress: Callable[[int], None],
         join: Callable[[Y, Y], Y] = add,
     ) -> Y:
-        """Return the sum of what a kernel returns for each block.
+        """Return the sum, by `join` in the order of each group's rows, of what a kernel returns.
 
-        Args:
-            kernel: from a block to float64 arrays on the host.
-            room: queries of a block that one device may hold, if there are as many.
-            progress: called with the number of queries of each block as it ends, from any of the
-                threads that work on blocks.
-            join: how to add up, in the order of the queries of each group in turn.
+        A kernel goes from a block to float64 arrays on the host; one device may hold `room` queries
+        of it; `progress` is called with the number of queries of each block as it ends.
         """
         most = max(len(queries.rows) for queries, _ in self.groups)
         if jax.default_backend() != "cpu":

@@ -19,7 +19,7 @@ from cascjax.core.breakpoints import (
     sums_from,
 )
 from cascjax.core.estimates import Estimator, Independent, Tabulated
-from cascjax.core.random import check_resamples, key_of, weighted_sums
+from cascjax.core.random import key_of, weighted_sums
 from cascjax.core.sweep import has_breakpoints, outcomes, readable_form, takes_table
 from cascjax.core.totals import LANES, Sums, Totals, lane_sums, spent_and_got
 from cascjax.engine.blocks import (
@@ -37,7 +37,7 @@ Settings: TypeAlias = Float[Array, "L *D"] | Float[np.ndarray, "L *D"]
 
 __all__ = [
     "Resampled", "Settings", "Sums", "Totals", "grid_means", "outcomes", "query_outcomes",
-    "query_spends", "resampled", "resampled_sums", "sized", "totals",
+    "query_spends", "resampled_sums", "sized", "totals",
 ]  # fmt: skip
 
 _GRID_BLOCK = 1 << 12
@@ -62,23 +62,14 @@ def totals(
     spread over all devices (`cascjax.engine.devices`); what is held beside the arguments does not
     grow with N. Sums are exact, or float32 over a few dozen queries and float64 from there on.
 
-    Args:
-        strategy: what to simulate; static.
-        parameters: L settings.
-        estimator: the estimates of all N queries.
-        quality: true qualities.
-        cost: true costs.
-        rows: the queries to sum over; by default all.
-        usage: whether to count what ran; without it `ran`, `answered` and `depth` are empty.
-        progress: called with the number of queries of each block as it ends, from any of the
-            threads that work on blocks.
-        extra_costs: further true costs to add up in the same pass; the sums of all costs are then
-            `[L, 1 + len(extra_costs)]`. Not where one pass serves any number of settings, see
-            `has_breakpoints`.
+    Without `usage` the counts `ran`, `answered` and `depth` are empty. Sums of `extra_costs` come
+    along in `cost`, `[L, 1 + len(extra_costs)]`, unless one pass serves any number of settings (see
+    `has_breakpoints`). `progress` is called with the number of queries of each block as it ends,
+    from any of the threads that work on blocks. A block that does not fit in memory is halved, with
+    a warning.
 
     Raises:
-        CascjaxError: no query, no setting, or not even one query fits in memory. A larger block
-            that does not fit is halved, with a warning.
+        CascjaxError: no query, no setting, or not even one query fits in memory.
     """
     settings = np.asarray(parameters, np.float32)
     _check_any(settings, len(quality if rows is None else rows))
@@ -118,17 +109,6 @@ def query_outcomes(
     """Return what each setting ran on every query, and whose answer it returned; on the host.
 
     In blocks as `totals` works, but what is returned grows with the queries: L n (K + 4) bytes.
-
-    Args:
-        strategy: what to simulate; static.
-        parameters: L settings.
-        estimator: the estimates of all N queries.
-        shape: N and K.
-        rows: the queries to look at; by default all.
-        progress: see `totals`.
-
-    Raises:
-        CascjaxError: see `totals`.
     """
     # The truth is not asked for, and takes no memory.
     nothing = np.broadcast_to(np.float32(0), shape)
@@ -154,14 +134,6 @@ def query_spends(
     """Return what each setting spent on every query, and the quality it got; on the host.
 
     In blocks as `totals` works, but what is returned grows with the queries: 8 L n bytes.
-
-    Args:
-        strategy: what to simulate; static.
-        parameters: L settings.
-        estimator: the estimates of all N queries.
-        quality: true qualities.
-        cost: true costs.
-        rows: the queries to look at; by default all.
     """
     kernel = functools.partial(_block_query_spends, strategy)
     given = (estimator, quality, cost)
@@ -227,14 +199,8 @@ def grid_means(
 ) -> Float[np.ndarray, "C T 2"]:
     """Return mean cost and quality of every member of a strategy's grid, in one pass.
 
-    Args:
-        strategy: one with `grid_changes` and `grid_sums`, such as frugal, whose members are chains.
-        grid: parameters that each member is tried with, in rising order, no two the same.
-        estimator: the estimates of all N queries.
-        quality: true qualities.
-        cost: true costs.
-        rows: the queries to take means of; by default all.
-        progress: see `totals`.
+    The strategy has `grid_changes` and `grid_sums`, such as frugal, whose members are chains. Each
+    member is tried with all parameters of the grid, in rising order, no two the same.
     """
     gridded, every = cast(Any, strategy), range(len(quality)) if rows is None else rows
     # A step is taken where the parameter is above what is seen: its negative below the negative.
@@ -276,49 +242,6 @@ class Resampled:
         return cls(*np.split(sums[:, :-1] / sums[:, -1:], ends, axis=1))
 
 
-def resampled(
-    strategy: Strategy,
-    parameters: Float[np.ndarray, "P 2 *D"],
-    gamma: Float[np.ndarray, " P"],
-    estimator: Estimator,
-    quality: Float[np.ndarray, "N K"],
-    cost: Float[np.ndarray, "N K"],
-    *,
-    resamples: int,
-    seed: int = 0,
-    rows: Int[np.ndarray, " n"] | None = None,
-    progress: Callable[[int], None] = lambda queries: None,
-) -> Resampled:
-    """Return what mixtures of two settings do on average, in every resample of a bootstrap.
-
-    A query's weight depends on the seed, its row and the resample alone (`cascjax.core.random`):
-    not on the strategy, so that the resamples of two strategies are pairs, nor on blocks or order.
-    Each query counts with its expectation under the mixture. What is held does not grow with N: the
-    sums of the resamples, in float64 between blocks.
-
-    Args:
-        strategy: what to simulate; static.
-        parameters: the two settings of each mixture, a number each or one per step.
-        gamma: share of queries that take the second one.
-        estimator: the estimates of all N queries.
-        quality: true qualities.
-        cost: true costs.
-        resamples: number of resamples R.
-        seed: seed of the resamples.
-        rows: the queries to resample; by default all.
-        progress: see `totals`.
-
-    Raises:
-        CascjaxError: no mixture, or see `totals`, `check_resamples` and `key_of`.
-    """
-    check_resamples(resamples, len(quality if rows is None else rows))
-    sums = resampled_sums(
-        strategy, parameters, gamma, estimator, quality, cost,
-        resamples=resamples, seed=seed, rows=rows, progress=progress,
-    )  # fmt: skip
-    return Resampled.of(sums, len(gamma))
-
-
 def resampled_sums(
     strategy: Strategy,
     parameters: Float[np.ndarray, "P 2 *D"],
@@ -331,16 +254,16 @@ def resampled_sums(
     seed: int = 0,
     rows: Int[np.ndarray, " n"] | None = None,
     first_row: int = 0,
-    progress: Callable[[int], None] = lambda queries: None,
 ) -> Float[np.ndarray, "R M"]:
-    """Return the sums that `resampled` makes means of; those of different queries add up.
+    """Return sums over queries of mixtures of two settings, in every resample of a bootstrap.
 
-    The arguments are those of `resampled`; `first_row` is the number of the first of the N queries
-    among all there are, by which weights go.
+    A query's weight depends on the seed, its row (`first_row` is the number of row 0 among all) and
+    the resample alone: not on the strategy, so that the resamples of two strategies are pairs, nor
+    on blocks or order. Each query counts with its expectation under the mixture.
 
     Returns:
         Weighted sums of the P mixtures' costs, their qualities, the models' costs, their qualities,
-        and of the weights alone.
+        and of the weights alone; sums of different queries add up.
     """
     n_rows, points = len(quality if rows is None else rows), len(gamma)
     if not points:
@@ -370,7 +293,7 @@ def resampled_sums(
         sums = _block_resamples(resamples, key, functools.reduce(operator.add, parts), block)
         return np.asarray(sums, np.float64).sum(0)
 
-    return queries.in_blocks(one_block, _room(strategy, queries, LANES), progress)
+    return queries.in_blocks(one_block, _room(strategy, queries, LANES), lambda n: None)
 
 
 def sized(strategy: Strategy, estimator: Estimator) -> Estimator:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.arrays import at_step, order_of_bits
+from cascjax.core.arrays import at_step, materialize, order_of_bits, over_models, per_step
 from cascjax.core.breakpoints import Breakpoints
 from cascjax.core.estimates import Estimates, Estimator, Independent, Tabulated
 from cascjax.core.expected_max import LEAST_GAIN
@@ -24,9 +24,6 @@ Readable: TypeAlias = Independent | Tabulated
 Grid: TypeAlias = Float[np.ndarray, " count"] | Float[Array, " count"]
 Tuning: TypeAlias = Literal["steps", "corrections", "evolution"]
 Role: TypeAlias = Literal["routing", "cascading", "combined"]
-
-_SAMPLE = 1 << 14
-"""Queries at most that a search takes its scale from."""
 
 
 @dataclass(frozen=True)
@@ -96,25 +93,11 @@ class SearchContext(Statistics):
         """Mean quality of each model alone."""
         return mean_rows(self.table.quality, self.rows)
 
-    @functools.cached_property
-    def ante(self) -> Float[np.ndarray, "n K"]:
-        """Quality estimates for a sample of queries before any model runs."""
-        return self._estimates(run=False)
-
-    @functools.cached_property
-    def post(self) -> Float[np.ndarray, "n K"]:
-        """Quality estimates for a sample of queries once all models have run."""
-        return self._estimates(run=True)
-
     def sample(self, most: int) -> tuple[Estimator, tuple[int, int]]:
         """Return estimates of at most so many queries, evenly spread, and their shape."""
         rows = np.arange(self.table.n_queries) if self.rows is None else self.rows
         sample = rows[:: -(-len(rows) // most)]
         return self.estimator.take(sample), (len(sample), self.table.n_models)
-
-    def _estimates(self, run: bool) -> Float[np.ndarray, "n K"]:
-        estimator, shape = self.sample(_SAMPLE)
-        return np.asarray(estimator(jnp.full(shape, run)).quality)
 
 
 @dataclass(frozen=True)
@@ -166,10 +149,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def next_model(
-        self,
-        parameters: Float[Array, "*D"],
-        estimates: Estimates,
-        run: Bool[Array, "B K"],
+        self, parameters: Float[Array, "*D"], estimates: Estimates, run: Bool[Array, "B K"]
     ) -> Int[Array, " B"]:
         """Return the model to run next on each query, or `STOP`."""
 
@@ -185,7 +165,6 @@ class Strategy(ABC):
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Readable) -> Outcome | None:
         """Return the outcome of every setting at once, or None where there is only `next_model`."""
-        del parameters, estimator
         return None
 
     def breakpoints(
@@ -195,17 +174,14 @@ class Strategy(ABC):
 
         Breakpoints that begin only below `least` may be left out.
         """
-        del estimator, least
         return None
 
     def run_sets(self, n_models: int) -> Int[np.ndarray, " S"] | None:
         """Return the run sets a table must have for the fast rule, in order; None for no table."""
-        del n_models
         return None
 
     def models_read(self, n_models: int) -> Int[np.ndarray, " S"] | None:
         """Return the one model whose quality it reads in each run set; None where it reads all."""
-        del n_models
         return None
 
     def footprint(self, n_models: int, panels: int | None = None) -> int:
@@ -215,7 +191,6 @@ class Strategy(ABC):
             n_models: K.
             panels: `Independent.panels` of the estimates.
         """
-        del panels
         return 2 * n_models
 
     def table_footprint(self, n_models: int) -> int:
@@ -227,14 +202,10 @@ class Strategy(ABC):
 
     @abstractmethod
     def initial_grid(self, context: Statistics, count: int) -> Grid:
-        """Return the parameters a search starts from, most expensive setting first.
-
-        Written with `context.xp`, so that it may be traced.
-        """
+        """Return the parameters a search starts from, the most expensive first; by `context.xp`."""
 
     def grid_settings(self, grid: Any, n_models: int) -> Any:
         """Return the settings `[M]` or `[M, D]` of a grid of parameters; traceable."""
-        del n_models
         return grid
 
     def midpoints(self, low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
@@ -252,7 +223,6 @@ class Strategy(ABC):
 
     def all_settings(self, n_models: int) -> Float[np.ndarray, " M"] | None:
         """Return all settings there are, or None where there are others between any two."""
-        del n_models
         return None
 
     def candidates(self, context: Statistics, evaluate: Any) -> Float[np.ndarray, "M D"] | None:
@@ -263,7 +233,6 @@ class Strategy(ABC):
             evaluate: from parameters of the grid to `[C, T, 2]` mean cost and quality of the grid's
                 C members; see `cascjax.engine.simulate.grid_means`.
         """
-        del context, evaluate
         return None
 
     # Its options, limits and words.
@@ -289,11 +258,7 @@ class Strategy(ABC):
         return None
 
     def check_size(self, n_models: int) -> None:
-        """Refuse more models than it can look at.
-
-        Raises:
-            CascjaxError: more than `max_models`.
-        """
+        """Refuse more models than it can look at."""
         if self.max_models is not None and n_models > self.max_models:
             raise CascjaxError(
                 f"strategy {self.name!r} looks at every set of models, for at most"
@@ -302,11 +267,7 @@ class Strategy(ABC):
             )
 
     def check_settings(self, settings: Float[np.ndarray, "M *D"], n_models: int) -> None:
-        """Refuse parameters that mean nothing to the strategy; by default all numbers pass.
-
-        Raises:
-            CascjaxError: one of them does not.
-        """
+        """Refuse parameters that mean nothing to the strategy; by default all numbers pass."""
         del settings, n_models
 
     @classmethod
@@ -314,13 +275,7 @@ class Strategy(ABC):
         cls, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
     ) -> str:
         """Return a setting in words, for tables of a report."""
-        del models
         return ", ".join(f"{value:.{digits}g}" for value in setting.tolist())
-
-    def sized_for(self, estimator: Any) -> "Strategy":
-        """Return the strategy itself: numerics are sized by the estimates, see `Independent`."""
-        del estimator
-        return self
 
 
 class InOrder(Strategy):
@@ -344,6 +299,24 @@ class InOrder(Strategy):
     def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
         """Return the first 1, ..., K models."""
         return (2 << np.arange(n_models)) - 1
+
+    def sweep(self, parameters: Float[Array, "L *D"], estimator: Readable) -> Outcome:
+        """Return how deep every setting goes: one table of limits per query serves them all."""
+        answers, limits = materialize((self.answers(estimator), self.limits(estimator)))
+        steps = per_step(-parameters if self.rising else parameters, len(limits) + self.idle)
+        start = (
+            jnp.zeros((len(parameters), answers.shape[1]), jnp.int32),
+            jnp.broadcast_to(answers[0], (len(parameters), answers.shape[1])),
+        )
+
+        def step(state: tuple[Array, Array], model: tuple[Array, ...]) -> tuple[Any, Array]:
+            (depth, answer), (index, limit, parameter, deeper) = state, model
+            go_on = (depth == index) & (parameter < limit)
+            return (depth + go_on, jnp.where(go_on, deeper, answer)), go_on
+
+        (_, answer), run = over_models(step, start, limits, steps[self.idle :], answers[1:])
+        run = jnp.concatenate([jnp.ones((1, *answer.shape), bool), run])
+        return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
     def breakpoints(
         self, estimator: Readable, least: Float[Array, ""] | float = -np.inf

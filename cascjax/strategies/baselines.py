@@ -37,10 +37,7 @@ class Mixing(Strategy):
     tuning: ClassVar[Tuning | None] = None
 
     def next_model(
-        self,
-        parameters: Float[Array, "*D"],
-        estimates: Estimates,
-        run: Bool[Array, "B K"],
+        self, parameters: Float[Array, "*D"], estimates: Estimates, run: Bool[Array, "B K"]
     ) -> Int[Array, " B"]:
         """Return the one model, then `STOP`."""
         model = jnp.rint(parameters.reshape(-1)[0]).astype(jnp.int32)
@@ -52,7 +49,6 @@ class Mixing(Strategy):
 
     def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
         """Return the empty one: for the number of queries, no estimate is read."""
-        del n_models
         return np.zeros(1, int)
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Readable) -> Outcome:
@@ -78,11 +74,7 @@ class Mixing(Strategy):
         return np.arange(float(n_models))
 
     def check_settings(self, settings: Float[np.ndarray, "M *D"], n_models: int) -> None:
-        """Refuse numbers that are no model's.
-
-        Raises:
-            CascjaxError: one of them is not.
-        """
+        """Refuse numbers that are no model's."""
         if not (settings.min() > -0.5 and settings.max() < n_models - 0.5):
             raise CascjaxError(
                 f"there is no model {settings.max():g}: they go from 0 to {n_models - 1}"
@@ -93,7 +85,6 @@ class Mixing(Strategy):
         cls, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
     ) -> str:
         """Return the name of the model."""
-        del digits
         return models[int(np.clip(np.rint(setting[0]), 0, len(models) - 1))]
 
 

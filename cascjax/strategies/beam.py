@@ -30,17 +30,7 @@ def best_first_model(
     Supersets grow by one model per level, in rising index so that none is built twice; of each
     size the `width` best by V - lambda C live on. Where there are many independent models, only
     those of the highest worth alone take part: a model adds to no set more than it adds alone.
-
-    Args:
-        price: lambda.
-        mean: quality means.
-        covariance: variances, or matrices.
-        cost: cost that each model would add, 0 for those run.
-        run: what has run.
-        width: number of supersets that live on at a level.
-        levels: largest number of models added.
-        max_depth: largest number of models run, those in `run` counted.
-        panels: panels of the quadrature, see `expected_max.panels_needed`.
+    The cost is what each model would add, 0 for those run; `max_depth` counts those run as well.
     """
     k = mean.shape[-1]
     none = ~jnp.any(run, axis=-1)

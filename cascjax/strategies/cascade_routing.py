@@ -90,10 +90,7 @@ class CascadeRouting(Priced, Strategy):
             raise CascjaxError("max_depth and beam_width must be at least 1")
 
     def next_model(
-        self,
-        parameters: Float[Array, "*D"],
-        estimates: Estimates,
-        run: Bool[Array, "B K"],
+        self, parameters: Float[Array, "*D"], estimates: Estimates, run: Bool[Array, "B K"]
     ) -> Int[Array, " B"]:
         """Return the cheapest model of the best superset that has not run, or `STOP`."""
         price, covariance = step_price(parameters, run), estimates.covariance
@@ -282,7 +279,6 @@ class CascadeRouting(Priced, Strategy):
 
     def footprint(self, n_models: int, panels: int | None = None) -> int:
         """Return the number of integrals and gains of every supermodel, or the room of a beam."""
-        del panels
         self.check_size(n_models)
         if self.search == "greedy":
             return 16 * n_models

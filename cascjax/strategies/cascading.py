@@ -1,14 +1,14 @@
 """Cascading: stop when the best longer prefix is not worth its cost (paper, section 4)."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.arrays import materialize, over_models, per_step
+from cascjax.core.arrays import materialize
 from cascjax.core.estimates import Estimates, Tabulated
 from cascjax.core.expected_max import (
     Prefixes,
@@ -17,7 +17,7 @@ from cascjax.core.expected_max import (
     prefix_values,
     real_gains,
 )
-from cascjax.core.sweep import STOP, Outcome
+from cascjax.core.sweep import STOP
 from cascjax.strategies.base import InOrder, Priced, Readable, Style, step_price, without_rounding
 from cascjax.strategies.supersets import (
     SAMPLES,
@@ -51,10 +51,7 @@ class Cascading(Priced, InOrder):
     idle: ClassVar[int] = 1
 
     def next_model(
-        self,
-        parameters: Float[Array, "*D"],
-        estimates: Estimates,
-        run: Bool[Array, "B K"],
+        self, parameters: Float[Array, "*D"], estimates: Estimates, run: Bool[Array, "B K"]
     ) -> Int[Array, " B"]:
         """Return the next model in order, or `STOP`."""
         k = run.shape[-1]
@@ -70,42 +67,6 @@ class Cascading(Priced, InOrder):
         allowed = length >= jnp.maximum(step, 1)[:, None]
         best = length[jnp.argmax(jnp.where(allowed, worth, -jnp.inf), axis=-1)]
         return jnp.where(best > step, step, STOP)
-
-    def sweep(self, parameters: Float[Array, "L *D"], estimator: Readable) -> Outcome:
-        """Return how deep every price goes: one table of gains per query serves them all."""
-        tabulated = isinstance(estimator, Tabulated)
-        if tabulated:
-            below, last = materialize((self.limits(estimator), self.answers(estimator)))
-        else:
-            below, last = self.limits(estimator), jnp.asarray(estimator.quality_post).T
-        k, n_queries = len(below) + 1, below.shape[1]
-        price = per_step(parameters, k)
-        none = jnp.zeros((price.shape[1], n_queries), jnp.int32)
-
-        def step(state: tuple[Array, Any], model: tuple[Array, ...]) -> tuple[Any, Array]:
-            index, below, price, *quality = model
-            depth, best = state
-            go_on = (depth == index) & (price < below)
-            if quality:
-                better = go_on & (quality[0] > best[0])
-                best = (
-                    jnp.where(better, quality[0], best[0]),
-                    jnp.where(better, index + 1, best[1]),
-                )
-            return (depth + go_on, best), go_on
-
-        def pick(answer: Array, row: tuple[Array, ...]) -> tuple[Array, None]:
-            index, model = row
-            return jnp.where(depth == index, model, answer), None
-
-        if tabulated:
-            (depth, _), run = over_models(step, (none, ()), below, price[1:])
-            answer, _ = over_models(pick, none, last)
-        else:
-            start = (none, (jnp.broadcast_to(last[0], none.shape), none))
-            (_, (_, answer)), run = over_models(step, start, below, price[1:], last[1:])
-        run = jnp.concatenate([jnp.ones((1, *none.shape), bool), run])
-        return Outcome(jnp.moveaxis(run, 0, -1), answer)
 
     def answers(self, estimator: Readable) -> Int[Array, "K B"]:
         """Return the last model to beat all before it; of a table, the best of those run so far."""

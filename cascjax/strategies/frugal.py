@@ -77,10 +77,7 @@ class Frugal(Strategy):
             raise CascjaxError(f"max_depth must be at least 1, not {self.max_depth}")
 
     def next_model(
-        self,
-        parameters: Float[Array, " D"],
-        estimates: Estimates,
-        run: Bool[Array, "B K"],
+        self, parameters: Float[Array, " D"], estimates: Estimates, run: Bool[Array, "B K"]
     ) -> Int[Array, " B"]:
         """Return the next model of the chain while the last one fell short of its tau."""
         k = run.shape[-1]
@@ -95,7 +92,6 @@ class Frugal(Strategy):
 
     def answer(self, estimates: Estimates, run: Bool[Array, "B K"]) -> Int[Array, " B"]:
         """Return the last model run."""
-        del estimates
         return jnp.max(jnp.where(run, jnp.arange(run.shape[-1]), 0), axis=-1)
 
     def max_steps(self, n_models: int) -> int:
@@ -108,11 +104,7 @@ class Frugal(Strategy):
         return MAX_ENUMERATED
 
     def chains(self, n_models: int) -> Int[np.ndarray, " C"]:
-        """Return every chain of at most `max_depth` models in binary, the shortest first.
-
-        Raises:
-            CascjaxError: more than `max_models` models.
-        """
+        """Return every chain of at most `max_depth` models in binary, the shortest first."""
         self.check_size(n_models)
         return run_sets_up_to(n_models, self.max_depth)[1:]
 
@@ -191,15 +183,9 @@ class Frugal(Strategy):
     ) -> Histogram:
         """Return what each chain's last model changes, in the bin of how many thresholds reach it.
 
-        The change is to what the chain without its last model does, so each chain is one pass,
-        however long it is. Usage is not counted.
-
-        Args:
-            thresholds: negatives of the thresholds: a chain goes on where -tau is below -quality.
-            estimator: estimates of B queries.
-            quality: true qualities.
-            cost: true costs.
-            real: False for queries that only fill a block up.
+        The thresholds are negatives: a chain goes on where -tau is below -quality. The change is to
+        what the chain without its last model does, so each chain is one pass. Usage is not counted.
+        Queries that are not `real` only fill a block up.
         """
         k, n_queries = quality.shape
         chains, bins = self.chains(k), len(thresholds.settings) + 1
@@ -244,11 +230,7 @@ class Frugal(Strategy):
         return sums
 
     def check_settings(self, settings: Float[np.ndarray, "M *D"], n_models: int) -> None:
-        """Refuse settings that are no chain and a tau, or one tau per step.
-
-        Raises:
-            CascjaxError: one of them is not.
-        """
+        """Refuse settings that are no chain and a tau, or one tau per step."""
         if np.ndim(settings) < 2 or settings.shape[1] < 2:
             raise CascjaxError(
                 "parameters of frugal are a chain of models in binary and a threshold, such as"
@@ -279,14 +261,7 @@ class Frugal(Strategy):
 def chain_quality(
     strategy: Frugal, n_models: int, estimator: Estimator, n_queries: int
 ) -> Float[Array, "C B"]:
-    """Return the quality of the last model of every chain once all of it has run; traceable.
-
-    Args:
-        strategy: whose chains.
-        n_models: K.
-        estimator: estimates of B queries, of any kind.
-        n_queries: B.
-    """
+    """Return the quality of the last model of every chain once all of it has run; traceable."""
     chains = strategy.chains(n_models)
     last = _last_models(chains)
     if isinstance(estimator, Independent):

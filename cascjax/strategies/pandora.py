@@ -42,10 +42,7 @@ class Pandora(Priced, Strategy):
     tuning: ClassVar[Tuning | None] = "corrections"
 
     def next_model(
-        self,
-        parameters: Float[Array, "*D"],
-        estimates: Estimates,
-        run: Bool[Array, "B K"],
+        self, parameters: Float[Array, "*D"], estimates: Estimates, run: Bool[Array, "B K"]
     ) -> Int[Array, " B"]:
         """Return the model of the highest z that has not run, or `STOP` if none beats the best."""
         price = step_price(parameters, run)[:, None]
@@ -107,7 +104,6 @@ class Pandora(Priced, Strategy):
 
     def footprint(self, n_models: int, panels: int | None = None) -> int:
         """Return the room of z and kappa of every model, and of their evaluation."""
-        del panels
         return 4 * n_models
 
 

@@ -32,10 +32,7 @@ class Routing(Priced, Strategy):
     tuning: ClassVar[Tuning | None] = None
 
     def next_model(
-        self,
-        parameters: Float[Array, "*D"],
-        estimates: Estimates,
-        run: Bool[Array, "B K"],
+        self, parameters: Float[Array, "*D"], estimates: Estimates, run: Bool[Array, "B K"]
     ) -> Int[Array, " B"]:
         """Return the best single model, then `STOP`."""
         price = parameters.reshape(-1)[0]
@@ -48,7 +45,6 @@ class Routing(Priced, Strategy):
 
     def run_sets(self, n_models: int) -> Int[np.ndarray, " S"]:
         """Return the empty one."""
-        del n_models
         return np.zeros(1, int)
 
     def sweep(self, parameters: Float[Array, "L *D"], estimator: Readable) -> Outcome:

@@ -75,11 +75,7 @@ class Supersets:
 
 @functools.lru_cache(maxsize=16)
 def run_sets_up_to(n_models: int, most: int) -> Int[np.ndarray, " S"]:
-    """Return all run sets of at most so many models, in binary, the smallest first.
-
-    Raises:
-        CascjaxError: too many models to enumerate.
-    """
+    """Return all run sets of at most so many models, in binary, the smallest first."""
     return members(n_models, most) @ (1 << np.arange(n_models))
 
 
@@ -128,10 +124,7 @@ def best_of(
 def best_answer(ran: Int[Array, "L B"], table: Tabulated, most: int) -> Int[Array, "L B"]:
     """Return the model of the highest quality among those run, at most so many.
 
-    Args:
-        ran: the run set each setting leaves each query with, in binary.
-        table: estimates of `run_sets_up_to`.
-        most: largest number of models run.
+    The table is one of `run_sets_up_to`, and `ran` in binary.
     """
     answer = jnp.zeros_like(ran)
     for size in range(1, most + 1):
@@ -175,15 +168,10 @@ def gains_over(
     incumbent: Float[Array, "C B"] | None,
     points: Float[Array, "C K n"] | None,
 ) -> Float[Array, "C A B"]:
-    """Return what each addition adds to the incumbent; without one what it is worth.
+    """Return what each addition adds to the incumbent; without one, what it is worth.
 
-    Nothing added is worth 0 beside an incumbent, else -inf.
-
-    Args:
-        table: estimates of the run sets.
-        sets: what may be added.
-        incumbent: the best of what has run, None where nothing has.
-        points: `joint_points` of the table's covariance; None to take every estimate for certain.
+    Nothing added is worth 0 with an incumbent, else -inf. Without points (`joint_points` of the
+    table's covariance) every estimate counts as certain.
     """
     n_sets, k, n_queries = table.quality.shape
     mean = table.quality if incumbent is None else table.quality - incumbent[:, None]
@@ -230,10 +218,7 @@ def means_of_maxima(
 ) -> list[Float[Array, "_ B"]]:
     """Return means over n points of the highest quality of each table, or of 0 if that is higher.
 
-    Args:
-        means: for each table, the means of the qualities of which the highest counts.
-        points: how far from its mean each quality is at each point.
-        over_zero: whether there is an incumbent, whose worth is 0.
+    A table holds the means of the qualities, and how far each is from its mean at each point.
     """
     if not means:
         return []

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cascjax.core.arrays import at_step, materialize, over_models, per_step
+from cascjax.core.arrays import at_step, materialize
 from cascjax.core.estimates import Estimates, Tabulated
-from cascjax.core.sweep import STOP, Outcome
+from cascjax.core.sweep import STOP
 from cascjax.strategies.base import Grid, InOrder, Readable, Statistics, Style
 
 
@@ -31,10 +31,7 @@ class Thresholding(InOrder):
     rising: ClassVar[bool] = True
 
     def next_model(
-        self,
-        parameters: Float[Array, "*D"],
-        estimates: Estimates,
-        run: Bool[Array, "B K"],
+        self, parameters: Float[Array, "*D"], estimates: Estimates, run: Bool[Array, "B K"]
     ) -> Int[Array, " B"]:
         """Return the next model in order while the last one fell short of its tau."""
         k = run.shape[-1]
@@ -60,22 +57,6 @@ class Thresholding(InOrder):
     def models_read(self, n_models: int) -> Int[np.ndarray, " S"]:
         """Return the last one in order."""
         return np.arange(n_models)
-
-    def sweep(self, parameters: Float[Array, "L *D"], estimator: Readable) -> Outcome:
-        """Return how deep every threshold goes."""
-        post = _last_quality(estimator)
-        k, n_queries = post.shape
-        tau = per_step(parameters, k - 1)
-
-        def step(depth: Array, model: tuple[Array, ...]) -> tuple[Array, Array]:
-            index, quality, least = model
-            go_on = (depth == index) & (quality < least)
-            return depth + go_on, depth >= index
-
-        start = jnp.zeros((tau.shape[1], n_queries), jnp.int32)
-        depth, run = over_models(step, start, post[: k - 1], tau)
-        run = jnp.concatenate([run, (depth >= k - 1)[None]])
-        return Outcome(jnp.moveaxis(run, 0, -1), depth)
 
     def limits(self, estimator: Readable) -> Float[Array, "J B"]:
         """Return -post: a step goes on where -tau is below it."""
