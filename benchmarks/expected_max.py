@@ -25,13 +25,11 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from cascjax.core.expected_max import (
-    Prefixes,
+    Segments,
     expected_max,
     members,
     panels_needed,
-    prefix_gains,
     prefix_values,
-    supermodel_gains,
     supermodel_tables,
     supermodel_values,
 )
@@ -200,12 +198,6 @@ def prefix_results(k: int, answer: np.ndarray) -> Results:
         yield np.arange(k) <= j, None, answer[:, j]
 
 
-def prefix_gain_results(k: int, answer: np.ndarray) -> Results:
-    for s in range(1, k):
-        for j in range(s, k):
-            yield (np.arange(k) >= s) & (np.arange(k) <= j), s - 1, answer[:, s - 1, j]
-
-
 def prefix_table_results(k: int, answer: list[np.ndarray]) -> Results:
     for s in range(1, k):
         for j in range(s, k):
@@ -281,30 +273,28 @@ def takes_covariance(kernel: Callable[..., Any], **static: Any) -> Any:
     return lambda problem: (fixed, (problem.mean, problem.covariance))
 
 
-def takes_incumbents(kernel: Callable[..., Any]) -> Any:
-    """Return `Method.call` for a kernel of incumbents, means and sigmas."""
-    fixed = jax.jit(kernel)
-    return lambda problem: (fixed, (problem.incumbent, problem.mean, problem.sigma))
-
-
-def queries_last(kernel: Callable[..., Any]) -> Any:
-    """Return `Method.call` for a kernel of incumbents, means and sigmas, queries last."""
+def queries_last(kernel: Callable[..., Any], *, knots: bool = False) -> Any:
+    """Return `Method.call` for a kernel of incumbents, means and sigmas, by panels or knots."""
 
     def call(problem: Problem) -> tuple[Callable[..., Any], tuple[np.ndarray, ...]]:
         arrays = (problem.incumbent, problem.mean, problem.sigma)
-        fixed = jax.jit(functools.partial(kernel, panels=problem.panels))
+        fixed = jax.jit(functools.partial(kernel, panels=None if knots else problem.panels))
         return fixed, tuple(np.ascontiguousarray(x.T) for x in arrays)
 
     return call
 
 
-def tables_of_all(incumbent: jax.Array, mean: jax.Array, sigma: jax.Array, panels: int) -> Any:
+def tables_of_all(
+    incumbent: jax.Array, mean: jax.Array, sigma: jax.Array, panels: int | None
+) -> Any:
     return supermodel_tables(incumbent, mean, sigma, len(mean), panels)
 
 
-def prefix_table(incumbent: jax.Array, mean: jax.Array, sigma: jax.Array, panels: int) -> Any:
-    table = Prefixes.of(incumbent, mean, sigma, panels)
-    return [table.gains(s) for s in range(1, len(incumbent) + 1)]
+def prefix_table(
+    incumbent: jax.Array, mean: jax.Array, sigma: jax.Array, panels: int | None
+) -> Any:
+    table = Segments.of(incumbent, mean, sigma, panels)
+    return [table.prefix_gains(s) for s in range(1, len(mean))]
 
 
 def nodes(k: int) -> int:
@@ -335,8 +325,9 @@ METHODS = [
         "`supermodel_values`", wide, takes_covariance(supermodel_values), set_results, halves, every
     ),
     Method(
-        f"`supermodel_gains`, {INCUMBENTS} incumbents", wide, takes_incumbents(supermodel_gains),
-        set_gain_results, lambda k: INCUMBENTS * halves(k), every, lambda k: INCUMBENTS,
+        f"`supermodel_tables` by knots, {INCUMBENTS} incumbents", wide,
+        queries_last(tables_of_all, knots=True), table_results, lambda k: 2**k * 5 * k, every,
+        lambda k: INCUMBENTS,
     ),
     Method(
         f"`supermodel_tables`, values and {INCUMBENTS} incumbents", narrow,
@@ -348,8 +339,8 @@ METHODS = [
         lambda k: k * nodes(k), lambda k: k,
     ),
     Method(
-        "`prefix_gains`, K - 1 incumbents", wide, takes_incumbents(prefix_gains),
-        prefix_gain_results, lambda k: k * k * nodes(k), lambda k: k, other_incumbents,
+        "`prefix_table` by knots, K - 1 incumbents", wide, queries_last(prefix_table, knots=True),
+        prefix_table_results, lambda k: k * k * nodes(k), lambda k: k, other_incumbents,
     ),
     Method(
         "`prefix_table`, K - 1 incumbents", narrow, queries_last(prefix_table),

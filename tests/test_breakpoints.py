@@ -292,31 +292,6 @@ def test_breakpoints_choose_as_the_sweep_does(kind: Strategy, estimator: Indepen
     assert len(depths) >= (5 if k == 5 else 3)
 
 
-POLICIES = {
-    "routing": plain.routing,
-    "thresholding": plain.thresholding,
-    "cascading": plain.cascading,
-}
-
-
-@EACH
-def test_breakpoints_choose_as_plain_loops_do(kind: Strategy) -> None:
-    estimator, last = drawn(256, 5, seed=1), kind.name == "thresholding"
-    found, clear = breakpoints_of(kind, estimator), 0
-    columns = [np.asarray(leaf, float) for leaf in jax.tree.leaves(estimator)]
-    for parameter in (0.05, 0.3, 0.9, 3.0):
-        run, answer = outcome_of(kind, found, parameter)
-        for b in range(16):
-            query = plain.Query(*(column[b] for column in columns))
-            at = float(np.float32(parameter))
-            chosen, answers, lead = plain.rollout(POLICIES[kind.name], at, query, last)
-            if lead > 1e-5:  # else a tie: E[max] in float32 is known to 1e-5 of sigma
-                clear += 1
-                assert set(np.flatnonzero(run[b]).tolist()) == chosen
-                assert answer[b] == answers
-    assert clear > 60
-
-
 @EACH
 def test_breakpoints_below_the_least_setting_alone_may_be_left_out(
     kind: Strategy,

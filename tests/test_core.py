@@ -121,22 +121,6 @@ def test_levels_are_mapped_over(kind: Strategy) -> None:
         np.testing.assert_allclose(curves.quality[g], curve.quality, rtol=1e-4)
 
 
-def test_seeds_are_mapped_over() -> None:
-    table, estimates = wide.workload()
-
-    def quality(key: jax.Array) -> jax.Array:
-        noise = 0.1 * jax.random.normal(key, table.quality.shape)
-        noisy = core.Independent(
-            estimates.quality_ante + noise, estimates.quality_post, estimates.sigma,
-            estimates.cost_ante, estimates.cost_post,
-        )  # fmt: skip
-        return core.totals(Routing(), [0.5], noisy, table.quality, table.cost).means().quality[0]
-
-    keys = jax.random.split(jax.random.key(0), 3)
-    np.testing.assert_allclose(jax.vmap(quality)(keys), [quality(key) for key in keys], rtol=1e-6)
-    assert len(np.unique(jax.vmap(quality)(keys))) == 3
-
-
 # What is given, and in which numbers.
 
 
@@ -152,13 +136,13 @@ def test_seeds_are_mapped_over() -> None:
 )
 def test_other_numbers_are_converted(convert, tolerance: float) -> None:
     table, estimates = wide.workload()
-    leaves = [convert(x) for x in jax.tree.leaves(estimates)]
-    if not isinstance(leaves[0], list):
-        estimates = core.Independent(*leaves, panels=estimates.panels)
-    given = (estimates, convert(table.quality), convert(table.cost))
-    found = core.totals(Pandora(), [0.5, 2], *given)
-    table, estimates = wide.workload()
     expected = core.totals(Pandora(), [0.5, 2], estimates, table.quality, table.cost)
+    leaves = [convert(x) for x in jax.tree.leaves(estimates)]
+    other = estimates
+    if not isinstance(leaves[0], list):
+        other = core.Independent(*leaves, panels=estimates.panels)
+    given = (other, convert(table.quality), convert(table.cost))
+    found = core.totals(Pandora(), [0.5, 2], *given)
     assert found.cost.dtype == np.float32
     np.testing.assert_allclose(found.cost, expected.cost, rtol=tolerance)
     whole = core.totals(Routing(), [1], estimates, table.quality > 0.5, table.cost)

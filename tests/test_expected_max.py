@@ -16,14 +16,12 @@ from cascjax.core.checks import check_normal
 from cascjax.core.expected_max import (
     MAX_ENUMERATED,
     Maximum,
-    Prefixes,
+    Segments,
     expected_max,
     members,
     panels_needed,
-    prefix_gains,
     prefix_values,
     semidefinite_root,
-    supermodel_gains,
     supermodel_tables,
     supermodel_values,
 )
@@ -202,54 +200,46 @@ def test_members_are_all_subsets_once() -> None:
         members(MAX_ENUMERATED + 1)
 
 
-@pytest.mark.parametrize("sigmas", SIGMAS)
-def test_gain_of_a_supermodel_over_a_floor(sigmas: str) -> None:
-    mean, _, sigma = drawn(sigmas, "near", 4, 10)
-    # Floors below, among and far above the means; one is listed twice.
-    floor = mean[:, [0, 1, 0, 2, 2]] + np.array([0, 0, 0, -5, 90], np.float32)
-    found = np.asarray(jitted(supermodel_gains)(floor, mean, sigma.astype(np.float32)))
-    least = allowance(mean, sigma, floor)
-    for j in range(5):
-        check(found[:, j], mean, sigma, members(4), floor[:, j], least)
-
-
 @pytest.mark.parametrize(("sigmas", "means"), CASES)
 def test_prefixes(sigmas: str, means: str) -> None:
-    k, prefixes = 5, np.tri(5, dtype=bool)
-    mean, variance, sigma = drawn(sigmas, means, k, 16)
-    check(np.asarray(jitted(prefix_values)(mean, variance)), mean, sigma, prefixes)
-    floor = np.random.default_rng(1).normal(mean.mean(1, keepdims=True), 1, (16, k - 1))
-    floor = np.maximum.accumulate(floor, axis=1).astype(np.float32)
-    gains = np.asarray(jitted(prefix_gains)(floor, mean, sigma.astype(np.float32)))
-    for s in range(k - 1):  # s + 1 models have run, and prefix j adds s + 1, ..., j
-        least = allowance(mean, sigma, floor)
-        check(gains[:, s], mean, sigma, prefixes & ~prefixes[s], floor[:, s], least)
-        assert (gains[:, s, : s + 1] == 0).all()
+    mean, variance, sigma = drawn(sigmas, means, 5, 16)
+    found = np.asarray(jitted(prefix_values)(mean, variance))
+    check(found, mean, sigma, np.tri(5, dtype=bool))
 
 
-def prefix_table(floor: jax.Array, mean: jax.Array, sigma: jax.Array, panels: int) -> list:
-    table = Prefixes.of(floor, mean, sigma, panels)
-    return [table.gains(s) for s in range(1, len(floor) + 1)]
+def prefix_table(
+    floor: jax.Array, mean: jax.Array, sigma: jax.Array, panels: int | None
+) -> jax.Array:
+    table = Segments.of(floor, mean, sigma, panels)
+    return jax.lax.map(table.prefix_gains, jnp.arange(1, len(floor) + 1))
 
 
-@pytest.mark.parametrize("means", [mean for mean in MEANS if mean != "far"])
-def test_panels_give_what_knots_do(means: str) -> None:
+@pytest.mark.parametrize(
+    ("sigmas", "means", "equal"),
+    [
+        *((*case, False) for case in CASES),
+        *(("alike", mean, True) for mean in MEANS if mean != "far"),
+    ],
+)
+def test_gains_over_floors(sigmas: str, means: str, equal: bool) -> None:
+    """Of supermodels and prefixes, by sorted knots or equal panels."""
     k = 5
-    mean, variance, exact = drawn("alike", means, k, 6)
+    mean, variance, exact = drawn(sigmas, means, k, 6)
     sigma = np.sqrt(variance)
-    panels = panels_needed(mean, sigma)
-    assert panels is not None
+    panels = panels_needed(mean, sigma) if equal else None
+    assert (panels is not None) == equal
     # Floors in rising order: below every panel, at a mean, and above every panel.
     floor = np.sort(mean[:, :4] + np.array([-9, 0, 0, 90], np.float32), axis=1)
-    tables = jitted(supermodel_tables, max_size=k, panels=panels)(floor.T, mean.T, sigma.T)
+    given, least = (floor.T, mean.T, sigma.T), allowance(mean, exact, floor)
+    tables = jitted(supermodel_tables, max_size=k, panels=panels)(*given)
     values, gains = (np.asarray(table) for table in tables)
-    prefixes = jitted(prefix_table, panels=panels)(floor.T, mean.T, sigma.T)
-    least = allowance(mean, exact, floor)
+    joined = np.asarray(jitted(prefix_table, panels=panels)(*given))
     check(values.T, mean, exact, members(k), least=least)
     for s in range(4):  # s + 1 models have run, and each row joins one model more
         check(gains[:, s].T, mean, exact, members(k), floor[:, s], least)
-        joined = np.tri(k, dtype=bool)[s + 1 :] & (np.arange(k) > s)
-        check(np.asarray(prefixes[s]).T, mean, exact, joined, floor[:, s], least)
+        sets = np.tri(k, dtype=bool) & (np.arange(k) > s)
+        check(joined[s].T, mean, exact, sets, floor[:, s], least)
+        assert (joined[s, : s + 1] == 0).all()
 
 
 @pytest.mark.parametrize("least", [0.0, 1e-45, 1e-3])
@@ -283,8 +273,8 @@ def test_a_maximum_grows_as_a_whole_set_would(n_known: int | None) -> None:
         chosen = sigma == 0 if n_known else np.ones_like(chosen)
     found = np.asarray(grown(mean, variance, chosen, panels))
     new = np.concatenate([np.zeros((1, k)), np.eye(k), np.eye(k)[-1:]]).astype(bool)
-    joins_anew = ~(chosen[:, None] & new).any(-1)
-    sets = (chosen[:, None] | new) & joins_anew[..., None]
+    again = (chosen[:, None] & new).any(-1, keepdims=True)
+    sets = (chosen[:, None] | new) & ~np.asarray(again)
     check(found, mean, sigma, sets)
 
 

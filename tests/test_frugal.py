@@ -3,18 +3,18 @@
 import itertools
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import plain
 import pytest
 import test_run_sets
 import test_search
+from test_core import Hidden
 
 from cascjax.data.table import Table, upper_hull
 from cascjax.engine.simulate import grid_means
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimates, Estimator, Independent
+from cascjax.estimators import Estimator, Independent
 from cascjax.evaluation import evaluate
 from cascjax.fitting import fit
 from cascjax.policy import load_policy
@@ -22,22 +22,6 @@ from cascjax.search.budgets import fit_budgets, fit_targets, simulate_settings
 from cascjax.strategies import Frugal, SearchContext
 
 N, K = 300, 4
-
-
-class Hidden:
-    """An estimator of which nothing is known but that it can be called."""
-
-    def __init__(self, of: Independent):
-        self.of = of
-
-    def __call__(self, run: jax.Array) -> Estimates:
-        return self.of(run)
-
-    def take(self, rows: slice | np.ndarray) -> "Hidden":
-        return Hidden(self.of.take(rows))
-
-
-jax.tree_util.register_pytree_node(Hidden, lambda x: ((x.of,), None), lambda _, x: Hidden(*x))
 
 
 def learned_world() -> tuple[Table, Estimator]:

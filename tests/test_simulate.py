@@ -4,7 +4,6 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,9 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Independent
 from cascjax.strategies import CascadeRouting, Pandora, Routing, Strategy, Thresholding
 
-N, K = 37, 3
+N, K, MANY = 37, 3, 300
+
+PRICES = np.array([0.01, 0.3, 2.0])
 
 
 @jax.tree_util.register_dataclass
@@ -43,17 +44,21 @@ class Shared:
         return Shared(self.inner.take(rows), self.matrix)
 
 
+def estimates(n_queries: int = MANY, seed: int = 0) -> Independent:
+    ante, post, price = np.random.default_rng(seed).random((3, n_queries, K)).astype(np.float32)
+    return Independent(ante, post, np.full((1, K), 0.3, np.float32), price, price)
+
+
+def truths(n_queries: int, count: int = 2) -> np.ndarray:
+    return np.random.default_rng(9).random((count, n_queries, K)).astype(np.float32)
+
+
 @pytest.mark.parametrize("n_queries", [N, K])
 @pytest.mark.parametrize("strategy", [Routing(), Pandora()])
 def test_any_estimator_is_simulated(strategy: Routing | Pandora, n_queries: int) -> None:
-    rng = np.random.default_rng(n_queries)
-    quality, ante, post, cost = rng.random((4, n_queries, K)).astype(np.float32)
-    sigma = np.full((1, K), 0.3, np.float32)
-    inner = Independent(ante, post, sigma, cost, cost)
-    shared = Shared(inner, np.diag(np.square(sigma[0])))
-    prices = np.array([0.01, 0.3, 2.0])
-    fast = totals(strategy, prices, inner, quality, cost)
-    plain = totals(strategy, prices, shared, quality, cost)
+    inner, given = estimates(n_queries, n_queries), truths(n_queries)
+    shared = Shared(inner, np.diag(np.square(np.asarray(inner.sigma)[0])))
+    fast, plain = (totals(strategy, PRICES, of, *given) for of in (inner, shared))
     # The same choices on every query; sums of a few dozen float32 numbers.
     np.testing.assert_array_equal(plain.ran, fast.ran)
     np.testing.assert_allclose(plain.cost, fast.cost, rtol=1e-6)
@@ -62,18 +67,11 @@ def test_any_estimator_is_simulated(strategy: Routing | Pandora, n_queries: int)
 
 @pytest.mark.parametrize("kind", [Pandora(), CascadeRouting(max_depth=2)])
 def test_several_costs_in_one_pass_are_those_one_by_one(kind: Strategy) -> None:
-    rng = np.random.default_rng(0)
-    quality, ante, post, cost, seconds, third = rng.random((6, 300, K)).astype(np.float32)
-    sigma = np.full((1, K), 0.3, np.float32)
-    estimator, prices = Independent(ante, post, sigma, cost, cost), np.array([0.01, 0.3, 2.0])
+    quality, cost, *extra = truths(MANY, 4)
+    given = (kind, PRICES, estimates(), quality)
     for usage in (True, False):
-        both = totals(
-            kind, prices, estimator, quality, cost, usage=usage, extra_costs=[seconds, third]
-        )
-        each = [
-            totals(kind, prices, estimator, quality, of, usage=usage)
-            for of in (cost, seconds, third)
-        ]
+        both = totals(*given, cost, usage=usage, extra_costs=extra)
+        each = [totals(*given, of, usage=usage) for of in (cost, *extra)]
         # Added up in the same order, but in programs of their own.
         np.testing.assert_allclose(both.cost, np.stack([e.cost for e in each], 1), rtol=1e-6)
         np.testing.assert_allclose(both.quality, each[0].quality, rtol=1e-6)
@@ -82,14 +80,9 @@ def test_several_costs_in_one_pass_are_those_one_by_one(kind: Strategy) -> None:
 
 # Blocks that do not fit in memory.
 
-MANY = 300
-
 OUT_OF_MEMORY = [
-    pytest.param(
-        lambda: jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"),
-        id="device",
-    ),
-    pytest.param(lambda: MemoryError(), id="host"),
+    lambda: jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"),
+    MemoryError,
 ]
 
 
@@ -103,12 +96,6 @@ class Cut(Independent):
         if not isinstance(rows, slice) and len(rows) > self.most:
             raise MemoryError
         return super().take(rows)
-
-
-def estimates() -> Independent:
-    rng = np.random.default_rng(0)
-    ante, post, price = rng.random((3, MANY, K)).astype(np.float32)
-    return Independent(ante, post, np.full((1, K), 0.3, np.float32), price, price)
 
 
 def summed(
@@ -133,7 +120,7 @@ def summed(
 SAID = "a block of {} queries does not fit in memory: going on with {}"
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["device", "host"])
 def test_a_block_that_does_not_fit_is_halved(error: Callable[[], Exception]) -> None:
     # Several blocks, on which threads come to fail at the same time.
     _, seen, warned = summed(128, 32, error)
@@ -148,7 +135,7 @@ def test_the_only_block_is_halved_as_often_as_need_be(most: int) -> None:
     assert sum(seen) == MANY
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["device", "host"])
 def test_not_even_one_query_fits(error: Callable[[], Exception]) -> None:
     said = "does not hold a single query; use fewer models or settings"
     with pytest.raises(CascjaxError, match=said) as info:
@@ -170,11 +157,10 @@ def test_another_error_passes_through(error: Exception) -> None:
 def test_rows_that_cannot_be_cut_for_want_of_memory_are_halved_too(kind: Strategy) -> None:
     # Sums that float32 holds exactly, so that blocks of any size give the same.
     quality, cost = (np.random.default_rng(0).integers(0, 65, (2, MANY, K)) / 64).astype(np.float32)
-    prices, given = np.array([0.01, 0.3, 2.0]), (quality, cost)
-    expected, some = totals(kind, prices, estimates(), *given), np.arange(MANY)
+    expected = totals(kind, PRICES, estimates(), quality, cost)
     short = Cut(*jax.tree.leaves(estimates()), most=64)
     with pytest.warns(RuntimeWarning, match="does not fit"):
-        found = totals(kind, prices, short, *given, rows=some)
+        found = totals(kind, PRICES, short, quality, cost, rows=np.arange(MANY))
     for f in fields(found):
         np.testing.assert_array_equal(getattr(found, f.name), getattr(expected, f.name), f.name)
 
@@ -193,9 +179,6 @@ def test_a_sigma_that_is_none_is_refused_before_anything_is_simulated(
     sigma = np.full((1 if shared else N, K), 0.1, np.float32)
     sigma[-1, 1] = wrong
     estimator = Independent(quality, quality, sigma, cost, cost)
-
-    def unheard(*_: Any, **__: Any) -> Any:
-        raise AssertionError("simulated before it was refused")
 
     with pytest.raises(CascjaxError, match=re.escape("'b'")) as info:
         compare(table, [Routing(), Pandora()], estimator)
@@ -225,9 +208,7 @@ def test_sorting_in_place_leaves_shared_columns_right() -> None:
 @pytest.mark.parametrize("rows", [None, np.array([5, 0, 5, MANY - 1])], ids=["all", "some"])
 @pytest.mark.parametrize("kind", [Thresholding(), Pandora()], ids=lambda kind: kind.name)
 def test_each_query_spends_what_was_run(kind: Strategy, rows: np.ndarray | None) -> None:
-    rng = np.random.default_rng(0)
-    ante, post, quality, cost = rng.random((4, MANY, K)).astype(np.float32)
-    estimator = Independent(ante, post, np.full((1, K), 0.3, np.float32), cost, cost)
+    estimator, (quality, cost) = estimates(), truths(MANY)
     settings = np.array([0.01, 0.3, 0.6, 2.0])
     with use_block_sizes(BlockSizes(floats=64 * 32)):  # blocks, and a part of one
         spent, got = query_spends(kind, settings, estimator, quality, cost, rows=rows)

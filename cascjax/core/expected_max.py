@@ -134,26 +134,6 @@ def supermodel_values(
     return values.at[:, 0].set(-jnp.inf)
 
 
-def supermodel_gains(
-    incumbent: Float[Array, "B J"],
-    mean: Float[Array, "B K"],
-    sigma: Float[Array, "B K"],
-    *,
-    max_size: int | None = None,
-) -> Float[Array, "B J M"]:
-    """Return E[(max_{i in M} Q_i - incumbent)+] of every supermodel and incumbent.
-
-    The qualities are independent. This is what running M adds to an incumbent of known quality, so
-    one table per query serves every state a strategy can be in, and every price of cost.
-    """
-    rows = _rows(mean.shape[-1], max_size)
-    low = jnp.min(incumbent, axis=-1, keepdims=True)
-    x, weight = _quadrature(mean, sigma, low, incumbent)
-    above = jnp.where(x[:, None, :] > incumbent[:, :, None], weight[:, None, :], 0)
-    integrate = jax.vmap(_tail_integrals, in_axes=(None, 1, None, None), out_axes=1)
-    return integrate(x, above, mean, sigma)[:, :, rows].at[:, :, 0].set(0)
-
-
 def expected_improvement(
     incumbent: Float[Array, "*#B"], mean: Float[Array, "*#B"], sigma: Float[Array, "*#B"]
 ) -> Float[Array, "*B"]:
@@ -192,34 +172,20 @@ def supermodel_tables(
     max_size: int,
     panels: int | None,
 ) -> tuple[Float[Array, "M B"], Float[Array, "M J B"]]:
-    """Return `supermodel_values` and `supermodel_gains` with queries last, and faster.
+    """Return `supermodel_values`, and E[(max_{i in M} Q_i - incumbent)+], with queries last.
 
-    Queries fill the lanes of a vector unit, and nodes stand in panels of equal width instead of
-    between sorted knots: the tail beyond an incumbent is what is left of the incumbent's panel, and
-    all panels above it.
-
-    Args:
-        incumbent: J known qualities.
-        mean: quality means.
-        sigma: their standard deviations.
-        max_size: size of the largest supermodel.
-        panels: see `panels_needed`; without a number the plain way is taken.
+    The qualities are independent, the incumbents known: so one table per query serves every state a
+    strategy can be in, and every price of cost. See `panels_needed` for the panels.
     """
-    k = mean.shape[0]
-    if panels is None:
-        values = supermodel_values(mean.T, jnp.square(sigma).T, max_size=max_size)
-        gains = supermodel_gains(incumbent.T, mean.T, sigma.T, max_size=max_size)
-        return values.T, real_gains(jnp.transpose(gains, (2, 1, 0)), sigma)
-    cuts = _Panels.of(incumbent, mean, sigma, panels)
-    weight, cdf = cuts.nodes(mean, sigma)
+    k, segments = len(mean), Segments.of(incumbent, mean, sigma, panels)
     # As in `_tail_integrals`: every product is one of the first half's times one of the second's.
-    first = materialize(_products(cdf[: k // 2]) * weight)
-    second = materialize(_products(cdf[k // 2 :]))
+    first = materialize(_products(segments.cdf[: k // 2]) * segments.weight)
+    second = materialize(_products(segments.cdf[k // 2 :]))
     below = sum(first[None, :, n] * second[:, None, n] for n in range(len(_NODES)))
-    integrals = materialize((cuts.width - below).reshape(-1, *cuts.width.shape))
+    integrals = materialize((segments.width - below).reshape(-1, *segments.width.shape))
     rows = _rows(k, max_size)
-    values = (cuts.low + jnp.sum(integrals[:, :panels], axis=1))[rows]
-    gains = cuts.beyond(integrals)[rows]
+    values = (segments.low + jnp.sum(integrals[:, : segments.shared], axis=1))[rows]
+    gains = segments.beyond(integrals)[rows]
     return values.at[0].set(-jnp.inf), real_gains(gains, sigma).at[0].set(0)
 
 
@@ -240,12 +206,20 @@ def real_gains(gains: Float[Array, "*M B"], sigma: Float[Array, "K B"]) -> Float
 
 
 @dataclass(frozen=True)
-class Prefixes:
-    """What the gains of prefixes over J incumbents share, queries last."""
+class Segments:
+    """Segments of where the maximum can fall, with eight nodes in each; queries last.
 
-    cuts: "_Panels"
+    They are so many panels of equal width, and after those what each of J incumbents leaves of its
+    own; or they lie between sorted knots, the incumbents among them, and are all shared.
+    """
+
+    low: Float[Array, " B"]  # where the segments begin
+    width: Float[Array, "S B"]
     weight: Float[Array, "n S B"]
-    cdf: Float[Array, "K n S B"]
+    cdf: Float[Array, "K n S B"]  # Phi_i at every node
+    shared: int  # number of segments that are no incumbent's own
+    start: Float[Array, "J B"] | Int[Array, "J B"]  # the first of them above each incumbent
+    under: Float[Array, "J B"]  # how far each incumbent lies below `low`, 0 where it does not
 
     @classmethod
     def of(
@@ -253,31 +227,64 @@ class Prefixes:
         incumbent: Float[Array, "J B"],
         mean: Float[Array, "K B"],
         sigma: Float[Array, "K B"],
-        panels: int,
-    ) -> "Prefixes":
-        """Return the table for J incumbents: the best of the first 1, 2, ..., J answers."""
-        cuts = _Panels.of(incumbent, mean, sigma, panels)
-        return cls(cuts, *cuts.nodes(mean, sigma))
+        panels: int | None,
+    ) -> "Segments":
+        """Return the segments for J incumbents, in so many panels or between knots."""
+        low = jnp.min(mean + _KNOTS[0] * sigma, axis=0)
+        if panels:
+            width = (jnp.max(mean - _KNOTS[0] * sigma, axis=0) - low) / panels
+            inside = jnp.clip((incumbent - low) / width, 0, panels)
+            start, whole = jnp.ceil(inside), jnp.arange(panels, dtype=mean.dtype)[:, None]
+            left = low + width * jnp.concatenate([whole * jnp.ones_like(low), inside])
+            width *= jnp.concatenate([jnp.ones((panels, len(low))), start - inside])
+        else:
+            knots = mean[:, None] + sigma[:, None] * jnp.array(_KNOTS, mean.dtype)[:, None]
+            knots = jnp.concatenate([knots.reshape(-1, len(low)), incumbent])
+            knots = materialize(jnp.sort(jnp.maximum(knots, low), axis=0))
+            left, width = knots[:-1], jnp.diff(knots, axis=0)
+            start = jnp.sum(left[:, None] < incumbent, axis=0)
+        # Nodes lead: each is one run of memory.
+        x = left + width * jnp.array((_NODES + 1) / 2, mean.dtype)[:, None, None]
+        away, spread = x - mean[:, None, None], sigma[:, None, None]
+        if panels:
+            # erf, not ndtr: three times faster; the tail it loses is below 1e-7 of the integral.
+            cdf = 0.5 + 0.5 * jax.lax.erf(away * (np.sqrt(0.5) / spread))
+        else:
+            cdf = jnp.where(spread > 0, ndtr(away / jnp.where(spread > 0, spread, 1)), away >= 0)
+        weight = width * jnp.array(_WEIGHTS / 2, mean.dtype)[:, None, None]
+        under = jnp.maximum(low - incumbent, 0)
+        return cls(low, width, weight, materialize(cdf), panels or len(left), start, under)
 
-    def gains(self, s: int | Int[Array, ""]) -> Float[Array, "I B"]:
+    def beyond(self, integrals: Float[Array, "M S B"]) -> Float[Array, "M J B"]:
+        """Return integrals from each incumbent up, from the integrals of the segments."""
+        above = (
+            jnp.where(self.start <= s, integrals[:, s, None], jnp.zeros((), integrals.dtype))
+            for s in range(self.shared)
+        )
+        own = integrals[:, self.shared :]
+        return sum(above, start=self.under + (own if own.shape[1] else 0))
+
+    def prefix_gains(self, s: int | Int[Array, ""]) -> Float[Array, "I B"]:
         """Return what models s + 1, ..., j add to the best of the first s, for every j.
 
         A row for each j > s if s is a number; a row for every j if it is traced, 0 up to s.
         """
-        cuts, panels = self.cuts, len(self.cuts.left) - len(self.cuts.cut)
 
         def segments(x: Array, axis: int) -> Array:
-            """Return the whole panels, and the rest of this incumbent's."""
-            whole = jax.lax.slice_in_dim(x, 0, panels, axis=axis)
-            rest = jax.lax.dynamic_slice_in_dim(x, panels + s - 1, 1, axis)
-            return jnp.concatenate([whole, rest], axis=axis)
+            """Return the shared segments, and this incumbent's own."""
+            if x.shape[axis] == self.shared:
+                return x
+            shared = jax.lax.slice_in_dim(x, 0, self.shared, axis=axis)
+            own = jax.lax.dynamic_slice_in_dim(x, self.shared + s - 1, 1, axis)
+            return jnp.concatenate([shared, own], axis=axis)
 
-        cut, under = (
-            jax.lax.dynamic_index_in_dim(x, s - 1, 0, False) for x in (cuts.cut, cuts.under)
+        start, under = (
+            jax.lax.dynamic_index_in_dim(x, s - 1, 0, False) for x in (self.start, self.under)
         )
-        # Whole panels count from the incumbent up.
-        above = jnp.concatenate([jnp.arange(panels)[:, None] >= cut, jnp.ones((1, len(cut)), bool)])
-        weight = jnp.where(above, segments(self.weight, 1), 0)
+        weight = segments(self.weight, 1)
+        # Shared segments count from the incumbent up, its own always.
+        index = jnp.arange(weight.shape[1])[:, None]
+        weight = jnp.where((index >= start) | (index == self.shared), weight, 0)
         later = jnp.arange(len(self.cdf)) >= s
         if isinstance(s, int):
             cdf = segments(self.cdf[s:], 2)
@@ -295,65 +302,6 @@ class Prefixes:
         _, gains = jax.lax.scan(join, jnp.ones_like(weight), cdf)
         # Where the incumbent lies below all nodes, the empty product is not worth 0 by itself.
         return gains if isinstance(s, int) else jnp.where(later[:, None], gains, 0)
-
-
-@dataclass(frozen=True)
-class _Panels:
-    """Panels of equal width over where the maximum can fall, and what incumbents leave of theirs.
-
-    Attributes:
-        low: `[B]` the lower end.
-        left, width: `[P + J, B]` the whole panels, then the rest of each incumbent's panel.
-        cut: `[J, B]` the first whole panel above each incumbent.
-        under: `[J, B]` how far each incumbent lies below the lower end, 0 where it does not.
-    """
-
-    low: Float[Array, " B"]
-    left: Float[Array, "S B"]
-    width: Float[Array, "S B"]
-    cut: Float[Array, "J B"]
-    under: Float[Array, "J B"]
-
-    @classmethod
-    def of(
-        cls,
-        incumbent: Float[Array, "J B"],
-        mean: Float[Array, "K B"],
-        sigma: Float[Array, "K B"],
-        panels: int,
-    ) -> "_Panels":
-        low = jnp.min(mean + _KNOTS[0] * sigma, axis=0)
-        width = (jnp.max(mean - _KNOTS[0] * sigma, axis=0) - low) / panels
-        inside = jnp.clip((incumbent - low) / width, 0, panels)
-        cut = jnp.ceil(inside)
-        whole = jnp.arange(panels, dtype=mean.dtype)[:, None]
-        return cls(
-            low=low,
-            left=low + width * jnp.concatenate([whole * jnp.ones_like(low), inside]),
-            width=width * jnp.concatenate([jnp.ones((panels, len(low))), cut - inside]),
-            cut=cut,
-            under=jnp.maximum(low - incumbent, 0),
-        )
-
-    def nodes(
-        self, mean: Float[Array, "K B"], sigma: Float[Array, "K B"]
-    ) -> tuple[Float[Array, "n S B"], Float[Array, "K n S B"]]:
-        """Return weights, and Phi_i at every node; nodes lead: each is one run of memory."""
-        x = self.left + self.width * jnp.array((_NODES + 1) / 2, mean.dtype)[:, None, None]
-        scale = np.sqrt(0.5) / sigma
-        # erf, not ndtr: three times faster, and the tail it loses is below 1e-7 of the integral.
-        cdf = 0.5 + 0.5 * jax.lax.erf((x - mean[:, None, None]) * scale[:, None, None])
-        weight = self.width * jnp.array(_WEIGHTS / 2, mean.dtype)[:, None, None]
-        return weight, materialize(cdf)
-
-    def beyond(self, integrals: Float[Array, "M S B"]) -> Float[Array, "M J B"]:
-        """Return integrals from each incumbent up, from the integrals of the segments."""
-        panels = len(self.left) - len(self.cut)
-        above = (
-            jnp.where(self.cut <= p, integrals[:, p, None], jnp.zeros((), integrals.dtype))
-            for p in range(panels)
-        )
-        return integrals[:, panels:] + self.under + sum(above)
 
 
 def _products(factors: Float[Array, "K *S"]) -> Float[Array, "2**K *S"]:
@@ -381,22 +329,6 @@ def prefix_values(
         product = jnp.cumprod(_cdf(x, mean, sigma), axis=-2)
         return low + jnp.sum(weight[:, None, :] * (1 - product), axis=-1)
     return jnp.mean(jax.lax.cummax(_points(mean, covariance, samples), axis=2), axis=1)
-
-
-def prefix_gains(
-    incumbent: Float[Array, "B J"], mean: Float[Array, "B K"], sigma: Float[Array, "#B K"]
-) -> Float[Array, "B J K"]:
-    """Return E[(max(Q_{s+1}, ..., Q_j) - incumbent_s)+]: what prefix j adds to the best of s run.
-
-    The index s runs over 1..J, j over 1..K; the gain is 0 where j <= s.
-    """
-    sigma = jnp.broadcast_to(sigma, mean.shape)
-    x, weight = _quadrature(mean, sigma, jnp.min(incumbent, axis=-1, keepdims=True), incumbent)
-    cdf = _cdf(x, mean, sigma)
-    later = jnp.arange(mean.shape[1]) > jnp.arange(incumbent.shape[1])[:, None]
-    product = jnp.cumprod(jnp.where(later[..., None], cdf[:, None], 1), axis=2)
-    above = jnp.where(x[:, None, :] > incumbent[:, :, None], weight[:, None, :], 0)
-    return jnp.sum(above[:, :, None, :] * (1 - product), axis=-1)
 
 
 @jax.tree_util.register_dataclass
@@ -480,12 +412,10 @@ def _quadrature(
     mean: Float[Array, "*B K"],
     sigma: Float[Array, "*B K"],
     low: Float[Array, "*B 1"],
-    extra_knots: Float[Array, "*B J"] | None = None,
 ) -> tuple[Float[Array, "*B X"], Float[Array, "*B X"]]:
     """Return nodes and weights for the integral of 1 - prod Phi from `low` to where it vanishes."""
     knots = mean[..., None] + sigma[..., None] * jnp.array(_KNOTS, mean.dtype)
     knots = knots.reshape(*mean.shape[:-1], -1)
-    knots = knots if extra_knots is None else jnp.concatenate([knots, extra_knots], axis=-1)
     # Not `maximum`, which at a tie gives each side half of the gradient.
     knots = jnp.sort(jnp.where(knots > low, knots, low), axis=-1)
     half = (knots[..., 1:] - knots[..., :-1])[..., None] / 2

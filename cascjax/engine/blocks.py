@@ -38,18 +38,11 @@ transpose them there instead of on the host took routing twice as long."""
 
 @dataclass(frozen=True)
 class BlockSizes:
-    """Sizes of blocks, which change speed and memory but no result.
+    """Sizes of blocks, which change speed and memory but no result."""
 
-    Attributes:
-        floats: numbers that a device's queries in a block may take at least: what stays in a core's
-            cache.
-        breakpoint_queries: largest number of queries per CPU device where each has breakpoints.
-        queries: smallest number of queries per device, if there are as many.
-    """
-
-    floats: int = 1 << 18
-    breakpoint_queries: int = 1 << 14
-    queries: int = LANES
+    floats: int = 1 << 18  # numbers per device and block at least: what stays in a core's cache
+    breakpoint_queries: int = 1 << 14  # largest number per CPU device where each has breakpoints
+    queries: int = LANES  # smallest number of queries per device, if there are as many
 
 
 _DEFAULT_SIZES = BlockSizes()
@@ -73,30 +66,18 @@ class Block:
     """Queries that a kernel works on, with models first.
 
     Each device's queries are a row along a first axis of S devices, which is gone in a kernel.
-
-    Attributes:
-        own: leaves of the estimator that have an axis of queries; the matrices of independent
-            estimates are transposed, queries last.
-        shared: its other leaves, which are the same for all queries and devices.
-        quality: `[S, K, B]` true qualities.
-        cost: `[S, K, B]` true costs; `[S, K, C, B]` where there are several.
-        real: `[S, B]` False for queries that only fill the block up.
-        row: `[S, B]` each query's row in the table.
-        tree: structure of the estimator.
-        is_own: whether each of its leaves is one of `own`.
-        transposed: whether `own` and `shared` are.
-        mesh: the devices.
+    With several costs there is an axis of them between models and queries.
     """
 
-    own: list[Any]
-    shared: list[Any]
+    own: list[Any]  # leaves of the estimator that have an axis of queries
+    shared: list[Any]  # its other leaves, which are the same for all queries and devices
     quality: Matrix
     cost: Matrix | Float[Array, "*S K C B"] | Float[np.ndarray, "*S K C B"]
-    real: Bool[Array, "*S B"] | Bool[np.ndarray, "*S B"]
-    row: UInt32[Array, "*S B"] | UInt32[np.ndarray, "*S B"]
-    tree: Any = field(metadata={"static": True})
-    is_own: tuple[bool, ...] = field(metadata={"static": True})
-    transposed: bool = field(metadata={"static": True})
+    real: Bool[Array, "*S B"] | Bool[np.ndarray, "*S B"]  # False for those that only fill it up
+    row: UInt32[Array, "*S B"] | UInt32[np.ndarray, "*S B"]  # each query's row in the table
+    tree: Any = field(metadata={"static": True})  # structure of the estimator
+    is_own: tuple[bool, ...] = field(metadata={"static": True})  # each leaf: whether one of `own`
+    transposed: bool = field(metadata={"static": True})  # whether leaves have their queries last
     mesh: Mesh = field(metadata={"static": True})
 
     @property
@@ -165,24 +146,14 @@ def add(total: Y, part: Y) -> Y:
 
 @dataclass(frozen=True)
 class Queries:
-    """Rows of a table with their estimates, to be worked on in blocks.
-
-    Attributes:
-        estimator: the estimates of all queries.
-        quality: true qualities.
-        cost: true costs.
-        rows: those that count.
-        apart: whether queries that share what is costly are worked on apart from others.
-        first_row: number of row 0 among all rows there are.
-        mesh: the devices each block is spread over.
-    """
+    """Rows of a table with their estimates, to be worked on in blocks."""
 
     estimator: Estimator
     quality: Float[np.ndarray, "N K"]
     cost: Float[np.ndarray, "N K"] | tuple[Float[np.ndarray, "N K"], ...]
     rows: Rows
-    apart: bool = True
-    first_row: int = 0
+    apart: bool = True  # whether queries that share what is costly are worked on by themselves
+    first_row: int = 0  # number of row 0 among all rows there are
     mesh: Mesh = field(default_factory=mesh)
 
     @functools.cached_property

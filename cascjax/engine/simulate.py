@@ -220,14 +220,7 @@ def grid_means(
 
 @dataclass(frozen=True)
 class Resampled:
-    """Means over the queries of R bootstrap resamples.
-
-    Attributes:
-        cost: `[R, P]` mean cost of each mixture.
-        quality: `[R, P]` mean quality of each mixture.
-        single_cost: `[R, K]` mean cost of each model alone.
-        single_quality: `[R, K]` mean quality of each model alone.
-    """
+    """Means over the queries of R bootstrap resamples: of P mixtures, and of each model alone."""
 
     cost: Float[np.ndarray, "R P"]
     quality: Float[np.ndarray, "R P"]

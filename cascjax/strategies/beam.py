@@ -65,25 +65,15 @@ def best_first_model(
 
 @dataclass(frozen=True)
 class _Pool:
-    """What a beam chooses from.
-
-    Attributes:
-        maximum: maximum over its C models.
-        held: `[B, X]` the maximum of what has run.
-        shut: `[B, C]` models that may not be added.
-        cost: `[B, C]` cost that each model would add.
-        none: `[B]` whether nothing has run, so that something must.
-        room: `[B]` number of models that may be added.
-        least: `[B]` gain that a model must add to count.
-    """
+    """What a beam chooses from."""
 
     maximum: Maximum
-    held: Float[Array, "B X"]
-    shut: Bool[Array, "B C"]
+    held: Float[Array, "B X"]  # the maximum of what has run
+    shut: Bool[Array, "B C"]  # models that may not be added
     cost: Float[Array, "B C"]
-    none: Bool[Array, " B"]
-    room: Int[Array, " B"]
-    least: Float[Array, " B"]
+    none: Bool[Array, " B"]  # whether nothing has run, so that something must
+    room: Int[Array, " B"]  # number of models that may be added
+    least: Float[Array, " B"]  # gain that a model must add to count
 
 
 def _grown(price: Float[Array, " B"], pool: _Pool, width: int, levels: int) -> Int[Array, " B"]:

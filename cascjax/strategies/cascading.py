@@ -11,9 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 from cascjax.core.arrays import materialize
 from cascjax.core.estimates import Estimates, Tabulated
 from cascjax.core.expected_max import (
-    Prefixes,
+    Segments,
     expected_improvement,
-    prefix_gains,
     prefix_values,
     real_gains,
 )
@@ -92,23 +91,17 @@ class Cascading(Priced, InOrder):
         def pays_below(gain: Float[Array, "I B"], cost: Float[Array, "I B"]) -> Array:
             return jnp.max(_rates(real_gains(gain, sigma), jnp.cumsum(cost, axis=0)), axis=0)
 
-        steps = range(1, k)
         if k == 1:
             return jnp.zeros((0, ante.shape[1]))
-        if not panels:
-            plain = prefix_gains(best.T, ante.T, sigma.T)
-            below = [pays_below(plain[:, s - 1, s:].T, cost[s:]) for s in steps]
-        elif k <= _LINE:
-            table = Prefixes.of(best, ante, sigma, panels)
-            below = [pays_below(table.gains(s), cost[s:]) for s in steps]
-        else:
-            table = Prefixes.of(best, ante, sigma, panels)
-            index = jnp.arange(k)[:, None]
-            return jax.lax.map(
-                lambda s: pays_below(table.gains(s), jnp.where(index >= s, cost, 0)),
-                jnp.array(steps),
-            )
-        return materialize(jnp.stack(below))
+        table = Segments.of(best, ante, sigma, panels)
+        if panels and k <= _LINE:
+            below = [pays_below(table.prefix_gains(s), cost[s:]) for s in range(1, k)]
+            return materialize(jnp.stack(below))
+        later = jnp.arange(k)[:, None]
+        return jax.lax.map(
+            lambda s: pays_below(table.prefix_gains(s), jnp.where(later >= s, cost, 0)),
+            jnp.arange(1, k),
+        )
 
     def footprint(self, n_models: int, panels: int | None = None) -> int:
         """Return the number of Phi_i: in every panel, or for every incumbent between all knots."""

@@ -43,24 +43,16 @@ _LINE = 16
 class Supersets:
     """The run sets of s models and what may be added to each: C sets, A additions to each.
 
-    Attributes:
-        run_sets: `[C]` in binary, rising.
-        place: `[C]` their places in `run_sets_up_to`.
-        ran: `[C, s]` the models that have run, rising.
-        rest: `[C, K - s]` the models that have not.
-        sizes: for j = 1, 2, ... `[n_j, j]` positions in `rest` of the models added, in the order of
-            `members`.
-        added: `[C, A, K]` masks of what is added: first nothing, then one model, then two.
-        first: `[C, A]` the bit of the first model added, 0 for nothing.
+    First nothing is added, then one model, then two, in the order of `members`.
     """
 
-    run_sets: Int[np.ndarray, " C"]
-    place: Int[np.ndarray, " C"]
+    run_sets: Int[np.ndarray, " C"]  # in binary, rising
+    place: Int[np.ndarray, " C"]  # their places in `run_sets_up_to`
     ran: Int[np.ndarray, "C s"]
-    rest: Int[np.ndarray, "C r"]
-    sizes: tuple[Int[np.ndarray, "_ _"], ...]
+    rest: Int[np.ndarray, "C r"]  # the models that have not run, rising
+    sizes: tuple[Int[np.ndarray, "_ _"], ...]  # for each j: positions in `rest` of j models added
     added: Bool[np.ndarray, "C A K"]
-    first: Int[np.ndarray, "C A"]
+    first: Int[np.ndarray, "C A"]  # the bit of the first model added, 0 for nothing
 
     @property
     def slice(self) -> slice:
