@@ -45,8 +45,7 @@ SAME = settings(deadline=None, derandomize=True)
 """The same examples each time, so that a run is one."""
 
 
-N = 200
-"""Queries where their number does not matter: one shape compiles once."""
+N = 200  # Queries where their number does not matter: one shape compiles once
 
 
 # A number's place among settings.
@@ -54,8 +53,7 @@ N = 200
 
 counted = jax.jit(lambda ladder, x: ladder.count_below(x))
 
-ROOM, ASKED = 64, 128
-"""Settings and numbers of each example: one shape compiles once."""
+ROOM, ASKED = 64, 128  # Settings and numbers of each example: one shape compiles once
 
 NORMAL = st.floats(width=32, allow_nan=False, allow_subnormal=False)
 

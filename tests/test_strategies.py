@@ -35,8 +35,7 @@ from cascjax.strategies import (
 K, QUERIES, PLAIN = 5, 400, 20
 """Models, queries drawn, and those of them the plain loops go through."""
 
-TIE = 1e-5
-"""A lead below this is a tie: E[max] in float32 is known to 1e-5 of sigma, here below 1."""
+TIE = 1e-5  # A lead below this is a tie: E[max] in float32 is known to 1e-5 of sigma, here below 1
 
 
 class Case(NamedTuple):

@@ -20,11 +20,9 @@ Bits = TypeVar("Bits", Array, np.ndarray)
 Numbers: TypeAlias = Array | np.ndarray | float | int | Sequence[Any]
 """An array, or what can be made an array; its shape is in the docstring of the function."""
 
-UNROLLED = 64
-"""Rows up to which a loop over them is unrolled."""
+UNROLLED = 64  # Rows up to which a loop over them is unrolled
 
-_UNROLLED_MODELS = 16
-"""Models up to which a loop over them is unrolled."""
+_UNROLLED_MODELS = 16  # Models up to which a loop over them is unrolled
 
 
 def in_float32(function: Callable[P, Y]) -> Callable[P, Y]:

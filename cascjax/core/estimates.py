@@ -17,8 +17,7 @@ from cascjax.core.expected_max import panels_needed
 
 Matrix: TypeAlias = Float[Array, "*G B K"] | Float[np.ndarray, "*G B K"]
 
-_SIZED_AT_ONCE = 1 << 14
-"""Queries that `Independent.sized` looks at at once."""
+_SIZED_AT_ONCE = 1 << 14  # Queries that `Independent.sized` looks at at once
 
 
 @jax.tree_util.register_dataclass

@@ -28,8 +28,7 @@ from cascjax.errors import CascjaxError
 
 Covariance: TypeAlias = Float[Array, "*B K"] | Float[Array, "*B K K"]
 
-MAX_ENUMERATED = 14
-"""Largest number of models whose 2^K supermodels are enumerated."""
+MAX_ENUMERATED = 14  # Largest number of models whose 2^K supermodels are enumerated
 
 # Quadrature knots of one factor Phi((x - mean) / sigma), in units of sigma. With 8 nodes
 # between neighbours the error stays below 1e-6 of the largest sigma (tests/test_expected_max.py).

@@ -15,11 +15,9 @@ from cascjax.core.sweep import outcomes
 from cascjax.core.totals import lane_sums
 from cascjax.errors import CascjaxError
 
-_SAMPLE = 1 << 14
-"""Queries at most that a search takes its scale from."""
+_SAMPLE = 1 << 14  # Queries at most that a search takes its scale from
 
-_SHARES = (0.25, 0.5, 0.75)
-"""Places of new settings on the way between neighbours."""
+_SHARES = (0.25, 0.5, 0.75)  # Places of new settings on the way between neighbours
 
 
 @jax.tree_util.register_dataclass

@@ -18,11 +18,9 @@ from jaxtyping import Array, Float, UInt32
 from cascjax.core.arrays import materialize
 from cascjax.errors import CascjaxError, too_few
 
-MAX_RESAMPLES = 100_000
-"""Largest number of resamples: their sums are held at once."""
+MAX_RESAMPLES = 100_000  # Largest number of resamples: their sums are held at once
 
-MIN_QUERIES = 30
-"""Smallest number of queries to resample: of fewer, all may get weight 0 (e^-N)."""
+MIN_QUERIES = 30  # Smallest number of queries to resample: of fewer, all may get weight 0 (e^-N)
 
 COUNTS_OF_2_16 = (41426, 17318, 5263, 1244, 240, 39, 5, 1)
 """Number of the 2^16 equally likely draws that give a weight above 0, 1, ..., 7.
@@ -31,8 +29,7 @@ COUNTS_OF_2_16 = (41426, 17318, 5263, 1244, 240, 39, 5, 1)
 variance are 1 exactly. No probability is off by more than 2e-5.
 """
 
-_CHUNK = 1 << 19
-"""Weights in memory at once, or 64 a resample: what stays in a core's cache."""
+_CHUNK = 1 << 19  # Weights in memory at once, or 64 a resample: what stays in a core's cache
 
 
 def check_resamples(resamples: int, n_queries: int) -> None:

@@ -18,8 +18,7 @@ from cascjax.core.arrays import (
 from cascjax.core.estimates import Estimator, Independent, Tabulable, Tabulated
 from cascjax.errors import CascjaxError
 
-STOP = -1
-"""What `next_model` of a strategy returns once nothing more is run on a query."""
+STOP = -1  # What `next_model` of a strategy returns once nothing more is run on a query
 
 
 @jax.tree_util.register_dataclass

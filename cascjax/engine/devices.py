@@ -13,8 +13,7 @@ from cascjax.errors import CascjaxError
 
 Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]
 
-AXIS = "devices"
-"""Name of the axis of a mesh of devices."""
+AXIS = "devices"  # Name of the axis of a mesh of devices
 
 _chosen: ContextVar[tuple[Device, ...] | None] = ContextVar("devices", default=None)
 

@@ -111,12 +111,9 @@ class Strategy(ABC):
     """
 
     name: ClassVar[str]
-    description: ClassVar[str] = ""
-    """One sentence for reports and help."""
-    style: ClassVar[Style | None] = None
-    """Drawing style; None to take the next free style."""
-    parameter_name: ClassVar[str] = "price λ"
-    """Heading of its parameters in reports."""
+    description: ClassVar[str] = ""  # One sentence for reports and help
+    style: ClassVar[Style | None] = None  # Drawing style; None to take the next free style
+    parameter_name: ClassVar[str] = "price λ"  # Heading of its parameters in reports
     sees_truth: ClassVar[bool] = False
     """Whether it is a bound rather than a policy: simulated on what only an oracle knows."""
     reference: ClassVar[bool] = False
@@ -129,16 +126,13 @@ class Strategy(ABC):
     """Whether it takes quadratures of E[max], which `Independent.sized` makes faster."""
     expensive: ClassVar[bool] = False
     """Whether one simulation takes many times longer than one of routing."""
-    has_breakpoints: ClassVar[bool] = False
-    """Whether it has `breakpoints`."""
-    idle: ClassVar[int] = 0
-    """Number of leading parameters that decide nothing."""
+    has_breakpoints: ClassVar[bool] = False  # Whether it has `breakpoints`
+    idle: ClassVar[int] = 0  # Number of leading parameters that decide nothing
     rising: ClassVar[bool] = False
     """Whether breakpoints are reached as the parameter rises: as its negative falls."""
     line: ClassVar[bool] = True
     """Whether settings lie on a line: one number each, with others between any two."""
-    several_costs: ClassVar[bool] = True
-    """Whether it can be fitted to budgets of several costs."""
+    several_costs: ClassVar[bool] = True  # Whether it can be fitted to budgets of several costs
     tuning: ClassVar[Tuning | None] = "evolution"
     """Search that tunes it: line searches along the steps, corrections of the estimates, or an
     evolution strategy that simulates it over and over; None where there is nothing to tune."""

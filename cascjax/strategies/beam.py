@@ -9,8 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cascjax.core.expected_max import LEAST_GAIN, Maximum, expected_improvement
 from cascjax.core.sweep import STOP
 
-_CANDIDATES = 16
-"""Independent models a beam looks at, or twice its width if that is more."""
+_CANDIDATES = 16  # Independent models a beam looks at, or twice its width if that is more
 
 
 def best_first_model(

@@ -28,8 +28,7 @@ from cascjax.strategies.supersets import (
     real,
 )
 
-_LINE = 8
-"""Models up to which the loop over steps is a straight line of code."""
+_LINE = 8  # Models up to which the loop over steps is a straight line of code
 
 
 @dataclass(frozen=True)

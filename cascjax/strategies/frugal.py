@@ -37,11 +37,9 @@ from cascjax.strategies.base import (
 )
 from cascjax.strategies.supersets import run_sets_up_to
 
-_SAMPLE = 1 << 10
-"""Queries that thresholds are taken from."""
+_SAMPLE = 1 << 10  # Queries that thresholds are taken from
 
-_THRESHOLDS = 128
-"""Thresholds tried on every chain of models."""
+_THRESHOLDS = 128  # Thresholds tried on every chain of models
 
 
 @dataclass(frozen=True)

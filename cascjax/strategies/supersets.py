@@ -35,8 +35,7 @@ SAMPLES = 128
 root mean square and by 0.03 at worst; more points change quality less cost by less than 2e-4 where
 sigma is 0.4 (benchmarks/LEARNED.md)."""
 
-_LINE = 16
-"""Points, or run sets of which a row is selected, in one straight line of code."""
+_LINE = 16  # Points, or run sets of which a row is selected, in one straight line of code
 
 
 @dataclass(frozen=True)
