@@ -375,29 +375,21 @@ def after_running(chance: np.ndarray, value: np.ndarray) -> np.ndarray:
     return np.cumsum(chance) * value + np.append(upward[1:], 0)
 
 
-def optimum(chances: np.ndarray, price: np.ndarray, grid: np.ndarray) -> float:
-    """Net value of the best adaptive policy, by dynamic programming over run sets."""
-    k, values = len(price), {}
-    for run in reversed(range(2**k)):
-        options = [grid]
-        for i in range(k):
-            if not run >> i & 1:
-                options.append(after_running(chances[i], values[run | 1 << i]) - price[i])
-        values[run] = np.max(options, axis=0) if run else np.max([o[0] for o in options[1:]])
-    return float(values[0])
-
-
-def of_policy(
-    chances: np.ndarray, price: np.ndarray, grid: np.ndarray, policy: dict[int, np.ndarray]
+def net_value(
+    chances: np.ndarray, price: np.ndarray, grid: np.ndarray, policy: dict | None = None
 ) -> float:
-    """Net value of a policy: the model it runs in every run set at every best quality."""
+    """Net value of a policy, the model it runs in every run set at every best quality.
+
+    Without one, of the best adaptive policy: dynamic programming over run sets.
+    """
     k, values = len(price), {}
     for run in reversed(range(2**k)):
-        worth = grid.copy()
+        worth = grid if run else np.full_like(grid, -np.inf)  # something must run
         for i in range(k):
             if not run >> i & 1:
                 more = after_running(chances[i], values[run | 1 << i]) - price[i]
-                worth = np.where(policy[run] == i, more, worth)
+                runs = more > worth if policy is None else policy[run] == i
+                worth = np.where(runs, more, worth)
         values[run] = worth
     return float(values[0][0])
 
@@ -430,9 +422,9 @@ def test_pandora_is_the_optimal_adaptive_policy(k: int, seed: int) -> None:
     mean, sigma = rng.normal(0, 0.3, k), rng.uniform(0.2, 1, k)
     price, grid = np.sort(rng.uniform(0.01, 0.3, k)), np.linspace(-6, 6, 801)
     chances = discretised(mean, sigma, grid)
-    best = optimum(chances, price, grid)
+    best = net_value(chances, price, grid)
     reached = {
-        kind.name: of_policy(
+        kind.name: net_value(
             chances, price, grid, chosen_everywhere(kind, mean, sigma, price, grid)
         )
         for kind in (Pandora(), CascadeRouting(), Cascading())
@@ -460,8 +452,8 @@ def test_weitzmans_rule_is_optimal_on_a_few_points() -> None:
             first = max(left, key=lambda i: z[i], default=STOP)
             must = run == 0
             policy[run] = np.where((z[first] > grid) | must, first, STOP) if left else grid * 0 - 1
-        found = of_policy(chances, price, grid, policy)
-        assert found == pytest.approx(optimum(chances, price, grid), abs=1e-12)
+        found = net_value(chances, price, grid, policy)
+        assert found == pytest.approx(net_value(chances, price, grid), abs=1e-12)
 
 
 def discrete_reservation(chance: np.ndarray, price: float, grid: np.ndarray) -> float:
