@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,13 @@ def compared(*args: str, out: str = "out") -> list[dict]:
     return rows(out)
 
 
+def summary(folder: Path = Path("out")) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
 @pytest.fixture(scope="module")
 def whole(made: Path) -> tuple[Path, str]:
-    """The folder of a comparison of every strategy, and what was printed."""
+    """The folder of a comparison of every strategy, and the text that it prints."""
     out = made.parent / "whole"
     options = ["--estimates", "supplied", "--resamples", "40", "--confidence", "0.9"]
     return out, succeeds("compare", str(made), *options, "--out", str(out))
@@ -85,16 +89,16 @@ class TestResults:
             assert 0 <= row["gamma"] <= 1
 
     def test_summary(self, whole: tuple[Path, str], made: Path) -> None:
-        summary = json.loads((whole[0] / "summary.json").read_text())
-        assert set(summary["models"]) == set(cj.read_table(made).models)
-        assert (summary["n_fit"], summary["n_evaluate"]) == (200, 200)
-        assert (summary["resamples"], summary["confidence"]) == (40, 0.9)
-        assert list(summary["strategies"]) == list(STRATEGIES)
-        for score in summary["strategies"].values():
+        content = summary(whole[0])
+        assert set(content["models"]) == set(cj.read_table(made).models)
+        assert (content["n_fit"], content["n_evaluate"]) == (200, 200)
+        assert (content["resamples"], content["confidence"]) == (40, 0.9)
+        assert list(content["strategies"]) == list(STRATEGIES)
+        for score in content["strategies"].values():
             low, high = score["auc_interval"]
             assert 0 < low < score["auc"] < high < 1
-        assert summary["settings"]["estimates"] == "supplied"
-        assert len(summary["differences"]) == len(STRATEGIES) * (len(STRATEGIES) - 1) // 2
+        assert content["settings"]["estimates"] == "supplied"
+        assert len(content["differences"]) == len(STRATEGIES) * (len(STRATEGIES) - 1) // 2
 
     def test_report_and_table(self, whole: tuple[Path, str]) -> None:
         assert "<html" in (whole[0] / "report.html").read_text("utf-8")
@@ -128,17 +132,17 @@ class TestResults:
         Path("parts/part-00001.arrow").write_bytes(b"")
         assert "parts/part-00001.arrow" in refused("inspect", "parts")
 
-    @pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
-    def test_synthesize(self, here: Path, suffix: str) -> None:
-        asked = [f"new{suffix}", "--queries", "200", "--models", "3", "--seed", "1"]
-        content = json.loads(succeeds("synthesize", *asked, "--json"))
-        assert content == {"table": f"new{suffix}", "queries": 200, "models": 3}
-        new, data = cj.read_table(f"new{suffix}"), cj.read_table("data.arrow")
+    @pytest.mark.parametrize("name", ["new.arrow", "new.parquet"])
+    def test_synthesize(self, here: Path, name: str) -> None:
+        words = ["synthesize", name, "--queries", "200", "--models", "3", "--seed"]
+        content = json.loads(succeeds(*words, "1", "--json"))
+        assert content == {"table": name, "queries": 200, "models": 3}
+        new, data = cj.read_table(name), cj.read_table("data.arrow")
         np.testing.assert_array_equal(new.cost, data.cost[:200])
         assert not new.extra_costs
         assert data.unit_of("seconds") == "s"
-        succeeds("synthesize", f"other{suffix}", *asked[1:], "--seed", "2")
-        assert (cj.read_table(f"other{suffix}").cost != new.cost).any()
+        succeeds(*words, "2")
+        assert (cj.read_table(name).cost != new.cost).any()
 
 
 class TestOptions:
@@ -150,7 +154,7 @@ class TestOptions:
         quiet = run(*words, "--out", "b", "--quiet", "--json")
         assert quiet.stderr == ""
         content = json.loads(quiet.stdout)
-        saved = json.loads(Path("b/summary.json").read_text())
+        saved = summary(Path("b"))
         for score in (*content["strategies"].values(), *saved["strategies"].values()):
             score.pop("seconds")
         assert content == saved
@@ -161,10 +165,7 @@ class TestOptions:
         mixing = ("--strategies", "mixing")
         by_name = compared("--models", f"{models[2]},{models[0]}", *mixing)
         assert compared("--models", "0, 2", *mixing) == by_name
-        assert set(json.loads(Path("out/summary.json").read_text())["models"]) == {
-            models[0],
-            models[2],
-        }
+        assert set(summary()["models"]) == {models[0], models[2]}
 
     def test_budgets(self, here: Path) -> None:
         low, middle, high = np.sort(cj.read_table("data.arrow").cost.mean(0, dtype=np.float64))
@@ -192,7 +193,7 @@ class TestOptions:
         assert compared("--noise", "low") == low
         assert compared("--noise", "0.6,0.3,0.0002,0.00005") == low
         assert compared("--noise", "high") != low
-        settings = json.loads(Path("out/summary.json").read_text())["settings"]
+        settings = summary()["settings"]
         assert (settings["estimates"], settings["noise"]) == ("noisy", "high")
         assert compared() == compared("--estimates", "supplied")
 
@@ -204,14 +205,12 @@ class TestOptions:
 
     def test_scores(self, here: Path) -> None:
         compared("--scores", "qnc, auc", "--strategies", "mixing,routing")
-        summary = json.loads(Path("out/summary.json").read_text())["strategies"]
-        for score in summary.values():
+        for score in summary()["strategies"].values():
             assert list(score["scores"]) == ["qnc", "auc"]
             assert score["scores"]["auc"] == score["auc"]
         compared("--scores", "all", "--budgets", "2")
-        summary = json.loads(Path("out/summary.json").read_text())["strategies"]
-        assert list(summary) == ["routing"]
-        assert list(summary["routing"]["scores"]) == list(SCORES)
+        (score,) = summary()["strategies"].values()
+        assert list(score["scores"]) == list(SCORES)
 
     def test_every_source(self, here: Path) -> None:
         succeeds("synthesize", "parts", *("--queries", "400", "--models", "3"), "--parts", "2")
@@ -511,12 +510,6 @@ class TestBadInput:
         line = refused(*words.split())
         assert all(part in line for part in parts), line
 
-    def test_missing_estimates(self, here: Path) -> None:
-        pq.write_table(table(), "t.parquet")
-        line = refused("compare", "t.parquet", "--estimates", "supplied", "--out", "out")
-        for part in ("t.parquet", "'quality_ante'", "noisy"):
-            assert part in line
-
     @pytest.mark.parametrize("out", ["data.arrow/out", "/proc/out", "data.arrow", "x" * 300])
     def test_folder_that_cannot_be_written(self, here: Path, out: str) -> None:
         line = refused("compare", "data.arrow", "--out", out)
@@ -534,54 +527,42 @@ class TestBadInput:
         succeeds(*words, "--out", "out", "--resume")
         assert sorted(os.listdir("out")) == OUTPUTS
 
-    def test_too_many_models_to_enumerate(self, here: Path) -> None:
+    def test_sources_that_are_refused(self, here: Path) -> None:
+        pq.write_table(table(), "t.parquet")
         succeeds("synthesize", "many.arrow", "--queries", "64", "--models", "20")
-        line = refused("compare", "many.arrow", "--out", "out")
-        for part in ("at most 14", "20", "fewer models"):
-            assert part in line
+        for words, parts in (
+            (["t.parquet", "--estimates", "supplied"], ["t.parquet", "'quality_ante'", "noisy"]),
+            (["many.arrow"], ["at most 14", "20", "fewer models"]),
+        ):
+            line = refused("compare", *words, "--out", "out")
+            assert all(part in line for part in parts), line
 
     def test_old_results_survive_a_failure(self, here: Path) -> None:
-        compared()
-        before = files(Path("out"))
-        words = ["--strategies", "mixing", "--budgets", "77.0", "--out", "out"]
-        refused("compare", "data.arrow", *words)
-        assert files(Path("out")) == before
+        compared("--strategies", "mixing")
+        refused("compare", "data.arrow", "--budgets", "77.0", "--out", "out")
 
 
-class TestCompiledPrograms:
-    """Where they are kept; that they are is seen in a process of its own below."""
-
-    @pytest.fixture(autouse=True)
-    def unset(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        before = jax.config.values["jax_compilation_cache_dir"]
-        jax.config.update("jax_compilation_cache_dir", None)
-        monkeypatch.setenv("XDG_CACHE_HOME", str(here))
-        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-        yield
-        jax.config.update("jax_compilation_cache_dir", before)
-
-    def kept_in(self) -> str | None:
-        keep_compiled()
-        return jax.config.values["jax_compilation_cache_dir"]
-
-    def test_private(self, here: Path) -> None:
-        assert self.kept_in() == str(here / "cascjax" / "xla")
-        assert (here / "cascjax" / "xla").stat().st_mode & 0o777 == 0o700
-
-    @pytest.mark.parametrize("mode", [0o777, 0o750, 0o701])
-    def test_not_where_others_can_go(self, here: Path, mode: int) -> None:
-        (here / "cascjax" / "xla").mkdir(parents=True)
-        (here / "cascjax" / "xla").chmod(mode)
-        assert self.kept_in() is None
-
-    def test_choice_of_the_user(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(here / "own"))
-        assert self.kept_in() is None  # unchanged: JAX has read it at its import
-        assert not (here / "cascjax").exists()
-
-    def test_no_folder_is_no_failure(self, here: Path) -> None:
-        (here / "cascjax").touch()
-        assert self.kept_in() is None
+@pytest.mark.parametrize("mode", [None, 0o777, 0o750, 0o701, "file", "own"])
+def test_compiled_programs_are_kept_where_only_the_user_can_go(
+    here: Path, monkeypatch: pytest.MonkeyPatch, mode: int | str | None
+) -> None:
+    """That they are kept is tested in a process of its own below."""
+    kept = here / "cascjax" / "xla"
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "own" if mode == "own" else "")
+    if isinstance(mode, int):
+        kept.mkdir(parents=True)
+        kept.chmod(mode)
+    elif mode == "file":
+        kept.parent.touch()
+    keep_compiled()
+    assert jax.config.values["jax_compilation_cache_dir"] == (str(kept) if mode is None else None)
+    jax.config.update("jax_compilation_cache_dir", before)
+    if mode is None:
+        assert kept.stat().st_mode & 0o777 == 0o700
+    assert mode != "own" or not kept.parent.exists()  # JAX has read the variable at its import
 
 
 def command(name: str) -> click.Command:
@@ -654,14 +635,8 @@ class TestProgram:
 
 
 def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [COMMAND, *words],
-        cwd=folder,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    pipe: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([COMMAND, *words], cwd=folder, env=os.environ | environment, **pipe)
 
 
 class TestProcess:

@@ -1,6 +1,5 @@
 """Commands in several processes: their places, interrupts, and one line when a process is lost."""
 
-import itertools
 import os
 import random
 import re
@@ -13,51 +12,20 @@ from pathlib import Path
 
 import click
 import jax
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cascjax import CascjaxError, synthetic
+from cascjax import CascjaxError
 from cascjax.cli import main
 from cascjax.cli.launch import Place
 from cascjax.cli.terminal import Program
-from cascjax.data import write_table
 
 from commands import heeded_interrupts, rows  # isort: skip
+from workers import environment, folder, free_port, table  # isort: skip
 
-_ = heeded_interrupts  # a fixture
-
-K, N, FILES = 3, 4000, 5
+_ = (environment, folder, heeded_interrupts, table)  # fixtures
 
 CODE = "from cascjax.cli import main; main()"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source of five files, so that the two processes have unequal shares."""
-    folder = tmp_path_factory.mktemp("processes") / "parts"
-    folder.mkdir()
-    table = synthetic.sample(synthetic.make_dataset(K, seed=1), 0, N)
-    for i, (start, stop) in enumerate(itertools.pairwise(np.linspace(0, N, FILES + 1).astype(int))):
-        write_table(folder / f"{i}.arrow", table.take(np.arange(start, stop)))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return os.environ | {
-        # Compiling takes longest, and longer with optimisation.
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2"
-        " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
-        "TMPDIR": str(tmp_path_factory.mktemp("logs")),  # of processes that are lost
-    }
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 # Places.

@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from cascjax import CascjaxError, synthetic
 from cascjax.data import to_arrow, write_table
 from cascjax.data.source import Files, open_files, write_parts
-from cascjax.data.table import ESTIMATE_COLUMNS, Table
+from cascjax.data.table import ESTIMATE_COLUMNS, Chunk, Table
 
 K, CUTS = 3, (0, 700, 701, 1500, 2000)
 EVERY = ("split", "group", "extra_costs", "features", "signals", *ESTIMATE_COLUMNS)
@@ -62,24 +63,24 @@ def same(one: Table, other: Table) -> None:
     np.testing.assert_array_equal(mine, yours)
 
 
+def check_rows(source: Files, chunks: Sequence[Chunk], table: Table) -> None:
+    for chunk, rows in source.read(chunks, EVERY):
+        same(rows, table.take(chunk.rows))
+
+
 @pytest.mark.parametrize("rows", [1, 100, 333, 10_000])
-def test_chunks_are_all_rows_in_order(table: Table, folder: Path, rows: int) -> None:
+def test_chunks_are_all_rows_in_order_and_can_be_read_in_any(
+    table: Table, folder: Path, rows: int
+) -> None:
     source = open_files(folder, chunk_rows=rows)
     assert source.n_rows == len(table.quality)
-    assert [p.first for p in source.chunks] == np.cumsum([0, *(p.n_rows for p in source.chunks)])[
-        :-1
-    ].tolist()
-    assert max(p.n_rows for p in source.chunks) <= rows
-    some = source.chunks if rows > 1 else source.chunks[::97]
-    for chunk, found in source.read(some, EVERY):
-        same(found, table.take(np.arange(chunk.first, chunk.first + chunk.n_rows)))
-
-
-def test_chunks_can_be_read_in_any_order(table: Table, folder: Path) -> None:
-    source = open_files(folder, chunk_rows=111)
-    mixed = [source.chunks[i] for i in np.random.default_rng(0).permutation(len(source.chunks))]
-    for chunk, found in source.read(mixed, EVERY):
-        same(found, table.take(np.arange(chunk.first, chunk.first + chunk.n_rows)))
+    ends = np.cumsum([chunk.n_rows for chunk in source.chunks])
+    assert [chunk.first for chunk in source.chunks] == [0, *ends[:-1]]
+    assert max(chunk.n_rows for chunk in source.chunks) <= rows
+    chunks = source.chunks if rows > 1 else source.chunks[::97]
+    check_rows(source, chunks, table)
+    mixed = [chunks[i] for i in np.random.default_rng(0).permutation(len(chunks))]
+    check_rows(source, mixed, table)
 
 
 def test_only_what_is_asked_for_is_read(folder: Path) -> None:
@@ -100,9 +101,8 @@ def test_files_are_taken_in_the_order_of_their_names(folder: Path) -> None:
 def test_models_are_chosen_by_name(table: Table, folder: Path) -> None:
     source = open_files(folder, chunk_rows=500)
     chosen = [source.models[2], source.models[0]]
-    for chunk, found in source.select_models(chosen).read(source.chunks[1:3], []):
-        rows = np.arange(chunk.first, chunk.first + chunk.n_rows)
-        np.testing.assert_array_equal(found.cost, table.cost[rows][:, [2, 0]])
+    for chunk, rows in source.select_models(chosen).read(source.chunks[1:3], []):
+        np.testing.assert_array_equal(rows.cost, table.cost[chunk.rows][:, [2, 0]])
     with pytest.raises(CascjaxError, match="unknown model"):
         source.select_models(["nobody", source.models[0]])
 
@@ -110,8 +110,7 @@ def test_models_are_chosen_by_name(table: Table, folder: Path) -> None:
 def test_lists_of_any_length_are_read_where_all_are_of_one(table: Table, tmp_path: Path) -> None:
     part = to_arrow(table)
     for name in ("quality", "cost"):
-        at = part.schema.get_field_index(name)
-        part = part.set_column(at, name, part.column(name).cast(pa.list_(pa.float32())))
+        part = retyped(part, name, part.column(name).cast(pa.list_(pa.float32())))
     part = part.select(["query_id", "quality", "cost"]).replace_schema_metadata(None)
     pq.write_table(part, tmp_path / "a.parquet")
     source = open_files(tmp_path)
@@ -126,26 +125,13 @@ def readers() -> list[threading.Thread]:
 
 def test_the_reader_ends_with_whoever_asked(folder: Path) -> None:
     source = open_files(folder, chunk_rows=100)
-    tables = source.read(source.chunks, [])
-    next(tables)
-    assert readers()
-    tables.close()
-    assert not readers()
-    tables = source.read(source.chunks, [])
-    next(tables)
-    with pytest.raises(ZeroDivisionError):
-        tables.throw(ZeroDivisionError)
-    assert not readers()
-
-
-def broken(table: Table, **columns: object) -> pa.Table:
-    return to_arrow(replace(table, **columns))
-
-
-def bad(values: np.ndarray, at: tuple[int, int], value: float) -> np.ndarray:
-    found = values.copy()
-    found[at] = value
-    return found
+    for error in (GeneratorExit, ZeroDivisionError):
+        tables = source.read(source.chunks, [])
+        next(tables)
+        assert readers()
+        with pytest.raises(error):
+            tables.throw(error)
+        assert not readers()
 
 
 def changed(arrow: pa.Table, **more: object) -> pa.Table:
@@ -153,29 +139,29 @@ def changed(arrow: pa.Table, **more: object) -> pa.Table:
     return arrow.replace_schema_metadata({"cascjax": json.dumps(metadata | more)})
 
 
+def retyped(arrow: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return arrow.set_column(arrow.schema.get_field_index(name), name, values)
+
+
 WRONG = {
     "models": lambda t: changed(to_arrow(t), models=["x", "y", "z"]),
     "cost_unit": lambda t: changed(to_arrow(t), cost_unit="EUR"),
     "version": lambda t: changed(to_arrow(t), version=9),
-    r"columns differ from .*a.parquet: it lacks 'split'": lambda t: to_arrow(
-        replace(t, split=None)
-    ),
-    r"columns differ from .*: it has 'answer'": lambda t: to_arrow(
+    "columns differ from .*a.parquet: it lacks 'split'": lambda t: to_arrow(replace(t, split=None)),
+    "columns differ from .*: it has 'answer'": lambda t: to_arrow(
         replace(t, answer=np.zeros(t.cost.shape, np.int32))
     ),
-    r"models differ from .*a.parquet: it lacks '[^']*';": lambda t: to_arrow(
+    "models differ from .*a.parquet: it lacks '[^']*';": lambda t: to_arrow(
         t.select_models(t.models[:2])
     ),
-    r"models differ from .*: it lacks '[^']*' and 2 more;": lambda t: changed(
+    "models differ from .*: it lacks '[^']*' and 2 more;": lambda t: changed(
         to_arrow(t), models=[]
     ),
-    r"'quality' has 2 values": lambda t: changed(
+    "'quality' has 2 values": lambda t: changed(
         to_arrow(t.select_models(t.models[:2])), models=list(t.models)
     ),
-    r"'quality' must hold": lambda t: to_arrow(t).set_column(
-        to_arrow(t).schema.get_field_index("quality"), "quality", pa.array(["?"] * t.n_queries)
-    ),
-    r"the table has no rows": lambda t: to_arrow(t).slice(0, 0),
+    "'quality' must hold": lambda t: retyped(to_arrow(t), "quality", pa.array(["?"] * t.n_queries)),
+    "the table has no rows": lambda t: to_arrow(t).slice(0, 0),
 }
 
 
@@ -268,7 +254,8 @@ def test_bad_values_are_named_by_file_and_row(
 ) -> None:
     i = "abcd".index(name[0])
     row = (CUTS[i] + CUTS[i + 1]) // 2
-    values = bad(getattr(table, column), (row, 1), value)
+    values = getattr(table, column).copy()
+    values[row, 1] = value
     folder = write(tmp_path / "parts", replace(table, **{column: values}))
     source = open_files(folder, chunk_rows=64)
     where = rf"{folder / name}: column '{column}', row {row - CUTS[i]}: .*{what}"
@@ -290,21 +277,11 @@ def test_parts_hold_the_rows_of_the_batches(table: Table, tmp_path: Path, parts:
     n = len(table.quality)
     batches = [table.take(np.arange(s, min(s + 450, n))) for s in range(0, n, 450)]
     write_parts(tmp_path / "w", iter(batches), n, parts)
-    source: Files = open_files(tmp_path / "w")
+    source = open_files(tmp_path / "w")
     rows = [file.n_rows for file in source.files]
     assert len(rows) == parts
     assert max(rows) - min(rows) <= 1
-    for chunk, found in source.read(source.chunks, EVERY):
-        same(found, table.take(np.arange(chunk.first, chunk.first + chunk.n_rows)))
+    check_rows(source, source.chunks, table)
     with pytest.raises(CascjaxError, match="it exists"):
         write_parts(tmp_path / "w", iter(batches), n, parts)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["w"]
-
-
-def test_the_split_column_is_read(table: Table, folder: Path) -> None:
-    source = open_files(folder, chunk_rows=97)
-    for chunk, found in source.read(source.chunks, ["split"]):
-        assert found.split is not None
-        assert table.split is not None
-        rows = np.arange(chunk.first, chunk.first + chunk.n_rows)
-        np.testing.assert_array_equal(found.split, table.split[rows])
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]

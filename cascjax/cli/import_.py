@@ -30,23 +30,19 @@ class Import(Program):
         command: Any = output(run)
         for option in reversed(IMPORTERS[name].options):
             command = _option(option)(command)
-        command = click.argument("table", type=PATH)(command)
-        command = click.argument("file", type=PATH)(command)
+        for argument in ("table", "file"):
+            command = click.argument(argument, type=PATH)(command)
         help = f"{IMPORTERS[name].summary}\n\nReads FILE and writes the evaluation table TABLE."
         return click.command(name, cls=Command, help=help)(command)
 
 
 def _option(option: Any) -> Any:
     """Return the option of the command line for an option of an importer."""
+    named = {"type": pair("NAME=COL"), "metavar": "NAME=COL", "callback": several}
     kinds: dict[str, dict[str, Any]] = {
         "choice": {"type": click.Choice(option.choices)},
         "column": {"metavar": "COL"},
-        "columns": {
-            "type": pair("NAME=COL"),
-            "metavar": "NAME=COL",
-            "multiple": True,
-            "callback": several,
-        },
+        "columns": named | {"multiple": True},
         "file": {"type": PATH},
         "integer": {"type": click.IntRange(min=1)},
     }
@@ -55,13 +51,8 @@ def _option(option: Any) -> Any:
         help += " Repeatable."
     if option.default is not None:
         more |= {"default": option.default, "show_default": True}
-    return click.option(
-        "--" + option.name.replace("_", "-"),
-        option.name,
-        required=option.required,
-        help=help,
-        **more,
-    )
+    flag = "--" + option.name.replace("_", "-")
+    return click.option(flag, option.name, required=option.required, help=help, **more)
 
 
 def _import(name: str, file: Path, table: Path, output: Output, options: dict[str, Any]) -> None:

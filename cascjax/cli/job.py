@@ -27,14 +27,7 @@ from cascjax.words import counted
 
 @dataclass
 class Job(Output):
-    """A command over a source that may be interrupted and resumed, in one or more processes.
-
-    Attributes:
-      resume: Whether to resume an interrupted run.
-      force: Whether to discard what an interrupted run has left.
-      sample: Largest number of fit rows that parameters are searched on.
-      place: Place of this process among several.
-    """
+    """A command over a source that may be interrupted and resumed, in one or more processes."""
 
     resume: bool = False
     force: bool = False
@@ -50,7 +43,11 @@ class Job(Output):
     def run(
         self, paths: Sequence[Path], models: Sequence[str] | None, out: Path, *, file: bool = False
     ) -> Iterator[tuple[Files, RunOptions]]:
-        """Open the source, and yield it with the options of the run."""
+        """Open the source, and yield it with the options of the run.
+
+        `out` is the folder for the results, which is removed if the command fails, or a `file`,
+        which the command writes itself.
+        """
         checkpoint = out.with_name(f"{out.name}.checkpoint") if file else out / "checkpoint"
         self.first = enter(self.place, checkpoint, self.note)
         if any(path.resolve() == out.resolve() for path in paths):

@@ -23,19 +23,16 @@ import click
 
 from cascjax.errors import CascjaxError, first_line
 
-WAIT = 300
-"""Default number of seconds that processes wait for each other at the start."""
+WAIT = 300  # Default number of seconds that processes wait for each other at the start
 
 _GRACE = 10
 """Seconds that a process has to end after an interrupt; it may be waiting for another process."""
 
-_HEARTBEAT = 30
-"""Seconds after which a process without a sign of life counts as lost."""
+_HEARTBEAT = 30  # Seconds after which a process without a sign of life counts as lost
 
 _PEER_LOST = b"JAX distributed service detected fatal errors"
 
-_handlers: list[Any] = []
-"""Handlers of signals, which must not be garbage."""
+_handlers: list[Any] = []  # Handlers of signals, which must not be garbage
 
 # JAX itself finds its place under Slurm, Open MPI 4, Kubernetes and TPUs. These variables are for
 # other launchers with a given coordinator, and for the devices of a process; the order matters, as
@@ -53,23 +50,14 @@ _ON_HOST = {
 
 @dataclass(frozen=True)
 class Place:
-    """Place of a process in a job of several; JAX asks the launcher for what is None.
+    """Place of a process in a job of several; JAX asks the launcher for what is None."""
 
-    Attributes:
-      distributed: Whether the job has several processes, even if nothing else is given.
-      coordinator: Host and port where process 0 listens.
-      processes: Number of processes.
-      process: Index of this process, from 0.
-      wait: Seconds that processes wait for each other at the start.
-      device: The only accelerator this process uses; None for all that it sees.
-    """
-
-    distributed: bool = False
-    coordinator: str | None = None
+    distributed: bool = False  # several processes, even if nothing else is given
+    coordinator: str | None = None  # host and port where process 0 listens
     processes: int | None = None
     process: int | None = None
     wait: int = WAIT
-    device: int | None = None
+    device: int | None = None  # the only accelerator to use; None for all
 
     def __str__(self) -> str:
         """Return the name of the process."""

@@ -89,41 +89,36 @@ def _declared() -> dict[str, dict[str, Option]]:
     return declared
 
 
-def _strategy_options() -> list[Any]:
-    """Return an option of the command line for every option that strategies declare."""
-    options = []
-    for name, by_strategy in _declared().items():
-        option = next(iter(by_strategy.values()))
-        flag, kind = "--" + name.replace("_", "-"), option.kind
-        options.append(
-            click.option(
-                f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
-                name,
-                default=None,
-                type=click.Choice(option.choices)
-                if option.choices
-                else click.IntRange(min=1)
-                if kind is int
-                else kind,
-                help=f"{option.help} For {listed(list(by_strategy))}. [default: {option.default}]",
-            )
-        )
-    return options
+def _strategy_option(name: str, by_strategy: dict[str, Option]) -> Any:
+    """Return the option of the command line for an option that strategies declare."""
+    option = next(iter(by_strategy.values()))
+    flag, kind = name.replace("_", "-"), option.kind
+    value = click.IntRange(min=1) if kind is int else kind
+    return click.option(
+        f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
+        name,
+        default=None,
+        type=click.Choice(option.choices) if option.choices else value,
+        help=f"{option.help} For {listed(list(by_strategy))}. [default: {option.default}]",
+    )
+
+
+_STRATEGY_OPTIONS = [_strategy_option(*each) for each in _declared().items()]
 
 
 def _make_strategies(chosen: Sequence[str], **options: Any) -> list[Strategy]:
     """Return strategies, each with the options that it declares."""
-    declared, made = _declared(), []
+    declared = _declared()
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if not set(declared[name]) & set(chosen):
             raise click.UsageError(
                 f"--{name.replace('_', '-')} is an option of {listed(list(declared[name]))}"
             )
-    for kind in chosen:
-        own = {name: value for name, value in given.items() if kind in declared[name]}
-        made.append(strategy(kind, **own))
-    return made
+    return [
+        strategy(kind, **{name: value for name, value in given.items() if kind in declared[name]})
+        for kind in chosen
+    ]
 
 
 def strategies(default: Sequence[str]) -> Callable[[F], F]:
@@ -138,7 +133,7 @@ def strategies(default: Sequence[str]) -> Callable[[F], F]:
     return gathered(
         "strategies",
         lambda strategies, **options: _make_strategies(strategies or default, **options),
-        (option, *_strategy_options()),
+        (option, *_STRATEGY_OPTIONS),
     )
 
 
@@ -147,7 +142,7 @@ one_strategy = gathered(
     lambda strategy, **options: _make_strategies([strategy], **options)[0],
     (
         click.option("--strategy", required=True, metavar="NAME", help="Name of the strategy."),
-        *_strategy_options(),
+        *_STRATEGY_OPTIONS,
     ),
 )
 """Options of one strategy; the command gets it as `strategy`."""

@@ -17,14 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Output:
-    """Options of what a command prints.
-
-    Attributes:
-      as_json: Whether to print the result as JSON.
-      quiet: Whether to print nothing but the result and errors.
-      verbose: Whether to print details.
-      first: Whether this process prints and writes, for all processes of the job.
-    """
+    """Options of what a command prints, in the first process of its job."""
 
     as_json: bool = False
     quiet: bool = False

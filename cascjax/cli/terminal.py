@@ -64,26 +64,14 @@ class Program(click.Group):
         args = sys.argv[1:] if args is None else list(args)
         extra |= {"standalone_mode": False, "obj": shlex.join(["cascjax", *args])}
         try:
-            with _termination_as_interrupt():
-                self._run(args, prog_name, *rest, **extra)
+            with _termination_as_interrupt(), _usage_in_one_line():
+                sys.exit(super().main(args, prog_name, *rest, **extra))
         except SystemExit as end:
             leave(end.code if isinstance(end.code, int) else int(end.code is not None))
             raise
         except Exception as error:
             leave(1, error)
             raise
-
-    def _run(
-        self, args: Sequence[str], prog_name: str | None, *rest: Any, **extra: Any
-    ) -> NoReturn:
-        try:
-            sys.exit(super().main(args, prog_name, *rest, **extra))
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            sys.exit(2)
-        except click.UsageError as error:
-            command = error.ctx.command_path if error.ctx else "cascjax"
-            _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand."""
@@ -105,6 +93,18 @@ def _fail(message: str, code: int = 2) -> NoReturn:
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
     click.echo(f"cascjax: {line}", err=True)
     sys.exit(code)
+
+
+@contextmanager
+def _usage_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "cascjax"
+        _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
 
 
 @contextmanager

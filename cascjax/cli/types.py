@@ -10,11 +10,8 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PATH: Any = click.Path(path_type=Path)
-"""Type of a path."""
-
-MAX_BUDGETS = 10_000
-"""Largest number of budgets, each of which is a point of a chart."""
+PATH: Any = click.Path(path_type=Path)  # Type of a path
+MAX_BUDGETS = 10_000  # Largest number of budgets, each of which is a point of a chart
 
 
 def names(text: str) -> list[str]:

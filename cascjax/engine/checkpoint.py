@@ -25,16 +25,12 @@ import numpy as np
 from cascjax.data.files import atomic_write, one_line
 from cascjax.errors import CascjaxError
 
-RUN = "run.json"
-"""Name of the file that describes the job."""
-
-FILES = "files"
-"""Key of the description under which the identity of each input file is kept."""
+RUN = "run.json"  # Name of the file that describes the job
+FILES = "files"  # Key of the description under which the identity of each input file is kept
 
 UNFINISHED = "an unfinished run"
 
-_BAD = "bad"
-"""Noted in place of the identity of an input file that must be fixed."""
+_BAD = "bad"  # Noted in place of the identity of an input file that must be fixed
 
 _DAMAGE = (
     ValueError, TypeError, AttributeError, KeyError, EOFError, IndexError, NotImplementedError,

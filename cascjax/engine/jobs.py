@@ -27,8 +27,7 @@ from cascjax.engine.processes import Processes
 from cascjax.engine.run import Run
 from cascjax.errors import CascjaxError
 
-_GROUPS = 64
-"""Largest number of groups of chunks in pass 1, whose statistics are kept together."""
+_GROUPS = 64  # Largest number of groups of chunks in pass 1, whose statistics are kept together
 
 
 def start_run(

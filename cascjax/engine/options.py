@@ -7,8 +7,7 @@ from typing import TypeAlias
 
 from cascjax.errors import CascjaxError
 
-SAMPLE = 1 << 18
-"""Default number of fit rows that parameters are searched on."""
+SAMPLE = 1 << 18  # Default number of fit rows that parameters are searched on
 
 Progress: TypeAlias = Callable[[str, int], None]
 """Called with a description of the current work and the number of rows just completed."""

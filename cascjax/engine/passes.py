@@ -67,11 +67,8 @@ _MAX_CANDIDATES = 1 << 10
 _ERRORS = 3.0
 """Standard errors of a sample's mean cost that candidates cover on each side of a budget."""
 
-_ERROR_BUDGETS = 8
-"""Number of budgets at which the standard error of a sample is measured."""
-
-_BLOCK = 1 << 13
-"""Rows that are converted to float64 at once."""
+_ERROR_BUDGETS = 8  # Number of budgets at which the standard error of a sample is measured
+_BLOCK = 1 << 13  # Rows that are converted to float64 at once
 
 _NO_LIMIT = np.uint64(np.iinfo(np.uint64).max)
 

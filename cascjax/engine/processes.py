@@ -25,8 +25,7 @@ GONE = "another process of this run has stopped, or cannot be reached any more"
 _LEAST_BYTES = 1 << 12
 """Messages are padded to a power of two of at least this size: JAX compiles for each size."""
 
-_ERROR_BYTES = 1 << 10
-"""Bytes of an error message that other processes receive."""
+_ERROR_BYTES = 1 << 10  # Bytes of an error message that other processes receive
 
 _STATUS = re.compile(r"[A-Z]+(_[A-Z]+)*: ")
 """How messages of XLA's own errors begin, as in "UNKNOWN: Gloo AllGather failed"."""
@@ -37,10 +36,6 @@ class Processes:
     """The processes that share a job, seen from one of them.
 
     Every method but `share` must be called in all of them, in the same order.
-
-    Attributes:
-        index: number of this process, from 0.
-        count: number of processes.
     """
 
     index: int = 0
@@ -112,8 +107,7 @@ class Processes:
             )
 
 
-ALONE = Processes()
-"""The one process of a job that is not shared."""
+ALONE = Processes()  # The one process of a job that is not shared
 
 
 def all_processes() -> Processes:

@@ -28,18 +28,12 @@ Do: TypeAlias = Callable[[Sequence[int]], Generator[tuple[int, Any], None, None]
 
 @dataclass(frozen=True)
 class Run:
-    """Doing a job in one or more processes.
+    """Doing a job in one or more processes."""
 
-    Attributes:
-        checkpoint: where finished parts are kept, opened; None to keep nothing.
-        progress: called with the work and the number of rows done.
-        processes: the processes that share the job.
-        files: the input files that a part depends on, by its key; any other part depends on all.
-    """
-
-    checkpoint: Checkpoint | None = None
+    checkpoint: Checkpoint | None = None  # opened; None to keep nothing
     progress: Progress = field(default=no_progress)
     processes: Processes = ALONE
+    # Input files that a part depends on, by its key; any other part depends on all.
     files: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
