@@ -64,12 +64,9 @@ def test_fit_writes_what_python_returns(
     assert not list(Path().glob("*.checkpoint"))
 
 
-def test_policy_as_json(here: Path) -> None:
-    content = json.loads(fitted("--budget", "0.0003", "--json"))
-    assert content == json.loads(Path("policy.json").read_text())
-
-
 def test_a_target_is_named_by_fit_and_checked_by_evaluate(here: Path) -> None:
+    content = json.loads(fitted("--quality", "0.65", "--json"))
+    assert content == json.loads(Path("policy.json").read_text())
     assert "0.65" in fitted("--quality", "0.65")
     assert "the target of 0.65" in succeeds("evaluate", "policy.json", "data.arrow", "--out", "out")
     summary = json.loads(Path("out/summary.json").read_text())
@@ -104,9 +101,9 @@ def test_evaluate_writes_one_row_per_query_and_a_summary(here: Path) -> None:
     evaluation = cj.evaluate(cj.load_policy("policy.json"), cj.open("data.arrow"), per_query=True)
     rows = pq.read_table("new/folder/evaluation.parquet")
     assert rows.column_names[1:] == ["cost", "cost.seconds", "quality", "steps", "answer"]
-    np.testing.assert_allclose(rows["quality"].to_numpy(), evaluation.quality, rtol=1e-6)
-    np.testing.assert_allclose(rows["cost"].to_numpy(), evaluation.cost[0], rtol=1e-6)
-    np.testing.assert_allclose(rows["cost.seconds"].to_numpy(), evaluation.cost[1], rtol=1e-6)
+    expected = (*evaluation.cost, evaluation.quality)
+    for name, values in zip(rows.column_names[1:4], expected, strict=True):
+        np.testing.assert_allclose(rows[name].to_numpy(), values, rtol=1e-6)
     assert rows["answer"].to_pylist() == [evaluation.models[i] for i in evaluation.answer]
     summary = json.loads(Path("new/folder/summary.json").read_text())
     assert summary["total"]["n"] == 200
@@ -121,15 +118,6 @@ def test_evaluate_writes_one_row_per_query_and_a_summary(here: Path) -> None:
     content = json.loads(succeeds(*words))
     assert content["total"] == summary["total"]
     assert sorted(files(Path("out"))) == ["summary.json"]
-
-
-def test_evaluate_without_intervals_on_other_queries(here: Path) -> None:
-    fitted("--budget", "0.0003")
-    succeeds("synthesize", "other.arrow", "--queries", "20", "--models", "3", "--seed", "1")
-    words = ["evaluate", "policy.json", "other.arrow", "--out", "out"]
-    assert "20 queries are too few" in refused(*words)
-    assert "[" not in succeeds(*words, "--resamples", "0").split("model ")[0]
-    assert json.loads(Path("out/summary.json").read_text())["total"]["n"] == 20
 
 
 @pytest.mark.parametrize(
@@ -176,10 +164,16 @@ def test_files_that_are_refused(here: Path) -> None:
     line = refused("evaluate", "bent.json", "data.arrow", "--out", "out")
     assert "bent.json" in line
     assert "checksum" in line
-    succeeds("synthesize", "two.arrow", "--queries", "40", "--models", "2")
-    line = refused("evaluate", "policy.json", "two.arrow", "--out", "out")
-    assert "two.arrow" in line
-    assert "model-3" in line
+    for name, queries, models, part in (
+        ("two.arrow", "40", "2", "model-3"), ("few.arrow", "20", "3", "20 queries are too few"),
+    ):  # fmt: skip
+        succeeds("synthesize", name, "--queries", queries, "--models", models, "--seed", "1")
+        line = refused("evaluate", "policy.json", name, "--out", "out")
+        assert name in line
+        assert part in line
+    words = ["evaluate", "policy.json", "few.arrow", "--resamples", "0", "--out", "out"]
+    assert "[" not in succeeds(*words).split("model ")[0]
+    assert json.loads(Path("out/summary.json").read_text())["total"]["n"] == 20
 
 
 def test_an_interrupt_leaves_the_policy_there_was(
