@@ -164,13 +164,12 @@ def test_files_that_are_refused(here: Path) -> None:
     line = refused("evaluate", "bent.json", "data.arrow", "--out", "out")
     assert "bent.json" in line
     assert "checksum" in line
-    for name, queries, models, part in (
-        ("two.arrow", "40", "2", "model-3"), ("few.arrow", "20", "3", "20 queries are too few"),
+    for name, models, words in (
+        ("two.arrow", "2", ["two.arrow", "model-3"]), ("few.arrow", "3", ["20 queries are too few"]),
     ):  # fmt: skip
-        succeeds("synthesize", name, "--queries", queries, "--models", models, "--seed", "1")
+        succeeds("synthesize", name, "--queries", "20", "--models", models, "--seed", "1")
         line = refused("evaluate", "policy.json", name, "--out", "out")
-        assert name in line
-        assert part in line
+        assert all(word in line for word in words)
     words = ["evaluate", "policy.json", "few.arrow", "--resamples", "0", "--out", "out"]
     assert "[" not in succeeds(*words).split("model ")[0]
     assert json.loads(Path("out/summary.json").read_text())["total"]["n"] == 20
