@@ -165,7 +165,8 @@ def test_files_that_are_refused(here: Path) -> None:
     assert "bent.json" in line
     assert "checksum" in line
     for name, models, words in (
-        ("two.arrow", "2", ["two.arrow", "model-3"]), ("few.arrow", "3", ["20 queries are too few"]),
+        ("two.arrow", "2", ["two.arrow", "model-3"]),
+        ("few.arrow", "3", ["20 queries are too few"]),
     ):  # fmt: skip
         succeeds("synthesize", name, "--queries", "20", "--models", models, "--seed", "1")
         line = refused("evaluate", "policy.json", name, "--out", "out")
