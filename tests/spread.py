@@ -77,7 +77,7 @@ def main() -> None:
     for count in (1, 2, 8):
         with use_devices(jax.local_devices()[:count]), use_block_sizes(sizes):
             for name, kind in STRATEGIES.items():
-                one, settings = kind(), kind().initial_grid(sketch, SETTINGS)
+                one, settings = kind(), np.asarray(kind().initial_grid(sketch, SETTINGS))
                 if isinstance(one, Frugal):
                     means = grid_means(one, settings, believed, quality, cost)
                     found[f"{count}/{name}/chains"] = means

@@ -90,7 +90,7 @@ def test_parts_come_back_to_the_bit(table: Table, tmp_path: Path) -> None:
     value = {
         "sample": Sample(np.arange(3), table.take(np.arange(3))),
         3: (None, True, 2, 0.1, np.nan, -np.inf, "words"),
-        "arrays": [np.float32([0.1]), np.zeros((0, 2)), np.array(1.5), np.array([True])],
+        "arrays": [np.array([0.1], np.float32), np.zeros((0, 2)), np.array(1.5), np.array([True])],
     }
     digest, same = unpack(pack(value, "job"))
     assert digest == "job"

@@ -40,8 +40,9 @@ def column(estimator: Independent, name: str) -> np.ndarray:
 def test_estimates_jump_where_a_model_has_run() -> None:
     rng = np.random.default_rng(0)
     columns = [rng.random((6, K)).astype(np.float32) for _ in range(5)]
-    estimator, run = Independent(*columns), rng.random((6, K)) < 0.5
     ante, post, sigma, cost_ante, cost_post = columns
+    estimator = Independent(ante, post, sigma, cost_ante, cost_post)
+    run = rng.random((6, K)) < 0.5
     got = estimator(jax.numpy.asarray(run))
     for b, i in np.ndindex(6, K):
         assert got.quality[b, i] == (post if run[b, i] else ante)[b, i]

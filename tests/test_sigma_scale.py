@@ -50,6 +50,7 @@ def test_spreads_that_are_made_up_are_not_believed() -> None:
 
 def test_sigmas_are_scaled_and_nothing_else() -> None:
     estimator = drawn(40, 3)
+    assert isinstance(estimator, RunSets)
     half = scaled(estimator, 0.5)
     np.testing.assert_allclose(half.covariance, np.asarray(estimator.covariance) / 4, rtol=1e-6)
     assert isinstance(half, RunSets)
