@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import re
 import signal
 import subprocess
@@ -242,14 +241,14 @@ def wide(n: int = 40, **changed: list) -> pa.Table:
     return pa.table(columns | changed)
 
 
-def long_csv(path: str, n: int = 30, extra: str = "") -> None:
+def long_csv(path: str, n: int = 30) -> None:
     rng = np.random.default_rng(0)
     lines = [
         f"q{i},{model},{rng.random():.3f},{10.0**k * (1 + rng.random()):.3f},g{i % 2},{k + 1}"
         for i in range(n)
         for k, model in enumerate(MODELS)
     ]
-    Path(path).write_text("query,model,score,price,topic,s = t\n" + "\n".join(lines) + "\n" + extra)
+    Path(path).write_text("query,model,score,price,topic,s = t\n" + "\n".join(lines) + "\n")
 
 
 class TestImport:
@@ -282,26 +281,11 @@ class TestImport:
         assert "'mmlu.7'" in line
         assert line.endswith("or drop them with --invalid drop")
         assert "39 queries, 3 models; dropped 1 row" in succeeds(*words, "--invalid", "drop")
-        long_csv("log.csv", extra="q3,small,1,1,g1,1\nq99,small,1,1,g1,1\n")
-        line = refused("import", "long", "log.csv", "t.arrow", *LONG)
-        for part in ("log.csv", "'q99'", "'q3 of small'", "--invalid drop"):
-            assert part in line
-
-    def test_hostile_pickle(self, here: Path) -> None:
-        class Hostile:
-            def __reduce__(self) -> tuple[object, tuple[str]]:
-                return os.system, ("touch obeyed",)
-
-        Path("log.pkl").write_bytes(pickle.dumps(Hostile()))
-        assert "log.pkl" in refused("import", "routerbench", "log.pkl", "t.arrow")
-        assert not Path("obeyed").exists()
 
     @pytest.mark.parametrize(
         ("words", "parts"),
         [
-            (["long", "log.csv", "t.arrow", *LONG[:-1], "prize"], ["'prize'", "'price'"]),
             (["long", "log.csv", "t.arrow", *LONG[:-2]], ["--cost", "import long --help"]),
-            (["long", "log.csv", "t.arrow", *LONG[:-1], "model"], ["column", "named twice"]),
             (["long", "log.csv", "log.csv", *LONG], ["log.csv", "given twice"]),
             (
                 ["long", "log.csv", "t.arrow", *LONG, "--features", "text", "--prompt", "topic",
@@ -310,14 +294,11 @@ class TestImport:
             ),
             (["long", "log.csv", "t.arrow", *LONG, "--prompt", "topic"], ["--features text"]),
             (["long", "log.csv", "t.arrow", *LONG, "--features", "text"], ["--prompt"]),
-            ([*TO_LONG, "seconds=price"], ["column", "named twice"]),
             ([*TO_LONG, "seconds=latency"], ["log.csv", "unknown column 'latency'"]),
             ([*TO_LONG, "seconds"], ["'--extra-costs'", "'seconds'", "NAME=COL"]),
             ([*TO_LONG, "=topic"], ["'--extra-costs'", "'=topic'", "NAME=COL"]),
-            ([*TO_LONG, "cost=topic"], ["extra cost", "'cost'", "choose another"]),
             ([*TO_LONG, "s=topic", "--extra-costs", "s=score"], ["'s' is listed twice"]),
             (["routerbench", "log.csv", "t.arrow"], ["log.csv", "is a long log"]),
-            (["routerbench", "none.csv", "t.arrow"], ["none.csv", "No such file"]),
             (["routerbench", "log.csv", "t.txt"], ["t.txt", "'.txt'", ".parquet"]),
             (["routerbench", "log.csv", "no/t.arrow"], ["no/t.arrow", "folder"]),
             (["routerbench", "log.csv"], ["'TABLE'", "import routerbench --help"]),
