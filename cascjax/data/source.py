@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -211,18 +211,16 @@ class Files:
         self, chunks: Iterable[Chunk], columns: Iterable[str]
     ) -> Generator[tuple[Chunk, Table], None, None]:
         """Yield each chunk with its rows; a thread reads one chunk ahead."""
-        wanted = frozenset(columns) & self.columns
         with ExitStack() as stack:
-            # Exited in reverse order: reading stops before the files are closed.
-            reader = stack.enter_context(_Reader(self, wanted))
+            # Exited in reverse order: reading stops before the file is closed.
+            tables = _read(self, chunks, frozenset(columns) & self.columns)
+            stack.callback(tables.close)
             pool = ThreadPoolExecutor(1, thread_name_prefix="cascjax-read")
             stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            ahead: Future[tuple[Chunk, Table]] | None = None
-            for chunk in itertools.chain(chunks, [None]):
-                ready = None if ahead is None else ahead.result()
-                ahead = None if chunk is None else pool.submit(reader.read, chunk)
-                if ready is not None:
-                    yield ready
+            ahead = pool.submit(next, tables, None)
+            while (ready := ahead.result()) is not None:
+                ahead = pool.submit(next, tables, None)
+                yield ready
                 del ready
 
 
@@ -470,7 +468,7 @@ def _difference(before: Any, now: Any) -> str:
         if names := [name for name in names if name not in others]:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             phrases.append(f"it {verb} {names[0]!r:.80}{more}")
-    return " and ".join(phrases) or "the order is another"
+    return " and ".join(phrases) or "the order differs"
 
 
 def _other_width(
@@ -531,7 +529,8 @@ class _Rows:
         self._batches: Iterator[pa.RecordBatch] = iter(())
 
     def __enter__(self) -> "_Rows":
-        status = os.stat(self._file.path)
+        with one_line(f"cannot read {self._file.path}"):
+            status = os.stat(self._file.path)
         if (status.st_size, status.st_mtime_ns) != (self._file.size, self._file.changed):
             raise CascjaxError(f"{self._file.path} has changed since it was opened: start over")
         return self
@@ -599,49 +598,34 @@ class _Rows:
             return pa.Table.from_batches(parts)
 
 
-class _Reader:
-    """Reads chunks of `Files`; keeps the file of the last chunk open."""
+def _read(
+    source: Files, chunks: Iterable[Chunk], wanted: frozenset[str]
+) -> Generator[tuple[Chunk, Table], None, None]:
+    """Yield each chunk with its rows; consecutive chunks of a file are read from one reader."""
+    files = {file.path: file for file in source.files}
+    columns = [name for name in COLUMNS if name in {*REQUIRED[1:], *wanted}]
+    if "extra_costs" in wanted:
+        columns += [EXTRA_COST + name for name in source.extra_costs]
+    for path, group in itertools.groupby(chunks, lambda chunk: chunk.file):
+        with _Rows(files[path], columns) as rows:
+            for chunk in group:
+                yield chunk, _read_chunk(source, chunk, rows)
 
-    def __init__(self, source: Files, wanted: frozenset[str]) -> None:
-        self._source = source
-        self._files = {file.path: file for file in source.files}
-        names = [name for name in COLUMNS if name in {*REQUIRED[1:], *wanted}]
-        if "extra_costs" in wanted:
-            names += [EXTRA_COST + name for name in source.extra_costs]
-        self._columns = names
-        self._open: str | None = None
-        self._stack = ExitStack()
 
-    def __enter__(self) -> "_Reader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def read(self, chunk: Chunk) -> tuple[Chunk, Table]:
-        """Return the checked rows of a chunk, with the selected models."""
-        source, path = self._source, chunk.file
-        if self._open != path:
-            self._stack.close()
-            self._open = None
-            with one_line(f"cannot read {path}"):
-                self._rows = self._stack.enter_context(_Rows(self._files[path], self._columns))
-            self._open = path
-        try:
-            with one_line(f"cannot read {path}"), whole(path):
-                arrow = self._rows.read(chunk.start, chunk.n_rows)
-            with one_line(f"cannot read {path}"):
-                table = table_of_columns(arrow, path, source.metadata, source._n_models)
-            for name, width in source.widths.items():
-                values = getattr(table, name)
-                if values is not None and values.shape[1] != width:
-                    first = source.files[0].path
-                    raise _other_width(path, name, values.shape[1], first, width)
-        except BadRowsError as error:
-            raise BadFileError(str(error.shifted(chunk.start)), path) from error
-        except CascjaxError as error:
-            raise BadFileError(str(error), path) from error
-        else:
-            if table.models != source.models:
-                table = table.select_models(source.models)
-            return chunk, table
+def _read_chunk(source: Files, chunk: Chunk, rows: _Rows) -> Table:
+    """Return the checked rows of a chunk, with the selected models."""
+    path = chunk.file
+    try:
+        with one_line(f"cannot read {path}"), whole(path):
+            arrow = rows.read(chunk.start, chunk.n_rows)
+        with one_line(f"cannot read {path}"):
+            table = table_of_columns(arrow, path, source.metadata, source._n_models)
+        for name, width in source.widths.items():
+            values = getattr(table, name)
+            if values is not None and values.shape[1] != width:
+                raise _other_width(path, name, values.shape[1], source.files[0].path, width)
+    except BadRowsError as error:
+        raise BadFileError(str(error.shifted(chunk.start)), path) from error
+    except CascjaxError as error:
+        raise BadFileError(str(error), path) from error
+    return table if table.models == source.models else table.select_models(source.models)

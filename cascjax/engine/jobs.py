@@ -66,13 +66,9 @@ def prepare(job: Job, run: Run) -> Setup:
         return setup
     digest = np.frombuffer(setup.estimates.digest.encode(), np.uint8)
 
-    def do(places: Sequence[int]) -> Generator[tuple[int, np.ndarray], None, None]:
-        for place in places:
-            yield place, digest
-
     # Every process learns by itself; a resumed job learns again what it learned before.
     equal = (run.processes.gather(digest) == digest).all()
-    (kept,) = run.each(work, ["learned"], [0], do)
+    (kept,) = run.each(work, ["learned"], [0], lambda places: ((p, digest) for p in places))
     if not equal or not np.array_equal(kept, digest):
         raise CascjaxError(
             "learned estimates differ between processes or from those before the interrupt,"
