@@ -1,27 +1,27 @@
-"""Side by side with the paper's own implementation: do both choose alike, and how fast are they.
+"""Compare choices and speed with the paper's implementation.
 
 Both get the same estimates of the same queries, one after the other, in one process:
 
     git clone https://github.com/eth-sri/cascade-routing
-    pip install loguru hyperopt scikit-learn        # what its selection code imports
+    pip install loguru hyperopt scikit-learn        # imported by its selection code
     python benchmarks/reference.py --reference cascade-routing
 
-Timed of the reference (its v1.1) is `_execute`, one price over the queries, as its search for a
-budget calls it over and over; of ours `simulate.totals`, 64 prices over a large table of the same
-world. Run sets are compared on the same queries and prices. Prices spend evenly between the
-cheapest and the most expensive single model, as the budgets of a frontier do.
+The reference (its v1.1) is timed by `_execute`, one price over the queries, which its search for a
+budget calls repeatedly; ours by `simulate.totals`, 64 prices over a large table of the same
+dataset. Run sets are compared on the same queries and prices. The mean costs at these prices are
+evenly spaced between the cheapest and the most expensive single model, like budgets of a frontier.
 
-Where the two differ it must be a tie, else the exit code is 1. The reference's E[max] is a mean
-over 100 quasi-random points. So the query is taken again in float64 loops (tests/plain.py), and it
+A difference must be a tie, else the exit code is 1. The reference's E[max] is a mean over 100
+quasi-random points. The query is therefore simulated again in float64 loops (tests/plain.py). It
 is a tie if
 - with exact E[max] the loops choose as ours did;
-- with the reference's E[max] they choose, at every step, as the reference did: so nothing but that
-  error stands between the two;
-- in exact worth its choices lose at most 2e a step, where e is the largest error of its E[max]
-  among the sets of that step, made once on the set it took and once on the one it left; and 2e
-  more for each model that its pruning, which compares the same numbers, dropped from the latter;
-- e is below a tenth of the largest sigma, the standard error of 100 plain random points: beyond
-  that it would be something else than an E[max] of these estimates.
+- with the reference's E[max] they choose as the reference did at every step, so its error is the
+  only difference;
+- in exact net value its choices lose at most 2e per step, where e is the largest error of its
+  E[max] among the sets of that step: once on the set it took and once on the best set; and 2e more
+  for each model that its pruning, which compares the same numbers, dropped from the best set;
+- e is below a tenth of the largest sigma, the standard error of 100 plain random points: a larger
+  error would not be from an E[max] of these estimates.
 """
 
 import argparse
@@ -59,23 +59,23 @@ SETTINGS = 64
 PACKAGES = "loguru hyperopt scikit-learn"
 
 OUR_ERROR = 1e-5
-"""Error of our E[max] in units of the largest sigma, as `cascjax.core.expected_max` states it."""
+"""Error of our E[max] in units of the largest sigma, see `cascjax.core.expected_max`."""
 
 THEIR_ROUNDING = 1e-8
-"""The reference rounds worths to 8 digits, and of equal ones takes the cheapest."""
+"""The reference rounds net values to 8 digits, and takes the cheapest of equal ones."""
 
 THEIR_MOST = 0.1
-"""Error that 100 points may leave in its E[max], in units of the largest sigma."""
+"""Largest error of its E[max] with 100 points, in units of the largest sigma."""
 
 
-# The reference, and what stands between it and our numbers.
+# The reference.
 
 
 def load(path: Path, seed: int) -> SimpleNamespace:
-    """The modules of the reference, from a checkout of it.
+    """Return the modules of the reference, from a checkout.
 
     Raises:
-        CascjaxError: it is no such checkout, or a package that the reference imports is missing.
+        CascjaxError: the folder is no such checkout, or a package it imports is missing.
     """
     folder = path / "src" / "selection"
     if not (folder / "cascade_router.py").is_file():
@@ -95,8 +95,8 @@ def load(path: Path, seed: int) -> SimpleNamespace:
         reason = f"the reference imports {error.name!r}, which is missing: pip install {PACKAGES}"
         raise CascjaxError(reason) from error
 
-    # Its points are scrambled again in every process; with a seed, a run repeats. That 100 is no
-    # power of two, of which scipy warns, is its choice.
+    # Its points are scrambled randomly; a seed makes runs repeatable. It takes 100 points, which is
+    # no power of two, and scipy warns of that.
     its.statistics.qmc = SimpleNamespace(Sobol=functools.partial(qmc.Sobol, rng=seed))
     warnings.filterwarnings("ignore", message="The balance properties of Sobol' points")
 
@@ -113,7 +113,7 @@ def load(path: Path, seed: int) -> SimpleNamespace:
 
 
 class Estimates(NamedTuple):
-    """What both are given, `[N, K]` each, in float64."""
+    """Estimates for both implementations, `[N, K]` each, in float64."""
 
     quality_ante: Float[np.ndarray, "N K"]
     quality_post: Float[np.ndarray, "N K"]
@@ -123,14 +123,14 @@ class Estimates(NamedTuple):
 
     @classmethod
     def of(cls, estimator: Independent) -> "Estimates":
-        """Those of an estimator."""
+        """Return the estimates of an estimator."""
         shape = np.shape(estimator.quality_ante)
         leaves = (getattr(estimator, name) for name in cls._fields)
         return cls(*(np.broadcast_to(np.asarray(leaf, np.float64), shape) for leaf in leaves))
 
 
 def computers(its: SimpleNamespace, estimates: Estimates) -> tuple[Any, Any]:
-    """The reference's quality and cost computers for these estimates; a question is a row."""
+    """Return the reference's quality and cost computers; a question is a row number."""
     quality_base: Any = its.quality_computer.BaseQualityComputer
     cost_base: Any = its.cost_computer.BaseCostComputer
     ante, post, sigma, cost_ante, cost_post = estimates
@@ -141,9 +141,9 @@ def computers(its: SimpleNamespace, estimates: Estimates) -> tuple[Any, Any]:
     class Quality(quality_base):
         def predict(self, questions: list[int], model_answers: list[list[Any]]) -> Any:
             run = has_run(model_answers)
-            # For independent estimates its E[max] scales its points by the diagonal it is given:
-            # right for standard deviations, as here, wrong for the variances that its own
-            # computers give. Those also leave an answer that is seen 1e-6; here it is certain.
+            # For independent estimates its E[max] scales its points by the given diagonal: right
+            # for standard deviations, as here, wrong for the variances of its own computers. These
+            # also give an answer that is known a variance of 1e-6; here it is certain.
             spread = np.where(run, 0, sigma[questions])
             quality = np.where(run, post[questions], ante[questions])
             return quality, np.array([np.diag(row) for row in spread])
@@ -156,7 +156,7 @@ def computers(its: SimpleNamespace, estimates: Estimates) -> tuple[Any, Any]:
 
 
 class Charged:
-    """The true costs of one query; they remember which models it was charged for: those run."""
+    """True costs of one query, which record the models that were run."""
 
     def __init__(self, cost: Float[np.ndarray, " K"]):
         self.cost = cost
@@ -167,27 +167,27 @@ class Charged:
         return self.cost[models]
 
     def in_order(self) -> tuple[int, ...]:
-        """The models run, first to last."""
+        """Return the models run, first to last."""
         return tuple(np.atleast_1d(self.models).tolist())
 
 
 def evaluation(
     its: SimpleNamespace, name: str, estimates: Estimates, table: Table
 ) -> Callable[[float, list[Charged]], Any]:
-    """The reference's evaluation of a price: mean cost and quality over the queries."""
+    """Return the reference's evaluation of a price: mean cost and quality over the queries."""
     quality_computer, cost_computer = computers(its, estimates)
     models, questions = list(range(table.n_models)), list(range(table.n_queries))
     shared = (quality_computer, cost_computer, models, None)
     evaluate: Any
     if name == "routing":
-        # Estimated once, before its search: as its own `fit` does.
+        # Estimated once, before the search, like in its `fit`.
         nothing = [[None] * len(models)] * len(questions)
         qualities = quality_computer.predict(questions, nothing)[0]
         given = (qualities, cost_computer.predict(questions, nothing))
         evaluate, steps = its.router.Router(*shared)._execute, 1
     else:
-        # Over all supersets, as its RouterBench runs; its default never goes back to a cheaper
-        # model. Lambda is the same at each step, and there are as many as it may take.
+        # All supersets, as in its runs on RouterBench; its default never returns to a cheaper
+        # model. Lambda is the same at each step.
         cascade = name == "cascading"
         depth = len(models) if cascade else min(MAX_DEPTH, len(models))
         router = its.cascade_router.CascadeRouter(
@@ -208,23 +208,22 @@ def spending_evenly(
     few = slice(0, 2000)
     part = (estimator.take(few), table.quality[few], table.cost[few])
     single = table.cost.mean(0, dtype=np.float64)
-    # Quality is from 0 to 1: from where the most expensive model costs nothing to where none is
-    # worth it.
+    # Quality is from 0 to 1: from prices where cost does not matter to prices where no model pays.
     wide = np.geomspace(1e3 / single.min(), 1e-4 / single.max(), 128).astype(np.float32)
     spent = np.asarray(totals(kind, wide, *part, usage=False).cost) / len(part[1])
     low, high = max(single.min(), spent.min()), min(single.max(), spent.max())
-    asked = np.linspace(low, high, count + 2)[1:-1]
+    at = np.linspace(low, high, count + 2)[1:-1]
     rising = np.argsort(spent, kind="stable")
-    return np.exp(np.interp(asked, spent[rising], np.log(wide)[rising])).astype(np.float32)
+    return np.exp(np.interp(at, spent[rising], np.log(wide)[rising])).astype(np.float32)
 
 
 def our_run_sets(
     kind: Strategy, prices: Float[np.ndarray, " L"], table: Table, estimator: Independent
 ) -> list[list[frozenset[int]]]:
-    """What ours runs at each price on each query, by the very function that is timed.
+    """Return the models ours runs at each price on each query, by the function that is timed.
 
-    That gives sums alone. So a query's models cost 1, 2, 4, 8 and so on while all others are
-    free: the sum is its run set in binary.
+    The function returns sums only. So the models of one query cost 1, 2, 4, 8 and so on, and all
+    other costs are 0: the sum is the run set in binary.
     """
     run_sets: list[list[frozenset[int]]] = [[] for _ in prices]
     for query in range(table.n_queries):
@@ -236,17 +235,17 @@ def our_run_sets(
     return run_sets
 
 
-# Where the two differ.
+# Differences between the two.
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """On one query and price on which the two differ.
+    """Verdict on one query and price on which the two differ.
 
     Attributes:
-        tie: whether numerical error accounts for it.
-        loss: what the reference's choices lose in exact worth, at most a step; in quality.
-        error: error of its E[max], at most over the sets of those steps; in quality.
+        tie: whether numerical error explains the difference.
+        loss: largest loss in exact net value of the reference's choices per step, in quality.
+        error: largest error of its E[max] over the sets of these steps, in quality.
     """
 
     tie: bool
@@ -255,7 +254,7 @@ class Verdict:
 
 
 class Judge:
-    """Takes single queries again, in float64 loops that share no code with cascjax."""
+    """Judge of differences, which simulates queries in float64 without code of cascjax."""
 
     def __init__(self, its: SimpleNamespace, name: str, estimates: Estimates):
         # The tests are no package, and this is no test.
@@ -276,7 +275,7 @@ class Judge:
     def verdict(
         self, query: int, price: float, ours: frozenset[int], theirs: tuple[int, ...]
     ) -> Verdict:
-        """On the run sets of the two for this query and price."""
+        """Return the verdict on the run sets of the two for this query and price."""
         sigma = self.queries[query].sigma.max()
         best, _, lead = self.plain.rollout(self.rule, price, self.queries[query])
         ours_is_best = ours == best or lead <= 2 * OUR_ERROR * sigma
@@ -287,27 +286,27 @@ class Judge:
         return Verdict(bool(tie), max(step.loss for step in steps), error)
 
     def step(self, query: int, price: float, ran: tuple[int, ...], chosen: int | None) -> Verdict:
-        """On one choice of the reference: the model it ran next, None where it stopped."""
+        """Return the verdict on one choice: the model run next, or None to stop."""
         run = frozenset(ran)
         cost = price * self.queries[query].cost_ante
         exact, its = self.values(query, run)
         error = max(abs(its[models] - exact[models]) for models in exact)
         added = {models: cost[sorted(models - run)].sum() for models in exact}
-        worth = {models: exact[models] - added[models] for models in exact}
+        net = {models: exact[models] - added[models] for models in exact}
         to_its = {
             models: its[models] - added[models]
             for models in exact
             if self.pruned_at(run, models, its, cost) is None
         }
 
-        def falls_short(worth: dict[frozenset[int], float]) -> float:
-            made = (w for m, w in worth.items() if min(m - run, default=None) == chosen)
-            return max(worth.values()) - max(made, default=-np.inf)
+        def falls_short(net: dict[frozenset[int], float]) -> float:
+            made = (w for m, w in net.items() if min(m - run, default=None) == chosen)
+            return max(net.values()) - max(made, default=-np.inf)
 
-        best, pruned = max(worth, key=worth.__getitem__), 0
+        best, pruned = max(net, key=net.__getitem__), 0
         while (model := self.pruned_at(run, best, its, cost)) is not None:
             best, pruned = best - {model}, pruned + 1
-        loss = falls_short(worth)
+        loss = falls_short(net)
         allowed = 2 * error * (1 + pruned) + THEIR_ROUNDING
         return Verdict(loss <= allowed and falls_short(to_its) <= THEIR_ROUNDING, loss, error)
 
@@ -318,7 +317,7 @@ class Judge:
         value: dict[frozenset[int], float],
         cost: Float[np.ndarray, " K"],
     ) -> int | None:
-        """The model whose gain is below its cost, as the reference grows a set in rising order."""
+        """Return the model that the reference prunes as it grows a set in rising order."""
         held = run
         for model in sorted(models - run) if self.name == "cascade-routing" else ():
             grown = held | {model}
@@ -328,7 +327,7 @@ class Judge:
         return None
 
     def _values(self, query: int, run: frozenset[int]) -> tuple[dict[frozenset[int], float], ...]:
-        """E[max] of all sets there are to choose from: exact, and the reference's."""
+        """Return E[max] of all sets to choose from: exact, and the reference's."""
         believed = self.queries[query].believed(run)
         k, sigma = len(believed.sigma), np.diag(believed.sigma)
         if self.name == "routing":
@@ -337,7 +336,7 @@ class Judge:
             sets = [frozenset(range(j)) for j in range(max(len(run), 1), k + 1)]
         else:
             sets = [models for models in self.plain.supersets(k, run, MAX_DEPTH) if models]
-        # Its points belong to places: what has run stands first.
+        # Its points belong to positions: models that have run come first.
         ordered = [[*sorted(run), *sorted(models - run)] for models in sets]
         rest = (believed.quality, sigma, None)
         its = self.quality_computer.predict_supermodels(
@@ -347,50 +346,50 @@ class Judge:
         return dict(zip(sets, exact, strict=True)), dict(zip(sets, its.tolist(), strict=True))
 
 
-# Both, and how long they take.
+# Times.
 
 
 class Time(NamedTuple):
-    """Microseconds a query and price: on the clock, and of all cores together."""
+    """Microseconds per query and price: wall time, and CPU time of all cores."""
 
     clock: float
     cores: float
 
 
 def timed(rounds: int, count: int, work: Callable[[], Any]) -> Time:
-    """The median over some rounds of work on `count` queries and prices."""
-    taken = []
+    """Return the median over rounds of work on `count` queries and prices."""
+    times = []
     for _ in range(rounds):
         clock, cores, passes = time.perf_counter(), time.process_time(), 0
         while passes == 0 or time.perf_counter() < clock + 0.2:
             work()
             passes += 1
         both = (time.perf_counter() - clock, time.process_time() - cores)
-        taken.append(np.array(both) / (passes * count) * 1e6)
-    clock, cores = np.median(taken, axis=0).tolist()
+        times.append(np.array(both) / (passes * count) * 1e6)
+    clock, cores = np.median(times, axis=0).tolist()
     return Time(clock, cores)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One strategy and number of models; times in microseconds a query and price.
+    """Results for a strategy and number of models; times in microseconds per query and price.
 
     Attributes:
-        strategy: its name.
+        strategy: name of the strategy.
         n_models: K.
-        reference_us: the reference's time.
-        ours_us: ours.
-        ratio: reference over ours, on the clock.
-        ratio_per_core: the same of time summed over cores.
-        reference_cores: cores busy, on average.
-        ours_cores: the same.
+        reference_us: wall time of the reference.
+        ours_us: our wall time.
+        ratio: reference over ours, wall time.
+        ratio_per_core: reference over ours, CPU time.
+        reference_cores: mean number of busy cores of the reference.
+        ours_cores: mean number of busy cores of ours.
         timed_queries: queries of the table that ours was timed on.
-        pairs: queries times prices compared.
-        alike: share of them on which both run the same set.
-        different: how many are not alike.
-        ties: how many of those numerical error accounts for.
-        largest_loss: what the reference loses on them in exact worth, at most a step; in quality.
-        largest_error: error of its E[max] in those steps; in quality.
+        pairs: number of queries times prices compared.
+        alike: share of pairs on which both run the same set.
+        different: number of pairs on which they differ.
+        ties: number of differences that numerical error explains.
+        largest_loss: largest `Verdict.loss`.
+        largest_error: largest `Verdict.error`.
     """
 
     strategy: str
@@ -411,11 +410,11 @@ class Row:
 
 
 def compared(its: SimpleNamespace, name: str, n_models: int, arguments: argparse.Namespace) -> Row:
-    """One strategy, by the reference and then by ours."""
-    # Some 1 to 10 seconds a pass of ours.
+    """Run a strategy by the reference, then by ours."""
+    # About 1 to 10 seconds per pass of ours.
     size = 20_000 if name == "cascade-routing" and n_models > 5 else 100_000
-    world = synthetic.make_dataset(n_models, seed=arguments.seed)
-    table = synthetic.sample(world, arguments.seed, max(size, arguments.queries))
+    dataset = synthetic.make_dataset(n_models, seed=arguments.seed)
+    table = synthetic.sample(dataset, arguments.seed, max(size, arguments.queries))
     table = table.sort_models(table.cost.mean(0, dtype=np.float64))
     estimator = supplied(table, np.arange(table.n_queries))
     head = slice(0, arguments.queries)
@@ -472,7 +471,7 @@ def compared(its: SimpleNamespace, name: str, n_models: int, arguments: argparse
 
 
 def grid(rows: Sequence[Row]) -> Grid:
-    """The table that is printed."""
+    """Return the table that is printed."""
     table = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("strategy", no_wrap=True)
     headings = ("K", "reference", "ours", "ratio", "per core", "alike", "differ", "ties")
@@ -496,12 +495,12 @@ def grid(rows: Sequence[Row]) -> Grid:
 
 
 def legend(rows: Sequence[Row], asked: argparse.Namespace) -> str:
-    """What the columns of the table mean."""
+    """Return the meaning of the columns of the table."""
     busy = " to ".join(f"{end(row.ours_cores for row in rows):.1f}" for end in (min, max))
     sizes = " or ".join(f"{size:,}" for size in sorted({row.timed_queries for row in rows}))
     most = max(row.reference_cores for row in rows)
     return (
-        f"reference, ours: microseconds a query and price, medians of {asked.rounds} rounds; the"
+        f"reference, ours: microseconds per query and price, medians of {asked.rounds} rounds; the"
         f" reference at {asked.prices} prices on {asked.queries} queries, in one process with"
         f" {most:.1f} cores busy; ours at {SETTINGS} prices on {sizes} queries, with {busy} of"
         f" {os.cpu_count()} cores busy. per core: the ratio of time summed over cores. alike,"
@@ -512,7 +511,7 @@ def legend(rows: Sequence[Row], asked: argparse.Namespace) -> str:
 
 
 def facts(rows: Sequence[Row], asked: argparse.Namespace) -> dict[str, Any]:
-    """What is written as JSON."""
+    """Return the content of the JSON file."""
     counts = {name: getattr(asked, name) for name in ("queries", "prices", "rounds", "seed")}
     machine = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
     versions = {"python": sys.version.split()[0], "numpy": np.__version__, "jax": jax.__version__}
@@ -521,32 +520,32 @@ def facts(rows: Sequence[Row], asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def at_least_1(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
+    """Return a whole number of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Return the parsed command line."""
     summary, _, rest = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     option = functools.partial(parser.add_argument, type=at_least_1)
-    parser.add_argument("--reference", type=Path, required=True, help="its checkout")
+    parser.add_argument("--reference", type=Path, required=True, help="checkout of the reference")
     option("--models", nargs="+", default=[3, 5, 11], metavar="K", help="3 5 11")
     option("--queries", default=50, metavar="N", help="queries both choose on (50)")
     option("--prices", default=4, metavar="L", help="prices both choose at (4)")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
-    parser.add_argument("--seed", type=int, default=0, help="of the world and its points (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of dataset and points (0)")
     option("--rounds", default=3, metavar="R", help="rounds, of which the median counts (3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows here")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compares, prints, and returns the exit code."""
+    """Compare, print, and return the exit code."""
     asked = parsed(arguments)
     console, rows = make_console(), []
     try:
