@@ -251,6 +251,9 @@ class Segments:
         else:
             cdf = jnp.where(spread > 0, ndtr(away / jnp.where(spread > 0, spread, 1)), away >= 0)
         weight = width * jnp.array(_WEIGHTS / 2, mean.dtype)[:, None, None]
+        if not panels:
+            # As products add up: where none is below 1, nothing is left.
+            width = functools.reduce(jnp.add, list(weight))
         under = jnp.maximum(low - incumbent, 0)
         return cls(low, width, weight, materialize(cdf), panels or len(left), start, under)
 
