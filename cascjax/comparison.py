@@ -71,6 +71,13 @@ class Frontier:
         auc_interval: interval of the AUC, or None.
         auc_samples: `[R]` AUC in each resample, or None; paired between strategies.
         sigma_scale: factor on the standard deviations of learned estimates.
+
+    Example:
+      >>> import cascjax as cj
+      >>> from cascjax import synthetic
+      >>> table = synthetic.sample(synthetic.make_dataset(3), 0, 500)
+      >>> cj.compare(table, "routing", budgets=4)["routing"].budget.shape
+      (4,)
     """
 
     strategy: str
@@ -123,6 +130,14 @@ class Study(Result):
         confidence: confidence of the intervals.
         difference: `[S, S]` AUC of the first strategy minus AUC of the second, or None.
         difference_interval: `[S, S, 2]` its interval, from paired resamples, or None.
+
+    Example:
+      >>> import cascjax as cj
+      >>> from cascjax import synthetic
+      >>> table = synthetic.sample(synthetic.make_dataset(3), 0, 500)
+      >>> study = cj.compare(table, ["mixing", "routing"], budgets=4)
+      >>> study.to_pandas().shape[0], study["routing"].auc > study["mixing"].auc
+      (8, True)
     """
 
     frontiers: tuple[Frontier, ...]

@@ -52,7 +52,7 @@ from cascjax.metrics.calibration import (
 )
 from cascjax.results import Result
 from cascjax.search.sigma_scale import with_sigma_scale
-from cascjax.strategies import Mixing, Oracle, Strategy, strategy
+from cascjax.strategies import Strategy, strategy
 from cascjax.words import counted
 
 DIAGNOSED = ("routing", "thresholding", "cascading", "cascade-routing", "pandora")
@@ -259,6 +259,14 @@ class Diagnosis(Result):
         confidence: confidence of the intervals.
         notes: remarks on rows and estimates.
         settings: arguments, for the record.
+
+    Example:
+      >>> import cascjax as cj
+      >>> from cascjax import synthetic
+      >>> table = synthetic.sample(synthetic.make_dataset(3), 0, 400)
+      >>> diagnosis = cj.diagnose(table, strategies=["routing"], budgets=4, resamples=0)
+      >>> diagnosis.gains[0].strategy
+      'routing'
     """
 
     view: ClassVar[str] = "diagnosis"
@@ -533,7 +541,7 @@ class Case:
             progress(f"{kind.name}, {name}", table.n_queries)
             return self.frontier(kind, estimates.get(name, self.estimator))
 
-        hull, oracle = drawn(Mixing(), "hull"), drawn(Oracle(), "truth")
+        hull, oracle = drawn(strategy("mixing"), "hull"), drawn(strategy("oracle"), "truth")
         frontiers = {name: {kind.name: drawn(kind, name) for kind in kinds} for name in estimates}
         affordable = [k for k in kinds if not k.expensive or n_models <= _FEW_MODELS]
         needs, searched = [], affordable if target else []

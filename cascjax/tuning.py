@@ -40,7 +40,8 @@ from cascjax.results import Result
 from cascjax.search.budgets import fit_budgets
 from cascjax.search.tune import SAMPLE, SearchRun, Tuned, search_of
 from cascjax.search.tune import tune as tune_strategy
-from cascjax.strategies import Mixing, Strategy
+from cascjax.strategies import Strategy
+from cascjax.strategies import strategy as named_strategy
 from cascjax.words import unit_text
 
 _SLACK = 1e-5
@@ -60,6 +61,14 @@ class Tuning(Result):
             split, over the same budgets.
         budgets: `[P]` mean costs, in the cost unit of the source.
         policies: one per budget, with the tuned parameters where they replace the plain ones.
+
+    Example:
+      >>> import cascjax as cj
+      >>> from cascjax import synthetic
+      >>> table = synthetic.sample(synthetic.make_dataset(3), 0, 400)
+      >>> tuning = cj.tune(table, "thresholding", budgets=3)
+      >>> tuning.study.frontiers[-1].strategy
+      'tuned thresholding'
     """
 
     view: ClassVar[str] = "tuning"
@@ -167,7 +176,7 @@ def tune(
         kind, setup.table, estimator, at, folds=folds, seed=seed,
         sample=min(SAMPLE, options.sample), run=search,
     )  # fmt: skip
-    strategies = (Mixing(), kind, kind)
+    strategies = (named_strategy("mixing"), kind, kind)
     candidates = (
         *(search_candidates(setup, each, estimator, seed) for each in strategies[:2]),
         _tuned_candidates(tuned, setup, estimator, seed),

@@ -30,8 +30,9 @@ from cascjax.errors import CascjaxError
 from cascjax.evaluation import Evaluation, Mean, Part
 from cascjax.metrics import SCORES, upper_hull
 from cascjax.policy import Policy
+from cascjax.report import findings as report
 from cascjax.report import pictures
-from cascjax.report import study as report
+from cascjax.report import study as study_view
 from cascjax.report.contents import Contents, contents_of, print_contents, to_json
 from cascjax.report.evaluation import print_evaluation
 from cascjax.report.html import points_data, render
@@ -389,10 +390,10 @@ class TestFiles:
         study = few(make_study(SETS["3"]), 0)
         (tmp_path / "report.html").write_text("old")
         with pytest.raises(CascjaxError, match="no folder"):
-            report.save(study, tmp_path, texts={"none/a.txt": "a"})
+            study_view.save(study, tmp_path, texts={"none/a.txt": "a"})
         assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
         assert (tmp_path / "report.html").read_text() == "old"
-        assert report.save(study, tmp_path) == tmp_path / "report.html"
+        assert study_view.save(study, tmp_path) == tmp_path / "report.html"
         names = ["frontier.parquet", "report.html", "summary.json"]
         assert sorted(path.name for path in tmp_path.iterdir()) == names
 
@@ -400,7 +401,7 @@ class TestFiles:
         study = few(make_study(SETS["3"]), 0, 1)
         sure = with_intervals(study)
         for made, null in ((sure, False), (study, True)):
-            report.save(made, tmp_path)
+            study_view.save(made, tmp_path)
             table = pq.read_table(tmp_path / "frontier.parquet")
             ends = ["cost_low", "cost_high", "quality_low", "quality_high"]
             assert table.column_names[-5:] == ["parameters", *ends]

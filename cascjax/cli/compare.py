@@ -12,7 +12,8 @@ from cascjax.cli.errors import Command
 from cascjax.cli.job import Job, job
 from cascjax.cli.types import names
 from cascjax.metrics import SCORES
-from cascjax.report.study import print_study, save, to_json
+from cascjax.report.findings import print_study, to_json
+from cascjax.report.study import save
 from cascjax.strategies import STRATEGIES
 
 

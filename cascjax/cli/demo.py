@@ -14,7 +14,7 @@ from cascjax.cli.terminal import keep_compiled, output_folder
 from cascjax.cli.types import MAX_BUDGETS, PATH, integer
 from cascjax.engine.options import RunOptions
 from cascjax.report.console import progress
-from cascjax.report.study import print_study, to_json
+from cascjax.report.findings import print_study, to_json
 
 
 @click.command("demo", cls=Command)

@@ -9,7 +9,7 @@ import cascjax as cj
 from cascjax.cli import options
 from cascjax.cli.errors import Command
 from cascjax.cli.job import Job, job
-from cascjax.report.study import print_study
+from cascjax.report.findings import print_study
 from cascjax.report.tuning import print_tuning, save, to_json
 
 

@@ -32,6 +32,12 @@ class Estimates:
             models already run.
         cost: `[B, K]` cost of each model, in the table's cost unit.
         panels: `Independent.panels` of the estimator, None for any other estimator.
+
+    Example:
+      >>> import numpy as np
+      >>> belief = Estimates(np.array([0.5, 0.7]), np.array([0.04, 0.01]), np.array([1.0, 3.0]))
+      >>> belief.variance.tolist()
+      [0.04, 0.01]
     """
 
     quality: Float[Array, "*B K"]
@@ -52,6 +58,14 @@ class Estimator(Protocol):
     """Estimates of B queries as a function of what has run on each.
 
     Implementations are frozen dataclasses registered as pytrees, so they pass through jit.
+
+    Example:
+      >>> import numpy as np
+      >>> from cascjax import core
+      >>> quality, cost = np.array([[0.5, 0.7]]), np.array([[1.0, 3.0]])
+      >>> estimates = core.Independent(quality, quality, np.full((1, 2), 0.2), cost, cost)
+      >>> isinstance(estimates, Estimator)
+      True
     """
 
     def __call__(self, run: Bool[Array, "B K"]) -> Estimates:

@@ -75,6 +75,12 @@ class Source(Protocol):
         extra_costs: names of the extra costs.
         extra_cost_units: (name, unit) of every extra cost whose unit is known.
         chunks: all chunks, in row order.
+
+    Example:
+      >>> from cascjax import synthetic
+      >>> table = synthetic.sample(synthetic.make_dataset(2), 0, 100)
+      >>> isinstance(table, Source)
+      True
     """
 
     @property
@@ -153,6 +159,17 @@ class Files:
         metadata: contents of the schema metadata, the same in all files.
         extra_costs: names of the extra costs.
         widths: numbers per row of "features" and "signals", where the files have them.
+
+    Example:
+      >>> import tempfile
+      >>> import cascjax as cj
+      >>> from cascjax import synthetic
+      >>> table = synthetic.sample(synthetic.make_dataset(2), 0, 100)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     cj.write_table(table, f"{folder}/a.arrow")
+      ...     files = cj.open(folder)
+      >>> files.n_rows, files.n_models
+      (100, 2)
     """
 
     name: str
@@ -253,6 +270,16 @@ def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
         CascjaxError: there is no file; or a file is empty, cut short, not an evaluation table, a
             copy of another file, or differs from the first file in columns, models or units; or a
             query id is repeated in a source of one chunk.
+
+    Example:
+      >>> import tempfile
+      >>> import cascjax as cj
+      >>> from cascjax import synthetic
+      >>> table = synthetic.sample(synthetic.make_dataset(2), 0, 100)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     cj.write_table(table, f"{folder}/a.arrow")
+      ...     open_files(f"{folder}/*.arrow").n_rows
+      100
     """
     name, paths = _find_files(paths)
     first, schema = _open(paths[0])

@@ -28,6 +28,7 @@ from cascjax.diagnosis import (
     mean_known,
 )
 from cascjax.metrics.calibration import Measured, Reliability
+from cascjax.report.findings import finite, singles_listing
 from cascjax.report.html import palette, record
 from cascjax.report.pictures import (
     INK,
@@ -41,7 +42,6 @@ from cascjax.report.pictures import (
     strategy_styles,
     to_svg,
 )
-from cascjax.report.study import finite, singles_listing
 from cascjax.report.tables import Listing, RowStyle, each, template
 from cascjax.words import (
     counted,

@@ -16,6 +16,18 @@ from jaxtyping import Int
 from cascjax import __version__
 from cascjax.comparison import Frontier, Study
 from cascjax.diagnosis import Diagnosis
+from cascjax.report.findings import (
+    aucs_listing,
+    findings,
+    interval_note,
+    missing_scores,
+    ranked,
+    reach_notes,
+    score_meanings,
+    scores_listing,
+    simulation_note,
+    singles_listing,
+)
 from cascjax.report.pictures import (
     INK,
     Picture,
@@ -27,18 +39,6 @@ from cascjax.report.pictures import (
     model_colors,
     runs_svgs,
     strategy_styles,
-)
-from cascjax.report.study import (
-    aucs_listing,
-    findings,
-    interval_note,
-    missing_scores,
-    ranked,
-    reach_notes,
-    score_meanings,
-    scores_listing,
-    simulation_note,
-    singles_listing,
 )
 from cascjax.report.tables import Listing, RowStyle, each, template
 from cascjax.strategies import Style

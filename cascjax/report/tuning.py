@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from cascjax.report import study as studies
-from cascjax.report.study import finite
+from cascjax.report import findings, study
+from cascjax.report.findings import finite
 from cascjax.report.tables import Listing, each
 from cascjax.tuning import Tuning
 
@@ -89,7 +89,7 @@ def save(
     texts = {name: policy.text() for name, policy in zip(names, tuning.policies, strict=True)}
     earlier, numbers = _earlier_policies(folder), to_json(tuning)
     numbers["settings"] |= settings or {}
-    report = studies.save(
+    report = study.save(
         tuning.study, folder, command,
         more=numbers | {"policies": dict(zip(names, tuning.budgets.tolist(), strict=True))},
         texts=texts,
@@ -103,7 +103,7 @@ def save(
 def to_json(tuning: Tuning) -> dict[str, Any]:
     """Return the numbers of summary.json but the names of the policies."""
     tuned = tuning.tuned
-    numbers: dict[str, Any] = studies.to_json(tuning.study)
+    numbers: dict[str, Any] = findings.to_json(tuning.study)
     return numbers | {
         "tuned": {
             "replaces": tuned.replaces,

@@ -108,6 +108,11 @@ class Strategy(ABC):
     its static options; what is searched is in `parameters`: one number, or one per step. A rule may
     be given twice: `next_model`, plain, for any estimator, and `sweep` (or `breakpoints`), fast,
     for many parameters at once and estimates that are independent or tabulated; they choose alike.
+
+    Example:
+      >>> from cascjax.strategies import STRATEGIES
+      >>> issubclass(STRATEGIES["routing"], Strategy)
+      True
     """
 
     name: ClassVar[str]

@@ -22,6 +22,14 @@ class Mixing(Strategy):
 
     Two neighbours on the single models' upper hull, mixed at random to meet a budget, are what
     can be had without looking at the query (RouterBench's "zero router").
+
+    Example:
+      >>> import numpy as np
+      >>> from cascjax import core
+      >>> quality, cost = np.array([[0.5, 0.7]]), np.array([[1.0, 3.0]])
+      >>> estimates = core.Independent(quality, quality, np.full((1, 2), 0.2), cost, cost)
+      >>> core.sweep(Mixing(), [0, 1], estimates).answer.tolist()
+      [[0], [1]]
     """
 
     name: ClassVar[str] = "mixing"
@@ -90,7 +98,16 @@ class Mixing(Strategy):
 
 @dataclass(frozen=True)
 class Oracle(Routing):
-    """Routing on the true quality and cost: no router can do better."""
+    """Routing on the true quality and cost: no router can do better.
+
+    Example:
+      >>> import numpy as np
+      >>> from cascjax import core
+      >>> quality, cost = np.array([[0.5, 0.7]]), np.array([[1.0, 3.0]])
+      >>> estimates = core.Independent(quality, quality, np.full((1, 2), 0.2), cost, cost)
+      >>> core.sweep(Oracle(), [0.0, 0.2], estimates).answer.tolist()
+      [[1], [0]]
+    """
 
     name: ClassVar[str] = "oracle"
     description: ClassVar[str] = (

@@ -67,6 +67,14 @@ class CascadeRouting(Priced, Strategy):
         beam_width: supersets of each size that a beam keeps.
         uncertainty: False values a supermodel at the highest mean, as if every estimate were
             certain (the paper's ablation).
+
+    Example:
+      >>> import numpy as np
+      >>> from cascjax import core
+      >>> quality, cost = np.array([[0.5, 0.7]]), np.array([[1.0, 3.0]])
+      >>> estimates = core.Independent(quality, quality, np.full((1, 2), 0.2), cost, cost)
+      >>> core.sweep(CascadeRouting(max_depth=2), [0.0, 0.2], estimates).answer.tolist()
+      [[1], [0]]
     """
 
     name: ClassVar[str] = "cascade-routing"

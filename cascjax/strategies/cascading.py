@@ -37,6 +37,14 @@ class Cascading(Priced, InOrder):
 
     A prefix M_{1:j}, at least as long as what has run, is worth V(M_{1:j}) - lambda C(M_{1:j});
     stop when what has run is the best of them.
+
+    Example:
+      >>> import numpy as np
+      >>> from cascjax import core
+      >>> quality, cost = np.array([[0.5, 0.7]]), np.array([[1.0, 3.0]])
+      >>> estimates = core.Independent(quality, quality, np.full((1, 2), 0.2), cost, cost)
+      >>> core.sweep(Cascading(), [0.0, 0.2], estimates).answer.tolist()
+      [[1], [0]]
     """
 
     name: ClassVar[str] = "cascading"

@@ -53,6 +53,10 @@ class Frugal(Strategy):
 
     Attributes:
         max_depth: maximum number of models in a chain.
+
+    Example:
+      >>> Frugal(max_depth=2).name
+      'frugal'
     """
 
     name: ClassVar[str] = "frugal"

@@ -31,6 +31,14 @@ class Pandora(Priced, Strategy):
     The reservation value z_i solves E[(Q_i - z_i)+] = lambda c_i. For independent estimates this
     is the optimal adaptive policy. With correlated ones the indices are recomputed from the
     current estimates after each answer.
+
+    Example:
+      >>> import numpy as np
+      >>> from cascjax import core
+      >>> quality, cost = np.array([[0.5, 0.7]]), np.array([[1.0, 3.0]])
+      >>> estimates = core.Independent(quality, quality, np.full((1, 2), 0.2), cost, cost)
+      >>> core.sweep(Pandora(), [0.0, 0.2], estimates).answer.tolist()
+      [[1], [0]]
     """
 
     name: ClassVar[str] = "pandora"

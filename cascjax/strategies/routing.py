@@ -21,6 +21,14 @@ class Routing(Priced, Strategy):
 
     Optimal for its class: this is the Lagrangian of the linear program that maximises mean
     quality under a bound on mean cost.
+
+    Example:
+      >>> import numpy as np
+      >>> from cascjax import core
+      >>> quality, cost = np.array([[0.5, 0.7]]), np.array([[1.0, 3.0]])
+      >>> estimates = core.Independent(quality, quality, np.full((1, 2), 0.2), cost, cost)
+      >>> core.sweep(Routing(), [0.0, 0.2], estimates).answer.tolist()
+      [[1], [0]]
     """
 
     name: ClassVar[str] = "routing"

@@ -18,6 +18,14 @@ class Thresholding(InOrder):
     """Run models in order of mean cost until the last answer's post-hoc quality reaches tau.
 
     Its answer is the last model run. One tau for all steps, or one per step.
+
+    Example:
+      >>> import numpy as np
+      >>> from cascjax import core
+      >>> quality, cost = np.array([[0.5, 0.7]]), np.array([[1.0, 3.0]])
+      >>> estimates = core.Independent(quality, quality, np.full((1, 2), 0.2), cost, cost)
+      >>> core.sweep(Thresholding(), [0.5, 0.6], estimates).answer.tolist()
+      [[0], [1]]
     """
 
     name: ClassVar[str] = "thresholding"
