@@ -182,22 +182,7 @@ def frontier(
     """Return the frontier of a strategy on given rows of a table in memory.
 
     A mixture is scored by its expectation: (1 - gamma) times the mean of the cheap setting plus
-    gamma times the mean of the expensive one.
-
-    Args:
-        strategy: the strategy.
-        table: the truth, models in rising mean cost.
-        estimator: the estimates of all rows.
-        fit_rows: rows that parameters are searched on.
-        evaluate_rows: rows that are scored.
-        budgets: `[P]` mean costs.
-        resamples: number of bootstrap resamples of the evaluation rows; 0 for none.
-        confidence: confidence of the intervals.
-        seed: seed of the resamples.
-        fit: mixtures to score; by default those found on the fit rows.
-
-    Raises:
-        CascjaxError: too few resamples or rows for the intervals.
+    gamma times the mean of the expensive one. Mixtures given as `fit` are not fitted again.
     """
     if resamples:
         check_bootstrap(resamples, confidence, len(evaluate_rows))
@@ -242,17 +227,7 @@ def _mix(
     single: Sequence[Float[np.ndarray, " K"]],
     seconds: float,
 ) -> Frontier:
-    """Return the frontier of fitted mixtures.
-
-    Args:
-        name: name of the strategy.
-        budgets: `[P]` mean costs.
-        fit: the mixtures.
-        settings: `[L]` or `[L, D]` settings, all of those in the mixtures among them.
-        means: means of each setting over the evaluation rows.
-        single: mean cost and mean quality of each model alone.
-        seconds: wall time.
-    """
+    """Return the frontier of fitted mixtures of the L settings, given the means of each setting."""
     wanted = fit.parameters.reshape(2 * len(budgets), 1, -1)
     equal = (wanted == settings.reshape(1, len(settings), -1)).all(2)
     cheap, expensive = equal.argmax(1).reshape(-1, 2).T
@@ -417,21 +392,7 @@ def compare_job(
     sample: int = SAMPLE,
     columns: tuple[str, ...] = (),
 ) -> Job:
-    """Return the job of fitting strategies to budgets, checked before any row is read.
-
-    Args:
-        source: the rows.
-        strategies: see `compare`.
-        estimates: see `compare`.
-        budgets: see `compare`.
-        resamples: see `compare`.
-        seed: see `compare`.
-        sample: largest number of fit rows that parameters are searched on.
-        columns: further columns of `Table` to keep in the sample.
-
-    Raises:
-        CascjaxError: see `compare`.
-    """
+    """Return the job of fitting strategies to budgets, checked before any row is read."""
     if len(source.models) != source.n_models:
         raise CascjaxError(
             f"{source.name} names {counted(len(source.models), 'model')} and has"
@@ -494,11 +455,7 @@ def _record(job: Job, setup: Setup, candidates: Sequence[Candidates]) -> dict[st
 def strategies_named(
     strategies: Sequence[str | Strategy] | str | Strategy | None,
 ) -> list[Strategy]:
-    """Return strategies given by name or as they are; by default one of each kind.
-
-    Raises:
-        CascjaxError: an unknown name.
-    """
+    """Return strategies given by name or as they are; by default one of each kind."""
     if strategies is None:
         strategies = list(STRATEGIES)
     if isinstance(strategies, str | Strategy):
@@ -519,11 +476,7 @@ def differences_of(frontiers: Sequence[Frontier], confidence: float) -> dict[str
 
 
 def check_reach(frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"], unit: str) -> None:
-    """Refuse a budget that no strategy reaches.
-
-    Raises:
-        RefusedError: there is one.
-    """
+    """Refuse a budget that no strategy reaches."""
     low = min(f.reachable[0] for f in frontiers)
     high = max(f.reachable[1] for f in frontiers)
     slack = 1e-5  # for rounding of float32 sums and of printed digits

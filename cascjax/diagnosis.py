@@ -100,15 +100,9 @@ class Span(NamedTuple):
 class SideAccuracy:
     """Accuracy of the ex-ante or the post-hoc estimates on the evaluation queries.
 
-    Attributes:
-        accuracy: accuracy of each model's estimates.
-        reliability: reliability of each of the K models.
-        differences: R2 of the differences of all pairs of models together, see
-            `cascjax.metrics.calibration.pooled_differences_r2`.
-        pairs: `[K, K]` R2 of the difference of each pair.
-        errors: `[K, K]` correlation of the errors, estimate less truth.
-        outside: `[K]` share of the estimates below 0 or above 1; nan where quality is not on that
-            scale.
+    `differences` is the R2 of the differences of all pairs of models together and `pairs` of each
+    pair; `errors` the correlation of estimate - truth; `outside` the share of estimates below 0 or
+    above 1, nan where quality is not on that scale.
     """
 
     accuracy: Accuracy
@@ -121,15 +115,12 @@ class SideAccuracy:
 
 @dataclass(frozen=True, eq=False)
 class Moves:
-    """How far estimates move from nothing run to everything run, stated and measured.
+    """Distance that estimates move from nothing run to everything run, stated and measured.
 
-    Attributes:
-        stated: `[K]` root mean square of the standard deviations that the estimator states.
-        measured: `[K]` standard deviation of (after - before) on the evaluation queries.
-        ratio: stated / measured: 1 where sigma is right, above 1 where it is too large; nan where
-            estimates do not move.
-        correlation: `[K, K]` correlation of the moves: what pandora, and cascade routing on
-            independent estimates, assume to be 0 between models.
+    `stated` is the root mean square of the sigmas of the estimator, `measured` the standard
+    deviation of (after - before). The `ratio` stated / measured is 1 where sigma is right, above 1
+    where it is too large, nan where estimates do not move. Pandora, and cascade routing on
+    independent estimates, assume a `correlation` of 0 between models.
     """
 
     stated: Float[np.ndarray, " K"]
@@ -140,12 +131,9 @@ class Moves:
 
 @dataclass(frozen=True)
 class Scenario:
-    """The AUCs that strategies reach on one kind of estimates.
+    """AUCs by strategy on one kind of estimates.
 
-    Attributes:
-        name: name of the estimates.
-        auc: AUC by strategy.
-        above: AUC less the same strategy's AUC now, by strategy; paired.
+    `above` is the AUC less the same strategy's AUC now, paired.
     """
 
     name: str
@@ -155,25 +143,13 @@ class Scenario:
 
 @dataclass(frozen=True, eq=False)
 class Need:
-    """The accuracy at which one strategy's AUC has risen by the target.
+    """The accuracy at which one strategy's AUC has risen by the target, on the search's sample.
 
-    The AUCs are measured on the search's own sample of queries.
-
-    Attributes:
-        strategy: its name.
-        side: which estimates get better, ex-ante ("ante") or post-hoc ("post"); the others stay.
-        share: share of the unexplained variance that must be explained; None where no accuracy of
-            this side alone suffices, 0 where a refit by least squares is enough.
-        r2_now: mean over models of R2 as it is.
-        r2_refitted: mean R2 once the estimates are refitted.
-        r2_needed: mean R2 once they are good enough; nan where they cannot be.
-        differences_now: R2 of differences as it is.
-        differences_needed: R2 of differences once the estimates are good enough.
-        r2_needed_by_model: `[K]` the values whose mean is `r2_needed`.
-        auc_now: AUC with the estimates as they are.
-        auc_reached: AUC at `share`.
-        auc_checked: AUC at `share`, under fresh noise.
-        most: highest AUC of any accuracy tried.
+    `share` is the share of the unexplained variance that must be explained: None where no accuracy
+    of this side alone suffices (then `..._needed` are nan), 0 where a refit by least squares is
+    enough. R2 values are means over models, `differences` the R2 of differences of models.
+    `auc_reached` is the AUC at `share`, `auc_checked` the AUC there under fresh noise, and `most`
+    the highest AUC tried.
     """
 
     strategy: str
@@ -195,13 +171,9 @@ class Need:
 class Gain:
     """Gain of one strategy over mixing single models at random, on the estimates as they are.
 
-    Attributes:
-        strategy: its name.
-        role: its role, see `cascjax.strategies.Strategy.role`.
-        gain: AUC less the AUC of mixing. The intervals of all strategies hold at once.
-        share: share of the oracle's gain; nan where the oracle gains nothing.
-        answer: whether it pays: the interval lies above 0, about 0, or below; or is unknown.
-        sigma_scale: factor of the sigmas of learned estimates, see `cascjax.search.sigma_scale`.
+    The intervals of all strategies hold at once. `share` is the share of the oracle's gain, nan
+    where the oracle gains nothing; `answer` says whether the interval lies above 0, about 0, or
+    below.
     """
 
     strategy: str
@@ -213,13 +185,7 @@ class Gain:
 
 
 class Apart(NamedTuple):
-    """Difference in AUC between two strategies.
-
-    Attributes:
-        strategy: the first.
-        other: the second.
-        above: AUC of the first less AUC of the second, paired.
-    """
+    """Paired difference in AUC between two strategies."""
 
     strategy: str
     other: str
@@ -318,12 +284,7 @@ class Diagnosis(Result):
 
 
 def diagnosed_strategies(names: Sequence[str | Strategy] | str | None = None) -> list[Strategy]:
-    """Return the strategies to diagnose, by default `DIAGNOSED`.
-
-    Raises:
-        CascjaxError: an unknown name, no strategy, a strategy listed twice, or one that looks at
-            no estimates.
-    """
+    """Return the strategies to diagnose, by default `DIAGNOSED`."""
     names = DIAGNOSED if names is None else [names] if isinstance(names, str) else names
     choices = ", ".join(DIAGNOSED)
     kinds = [kind if isinstance(kind, Strategy) else strategy(kind) for kind in names]
@@ -459,16 +420,8 @@ def _rows(
 class Case:
     """Queries on which strategies are measured under several estimates.
 
-    Attributes:
-        table: true quality and cost, models in rising mean cost.
-        estimator: estimates of all rows of the table, out of fold on the fit rows.
-        fit_rows: rows that parameters and refits are fitted on.
-        evaluate_rows: rows that everything is measured on.
-        budgets: `[P]` mean costs.
-        resamples: resamples of the evaluation rows; 0 for none.
-        confidence: confidence of the intervals.
-        seed: seed of the resamples and of the noise of better estimates.
-        sigma_scale: factor of the sigmas of learned estimates, or None for the best one.
+    Models are in rising mean cost, estimates out of fold on the fit rows, and a `sigma_scale` of
+    None is searched.
     """
 
     table: Table
@@ -511,19 +464,11 @@ class Case:
         settings: dict[str, Any] | None = None,
         progress: Callable[[str, int], None] = lambda work, rows: None,
     ) -> Diagnosis:
-        """Return the diagnosis.
+        """Return the diagnosis; a target of 0 searches no accuracy.
 
         Better estimates are derived for independent ones. Any other estimator is reduced to its
         estimates while nothing has run, and of each model once it alone has run; a scenario of its
         own shows what that costs.
-
-        Args:
-            kinds: strategies to diagnose.
-            target: rise of AUC whose price in accuracy is searched; 0 for no search.
-            bins: bins of the reliability diagrams; by default 10, fewer for less than 300 queries.
-            notes: remarks on rows and estimates, for the record.
-            settings: arguments, for the record.
-            progress: called with a description of the work and the number of queries just done.
         """
         table, n_models, m = self.table, self.table.n_models, len(self.evaluate_rows)
         single = [mean_rows(x, self.evaluate_rows) for x in (table.cost, table.quality)]

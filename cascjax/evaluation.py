@@ -40,13 +40,7 @@ _SLACK = 1e-5
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over queries, and its interval.
-
-    Attributes:
-        value: the mean.
-        low: lower end of the interval, None if there is none.
-        high: upper end.
-    """
+    """A mean over queries and its interval, None if there is none."""
 
     value: float
     low: float | None = None
@@ -57,12 +51,8 @@ class Mean:
 class Part:
     """Means over some of the queries, in expectation over the settings a rule mixes.
 
-    Attributes:
-        n: number of queries.
-        quality: mean quality.
-        cost: R mean costs, as in `Evaluation.costs`.
-        rule: the group whose rule decided, "" for the default.
-        budget: R budgets of that rule, None where there is none.
+    R costs as in `Evaluation.costs`; `rule` is the group whose rule decided, "" for the default,
+    and `budget` has its R budgets, None where there is none.
     """
 
     n: int
@@ -323,16 +313,10 @@ the quality of each model alone.
 
 @dataclass(frozen=True)
 class _Replay:
-    """A policy on a source with its models, in its order.
+    """Replay of a policy on a source with its models, in its order.
 
-    Attributes:
-        policy: the policy.
-        source: the rows.
-        fitted: estimates of the source; None if they are learned or the truth.
-        rows: row numbers to evaluate on, rising; None for the default.
-        resamples: number of bootstrap resamples.
-        seed: seed of the resamples.
-        per_query: whether to keep the results of every query.
+    `fitted` is None where estimates are learned or the truth; `rows` are rising, None for the
+    default.
     """
 
     policy: Policy
@@ -385,12 +369,7 @@ class _Replay:
         return fingerprint == split_fingerprint(self.source)
 
     def estimates(self, chunk: Chunk, table: Table) -> CostEstimates:
-        """Return the estimates that the policy decides by, corrected, of all rows of a chunk.
-
-        Raises:
-            CascjaxError: the source lacks what learned estimates are made of, or a cost that an
-                oracle was fitted with.
-        """
+        """Return the estimates that the policy decides by, corrected, of all rows of a chunk."""
         policy, shape = self.policy, table.cost.shape
         extra = policy.costs[1:]
         if policy.strategy.sees_truth:

@@ -83,11 +83,7 @@ class Confidence:
 
 @dataclass(frozen=True)
 class Target:
-    """What a policy is fitted for; the fields are arguments of `fit`.
-
-    Raises:
-        CascjaxError: they contradict each other.
-    """
+    """Define what a policy is fitted for; the fields are arguments of `fit`."""
 
     budget: Budget | None = None
     quality: float | int | None = None
@@ -121,15 +117,7 @@ class Target:
 
 @dataclass(frozen=True)
 class FitData:
-    """The rows that a strategy is fitted on, and their estimates; models in rising mean cost.
-
-    Attributes:
-        strategy: the strategy.
-        job: the source, and how its rows are split, sampled and estimated.
-        setup: statistics of all rows, and the sample.
-        estimates: estimates of the sample, with the chosen sigma scale.
-        sigma_scale: factor on the standard deviations of the estimates.
-    """
+    """Rows that a strategy is fitted on, and their estimates with the chosen sigma scale."""
 
     strategy: Strategy
     job: Job
@@ -143,11 +131,7 @@ class FitData:
     ) -> "FitData":
         """Return the sample with the estimates that the strategy decides by.
 
-        Args:
-            job: what is computed.
-            setup: what the first pass collected.
-            strategy: the strategy.
-            sigma_scale: factor on the standard deviations; None to choose it if it is not given.
+        The sigma scale is chosen if neither the argument nor the estimates give it.
         """
         table, every = setup.table, np.arange(len(setup.rows))
         if strategy.sees_truth:
@@ -239,12 +223,7 @@ def make_job(
     seed: int = 0,
     options: RunOptions,
 ) -> Job:
-    """Return the job of fitting one strategy, checked before any row is read.
-
-    Raises:
-        CascjaxError: an unknown name, a source without model names, too many models for the
-            strategy, or estimates that the source cannot give or a policy cannot keep.
-    """
+    """Return the job of fitting one strategy, checked before any row is read."""
     source = as_source(source)
     if len(source.models) != source.n_models:
         raise CascjaxError(
@@ -271,11 +250,7 @@ def prepare(
     seed: int = 0,
     options: RunOptions = RunOptions(),
 ) -> FitData:
-    """Return the rows that `fit` would search a strategy's parameters on, and their estimates.
-
-    Raises:
-        CascjaxError: see `make_job`, or the source cannot be read or cannot give the estimates.
-    """
+    """Return the rows that `fit` would search a strategy's parameters on, and their estimates."""
     job = make_job(source, strategy, estimates, seed=seed, options=options)
     return FitData.from_setup(job, first_pass(job, start_run(job, options)), job.strategies[0])
 
@@ -363,12 +338,8 @@ def fit(
 class _Simulated:
     """Simulations of some queries, reused by searches for budgets one margin apart.
 
-    Attributes:
-        rows: the queries.
-        alone: settings, where the first cost alone is limited.
-        pools: settings, by the costs that are limited.
-        outcomes: quality `[n]` and costs `[R, n]` of each query under the settings of the last
-            rule, by the bytes of a setting and of its prices.
+    Settings are kept by the costs that are limited, and the quality `[n]` and costs `[R, n]` of
+    every query under the settings of the last rule by the bytes of a setting and of its prices.
     """
 
     rows: Int[np.ndarray, " n"]
@@ -519,11 +490,7 @@ class _Search:
         return self._fitted(rule, means, reachable, simulated, limits, np.zeros(len(limits)))
 
     def _within(self, budgets: Float[np.ndarray, " R"], simulated: _Simulated) -> _Solution:
-        """Return the best rule within budgets.
-
-        Raises:
-            UnreachableError: there is none.
-        """
+        """Return the best rule within budgets; raise UnreachableError if there is none."""
         data = self.data
         limited = np.flatnonzero(np.isfinite(budgets))
         if limited.tolist() == [0]:
@@ -657,14 +624,9 @@ def budget_policies(
     estimator: Estimator,
     **more: Any,
 ) -> tuple[Policy, ...]:
-    """Return a policy for each of P budgets of the column cost, from settings found for them.
+    """Return a policy for each of P budgets of the column cost, from settings fitted to them.
 
-    Args:
-        data: the rows they were found on.
-        fit: the settings.
-        budgets: mean costs.
-        estimator: the estimates they were found with, corrected if the policy corrects them.
-        more: further fields of `Policy`.
+    The estimator is the one they were fitted with; `more` are further fields of `Policy`.
     """
     corrected = replace(data, estimates=replace(data.estimates, estimator=estimator))
     search, n_costs = _Search(corrected, Target(budget=1.0)), len(data.costs)
@@ -682,11 +644,7 @@ def budget_policies(
 
 
 def check_budget(fit: Fit, budgets: Float[np.ndarray, " R"], strategy: str, cost_unit: str) -> None:
-    """Refuse a budget of the first cost alone that is below the lowest mean cost within reach.
-
-    Raises:
-        UnreachableError: it is below.
-    """
+    """Refuse a budget of the first cost alone below the lowest mean cost within reach."""
     if budgets[0] < fit.cheapest * (1 - _SLACK):
         unit = cost_unit.removesuffix("/query") or "units"
         least = f"{fit.cheapest:.6g} {unit} per query"

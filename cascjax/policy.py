@@ -415,15 +415,9 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Rules:
-    """The rules and corrections of a policy as arrays of one size; G rules, M settings.
+    """The G rules of a policy as arrays of M settings each, padded.
 
-    Attributes:
-        parameters: `[G, M, D]` settings, one number per step.
-        upto: `[G, M]` cumulative shares of the settings, infinite from the last one on.
-        prices: `[G, M, R]` prices, or None.
-        mean_costs: `[R, K]` mean costs.
-        scale: `[K]` correction, or None.
-        offset: `[K]` correction, or None.
+    `upto` has cumulative shares of the settings, infinite from the last one on.
     """
 
     parameters: Float[Array, "G M D"]

@@ -95,12 +95,7 @@ def to_text(content: dict[str, Any]) -> str:
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the fields of the policy in a file, by name.
-
-    Raises:
-        CascjaxError: the file is missing or damaged, is not a policy, has another version of the
-            format, or a field is missing, unknown or of the wrong type.
-    """
+    """Return the fields of the policy in a file, by name."""
     if Path(path).is_dir():
         raise CascjaxError(f"cannot read {path}: it is a folder; name a file")
     with one_line(f"cannot read {path}"):

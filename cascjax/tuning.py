@@ -79,11 +79,7 @@ class Tuning(Result):
     policies: tuple[Policy, ...]
 
     def policy(self, budget: float) -> Policy:
-        """Return the policy of the highest budget that is no more than this one.
-
-        Raises:
-            CascjaxError: every budget tuned for is more.
-        """
+        """Return the policy of the highest budget that is no more than this one."""
         within = np.flatnonzero(self.budgets <= budget * (1 + _SLACK))
         if not len(within):
             raise CascjaxError(

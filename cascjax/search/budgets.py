@@ -42,21 +42,13 @@ qualities and targets."""
 
 @dataclass(frozen=True)
 class Fit:
-    """Parameters of one strategy for P budgets, or P targets of quality.
+    """Mixtures of two neighbouring settings, cheap then expensive, for P budgets or targets.
 
-    Attributes:
-        parameters: `[P, 2]` or `[P, 2, D]` two neighbouring settings, cheap then expensive.
-        gamma: `[P]` share of queries that take the expensive one, so that expected cost is the
-            budget, or expected quality the target.
-        cost: `[P]` mean cost on the queries fitted on.
-        quality: `[P]` mean quality on the queries fitted on.
-        reach: `[P]` 0 where the budget is met, -1 where it lies below the cheapest reachable
-            cost, 1 where it lies above the most expensive: then the nearest reachable setting
-            is taken. For targets: -1 above the highest reachable quality, 1 where the cheapest
-            setting that meets the target gives more.
-        cheapest: lowest mean cost the strategy reaches.
-        most_expensive: highest mean cost the strategy reaches.
-        best: highest mean quality the strategy reaches.
+    `gamma` is the share of queries that take the expensive setting; `cost` and `quality` are means
+    on the fit queries. `reach` is 0 where the budget is met, -1 below the lowest reachable cost and
+    1 above the highest; for targets -1 above the highest reachable quality and 1 where the cheapest
+    setting that meets the target gives more. `cheapest`, `most_expensive` and `best` are the lowest
+    and highest mean cost and the highest mean quality within reach.
     """
 
     parameters: Float[np.ndarray, "P 2 *D"]
@@ -72,13 +64,7 @@ class Fit:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Pool:
-    """Settings with their means on the queries fitted on, in the order they are neighbours in.
-
-    Attributes:
-        parameters: `[L]` or `[L, D]` settings.
-        cost: `[L]` mean cost.
-        quality: `[L]` mean quality.
-    """
+    """Settings with their means on the queries fitted on, in the order they are neighbours in."""
 
     parameters: Float[np.ndarray, "L *D"]
     cost: Float[np.ndarray, " L"]
@@ -93,11 +79,7 @@ class Pool:
 
 @dataclass
 class Seen:
-    """Settings simulated for budgets so far, for a further search on the same queries.
-
-    Attributes:
-        settings: the settings; None at first.
-    """
+    """Settings simulated so far, for a further search on the same queries."""
 
     settings: Pool | None = None
 
@@ -178,19 +160,9 @@ def fit_budgets(
     All budgets share one pool of simulated settings: first the strategy's whole initial grid, or
     what a sample of the queries shows to be near the budgets; then rounds of points between the
     neighbours of every budget not yet bracketed closely, until the two cost nearly the same or no
-    float32 lies between them.
-
-    Args:
-        strategy: what to fit.
-        estimator: estimates of the table's queries.
-        table: their true quality and cost.
-        budgets: mean costs wanted, in the table's cost unit.
-        progress: called with the number of queries of each block as it ends, see `totals`.
-        rows: the queries to fit on; by default all.
-        spare: whether to leave part of a budget where a cheaper setting gives clearly more, by a
-            thousandth of the spread of the single models: quality need not rise with cost.
-        seen: what was simulated for other budgets of the same queries; what is simulated for these
-            is added.
+    float32 lies between them. With `spare`, part of a budget is left over where a cheaper setting
+    gives clearly more, by a thousandth of the spread of the single models: quality need not rise
+    with cost.
     """
     pool = _searched(strategy, estimator, table, budgets, progress, rows, seen)
     if seen is not None:
@@ -207,14 +179,7 @@ def spared(
     budgets: Float[np.ndarray, " P"],
     single_quality: Float[np.ndarray, " K"],
 ) -> Fit:
-    """Return the fit, with the cheaper setting for budgets where one gives clearly more.
-
-    Args:
-        fit: the fit of the pool to the budgets.
-        pool: the settings; or parameters, mean costs and mean qualities.
-        budgets: mean costs wanted.
-        single_quality: mean quality of each model alone.
-    """
+    """Return the fit, with the cheaper setting for budgets where one gives clearly more."""
     pool = pool if isinstance(pool, Pool) else Pool(*pool)
     alone = np.where(pool.cost <= budgets[:, None], pool.quality, -np.inf)
     best = alone.argmax(1)
@@ -235,14 +200,6 @@ def fit_targets(
     """Return, for every target, the settings of least mean cost whose mean quality reaches it.
 
     As `fit_budgets`, with cost and quality in each other's place.
-
-    Args:
-        strategy: what to fit.
-        estimator: estimates of the table's queries.
-        table: their true quality and cost.
-        targets: mean qualities wanted.
-        progress: see `fit_budgets`.
-        rows: the queries to fit on; by default all.
     """
     pool = _searched(strategy, estimator, table, targets, progress, rows, None, targets=True)
     turned = Pool(pool.parameters, -pool.quality, -pool.cost).mix(-targets)
@@ -285,16 +242,7 @@ def fit_settings(
     *,
     rows: Int[np.ndarray, " n"] | None = None,
 ) -> Fit:
-    """Return, among given settings, the two whose mixture costs each budget and is best.
-
-    Args:
-        strategy: what to fit.
-        settings: `[M, D]` one setting per row, one number per step.
-        estimator: estimates of the table's queries.
-        table: their true quality and cost.
-        budgets: mean costs wanted, in the table's cost unit.
-        rows: the queries to fit on; by default all.
-    """
+    """Return, among given settings, the two whose mixture costs each budget and is best."""
     return _on_hull(strategy, np.asarray(settings), estimator, table, rows).mix(budgets)
 
 
@@ -393,12 +341,8 @@ def closer(
 ) -> Float[np.ndarray, " M"]:
     """Return the settings to simulate next: between neighbours not yet bracketed closely.
 
-    Args:
-        strategy: whose parameters they are.
-        pool: parameters in rising order, mean costs and mean qualities.
-        wanted: mean costs.
-        spread: range of the costs, on whose scale neighbours are close.
-        most: largest number of settings; none are returned where nothing is left to bracket.
+    Neighbours are close on the scale of `spread`, the range of costs; none are returned where
+    nothing is left to bracket. The pool has rising parameters, mean costs and mean qualities.
     """
     left, right = _neighbours(pool, wanted)
     gap = np.abs(pool[1, left] - pool[1, right])
@@ -415,17 +359,10 @@ def around(
     error: Float[np.ndarray, " P"],
     most: int,
 ) -> Float[np.ndarray, "M *D"]:
-    """Return settings that bracket all that is wanted, where means are known but for an error.
+    """Return settings that bracket all that is wanted, in the pool's order.
 
-    Args:
-        strategy: whose settings they are.
-        pool: settings with their means on a sample.
-        wanted: mean costs.
-        error: how far the sample's mean may be off, beside each.
-        most: settings come in so many: as few times that as hold what is needed.
-
-    Returns:
-        Settings in the pool's order, its first and last among them.
+    The pool's means are off by up to `error`, one value per budget. Settings come in the fewest
+    multiples of `most` that hold what is needed, the pool's first and last among them.
     """
     places = np.arange(len(pool.cost), dtype=np.float64)
     by_place = np.stack([places, pool.cost, pool.quality])
@@ -480,12 +417,7 @@ def _neighbours(
 
 
 def mix(pool: Float[np.ndarray, "3 L"], budgets: Float[np.ndarray, " P"]) -> Fit:
-    """Return the two neighbours of a pool whose mixture costs each budget; see `_neighbours`.
-
-    Args:
-        pool: parameters, mean costs and mean qualities, in the order in which they are neighbours.
-        budgets: mean costs wanted.
-    """
+    """Return the neighbours of a pool (parameters, costs, qualities) that meet each budget."""
     parameter, cost, quality = pool
     left, right = _neighbours(pool, budgets)
     swap = cost[left] > cost[right]

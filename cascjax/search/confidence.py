@@ -31,13 +31,8 @@ class Spread:
     """Central moments of a query's expected cost X, and of its cost Y under the setting drawn.
 
     A rule mixes settings, so Y varies more than X: fitted queries count with X, new ones with Y.
-
-    Attributes:
-        expected: variance of X.
-        drawn: variance of Y.
-        expected_third: third central moment of X.
-        drawn_third: third central moment of Y.
-        mixed_third: E[(X - mean) (Y - mean)^2].
+    `expected` and `drawn` are the variances of X and Y; `mixed_third` is E[(X - mean) (Y -
+    mean)^2].
     """
 
     expected: float
@@ -66,25 +61,20 @@ class Spread:
         )
 
     def margin(self, n: int, m: float | int, confidence: float) -> float:
-        """Return the most by which the mean of m new queries exceeds the mean of n fitted ones.
+        """Return the most by which the mean of m new queries exceeds the mean of n fitted.
 
         Let D be the difference of the means and v its variance, drawn / m + expected / n. The
         fitted queries give both the mean and the estimate of v, which therefore move together: with
-        a = mixed_third / m + expected_third / n, Cov(mean, estimate of v) = a / n. To first order
-        T = D (1 - (estimate of v - v) / 2v) / sqrt(v), so
+        a = mixed_third / m + expected_third / n, Cov(mean, estimate of v) = a / n. To first order T
+        = D (1 - (estimate of v - v) / 2v) / sqrt(v), so
 
             E[T] = a / (2 n v^1.5)
             third cumulant = (drawn_third / m^2 - expected_third / n^2 + 3 a / n) / v^1.5
 
-        so that with A = third cumulant / 6, T - A (T^2 - 1) - E[T] has no skewness left. Adding
-        A^2 T^3 / 3, which is of higher order, makes it monotone in T: the variable with Student's
+        so that with A = third cumulant / 6, T - A (T^2 - 1) - E[T] has no skewness left. Adding A^2
+        T^3 / 3, which is of higher order, makes it monotone in T: the variable with Student's
         distribution is (1 - (1 - A T)^3) / 3A + A - E[T], and the quantile is the T at which it
-        equals Student's t.
-
-        Args:
-            n: number of queries fitted on.
-            m: number of new queries; may be infinite.
-            confidence: probability, one-sided.
+        equals Student's t at the one-sided confidence; m may be infinite.
         """
         v = self.drawn / m + self.expected / n
         if v <= 0:
@@ -100,17 +90,10 @@ class Spread:
     def queries_needed(
         self, n: int, m: float | int | None, confidence: float, room: float
     ) -> tuple[int | None, int | None]:
-        """Return how many queries to fit on for a margin that fits the room; or how many new ones.
+        """Return how many queries to fit on for a margin that fits the room; or new ones.
 
-        Args:
-            n: number of queries there are.
-            m: number of new queries; None for as many as are fitted on.
-            confidence: probability, one-sided.
-            room: the largest margin that a budget leaves.
-
-        Returns:
-            The number to fit on and None; or, if no number is enough, None and the number of new
-            queries needed, None if no number is enough.
+        The second number is None if the first is not; both are None if no number is enough. An m of
+        None means as many new queries as are fitted on.
         """
 
         def fits(n: int) -> bool:
@@ -137,12 +120,7 @@ def _least(fits: Callable[[int], bool], start: int) -> int | None:
 
 
 def check_fit_confidence(confidence: float, n: int) -> None:
-    """Refuse an invalid confidence, or too few queries for one.
-
-    Raises:
-        CascjaxError: the confidence does not lie between 0.5 and 1, or there are fewer than
-            `MIN_QUERIES` queries.
-    """
+    """Refuse an invalid confidence, or too few queries for one."""
     if not 0.5 < confidence < 1:
         raise CascjaxError(
             f"the confidence must lie between 0.5 and 1, as 0.95 does, and not be {confidence:g}"

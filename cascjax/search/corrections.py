@@ -29,17 +29,7 @@ _COMMON, _PRICE = 0.7, 1.5
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Queries:
-    """Estimates and truth of n queries, models first; also of one model alone.
-
-    Attributes:
-        ante: `[K, n]` quality estimates before a model has run.
-        post: `[K, n]` quality estimates after it has run.
-        sigma: `[K, n]` standard deviations of the difference.
-        cost_ante: `[K, n]` cost estimates.
-        quality: `[K, n]` true qualities.
-        cost: `[K, n]` true costs.
-        unit: `[K]` root mean square of each model's sigma, the unit of its offset.
-    """
+    """Estimates and truth of n queries, models first; an offset has the RMS sigma as its unit."""
 
     ante: Float[Array, "*K n"]
     post: Float[Array, "*K n"]
@@ -73,10 +63,8 @@ class Queries:
 class Corrected:
     """Corrections that all budgets share, and a price for each.
 
-    Attributes:
-        log_scale: `[K]` logarithm of the factor of sigma.
-        shift: `[K]` added to quality before a model has run, in units of its sigma.
-        log_price: `[P]` logarithm of the price at each budget.
+    `log_scale` multiplies sigma; `shift` is added to quality before a model has run, in units of
+    its sigma.
     """
 
     log_scale: Float[Array, " K"]
@@ -98,15 +86,7 @@ def improved(
     The objective is the mean over budgets of quality - mu cost, less `pull` times the squared
     corrections. Scales are penalised by their distance from their mean, as a scale that all sigmas
     share is one number and not K. The common scale is searched first, then every budget's price,
-    then each model's offset and scale.
-
-    Args:
-        queries: all queries.
-        weight: `[n]` weight of each query.
-        multiplier: `[P]` multipliers of the budgets.
-        pull: weight of the squared corrections.
-        width: how far to look, in units of sigma and of the logarithm of the scale.
-        state: where to start.
+    then each model's offset and scale, `width` in units of sigma and of the logarithm of the scale.
     """
     places = jnp.asarray(_PLACES) * width
     k = len(queries.ante)

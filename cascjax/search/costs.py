@@ -52,10 +52,8 @@ _USED = 1e-9
 class UnreachableError(RefusedError):
     """Budgets that no mixture of settings keeps to.
 
-    Attributes:
-        what: what is reachable, in words.
-        nearest: `[R]` the nearest mean costs, infinite where there is no budget.
-        rule: the rule with those mean costs.
+    `what` is reachable, in words, at mean costs `nearest` `[R]`, infinite where there is no budget,
+    with `rule`.
     """
 
     def __init__(self, message: str, what: str, nearest: Float[np.ndarray, " R"], rule: Rule):
@@ -66,21 +64,10 @@ class UnreachableError(RefusedError):
 def fit_costs(
     pool: "Pool", budgets: Float[np.ndarray, " R"]
 ) -> tuple[Rule, float, Float[np.ndarray, " R"]]:
-    """Return the mixture of settings of highest mean quality within every budget.
+    """Return the mixture of highest mean quality within every budget, its quality and its costs.
 
-    A strategy whose parameter is not a price of cost cannot weigh costs against each other: its
-    settings are mixed as they are.
-
-    Args:
-        pool: settings simulated so far, for any budgets of the same costs; new ones are added.
-        budgets: mean costs allowed, infinite where a cost is not limited.
-
-    Returns:
-        The mixture, its mean quality, and its mean costs, NaN where they are not limited.
-
-    Raises:
-        UnreachableError: no mixture keeps within all budgets.
-        CascjaxError: the strategy can be fitted to one cost only.
+    Budgets are infinite, and costs NaN, where a cost is not limited. A strategy whose parameter is
+    not a price of cost cannot weigh costs against each other: its settings are mixed as they are.
     """
     if not pool.strategy.several_costs:
         raise CascjaxError(
@@ -124,21 +111,10 @@ def _unreachable(
 class Pool:
     """The settings simulated so far, and the programs over them; C of R costs are limited.
 
-    Attributes:
-        strategy: strategy to fit.
-        estimates: estimates of the table's queries.
-        table: their true quality and costs.
-        costs: R names, "cost" or an extra cost of the table.
-        rows: the queries to fit on.
-        limited: `[C]` the costs with a budget.
-        progress: called with the number of queries of each block simulated.
-        scale: `[R]` divisor of each cost, so that costs of different units can be compared.
-        direction: `[L, C]` shares of the scaled costs in the single cost the strategy sees.
-        parameter: `[L]` parameter of each setting.
-        quality: `[L]` mean quality of each setting.
-        cost: `[C, L]` scaled mean costs of each setting.
-        settled: `[C + 1]` prices of the bounds, and of the sum of shares, at which a search ended.
-        width: logarithm of the factor around the program's prices that is tried first.
+    `scale` divides each cost, so that costs of different units can be compared; `direction` has the
+    shares of the scaled costs in the single cost the strategy sees. `settled` has the `[C + 1]`
+    prices of the bounds, and of the sum of shares, at which searches ended; `width` is the
+    logarithm of the factor around the program's prices that is tried first.
     """
 
     strategy: Strategy

@@ -23,15 +23,11 @@ LARGEST = 1 << 12
 
 @dataclass(frozen=True)
 class Fitted:
-    """The target a rule was fitted for and its means on the n_fit queries; R costs.
+    """Target a rule was fitted for and its means on the n_fit queries; R costs.
 
-    Attributes:
-        n_fit: number of queries.
-        quality: mean quality.
-        cost: R mean costs, in the units of the policy's costs.
-        budget: R bounds on mean cost, None where a cost is not limited.
-        margin: R amounts by which the fit stayed below each budget, for the confidence asked for.
-        reachable: lowest and highest mean cost within reach; None where several costs were fitted.
+    `budget` is None where a cost is not limited, `margin` the amount by which the fit stayed below
+    each budget for the confidence asked for, `reachable` the lowest and highest mean cost within
+    reach, None where several costs were fitted.
     """
 
     n_fit: int
@@ -46,12 +42,9 @@ class Fitted:
 class Rule:
     """A mixture of M settings of a strategy: each query takes one of them at random.
 
-    Attributes:
-        parameters: `[M]` or `[M, D]` one setting per row: one number, or one per step.
-        weights: `[M]` share of queries that take each setting; they sum to 1.
-        prices: `[M, R]` weights of the R costs in the single cost the strategy sees under a
-            setting, sum_r prices[m, r] c_r; None where it sees the first cost unchanged.
-        fitted: means on the queries the rule was fitted on, None where it was not fitted.
+    `parameters` has one setting per row: one number, or one per step. `prices[m, r]` weigh the R
+    costs in the single cost that the strategy sees under setting m; None where it sees the first
+    cost unchanged. `fitted` is None where the rule was not fitted.
     """
 
     parameters: Float[np.ndarray, "M *D"]
@@ -79,11 +72,7 @@ class Rule:
         )
 
     def check(self, strategy: Strategy, n_models: int, n_costs: int) -> None:
-        """Refuse a rule that is not valid for a strategy, K models and R costs.
-
-        Raises:
-            CascjaxError: a shape or a number is wrong.
-        """
+        """Refuse a rule that is not valid for a strategy, K models and R costs."""
         m, settings, prices = len(self.weights), self.parameters, self.prices
         if not 1 <= m <= LARGEST or self.weights.ndim != 1:
             raise CascjaxError(f"a rule mixes 1 to {LARGEST} settings, not {m}")
@@ -116,23 +105,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class CostEstimates:
-    """An estimator, with ex-ante estimates of the extra costs beside those of the first cost.
-
-    Attributes:
-        estimator: estimates of quality and of the first cost.
-        extra: estimates of each extra cost before a model runs, each `[N, K]`; the same for all
-            queries if the estimator is a learned one.
-    """
+    """An estimator, with ex-ante estimates of the extra costs beside those of the first cost."""
 
     estimator: Estimator
     extra: tuple[Float[np.ndarray, "N K"], ...] = ()
 
     def weighed(self, prices: Float[np.ndarray, " R"] | None) -> Estimator:
-        """Return the estimator with all costs weighed into one, or unchanged without prices.
-
-        Raises:
-            CascjaxError: there are prices, and the estimator has a cost that cannot be weighed.
-        """
+        """Return the estimator with all costs weighed into one, or unchanged without prices."""
         if prices is None:
             return self.estimator
         weigh = getattr(self.estimator, "weighed", None)
@@ -146,14 +125,10 @@ class CostEstimates:
 
 @dataclass(frozen=True)
 class RuleOutcome:
-    """The outcome of each of the M settings of a rule on each of n queries.
+    """Outcome of each of the M settings of a rule on each of n queries.
 
-    Attributes:
-        weights: `[M]` share of queries that take each setting.
-        run: `[M, n, K]` the models that ran.
-        answer: `[M, n]` the model whose answer was returned.
-        quality: `[M, n]` true quality of that answer.
-        cost: `[R, M, n]` true costs of all models run.
+    `run` has the models that ran, `answer` the model whose answer was returned, `quality` and
+    `cost` the truth.
     """
 
     weights: Float[np.ndarray, " M"]
@@ -176,17 +151,7 @@ def simulate_rule(
     costs: Sequence[str] = (COST,),
     progress: Callable[[int], None] = lambda queries: None,
 ) -> RuleOutcome:
-    """Return the outcome of every setting of a rule, query by query.
-
-    Args:
-        strategy: strategy of the rule.
-        rule: settings to simulate.
-        estimates: estimates of the table's queries.
-        table: true quality and costs, models as in the estimates.
-        rows: queries to simulate.
-        costs: names of the R costs to add up.
-        progress: called with the number of queries of each block simulated.
-    """
+    """Return the outcome of every setting of a rule, query by query."""
     m, shape = len(rule.weights), table.cost.shape
     run, answer = np.empty((m, len(rows), shape[1]), bool), np.empty((m, len(rows)), np.int32)
     prices = np.zeros((m, 1)) if rule.prices is None else rule.prices

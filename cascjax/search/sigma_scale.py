@@ -42,15 +42,8 @@ def with_sigma_scale(
 ) -> tuple[Estimator, float]:
     """Return the estimates with the sigma scale a strategy does best with, and the scale.
 
-    Args:
-        strategy: what will be shown them.
-        table: the truth, models in rising mean cost.
-        estimator: the estimates of all its queries; of all but learned ones everything is believed.
-        rows: the rows to fit on, whose estimates must be out of fold.
-        sigma_scale: the scale, or None for the one of `SCALES` with the highest AUC on a sample of
-            rows; that is 1 for estimates that are no `Tabulable`, too
-            expensive to simulate for each.
-        seed: of the sample.
+    Estimates of the fit rows must be out of fold. A scale of None is searched by AUC on a sample of
+    them; it is 1 for estimates that are no `Tabulable`, too expensive to simulate for each.
     """
     if not isinstance(estimator, Scalable) or strategy.sees_truth or "sigma" not in strategy.reads:
         return estimator, 1.0

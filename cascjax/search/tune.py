@@ -73,13 +73,10 @@ _TINY, _HUGE = 1e-30, 1e30
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to set the parameters, and its cross-validated gain.
+    """One way to set the parameters, and its cross-validated gain with standard error.
 
-    Attributes:
-        name: how it was made.
-        gain: quality at equal cost above the plain parameters, mean over budgets and over
-            left-out queries.
-        error: standard error of the gain.
+    The gain is quality at equal cost above the plain parameters, mean over budgets and over left-
+    out queries.
     """
 
     name: str
@@ -91,21 +88,10 @@ class Candidate:
 class Tuned:
     """Tuned parameters of one strategy for P budgets.
 
-    Attributes:
-        strategy: the strategy tuned.
-        models: the K names.
-        budget: `[P]` mean costs tuned for, in the table's cost unit.
-        multiplier: `[P]` quality that the last unit of each budget buys.
-        settings: `[M, D]` parameter settings, one number per step, to be mixed for a budget; None
-            where the corrections were tuned.
-        scale: `[K]` factor of sigma.
-        offset: `[K]` added to quality estimates before a model has run.
-        candidates: everything that was tried, the plain parameters first.
-        chosen: index of the candidate held here: 0 where none did better than the plain parameters.
-        folds: number of cross-validation folds.
-        n_queries: number of queries tuned on.
-        seconds: wall time.
-        interrupted: whether an interrupt ended the search early.
+    `multiplier` is the quality that the last unit of each budget buys. `settings` are to be mixed
+    for a budget, one number per step; None where the corrections, `scale` of sigma and `offset` of
+    quality before a model has run, were tuned. `candidates` has everything tried, the plain
+    parameters first; `chosen` is 0 where none did better.
     """
 
     strategy: Strategy
@@ -141,14 +127,7 @@ class Tuned:
         *,
         rows: Int[np.ndarray, " n"] | None = None,
     ) -> Fit:
-        """Return the two settings whose mixture meets each budget.
-
-        Args:
-            estimator: estimates of the table's queries, without the corrections.
-            table: true quality and cost.
-            budgets: `[P]` mean costs, in the table's cost unit.
-            rows: rows to fit on; by default all.
-        """
+        """Return the mixtures that meet the budgets, on estimates without the corrections."""
         if self.settings is None:
             return fit_budgets(self.strategy, self.estimator(estimator), table, budgets, rows=rows)
         return fit_settings(self.strategy, self.settings, estimator, table, budgets, rows=rows)
@@ -156,13 +135,7 @@ class Tuned:
 
 @dataclass
 class SearchRun:
-    """How a search runs: where its states are kept, and what is called with its progress.
-
-    Attributes:
-        checkpoint: keeps the state at each stop, and returns the states of an earlier run.
-        progress: called with the steps done and the number of steps.
-        interrupted: whether an interrupt ended the search after at least one state was kept.
-    """
+    """Where a search keeps its states, and what is called with its steps done of all steps."""
 
     checkpoint: Checkpoint | None = None
     progress: Callable[[int, int], None] = lambda step, steps: None
@@ -171,12 +144,9 @@ class SearchRun:
     def states(
         self, advance: Callable[[Any, int, int], Any], state: Any, stops: Sequence[int]
     ) -> Iterator[tuple[int, Any]]:
-        """Yield the state of a search at each stop.
+        """Yield the state of a search at each stop, a rising number of steps.
 
-        Args:
-            advance: maps a state, the steps done and the steps wanted to the state there.
-            state: the initial state.
-            stops: rising numbers of steps; the last is the end.
+        `advance` maps a state, the steps done and the steps wanted to the state there.
         """
         done, structure = 0, jax.tree.structure(state)
         for stop in stops:
@@ -214,21 +184,8 @@ def tune(
 ) -> Tuned:
     """Tune a strategy for all budgets at once, and cross-validate the result.
 
-    Args:
-        strategy: a strategy that names a search, see `Strategy.tuning`.
-        table: true quality and cost, models in rising mean cost.
-        estimator: estimates of all queries of the table.
-        budgets: `[P]` mean costs to tune for, in the table's cost unit.
-        rows: rows to tune on; by default all.
-        folds: number of cross-validation folds; by default 20, so that nearly all queries train
-            each fold, or 5 where the strategy is expensive to simulate.
-        seed: seed of sample, folds and search.
-        sample: maximum number of queries; of more rows a random sample is taken.
-        run: where the search keeps its states, and its progress.
-
-    Raises:
-        CascjaxError: the strategy has nothing to tune, the estimates are not independent, there
-            are too few queries for the folds, or a state in the checkpoint is damaged.
+    By default there are 20 folds, so that nearly all queries train each fold, or 5 where the
+    strategy is expensive to simulate. Of more rows than `sample` a random sample is taken.
     """
     start = time.perf_counter()
     search = search_of(strategy)
@@ -282,12 +239,8 @@ def tune(
 class Proposal:
     """Parameters that a search proposes, for each of G training sets: one per fold, and all.
 
-    Attributes:
-        name: how they were made.
-        theta: `[G, P, J]` a setting per multiplier, on the search line, or None.
-        scale: `[G, K]` factor of sigma, or None.
-        offset: `[G, K]` added to quality estimates before a model has run, or None.
-        log_price: `[G, P]` the best price with these corrections at each multiplier, if searched.
+    `theta` has a setting per multiplier, on the search line; `scale` and `offset` are corrections,
+    and `log_price` the best price with them at each multiplier.
     """
 
     name: str
@@ -304,23 +257,12 @@ def propose(problem: "Problem", seed: int = 0, run: SearchRun | None = None) -> 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """The data of every search: n queries, P multipliers, and G training sets (folds, then all).
+    """Data of every search: n queries, P multipliers, and G training sets (folds, then all).
 
-    Attributes:
-        strategy: the strategy.
-        estimator: estimates of the n queries, sized for its quadratures.
-        quality: `[n, K]` true qualities.
-        cost: `[n, K]` true costs.
-        fold: `[n]` the fold each query is left out of.
-        folds: number of folds; 0 where all queries train.
-        budgets: `[P]` mean costs.
-        multiplier: `[P]` slope of the plain frontier at each budget.
-        grid: `[L]` plain parameters.
-        grid_cost: `[L, n]` cost of each plain parameter on every query.
-        grid_quality: `[L, n]` quality of each.
-        plain: `[G, P, J]` the plain parameter nearest to each budget, repeated for every step, on
-            the search line.
-        ends: `[2, D]` the settings of lowest and of highest mean cost.
+    `fold` has the fold each query is left out of (0 folds: all queries train), `multiplier` the
+    slope of the plain frontier at each budget, `grid` the plain parameters with cost and quality of
+    every query, `plain` the plain parameter nearest to each budget, repeated for every step, on the
+    search line, and `ends` the settings of lowest and of highest mean cost.
     """
 
     strategy: Strategy
@@ -655,16 +597,9 @@ def line_searched(
 ) -> Float[np.ndarray, "P J"]:
     """Return theta after line searches along each step; the objective never falls.
 
-    A query goes on after step j while theta_j < limit_j. From the last step back, the gain of
-    going on is known; the queries that get that far, sorted by their limit, are cut where the sum
-    of the gain over those before the cut is highest.
-
-    Args:
-        limit: `[J, n]` limit of each query after each step.
-        got: `[K, n]` quality of each query at each depth.
-        spent: `[K, n]` its cost.
-        multiplier: `[P]` multipliers of the budgets.
-        theta: `[P, J]` where to start.
+    A query, of quality `got` and cost `spent` at each depth, goes on after step j while theta_j <
+    limit_j. From the last step back, the gain of going on is known; the queries that get that far,
+    sorted by their limit, are cut where the sum of the gain over those before the cut is highest.
     """
     theta, steps = theta.copy(), range(len(limit))
     order = np.argsort(-limit, axis=1, kind="stable")
