@@ -89,7 +89,7 @@ class Setting:
     def problem(self, name: str) -> Problem:
         """Return the problem of all tuners, without folds."""
         kind = strategy(name)
-        return Problem.of(kind, self.table, self.estimator, self.budgets, rows=self.fit, folds=0)
+        return Problem.make(kind, self.table, self.estimator, self.budgets, rows=self.fit, folds=0)
 
 
 @functools.cache

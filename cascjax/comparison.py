@@ -365,19 +365,29 @@ def compare(
 
         sums = sum_chunks(job, setup, "scoring", score, run)
         frontiers = _with_scores(job, frontiers, scores, setup, sums)
-    frontiers = frontiers[:n_strategies]
+    record = _record(job, setup, candidates)
+    return study_of(job, setup, frontiers[:n_strategies], record, confidence)
+
+
+def study_of(
+    job: Job, setup: Setup, frontiers: Sequence[Frontier], record: dict[str, Any], confidence: float
+) -> Study:
+    """Return the study of frontiers, with the differences of AUCs if they were resampled."""
+    samples = [f.auc_samples for f in frontiers if f.auc_samples is not None]
+    auc = np.array([f.auc for f in frontiers])
     return Study(
         frontiers=tuple(frontiers),
         models=setup.models,
-        cost_unit=source.cost_unit,
+        cost_unit=job.source.cost_unit,
         single_cost=setup.cost[1],
         single_quality=setup.quality[1],
         n_fit=int(setup.count[0]),
         n_evaluate=int(setup.count[1]),
-        settings=_record(job, setup, candidates),
-        resamples=resamples,
+        settings=record,
+        resamples=job.resamples,
         confidence=confidence,
-        **differences_of(frontiers, confidence),
+        difference=auc[:, None] - auc if samples else None,
+        difference_interval=differences(np.stack(samples), confidence) if samples else None,
     )
 
 
@@ -395,8 +405,8 @@ def compare_job(
     """Return the job of fitting strategies to budgets, checked before any row is read."""
     if len(source.models) != source.n_models:
         raise CascjaxError(
-            f"{source.name} names {counted(len(source.models), 'model')} and has"
-            f" {source.n_models}; give it `models`, a name for each"
+            f"{source.name} names {len(source.models)} of its {source.n_models} models; give it"
+            " `models`, a name for each"
         )
     if not (budgets is None or isinstance(budgets, int)):
         budgets = tuple(np.asarray(budgets, np.float64).tolist())
@@ -461,18 +471,6 @@ def strategies_named(
     if isinstance(strategies, str | Strategy):
         strategies = [strategies]
     return [s if isinstance(s, Strategy) else strategy(s) for s in strategies]
-
-
-def differences_of(frontiers: Sequence[Frontier], confidence: float) -> dict[str, np.ndarray]:
-    """Return the differences of AUCs and their intervals; nothing without resamples."""
-    samples = [f.auc_samples for f in frontiers if f.auc_samples is not None]
-    if not samples:
-        return {}
-    auc = np.array([f.auc for f in frontiers])
-    return {
-        "difference": auc[:, None] - auc,
-        "difference_interval": differences(np.stack(samples), confidence),
-    }
 
 
 def check_reach(frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"], unit: str) -> None:

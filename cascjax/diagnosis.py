@@ -706,8 +706,8 @@ def _best_apart(
     """Return the best of the first strategies against the best of the second."""
     if not first or not second:
         return None
-    one, other = (max(names, key=lambda name: drawn[name].auc) for names in (first, second))
-    return Apart(one, other, _above(drawn[one], drawn[other], confidence))
+    a, b = (max(names, key=lambda name: drawn[name].auc) for names in (first, second))
+    return Apart(a, b, _above(drawn[a], drawn[b], confidence))
 
 
 def _gains(

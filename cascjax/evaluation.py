@@ -20,7 +20,7 @@ from cascjax.engine.options import RunOptions
 from cascjax.engine.passes import fit_mask, split_fingerprint
 from cascjax.engine.run import Run
 from cascjax.errors import CascjaxError
-from cascjax.estimators import Estimator, Independent, truth
+from cascjax.estimators import Independent, truth
 from cascjax.estimators.specs import ChunkEstimates, FitData
 from cascjax.metrics import upper_hull
 from cascjax.metrics.bootstrap import (
@@ -381,20 +381,14 @@ class _Replay:
                     )
             return CostEstimates(truth(table), tuple(table.extra_costs[name] for name in extra))
         means = tuple(np.broadcast_to(mean, shape) for mean in policy.mean_costs[1:])
-        return CostEstimates(self._corrected(self._estimator(chunk, table)), means)
-
-    def _estimator(self, chunk: Chunk, table: Table) -> Estimator:
-        if self.policy.learned is not None:
-            return self.policy.learned.estimator(table)
+        if policy.learned is not None:
+            return CostEstimates(policy.learned.estimator(table), means)
         assert self.fitted is not None
-        return self.fitted.estimator(table, chunk.rows)
-
-    def _corrected(self, estimator: Estimator) -> Estimator:
-        scale, offset = self.policy.scale, self.policy.offset
-        if not self.policy.corrected or scale is None or offset is None:
-            return estimator
-        assert isinstance(estimator, Independent)  # learned ones are not corrected
-        return estimator.corrected(scale, offset)
+        estimator = self.fitted.estimator(table, chunk.rows)
+        if policy.corrected and policy.scale is not None and policy.offset is not None:
+            assert isinstance(estimator, Independent)
+            estimator = estimator.corrected(policy.scale, policy.offset)
+        return CostEstimates(estimator, means)
 
     def chunk_sums(self, chunk: Chunk, table: Table) -> tuple[_Sums, dict[str, np.ndarray]]:
         """Return the sums over a chunk, and the results of its queries, none unless kept."""

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from cascjax.comparison import compare_job
 from cascjax.data.source import Paths, Source, as_source
 from cascjax.data.table import Table, mean_rows
 from cascjax.engine.jobs import find_candidates, start_run, sum_candidates
@@ -24,9 +25,9 @@ from cascjax.engine.options import RunOptions
 from cascjax.engine.passes import Job, Setup, describe_split, fit_totals, split_fingerprint
 from cascjax.errors import CascjaxError, too_few, unknown_name
 from cascjax.estimators import Estimator, Independent, truth
-from cascjax.estimators.specs import EstimatesSpec, as_estimates
+from cascjax.estimators.specs import EstimatesSpec
 from cascjax.policy import Policy
-from cascjax.search.budgets import Fit, Seen, fit_budgets, fit_targets
+from cascjax.search.budgets import Fit, SettingsCache, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import Pool, UnreachableError, fit_costs
 from cascjax.search.rules import (
@@ -224,22 +225,14 @@ def make_job(
     options: RunOptions,
 ) -> Job:
     """Return the job of fitting one strategy, checked before any row is read."""
-    source = as_source(source)
-    if len(source.models) != source.n_models:
-        raise CascjaxError(
-            f"{source.name} names {len(source.models)} of its {source.n_models} models; give it"
-            " `models`, a name for each"
-        )
     strategy = strategy_named(strategy) if isinstance(strategy, str) else strategy
-    strategy.check_size(source.n_models)
     # The oracle sees the truth: no estimates are made for it.
-    spec = as_estimates(None if strategy.sees_truth else estimates, source)
-    spec.check(source, options.sample)
-    spec.check_policy()
-    return Job(
-        source, (strategy,), spec, budgets=budgets, seed=seed, sample=options.sample,
-        columns=columns,
+    job = compare_job(
+        as_source(source), strategy, None if strategy.sees_truth else estimates, budgets=budgets,
+        seed=seed, sample=options.sample, columns=columns,
     )  # fmt: skip
+    job.estimates.check_policy()
+    return job
 
 
 def prepare(
@@ -343,7 +336,7 @@ class _Simulated:
     """
 
     rows: Int[np.ndarray, " n"]
-    alone: Seen = field(default_factory=Seen)
+    alone: SettingsCache = field(default_factory=SettingsCache)
     pools: dict[tuple[int, ...], Pool] = field(default_factory=dict)
     outcomes: dict[tuple[bytes, bytes], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
@@ -496,7 +489,7 @@ class _Search:
         if limited.tolist() == [0]:
             fit = fit_budgets(
                 data.strategy, data.estimates.weighed(None), data.table, budgets[:1],
-                self.progress, rows=simulated.rows, spare=True, seen=simulated.alone,
+                self.progress, rows=simulated.rows, spare=True, cache=simulated.alone,
             )  # fmt: skip
             check_budget(fit, budgets, data.strategy.name, data.table.cost_unit)
             rule = mixed(fit.parameters[0], fit.gamma[0])

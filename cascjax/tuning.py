@@ -10,8 +10,8 @@ from jaxtyping import Float
 from cascjax.comparison import (
     Study,
     compare_job,
-    differences_of,
     frontier_of_candidates,
+    study_of,
     with_resamples,
 )
 from cascjax.data.source import Paths, Source, as_source
@@ -215,20 +215,8 @@ def tune(
         strategy=f"{TUNED} {kind.name}",
         seconds=frontiers[-1].seconds + tuned.seconds,
     )
-    study = Study(
-        frontiers=tuple(frontiers),
-        models=setup.models,
-        cost_unit=source.cost_unit,
-        single_cost=setup.cost[1],
-        single_quality=setup.quality[1],
-        n_fit=int(setup.count[0]),
-        n_evaluate=int(setup.count[1]),
-        settings=job.estimates.record()
-        | {"strategy": kind.name, "folds": tuned.folds, "seed": seed},
-        resamples=resamples,
-        confidence=confidence,
-        **differences_of(frontiers, confidence),
-    )
+    settings = {"strategy": kind.name, "folds": tuned.folds, "seed": seed}
+    study = study_of(job, setup, frontiers, job.estimates.record() | settings, confidence)
     best, data = tuned.candidates[tuned.chosen], FitData.from_setup(job, setup, kind)
     record = data.record() | {
         "tuned": best.name, "folds": tuned.folds, "gain": best.gain, "error": best.error

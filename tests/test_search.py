@@ -248,7 +248,7 @@ unheard = RunOptions(progress=_fitting)
     ("change", "budgets", "message"),
     [
         ({"cost": np.ones((N, K), np.float32)}, 5, "same mean cost"),
-        ({"models": ()}, 5, "names 0 models"),
+        ({"models": ()}, 5, "names 0 of its 3 models"),
         ({}, 0, "at least 1"),
     ],
 )

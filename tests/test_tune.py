@@ -95,7 +95,7 @@ HARD = calibrated(N, 3, 9, judged=0.6, sigma=3.0, offset=0.3)
 
 
 def hard_problem(kind: Strategy) -> Problem:
-    return Problem.of(kind, *HARD, BUDGETS, rows=np.arange(N), folds=5)
+    return Problem.make(kind, *HARD, BUDGETS, rows=np.arange(N), folds=5)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -212,7 +212,7 @@ def last_theta(problem: Problem) -> np.ndarray:
 @pytest.mark.parametrize(("kind", "world"), SMALL)
 def test_no_other_cut_of_one_step_is_better(kind: Strategy, world: Dataset) -> None:
     table, estimator = world
-    problem = Problem.of(kind, table, estimator, BUDGETS, rows=np.arange(table.n_queries))
+    problem = Problem.make(kind, table, estimator, BUDGETS, rows=np.arange(table.n_queries))
     plain, found = problem.plain[-1], last_theta(problem)
     reached, before = after(kind, found, problem), after(kind, plain, problem)
     assert (reached >= before - 1e-7).all()  # the last bits of float64, and of float32 costs
@@ -275,7 +275,7 @@ def test_a_round_of_line_searches_is_that_of_simulating_every_place(width: float
     table, estimator = calibrated(n, 3, 11, judged=0.3, sigma=2.0, offset=0.2)
     weight = np.where(np.arange(n) % 5 < 4, 1 / 32, 0)  # a fold is left out
     multiplier, log_price = np.array([0.5, 2.0]), np.log([0.4, 3.0])
-    seen = corrections.Queries.of(estimator, table.quality, table.cost)
+    seen = corrections.Queries.make(estimator, table.quality, table.cost)
     unit = np.sqrt(np.mean(np.square(np.asarray(estimator.sigma, np.float64)), axis=0))
     assert np.asarray(seen.unit) == pytest.approx(unit, rel=1e-6)
 
@@ -357,7 +357,7 @@ def test_rounds_never_lower_the_objective_that_is_simulated() -> None:
 def test_evolution_estimates_the_slope_of_the_smoothed_objective() -> None:
     n, queries = 24, calibrated(24, 3, 7)
     table, estimator = queries
-    problem = Problem.of(ROUTER, table, estimator, BUDGETS[:2], rows=np.arange(n))
+    problem = Problem.make(ROUTER, table, estimator, BUDGETS[:2], rows=np.arange(n))
     data, size = tuning.evolution_data(problem)
     theta = np.log(np.array([[[1.0, 0.5], [0.3, 2.0]]]))
     spread = tuning._SPREAD
@@ -427,7 +427,7 @@ def bought(
 def test_gains_are_those_of_a_cross_validation_by_hand(kind: Strategy) -> None:
     folds, (table, estimator) = 5, HARD
     tuned = tune(kind, table, estimator, BUDGETS, folds=folds, seed=3)
-    problem = Problem.of(kind, table, estimator, BUDGETS, rows=np.arange(N), folds=folds, seed=3)
+    problem = Problem.make(kind, table, estimator, BUDGETS, rows=np.arange(N), folds=folds, seed=3)
     assert np.bincount(problem.fold).tolist() == [N // folds] * folds
     proposals = propose(problem, 3)
     names = [proposal.name for proposal in proposals]
@@ -660,7 +660,7 @@ def test_of_many_budgets_some_are_tuned_at() -> None:
 def test_a_multiplier_is_the_slope_of_the_frontier() -> None:
     table, estimator = calibrated(3000)
     budgets = np.append(BUDGETS, 5.0)  # above the cost of all models
-    found = Problem.of(Pandora(), table, estimator, budgets, rows=np.arange(3000)).multiplier
+    found = Problem.make(Pandora(), table, estimator, budgets, rows=np.arange(3000)).multiplier
     step = 0.01
     beside = np.concatenate([BUDGETS - step, BUDGETS + step])
     below, above = np.split(fit_budgets(Pandora(), estimator, table, beside).quality, 2)

@@ -47,7 +47,7 @@ from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.scores import sound
 from cascjax.search.budgets import (
     Fit,
-    Seen,
+    SettingsCache,
     around,
     at_once,
     fit_budgets,
@@ -378,14 +378,14 @@ def search_candidates(
     every = strategy.all_settings(len(setup.models))
     if not setup.exact and every is not None:
         return Candidates(np.sort(every))
-    estimator, seen = _sized(strategy, estimator), Seen()
+    estimator, cache = _sized(strategy, estimator), SettingsCache()
     panels = getattr(estimator, "panels", None)
-    fit = fit_budgets(strategy, estimator, table, budgets, progress, seen=seen)
+    fit = fit_budgets(strategy, estimator, table, budgets, progress, cache=cache)
     if setup.exact:
         settings = np.unique(fit.parameters.reshape(-1, *fit.parameters.shape[2:]), axis=0)
         seconds = time.perf_counter() - start
         return Candidates(settings, panels, fit, seconds=seconds, sigma_scale=sigma_scale)
-    assert seen.settings is not None
+    assert cache.settings is not None
     at = np.unique(np.linspace(0, len(budgets) - 1, min(_ERROR_BUDGETS, len(budgets))).astype(int))
     spends = query_spends(strategy, fit.parameters[at, 0], estimator, table.quality, table.cost)
     n, m = int(setup.count[0]), len(setup.rows)
@@ -393,7 +393,7 @@ def search_candidates(
     cost_error, quality_error = (spend.std(1, dtype=np.float64) * scale for spend in spends)
     error = _ERRORS * np.interp(budgets, budgets[at], cost_error)
     most = min(_MAX_CANDIDATES, at_once(strategy, estimator))
-    settings = around(strategy, seen.settings, budgets, error, most)
+    settings = around(strategy, cache.settings, budgets, error, most)
     return Candidates(
         settings=settings,
         panels=panels,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -78,7 +79,7 @@ class Pool:
 
 
 @dataclass
-class Seen:
+class SettingsCache:
     """Settings simulated so far, for a further search on the same queries."""
 
     settings: Pool | None = None
@@ -89,17 +90,10 @@ def simulate_settings(
     parameters: Float[np.ndarray, "L *D"],
     estimator: Estimator,
     table: Table,
-    *,
-    rows: Int[np.ndarray, " n"] | None = None,
-    usage: bool = True,
-    progress: Callable[[int], None] = lambda queries: None,
-    extra_costs: Sequence[Float[np.ndarray, "N K"]] = (),
+    **how: Any,
 ) -> Totals:
-    """Return means per query of any number of settings, as many at a time as `totals` takes."""
-    return sum_settings(
-        strategy, parameters, estimator, table,
-        rows=rows, usage=usage, progress=progress, extra_costs=extra_costs,
-    ).means()  # fmt: skip
+    """Return means per query of any number of settings; `how` as in `sum_settings`."""
+    return sum_settings(strategy, parameters, estimator, table, **how).means()
 
 
 def sum_settings(
@@ -153,7 +147,7 @@ def fit_budgets(
     *,
     rows: Int[np.ndarray, " n"] | None = None,
     spare: bool = False,
-    seen: Seen | None = None,
+    cache: SettingsCache | None = None,
 ) -> Fit:
     """Return, for every budget, the cheap and the expensive neighbour whose mixture costs it.
 
@@ -164,9 +158,9 @@ def fit_budgets(
     gives clearly more, by a thousandth of the spread of the single models: quality need not rise
     with cost.
     """
-    pool = _searched(strategy, estimator, table, budgets, progress, rows, seen)
-    if seen is not None:
-        seen.settings = pool
+    pool = _searched(strategy, estimator, table, budgets, progress, rows, cache)
+    if cache is not None:
+        cache.settings = pool
     fit = pool.mix(budgets)
     if spare and strategy.line:
         return spared(fit, pool, budgets, mean_rows(table.quality, rows))
@@ -267,14 +261,14 @@ def _searched(
     wanted: Float[np.ndarray, " P"],
     progress: Callable[[int], None],
     rows: Int[np.ndarray, " n"] | None,
-    seen: Seen | None,
+    cache: SettingsCache | None,
     *,
     targets: bool = False,
 ) -> Pool:
     """Return settings in rising parameter, or along a hull, close to all that is wanted."""
     estimator = sized(strategy, estimator)
     most, context = at_once(strategy, estimator), SearchContext(table, estimator, rows)
-    start = None if seen is None else seen.settings
+    start = None if cache is None else cache.settings
     if not strategy.line and start is not None:
         return start
 

@@ -40,7 +40,7 @@ class Queries:
     unit: Float[Array, " *K"]
 
     @classmethod
-    def of(
+    def make(
         cls,
         estimator: Independent,
         quality: Float[np.ndarray, "n K"],

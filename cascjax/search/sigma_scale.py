@@ -1,9 +1,9 @@
-"""How much of the spread that learned estimates state is to be believed.
+"""Sigma scale: the factor on the standard deviations that learned estimates state.
 
 The covariance of a run set says how far estimates move until every model has run (the
 paper's section 6). A strategy that stops after a few sees less of it: agreement, for instance,
-tells nothing until a second answer is there. So one number, a scale on every sigma, is found on
-the rows to fit on, whose estimates are out of fold: 1 believes all of it, 0 none.
+tells nothing until a second answer is there. So one number, a scale on every sigma, is searched on
+the rows to fit on, whose estimates are out of fold: 1 keeps them, 0 drops them.
 """
 
 import numpy as np
@@ -63,8 +63,8 @@ def _best(
     at = np.geomspace(cost.min() + 0.02 * np.ptp(cost), cost.max(), _BUDGETS)
 
     def reached(sigma_scale: float) -> float:
-        found = fit_budgets(strategy, scaled(estimator, sigma_scale), table, at, rows=rows)
-        return auc(found.cost, found.quality, cost, quality)
+        fit = fit_budgets(strategy, scaled(estimator, sigma_scale), table, at, rows=rows)
+        return auc(fit.cost, fit.quality, cost, quality)
 
     aucs: Float[np.ndarray, " T"] = np.array([reached(sigma_scale) for sigma_scale in SCALES])
     return SCALES[int(np.argmax(aucs))]

@@ -206,7 +206,7 @@ def tune(
     if not len(budgets) or not np.all(np.isfinite(budgets)):
         raise CascjaxError("tuning needs at least one budget, and all of them finite")
     run = run or SearchRun()
-    problem = Problem.of(
+    problem = Problem.make(
         strategy, table, estimator, budgets, rows=rows, folds=folds, seed=seed, sample=sample
     )
     proposals = [Proposal("plain"), *propose(problem, seed, run)]
@@ -280,7 +280,7 @@ class Problem:
     ends: Float[np.ndarray, "2 D"]
 
     @classmethod
-    def of(
+    def make(
         cls,
         strategy: Strategy,
         table: Table,
@@ -432,7 +432,7 @@ def _corrections(problem: Problem, seed: int, run: SearchRun) -> list[Proposal]:
     """Propose corrections: scales common to all models, then line searches model by model."""
     del seed
     k, training = problem.quality.shape[1], problem.training_sets()
-    queries = Queries.of(problem.estimator, problem.quality, problem.cost)
+    queries = Queries.make(problem.estimator, problem.quality, problem.cost)
     multiplier = jnp.asarray(problem.multiplier, jnp.float32)
     right = jnp.asarray(_to_line(problem.strategy, problem.multiplier), jnp.float32)
     pull = jnp.float32(_PULL * problem.unit())
