@@ -38,7 +38,7 @@ from cascjax.estimators.specs import EstimatesSpec, as_estimates
 from cascjax.metrics import SCORES, Evidence, auc, check_scores
 from cascjax.metrics.bootstrap import aucs, check_bootstrap, differences, interval
 from cascjax.results import Result
-from cascjax.search.budgets import Fit, fit_budgets, simulate_settings
+from cascjax.search.budgets import SLACK, Fit, fit_budgets, simulate_settings
 from cascjax.strategies import STRATEGIES, Strategy, strategy
 from cascjax.words import counted, quality_text
 
@@ -477,8 +477,7 @@ def check_reach(frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"],
     """Refuse a budget that no strategy reaches."""
     low = min(f.reachable[0] for f in frontiers)
     high = max(f.reachable[1] for f in frontiers)
-    slack = 1e-5  # for rounding of float32 sums and of printed digits
-    beyond = budgets[(budgets < low * (1 - slack)) | (budgets > high * (1 + slack))]
+    beyond = budgets[(budgets < low * (1 - SLACK)) | (budgets > high * (1 + SLACK))]
     if len(beyond):
         raise RefusedError(
             f"budget {beyond[0]:g} is out of reach: mean cost ranges from {low:.6g} to {high:.6g}"

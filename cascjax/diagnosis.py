@@ -61,31 +61,26 @@ DIAGNOSED = ("routing", "thresholding", "cascading", "cascade-routing", "pandora
 NOW, REDUCED, REFITTED = "now", "reduced", "refitted"
 PERFECT_POST, PERFECT_ANTE = "perfect post-hoc", "perfect ex-ante"
 
-TARGET = 0.01
-"""Default rise of AUC whose price in accuracy is searched."""
+TARGET = 0.01  # Default rise of AUC whose price in accuracy is searched
 
 Answer = Literal["pays", "undecided", "loses", "unknown"]
 
-_LEAST = 1e-3
-"""Share of the oracle's gain below which a gain is rounding."""
+_LEAST = 1e-3  # Share of the oracle's gain below which a gain is rounding
 
 _SAMPLE = 1 << 13
 """Maximum number of fit and of evaluation queries in the search for the accuracy needed."""
 
-_COPIES = 8
-"""Maximum number of times that few queries are repeated, each time under fresh noise."""
+_COPIES = 8  # Maximum number of times that few queries are repeated, each time under fresh noise
 
 _SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.55, 0.8, 1.0)
 """Shares of the unexplained that are tried in turn, until the AUC is reached."""
 
-_ROUNDS = 6
-"""Maximum number of refinements of the share after that."""
+_ROUNDS = 6  # Maximum number of refinements of the share after that
 
 _FEW_MODELS = 6
 """Number of models up to which expensive strategies are searched for the accuracy needed."""
 
-_NEAR = 2e-4
-"""Difference in AUC that is near enough; noise alone moves it by more."""
+_NEAR = 2e-4  # Difference in AUC that is near enough; noise alone moves it by more
 
 
 class Span(NamedTuple):

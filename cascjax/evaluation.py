@@ -32,10 +32,8 @@ from cascjax.metrics.bootstrap import (
 )
 from cascjax.policy import Policy
 from cascjax.results import Result
+from cascjax.search.budgets import SLACK
 from cascjax.search.rules import COST, CostEstimates, cost_column, simulate_rule
-
-_SLACK = 1e-5
-"""Relative rounding of float32 sums and printed digits that a budget tolerates."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +135,13 @@ class Evaluation(Result):
                     continue
                 text = f"{where}mean {cost} {mean.value:.6g}{unit and ' ' + unit}"
                 over = mean.value / budget - 1
-                if over > _SLACK:
+                if over > SLACK:
                     text += f" is {over:.2%} above the budget of {budget:g}"
                     if mean.low is not None and mean.low <= budget:
                         text += "; the interval reaches down to it, so this may be chance"
                 else:
                     text += f" is within the budget of {budget:g}"
-                    if mean.high is not None and mean.high > budget * (1 + _SLACK):
+                    if mean.high is not None and mean.high > budget * (1 + SLACK):
                         text += "; other queries may exceed it, for the interval does"
                 lines.append(text)
         for cost in self.foreign:
@@ -157,7 +155,7 @@ class Evaluation(Result):
 
     def _target_verdict(self, target: float) -> str:
         mean = self.total.quality
-        text, slack = f"mean quality {mean.value:.6g}", _SLACK * abs(target)
+        text, slack = f"mean quality {mean.value:.6g}", SLACK * abs(target)
         if mean.value < target - slack:
             text += f" is {target - mean.value:.4f} below the target of {target:g}"
             if mean.high is not None and mean.high >= target:
@@ -171,9 +169,9 @@ class Evaluation(Result):
     def met(self) -> bool:
         """Return whether every budget and target is met; one that was not checked is not."""
         target, quality = self.target, self.total.quality.value
-        reached = target is None or quality >= target - _SLACK * abs(target)
+        reached = target is None or quality >= target - SLACK * abs(target)
         kept = all(
-            budget is None or mean.value <= budget * (1 + _SLACK)
+            budget is None or mean.value <= budget * (1 + SLACK)
             for part in self.rules.values()
             for mean, budget in zip(part.cost, part.budget, strict=True)
         )

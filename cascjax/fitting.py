@@ -27,7 +27,7 @@ from cascjax.errors import CascjaxError, too_few, unknown_name
 from cascjax.estimators import Estimator, Independent, truth
 from cascjax.estimators.specs import EstimatesSpec
 from cascjax.policy import Policy
-from cascjax.search.budgets import Fit, SettingsCache, fit_budgets, fit_targets
+from cascjax.search.budgets import SLACK, Fit, SettingsCache, fit_budgets, fit_targets
 from cascjax.search.confidence import Spread, check_fit_confidence
 from cascjax.search.costs import Pool, UnreachableError, fit_costs
 from cascjax.search.rules import (
@@ -43,17 +43,9 @@ from cascjax.strategies import Strategy
 from cascjax.strategies import strategy as strategy_named
 from cascjax.strategies.base import Priced
 
-_ROUNDS = 12
-"""Maximum number of times that a margin is computed from settings; three as a rule."""
-
-_CLOSE = 1e-3
-"""Relative error of a margin that is tolerated."""
-
-_SLACK = 1e-5
-"""Relative rounding of float32 sums and printed digits that a budget or target tolerates."""
-
-_BINDING = 1e-4
-"""Share of a budget that may be left over where the budget still counts as used up."""
+_ROUNDS = 12  # Maximum number of times that a margin is computed from settings; three as a rule
+_CLOSE = 1e-3  # Relative error of a margin that is tolerated
+_BINDING = 1e-4  # Share of a budget that may be left over where the budget still counts as used up
 
 Budget: TypeAlias = float | int | Mapping[str, float | int]
 
@@ -424,7 +416,7 @@ class _Search:
                 margin = margins(solution[0])
             except UnreachableError as error:
                 # A rule of low cost varies little: its margin may still fit.
-                margin, wanted = margins(error.rule), error.nearest * (1 + _SLACK)
+                margin, wanted = margins(error.rule), error.nearest * (1 + SLACK)
                 if ((wanted + margin)[limited] > budgets[limited]).any():
                     raise self._too_few(error, budgets, simulated, safe) from error
                 solution = self._within(wanted, simulated)
@@ -452,7 +444,7 @@ class _Search:
             data.strategy, data.estimates.weighed(None), data.table, np.array([quality]),
             self.progress, rows=data.rows,
         )  # fmt: skip
-        if fit.reach[0] < 0 and fit.best < quality - _SLACK * abs(quality):
+        if fit.reach[0] < 0 and fit.best < quality - SLACK * abs(quality):
             raise CascjaxError(
                 f"quality {quality:g} is out of reach of {data.strategy.name}: the highest mean"
                 f" quality it reaches is {fit.best:.6g}; choose no more than that"
@@ -509,7 +501,7 @@ class _Search:
             solution = self._within(alone, simulated)
             other = np.where(np.isfinite(alone), np.inf, budgets)
             _, costs = self._outcomes(solution[0], simulated)
-            if (costs.mean(2) @ solution[0].weights <= other * (1 + _SLACK)).all():
+            if (costs.mean(2) @ solution[0].weights <= other * (1 + SLACK)).all():
                 return solution
         return rule, (quality, cost), None
 
@@ -638,7 +630,7 @@ def budget_policies(
 
 def check_budget(fit: Fit, budgets: Float[np.ndarray, " R"], strategy: str, cost_unit: str) -> None:
     """Refuse a budget of the first cost alone below the lowest mean cost within reach."""
-    if budgets[0] < fit.cheapest * (1 - _SLACK):
+    if budgets[0] < fit.cheapest * (1 - SLACK):
         unit = cost_unit.removesuffix("/query") or "units"
         least = f"{fit.cheapest:.6g} {unit} per query"
         raise UnreachableError(

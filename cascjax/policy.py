@@ -22,8 +22,7 @@ from cascjax.search.rules import COST, Rule, shape_of
 from cascjax.strategies import Strategy
 from cascjax.words import counted
 
-_BLOCK = 1 << 20
-"""Maximum number of values that queries decided at once may take."""
+_BLOCK = 1 << 20  # Maximum number of values that queries decided at once may take
 
 Numbers: TypeAlias = Float[np.ndarray, "*B K"] | Float[Array, "*B K"]
 RunSet: TypeAlias = Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"]

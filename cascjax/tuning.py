@@ -29,26 +29,21 @@ from cascjax.engine.passes import (
     search_candidates,
 )
 from cascjax.engine.simulate import Resampled
-from cascjax.errors import CascjaxError, RefusedError
+from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Independent
 from cascjax.estimators.specs import EstimatesSpec
-from cascjax.fitting import FitData, budget_policies
+from cascjax.fitting import FitData, budget_policies, check_budget
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.policy import Policy
 from cascjax.results import Result
-from cascjax.search.budgets import fit_budgets
+from cascjax.search.budgets import SLACK, fit_budgets
 from cascjax.search.tune import SAMPLE, SearchRun, Tuned, search_of
 from cascjax.search.tune import tune as tune_strategy
 from cascjax.strategies import Strategy
 from cascjax.strategies import strategy as named_strategy
-from cascjax.words import unit_text
 
-_SLACK = 1e-5
-"""Relative error of sums of float32 costs and of printed digits."""
-
-TUNED = "tuned"
-"""Prefix of a strategy's name once it is tuned."""
+TUNED = "tuned"  # Prefix of a strategy's name once it is tuned
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -80,7 +75,7 @@ class Tuning(Result):
 
     def policy(self, budget: float) -> Policy:
         """Return the policy of the highest budget that is no more than this one."""
-        within = np.flatnonzero(self.budgets <= budget * (1 + _SLACK))
+        within = np.flatnonzero(self.budgets <= budget * (1 + SLACK))
         if not len(within):
             raise CascjaxError(
                 f"no policy keeps within {budget:g}: the lowest budget tuned for is"
@@ -239,16 +234,11 @@ def _budgets(
     at = budgets
     if not isinstance(at, np.ndarray):
         at = default_budgets(setup.cost[0], setup.quality[0], at)
-    cheapest = fit_budgets(kind, estimator, setup.table, at[:1]).cheapest
+    fit = fit_budgets(kind, estimator, setup.table, at[:1])
     if not isinstance(budgets, np.ndarray):
         # The cheapest model alone may be out of reach of a strategy that cannot choose it.
-        return np.unique(np.maximum(at, cheapest))
-    if at[0] < cheapest * (1 - _SLACK):
-        raise RefusedError(
-            f"budget {at[0]:g} is out of reach of {kind.name}: the lowest mean cost it reaches is"
-            f" {cheapest:.6g} {unit_text(job.source.cost_unit) or 'units'} per query; choose no"
-            " less than that"
-        )
+        return np.unique(np.maximum(at, fit.cheapest))
+    check_budget(fit, at[:1], kind.name, job.source.cost_unit)
     return at
 
 

@@ -10,7 +10,6 @@ import pytest
 from jaxtyping import Float
 from scipy.optimize import linprog
 
-from cascjax import synthetic
 from cascjax.comparison import compare
 from cascjax.data.source import open_files, write_parts
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
@@ -19,11 +18,10 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
 from cascjax.estimators.specs import Learned
 from cascjax.evaluation import evaluate
-from cascjax.fitting import Confidence, FitData, fit, prepare
+from cascjax.fitting import Confidence, fit, prepare
 from cascjax.policy import Policy, load_policy
 from cascjax.search.budgets import simulate_settings
 from cascjax.search.confidence import Spread
-from cascjax.search.costs import Pool, fit_costs
 from cascjax.search.rules import Fitted
 from cascjax.strategies import STRATEGIES, SearchContext
 
@@ -55,14 +53,9 @@ def world(seed: int = 0, n: int = N, k: int = K) -> Table:
     )  # fmt: skip
 
 
-def halved(table: Table) -> Table:
-    return table.take(np.arange(table.n_queries)[::2])
-
-
-def simulated(of: Policy, table: Table) -> tuple[float, Float[np.ndarray, " R"]]:
+def simulated(policy: Policy, table: Table) -> tuple[float, Float[np.ndarray, " R"]]:
     """Mean quality and costs of a policy on the rows it was fitted on, replayed."""
-    assert table.split is not None
-    total = evaluate(of, table, rows=np.flatnonzero(table.split == FIT), resamples=0).total
+    total = evaluate(policy, table, rows=np.arange(0, table.n_queries, 2), resamples=0).total
     return total.quality.value, np.array([mean.value for mean in total.cost])
 
 
@@ -83,19 +76,17 @@ EACH = pytest.mark.parametrize(
 
 @EACH
 def test_a_fit_is_the_point_of_the_frontier(name: str) -> None:
-    table = world()
-    budget = 0.08
+    table, budget = world(), 0.08
     policy = fit(table, name, budget=budget)
     point = compare(table, [name], budgets=[budget]).frontiers[0]
     np.testing.assert_array_equal(policy.rule.parameters, np.float32(point.parameters[0]))
     np.testing.assert_array_equal(policy.rule.weights, [1 - point.gamma[0], point.gamma[0]])
     quality, cost = simulated(policy, table)
-    of = fitted(policy)
-    np.testing.assert_allclose(of.cost[0], budget, rtol=1e-9)
-    assert of.quality == point.fit_quality[0]
-    np.testing.assert_allclose([quality, *cost], [of.quality, *of.cost], atol=BRINK)
-    assert of.budget == (budget, None)
-    assert of.n_fit == N // 2
+    means = fitted(policy)
+    np.testing.assert_allclose(means.cost[0], budget, rtol=1e-9)
+    np.testing.assert_allclose([quality, *cost], [means.quality, *means.cost], atol=BRINK)
+    assert means.quality == point.fit_quality[0]
+    assert (means.budget, means.n_fit) == ((budget, None), N // 2)
 
 
 def test_an_estimator_of_the_callers_own(tmp_path: Path) -> None:
@@ -120,57 +111,52 @@ def test_an_estimator_of_the_callers_own(tmp_path: Path) -> None:
 @EACH
 def test_a_target_is_met_at_the_least_cost(name: str) -> None:
     table = world()
-    budget = fitted(fit(table, name, budget=0.08))
-    policy = fit(table, name, quality=budget.quality)
-    of = fitted(policy)
-    # At this cost that quality can be had, so it need not cost more; and it is had.
-    assert of.quality >= budget.quality - 1e-6
-    assert of.cost[0] <= 0.08 * (1 + 1e-4)
+    wanted = fitted(fit(table, name, budget=0.08)).quality
+    policy = fit(table, name, quality=wanted)
+    means = fitted(policy)
+    # This quality can be had at a cost of 0.08, so it need not cost more.
+    assert means.quality >= wanted - 1e-6
+    assert means.cost[0] <= 0.08 * (1 + 1e-4)
     quality, cost = simulated(policy, table)
-    np.testing.assert_allclose([quality, cost[0]], [of.quality, of.cost[0]], atol=BRINK)
-    # Of settings side by side none that reaches the target is cheaper.
+    np.testing.assert_allclose([quality, cost[0]], [means.quality, means.cost[0]], atol=BRINK)
+    # No single setting that reaches the target is cheaper.
     ready = prepare(table, name)
-    context = SearchContext(ready.table, ready.estimates.weighed(None))
+    estimator = ready.estimates.weighed(None)
+    context = SearchContext(ready.table, estimator)
     settings = np.unique(ready.strategy.initial_grid(context, 512).astype(np.float32))
     if name == "frugal":
         chain = np.repeat(np.arange(1, 2**ready.table.n_models), 8)
         settings = np.stack([chain, np.resize(settings[::64], len(chain))], axis=1)
-    means = simulate_settings(
-        ready.strategy, settings.astype(np.float64), ready.estimates.weighed(None), ready.table,
-        usage=False,
-    )  # fmt: skip
-    reach = np.asarray(means.cost)[np.asarray(means.quality) >= budget.quality]
-    assert of.cost[0] <= reach.min() * (1 + 1e-6)
+    sums = simulate_settings(
+        ready.strategy, settings.astype(np.float64), estimator, ready.table, usage=False
+    )
+    reach = np.asarray(sums.cost)[np.asarray(sums.quality) >= wanted]
+    assert means.cost[0] <= reach.min() * (1 + 1e-6)
 
 
-def test_a_target_below_the_cheapest_setting_is_met_by_it() -> None:
+def test_targets_and_budgets_beyond_the_ends() -> None:
     table = world()
+    cheapest = fit(table, "mixing", quality=0.01)
+    assert cheapest.rule.parameters.tolist() == [0.0]
     least = table.cost[::2].mean(0, dtype=np.float64).min()
-    policy = fit(table, "mixing", quality=0.01)
-    assert policy.rule.parameters.tolist() == [0.0]
-    np.testing.assert_allclose(simulated(policy, table)[1][0], least, rtol=1e-6)
+    np.testing.assert_allclose(simulated(cheapest, table)[1][0], least, rtol=1e-6)
+    best = fit(table, "routing", budget=100.0)
+    assert (reachable := fitted(best).reachable) is not None
+    assert fitted(best).cost[0] == reachable[1] < 1
+    assert len(best.rule.weights) == 1
 
 
-def test_parameters_given_are_taken() -> None:
+def test_given_parameters_are_used() -> None:
     table = world()
-    policy = fit(table, "pandora", parameter=1.5)
-    assert policy.rule.parameters.tolist() == [1.5]
+    assert fit(table, "pandora", parameter=1.5).rule.parameters.tolist() == [1.5]
     steps = fit(table, "cascading", parameter=[1.0, 2.0, 0.5])
     assert steps.rule.parameters.tolist() == [[1.0, 2.0, 0.5]]
     quality, cost = simulated(steps, table)
-    of = fitted(steps)
-    np.testing.assert_allclose([of.quality, *of.cost], [quality, *cost], rtol=1e-12)
-    assert of.budget == (None, None)
+    means = fitted(steps)
+    np.testing.assert_allclose([means.quality, *means.cost], [quality, *cost], rtol=1e-12)
+    assert means.budget == (None, None)
     with pytest.raises(CascjaxError, match="there is no model 7"):
         fit(table, "mixing", parameter=7)
-
-
-def test_a_budget_beyond_the_dearest_setting_leaves_something() -> None:
-    policy = fit(world(), "routing", budget=100.0)
-    of = fitted(policy)
-    assert of.reachable is not None
-    assert of.cost[0] == of.reachable[1] < 1
-    assert len(policy.rule.weights) == 1
 
 
 # Several costs.
@@ -180,12 +166,12 @@ def programmed(table: Table, cost: float, seconds: float) -> float:
     """Best mean quality of a router that may mix, within both budgets: a program over queries."""
     n, k = table.quality.shape
     spend = np.stack([table.cost, table.extra_costs["seconds"]]).astype(np.float64)
-    found = linprog(
+    solution = linprog(
         -table.quality.astype(np.float64).ravel() / n,
         A_ub=spend.reshape(2, -1) / n, b_ub=[cost, seconds],
         A_eq=np.kron(np.eye(n), np.ones(k)), b_eq=np.ones(n), bounds=(0, 1), method="highs",
     )  # fmt: skip
-    return -found.fun if found.success else -math.inf
+    return -solution.fun if solution.success else -math.inf
 
 
 @pytest.mark.parametrize(
@@ -195,18 +181,20 @@ def test_routing_within_two_budgets_is_the_program_over_queries(
     cost: float, seconds: float
 ) -> None:
     table = world(n=400)
+    half = table.take(np.arange(0, 400, 2))
     policy = fit(table, "oracle", budget={"cost": cost, "seconds": seconds})
-    of = fitted(policy)
-    assert (np.array(of.cost) <= np.array([cost, seconds]) * (1 + 1e-6)).all()
-    # float32 sums of what settings give.
-    np.testing.assert_allclose(of.quality, programmed(halved(table), cost, seconds), atol=1e-5)
-    quality, found = simulated(policy, table)
-    np.testing.assert_allclose([quality, *found], [of.quality, *of.cost], atol=BRINK * N / 400 * 3)
+    means = fitted(policy)
+    assert (np.array(means.cost) <= np.array([cost, seconds]) * (1 + 1e-6)).all()
+    # float32 sums of simulated settings.
+    np.testing.assert_allclose(means.quality, programmed(half, cost, seconds), atol=1e-5)
+    quality, costs = simulated(policy, table)
+    brink = BRINK * N / 400 * 3
+    np.testing.assert_allclose([quality, *costs], [means.quality, *means.cost], atol=brink)
     assert len(policy.rule.weights) <= 3
-    if seconds == 100:  # does not bind: no price
+    if seconds == 100:  # not the bottleneck: no price
         assert policy.rule.prices is None
     else:
-        assert of.quality < programmed(halved(table), cost, 100.0) - 1e-3
+        assert means.quality < programmed(half, cost, 100.0) - 1e-3
         assert policy.rule.prices is not None
         assert (policy.rule.prices[:, 1] > 0).any()
 
@@ -224,33 +212,28 @@ def test_several_budgets_are_kept(name: str) -> None:
     one = fitted(fit(table, name, budget=0.1))
     limit = one.cost[1] * 0.97
     policy = fit(table, name, budget={"cost": 0.1, "seconds": limit})
-    of = fitted(policy)
-    assert (np.array(of.cost) <= np.array([0.1, limit]) * (1 + 1e-6)).all()
-    assert 0.9 * one.quality < of.quality <= one.quality + 1e-3
+    means = fitted(policy)
+    assert (np.array(means.cost) <= np.array([0.1, limit]) * (1 + 1e-6)).all()
+    assert 0.9 * one.quality < means.quality <= one.quality + 1e-3
     quality, cost = simulated(policy, table)
-    np.testing.assert_allclose([quality, *cost], [of.quality, *of.cost], atol=10 * BRINK)
+    np.testing.assert_allclose([quality, *cost], [means.quality, *means.cost], atol=10 * BRINK)
     # A budget for one cost is the same by itself as by name.
     assert fit(table, name, budget={"cost": 0.1}) == fit(table, name, budget=0.1)
 
 
-@pytest.mark.parametrize("name", ["mixing", "thresholding"])
-def test_strategies_without_prices_mix_settings_as_they_are(name: str) -> None:
-    table = world()
-    policy = fit(table, name, budget={"cost": 0.1, "seconds": 2.5})
-    assert policy.rule.prices is None
-    assert (np.array(fitted(policy).cost) <= np.array([0.1, 2.5]) * (1 + 1e-6)).all()
-
-
-def test_mixing_within_two_budgets_is_the_program_over_models() -> None:
-    table = world()
-    some = halved(table)
-    means = [x.mean(0, dtype=np.float64) for x in (some.cost, some.extra_costs["seconds"])]
-    found = linprog(
-        -some.quality.mean(0, dtype=np.float64), A_ub=np.stack(means), b_ub=[0.1, 1.6],
+def test_strategies_without_prices_mix_settings_as_they_are() -> None:
+    table, budgets = world(), {"cost": 0.1, "seconds": 1.6}
+    half = table.take(np.arange(0, N, 2))
+    means = [x.mean(0, dtype=np.float64) for x in (half.cost, half.extra_costs["seconds"])]
+    program = linprog(
+        -half.quality.mean(0, dtype=np.float64), A_ub=np.stack(means), b_ub=list(budgets.values()),
         A_eq=np.ones((1, K)), b_eq=[1],
     )  # fmt: skip
-    policy = fit(table, "mixing", budget={"cost": 0.1, "seconds": 1.6})
-    np.testing.assert_allclose(simulated(policy, table)[0], -found.fun, rtol=1e-6)
+    mixing = fit(table, "mixing", budget=budgets)
+    np.testing.assert_allclose(simulated(mixing, table)[0], -program.fun, rtol=1e-6)
+    thresholding = fit(table, "thresholding", budget=budgets | {"seconds": 2.5})
+    assert mixing.rule.prices is thresholding.rule.prices is None
+    assert (np.array(fitted(thresholding).cost) <= np.array([0.1, 2.5]) * (1 + 1e-6)).all()
 
 
 def test_a_cost_other_than_the_first_alone() -> None:
@@ -266,32 +249,6 @@ def test_a_cost_other_than_the_first_alone() -> None:
 
 
 # Groups.
-
-
-LEVELS = [1.0, 0.99, 0.9, 0.985]
-"""Shares of the budgets, as margins would leave them."""
-
-
-def pool(ready: FitData, passes: list[float]) -> Pool:
-    """A pool for two budgets; it adds the passes over the queries to the one number."""
-
-    def count(queries: int) -> None:
-        passes[0] += queries / len(ready.rows)
-
-    given = ready.strategy, ready.estimates, ready.table, ready.costs, ready.rows
-    return Pool(*given, np.arange(2), count)
-
-
-@pytest.mark.parametrize("name", ["pandora", "routing"])
-def test_budgets_in_turn_are_fitted_as_each_alone(name: str) -> None:
-    ready, budgets, alone, together = prepare(world(), name), np.array([0.08, 2.5]), [0.0], [0.0]
-    shared = pool(ready, together)
-    for level in LEVELS:
-        _, quality, cost = fit_costs(shared, level * budgets)
-        _, other, _ = fit_costs(pool(ready, alone), level * budgets)
-        assert (cost <= level * budgets * (1 + 1e-9)).all()
-        assert other - 1e-4 <= quality <= other + 1e-3  # more settings mix better
-    assert together[0] < 0.8 * alone[0]
 
 
 @pytest.mark.parametrize("wanted", [0.08, {"cost": 0.08, "seconds": 2.5}])
@@ -313,20 +270,19 @@ def test_a_margin_takes_few_passes_more(wanted: Any) -> None:
 
 def test_groups_with_budgets_are_fitted_by_themselves() -> None:
     table = world()
+    assert table.group is not None
     policy = fit(table, "routing", budget=0.05, group_budgets={"law": 0.15, "math": {"cost": 0.02}})
     assert policy.groups == ("law", "math")
-    own = {"law": 0.15, "math": 0.02, "chat": 0.05}
-    assert table.group is not None
-    for name, budget in own.items():
-        rule = policy.group_rules.get(name, policy.rule)
+    for name, budget in {"law": 0.15, "math": 0.02, "chat": 0.05}.items():
         rows = np.arange(0, N, 2)
         rows = rows[table.group[rows] == table.groups.index(name)]
-        found = evaluate(policy, table, rows=rows, resamples=0)
-        assert found.total.rule == ("" if name == "chat" else name) or len(found.rules) == 1
-        np.testing.assert_allclose(found.total.cost[0].value, budget, atol=3 * BRINK)
-        assert rule.fitted is not None
-        np.testing.assert_allclose(rule.fitted.cost[0], budget, rtol=1e-9)
-        assert rule.fitted.n_fit == len(rows)
+        total = evaluate(policy, table, rows=rows, resamples=0).total
+        assert total.rule == ("" if name == "chat" else name)
+        np.testing.assert_allclose(total.cost[0].value, budget, atol=3 * BRINK)
+        means = policy.group_rules.get(name, policy.rule).fitted
+        assert means is not None
+        np.testing.assert_allclose(means.cost[0], budget, rtol=1e-9)
+        assert means.n_fit == len(rows)
     # Where no row is left the default is fitted on all.
     every = fit(table, "routing", budget=0.05, group_budgets=dict.fromkeys(table.groups, 0.1))
     assert fitted(every).n_fit == N // 2
@@ -335,8 +291,7 @@ def test_groups_with_budgets_are_fitted_by_themselves() -> None:
 # Confidence.
 
 
-COSTS = (1.0, 3.0)
-"""Means of two lognormal models, but for the factor their spread makes."""
+COSTS = (1.0, 3.0)  # Means of two lognormal models, but for the factor their spread makes
 
 
 def draws(rng: np.random.Generator, n: int) -> Float[np.ndarray, "2 n"]:
@@ -388,20 +343,15 @@ def test_moments_and_the_margin_of_costs_without_skewness() -> None:
     assert fixed.margin(100, math.inf, 0.95) == 0
 
 
-def lognormal_world(rng: np.random.Generator, n: int, m: int) -> Table:
-    """n queries to fit on and m new ones, of two models that cost what `draws` does."""
-    cost = draws(rng, n + m).T.astype(np.float32)
-    quality = rng.random((n + m, 2)).astype(np.float32) + np.array([0, 0.3], np.float32)
-    split = np.where(np.arange(n + m) < n, FIT, EVALUATE).astype(np.int8)
-    return Table(
-        quality, cost, quality_ante=quality, quality_post=quality, split=split,
-        models=("cheap", "expensive"),
-    )  # fmt: skip
-
-
 @pytest.mark.slow
 def test_fitted_policies_keep_within_the_budget_as_often_as_promised() -> None:
     rng, n, confidence, repetitions = np.random.default_rng(5), 256, 0.9, 200
+    split = np.where(np.arange(2 * n) < n, FIT, EVALUATE).astype(np.int8)
+
+    def drawn_table() -> Table:
+        cost = draws(rng, 2 * n).T.astype(np.float32)
+        quality = rng.random((2 * n, 2)).astype(np.float32) + np.array([0, 0.3], np.float32)
+        return Table(quality, cost, quality, quality, split=split, models=("cheap", "expensive"))
 
     def kept(table: Table, confidence: float | None) -> bool:
         policy = fit(table, "routing", budget=2.2, confidence=confidence)
@@ -410,7 +360,7 @@ def test_fitted_policies_keep_within_the_budget_as_often_as_promised() -> None:
         model = policy.next_model(estimates, run, int(rng.integers(1 << 31)))
         return bool(table.cost[np.arange(n, 2 * n), model].mean() <= 2.2)
 
-    tables = [lognormal_world(rng, n, n) for _ in range(repetitions)]
+    tables = [drawn_table() for _ in range(repetitions)]
     # Three deviations of a binomial share; about half of the fits without a margin exceed.
     share = np.mean([kept(table, confidence) for table in tables])
     assert abs(share - confidence) < 3 * np.sqrt(0.09 / repetitions)
@@ -428,7 +378,7 @@ def test_a_margin_is_held_below_each_budget() -> None:
         fit(table, "routing", budget=0.08, confidence=Confidence(p, m)).rule.fitted
         for p, m in ((0.95, math.inf), (0.95, 10_000), (0.95, 300), (0.99, 300), (0.99, 30))
     ]
-    margins = [of.margin[0] for of in wide if of is not None]
+    margins = [means.margin[0] for means in wide if means is not None]
     assert margins == sorted(margins)
     assert len(set(margins)) == 5
     several = fit(table, "routing", budget={"cost": 0.08, "seconds": 1.6}, confidence=0.95)
@@ -437,17 +387,14 @@ def test_a_margin_is_held_below_each_budget() -> None:
     assert (np.array(fitted(several).cost) <= [0.08 - safer * 0.99, 1.6]).all()
 
 
-def test_groups_share_what_new_queries_there_are() -> None:
+def test_groups_share_the_new_queries() -> None:
     table = world(n=600)
-    asked: dict[str, Any] = {"confidence": 0.9, "group_budgets": {"law": 0.1}}
-    same = fit(table, "routing", budget=0.08, **asked)
-    asked["confidence"] = Confidence(0.9, new_queries=300)
-    as_many = fit(table, "routing", budget=0.08, **asked)
-    for one, other in zip(same.rules, as_many.rules, strict=True):
-        assert one.fitted is not None
-        assert one.fitted == other.fitted
-        assert one.fitted.margin[0] > 0
-    # Two promises at 0.9 are kept at once where each is at 0.95: a wider margin than of one.
+    same, as_many = (
+        fit(table, "routing", budget=0.08, confidence=confidence, group_budgets={"law": 0.1})
+        for confidence in (0.9, Confidence(0.9, new_queries=300))
+    )
+    assert [rule.fitted for rule in same.rules] == [rule.fitted for rule in as_many.rules]
+    # Two promises at 0.9 are kept at once where each is at 0.95: a wider margin than for one.
     alone = fitted(fit(table, "routing", budget=0.08, confidence=0.9))
     group = fitted(same)
     assert group.margin[0] / np.sqrt(300 / group.n_fit) > alone.margin[0] * 1.05
@@ -455,26 +402,21 @@ def test_groups_share_what_new_queries_there_are() -> None:
 
 def test_too_few_queries_say_how_many_are_needed() -> None:
     table = world(n=120)
-    assert table.split is not None
-    some = table.take(np.concatenate([np.arange(0, 40), np.arange(41, 120, 2)]))
     with pytest.raises(CascjaxError, match=r"20 queries are too few .* at least 30"):
-        fit(some, "routing", budget=0.08, confidence=0.95)
-    least = fitted(fit(table, "routing", parameter=1e6))
-    tight = least.cost[0] * 1.05
+        fit(table.take(np.arange(40)), "routing", budget=0.08, confidence=0.95)
+    tight = fitted(fit(table, "routing", parameter=1e6)).cost[0] * 1.05
     with pytest.raises(CascjaxError, match=r"about ([0-9,]+) are needed") as error:
         fit(table, "routing", budget=tight, confidence=0.95)
-    words = str(error.value)
-    needed = int(words.split("about ")[1].split(" ")[0].replace(",", ""))
+    needed = int(str(error.value).split("about ")[1].split(" ")[0].replace(",", ""))
     assert needed > 60
-    # Many times as many of the same queries are enough; of half of what is said they are not.
-    for share, fits in ((1.3, True), (0.5, False)):
-        rows = np.resize(np.arange(0, 120, 2), int(share * needed))
-        more = table.take(np.concatenate([rows, [1]]))
-        if fits:
-            fit(more, "routing", budget=tight, confidence=0.95)
-        else:
-            with pytest.raises(CascjaxError, match="are too few"):
-                fit(more, "routing", budget=tight, confidence=0.95)
+    # Somewhat more than that number of the same queries are enough; half of it is not.
+    enough, half = (
+        table.take(np.append(np.resize(np.arange(0, 120, 2), int(share * needed)), 1))
+        for share in (1.3, 0.5)
+    )
+    fit(enough, "routing", budget=tight, confidence=0.95)
+    with pytest.raises(CascjaxError, match="are too few"):
+        fit(half, "routing", budget=tight, confidence=0.95)
     with pytest.raises(CascjaxError, match="for 5 new queries, but for about"):
         fit(table, "routing", budget=tight, confidence=Confidence(0.95, 5))
 
@@ -498,10 +440,7 @@ def test_too_few_queries_say_how_many_are_needed() -> None:
         ({"parameter": math.inf}, "all finite"),
         ({"parameter": []}, "all finite"),
         ({"parameter": [1.0, -1.0, 1.0]}, "of routing must not be negative, as -1 is: .* choose 0"),
-        (
-            {"budget": 0.1, "group_budgets": {"medicine": 0.1}},
-            "unknown group .* 'medicine'",
-        ),
+        ({"budget": 0.1, "group_budgets": {"medicine": 0.1}}, "unknown group .* 'medicine'"),
         ({"budget": 0.1, "group_budgets": {"law": 1e-4}}, "group 'law': budget 0.0001 is out of"),
         ({"quality": 0.5, "group_budgets": {"law": 0.1}}, "give a budget instead of quality"),
         ({"parameter": 1.0, "confidence": 0.9}, "give a budget instead of parameter"),
@@ -530,32 +469,28 @@ def test_what_the_table_lacks_is_named() -> None:
         fit(table.take(rows), "routing", budget=0.1, group_budgets={"law": 0.1})
 
 
-@pytest.mark.parametrize("new_queries", [None, 3, np.inf])
+@pytest.mark.parametrize("new_queries", [None, np.inf])
 @pytest.mark.parametrize("budget", [1e-9, {"cost": 1e-9}])
 def test_a_budget_out_of_reach_is_not_a_matter_of_confidence(
     budget: Any, new_queries: float | None
 ) -> None:
-    table = synthetic.sample(synthetic.make_dataset(3, seed=0), 0, 400)
     with pytest.raises(CascjaxError, match=r"out of reach of routing: the (nearest|lowest)"):
-        fit(table, "routing", budget=budget, confidence=Confidence(0.95, new_queries))
+        fit(world(), "routing", budget=budget, confidence=Confidence(0.95, new_queries))
 
 
-def test_money_that_buys_less_is_not_spent() -> None:
+def test_a_budget_that_buys_less_is_not_spent() -> None:
     # The second model costs more and is worse; thresholding high enough always ends with it.
     rng = np.random.default_rng(0)
     quality = (rng.random((400, 2)) < [0.8, 0.4]).astype(np.float32)
     cost = np.tile(np.array([1, 3], np.float32), (400, 1))
     table = Table(quality, cost, quality, quality, models=("good", "bad"))
     rows, _ = split_rows(table, 0)
-    policy = fit(table, "thresholding", budget=3.9)
-    of = fitted(policy)
-    # To try the second only where the first is wrong is the best there is, by its own definition.
-    right = quality[rows].max(1).mean()
-    np.testing.assert_allclose(of.quality, right, rtol=1e-6)
-    np.testing.assert_allclose(of.cost[0], 1 + 3 * (1 - quality[rows, 0].mean()), rtol=1e-6)
-    # All of the money would have bought less.
+    means = fitted(fit(table, "thresholding", budget=3.9))
+    # To try the second only where the first is wrong is the best there is.
+    np.testing.assert_allclose(means.quality, quality[rows].max(1).mean(), rtol=1e-6)
+    np.testing.assert_allclose(means.cost[0], 1 + 3 * (1 - quality[rows, 0].mean()), rtol=1e-6)
     spent_all = compare(table, "thresholding", budgets=[3.9]).frontiers[0]
-    assert spent_all.fit_quality[0] < of.quality - 0.2
+    assert spent_all.fit_quality[0] < means.quality - 0.2
 
 
 # Files.

@@ -17,23 +17,20 @@ from cascjax.engine.simulate import grid_means, sized, totals
 from cascjax.strategies import SearchContext, Strategy
 from cascjax.strategies.base import float32_grid
 
-SETTINGS = 64
-"""Settings simulated at once; one number, so that each strategy compiles once."""
+SETTINGS = 64  # Settings simulated at once; one number, so that each strategy compiles once
 
 MANY_SETTINGS = 4096
 """Settings simulated at once where their number hardly counts, see `core.breakpoints`."""
 
-FEW_SETTINGS = 8
-"""Settings simulated at once where few will do and the queries are many."""
-
-SAMPLE = 1 << 15
-"""Queries of a sample that shows where to look, where there are many times more."""
-
-_FEW_BUDGETS = 4
-"""Budgets up to which a sample shows where to spend as few settings as `SETTINGS`."""
+FEW_SETTINGS = 8  # Settings simulated at once where few will do and the queries are many
+SAMPLE = 1 << 15  # Queries of a sample that shows where to look, where there are many times more
+_FEW_BUDGETS = 4  # Budgets up to which a sample shows where to spend as few settings as `SETTINGS`
 
 ROUNDS = 16
 """Rounds of refinement at most; they end earlier where no budget is left to bracket closely."""
+
+SLACK = 1e-5
+"""Relative rounding of float32 sums and printed digits that a budget or target tolerates."""
 
 _CLOSE = 1e-3
 """Neighbours whose costs differ by less than this share of the budgets' range are close enough:

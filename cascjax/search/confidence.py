@@ -22,8 +22,7 @@ from scipy.special import stdtrit
 
 from cascjax.errors import CascjaxError, too_few
 
-MIN_QUERIES = 30
-"""Minimum number of queries to estimate a variance and a skewness from."""
+MIN_QUERIES = 30  # Minimum number of queries to estimate a variance and a skewness from
 
 
 @dataclass(frozen=True)

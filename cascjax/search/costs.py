@@ -30,23 +30,18 @@ from cascjax.search.rules import CostEstimates, Rule, cost_column
 from cascjax.strategies import SearchContext, Strategy
 from cascjax.strategies.base import Priced
 
-_ROUNDS = 24
-"""Maximum number of rounds of new settings."""
+_ROUNDS = 24  # Maximum number of rounds of new settings
 
 _AGAIN, _SAMPLED = 1, 3
 """Halvings of the width of prices after a search for other budgets, and after one on a sample."""
 
-_SAME = 1e-6
-"""Prices that differ by a smaller share are the same."""
-
-_LEAST = 1e-7
-"""Smallest improvement that counts, as a share of the range of qualities."""
+_SAME = 1e-6  # Prices that differ by a smaller share are the same
+_LEAST = 1e-7  # Smallest improvement that counts, as a share of the range of qualities
 
 _WIDEST = 4.0
 """Factor around the program's prices within which prices are tried at first; it narrows later."""
 
-_USED = 1e-9
-"""Smallest weight of a setting in use."""
+_USED = 1e-9  # Smallest weight of a setting in use
 
 
 class UnreachableError(RefusedError):

@@ -14,8 +14,7 @@ from cascjax.estimators import Estimator
 from cascjax.strategies import Strategy
 from cascjax.words import counted
 
-COST = "cost"
-"""Name of the column cost, the first cost of every rule."""
+COST = "cost"  # Name of the column cost, the first cost of every rule
 
 LARGEST = 1 << 12
 """Maximum number of settings of a rule, of steps of a setting, and of any option of a strategy."""
@@ -136,10 +135,6 @@ class RuleOutcome:
     answer: Int[np.ndarray, "M n"]
     quality: Float[np.ndarray, "M n"]
     cost: Float[np.ndarray, "R M n"]
-
-    def mean_cost(self) -> Float[np.ndarray, " R"]:
-        """Return the mean costs, in expectation over the settings."""
-        return self.cost.mean(2) @ self.weights
 
 
 def simulate_rule(

@@ -16,11 +16,8 @@ from cascjax.metrics import auc
 from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import Strategy
 
-SCALES = (1.0, 0.75, 0.5, 0.25, 0.0)
-"""Scales that are tried; of equals the first is taken."""
-
-_SAMPLE = 1 << 13
-"""Rows at most that they are tried on."""
+SCALES = (1.0, 0.75, 0.5, 0.25, 0.0)  # Scales that are tried; of equals the first is taken
+_SAMPLE = 1 << 13  # Rows at most that they are tried on
 
 _BUDGETS = 12
 

@@ -42,33 +42,19 @@ from cascjax.search.corrections import Corrected, Queries, improved
 from cascjax.strategies import InOrder, Strategy
 from cascjax.words import counted
 
-SAMPLE = 1 << 13
-"""Maximum number of queries that parameters are tuned and cross-validated on."""
-
-SCALES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.2, 1.5)
-"""Scales of all sigmas together, each a candidate."""
-
-WIDTHS = (1.0, 0.4, 0.15, 0.06)
-"""How far each round of the line searches for corrections looks."""
-
-ROUNDS = (1, 2, 4)
-"""Rounds after which the corrections are a candidate."""
-
-GENERATIONS = (5, 10, 20)
-"""Generations of evolution after which the parameters are a candidate."""
-
-_PULL = 1e-3
-"""Weight of the squared corrections, in standard deviations of quality."""
+SAMPLE = 1 << 13  # Maximum number of queries that parameters are tuned and cross-validated on
+SCALES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.2, 1.5)  # Scales of all sigmas together, each a candidate
+WIDTHS = (1.0, 0.4, 0.15, 0.06)  # How far each round of the line searches for corrections looks
+ROUNDS = (1, 2, 4)  # Rounds after which the corrections are a candidate
+GENERATIONS = (5, 10, 20)  # Generations of evolution after which the parameters are a candidate
+_PULL = 1e-3  # Weight of the squared corrections, in standard deviations of quality
 
 _BATCH, _PAIRS, _SPREAD, _RATE = 512, 4, 0.2, 0.05
 """Evolution: queries and antithetic pairs per gradient, standard deviation of the trials in log
 price, and Adam's learning rate, which falls to 0 along a cosine."""
 
-_SWEEPS = 3
-"""Times that line searches go through all steps; one finds most of the gain, three all."""
-
-_TINY, _HUGE = 1e-30, 1e30
-"""Range of the prices whose logarithm is taken."""
+_SWEEPS = 3  # Times that line searches go through all steps; one finds most of the gain, three all
+_TINY, _HUGE = 1e-30, 1e30  # Range of the prices whose logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -189,8 +175,6 @@ def tune(
     """
     start = time.perf_counter()
     search = search_of(strategy)
-    if not isinstance(estimator, Independent):
-        raise CascjaxError("tuning needs independent estimates, supplied or noisy ones")
     if table.n_models < 2:
         raise CascjaxError("a single model leaves nothing to tune: bring another")
     rows = np.arange(table.n_queries) if rows is None else rows
@@ -203,8 +187,6 @@ def tune(
             f"{counted(len(rows), 'query is', 'queries are')} too few to tune on with"
             f" {folds} folds: ask for fewer, or give at least 4 queries a fold, {4 * folds}"
         )
-    if not len(budgets) or not np.all(np.isfinite(budgets)):
-        raise CascjaxError("tuning needs at least one budget, and all of them finite")
     run = run or SearchRun()
     problem = Problem.make(
         strategy, table, estimator, budgets, rows=rows, folds=folds, seed=seed, sample=sample
