@@ -95,9 +95,7 @@ def from_columns(
     return Independent(table.quality_ante, table.quality_post, sigmas, cost_ante, cost_post)
 
 
-def noise_level(
-    level: str | tuple[float, float, float, float],
-) -> tuple[float, float, float, float]:
+def noise_level(level: str | tuple[float, ...]) -> tuple[float, float, float, float]:
     """Return the four sigmas of a noise level, given by name or as they are."""
     if isinstance(level, str):
         if level not in NOISE_LEVELS:
@@ -105,7 +103,7 @@ def noise_level(
         return NOISE_LEVELS[level]
     if len(level) != 4 or not all(0 <= sigma < np.inf for sigma in level):
         raise CascjaxError(f"noise must be four finite numbers, none negative, not {level}")
-    return level
+    return level  # pyright: ignore[reportReturnType]
 
 
 def noisy(

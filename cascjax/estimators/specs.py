@@ -208,13 +208,13 @@ class Noisy(EstimatesSpec):
     def __post_init__(self) -> None:
         """Check the level."""
         level = self.level if isinstance(self.level, str) else tuple(map(float, self.level))
-        noise_level(level)  # pyright: ignore[reportArgumentType]
+        noise_level(level)
         object.__setattr__(self, "level", level)
 
     @property
     def sigmas(self) -> tuple[float, float, float, float]:
         """Standard deviations of the noise of quality ante and post, and of cost ante and post."""
-        return noise_level(self.level)  # pyright: ignore[reportArgumentType]
+        return noise_level(self.level)
 
     def statistics(
         self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
