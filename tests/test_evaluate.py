@@ -118,7 +118,7 @@ def test_intervals_are_those_of_a_mean() -> None:
         # The bootstrap's own noise, and skewness, which moves both ends.
         np.testing.assert_allclose(mean.high - mean.low, 2 * half, rtol=0.08)
         assert mean.low < mean.value < mean.high
-    assert wide.total.quality.low < narrow.total.quality.low < narrow.total.quality.value  # pyright: ignore[reportOperatorIssue]
+    assert wide.total.quality.low < narrow.total.quality.low < narrow.total.quality.value  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
     assert plain_evaluation().total.quality.low is None
 
 

@@ -336,7 +336,7 @@ def test_the_order_of_queries_and_of_models_does_not_matter(seed: int) -> None:
 @given(seed=SEED)
 def test_with_exact_estimates_one_more_model_never_hurts(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    table, _ = world(int(rng.integers(1000)), k=4)
+    table, _ = world(int(rng.integers(1000)), 128, 4)
     fewer = table.select_models([table.models[i] for i in sorted(rng.permutation(4)[:3])])
     asked = reachable(fewer, 6)
     for kind in (Routing(), CascadeRouting()):

@@ -95,7 +95,7 @@ def from_columns(
     return Independent(table.quality_ante, table.quality_post, sigmas, cost_ante, cost_post)
 
 
-def noise_level(level: str | tuple[float, ...]) -> tuple[float, float, float, float]:
+def noise_level(level: str | Sequence[float]) -> tuple[float, float, float, float]:
     """Return the four sigmas of a noise level, given by name or as they are."""
     if isinstance(level, str):
         if level not in NOISE_LEVELS:
