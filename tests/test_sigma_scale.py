@@ -52,8 +52,8 @@ def test_sigmas_are_scaled_and_nothing_else() -> None:
     estimator = drawn(40, 3)
     assert isinstance(estimator, RunSets)
     half = scaled(estimator, 0.5)
-    np.testing.assert_allclose(half.covariance, np.asarray(estimator.covariance) / 4, rtol=1e-6)
     assert isinstance(half, RunSets)
+    np.testing.assert_allclose(half.covariance, np.asarray(estimator.covariance) / 4, rtol=1e-6)
     assert half.quality_weights is estimator.quality_weights
 
 
