@@ -63,7 +63,7 @@ def test_new_measurements_leave_the_others(
         monkeypatch.setattr(results, "strftime", lambda _, day=day: f"2026-01-0{day}")
         text = write("suite.json", suite(seconds, day))
     kept = json.loads((tmp_path / "measured" / "one.json").read_text())
-    assert {results.key_of(row): row["s"] for row in kept["suite"]} == whole | part
+    assert {results.key(row): row["s"] for row in kept["suite"]} == whole | part
     assert kept["date"] == "2026-01-01"
     assert text.startswith("before\n")
     assert text.endswith("after\n")
