@@ -1,7 +1,8 @@
 """Golden numbers of the code before its redesign, and the calls that they belong to.
 
-tests/golden/golden.json was written by tests/golden/record.py, in the terms of its time: "area" is
-the AUC, "trust" the sigma scale, "learner" the estimator, a "world" a synthetic dataset.
+golden.json was written by a script that runs on that code only: `git show d48beb6:` and
+`tests/golden/record.py`. It keeps old terms: "area" is the AUC, "trust" the sigma scale,
+"learner" the estimator, a "world" a synthetic dataset.
 """
 
 import functools
@@ -33,7 +34,7 @@ def named(call: str, slow: Any = lambda name: False) -> list[Any]:
 
 
 def dataset(spec: Mapping[str, Any]) -> Table:
-    """Return the table of a case; see `dataset` in record.py."""
+    """Return the table of a case."""
     return _dataset(json.dumps(spec))
 
 

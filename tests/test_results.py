@@ -67,7 +67,8 @@ def test_new_measurements_leave_the_others(
     assert kept["date"] == "2026-01-01"
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "| decision on one live query, c, K = 11 | 1 ms |  | 0.5 ms of CPU (2026-01-02) |" in text
+    again = "| decision on one live query, c, K = 11 | 1 ms |  | 0.5 ms of CPU (2026-01-02) |"
+    assert again in text
     assert "| decision on one live query, a, K = 11 | 1 ms |  | 3 ms of CPU |" in text
     assert "5 strategies with pandora | 5 s |  | 4.00 s |" in text
 
