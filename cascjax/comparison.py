@@ -136,7 +136,7 @@ class Study(Result):
       >>> from cascjax import synthetic
       >>> table = synthetic.sample(synthetic.make_dataset(3), 0, 500)
       >>> study = cj.compare(table, ["mixing", "routing"], budgets=4)
-      >>> study.to_pandas().shape[0], study["routing"].auc > study["mixing"].auc
+      >>> study.to_pandas().shape[0], bool(study["routing"].auc > study["mixing"].auc)
       (8, True)
     """
 
