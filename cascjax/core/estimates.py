@@ -34,10 +34,10 @@ class Estimates:
         panels: `Independent.panels` of the estimator, None for any other estimator.
 
     Example:
-      >>> import numpy as np
-      >>> belief = Estimates(np.array([0.5, 0.7]), np.array([0.04, 0.01]), np.array([1.0, 3.0]))
-      >>> belief.variance.tolist()
-      [0.04, 0.01]
+      >>> import jax.numpy as jnp
+      >>> quality, variance = jnp.array([0.5, 0.75]), jnp.array([0.25, 0.0625])
+      >>> Estimates(quality, variance, cost=jnp.array([1.0, 3.0])).variance.tolist()
+      [0.25, 0.0625]
     """
 
     quality: Float[Array, "*B K"]

@@ -166,7 +166,7 @@ class Files:
       >>> from cascjax import synthetic
       >>> table = synthetic.sample(synthetic.make_dataset(2), 0, 100)
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     cj.write_table(table, f"{folder}/a.arrow")
+      ...     cj.write_table(f"{folder}/a.arrow", table)
       ...     files = cj.open(folder)
       >>> files.n_rows, files.n_models
       (100, 2)
@@ -277,7 +277,7 @@ def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
       >>> from cascjax import synthetic
       >>> table = synthetic.sample(synthetic.make_dataset(2), 0, 100)
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     cj.write_table(table, f"{folder}/a.arrow")
+      ...     cj.write_table(f"{folder}/a.arrow", table)
       ...     open_files(f"{folder}/*.arrow").n_rows
       100
     """
