@@ -7,7 +7,7 @@ from typing import Any
 import golden_cases
 import numpy as np
 import pytest
-from golden_cases import CASES, check, dataset
+from golden_cases import CASES, dataset
 
 import cascjax
 from cascjax import Study
@@ -16,8 +16,17 @@ from cascjax.data.source import write_parts
 QUICK = ("reference/k3-low", "world/judged-noisy", "world/judged-logistic", "stream/compare-noisy")
 
 
-def check_study(study: Study, golden: dict[str, Any]) -> None:
+ONE_QUERY = {"routerbench/joint-text": 2e-3}
+"""Cases in which one of 1,575 queries decides another way, by tolerance: ridge regressions are
+scikit-learn's now, which round another way, and the query is at a price."""
+
+
+def check_study(study: Study, golden: dict[str, Any], least: float = 1e-6) -> None:
     """Compare all that was recorded; intervals and shares of the second and last but one point."""
+
+    def check(new: Any, recorded: Any, name: str, rtol: float = 1e-6) -> None:
+        golden_cases.check(new, recorded, name, max(rtol, least))
+
     assert list(study.models) == golden["models"]
     assert (study.n_fit, study.n_evaluate) == (golden["n_fit"], golden["n_evaluate"])
     check(study.single_cost, golden["single_cost"], "single_cost")
@@ -60,7 +69,7 @@ def compare(case: dict[str, Any], source: Any = None) -> Study:
 
 @pytest.mark.parametrize("name", golden_cases.named("compare", lambda name: name not in QUICK))
 def test_comparisons(name: str) -> None:
-    check_study(compare(CASES[name]["input"]), CASES[name]["output"])
+    check_study(compare(CASES[name]["input"]), CASES[name]["output"], ONE_QUERY.get(name, 1e-6))
 
 
 STREAMS = [
