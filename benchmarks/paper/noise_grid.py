@@ -7,7 +7,6 @@ mapped over them with vmap.
 import functools
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import jax
@@ -109,8 +108,7 @@ def grid_rows(table: cj.Table, name: str, pairs: list[tuple[float, float]], seed
 
 def level_estimates(table: cj.Table, ante: float, post: float, seed: int) -> core.Independent:
     """Return noisy estimates with the same draws at every level, cost noise as at level low."""
-    made = noisy_estimates(table, (ante, post, 0.0002, 0.00005), seed)
-    return replace(made, panels=0) if not np.any(made.sigma) else made
+    return noisy_estimates(table, (ante, post, 0.0002, 0.00005), seed)
 
 
 def take(stack: core.Independent, rows: Float[np.ndarray, " n"]) -> core.Independent:
