@@ -1,9 +1,13 @@
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before any test imports jax
+
+MAPS = 30_000  # Memory maps of a test process at which it drops its compiled programs
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +17,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the data folder ../shared/data is absent")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def few_memory_maps() -> Iterator[None]:
+    """Drop compiled programs before Linux refuses memory to new ones.
+
+    Each program takes several memory maps, and a process that reaches vm.max_map_count of them
+    (65,530 by default) crashes inside XLA.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if "jax" in sys.modules and maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+        sys.modules["jax"].clear_caches()
