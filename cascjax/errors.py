@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from cascjax.words import counted
+from cascjax.words import counted, plain
 
 
 class CascjaxError(ValueError):
@@ -25,12 +25,23 @@ class RefusedError(CascjaxError):
     """A request that these rows cannot answer; repeating it is refused again."""
 
 
+_WIDTH = 60  # Characters of a known name in a message
+_LISTED = 600  # Characters of all of them
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> CascjaxError:
-    """Return the error for a `name` that is not among the `known` ones, suggesting the nearest."""
-    names = list(known)
+    """Return the error for a `name` that is not among the `known` ones, suggesting the nearest.
+
+    Names from files may be whole lines: long names are cut, and of many only the first are listed.
+    """
+    names = [plain(each if len(each) <= _WIDTH else f"{each[:_WIDTH]}...") for each in known]
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return CascjaxError(f"unknown {kind} {name!r}{hint}; known: {', '.join(names)}")
+    listed = ", ".join(names)
+    if len(listed) > _LISTED:
+        count = listed[:_LISTED].count(", ")
+        listed = f"{', '.join(names[:count])} and {len(names) - count:,} more"
+    return CascjaxError(f"unknown {kind} {name!r}{hint}; known: {listed}")
 
 
 def too_few(n_queries: int) -> str:

@@ -180,7 +180,8 @@ def test_missing_and_repeated_rows_are_counted_then_dropped(tmp_path: Path, suff
     path = save(tmp_path, invalid, suffix)
     message = refusal(import_routerbench, path)
     assert "1 row without a score, a cost or an id (first: 'w.1')" in message
-    assert "2 rows repeating an id (first: 'w.1', 'w.2'); fix them, or drop them with" in message
+    assert "2 rows repeating an id (first: 'w.1', 'w.2'); missing by model: 'acme/a' 1" in message
+    assert "drop them with invalid='drop', which keeps 2 queries" in message
     result = import_routerbench(path, invalid="drop")
     assert result.query_id.to_pylist() == ["w.2", "w.1"]  # the second w.1 is complete
     assert result.summary == (
@@ -210,11 +211,23 @@ EXTRA = {"extra_signals": {"s": "sure"}}
         ({"sample_id": None}, {}, "column 'sample_id' is missing"),
         ({"acme/a|total_cost": None}, {}, "column 'acme/a|total_cost' is missing"),
         ({"acme/a": None}, {}, "column 'acme/a' is missing"),
-        ({"acme/a": ["1", "0", "1", "x"]}, {}, "'acme/a' must hold number"),
-        ({"acme/a": ["1", "0", "1", "x"]}, {"suffix": "pkl"}, "'acme/a' must hold number"),
-        ({"acme/a": ["1", "0", "1", "x"]}, {"suffix": "csv"}, "invalid value 'x'"),
+        ({"acme/a": ["1", "0", "1", "x"]}, {}, "row 3: 'x' is not a number"),
+        (
+            {"acme/a": ["1", "0", "1", "x"]},
+            {"suffix": "pkl"},
+            "row 3: 'x' is not a number",
+        ),
+        (
+            {"acme/a": ["1", "0", "1", "x"]},
+            {"suffix": "csv"},
+            "row 3: 'x' is not a number",
+        ),
         (COST_2, {}, "'acme/a|total_cost', row 1: -1 for model 'acme/a' is negative"),
-        ({"acme/a": [None] * 4}, {"invalid": "drop"}, "because no row of 'acme/a' has"),
+        (
+            {"acme/a": [None] * 4},
+            {"invalid": "drop"},
+            "(cells present: 50%); missing by model: 'acme/a' 4",
+        ),
         ({}, {"invalid": "dorp"}, "unknown invalid 'dorp' (did you mean 'drop'?)"),
         ({n: None for n in wide() if n.startswith("acme/z")}, {}, "has 1 model"),
         ({n: None for n in wide() if n != "prompt"}, {}, "not in RouterBench's wide format"),
@@ -430,9 +443,14 @@ def test_missing_and_repeated_pairs(tmp_path: Path, suffix: str) -> None:
     }
     path = save(tmp_path, invalid, suffix)
     message = refusal(import_long, path, *NAMES)
-    assert "1 query lacking one of the 2 models, its quality or its cost (first: 'q2')" in message
-    assert "1 row repeating a query and model (first: 'q1 of a')" in message
-    result = import_long(path, *NAMES, invalid="drop")
+    assert (
+        "1 row repeats a query and model, 1 of them with another quality or cost ('a' 1)" in message
+    )
+    assert (
+        "also 1 query lacking one of the 2 models, its quality or its cost (first: 'q2')" in message
+    )
+    assert "row repeats" in refusal(import_long, path, *NAMES, invalid="drop")
+    result = import_long(path, *NAMES, invalid="drop", draws="first")
     assert result.query_id.to_pylist() == ["q1", "q3"]
     assert result.table.quality.tolist() == [[1, 0], [0.25, 1]]
     assert result.table.cost.tolist() == [[1, 2], [7, 8]]
@@ -474,8 +492,8 @@ P = {"class_probabilities": "p"}
         ({"calls": [1, 1, 1, 1, -1, 1]}, CALLS, "'calls', row 4: negative"),
         ({}, {"extra_costs": {"": "calls"}}, "'cost.': the name of the extra cost is empty"),
         ({}, {"extra_costs": {"cost": "calls"}}, "is taken by the column 'cost'"),
-        ({"score": ["a"] * 6}, {}, "'score' must hold number"),
-        ({"score": ["a"] * 6}, {"suffix": "csv"}, "invalid value 'a'"),
+        ({"score": ["a"] * 6}, {}, "'score', row 0 (and 5 more): 'a' is not a"),
+        ({"score": ["a"] * 6}, {"suffix": "csv"}, "'score', row 0 (and 5 more): 'a' is not a"),
         ({"llm": ["m"] * 6, "id": list("abcdef")}, {}, "has 1 model"),
         (
             {"part": ["fit", "train", *["fit"] * 4]},
@@ -483,7 +501,7 @@ P = {"class_probabilities": "p"}
             "'part', row 1: 'train'",
         ),
         ({"task": list("bacbaa")}, {"group": "task"}, "'task', row 1: query 'q1' has several val"),
-        (ONE | {"llm": list("xyxzyz")}, {"invalid": "drop"}, "no query is complete"),
+        (ONE | {"llm": list("xyxzyz")}, {"invalid": "drop"}, "no query ran on all 3"),
         (
             ONE | {"score": [1, None] * 3},
             {"invalid": "drop"},

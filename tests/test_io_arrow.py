@@ -112,7 +112,8 @@ def columns(draw: st.DrawFn) -> dict[str, Any]:
     def matrix(width: int, elements: st.SearchStrategy[float]) -> np.ndarray:
         return draw(hnp.arrays(np.float32, (N, width), elements=elements))
 
-    anything, positive = (st.floats(low, 2.0**100, width=32) for low in (-(2.0**100), 0))
+    anything, positive = (st.floats(low, 2.0**19, width=32) for low in (-(2.0**19), 0))
+    large = st.floats(-(2.0**100), 2.0**100, width=32)
     groups = tuple(draw(st.lists(names, min_size=1, max_size=4, unique=True)))
     costs = sorted(set(draw(st.lists(names, max_size=3))) - {"cost"})
     return dict(
@@ -123,7 +124,7 @@ def columns(draw: st.DrawFn) -> dict[str, Any]:
         cost_post=draw(st.none() | st.just(matrix(K, anything))),
         extra_costs={name: matrix(K, positive) for name in costs},
         extra_cost_units=tuple((name, draw(names)) for name in costs[::2]),
-        signals=matrix(K * P, anything),
+        signals=matrix(K * P, large),
         answer=draw(hnp.arrays(np.int32, (N, K))),
         split=draw(hnp.arrays(np.int8, N, elements=st.sampled_from([FIT, EVALUATE]))),
         group=draw(hnp.arrays(np.int32, N, elements=st.integers(0, len(groups) - 1))),

@@ -43,11 +43,12 @@ def _option(option: Any) -> Any:
         "choice": {"type": click.Choice(option.choices)},
         "column": {"metavar": "COL"},
         "columns": named | {"multiple": True},
+        "filters": {"metavar": "COL=VALUE", "multiple": True},
         "file": {"type": PATH},
         "integer": {"type": click.IntRange(min=1)},
     }
     more, help = kinds[option.kind], option.help
-    if option.kind == "columns":
+    if option.kind in ("columns", "filters"):
         help += " Repeatable."
     if option.default is not None:
         more |= {"default": option.default, "show_default": True}
@@ -77,6 +78,7 @@ def _import(name: str, file: Path, table: Path, output: Output, options: dict[st
             "missing": result.n_missing,
             "repeated": result.n_repeated,
             "dropped": result.n_dropped,
+            "notes": list(result.notes),
         },
         lambda _: click.echo(f"{result.summary}\nWrote {table}"),
     )

@@ -14,6 +14,9 @@ One row per query; all columns but the first three are optional:
                               features and signals may be missing (NaN or null), but not infinite
     answer                    fixed_size_list<int32>[K]: identity of the answer, -1 for none
 
+Qualities, and estimates of them, are below 1e6 in magnitude, costs below 1e12: larger numbers are
+mistakes of unit or damage, and 32-bit sums of them lose what distinguishes models.
+
 Schema metadata, key "cascjax": JSON with version (1), models (names in column order), cost_unit,
 cost_units (units of extra costs, by name), features and signals (names). Without it, models are
 numbered.
@@ -41,6 +44,10 @@ COLUMNS = (*REQUIRED, "split", "group", *ESTIMATE_COLUMNS, "features", "signals"
 EXTRA_COST = "cost."  # Prefix of the column of an extra cost, before the name of that cost
 SPLITS = ("fit", "evaluate")
 """Values of the column split, in the order of the codes `FIT` and `EVALUATE`."""
+MAX_QUALITY = 1e6
+"""Magnitude that no quality, and no estimate of a quality, may reach."""
+MAX_COST = 1e12
+"""Magnitude that no cost, extra cost or estimate of a cost may reach."""
 
 assert (FIT, EVALUATE) == (0, 1)
 
@@ -64,6 +71,7 @@ class BadRowsError(CascjaxError):
         """Compose the message."""
         more = f" (and {count - 1:,} more)" if count > 1 else ""
         super().__init__(f"{source}: column {column!r}, row {row}{more}: {problem}")
+        self.row = row
         self._parts = (source, column, row, count, problem)
 
     def shifted(self, rows: int) -> "BadRowsError":
@@ -216,10 +224,13 @@ def table_of_columns(
             f"{source}: column 'quality' has {counted(K, 'value')} per row and the metadata"
             f" names {counted(len(models), 'model')}; make them agree"
         )
+    check_magnitude(quality, source, "quality", MAX_QUALITY)
     columns: dict[str, Any] = {"quality": quality}
     for name in ("cost", *ESTIMATE_COLUMNS):
         if name in present:
             columns[name] = matrix(column(name), source, name, K)
+            limit = MAX_COST if name.startswith("cost") else MAX_QUALITY
+            check_magnitude(columns[name], source, name, limit)
     for name in ("cost", "quality_sigma"):  # an estimate of a cost may be negative
         if name in present:
             check_not_negative(columns[name], source, name, models)
@@ -229,6 +240,7 @@ def table_of_columns(
         extra_cost_column(cost, source)
         columns["extra_costs"][cost] = matrix(column(name), source, name, K)
         check_not_negative(columns["extra_costs"][cost], source, name, models)
+        check_magnitude(columns["extra_costs"][cost], source, name, MAX_COST)
     columns["extra_cost_units"] = tuple(
         (cost, unit) for cost, unit in metadata.cost_units if cost in columns["extra_costs"]
     )
@@ -467,6 +479,18 @@ def check_not_negative(
         row, model = divmod(int(np.argmax(negative)), negative.shape[1])
         problem = f"{values[row, model]:g} for model {models[model]!r} is negative"
         refuse_rows(source, name, np.any(negative, axis=1), problem, "it must be at least 0")
+
+
+def check_magnitude(values: Float[np.ndarray, "N W"], source: str, name: str, limit: float) -> None:
+    """Refuse finite values whose magnitude is not below the limit, naming the first."""
+    # Two passes without an array of magnitudes: tables are large, and hardly any is refused.
+    if np.fmax.reduce(values, axis=None, initial=0) >= limit or (
+        np.fmin.reduce(values, axis=None, initial=0) <= -limit
+    ):
+        large = np.isfinite(values) & (np.abs(values) >= limit)
+        problem = f"{values.flat[np.argmax(large)]:g} is too large"
+        fix = f"its magnitude must be below {limit:g}: check the unit"
+        refuse_rows(source, name, np.any(large, axis=1), problem, fix)
 
 
 def _are_row_numbers(column: pa.ChunkedArray) -> bool:

@@ -30,7 +30,7 @@ class Importer:
 
     Example:
       >>> IMPORTERS["long"].summary
-      'Long log with one row per query and model: CSV, Parquet, Arrow or pickle.'
+      'Long log with one row per query and model: CSV, JSON, Parquet, Arrow or pickle.'
       >>> [option.name for option in IMPORTERS["long"].options if option.required]
       ['query', 'model', 'quality', 'cost']
     """
@@ -61,12 +61,12 @@ IMPORTERS: dict[str, Importer] = {
     for importer in (
         Importer(
             "long",
-            "Long log with one row per query and model: CSV, Parquet, Arrow or pickle.",
+            "Long log with one row per query and model: CSV, JSON, Parquet, Arrow or pickle.",
             "cascjax.importers.long",
         ),
         Importer(
             "routerbench",
-            "RouterBench's wide table with one row per query: Parquet, CSV, Arrow or pickle.",
+            "RouterBench's wide table with one row per query: CSV, JSON, Parquet, Arrow or pickle.",
             "cascjax.importers.routerbench",
         ),
     )

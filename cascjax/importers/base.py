@@ -1,15 +1,16 @@
 """What every importer shares: options, the table that is assembled, and the result."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int32
+from jaxtyping import Bool, Float, Int32
 
+from cascjax.data.scales import scales_of
 from cascjax.data.schema import check_distinct, from_arrow, to_arrow
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, unknown_name
@@ -17,7 +18,7 @@ from cascjax.features.prompts import TextModel, text_features, text_model_of, wr
 from cascjax.features.responses import SIGNALS, ResponseReader
 from cascjax.words import counted
 
-OptionKind = Literal["choice", "column", "columns", "file", "integer"]
+OptionKind = Literal["choice", "column", "columns", "file", "filters", "integer"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Option:
     Attributes:
       name: Name of the argument.
       kind: Type of the value. "column" is the name of a column, "columns" a dictionary from the
-        name of a quantity to the name of its column, "file" a path, "choice" one of `choices`.
+        name of a quantity to the name of its column, "filters" a text
+        "COLUMN=VALUE" or several, "file" a path, "choice" one of `choices`.
       help: Description in one sentence.
       default: Value where none is given; None unless the description says otherwise.
       required: Whether a value must be given.
@@ -56,6 +58,8 @@ def option(
         return field(metadata=metadata)
     if kind == "columns":
         return field(default_factory=dict, metadata=metadata)
+    if kind == "filters":
+        return field(default=(), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -78,7 +82,7 @@ class ImportOptions:
 
     invalid: str = option(
         "choice",
-        "Refuse a file with missing scores or repeated ids, or drop such rows.",
+        "Refuse a file with missing scores or repeated ids, or drop such queries.",
         default="error",
         choices=("error", "drop"),
     )
@@ -225,9 +229,8 @@ class Assembly:
         table = from_arrow(arrow, self.source)
         if self._fitted is not None:
             write_text_model(*self._fitted)
-        return ImportResult(
-            table, self.query_id, n_missing, n_repeated, n_dropped, tuple(self.notes)
-        )
+        notes = (*self.notes, *(f"{note[0].upper()}{note[1:]}" for note in scales_of(table).notes))
+        return ImportResult(table, self.query_id, n_missing, n_repeated, n_dropped, notes)
 
 
 def check_invalid(
@@ -235,25 +238,139 @@ def check_invalid(
     invalid: str,
     problems: Sequence[tuple[Sequence[str], tuple[str, str], str]],
     n_left: int,
-    never: Sequence[str] = (),
+    absent: str = "",
+    refused: str = "",
+    fix: str = "add complete rows",
 ) -> None:
     """Refuse a file with problems, unless its invalid rows are to be dropped and queries are left.
 
     Each problem is the ids that have it, the noun for one and for several, and what is wrong with
-    them, such as "repeating an id". `never` are models without any complete row.
+    them, such as "repeating an id". `absent` is the text of `absent_cells`, `refused` a problem
+    that dropping does not solve, and its solution; `fix` is what to do where no query is complete.
     """
-    if never:
-        raise CascjaxError(
-            f"{source}: no query is complete, because no row of {' or '.join(map(repr, never))} has"
-            " a quality and all costs; remove that model from the file, or add complete rows"
-        )
     listed = " and ".join(
         f"{counted(len(ids), *nouns)} {wrong} (first: {', '.join(map(repr, ids[:3]))})"
         for ids, nouns, wrong in problems
         if ids
     )
-    if listed and invalid == "error":
-        raise CascjaxError(f"{source}: {listed}; fix them, or drop them with invalid='drop'")
+    reason = "; ".join(filter(None, [listed, absent]))
+    if refused:
+        also = f"; also {listed}: drop them with invalid='drop'" if listed else ""
+        raise CascjaxError(f"{source}: {refused}{also if invalid == 'error' else ''}")
     if not n_left:
-        reason = f": {listed}" if listed else ""
-        raise CascjaxError(f"{source}: no query is complete{reason}; add complete rows")
+        problem = f"no query is complete: {listed}" if listed else "no query is complete"
+        raise CascjaxError(f"{source}: {absent or problem}; {fix}")
+    if listed and invalid == "error":
+        raise CascjaxError(
+            f"{source}: {reason}; fix them, or drop them with invalid='drop',"
+            f" which keeps {counted(n_left, 'query', 'queries')}"
+        )
+
+
+_EXACT = 16  # Number of models up to which all groups of models are counted
+_NAMED = 6  # Number of models or groups in a message
+_WORTH = 1.05  # Factor of complete queries from which the model that costs them is named
+
+
+def absent_cells(
+    models: Sequence[str],
+    cells: Mapping[str, Bool[np.ndarray, "N K"]],
+    usable: Bool[np.ndarray, " N"],
+) -> str:
+    """Return what is missing by reason and model, and which models have most complete queries.
+
+    Args:
+      models: Names of the K models.
+      cells: Cells that are missing, by reason, such as "without a row"; a cell has one reason.
+      usable: Queries that would be complete if no cell were missing.
+
+    Returns:
+      The text, without a full stop; empty where no cell is missing.
+    """
+    missing = np.logical_or.reduce(list(cells.values()))
+    if not missing.any():
+        return ""
+    N, K = missing.shape
+    counts = missing.sum(axis=0)
+    order = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
+    by_reason = {why: lacking.sum(axis=0) for why, lacking in cells.items()}
+    alike: dict[str, list[str]] = {}
+    for k in order:
+        why = ", ".join(f"{n[k]:,} {why}" for why, n in by_reason.items() if n[k])
+        alike.setdefault(why, []).append(str(models[k]))
+    texts = [
+        f"{_names(names, K)} {'each ' * (len(names) > 1)}{why}" for why, names in alike.items()
+    ]
+    more = len(texts) - _NAMED
+    texts = texts[:_NAMED] + [f"and {more:,} more counts"] * (more > 0)
+    text = f"missing by model: {'; '.join(texts)}"
+    never = [models[k] for k in np.flatnonzero(counts == N).tolist()]
+    if never and len(never) < K:
+        text += f"; no row of {_names(never)} has a quality and all costs"
+    if not usable.any():  # the reason is another than missing cells
+        return ""
+    groups = _complete_groups(~missing[usable])
+    n_all = groups[K][0]
+    if not n_all:
+        start = f"no query ran on all {K} models (cells present: {1 - missing.mean():.0%})"
+        if K > 2:
+            start += f"; the most complete queries for {_listed_groups(models, groups)}"
+        return f"{start}; {text}"
+    if K > 2 and (best := groups[K - 1])[0] >= _WORTH * n_all:
+        (rare,) = set(models) - {models[k] for k in best[1]}
+        text += (
+            f"; {n_all:,} of {N:,} queries have all models, and without {rare!r} {best[0]:,} of"
+            f" {N:,} queries would be complete"
+        )
+    return text
+
+
+def _names(names: Sequence[str], n_models: int = 0) -> str:
+    """Return the names of models, of many only the first; in short if they are all models."""
+    if len(names) == n_models > 2:
+        return f"the {n_models} models"
+    quoted = ", ".join(map(repr, names[:_NAMED]))
+    return f"{quoted} and {len(names) - _NAMED:,} more" if len(names) > _NAMED else quoted
+
+
+def _listed_groups(models: Sequence[str], groups: Mapping[int, tuple[int, list[int]]]) -> str:
+    """Return groups of models with a complete query: "2 models: 'a', 'c': 12; for 3: ..."."""
+    sizes = [size for size, (count, _) in sorted(groups.items()) if size >= 2 and count]
+    if len(sizes) > _NAMED:  # the smallest and the largest
+        sizes = sizes[:2] + sizes[-(_NAMED - 2) :]
+    texts = []
+    for size in sizes:
+        count, group = groups[size]
+        noun = " models" if not texts else ""
+        texts.append(f"{size}{noun}: {_names(sorted(models[k] for k in group))}: {count:,}")
+    return "; for ".join(texts) if texts else "2 models: none"
+
+
+def _complete_groups(present: Bool[np.ndarray, "N K"]) -> dict[int, tuple[int, list[int]]]:
+    """Return the group of models with the most complete queries, and their number, by its size.
+
+    Up to `_EXACT` models all groups are compared. Of more, the model that costs most complete
+    queries, or else lacks most cells, is left out again and again.
+    """
+    K = present.shape[1]
+    groups: dict[int, tuple[int, list[int]]] = {}
+    if K <= _EXACT:
+        codes = present.astype(np.int64) @ (1 << np.arange(K))
+        complete = np.bincount(codes, minlength=1 << K)
+        for k in range(K):  # add the queries of each superset
+            by_bit = complete.reshape(-1, 2, 1 << k)
+            by_bit[:, 0] += by_bit[:, 1]
+        sizes = np.bitwise_count(np.arange(1 << K))
+        for size in range(1, K + 1):
+            best = np.flatnonzero(sizes == size)
+            code = int(best[np.argmax(complete[best])])
+            groups[size] = int(complete[code]), [k for k in range(K) if code >> k & 1]
+        return groups
+    left = list(range(K))
+    lacking = K - present.sum(axis=1)
+    while left:
+        groups[len(left)] = int(np.sum(lacking == 0)), list(left)
+        gains = [(np.sum(~present[:, k] & (lacking == 1)), -np.sum(present[:, k])) for k in left]
+        worst = left.pop(max(range(len(left)), key=gains.__getitem__))
+        lacking = lacking - ~present[:, worst]
+    return groups

@@ -1,42 +1,75 @@
 """Log files of any format as Arrow columns of text, numbers and lists of numbers."""
 
-import csv
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
+import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cascjax.data.files import sniff, whole
-from cascjax.data.schema import find_column, refuse_rows
-from cascjax.errors import CascjaxError, one_line
+from cascjax.data.schema import (
+    MAX_COST,
+    MAX_QUALITY,
+    BadRowsError,
+    check_magnitude,
+    encode,
+    find_column,
+    refuse_rows,
+)
+from cascjax.errors import CascjaxError, one_line, unknown_name
 from cascjax.importers.pickles import read_pickled_columns
+from cascjax.importers.text import read_text
+from cascjax.importers.values import parse_numbers
 
-ColumnKind = Literal["text", "number", "numbers"]
+ColumnKind = Literal["text", "quality", "cost", "number", "numbers"]
 Choose = Callable[[Sequence[str]], Mapping[str, ColumnKind]]
 """Selects from a file's column names those to read, or raises CascjaxError."""
 
-_TYPES = {"text": pa.large_string(), "number": pa.float64(), "numbers": pa.list_(pa.float64())}
-_WORDS = {"text": "text", "number": "numbers", "numbers": "lists of numbers"}
-_CSV_BLOCK = 1 << 26  # bytes; no row may be longer, and answers of models are long
+_TYPES = {"text": pa.large_string(), "numbers": pa.list_(pa.float64())}
+_WORDS = {"text": "text", "numbers": "lists of numbers"}
+_LIMITS = {"quality": MAX_QUALITY, "cost": MAX_COST}
 _SHOWN = 40
 
 
-def read_log(path: str | os.PathLike[str], choose: Choose) -> pa.Table:
-    """Read chosen columns of a Parquet, Arrow, CSV or pickle file as text, float64, or lists.
+@dataclass(frozen=True)
+class Log:
+    """Columns of a log, each of the type of its kind.
 
-    In CSV, a list is text such as "[-0.1, -2.5]". Missing values are null; a number may also be
-    NaN or infinite.
+    Attributes:
+      columns: Text, float64 numbers or lists of numbers. Missing values are null; a number may
+        also be NaN or infinite.
+      rows: Number of each row in the file.
+      notes: What was converted on reading, one line each.
+    """
+
+    columns: pa.Table
+    rows: Int[np.ndarray, " R"]
+    notes: tuple[str, ...] = ()
+
+
+def read_log(
+    path: str | os.PathLike[str],
+    choose: Choose,
+    where: Mapping[str, Sequence[str]] | None = None,
+) -> Log:
+    """Read chosen columns of a Parquet, Arrow, CSV, JSON or pickle file.
+
+    In text, a list is "[-0.1, -2.5]", and numbers are read by `cascjax.importers.values`. With
+    `where`, only rows are read whose columns, which are text, have one of the given values.
     """
     source, kind = os.fspath(path), sniff(path)
     if kind == "empty":
         raise CascjaxError(f"cannot read {source}: it is empty")
+    notes: list[str] = []
+    delimiter = ""
     with one_line(f"cannot read {source}"):
         if kind == "parquet":
             with whole(source):
@@ -49,44 +82,46 @@ def read_log(path: str | os.PathLike[str], choose: Choose) -> pa.Table:
                 opened = ipc.open_file(pa.memory_map(source))
             arrow = opened.read_all()
             kinds = choose(arrow.column_names)
+        elif kind == "pickle":
+            arrow, kinds = _read_pickle(source, choose)
         else:
-            arrow, kinds = (_read_pickle if kind == "pickle" else _read_csv)(source, choose)
+            texts, delimiter, notes = read_text(source, choose)
+            arrow, kinds = pa.table(texts), choose(list(texts))
         places = {name: find_column(arrow.schema, name, source) for name in kinds}
-        return pa.table(
-            {
-                name: _convert(arrow.column(places[name]), kinds[name], source, name)
-                for name in kinds
-            }
-        )
+        arrow = pa.table({name: arrow.column(place) for name, place in places.items()})
+        if not arrow.num_rows:
+            raise CascjaxError(f"{source}: no query is complete: the file has no rows; add rows")
+        rows = np.arange(arrow.num_rows)
+        for name, values in (where or {}).items():
+            texts = _convert(arrow[name], "text", source, name)
+            present = [str(value) for value in encode(texts)[1]]
+            for value in values:
+                if value not in present:
+                    unknown = unknown_name("value", value, present)
+                    raise CascjaxError(f"{source}: column {name!r}: {unknown}")
+            keep = pc.call_function("is_in", [texts], pc.SetLookupOptions(pa.array(values)))
+            arrow, rows = arrow.filter(keep), rows[keep.to_numpy()]
+        columns = {}
+        with rows_of_file(rows):
+            for name, kind in kinds.items():
+                column = _convert(arrow[name], kind, source, name)
+                if kind not in ("text", "numbers") and column.type == pa.large_string():
+                    column, more = parse_numbers(column, kind, source, name, delimiter == ";")
+                    notes += more
+                columns[name] = column
+                if kind in _LIMITS:
+                    values = column.fill_null(0.0).to_numpy()
+                    check_magnitude(values[:, None], source, name, _LIMITS[kind])
+    return Log(pa.table(columns), rows, tuple(notes))
 
 
-def _read_csv(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, ColumnKind]]:
-    with open(source, newline="", encoding="utf-8-sig") as file:
-        try:
-            header = next(csv.reader(file))
-        except (csv.Error, StopIteration):
-            raise CascjaxError(f"cannot read {source}: its first line names no columns") from None
-    kinds = choose(header)
-    for name in kinds:
-        if header.count(name) > 1:
-            raise CascjaxError(f"{source}: column {name!r} is listed {header.count(name)} times")
-    arrow = pacsv.read_csv(
-        source,
-        read_options=pacsv.ReadOptions(block_size=_CSV_BLOCK),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
-        # Types are given, because pyarrow infers them from the first block alone. Null is an empty
-        # field without quotes, as pandas writes it; "NA" and "null" are answers.
-        convert_options=pacsv.ConvertOptions(
-            column_types={
-                name: _TYPES["text" if kind == "numbers" else kind] for name, kind in kinds.items()
-            },
-            include_columns=list(kinds),
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
-    return arrow, kinds
+@contextmanager
+def rows_of_file(rows: Int[np.ndarray, " R"]) -> Iterator[None]:
+    """Give errors the row of the file, of which only `rows` are kept."""
+    try:
+        yield
+    except BadRowsError as error:
+        raise error.shifted(int(rows[error.row]) - error.row) from None
 
 
 def _read_pickle(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, ColumnKind]]:
@@ -95,41 +130,48 @@ def _read_pickle(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, Co
     columns = {}
     for name, kind in kinds.items():
         values: Any = frame[name]
-        if kind == "text" and values.dtype == object:  # NaN differs from itself
-            values = [None if value is None or value != value else str(value) for value in values]
-        is_text = kind == "numbers" and any(isinstance(value, str) for value in values)
+        if values.dtype == object:
+            # NaN differs from itself. Text that holds numbers is parsed as in CSV.
+            plain = [None if value is None or value != value else value for value in values]
+            is_text = kind == "text" or any(isinstance(value, str) for value in plain)
+            values = [v if v is None or not is_text else str(v) for v in plain]
         try:
-            columns[name] = pa.array(values, _TYPES["text" if is_text else kind], from_pandas=True)
+            columns[name] = pa.array(values, from_pandas=True)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise CascjaxError(
-                f"{source}: column {name!r} must hold {_WORDS[kind]}; {str(error).splitlines()[0]}"
+                f"{source}: column {name!r} must hold {_WORDS.get(kind, 'numbers')};"
+                f" {str(error).splitlines()[0]}"
             ) from error
     return pa.table(columns), kinds
 
 
 def _convert(column: pa.ChunkedArray, kind: ColumnKind, source: str, name: str) -> pa.ChunkedArray:
-    """Return the column in the type of its kind; refuse types that do not fit."""
+    """Return the column in the type of its kind, or numbers as text; refuse other types."""
     stored = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     number = pa.types.is_floating(stored) or pa.types.is_integer(stored)
     string = pa.types.is_string(stored) or pa.types.is_large_string(stored)
+    boolean = pa.types.is_boolean(stored)
     fits = {
-        "number": number or pa.types.is_boolean(stored) or pa.types.is_decimal(stored),
-        "text": string or number or pa.types.is_string_view(stored),
+        "text": string or number or boolean or pa.types.is_string_view(stored),
         "numbers": string or _is_list(stored),
     }
-    if not (fits[kind] or pa.types.is_null(stored)):
+    is_number = number or boolean or string or pa.types.is_decimal(stored)
+    if not (fits.get(kind, is_number) or pa.types.is_null(stored)):
         raise CascjaxError(
-            f"{source}: column {name!r} must hold {_WORDS[kind]}, not {column.type}; convert it or"
-            " name another column"
+            f"{source}: column {name!r} must hold {_WORDS.get(kind, 'numbers')}, not"
+            f" {column.type}; convert it or name another column"
         )
     column.validate(full=True)
     if kind == "numbers" and string:
         return _parse_lists(column.cast(pa.large_string()), source, name)
-    if column.type == _TYPES[kind]:
+    if string and kind != "text":
+        return column.cast(pa.large_string())
+    wanted = _TYPES.get(kind, pa.float64())
+    if column.type == wanted:
         return column
-    if pa.types.is_boolean(stored):
+    if boolean and kind != "text":
         column = column.cast(pa.int8())
-    return column.cast(_TYPES[kind], safe=False)
+    return column.cast(wanted, safe=False)
 
 
 def _is_list(kind: pa.DataType) -> bool:

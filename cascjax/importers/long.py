@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from cascjax.data.schema import (
     encode,
@@ -25,10 +25,27 @@ from cascjax.features.responses import (
     class_signals,
     logprob_signals,
 )
-from cascjax.importers.base import Assembly, ImportResult, TextOptions, check_invalid, option
-from cascjax.importers.logs import ColumnKind, numbers, optional_numbers, read_log, texts
+from cascjax.importers.base import (
+    Assembly,
+    ImportResult,
+    TextOptions,
+    absent_cells,
+    check_invalid,
+    option,
+)
+from cascjax.importers.logs import (
+    ColumnKind,
+    Log,
+    numbers,
+    optional_numbers,
+    read_log,
+    rows_of_file,
+    texts,
+)
+from cascjax.words import counted
 
 _MAX_CELLS = 1 << 31
+_NAMED = 6  # Number of models in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +78,16 @@ class Options(TextOptions):
         "Column with a list of log-probabilities of the answer's tokens; their mean and the last"
         " become signals.",
     )
+    draws: str = option(
+        "choice",
+        "Rows that repeat a query and model with another quality or cost: refuse them, take their"
+        " mean, or keep the first.",
+        default="error",
+        choices=("error", "mean", "first"),
+    )
+    where: str | Sequence[str] = option(
+        "filters", "Keep only rows with this value in this column, or with one of several values."
+    )
     class_probabilities: str | None = option(
         "column",
         "Column with a list of the probability of each class; entropy and margin become signals.",
@@ -74,14 +101,31 @@ class Options(TextOptions):
         if self.features is None and (self.prompt, self.response) != (None, None):
             raise CascjaxError("prompt and response need features='text'")
 
+    @property
+    def filters(self) -> dict[str, list[str]]:
+        """Values of the rows to keep, by column."""
+        filters: dict[str, list[str]] = {}
+        for text in (self.where,) if isinstance(self.where, str) else self.where:
+            column, sign, value = text.partition("=")
+            if not sign:
+                raise CascjaxError(f"where must be 'COLUMN=VALUE', not {text!r}")
+            filters.setdefault(column.strip(), []).append(value.strip())
+        return filters
+
 
 def import_long(
     path: str | os.PathLike[str], query: str, model: str, quality: str, cost: str, **options: Any
 ) -> ImportResult:
-    r"""Import a log with one row per query and model from Parquet, Arrow, CSV or pickle.
+    r"""Import a log with one row per query and model from CSV, JSON, Parquet, Arrow or pickle.
+
+    Text may be compressed with gzip, bz2 or zstd. CSV may be separated by commas, semicolons, tabs
+    or bars; JSON is JSON Lines or an array of records, whose nested fields are columns such as
+    "usage.cost". Numbers in text may be words (true, pass, C), percentages, amounts such as $0.01,
+    or have separators; notes of the result say what was converted.
 
     Queries and models keep the order of their first appearance; costs keep the file's unit. A row
-    without quality or any of its costs counts as absent.
+    without quality or any of its costs counts as absent. Rows that repeat a query and model, with
+    the same quality and costs, are merged.
 
     Args:
       path: Log.
@@ -89,14 +133,16 @@ def import_long(
       model: Column with the name of the model.
       quality: Column with the quality of the answer.
       cost: Column with the cost of the answer.
-      options: Optional, by name. `invalid`: "error" refuses a file in which a query lacks a model
-        or a pair of query and model repeats; "drop" keeps the first complete row of each pair and
-        the queries that have all models. Columns: `group`, `split` ("fit" or "evaluate"),
-        `prompt`, `response`, `logprobs` and `class_probabilities` (lists of numbers, from which
-        `cascjax.features` makes signals). Dictionaries from name to column: `extra_costs`,
-        `extra_features`, `extra_signals`. Text: `features="text"` adds features of the prompts and
-        signals of the responses, with `text_model` (a file, read or else fitted and written) and
-        `n_components`.
+      options: Optional, by name. `invalid`: "error" refuses a file in which a query lacks a model;
+        "drop" keeps the queries that have all models. `draws`: "error" refuses rows that repeat a
+        query and model with another quality or cost, "mean" takes the mean of their numbers, with
+        the response of the first, and "first" keeps the first. `where`: "COLUMN=VALUE", or a
+        list of such texts, keeps only rows with that value in that column. Columns: `group`,
+        `split` ("fit" or "evaluate"), `prompt`, `response`, `logprobs` and `class_probabilities`
+        (lists of numbers, from which `cascjax.features` makes signals). Dictionaries from name to
+        column: `extra_costs`, `extra_features`, `extra_signals`. Text: `features="text"` adds
+        features of the prompts and signals of the responses, with `text_model` (a file, read or
+        else fitted and written) and `n_components`.
 
     Returns:
       The evaluation table, and counts of what was left out.
@@ -120,7 +166,14 @@ def import_long(
 def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
     """Read a long log, as `import_long`."""
     source = os.fspath(path)
-    log = _Log(read_log(path, lambda names: _kinds(options, names, source)), options, source)
+    log = read_log(path, lambda names: _kinds(options, names, source), options.filters)
+    with rows_of_file(log.rows):
+        return _assemble(log, options, source)
+
+
+def _assemble(file: Log, options: Options, source: str) -> ImportResult:
+    """Return the table of the rows of a log."""
+    log = _Rows(file, options, source)
     keep = log.keep
     columns: dict[str, Any] = {"models": log.models}
     if options.group is not None:
@@ -135,12 +188,12 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
         columns["extra_costs"] = {name: values[keep] for name, values in extra}
     ids = pa.array(log.queries, pa.string()).take(pa.array(keep))
     made = Assembly(source, ids, Table(log.quality[keep], log.costs[0][keep], **columns))
+    made.notes += [*file.notes, *log.notes]
     if options.features is not None:
         responses = []
         if options.response is not None:
-            # Row of the file for each query and model; kept queries have one for every model.
-            rows = log.by_model(np.arange(len(log.query_codes), dtype=float))[keep].astype(np.int64)
             column = log.columns[options.response]
+            rows = log.first_row[keep]  # kept queries have a row for every model
             responses = [texts(column.take(pa.array(each))) for each in rows.T]
         prompts = [log.prompts[row] for row in keep]
         made.add_text(prompts, responses, [text for text in log.prompts if text.strip()], options)
@@ -157,21 +210,22 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
         if column is not None:
             signals = make(log.columns[column], source, column)
             made.signals.append((names, log.by_model(signals)[keep]))
-    n_dropped = len(log.query_codes) - len(keep) * len(log.models)
-    n_missing = len(log.queries) - len(keep)
-    return made.finish(n_missing, int(log.repeated.sum()), n_dropped)
+    return made.finish(len(log.queries) - len(keep), log.n_repeated, log.n_dropped)
 
 
-class _Log:
+class _Rows:
     """Rows of a long log, arranged by query and model."""
 
-    def __init__(self, columns: pa.Table, options: Options, source: str) -> None:
+    def __init__(self, log: Log, options: Options, source: str) -> None:
         """Arrange the rows; refuse invalid rows, unless they are to be dropped."""
-        self.columns, self._source = columns, source
+        self.columns = columns = log.columns
+        self._rows, self._source, self.notes = log.rows, source, list[str]()
         self.query_codes, self.queries = encode(
             strings(columns[options.query], source, options.query)
         )
-        model_codes, self.models = encode(strings(columns[options.model], source, options.model))
+        self._model_codes, self.models = encode(
+            strings(columns[options.model], source, options.model)
+        )
         costs = [options.cost, *options.extra_costs.values()]
         quality, *values = [numbers(columns, name) for name in (options.quality, *costs)]
         for name, cost in zip(costs, values, strict=True):
@@ -184,44 +238,124 @@ class _Log:
             )
         self.last_row = np.zeros(N, np.int64)
         self.last_row[self.query_codes] = np.arange(len(self.query_codes))
-        self._pairs = self.query_codes.astype(np.int64) * K + model_codes
+        self._pairs = self.query_codes.astype(np.int64) * K + self._model_codes
         present = np.isfinite(quality) & np.logical_and.reduce(list(map(np.isfinite, values)))
-        self.repeated = repeats(self._pairs, present)
-        self._used = np.flatnonzero(present & ~self.repeated)
+        repeated = repeats(self._pairs, present)
+        first = np.flatnonzero(present & ~repeated)
+        self.first_row = np.full(N * K, -1)
+        self.first_row[self._pairs[first]] = first
+        averaged = options.draws == "mean"
+        self.n_repeated = 0 if averaged else int(np.count_nonzero(repeated))
+        self._used = np.flatnonzero(present) if averaged else first
+        refused = self._merge(repeated, [quality, *values], options.draws)
+        ignored = int(np.count_nonzero(~present & (self.first_row[self._pairs] >= 0)))
+        if ignored:
+            self.notes.append(
+                f"{counted(ignored, 'row')} without a quality or a cost ignored: other rows have"
+                " the query and model"
+            )
+        self.first_row = self.first_row.reshape(N, K)
         self.quality, *self.costs = map(self.by_model, (quality, *values))
 
-        complete = ~np.isnan(self.quality).any(axis=1)
         needed = [f"one of the {K} models", "its quality"]
         needed.append("its cost" if len(costs) == 1 else "one of its costs")
         self.prompts: list[str] = []
+        usable = np.ones(N, bool)
         if options.prompt is not None:
             codes, distinct = encode(columns[options.prompt].fill_null(""))
             self.prompts = [distinct[code] for code in self.by_query(options.prompt, codes)]
-            complete &= np.array([bool(text.strip()) for text in self.prompts], bool)
+            usable = np.array([bool(text.strip()) for text in self.prompts], bool)
             needed.append("a prompt")
+        complete = usable & (self.first_row >= 0).all(axis=1)
         self.keep = np.flatnonzero(complete)
-        lacking = f"lacking {', '.join(needed[:-1])} or {needed[-1]}"
-        incomplete = [self.queries[row] for row in np.flatnonzero(~complete)]
-        repeated = [
-            f"{self.queries[self.query_codes[row]]} of {self.models[model_codes[row]]}"
-            for row in np.flatnonzero(self.repeated)
-        ]
+        self.n_dropped = len(quality) - int(
+            np.count_nonzero(complete[self.query_codes[self._used]])
+        )
+        absent = absent_cells(self.models, self._absent(quality), usable)
         check_invalid(
             source,
             options.invalid,
             [
-                (incomplete, ("query", "queries"), lacking),
-                (repeated, ("row", "rows"), "repeating a query and model"),
+                (
+                    [self.queries[row] for row in np.flatnonzero(~complete)],
+                    ("query", "queries"),
+                    f"lacking {', '.join(needed[:-1])} or {needed[-1]}",
+                ),
             ],
             len(self.keep),
-            never=[self.models[k] for k in np.flatnonzero(np.isnan(self.quality).all(axis=0))],
+            absent,
+            refused,
+            f"keep the models of such a group with where='{options.model}=NAME', or add rows"
+            if K > 2
+            else "add complete rows",
         )
+        if absent:
+            self.notes.append(absent[0].upper() + absent[1:])
+
+    def _merge(
+        self, repeated: Bool[np.ndarray, " R"], values: Sequence[np.ndarray], draws: str
+    ) -> str:
+        """Note how repeated rows are merged; return the error if they must not be."""
+        rows = np.flatnonzero(repeated)
+        if not len(rows):
+            return ""
+        first = self.first_row[self._pairs[rows]]
+        differs = np.logical_or.reduce([column[rows] != column[first] for column in values])
+        n_differ = int(np.count_nonzero(differs))
+        text = f"{counted(len(rows), 'row repeats', 'rows repeat')} a query and model"
+        if not n_differ:
+            self.notes.append(f"{text}, with the same quality and cost: merged")
+            return ""
+        by_model = np.bincount(self._model_codes[rows[differs]], minlength=len(self.models))
+        order = [k for k in np.argsort(-by_model, kind="stable") if by_model[k]]
+        each = [f"{self.models[k]!r} {by_model[k]:,}" for k in order[:_NAMED]]
+        each += [f"{len(order) - _NAMED:,} more models"] if len(order) > _NAMED else []
+        text += f", {n_differ:,} of them with another quality or cost ({', '.join(each)})"
+        if draws == "error":
+            place = int(np.argmax(differs))
+            row, kept = int(rows[place]), int(first[place])
+            pairs = zip(("quality", "cost"), values, strict=False)
+            different = [
+                f"{name} {column[kept]:.6g} and {column[row]:.6g}"
+                for name, column in pairs
+                if column[row] != column[kept]
+            ]
+            return (
+                f"{text}; first: query {self.queries[self.query_codes[row]]!r} and model"
+                f" {self.models[self._model_codes[row]]!r} have"
+                f" {' and '.join(different) or 'different extra costs'} in rows {self._rows[kept]}"
+                f" and {self._rows[row]}; take their mean with draws='mean', keep the first with"
+                " draws='first', or keep one kind of rows with where='COLUMN=VALUE'"
+            )
+        if draws == "mean":
+            most = np.bincount(self._pairs[self._used]).max()
+            text += f": the mean is taken, of up to {most:,} rows per query and model"
+        self.notes.append(text if draws == "mean" else f"{text}: the first is kept")
+        return ""
+
+    def _absent(self, quality: Float[np.ndarray, " R"]) -> dict[str, Bool[np.ndarray, "N K"]]:
+        """Return the cells without a complete row, by reason."""
+        listed = np.zeros(self.first_row.size, bool)
+        listed[self._pairs] = True
+        scored = np.zeros(self.first_row.size, bool)
+        scored[self._pairs[np.isfinite(quality)]] = True
+        shape, missing = self.first_row.shape, self.first_row.reshape(-1) < 0
+        return {
+            "without a row": (~listed).reshape(shape),
+            "without a quality": (listed & ~scored).reshape(shape),
+            "without a cost": (missing & scored).reshape(shape),
+        }
 
     def by_model(self, values: Float[np.ndarray, "R ..."]) -> Float[np.ndarray, "N K ..."]:
-        """Return values of rows by query and model, NaN where there is no complete row."""
+        """Return the mean of the used rows by query and model, NaN where none has a number."""
         N, K, rest = len(self.queries), len(self.models), values.shape[1:]
         cells = np.full((N * K, *rest), np.nan)
-        cells[self._pairs[self._used]] = values[self._used]
+        for place in np.ndindex(rest):
+            column = values[(self._used, *place)]
+            rows, numbers = self._pairs[self._used][~np.isnan(column)], column[~np.isnan(column)]
+            count = np.bincount(rows, minlength=N * K)
+            total = np.bincount(rows, numbers, minlength=N * K)
+            np.divide(total, count, out=cells[(slice(None), *place)], where=count > 0)
         return cells.reshape(N, K, *rest)
 
     def by_query(self, name: str, values: Shaped[np.ndarray, " R"]) -> Shaped[np.ndarray, " N"]:
@@ -244,7 +378,8 @@ def _kinds(options: Options, present: Sequence[str], source: str) -> dict[str, C
         extra_cost_column(name, source)
     wanted: list[tuple[ColumnKind, tuple[str | None, ...]]] = [
         ("text", (o.query, o.model, o.group, o.split, o.prompt, o.response)),
-        ("number", (o.quality, o.cost, *o.extra_costs.values())),
+        ("quality", (o.quality,)),
+        ("cost", (o.cost, *o.extra_costs.values())),
         ("number", (*o.extra_features.values(), *o.extra_signals.values())),
         ("numbers", (o.logprobs, o.class_probabilities)),
     ]
@@ -257,4 +392,9 @@ def _kinds(options: Options, present: Sequence[str], source: str) -> dict[str, C
                 kinds[name] = kind
                 if name not in present:
                     raise CascjaxError(f"{source}: {unknown_name('column', name, present)}")
+    for name in o.filters:
+        if name not in present:
+            raise CascjaxError(f"{source}: {unknown_name('column', name, present)}")
+        if kinds.setdefault(name, "text") != "text":
+            raise CascjaxError(f"where cannot filter by {name!r}, a column of numbers")
     return kinds

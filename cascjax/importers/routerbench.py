@@ -14,7 +14,14 @@ from jaxtyping import Int32
 from cascjax.data.schema import check_not_negative, encode, repeats, strings
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
-from cascjax.importers.base import Assembly, ImportResult, TextOptions, check_invalid, option
+from cascjax.importers.base import (
+    Assembly,
+    ImportResult,
+    TextOptions,
+    absent_cells,
+    check_invalid,
+    option,
+)
 from cascjax.importers.logs import ColumnKind, numbers, optional_numbers, read_log, texts
 
 QUERY, PROMPT, GROUP = "sample_id", "prompt", "eval_name"
@@ -79,7 +86,8 @@ def import_routerbench(path: str | os.PathLike[str], **options: Any) -> ImportRe
 def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
     """Read RouterBench's table, as `import_routerbench`."""
     source, with_text = os.fspath(path), options.features is not None
-    log = read_log(path, lambda names: _kinds(options, names, source))
+    file = read_log(path, lambda names: _kinds(options, names, source))
+    log = file.columns
     models = [name for name in log.column_names if name + COST in log.column_names]
     quality = np.stack([numbers(log, model) for model in models], axis=1)
     cost = np.stack([numbers(log, model + COST) for model in models], axis=1)
@@ -104,6 +112,9 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
     def ids_of(rows: np.ndarray) -> list[str]:
         return [str(value) for value in ids.take(pa.array(rows)).to_pylist()]
 
+    cells = {"without a score": ~np.isfinite(quality)}
+    cells["without a cost"] = ~scored & np.isfinite(quality)
+    absent = absent_cells(models, cells, has_id & has_prompt)
     check_invalid(
         source,
         options.invalid,
@@ -113,7 +124,7 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
             (ids_of(np.flatnonzero(repeats(codes, has_id))), nouns, "repeating an id"),
         ],
         len(keep),
-        never=[m for k, m in enumerate(models) if len(scored) and not scored[:, k].any()],
+        absent,
     )
 
     columns: dict[str, Any] = {"models": tuple(models), "cost_unit": "USD"}
@@ -122,6 +133,7 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
         groups = strings(log[GROUP].take(pa.array(keep)), source, GROUP)
         columns["group"], columns["groups"] = encode(groups)
     made = Assembly(source, kept, Table(quality[keep], cost[keep], **columns))
+    made.notes += [*file.notes, *([absent[0].upper() + absent[1:]] if absent else [])]
     if with_text:
         responses = [log[model + RESPONSE].take(pa.array(keep)) for model in models]
         made.add_text(
@@ -158,8 +170,8 @@ def _kinds(options: Options, present: Sequence[str], source: str) -> dict[str, C
     for name in required:
         if name not in present:
             raise CascjaxError(f"{source}: column {name!r} is missing; {needed}")
-    columns: dict[str, ColumnKind] = {model: "number" for model in models}
-    columns |= {model + COST: "number" for model in models}
+    columns: dict[str, ColumnKind] = {model: "quality" for model in models}
+    columns |= {model + COST: "cost" for model in models}
     text = [QUERY, GROUP, *(model + RESPONSE for model in models)]
     text += [PROMPT] * (options.features is not None)
     columns |= {name: "text" for name in text if name in present}

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
+from cascjax.data.scales import Scales, scales_of
 from cascjax.data.schema import EXTRA_COST
 from cascjax.data.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 from cascjax.metrics import upper_hull
@@ -33,19 +34,21 @@ class Contents:
     column, where an extra cost's column is "cost.<name>"; `names` are of "features" and "signals".
     `sums` are pandas objects. "models": quality and costs of each model; "groups": rows, and
     quality of each model, by group; "features" and "signals": missing values; "counts": rows, fit
-    and evaluate rows, responses with an answer, and pairs of models that agree.
+    and evaluate rows, responses with an answer, and pairs of models that agree. `scales` are the
+    ranges of quality and cost.
     """
 
     units: dict[str, str]
     widths: dict[str, tuple[int, ...]]
     names: dict[str, tuple[str, ...]]
     sums: dict[str, Any]
+    scales: Scales
 
     def __add__(self, other: "Contents") -> "Contents":
         """Return the contents of the rows of both, whose columns and models are the same."""
         both = {k: sums.add(other.sums[k], fill_value=0) for k, sums in self.sums.items()}
         both["models"] = self.sums["models"] + other.sums["models"]  # which keeps their order
-        return replace(self, sums=both)
+        return replace(self, sums=both, scales=self.scales + other.scales)
 
     @property
     def n_queries(self) -> int:
@@ -95,6 +98,7 @@ def contents_of(table: Table) -> Contents:
         widths={name: column.shape[1:] for name, column in present.items()},
         names=names,
         sums=sums | {"counts": pd.Series(counts, dtype=float)},
+        scales=scales_of(table),
     )
 
 
@@ -111,6 +115,7 @@ def to_json(contents: Contents) -> dict[str, Any]:
         "splits": {side: int(counts[side]) for side in ("fit", "evaluate") if side in counts},
         "means": means.to_dict(),
         "groups": {name: int(rows) for name, rows in groups.items()},
+        "notes": list(contents.scales.notes),
     }
 
 
@@ -127,6 +132,8 @@ def print_contents(contents: Contents, source: str, console: Console, files: int
         console.print(*_extra_costs(contents).grids(console.width))
     lines = {"split": _split(contents), "columns": _columns(contents)}
     lines |= {name: _numbers(contents, name) for name in contents.names}
+    if notes := contents.scales.notes:
+        lines["notes"] = "\n".join(map(plain, notes))
     if "given" in contents.sums["counts"]:
         lines["answers"] = _answers(contents)
     grid = Grid.grid(padding=(0, 2))
