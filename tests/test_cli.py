@@ -279,7 +279,7 @@ class TestImport:
         line = refused(*words)
         assert "log.parquet" in line
         assert "'mmlu.7'" in line
-        assert line.endswith("or drop them with --invalid drop")
+        assert line.endswith("or drop them with --invalid drop, which keeps 39 queries")
         assert "39 queries, 3 models; dropped 1 row" in succeeds(*words, "--invalid", "drop")
 
     @pytest.mark.parametrize(

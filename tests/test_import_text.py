@@ -203,6 +203,7 @@ def test_words_for_missing_numbers(tmp_path: Path, missing: str, column: str) ->
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_delimiters_and_line_ends(tmp_path: Path, delimiter: str, end: str) -> None:
     check(read(tmp_path, csv(delimiter=delimiter, end=end)).table)
+    check(read(tmp_path, f"sep={delimiter}{end}" + csv(delimiter=delimiter, end=end)).table)
     check(read(tmp_path, end + csv(delimiter=delimiter, end=end).rstrip()).table)
 
 
@@ -305,6 +306,7 @@ LAYOUTS = {
     "array": json.dumps,
     "indented array": lambda rows: json.dumps(rows, indent=2),
     "indented objects": lambda rows: "\n".join(json.dumps(row, indent=2) for row in rows),
+    "inside an object": lambda rows: json.dumps({"version": {"of": 1}, "results": rows}),
     "without line ends": lambda rows: "".join(map(json.dumps, rows)),
 }
 

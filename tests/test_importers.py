@@ -190,6 +190,17 @@ def test_missing_and_repeated_rows_are_counted_then_dropped(tmp_path: Path, suff
     )
 
 
+def test_repeated_ids_with_other_scores_are_counted(tmp_path: Path) -> None:
+    columns = wide(sample_id=["w.1", "w.1", "w.2", "w.2"], **{"acme/a": [1.0, 1.0, 0.0, 0.0]})
+    for name in columns:
+        if name.startswith("acme/z") or name.endswith("total_cost"):
+            columns[name] = [columns[name][0]] * 3 + [columns[name][3]]
+    result = import_routerbench(save(tmp_path, columns), invalid="drop")
+    assert result.notes == (
+        "2 rows repeat an id, 1 of them with another score or cost than the row kept, the first",
+    )
+
+
 def test_nan_infinity_and_a_null_id_are_missing(tmp_path: Path) -> None:
     invalid = wide(
         sample_id=["w.1", None, "w.3", "w.4"],

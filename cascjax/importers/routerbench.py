@@ -23,6 +23,7 @@ from cascjax.importers.base import (
     option,
 )
 from cascjax.importers.logs import ColumnKind, numbers, optional_numbers, read_log, texts
+from cascjax.words import counted
 
 QUERY, PROMPT, GROUP = "sample_id", "prompt", "eval_name"
 COST, RESPONSE = "|total_cost", "|model_response"
@@ -134,6 +135,16 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
         columns["group"], columns["groups"] = encode(groups)
     made = Assembly(source, kept, Table(quality[keep], cost[keep], **columns))
     made.notes += [*file.notes, *([absent[0].upper() + absent[1:]] if absent else [])]
+    if repeated.any():
+        first = np.zeros(codes.max() + 1, np.int64)
+        first[codes[keep]] = keep
+        rows, values = np.flatnonzero(repeated), np.hstack([quality, cost])
+        differ = (values[rows] != values[first[codes[rows]]]).any(axis=1)
+        made.notes.append(
+            f"{counted(len(rows), 'row repeats', 'rows repeat')} an id,"
+            f" {np.count_nonzero(differ):,} of them with another score or cost than the row kept,"
+            " the first"
+        )
     if with_text:
         responses = [log[model + RESPONSE].take(pa.array(keep)) for model in models]
         made.add_text(

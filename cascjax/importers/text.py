@@ -28,6 +28,7 @@ _BOMS = {
     b"\xfe\xff": "utf-16",
 }
 _BINARY = (b"PAR1", b"ARROW1", b"\x80")
+_EXCEL = re.compile(rb"sep=.[\r\n]+")
 _SPACE = re.compile(r"\s*")
 
 
@@ -48,6 +49,8 @@ def read_text(
     content, start = content.slice(blank), start.lstrip()
     if not start:
         raise CascjaxError(f"cannot read {source}: it has no columns and no rows")
+    if line := _EXCEL.match(start):  # names the delimiter, which the header shows
+        content, start = content.slice(line.end()), start[line.end() :]
     if start[:1] in b"{[":
         return _read_json(content, source, choose), "", notes
     columns, delimiter = _read_csv(content, source, choose)
@@ -179,6 +182,11 @@ def _read_json(
     except (msgspec.DecodeError, RecursionError):
         values = _json_values(content.to_pybytes().decode(), source)
     records = values[0] if len(values) == 1 and isinstance(values[0], list) else values
+    if len(records) == 1 and isinstance(records[0], dict):
+        # An object around the records, such as {"version": 1, "results": [...]}.
+        lists = [value for value in records[0].values() if isinstance(value, list) and value]
+        inner = [value for value in lists if all(isinstance(each, dict) for each in value)]
+        records = inner[0] if len(inner) == 1 else records
     names: dict[str, None] = {}
     for row, record in enumerate(records):
         if not isinstance(record, dict):
