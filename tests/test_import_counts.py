@@ -215,6 +215,21 @@ def test_many_models_are_left_out_again_and_again() -> None:
     assert absent_cells(models, {"without a row": present & False}, np.ones(500, bool)) == ""
 
 
+def test_two_rare_models_are_named_together() -> None:
+    present = np.ones((100, 5), bool)
+    present[4:, 1] = present[:96, 3] = False
+    present[0] = True
+    text = absent_cells(list("abcde"), {"without a row": ~present}, np.ones(100, bool))
+    assert "; 1 of 100 queries have all models, and without 'b' 5 of 100 queries would" in text
+    assert text.endswith("and without 'b', 'd' 100 of 100 queries would be complete")
+    present = np.random.default_rng(0).random((100, 5)) < 0.99
+    text = absent_cells(list("abcde"), {"without a row": ~present}, np.ones(100, bool))
+    assert "would be complete" not in text
+    two = np.array([[True, True], [True, False], [True, False]])
+    text = absent_cells(list("ab"), {"without a row": ~two}, np.ones(3, bool))
+    assert text == "missing by model: 'b' 2 without a row"
+
+
 def noted(quality: Any, cost: Any, unit: str = "") -> str:
     shape = (200, np.shape(cost)[-1])
     quality, cost = (np.broadcast_to(np.float32(each), shape) for each in (quality, cost))

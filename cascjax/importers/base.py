@@ -316,12 +316,14 @@ def absent_cells(
         if K > 2:
             start += f"; the most complete queries for {_listed_groups(models, groups)}"
         return f"{start}; {text}"
-    if K > 2 and (best := groups[K - 1])[0] >= _WORTH * n_all:
-        (rare,) = set(models) - {models[k] for k in best[1]}
-        text += (
-            f"; {n_all:,} of {N:,} queries have all models, and without {rare!r} {best[0]:,} of"
-            f" {N:,} queries would be complete"
-        )
+    # Without the model that costs most queries, and without those that cost most cells.
+    sizes = {K - 1} if groups[K - 1][0] >= _WORTH * n_all else set[int]()
+    sizes |= {max(groups, key=lambda size: groups[size][0] * size)} - {K}
+    for i, size in enumerate(sorted(sizes - {1}, reverse=True)):
+        count, group = groups[size]
+        rare = _names([models[k] for k in range(K) if k not in group])
+        start = f"; {n_all:,} of {N:,} queries have all models, and" if not i else ", and"
+        text += f"{start} without {rare} {count:,} of {N:,} queries would be complete"
     return text
 
 
