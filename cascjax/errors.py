@@ -1,6 +1,7 @@
 """Errors a user can fix, and the translation of other errors into one line."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -68,3 +69,8 @@ def one_line(action: str) -> Iterator[None]:
         if not system and type(error).__module__ != "pyarrow.lib":  # importing it takes long
             raise
         raise CascjaxError(f"{action}: {first_line(error)}") from error
+
+
+def print_note(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr)

@@ -6,7 +6,7 @@ sums of chunks are kept in the checkpoint and added up in chunk order.
 
 import functools
 import hashlib
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -14,12 +14,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from cascjax.data.source import Paths, Source, as_source
+from cascjax.data.source import Files, Paths, Source, as_source
 from cascjax.data.table import EVALUATE, Chunk, Table
 from cascjax.engine.options import RunOptions
 from cascjax.engine.passes import fit_mask, split_fingerprint
 from cascjax.engine.run import Run
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import Independent, truth
 from cascjax.estimators.specs import ChunkEstimates, FitData
 from cascjax.metrics import upper_hull
@@ -187,6 +187,7 @@ def evaluate(
     confidence: float = 0.95,
     seed: int = 0,
     per_query: bool | None = None,
+    unit_rate: float | Mapping[str, float] | None = None,
     options: RunOptions = RunOptions(),
 ) -> Evaluation:
     """Return what a policy does on a source; what it mixes at random counts in expectation.
@@ -203,14 +204,18 @@ def evaluate(
         seed: seed of the resamples.
         per_query: whether to keep the results of every query; by default for tables only. They
             take 28 bytes per query, and 8 more per extra cost.
+        unit_rate: units of the policy's cost per unit of the source's cost, such as 1.08 USD per
+            EUR; for extra costs, rates by name of the cost. By default both must have the same
+            unit, unless it is unknown.
         options: how the job runs.
 
     Returns:
-        The evaluation.
+        The evaluation, in the units of the policy.
 
     Raises:
-        CascjaxError: the source lacks a model, or the estimates that the policy needs; there is no
-            row to evaluate on; or there are too few queries or resamples for the intervals.
+        CascjaxError: the source lacks a model, or the estimates that the policy needs; costs are in
+            other units; there is no row to evaluate on; or there are too few queries or resamples
+            for the intervals.
 
     Example:
         >>> from cascjax import fit, synthetic
@@ -219,7 +224,7 @@ def evaluate(
         >>> evaluate(policy, table, resamples=0).total.n
         100
     """
-    source = policy.matched(as_source(source))
+    source = _in_units_of(policy, policy.matched(as_source(source)), unit_rate)
     check_confidence(confidence)
     if resamples:
         check_bootstrap(resamples, confidence, source.n_rows if rows is None else len(rows))
@@ -228,6 +233,7 @@ def evaluate(
     chosen = None if rows is None else np.unique(np.asarray(rows))
     settings: dict[str, Any] = {
         "policy": policy.text(), "resamples": resamples, "seed": seed, "per_query": per_query,
+        "unit_rate": unit_rate,
         "rows": None if chosen is None else hashlib.sha256(chosen.tobytes()).hexdigest(),
     }  # fmt: skip
     chunks = {f"evaluating-{chunk.index:06d}": [chunk] for chunk in source.chunks}
@@ -251,6 +257,45 @@ def evaluate(
     return replay.evaluation(sums, results, confidence)
 
 
+def _in_units_of(
+    policy: Policy, source: Source, unit_rate: float | Mapping[str, float] | None
+) -> Source:
+    """Return a source with its costs in the units of a policy; refuse units that differ."""
+    rates = dict(unit_rate) if isinstance(unit_rate, Mapping) else {COST: unit_rate}
+    rates = {name: rate for name, rate in rates.items() if rate is not None}
+    shared = [name for name in policy.costs if name == COST or name in source.extra_costs]
+    for name, rate in rates.items():
+        if name not in shared:
+            raise unknown_name("cost", name, shared)
+        if not 0 < rate < np.inf:
+            raise CascjaxError(f"unit_rate must be a finite number above 0, not {rate}")
+    theirs, units = {COST: source.cost_unit, **dict(source.extra_cost_units)}, {}
+    for name, unit in zip(policy.costs, policy.cost_units, strict=True):
+        other = theirs.get(name, "")
+        known, equal = bool(unit and other), _plain_unit(unit) == _plain_unit(other)
+        if known and name not in rates and not equal:
+            raise CascjaxError(
+                f"{source.name} has {name} in {other}, and the policy in {unit}: give unit_rate,"
+                f" the number of {unit} per {other}, to convert it"
+            )
+        if known and equal and rates.get(name, 1) != 1:
+            raise CascjaxError(
+                f"{source.name} has {name} in {other}, as the policy has: leave out unit_rate"
+            )
+        if unit and name in rates:
+            units[name] = unit
+    if not rates:
+        return source
+    if not isinstance(source, Table | Files):
+        raise CascjaxError("unit_rate needs a table or files: convert the costs of your source")
+    return source.converted(rates, units)
+
+
+def _plain_unit(unit: str) -> str:
+    """Return a unit as it is compared; costs are per query anyway."""
+    return unit.strip().casefold().removesuffix("/query")
+
+
 def _each_chunk(
     source: Source, run: Run, work: str, columns: Iterable[str], compute: Any
 ) -> Iterable[Any]:
@@ -258,12 +303,12 @@ def _each_chunk(
     chunks = source.chunks
 
     def do(places: Sequence[int]) -> Generator[tuple[int, Any], None, None]:
-        for chunk, table in source.read([chunks[place] for place in places], columns):
+        for chunk, table in run.read([chunks[place] for place in places], columns):
             yield chunk.index, compute(chunk, table)
             run.progress(work, chunk.n_rows)
 
     keys = [f"{work}-{chunk.index:06d}" for chunk in chunks]
-    return run.each(work, keys, [chunk.n_rows for chunk in chunks], do)
+    return run.each(work, keys, [[chunk] for chunk in chunks], do)
 
 
 def _fitted_estimates(policy: Policy, source: Source, run: Run) -> ChunkEstimates | None:
@@ -466,7 +511,7 @@ class _Replay:
 
         total, models = part("total", ""), sums["models", ""]
         rules = {name: part("rule", name) for name in names if ("rule", name) in sums}
-        units = dict(self.source.extra_cost_units)
+        units = {COST: self.source.cost_unit, **dict(self.source.extra_cost_units)}
         *single_cost, single_quality = models["single"] / total.n
         ran, answered, depth = models["use"] / total.n
         return Evaluation(
@@ -474,7 +519,7 @@ class _Replay:
             models=policy.models,
             costs=self.costs,
             cost_units=(
-                *(policy.cost_units[i] for i in own_costs),
+                *(policy.cost_units[i] or units.get(policy.costs[i], "") for i in own_costs),
                 *(units.get(name, "") for name in foreign),
             ),
             total=total,

@@ -236,15 +236,16 @@ class Policy(Result):
 
         Args:
             estimates: estimates of one query or of B, as `estimates` or `learned_estimates`
-                returns them; not corrected.
+                returns them; not corrected. Their costs are in the first of `cost_units`: the
+                parameters price that unit, and no other is recognised.
             run: `[K]` or `[B, K]` the models that have run.
             key: a JAX random key, or a whole number such as the query's number. For a batch, one
                 per row, which draws the same as for that query alone; or one for all, from which
                 each row draws by its position. May be left out if no rule mixes settings.
             group: the query's group, or one per row: names, or positions in `groups`, -1 for none.
                 Names without a rule of their own fall under the default.
-            extra_costs: expected extra costs by name, shaped as the estimates; by default the
-                means of the queries fitted on.
+            extra_costs: expected extra costs by name, in the policy's `cost_units` and shaped as
+                the estimates; by default the means of the queries fitted on.
 
         Returns:
             An index into `models`, or -1; an array of them for a batch.

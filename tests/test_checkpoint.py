@@ -1,5 +1,6 @@
 """Checkpoints: whatever interrupts a job, it resumes to the same bits or says why it cannot."""
 
+import contextlib
 import errno
 import os
 import random
@@ -20,6 +21,7 @@ import pytest
 from cascjax import CascjaxError, RunOptions, Study, Table, compare, synthetic
 from cascjax.comparison import compare_job
 from cascjax.data import write_table
+from cascjax.data.files import atomic_write
 from cascjax.data.source import Files, open_files
 from cascjax.data.table import Chunk
 from cascjax.engine import jobs
@@ -60,9 +62,9 @@ class Watched(Files):
             yield from super().read([chunk], columns)
 
 
-def watched(folder: Path, stop: float = np.inf) -> Watched:
+def watched(folder: Path, stop: float = np.inf, chunk_rows: int = 400) -> Watched:
     """Two chunks per file."""
-    files = open_files(folder, chunk_rows=400)
+    files = open_files(folder, chunk_rows=chunk_rows)
     return Watched(**{f.name: getattr(files, f.name) for f in fields(files)}, stop=stop)
 
 
@@ -92,8 +94,7 @@ def test_parts_come_back_to_the_bit(table: Table, tmp_path: Path) -> None:
         3: (None, True, 2, 0.1, np.nan, -np.inf, "words"),
         "arrays": [np.array([0.1], np.float32), np.zeros((0, 2)), np.array(1.5), np.array([True])],
     }
-    digest, same = unpack(pack(value, "job"))
-    assert digest == "job"
+    same = unpack(pack(value))
     assert same["sample"].table == value["sample"].table  # pyright: ignore[reportAttributeAccessIssue]
     assert repr(same[3]) == repr(value[3])
     for one, other in zip(same["arrays"], value["arrays"], strict=True):  # pyright: ignore[reportArgumentType]
@@ -105,20 +106,62 @@ def test_parts_come_back_to_the_bit(table: Table, tmp_path: Path) -> None:
         unpack(content)
 
 
-def test_damaged_parts_and_parts_of_other_jobs_are_refused(tmp_path: Path) -> None:
-    mine, other = (Checkpoint(tmp_path / "kept", {"seed": seed}) for seed in (0, 1))
+class Notes(list[str]):
+    """What a checkpoint says of damaged files, as `RunOptions.note`."""
+
+    def __call__(self, text: str) -> None:
+        self.append(text)
+
+
+def test_damaged_parts_and_parts_of_other_jobs_are_forgotten_with_a_note(tmp_path: Path) -> None:
+    notes = Notes()
+    mine, other = (Checkpoint(tmp_path / "kept", {"seed": seed}, notes) for seed in (0, 1))
     mine.open(resume=False)
     assert mine.get("a") is None
     mine.put("a", np.arange(100))
     np.testing.assert_array_equal(mine.get("a"), np.arange(100))
-    with pytest.raises(CascjaxError, match=r"a\.npz belongs to another run; remove it"):
-        other.get("a")
     path = tmp_path / "kept" / "a.npz"
     content = path.read_bytes()
-    for damaged in (b"", content[:50], content[:-200], b"x" * len(content)):
+    flipped = bytearray(content)
+    flipped[60] ^= 1
+    for damaged in (b"", content[:50], content[:-200], b"x" * len(content), bytes(flipped)):
         path.write_bytes(damaged)
-        with pytest.raises(CascjaxError, match=r"a\.npz is damaged; remove it"):
-            mine.get("a")
+        assert mine.get("a") is None
+        assert not path.exists()
+    path.write_bytes(content)
+    assert other.get("a") is None  # of another job
+    path.with_name("b.npz").write_bytes(content)
+    assert mine.get("b") is None  # under another name
+    assert len(notes) == 7
+    assert all(
+        note.endswith("npz is damaged, or of another run: it is computed again") for note in notes
+    )
+
+
+NOT_OURS = (
+    b"{", b"", b"\xff\xfe", b"[1]", b"null", b"3", b"[" * 5000, b'{"seed": 0}',
+    b'{"seed": 0, "files": []}', b'{"seed": 0, "files": {"a": 1}, "checksum": 5}',
+    b'{"seed": 0, "files": null, "checksum": "00"}', b'{"version": {}, "chunks": "x"}',
+)  # fmt: skip
+"""Contents of run.json that no run has written."""
+
+
+@pytest.mark.parametrize("content", NOT_OURS)
+def test_a_damaged_description_starts_the_run_over_with_a_note(
+    content: bytes, tmp_path: Path
+) -> None:
+    folder, notes = tmp_path / "kept", Notes()
+    mine = Checkpoint(folder, {"seed": 0, "files": {"a": [1]}}, notes)
+    mine.open(resume=False)
+    mine.put("a", 1)
+    (folder / "run.json").write_bytes(content)
+    assert mine.bad_files == set()
+    with pytest.raises(CascjaxError, match=r"a damaged run\.json: use another, or start over"):
+        mine.open(resume=False)
+    assert mine.keys == ["a"]
+    mine.open(resume=True)
+    assert mine.keys == []
+    assert notes == [f"{folder / 'run.json'} is damaged: the run starts over"]
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -126,14 +169,150 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     mine = Checkpoint(folder, {"seed": 0})
     mine.open(resume=False)
     mine.put("a", 1)
-    for content, words in ((b"{", "a damaged run.json"), (None, "parts of an unknown run")):
-        (folder / "run.json").unlink(missing_ok=True)
-        if content is not None:
-            (folder / "run.json").write_bytes(content)
-        with pytest.raises(CascjaxError, match=f"{words}: use another, or start over with force"):
-            mine.open(resume=True)
+    (folder / "run.json").unlink()
+    with pytest.raises(CascjaxError, match="parts of an unknown run: use another, or start over"):
+        mine.open(resume=True)
+    assert [path.name for path in folder.iterdir()] == ["a.npz"]
     mine.open(resume=False, force=True)
     assert mine.keys == []
+
+
+@pytest.mark.parametrize(
+    ("trials", "in_memory"),
+    [(6, True), pytest.param(90, False, marks=pytest.mark.slow)],
+)
+def test_a_flipped_bit_changes_no_number(
+    table: Table, tmp_path: Path, trials: int, in_memory: bool
+) -> None:
+    """One bit at a random place of a random file of the checkpoint, or a file cut short or gone."""
+    small, chance, notes = table.take(np.arange(400)), random.Random(11), Notes()
+    write_table(tmp_path / "small.arrow", small)
+    source = small if in_memory else open_files(tmp_path / "small.arrow", chunk_rows=150)
+    kept, folder = tmp_path / "kept", tmp_path / "damaged"
+    whole = bits(run(source, kept))
+    for trial in range(trials):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(kept, folder)
+        victim = chance.choice([*npz(folder), folder / "run.json"])
+        content = bytearray(victim.read_bytes())
+        if trial % 6 == 4:
+            victim.write_bytes(content[: chance.randrange(len(content))])
+        elif trial % 6 == 5 and victim.suffix == ".npz":
+            victim.unlink()
+        else:
+            content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+            victim.write_bytes(content)
+        missing = not victim.exists()
+        notes.clear()
+        options = RunOptions(folder, True, sample=100, note=notes)
+        again = compare(source, ["mixing", "routing"], budgets=3, options=options)
+        assert bits(again) == whole
+        assert missing or [victim.name in note for note in notes] == [True]
+
+
+# Inputs.
+
+
+def change(path: Path, value: float) -> None:
+    """Change a number in the middle of an Arrow file, but neither its size, footer nor time."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    at = content.index(np.float32(value).tobytes())
+    content[at : at + 4] = np.float32(value / 2).tobytes()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("file", "stop"), [(0, 0), (0, 1), (0, 8), (2, 4), (2, 5), (2, 11), (2, 99)]
+)
+def test_content_that_changed_unnoticed_is_refused(tmp_path: Path, file: int, stop: int) -> None:
+    """Wherever the run was interrupted, if the file was read before."""
+    rows = 4000  # of each file, in two chunks: more than the bytes at its end that identify it
+    table = synthetic.sample(synthetic.make_dataset(3, seed=1), 0, 3 * rows)
+    parts, folder = tmp_path / "parts", tmp_path / "kept"
+    parts.mkdir()
+    for i in range(3):
+        write_table(parts / f"{i}.arrow", table.take(np.arange(i * rows, (i + 1) * rows)))
+    with contextlib.suppress(KeyboardInterrupt):
+        run(watched(parts, stop, rows // 2), folder)
+    change(parts / f"{file}.arrow", float(table.cost[file * rows + 90, 1]))
+    source = watched(parts, chunk_rows=rows // 2)
+    whole = bits(run(source, None))
+    if stop > 2 * file:
+        with pytest.raises(CascjaxError, match=rf"{file}\.arrow has changed, though not in size"):
+            run(source, folder, True)
+        assert bits(run(source, folder, force=True)) == whole
+    else:  # nothing of the file was used
+        assert bits(run(source, folder, True)) == whole
+
+
+def test_columns_of_a_table_in_memory_are_compared(table: Table, tmp_path: Path) -> None:
+    """Also those that its fingerprint leaves out."""
+    assert table.quality_ante is not None
+    options = {"checkpoint": tmp_path / "kept", "resume": True}
+    compare(table, ["routing"], "supplied", budgets=3, options=RunOptions(**options))
+    other = replace(table, quality_ante=table.quality_ante[::-1].copy())
+    with pytest.raises(CascjaxError, match="the table has changed, though not in size and time"):
+        compare(other, ["routing"], "supplied", budgets=3, options=RunOptions(**options))
+
+
+# Locks and temporary files.
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cascjax.data.files import atomic_write, temporary_path
+from cascjax.engine.checkpoint import Checkpoint
+folder = Path(sys.argv[1])
+mine = Checkpoint(folder, {"seed": 0})
+mine.open(resume=False)
+with (
+    atomic_write(folder.parent / "table.arrow") as file,
+    atomic_write(folder / "part.npz"),
+    temporary_path(folder.parent / "tables", folder=True) as inner,
+):
+    (inner / "part-0").write_text("half")
+    file.write_text("half")
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_process_leaves_no_lock_and_its_temporary_files_are_removed(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "kept"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        mine = Checkpoint(folder, {"seed": 0})
+        for force in (False, True):
+            with pytest.raises(CascjaxError, match="kept is in use by another run: wait until"):
+                mine.open(resume=not force, force=force)
+        with pytest.raises(CascjaxError, match="in use by another run"):
+            discard(folder)
+        with atomic_write(tmp_path / "other.arrow"):
+            pass
+        living = {path for path in tmp_path.rglob(".cascjax-*.tmp")}
+        assert len(living) == 3
+        process.kill()
+    mine.open(resume=True)
+    assert not list(folder.glob(".cascjax-*"))
+    with atomic_write(tmp_path / "table.arrow"):
+        pass
+    assert not list(tmp_path.rglob(".cascjax-*"))
+    discard(folder)
+    assert not folder.exists()
+
+
+def test_one_process_may_use_its_folder_again(table: Table, tmp_path: Path) -> None:
+    first, second = (Checkpoint(tmp_path / "kept", {"seed": 0}) for _ in range(2))
+    first.open(resume=True)
+    second.open(resume=True)
+    first.put("a", 1)
+    assert second.get("a") == 1
 
 
 # Interrupts.
@@ -249,7 +428,7 @@ def test_an_invalid_file_can_be_fixed_and_the_run_resumed(table: Table, tmp_path
     whole = bits(run(source, None))
     source.log.clear()
     assert bits(run(source, folder, True)) == whole
-    assert source.log[:4] == [2, 3, 4, 5]
+    assert source.log[:6] == [0, 1, 2, 3, 4, 5]  # the first two are only compared
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
@@ -301,7 +480,7 @@ def test_parts_come_in_order_whoever_did_them() -> None:
             done.append(part)
             yield part, np.array([part, 0.1 + part])
 
-    results = [part[0] for part in Run().each("x", list("abcd"), [1, 1, 1, 1], do)]
+    results = [part[0] for part in Run().each("x", list("abcd"), [()] * 4, do)]
     assert results == [0, 1, 2, 3]
     assert done == [3, 2, 1, 0]
 

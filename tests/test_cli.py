@@ -21,7 +21,7 @@ import pytest
 import cascjax as cj
 from cascjax.cli import Cascjax, main
 from cascjax.cli.errors import translate
-from cascjax.cli.terminal import keep_compiled, uninterrupted
+from cascjax.cli.terminal import keep_compiled
 from cascjax.importers import IMPORTERS
 from cascjax.metrics import SCORES
 from cascjax.strategies import STRATEGIES
@@ -527,20 +527,6 @@ class TestProgram:
         assert translate(words, command("compare")) == (
             "--seed must be 0: use --resume or n='2' and 'seed=1'"
         )
-
-    @pytest.mark.usefixtures("heeded_interrupts")
-    def test_interrupt_held_back(self) -> None:
-        done = []
-
-        def work() -> None:
-            with uninterrupted():
-                signal.raise_signal(signal.SIGINT)
-                done.append("all")
-
-        with pytest.raises(KeyboardInterrupt):
-            work()
-        assert done
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:

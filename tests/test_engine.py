@@ -200,7 +200,10 @@ def test_shared_out_chunks_give_the_same_to_the_bit(stream: Files, sample: int) 
     alone = compare(stream, job.strategies, Noisy(NOISE), budgets=4, options=options)
     for processes in (2, 3):
         shares = [stream.chunks[i::processes][::-1] for i in range(processes)]
-        parts = [collect_statistics(job, share, other=Sample()) for share in shares]
+        parts = [
+            collect_statistics(job, job.source.read(share, job.all_columns), other=Sample())
+            for share in shares
+        ]
         one = merge_statistics(job, *parts)
         other = merge_statistics(job, parts[-1], merge_statistics(job, *parts[:-1]))
         np.testing.assert_array_equal(one.sample.rows, other.sample.rows)
@@ -226,7 +229,9 @@ def test_the_sample_does_not_depend_on_chunks(table: Table, stream: Files) -> No
     for chunk_rows in (137, 1100, 100_000):
         source = open_files(Path(stream.name), chunk_rows=chunk_rows)
         job = compare_job(source, ["routing"], sample=50)
-        sample = collect_statistics(job, source.chunks, other=Sample()).sample
+        sample = collect_statistics(
+            job, source.read(source.chunks, job.all_columns), other=Sample()
+        ).sample
         rows.append(sample.rows)
         assert sample.table is not None
         np.testing.assert_array_equal(sample.table.cost, table.cost[rows[0]])

@@ -9,8 +9,9 @@ import cascjax as cj
 from cascjax.cli import options
 from cascjax.cli.errors import Command
 from cascjax.cli.job import Job, job_without_sample
-from cascjax.cli.types import PATH
+from cascjax.cli.types import PATH, named_number, several
 from cascjax.report.evaluation import print_evaluation, rows_note, save, to_json
+from cascjax.search.rules import COST
 
 MOST_KEPT = 1_000_000
 """Largest number of rows whose results are written one by one unless asked for."""
@@ -27,12 +28,22 @@ MOST_KEPT = 1_000_000
     default=None,
     help="Write evaluation.parquet, one row per query. [default: for up to a million rows]",
 )
+@click.option(
+    "--unit-rate",
+    type=named_number("COST=R", COST),
+    metavar="R|COST=R",
+    multiple=True,
+    callback=several,
+    help="Units of the policy's cost per unit of the source's cost, such as 1.08 USD per EUR; with"
+    " several costs one each. [default: both must have the same unit]",
+)
 @job_without_sample
 @options.OUT
 def command(
     policy: Path,
     paths: tuple[Path, ...],
     per_query: bool | None,
+    unit_rate: dict[str, float],
     job: Job,
     out: Path,
     **arguments: Any,
@@ -45,9 +56,11 @@ def command(
     with job.run(paths, None, out) as (source, run):
         kept = source.n_rows <= MOST_KEPT if per_query is None else per_query
         evaluation = cj.evaluate(
-            cj.load_policy(policy), source, **arguments, per_query=kept, options=run
-        )
+            cj.load_policy(policy), source, **arguments, per_query=kept, options=run,
+            unit_rate=unit_rate or None,
+        )  # fmt: skip
         settings = {"policy": str(policy), "source": source.name, **arguments}
+        settings |= {"unit_rate": unit_rate} if unit_rate else {}
         ids = source.query_ids() if kept else None
         job.save(lambda: save(evaluation, out, ids, settings))
     job.result(lambda: to_json(evaluation), lambda console: print_evaluation(evaluation, console))

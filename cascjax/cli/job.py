@@ -1,6 +1,7 @@
 """How a command over a source runs: processes, checkpoint, progress."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +11,14 @@ from typing import Any
 import click
 import jax
 
-from cascjax import __version__
-from cascjax.cli.launch import WAIT, Place, enter
+from cascjax import __version__, interrupts
+from cascjax.cli.launch import WAIT, Place, enter, resumption
 from cascjax.cli.options import select
 from cascjax.cli.output import OUTPUT, Output, named
 from cascjax.cli.terminal import keep_compiled, output_folder
 from cascjax.cli.types import gathered, integer
 from cascjax.data.source import BadFileError, Files, open_files
-from cascjax.engine.checkpoint import discard
+from cascjax.engine.checkpoint import discard, hold
 from cascjax.engine.options import SAMPLE, RunOptions
 from cascjax.engine.processes import GONE, all_processes
 from cascjax.errors import CascjaxError, RefusedError
@@ -49,35 +50,47 @@ class Job(Output):
         which the command writes itself.
         """
         checkpoint = out.with_name(f"{out.name}.checkpoint") if file else out / "checkpoint"
-        self.first = enter(self.place, checkpoint, self.note)
-        if any(path.resolve() == out.resolve() for path in paths):
-            raise CascjaxError(f"--out {out} is the source; choose another")
-        self.note(f"Reading {named(paths)}")
-        with (
-            contextlib.nullcontext() if file else output_folder(out),
-            _resumable(checkpoint),
-        ):
-            source = select(open_files(paths), models)
-            keep_compiled()
-            count = all_processes().count
-            size = f"{counted(source.n_rows, 'query', 'queries')} x {source.n_models} models"
-            self.note(f"{size}." if count == 1 else f"{size}, shared by {count} processes.")
-            devices = counted(jax.device_count(), f"{jax.default_backend()} device")
-            self.detail(f"cascjax {__version__}, JAX {jax.__version__}, {devices}.")
-            self.detail(f"Partial results are kept in {checkpoint} until the end.")
-            start = time.monotonic()
-            with _naming(source), progress(source.n_rows, self.quiet or not self.first) as advance:
+        with interrupts.patience(functools.partial(_kept, checkpoint, self.place.several)):
+            self.first = enter(self.place, checkpoint, self.note)
+            if any(path.resolve() == out.resolve() for path in paths):
+                raise CascjaxError(f"--out {out} is the source; choose another")
+            self.note(f"Reading {named(paths)}")
+            with (
+                contextlib.nullcontext() if file else output_folder(out),
+                _resumable(checkpoint),
+                hold(checkpoint) if self.first else contextlib.nullcontext(),
+            ):
+                source = select(open_files(paths), models)
+                keep_compiled()
+                count = all_processes().count
+                size = f"{counted(source.n_rows, 'query', 'queries')} x {source.n_models} models"
+                self.note(f"{size}." if count == 1 else f"{size}, shared by {count} processes.")
+                devices = counted(jax.device_count(), f"{jax.default_backend()} device")
+                self.detail(f"cascjax {__version__}, JAX {jax.__version__}, {devices}.")
+                self.detail(f"Partial results are kept in {checkpoint} until the end.")
+                start, quiet = time.monotonic(), self.quiet or not self.first
+                with _naming(source), progress(source.n_rows, quiet) as advance:
 
-                def each(work: str, rows: int) -> None:
-                    advance(work, rows * count)  # each process reports its own share
+                    def each(work: str, rows: int) -> None:
+                        interrupts.check()
+                        advance(work, rows * count)  # each process reports its own share
 
-                yield source, RunOptions(checkpoint, self.resume, self.force, self.sample, each)
-            self.detail(f"Took {time.monotonic() - start:.1f} s.")
-        all_processes().agree(lambda: discard(checkpoint))
+                    settings = (checkpoint, self.resume, self.force, self.sample)
+                    yield source, RunOptions(*settings, each, self.note)
+                self.detail(f"Took {time.monotonic() - start:.1f} s.")
+                all_processes().agree(lambda: discard(checkpoint))
 
     def save(self, write: Callable[[], Any]) -> None:
         """Write results in the first process; if that fails, fail in all."""
         all_processes().agree(lambda: write() if self.first else None)
+
+
+def _kept(checkpoint: Path, several: bool) -> str:
+    """Return what an interrupted job has kept, in words; remove a checkpoint without parts."""
+    resume = resumption(checkpoint, several=several)
+    if not resume:
+        discard(checkpoint)
+    return resume
 
 
 @contextlib.contextmanager

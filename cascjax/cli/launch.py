@@ -12,7 +12,6 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,12 +20,10 @@ from typing import Any
 
 import click
 
+from cascjax import interrupts
 from cascjax.errors import CascjaxError, first_line
 
 WAIT = 300  # Default number of seconds that processes wait for each other at the start
-
-_GRACE = 10
-"""Seconds that a process has to end after an interrupt; it may be waiting for another process."""
 
 _HEARTBEAT = 30  # Seconds after which a process without a sign of life counts as lost
 
@@ -165,17 +162,29 @@ def enter(place: Place, checkpoint: Path, note: Callable[[str], None]) -> bool:
 
 def leave(code: int, error: Exception | None = None) -> None:
     """End one of several processes that failed; JAX would wait for the others at a normal exit."""
-    jax = sys.modules.get("jax")
-    if code and jax is not None and jax.distributed.is_initialized():
+    if code and distributed():
         if error is not None:
             traceback.print_exception(error)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        interrupts.leave(code)
+
+
+def distributed() -> bool:
+    """Return whether this process is one of several."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
+
+
+def resumption(checkpoint: Path, *, several: bool) -> str:
+    """Return how to resume a job, in words; empty for a job of one process that kept nothing."""
+    kept = any(checkpoint.glob("*.npz"))
+    if not several:
+        return f"partial results are kept in {checkpoint}; add --resume to continue" * kept
+    again = "start all processes again"
+    return f"partial results are kept in {checkpoint}: {again} with --resume" if kept else again
 
 
 def _end_in_one_line(place: Place, checkpoint: Path, joined: threading.Event) -> None:
-    """Say in one line why JAX aborts, or why a process that waits for others is interrupted."""
+    """Say in one line why JAX aborts."""
     for fd in range(3):
         try:
             os.fstat(fd)
@@ -186,13 +195,6 @@ def _end_in_one_line(place: Place, checkpoint: Path, joined: threading.Event) ->
     log = tempfile.TemporaryFile()  # noqa: SIM115
     for fd in (1, 2):
         os.dup2(log.fileno(), fd)
-
-    def end(code: int, reason: str, note: str = "") -> None:
-        resume = "start all processes again"
-        if any(checkpoint.glob("*.npz")):
-            resume = f"partial results are kept in {checkpoint}: {resume} with --resume"
-        click.echo(f"cascjax: {reason}; {resume}{note}", err=True)
-        os._exit(code)
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
     def aborted(number: int) -> None:
@@ -209,21 +211,12 @@ def _end_in_one_line(place: Place, checkpoint: Path, joined: threading.Event) ->
                 " processes, and not all came: check that it can be reached, that --coordinator"
                 " and --processes are the same everywhere"
             )
-        end(1, f"{place} {reason}", f" (messages of JAX: {named.name})")
+        resume = resumption(checkpoint, several=True)
+        click.echo(f"cascjax: {place} {reason}; {resume} (messages of JAX: {named.name})", err=True)
+        os._exit(1)
 
     _handlers.append(aborted)
     ctypes.CDLL(None).signal(signal.SIGABRT, aborted)
-
-    signals, woken = socket.socketpair()
-    woken.setblocking(False)
-    signal.set_wakeup_fd(woken.detach(), warn_on_full_buffer=False)
-
-    def end_waiting() -> None:
-        signals.recv(1)
-        time.sleep(_GRACE if joined.is_set() else 1)
-        end(130, "interrupted")
-
-    threading.Thread(target=end_waiting, daemon=True).start()
 
 
 def _check_port(coordinator: str) -> None:

@@ -4,10 +4,8 @@ import importlib
 import keyword
 import os
 import shlex
-import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cascjax.cli.launch import leave
+from cascjax import interrupts
+from cascjax.cli.launch import distributed, leave
 from cascjax.errors import CascjaxError
 
 if TYPE_CHECKING:
@@ -40,8 +39,7 @@ class Program(click.Group):
         """Return a command, with its module imported."""
         if cmd_name not in self.summaries:
             return None
-        with uninterrupted():
-            return self.load(cmd_name)
+        return self.load(cmd_name)
 
     def load(self, name: str) -> click.Command:
         """Import a command."""
@@ -61,13 +59,23 @@ class Program(click.Group):
         **extra: Any,
     ) -> NoReturn:
         """Run the command and exit."""
+        program = args is None  # else a test, or another program, calls it
+        if program:
+            interrupts.handle()
         args = sys.argv[1:] if args is None else list(args)
         extra |= {"standalone_mode": False, "obj": shlex.join(["cascjax", *args])}
         try:
-            with _termination_as_interrupt(), _usage_in_one_line():
+            with _usage_in_one_line():
                 sys.exit(super().main(args, prog_name, *rest, **extra))
         except SystemExit as end:
-            leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            leave(code)
+            if program and not distributed():  # else JAX takes leave of the other processes
+                interrupts.claim()
+                if not code and interrupts.arrived():
+                    click.echo(interrupts.line("the command was complete"), err=True)
+                    code = 130
+                interrupts.leave(code)
             raise
         except Exception as error:
             leave(1, error)
@@ -78,20 +86,21 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except CascjaxError as error:
-            _fail(str(error))
+            _fail(f"cascjax: {error}")
         except BrokenPipeError:
             raise  # the reader of the output has closed it; click ends the program quietly
         except OSError as error:
-            _fail(f"{error.filename or 'cannot continue'}: {error.strerror or error}")
+            _fail(f"cascjax: {error.filename or 'cannot continue'}: {error.strerror or error}")
         except KeyboardInterrupt as stop:
-            _fail(f"interrupted; {str(stop) or 'nothing half-written is left'}", code=130)
+            _fail(interrupts.line(str(stop)), code=130)
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
     line = " ".join(message.split())
     # Names in the message may come from a foreign file, and go to a terminal.
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-    click.echo(f"cascjax: {line}", err=True)
+    interrupts.claim()
+    click.echo(line, err=True)
     sys.exit(code)
 
 
@@ -104,44 +113,7 @@ def _usage_in_one_line() -> Iterator[None]:
         sys.exit(2)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "cascjax"
-        _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM, which schedulers send, like Ctrl-C."""
-    main_thread = threading.current_thread() is threading.main_thread()
-    if not main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as nohup does
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)  # which `uninterrupted` may hold back
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Delay an interrupt to the end of the block: JAX may crash if its import is interrupted."""
-    before, held = signal.getsignal(signal.SIGINT), []
-    main_thread = threading.current_thread() is threading.main_thread()
-    if before is not signal.default_int_handler or not main_thread:
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
+        _fail(f"cascjax: {error.format_message().rstrip('.')}; see {command} --help")
 
 
 def make_console() -> "Console":
@@ -155,7 +127,13 @@ def make_console() -> "Console":
 @contextmanager
 def output_folder(path: Path) -> Iterator[None]:
     """Make a folder before anything is computed for it, and remove it if that fails."""
-    made = []
+    made: list[Path] = []
+
+    def remove() -> None:
+        for folder in made:
+            with suppress(OSError):  # not empty: it holds something complete
+                folder.rmdir()
+
     try:
         try:
             made = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -166,11 +144,10 @@ def output_folder(path: Path) -> Iterator[None]:
             raise CascjaxError(
                 f"cannot write to the folder {path}: {error.strerror}; choose another"
             ) from error
-        yield
+        with interrupts.undone(remove):
+            yield
     except BaseException:
-        for folder in made:
-            with suppress(OSError):  # not empty: it holds something complete
-                folder.rmdir()
+        remove()
         raise
 
 

@@ -1,7 +1,10 @@
 """Files of evaluation tables: reading, and writing that is atomic."""
 
+import fcntl
+import functools
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -11,6 +14,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
+from cascjax import interrupts
 from cascjax.data.schema import find_column, from_arrow, to_arrow
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, first_line, one_line
@@ -21,10 +25,11 @@ _IPC_SUFFIXES = (".arrow", ".feather", ".ipc")
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], *, tidy: bool = True) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` on success and is removed on any error.
 
-    The temporary file is in the same folder, empty, with the permissions of a new file.
+    The temporary file is in the same folder, empty, with the permissions of a new file. `tidy` also
+    removes the temporary files of dead processes in that folder.
     """
     with one_line(f"cannot write {path}"):
         target = Path(os.path.realpath(path))  # write through a symbolic link, not over it
@@ -33,17 +38,68 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise CascjaxError(f"cannot write {path}: it is {kind}; name a file")
         if not target.parent.is_dir():
             raise CascjaxError(f"cannot write {path}: there is no folder {target.parent}; make it")
-    temporary = target.with_name(f".cascjax-{secrets.token_hex(8)}.tmp")
     try:
-        # Not tempfile: its files are private, and the finished file is to obey the umask.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        yield temporary
-        os.replace(temporary, target)
+        if tidy:
+            sweep(target.parent)
+        with temporary_path(target) as temporary:
+            yield temporary
+            os.replace(temporary, target)
     except OSError as error:
         raise CascjaxError(f"cannot write {path}: {first_line(error)}") from error
+
+
+@contextmanager
+def temporary_path(target: Path, *, folder: bool = False) -> Iterator[Path]:
+    """Yield a new empty file or folder beside a path; it is removed unless it is moved away.
+
+    It is locked until then. The lock ends with the process, so `sweep` knows what is left over.
+    """
+    while True:
+        path = target.with_name(f".cascjax-{secrets.token_hex(8)}.tmp")
+        if folder:
+            path.mkdir()
+        # Not tempfile: its files are private, and the finished file is to obey the umask.
+        flags = os.O_RDONLY if folder else os.O_CREAT | os.O_EXCL | os.O_RDWR
+        descriptor = os.open(path, flags, 0o666)
+        # Another process may have swept it away before it was locked.
+        if lock(descriptor) and path.exists():
+            break
+        os.close(descriptor)
+    remove = functools.partial(_remove, path)
+    try:
+        with interrupts.undone(remove):
+            yield path
     finally:
-        with suppress(OSError):  # already gone on success
-            temporary.unlink()
+        os.close(descriptor)
+        remove()
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that dead processes have left in a folder."""
+    for path in folder.glob(".cascjax-*.tmp"):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(path)
+            finally:
+                os.close(descriptor)
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file; return False if another process has. The lock ends with the process."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # the file system has no locks
+        pass
+    return True
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager

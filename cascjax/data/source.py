@@ -11,8 +11,6 @@ import glob
 import hashlib
 import itertools
 import os
-import secrets
-import shutil
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,12 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import msgspec
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
-from cascjax.data.files import TableWriter, read_ids, sniff, whole
+from cascjax.data.files import TableWriter, read_ids, sniff, sweep, temporary_path, whole
 from cascjax.data.schema import (
     COLUMNS,
     EXTRA_COST,
@@ -159,6 +158,8 @@ class Files:
         metadata: contents of the schema metadata, the same in all files.
         extra_costs: names of the extra costs.
         widths: numbers per row of "features" and "signals", where the files have them.
+        rates: factors that costs are multiplied by when they are read, by name; see
+            `Table.converted`.
 
     Example:
       >>> import tempfile
@@ -180,6 +181,7 @@ class Files:
     metadata: Metadata
     extra_costs: tuple[str, ...] = ()
     widths: Mapping[str, int] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
     _n_models: int = field(default=0, repr=False)
 
     @property
@@ -206,6 +208,15 @@ class Files:
         """Return the same rows restricted to the named models, in that order."""
         check_models(models, self.models)
         return replace(self, models=tuple(models))
+
+    def converted(self, rates: Mapping[str, float], units: Mapping[str, str]) -> "Files":
+        """Return the same rows with costs in other units, as `Table.converted` does."""
+        metadata = msgspec.structs.replace(
+            self.metadata,
+            cost_unit=units.get("cost", self.cost_unit),
+            units={name: units.get(name, unit) for name, unit in self.metadata.cost_units},
+        )
+        return replace(self, rates=rates, metadata=metadata)
 
     def query_ids(self) -> pa.ChunkedArray:
         """Read the query ids of all rows."""
@@ -332,13 +343,10 @@ def write_parts(
             raise CascjaxError(
                 f"cannot write {target}: there is no folder {target.parent}; create it"
             )
-        temporary = target.with_name(f".cascjax-{secrets.token_hex(8)}.tmp")
-        temporary.mkdir()
-        try:
+        sweep(target.parent)
+        with temporary_path(target, folder=True) as temporary:
             _write_parts(temporary, batches, n_rows, parts)
             temporary.rename(target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)  # renamed on success
 
 
 def _write_parts(folder: Path, batches: Iterable[Table], n_rows: int, parts: int) -> None:
@@ -655,4 +663,5 @@ def _read_chunk(source: Files, chunk: Chunk, rows: _Rows) -> Table:
         raise BadFileError(str(error.shifted(chunk.start)), path) from error
     except CascjaxError as error:
         raise BadFileError(str(error), path) from error
+    table = table.converted(source.rates, {}) if source.rates else table
     return table if table.models == source.models else table.select_models(source.models)

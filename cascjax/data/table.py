@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ _MAX_SHOWN = 20  # Models that the representation of a table lists
 
 ESTIMATE_COLUMNS = ("quality_ante", "quality_post", "quality_sigma", "cost_ante", "cost_post")
 """Optional columns of supplied estimates, each `[N, K]`."""
+
+_COSTS = ("cost", "cost_ante", "cost_post")  # Columns in `cost_unit`
 
 CHUNK_ROWS = 1 << 20  # Largest number of rows of a chunk
 
@@ -177,6 +179,25 @@ class Table:
     def unit_of(self, cost: str) -> str:
         """Return the unit of "cost" or of an extra cost by name; empty if unknown."""
         return self.cost_unit if cost == "cost" else dict(self.extra_cost_units).get(cost, "")
+
+    def converted(self, rates: Mapping[str, float], units: Mapping[str, str]) -> "Table":
+        """Return the table with costs in other units.
+
+        Args:
+            rates: factors of "cost", with its estimates, and of extra costs, by name.
+            units: units of the costs that are named, which they have once they are multiplied.
+        """
+
+        def times(column: np.ndarray | None, cost: str) -> np.ndarray | None:
+            return None if column is None else (column * rates.get(cost, 1)).astype(column.dtype)
+
+        return replace(
+            self,
+            **{name: times(getattr(self, name), "cost") for name in _COSTS},
+            extra_costs={name: times(column, name) for name, column in self.extra_costs.items()},
+            cost_unit=units.get("cost", self.cost_unit),
+            extra_cost_units=tuple((n, units.get(n, unit)) for n, unit in self.extra_cost_units),
+        )
 
     def take(self, rows: Int[np.ndarray, " n"]) -> "Table":
         """Return the table of the given rows, in that order."""

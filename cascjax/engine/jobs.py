@@ -50,12 +50,12 @@ def collect(job: Job, run: Run) -> Statistics:
         for place in places:
             chunks = list(groups.values())[place]
             progress = functools.partial(run.progress, work)
-            statistics = collect_statistics(job, chunks, progress, other=sample)
+            rows = run.read(chunks, job.all_columns)
+            statistics = collect_statistics(job, rows, progress, other=sample)
             yield place, statistics
             sample = merge_statistics(job, Statistics(sample=sample), statistics).sample
 
-    rows = [sum(chunk.n_rows for chunk in chunks) for chunks in groups.values()]
-    parts = run.each(work, list(groups), rows, do)
+    parts = run.each(work, list(groups), list(groups.values()), do)
     return functools.reduce(functools.partial(merge_statistics, job), parts, Statistics())
 
 
@@ -68,7 +68,7 @@ def prepare(job: Job, run: Run) -> Setup:
 
     # Every process learns by itself; a resumed job learns again what it learned before.
     equal = (run.processes.gather(digest) == digest).all()
-    (kept,) = run.each(work, ["learned"], [0], lambda places: ((p, digest) for p in places))
+    (kept,) = run.each(work, ["learned"], [()], lambda places: ((p, digest) for p in places))
     if not equal or not np.array_equal(kept, digest):
         raise CascjaxError(
             "learned estimates differ between processes or from those before the interrupt,"
@@ -90,7 +90,7 @@ def find_candidates(job: Job, setup: Setup, run: Run) -> list[Candidates]:
             yield place, search_candidates(setup, strategy, estimator, job.seed, progress)
 
     keys = [f"candidates-{place:02d}" for place in range(len(job.strategies))]
-    return list(run.each("fitting", keys, [0] * len(keys), do))
+    return list(run.each("fitting", keys, [()] * len(keys), do))
 
 
 def sum_candidates(
@@ -110,12 +110,12 @@ def sum_chunks(
 
     def do(places: Sequence[int]) -> Generator[tuple[int, Any], None, None]:
         wanted = [chunks[place] for place in places]
-        for chunk, table in job.source.read(wanted, job.all_columns):
+        for chunk, table in run.read(wanted, job.all_columns):
             yield chunk.index, compute(ChunkInputs.from_chunk(job, setup, chunk, table))
             run.progress(name, chunk.n_rows)
 
     keys = [f"{name}-{chunk.index:06d}" for chunk in chunks]
-    parts = run.each(name, keys, [chunk.n_rows for chunk in chunks], do)
+    parts = run.each(name, keys, [[chunk] for chunk in chunks], do)
     return functools.reduce(lambda total, part: jax.tree.map(np.add, total, part), parts)
 
 

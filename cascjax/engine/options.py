@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, print_note
 
 SAMPLE = 1 << 18  # Default number of fit rows that parameters are searched on
 
@@ -30,7 +30,10 @@ class RunOptions:
         force: whether to discard what an earlier job left in the folder.
         sample: largest number of fit rows that parameters are searched on and estimates are
             learned from. With at least as many as there are fit rows, the search is exact.
-        progress: called with a description of the work and the number of rows just completed.
+        progress: called with a description of the work and the number of rows just completed. A
+            KeyboardInterrupt that it raises ends the job between two parts.
+        note: called with one line for each damaged file of the checkpoint, whose content is
+            computed again; by default the line is printed on standard error.
 
     Raises:
         CascjaxError: `sample` is less than 1, or `resume` or `force` is given without a folder.
@@ -45,6 +48,7 @@ class RunOptions:
     force: bool = False
     sample: int = SAMPLE
     progress: Progress = field(default=no_progress, repr=False)
+    note: Callable[[str], None] = field(default=print_note, repr=False)
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -201,11 +201,15 @@ class Statistics:
 
 
 def collect_statistics(
-    job: Job, chunks: Iterable[Chunk], progress: _Progress = _no_progress, *, other: Sample
+    job: Job,
+    chunks: Iterable[tuple[Chunk, Table]],
+    progress: _Progress = _no_progress,
+    *,
+    other: Sample,
 ) -> Statistics:
-    """Read chunks and return their statistics and their sample."""
+    """Return the statistics and the sample of chunks with their rows."""
     collected, limit = Statistics(), _hash_limit(job, other)
-    for chunk, table in job.source.read(chunks, job.all_columns):
+    for chunk, table in chunks:
         fit, rows = fit_mask(job.source, job.seed, chunk, table), chunk.rows
         weights = np.stack([fit, ~fit]).astype(np.float64)
         statistics = ChunkStatistics(
