@@ -1,10 +1,10 @@
 """Commands that are sent signals at random moments, and what must be true of each afterwards.
 
-    python tests/interruptions.py TRIALS [SEED]
+    python tests/interruptions.py TRIALS [SEED [RESUMED]]
 
-prints a table of what the trials showed. Each must end within `LIMIT` seconds of the signal with
-exit code 130 and one line, leave no temporary file, and resume to the numbers of a run that nothing
-interrupted.
+prints a table of what the trials showed; every RESUMEDth run that kept something is resumed. Each
+must end within `LIMIT` seconds of the signal with exit code 130 and one line, leave no temporary
+file, and resume to the numbers of a run that nothing interrupted.
 """
 
 import json
@@ -28,8 +28,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START = 0.1
 """Seconds in which Python itself starts, when a signal reaches no handler yet."""
 
+COMPILED = 0.7  # Time of a run relative to that of the first, which compiles
+
 DATA = ["--models", "3", "--features", "--seed", "1"]
-COMPARE = ["compare", "--strategies", "mixing,routing,cascading", "--budgets", "3"]
+COMPARE = ["compare", "--strategies", "mixing,routing", "--budgets", "2"]
 SUPPLIED, LEARNED = ["--estimates", "supplied"], ["--estimates", "learned"]
 COMMANDS: dict[str, list[str]] = {
     "compare": [*COMPARE, *SUPPLIED, "table.arrow"],
@@ -51,6 +53,12 @@ COMMANDS: dict[str, list[str]] = {
 """Commands by name; OUT is where the result goes, elsewhere --out is added."""
 
 
+def heed() -> None:
+    """Heed signals, although a command in the background of a shell ignores them."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Place:
     """A folder with the inputs of the commands, and an environment in which they start fast."""
@@ -67,7 +75,7 @@ class Place:
         return subprocess.Popen(
             [sys.executable, "-m", "cascjax", *words],
             cwd=self.folder, env=self.environment, text=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=heed,
         )  # fmt: skip
 
     def run(self, words: list[str]) -> float:
@@ -81,7 +89,11 @@ class Place:
 
 def make(folder: Path) -> Place:
     """Return a folder with inputs for every command."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder / "cache")}
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # they compile once
+    }
     place = Place(folder, environment)
     place.run(["synthesize", "table.arrow", "--queries", "800", *DATA])
     place.run(["synthesize", "parts", "--queries", "2400", "--parts", "6", *DATA])
@@ -90,7 +102,7 @@ def make(folder: Path) -> Place:
     )
     with (folder / "log.csv").open("w") as log:
         log.write("query_id,model,quality,cost\n")
-        for query in range(100_000):
+        for query in range(60_000):
             log.writelines(f"q{query},m{k},{(query * k) % 7 / 7},{0.1 + k}\n" for k in range(3))
     return place
 
@@ -134,7 +146,9 @@ class Trial:
     faults: tuple[str, ...]
 
 
-def trial(place: Place, name: str, sent: signal.Signals, after: float, whole: Any) -> Trial | None:
+def trial(
+    place: Place, name: str, sent: signal.Signals, after: float, whole: Any, resume: bool
+) -> Trial | None:
     """Interrupt a command and resume it; None if it ended before the signal."""
     out = f"out-{time.monotonic_ns()}" + (".arrow" if "OUT" in COMMANDS[name] else "")
     if COMMANDS[name][0] == "fit":
@@ -172,7 +186,7 @@ def trial(place: Place, name: str, sent: signal.Signals, after: float, whole: An
     )
     if checkpoint.exists() != kept:
         faults.append("checkpoint of nothing" if checkpoint.exists() else "no checkpoint")
-    if kept:
+    if kept and resume:
         place.run([*words, "--resume"])
         if result(path) != whole:
             faults.append("other numbers")
@@ -183,38 +197,38 @@ def trial(place: Place, name: str, sent: signal.Signals, after: float, whole: An
     return Trial(name, sent.name, after, took, process.returncode, error, kept, tuple(faults))
 
 
-def trials(place: Place, count: int, seed: int) -> list[Trial]:
+def trials(place: Place, count: int, seed: int, resumed: int = 1) -> list[Trial]:
     """Return trials of all commands in turn, each with a random signal at a random moment."""
     chance, done = random.Random(seed), []
     seconds: dict[str, float] = {}
     wholes: dict[str, Any] = {}
+    kept = Counter[str]()
     while len(done) < count:
         name = list(COMMANDS)[len(done) % len(COMMANDS)]
         if name not in seconds:
             suffix = ".arrow" if "OUT" in COMMANDS[name] else ".json" * (COMMANDS[name][0] == "fit")
             out = f"whole-{len(done)}{suffix}"
-            place.run(place.words(name, out))  # compiles
-            shutil.rmtree(place.folder / out, ignore_errors=True)
-            seconds[name] = place.run(place.words(name, out))
+            seconds[name] = COMPILED * place.run(place.words(name, out))
             wholes[name] = None if name == "inspect" else result(place.folder / out)
         after = chance.uniform(START, seconds[name])
-        ended = trial(place, name, chance.choice(SIGNALS), after, wholes[name])
+        resume = kept[name] % resumed == 0
+        ended = trial(place, name, chance.choice(SIGNALS), after, wholes[name], resume)
         if ended is not None:
             done.append(ended)
+            kept[name] += ended.kept
             print(len(done), ended.command, ended.sent, f"{after:.1f} {ended.took:.1f}",
-                  *ended.faults, file=sys.stderr)  # fmt: skip
+                  *ended.faults, file=sys.stderr, flush=True)  # fmt: skip
     return done
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell ignores it
-    count, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    count, seed, resumed = map(int, [*sys.argv[1:], *("", "0", "1")[len(sys.argv) - 1 :]])
     with tempfile.TemporaryDirectory() as folder:
-        done = trials(make(Path(folder)), count, seed)
+        done = trials(make(Path(folder)), count, seed, resumed)
     by_command = defaultdict(list)
     for each in done:
         by_command[each.command].append(each)
-    print("| command | signals | exit 130, one line | kept and resumed | longest, s | faults |")
+    print("| command | signals | exit 130, one line | kept a part | longest, s | faults |")
     print("|---|---|---|---|---|---|")
     for name, each in [*by_command.items(), ("all", done)]:
         faults = Counter(fault for trial in each for fault in trial.faults)

@@ -11,7 +11,14 @@ import pytest
 from test_fit import world
 
 from cascjax.data.source import open_files, write_parts
-from cascjax.data.table import EVALUATE, FIT, Table, split_rows
+from cascjax.data.table import (
+    ESTIMATE_COLUMNS,
+    EVALUATE,
+    FIT,
+    Table,
+    concatenate,
+    split_rows,
+)
 from cascjax.engine.options import RunOptions
 from cascjax.errors import CascjaxError
 from cascjax.estimators.specs import Noisy, Supplied
@@ -317,7 +324,7 @@ def test_an_interrupted_evaluation_resumes(tmp_path: Path) -> None:
     chunks.clear()
     rest = RunOptions(
         checkpoint=tmp_path / "checkpoint", resume=True,
-        progress=lambda work, rows: chunks.append(rows),
+        progress=lambda work, rows: chunks.extend([rows] * (work == "evaluating")),
     )  # fmt: skip
     got, want = evaluate(policy(), source, options=rest), evaluate(policy(), source)
     assert len(chunks) - 1 == len(source.chunks) - done  # the first call says what was done before
@@ -336,3 +343,103 @@ def test_an_evaluation_prints_short_and_gives_data_frames() -> None:
     np.testing.assert_array_equal(table["quality"], got.quality)
     assert got == got
     assert isinstance(hash(got), int)
+
+
+# Units.
+
+
+def in_units(table: Table, cost: str = "USD", seconds: str = "s", rate: float = 1.0) -> Table:
+    return replace(
+        table.converted({"cost": rate}, {}),
+        cost_unit=cost,
+        extra_cost_units=(("seconds", seconds),),
+    )
+
+
+@pytest.mark.parametrize("files", [False, True])
+@pytest.mark.parametrize("spec", [Supplied(), Noisy((0.2, 0.1, 0.01, 0.005))])
+def test_costs_in_another_unit_are_refused_unless_they_are_converted(
+    files: bool, spec: Any, tmp_path: Path
+) -> None:
+    table, fitted = make_table(), policy(estimates_spec=spec)
+    in_usd, in_cents = in_units(table), in_units(table, "cents", rate=100.0)
+    sources: list[Any] = [in_usd, in_cents]
+    if files:
+        for i, each in enumerate(sources):
+            write_parts(tmp_path / str(i), [each], N, 3)
+            sources[i] = open_files(tmp_path / str(i), chunk_rows=20)
+    with pytest.raises(
+        CascjaxError,
+        match="cost in cents, and the policy in USD: give unit_rate, the number of USD per cents",
+    ):
+        evaluate(fitted, sources[1])
+    whole = evaluate(fitted, sources[0], per_query=True)
+    for rate in (0.01, {"cost": 0.01}, {"cost": 0.01, "seconds": 1.0}):
+        converted = evaluate(fitted, sources[1], unit_rate=rate, per_query=True)
+        assert converted.cost_units == ("USD", "s")
+        np.testing.assert_allclose(converted.cost, whole.cost, rtol=1e-5)
+        np.testing.assert_allclose(converted.single_cost, whole.single_cost, rtol=1e-5)
+        np.testing.assert_array_equal(converted.answer, whole.answer)
+        assert [line.split()[:3] for line in converted.verdicts()] == [
+            line.split()[:3] for line in whole.verdicts()
+        ]
+
+
+@pytest.mark.parametrize(
+    ("units", "rate", "words"),
+    [
+        (("EUR", "s"), None, "cost in EUR, and the policy in USD"),
+        (("tokens", "s"), None, "cost in tokens, and the policy in USD"),
+        (("USD", "ms"), None, "seconds in ms, and the policy in s: give unit_rate"),
+        (("EUR", "ms"), 1.1, "seconds in ms, and the policy in s"),
+        (("USD", "s"), 1.1, "has cost in USD, as the policy has: leave out unit_rate"),
+        (("EUR", "s"), 0.0, "unit_rate must be a finite number above 0, not 0"),
+        (("EUR", "s"), np.inf, "unit_rate must be a finite number above 0"),
+        (("EUR", "s"), {"dollars": 2.0}, "unknown cost 'dollars'; known: cost, seconds"),
+        (("", "s"), None, ""),
+        (("usd/query ", "S"), None, ""),
+        (("USD", "s"), 1.0, ""),
+        (("", ""), 2.0, ""),
+        (("EUR", "ms"), {"cost": 1.1, "seconds": 0.001}, ""),
+    ],
+)
+def test_units_that_are_refused_and_not(units: tuple[str, str], rate: Any, words: str) -> None:
+    table = in_units(make_table(), *units)
+    if not words:
+        assert evaluate(policy(), table, unit_rate=rate, resamples=0).cost_units == ("USD", "s")
+        return
+    with pytest.raises(CascjaxError, match=words):
+        evaluate(policy(), table, unit_rate=rate)
+
+
+def test_a_policy_without_a_unit_has_that_of_the_source() -> None:
+    plain_policy = policy(cost_units=("", ""))
+    assert evaluate(plain_policy, in_units(make_table(), "EUR"), resamples=0).cost_units == (
+        "EUR",
+        "s",
+    )
+
+
+def test_costs_of_files_are_converted_as_those_of_a_table(tmp_path: Path) -> None:
+    table = in_units(make_table(), "EUR", "ms")
+    write_parts(tmp_path / "parts", [table], N, 2)
+    files = open_files(tmp_path / "parts", chunk_rows=50).select_models(["c", "a"])
+    rates, units = {"cost": 2.0, "seconds": 0.001}, {"cost": "USD", "seconds": "s"}
+    read = concatenate(
+        [
+            each
+            for _, each in files.converted(rates, units).read(
+                files.chunks, (*ESTIMATE_COLUMNS, "extra_costs")
+            )
+        ]
+    )
+    assert (read.cost_unit, read.extra_cost_units) == ("USD", (("seconds", "s"),))
+    expected = table.select_models(["c", "a"])
+    for name, rate in (("cost", 2), ("cost_ante", 2), ("cost_post", 2), ("quality_ante", 1)):
+        if getattr(expected, name) is not None:
+            np.testing.assert_array_equal(
+                getattr(read, name), getattr(expected, name) * np.float32(rate)
+            )
+    np.testing.assert_allclose(
+        read.extra_costs["seconds"], expected.extra_costs["seconds"] / 1000, rtol=1e-6
+    )

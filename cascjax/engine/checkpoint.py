@@ -76,7 +76,7 @@ class Checkpoint:
         for as long as the checkpoint is referenced.
         """
         with one_line(f"cannot use the folder {self.folder}"):
-            self.folder.mkdir(exist_ok=True)
+            _make(self.folder)
             self._lock = hold(self.folder) if exclusive else None
             content = self._other_content(resume, unaffected)
             if content and not force:
@@ -243,7 +243,7 @@ def hold(folder: Path) -> Lock:
         return held
     with one_line(f"cannot use the folder {folder}"):
         while True:
-            folder.mkdir(exist_ok=True)
+            _make(folder)
             held = Lock(folder / LOCK)
             if not held.acquire():
                 raise CascjaxError(
@@ -252,6 +252,12 @@ def hold(folder: Path) -> Lock:
             if held.holds():
                 _locks[name] = held
                 return held
+
+
+def _make(folder: Path) -> None:
+    if not folder.parent.is_dir():
+        raise CascjaxError(f"cannot write {folder}: there is no folder {folder.parent}; make it")
+    folder.mkdir(exist_ok=True)
 
 
 def discard(folder: Path) -> None:
