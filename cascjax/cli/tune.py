@@ -37,7 +37,8 @@ def command(
 
     SOURCE is a table, or a folder, a pattern or several files, which may be larger than memory.
     Writes policy-01.json and so on, frontier.parquet, summary.json and report.html to --out. An
-    interrupt writes the best so far, and --resume continues the search.
+    interrupt writes the best so far if that takes less than 3 seconds; --resume continues the
+    search.
     """
     with job.run(paths, models, out) as (source, run):
         tuning = cj.tune(source, **arguments, options=run)
