@@ -105,7 +105,7 @@ def claim() -> None:
 def leave(code: int) -> NoReturn:
     """End the program at once: threads that Python stops at a normal exit may crash it."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # closed
+        with suppress(OSError, ValueError, AttributeError):  # closed, or none
             stream.flush()
     os._exit(code)
 
