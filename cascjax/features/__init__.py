@@ -1,5 +1,6 @@
 """Features of prompts, and signals and answers of responses."""
 
+from cascjax.features.answers import CONVENTIONS
 from cascjax.features.prompts import (
     TextModel,
     fit_text_model,
@@ -10,6 +11,7 @@ from cascjax.features.prompts import (
 from cascjax.features.responses import response_answers, response_signals
 
 __all__ = [
+    "CONVENTIONS",
     "TextModel",
     "fit_text_model",
     "read_text_model",

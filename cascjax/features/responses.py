@@ -1,31 +1,21 @@
-r"""Signals of responses, and which responses give the same answer.
+"""Signals of responses, and which responses give the same answer.
 
 Every signal is a function of the prompt and the response alone, so that a live system gets what an
-estimator was fitted on. The answer of a response is identified by the first of these that applies:
-
-    choice   The prompt letters options (`prompts.options`) and the response names one of them: it
-             is a capital letter with punctuation, such as "(A)."; or begins with a letter that a
-             bracket, period, colon, quote, line end, dash or "because", "since", "is" follows, such
-             as "A. As ..."; or states a single letter in a form such as "The answer is B", "Answer:
-             (C)", "the correct option is D"; or is the text of an option. "A hypothesis", "I do"
-             and letters without an option name none.
-    code     The response has a block of code, fenced or in [PYTHON] tags, or begins as code. The
-             first block that Python parses and that defines a function or class counts, by its
-             compiled form: white space, comments, docstrings, asserts, annotations, statements
-             beside the definitions, and names of functions, arguments and variables make no
-             difference. A block that does not parse counts by its words.
-    number   The last number that is stated as in "The answer is 1,200", "#### 1200" or
-             "\boxed{1200}".
-    text     The response without surrounding white space; an empty or missing one is no answer.
+estimator was fitted on. `cascjax.features.answers` says how the answer of a response is identified.
+Code is compared by the compiled form of its definitions: white space, comments, docstrings,
+asserts, annotations, statements beside the definitions, and names of functions, arguments and
+variables make no difference. A block that does not parse counts by its words.
 """
 
 import ast
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import CodeType
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +23,19 @@ from jaxtyping import Float, Float32, Int
 from scipy.special import xlogy
 
 from cascjax.data.schema import refuse_rows
+from cascjax.errors import unknown_name
+from cascjax.features.answers import (
+    CONVENTIONS,
+    asks_number,
+    boxed,
+    identity,
+    json_answer,
+    last_line,
+    last_number,
+    plain_text,
+    stated,
+)
+from cascjax.features.answers import letter as stated_letter
 from cascjax.features.prompts import options, question
 
 LETTERS = "ABCDE"
@@ -62,17 +65,6 @@ CLASS_SIGNALS = ("class_entropy", "class_margin")
 _TOLERANCE = 1e-3
 """Deviation of a sum of probabilities from 1, which are often written with few digits."""
 
-_OPEN, _CLOSE = r"[\s\"'(\[*]*", r"[\s\"')\].:*]*"
-_END = r"(?=[)\].:;\"'*\n]|\s*$|\s+(?:because|since|is)\b|\s+[-–—(])"
-_BARE = re.compile(rf"{_OPEN}([A-Z]){_CLOSE}")
-_LEADING = re.compile(rf"{_OPEN}([A-Z]){_END}")
-_STATED = re.compile(
-    r"\b(?i:answer|correct (?:option|choice))(?i:\s+is|\s+would be|\s+should be)?\s*[:=]?"
-    rf"(?i:\s*(?:the\s+)?(?:option|choice|letter)\b)?{_OPEN}\b([A-Z]){_END}"
-)
-_NUMBER = re.compile(
-    r"(?:####\s*|\\boxed\{|\b(?i:answer)(?i:\s+is|\s*[:=])[\s*]*)(-?)\$?(-?\d[\d,]*(?:\.\d+)?)"
-)
 _REFUSAL = re.compile(
     r"unfortunately|sorry|apologies|as an ai\b"
     r"|i(?: am|['’]m)(?: very| so)? (?:sorry|unable|afraid|not able|not sure)|i apologi[sz]e"
@@ -95,6 +87,7 @@ class Responses:
 
     signals: Float32[np.ndarray, "N P"]  # in the order of `SIGNALS`
     answers: tuple[str | None, ...]  # equal strings are the same answer, None is none
+    conventions: tuple[str, ...]  # what found each answer; "text" for a whole text, "" for none
 
 
 def response_signals(
@@ -118,56 +111,81 @@ def response_signals(
 
 
 def response_answers(
-    prompts: Sequence[str], responses: Sequence[str | None]
+    prompts: Sequence[str], responses: Sequence[str | None], convention: str = "auto"
 ) -> tuple[str | None, ...]:
-    """Return the answers of N responses, each to its own prompt.
+    r"""Return the answers of N responses, each to its own prompt.
 
     Args:
       prompts: N prompts.
       responses: N responses; None is a missing response.
+      convention: how answers are marked, one of `cascjax.features.CONVENTIONS`: "boxed", "number",
+        "choice", "code", "json" or "last-line", under which a response without such an answer has
+        none; or "auto" for the first that finds an answer, and else the whole text.
 
     Returns:
       N identities; equal strings are the same answer, None is no answer.
 
+    Raises:
+      CascjaxError: an unknown convention.
+
     Example:
-      >>> response_answers(["How many?"] * 2, ["The answer is 1,200.", "#### 1200"])
-      ('number 1200', 'number 1200')
+      >>> response_answers(["How many?"] * 3, ["It is 1,200.", "#### 1200", r"\boxed{1200.0}"])
+      ('number 1200', 'number 1200', 'number 1200')
     """
-    return ResponseReader(prompts).read(responses).answers
+    return ResponseReader(prompts, convention).read(responses).answers
 
 
 class ResponseReader:
     """Reads the responses of several models to the same N prompts."""
 
-    def __init__(self, prompts: Sequence[str]) -> None:
+    def __init__(self, prompts: Sequence[str], convention: str = "auto") -> None:
         """Read the options of the prompts once, for all models."""
-        self._options = [_options(prompt) for prompt in prompts]
+        if convention not in CONVENTIONS:
+            raise unknown_name("convention of answers", convention, CONVENTIONS)
+        self._finders = _AUTO if convention == "auto" else (convention,)
+        self._whole = convention == "auto"
+        self._prompts = [_prompt(prompt) for prompt in prompts]
         self._known: dict[str, _Response] = {}
 
     def read(self, responses: Sequence[str | None]) -> Responses:
         """Return signals and answers of N responses, one per prompt; equal texts are read once."""
-        signals = np.zeros((len(self._options), len(SIGNALS)), np.float32)
-        answers: list[str | None] = []
+        signals = np.zeros((len(self._prompts), len(SIGNALS)), np.float32)
+        answers: list[tuple[str | None, str]] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's, about the code that is parsed
-            for row, (choices, text) in enumerate(zip(self._options, responses, strict=True)):
+            for row, (prompt, text) in enumerate(zip(self._prompts, responses, strict=True)):
                 text = (text or "").strip()
                 if (response := self._known.get(text)) is None:
                     response = self._known[text] = _read(text)
-                letter = _letter_of(choices, response)
-                choice = _choice_signals(choices, response, letter)
+                letter = _letter_of(prompt, response)
+                choice = _choice_signals(prompt, response, letter)
                 signals[row] = (*response.facts, *choice, *response.code_facts)
-                answers.append(f"choice {letter}" if letter else response.answer)
-        return Responses(signals, tuple(answers))
+                answers.append(self._answer(prompt, response))
+        return Responses(
+            signals, tuple(answer for answer, _ in answers), tuple(name for _, name in answers)
+        )
+
+    def _answer(self, prompt: "_Prompt", response: "_Response") -> tuple[str | None, str]:
+        """Return the identity of an answer, and the convention that found it."""
+        for name in self._finders:
+            # A last number means something only where a number is asked for.
+            if name == "number" and self._whole and not prompt.asks_number:
+                continue
+            if answer := _FINDERS[name](prompt, response):
+                return answer, _LABELS.get(name, name)
+        whole = identity(response.text, prompt.letters) if self._whole else None
+        kind = (whole or "").partition(" ")[0]
+        return whole, kind
 
 
 @dataclass(frozen=True)
-class _Options:
+class _Prompt:
     """Options of a prompt: their letters by text, lengths, and shares of shared words."""
 
     letters: dict[str, str]
     lengths: tuple[float, ...]
     shared: tuple[float, ...]
+    asks_number: bool
 
 
 @dataclass(frozen=True)
@@ -179,24 +197,99 @@ class _Response:
     letter: str
     bare: bool
     code_facts: tuple[float, ...]
-    answer: str | None
+    program: str | None
+
+    @cached_property
+    def boxed(self) -> str | None:
+        return boxed(self.text)
+
+    @cached_property
+    def json(self) -> str | None:
+        return json_answer(self.text)
+
+    @cached_property
+    def stated(self) -> str | None:
+        return stated(self.text)
+
+    @cached_property
+    def number(self) -> str:
+        return last_number(self.text)
 
 
-def _options(prompt: str) -> _Options:
-    texts = options(prompt)
+def _marked(name: str) -> "_Finder":
+    """Return the finder of an answer that is marked in the text."""
+
+    def find(prompt: _Prompt, response: _Response) -> str | None:
+        content = getattr(response, name)
+        if content is None:
+            return None
+        return identity(content, prompt.letters)
+
+    return find
+
+
+_Finder: TypeAlias = Callable[[_Prompt, _Response], str | None]
+_boxed, _json, _text = map(_marked, ("boxed", "json", "stated"))
+
+
+def _stated(prompt: _Prompt, response: _Response) -> str | None:
+    answer = _text(prompt, response)
+    if answer and answer.startswith("text") and prompt.asks_number and not prompt.letters:
+        number = last_number(answer)
+        return f"number {number}" if number else answer
+    return answer
+
+
+def _last_line(prompt: _Prompt, response: _Response) -> str | None:
+    line = last_line(response.text)
+    return identity(boxed(line) or line, prompt.letters)
+
+
+def _number_answer(prompt: _Prompt, response: _Response) -> str | None:
+    for find in (_boxed, _json, _stated):
+        if (answer := find(prompt, response)) and answer.startswith("number"):
+            return answer
+    return f"number {response.number}" if response.number else None
+
+
+def _choice_answer(prompt: _Prompt, response: _Response) -> str | None:
+    if letter := _letter_of(prompt, response):
+        return f"choice {letter}"
+    return f"choice {response.letter}" if response.bare and not prompt.letters else None
+
+
+def _named_choice(prompt: _Prompt, response: _Response) -> str | None:
+    for find in (_boxed, _json, _choice_answer, _stated):
+        if (answer := find(prompt, response)) and answer.startswith("choice"):
+            return answer
+    return f"choice {response.letter}" if response.letter and not prompt.letters else None
+
+
+_FINDERS: dict[str, _Finder] = {
+    "boxed": _boxed,
+    "json": _json,
+    "letter": _choice_answer,
+    "code": lambda _, response: response.program and f"code {response.program}",
+    "stated": _stated,
+    "number": _number_answer,
+    "choice": _named_choice,
+    "last-line": _last_line,
+}
+_LABELS = {"letter": "choice"}
+_AUTO = ("boxed", "json", "letter", "code", "stated", "number")
+
+
+def _prompt(prompt: str) -> _Prompt:
+    texts, asks = options(prompt), asks_number(prompt)
     if not texts:
-        return _Options({}, (), ())
-    letters = {_bare_text(option): chr(ord("A") + i) for i, option in enumerate(texts)}
+        return _Prompt({}, (), (), asks)
+    letters = {plain_text(option): chr(ord("A") + i) for i, option in enumerate(texts)}
     logs = np.log1p([len(option) for option in texts])
     before = question(prompt).partition(texts[0])[0]
     words = set(_WORD.findall(before.lower()))
     own = [_WORD.findall(option.lower()) for option in texts]
     shared = (sum(word in words for word in each) / max(len(each), 1) for each in own)
-    return _Options(letters, tuple((logs - logs.mean()).tolist()), tuple(shared))
-
-
-def _bare_text(option: str) -> str:
-    return option.strip(" .\t\n").lower()
+    return _Prompt(letters, tuple((logs - logs.mean()).tolist()), tuple(shared), asks)
 
 
 def _read(response: str) -> _Response:
@@ -209,51 +302,26 @@ def _read(response: str) -> _Response:
         float(response.endswith((".", "!", "?", "```", "]", "}", ")"))),
         len(set(words)) / max(len(words), 1),
     )
-    letter, bare = _letter(response)
+    letter, bare = stated_letter(response)
     program, code_facts = _code(response)
-    if program is not None:
-        answer = f"code {program}"
-    elif number := _number(response):
-        answer = f"number {number}"
-    else:
-        answer = f"text {response}" if response else None
-    return _Response(response, facts, letter, bare, code_facts, answer)
+    return _Response(response, facts, letter, bare, code_facts, program)
 
 
-def _letter(response: str) -> tuple[str, bool]:
-    """Return the letter that a response names, if any, and whether it has nothing else."""
-    if match := _BARE.fullmatch(response):
-        return match[1], True
-    if match := _LEADING.match(response):
-        return match[1], False
-    stated = set(_STATED.findall(response))
-    return (stated.pop(), False) if len(stated) == 1 else ("", False)
-
-
-def _letter_of(choices: _Options, response: _Response) -> str:
+def _letter_of(prompt: _Prompt, response: _Response) -> str:
     """Return the letter of the option that a response names by letter or by text, if any."""
-    if response.letter and ord(response.letter) - ord("A") < len(choices.lengths):
+    if response.letter and ord(response.letter) - ord("A") < len(prompt.lengths):
         return response.letter
-    return choices.letters.get(_bare_text(response.text), "") if choices.letters else ""
+    return prompt.letters.get(plain_text(response.text), "") if prompt.letters else ""
 
 
-def _choice_signals(choices: _Options, response: _Response, letter: str) -> tuple[float, ...]:
+def _choice_signals(prompt: _Prompt, response: _Response, letter: str) -> tuple[float, ...]:
     """Return the signals from choice to choice_in_question."""
     if not letter:
         return (0.0,) * (4 + len(LETTERS))
     place = ord(letter) - ord("A")
     which = (float(letter == other) for other in LETTERS)
     bare = float(response.bare or response.letter != letter)
-    return (1.0, bare, *which, choices.lengths[place], choices.shared[place])
-
-
-def _number(response: str) -> str:
-    """Return the number that a response states last as its answer, if any."""
-    stated = _NUMBER.findall(response)
-    if not stated:
-        return ""
-    sign, digits = stated[-1]
-    return f"{float(sign + digits.lstrip('-' if sign else '').replace(',', '')):.12g}"
+    return (1.0, bare, *which, prompt.lengths[place], prompt.shared[place])
 
 
 def _code(response: str) -> tuple[str | None, tuple[float, ...]]:

@@ -1,6 +1,7 @@
 """What every importer shares: options, the table that is assembled, and the result."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
@@ -14,9 +15,10 @@ from cascjax.data.scales import scales_of
 from cascjax.data.schema import check_distinct, from_arrow, to_arrow
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, unknown_name
+from cascjax.features.answers import CONVENTIONS, agreement_text, agreements
 from cascjax.features.prompts import TextModel, text_features, text_model_of, write_text_model
 from cascjax.features.responses import SIGNALS, ResponseReader
-from cascjax.words import counted
+from cascjax.words import counted, share_text
 
 OptionKind = Literal["choice", "column", "columns", "file", "filters", "integer"]
 
@@ -113,12 +115,21 @@ class TextOptions(ImportOptions):
         "integer",
         "Number of features that words are reduced to. [default: as in text_model, else 32]",
     )
+    answers: str = option(
+        "choice",
+        "Convention by which responses mark their answers; auto takes the first that finds one,"
+        " response by response.",
+        default="auto",
+        choices=CONVENTIONS,
+    )
 
     def __post_init__(self) -> None:
         """Refuse a text model without text features."""
         super().__post_init__()
         if self.features is None and (self.text_model, self.n_components) != (None, None):
             raise CascjaxError("text_model and n_components need features='text'")
+        if self.features is None and self.answers != "auto":
+            raise CascjaxError("answers needs features='text'")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -206,7 +217,7 @@ class Assembly:
             self.notes.append(f"Text model: {origin if fitted else f'read from {path}'}")
             self._fitted = (path, model) if fitted else None
         if responses:
-            reader = ResponseReader(prompts)
+            reader = ResponseReader(prompts, options.answers)
             read = [reader.read(each) for each in responses]
             self.signals.append((SIGNALS, np.stack([each.signals for each in read], axis=1)))
             codes: dict[str | None, int] = {None: -1}
@@ -214,6 +225,8 @@ class Assembly:
                 [codes.setdefault(a, len(codes) - 1) for a in each.answers] for each in read
             ]
             self.answer = np.array(by_model, np.int32).T.copy()
+            names = [name for each in read for name in each.conventions]
+            self.notes.append(_answers_note(names, options.answers, self.answer, self.table.models))
 
     def finish(self, n_missing: int = 0, n_repeated: int = 0, n_dropped: int = 0) -> ImportResult:
         """Check the table, write a text model that was fitted, and return the result."""
@@ -231,6 +244,27 @@ class Assembly:
             write_text_model(*self._fitted)
         notes = (*self.notes, *(f"{note[0].upper()}{note[1:]}" for note in scales_of(table).notes))
         return ImportResult(table, self.query_id, n_missing, n_repeated, n_dropped, notes)
+
+
+def _answers_note(
+    names: Sequence[str], convention: str, answer: Int32[np.ndarray, "N K"], models: Sequence[str]
+) -> str:
+    """Return how many responses have an answer, by which convention, and how often models agree.
+
+    `names` are the conventions that found the answer of each response, see `Responses`.
+    """
+    counts = Counter(names)
+    whole, n_none = counts.pop("text", 0), counts.pop("", 0)
+    found = len(names) - whole - n_none
+    shares = {name: share_text(n / len(names)) for name, n in counts.most_common()}
+    by = f" by convention {convention!r}"
+    if convention == "auto" and len(shares) < 2:
+        by = f" by convention {next(iter(shares))!r}" if shares else ""
+    elif convention == "auto":
+        by = f" ({', '.join(f'{name} {share}' for name, share in shares.items())})"
+    rest = f", {share_text(whole / len(names))} are compared as whole texts" if whole else ""
+    agreed = agreement_text(agreements(answer), len(answer), models)
+    return f"Answers: found in {share_text(found / len(names))} of responses{by}{rest}; {agreed}"
 
 
 def check_invalid(

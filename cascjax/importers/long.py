@@ -100,6 +100,8 @@ class Options(TextOptions):
             raise CascjaxError("features='text' needs prompt, the column with the prompts")
         if self.features is None and (self.prompt, self.response) != (None, None):
             raise CascjaxError("prompt and response need features='text'")
+        if self.response is None and self.answers != "auto":
+            raise CascjaxError("answers needs response, the column with the responses")
 
     @property
     def filters(self) -> dict[str, list[str]]:
@@ -142,7 +144,8 @@ def import_long(
         (lists of numbers, from which `cascjax.features` makes signals). Dictionaries from name to
         column: `extra_costs`, `extra_features`, `extra_signals`. Text: `features="text"` adds
         features of the prompts and signals of the responses, with `text_model` (a file, read or
-        else fitted and written) and `n_components`.
+        else fitted and written), `n_components`, and `answers`, the convention by which responses
+        mark their answers, one of `cascjax.features.CONVENTIONS`.
 
     Returns:
       The evaluation table, and counts of what was left out.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rich.text import Text
 from cascjax.data.scales import Scales, scales_of
 from cascjax.data.schema import EXTRA_COST
 from cascjax.data.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
+from cascjax.features.answers import agreement_text, agreements
 from cascjax.metrics import upper_hull
 from cascjax.report.tables import Listing, each
 from cascjax.words import cost_texts, counted, headed, plain, quality_text, share_text
@@ -33,9 +35,9 @@ class Contents:
     `units` are of "cost" and of each extra cost; `widths` are shapes of a row of each optional
     column, where an extra cost's column is "cost.<name>"; `names` are of "features" and "signals".
     `sums` are pandas objects. "models": quality and costs of each model; "groups": rows, and
-    quality of each model, by group; "features" and "signals": missing values; "counts": rows, fit
-    and evaluate rows, responses with an answer, and pairs of models that agree. `scales` are the
-    ranges of quality and cost.
+    quality of each model, by group; "features" and "signals": missing values; "agreed": queries on
+    which each pair of models agrees; "counts": rows, fit and evaluate rows, and responses with an
+    answer. `scales` are the ranges of quality and cost.
     """
 
     units: dict[str, str]
@@ -84,9 +86,8 @@ def contents_of(table: Table) -> Contents:
             names[kind] = tuple(listed) or tuple(f"number {p + 1}" for p in range(width))
             sums[kind] = pd.Series(np.isnan(numbers).reshape(-1, width).sum(axis=0))
     if (answer := table.answer) is not None:
-        pairs = [(i, j) for i in range(table.n_models) for j in range(i)]
-        agreed = [np.sum((answer[:, i] >= 0) & (answer[:, i] == answer[:, j])) for i, j in pairs]
-        counts |= {"given": np.sum(answer >= 0), "agreed": np.sum(agreed)}
+        counts["given"] = np.sum(answer >= 0)
+        sums["agreed"] = pd.Series(agreements(answer))
     if table.group is not None:
         size = len(table.groups)
         by_group = [np.bincount(table.group, column, size) for column in table.quality.T]
@@ -114,9 +115,22 @@ def to_json(contents: Contents) -> dict[str, Any]:
         "names": {name: list(names) for name, names in contents.names.items()},
         "splits": {side: int(counts[side]) for side in ("fit", "evaluate") if side in counts},
         "means": means.to_dict(),
+        "answers": _agreement(contents),
         "groups": {name: int(rows) for name, rows in groups.items()},
         "notes": list(contents.scales.notes),
     }
+
+
+def _agreement(contents: Contents) -> dict[str, Any]:
+    """Return the share of responses with an answer, and of queries on which two models agree."""
+    if "agreed" not in contents.sums:
+        return {}
+    models = contents.sums["models"].index
+    given = contents.sums["counts"]["given"] / (contents.n_queries * len(models))
+    shares = (contents.sums["agreed"] / contents.n_queries).tolist()
+    pairs = [list(pair) for pair in combinations(models, 2)]
+    agree = [{"models": pair, "share": n} for pair, n in zip(pairs, shares, strict=True)]
+    return {"given": float(given), "agree": agree}
 
 
 def print_contents(contents: Contents, source: str, console: Console, files: int = 1) -> None:
@@ -194,10 +208,9 @@ def _first(names: Sequence[str]) -> str:
 def _answers(contents: Contents) -> str:
     counts, k = contents.sums["counts"], len(contents.models)
     given = f"{share_text(counts['given'] / (contents.n_queries * k))} of responses have one"
-    if k == 1:
-        return given
-    agreed = share_text(counts["agreed"] / (contents.n_queries * k * (k - 1) / 2))
-    return f"{given}; two models agree on {agreed} of queries on average"
+    agreed = contents.sums["agreed"].to_numpy()
+    models = [plain(name) for name in contents.sums["models"].index]
+    return "; ".join(filter(None, [given, agreement_text(agreed, contents.n_queries, models)]))
 
 
 def _groups(contents: Contents, width: int) -> list[RenderableType]:
