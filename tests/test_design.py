@@ -1,14 +1,19 @@
 """The design matrix: which columns a table makes, what each needs, and what is left out."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
-from cascjax.estimators.design import MIN_GROUP_ROWS, design
+from cascjax.estimators.design import MIN_GROUP_ROWS, design, normal_scores
+from cascjax.estimators.feature_spec import Column, FeatureSpec
+from cascjax.estimators.learned import learned
+from cascjax.estimators.training import Folds
 
 N, K = 400, 3
 FIT = np.arange(0, N, 2)
@@ -176,3 +181,113 @@ def test_refusals() -> None:
         design(made(), np.zeros(0, int))
     with pytest.raises(CascjaxError, match="'signals' has 4 values per row, which 3 models"):
         design(made(signals=np.zeros((N, 4), np.float32)), FIT)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [5.0, 1, 1, 100],
+        [2.0, 2, 2, 7, 7, 9, 1000],
+        np.linspace(-1, 1, 100) ** 3,
+        np.random.default_rng(0).poisson(3, 500),
+    ],
+)
+def test_normal_scores_are_quantiles_of_middle_ranks(values: Any) -> None:
+    knots, scores = normal_scores(np.asarray(values, float))
+    ranks = (stats.rankdata(values) - 0.5) / len(values)
+    np.testing.assert_allclose(np.interp(values, knots, scores), stats.norm.ppf(ranks), atol=1e-5)
+
+
+def test_many_values_share_few_knots() -> None:
+    many = np.random.default_rng(0).exponential(size=100_000)
+    knots, scores = normal_scores(many)
+    assert len(knots) <= 128
+    assert (knots[0], knots[-1]) == pytest.approx((many.min(), many.max()))
+    expected = stats.norm.ppf(stats.expon.cdf([0.01, 0.5, 1, 3, 6]))
+    np.testing.assert_allclose(np.interp([0.01, 0.5, 1, 3, 6], knots, scores), expected, atol=0.03)
+
+
+FOLDS = Folds.drawn(N, FIT, 5, 0).fold
+SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda x: 1e6 * x + 3,
+    "small": lambda x: 1e-7 * x,
+    "reversed": lambda x: -x,
+    "exponential": lambda x: np.exp(3 * x),
+    "log-probability": lambda x: -np.exp(-3 * x),
+    "power": lambda x: x**7,
+    "outliers": lambda x: np.where(np.abs(x) > 2, 1e4 * x, x),
+}
+
+
+def confident(scale: str, n: int = N) -> Table:
+    """Return a table in which the normal score of a signal and of a feature tells quality."""
+    rng = np.random.default_rng(5)
+    signal, feature = rng.normal(size=(n, K)), rng.normal(size=(n, 1))
+    good = rng.random((n, K)) < 1 / (1 + np.exp(-2 * signal - 2 * feature))
+    return Table(
+        quality=good.astype(np.float32),
+        cost=np.ones((n, K), np.float32) * np.array([1, 2, 3], np.float32),
+        features=SCALES[scale](feature).astype(np.float32),
+        signals=SCALES[scale](signal).astype(np.float32),
+        models=("a", "b", "c"),
+        feature_names=("length",),
+        signal_names=("confidence",),
+    )
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_skewed_column_is_taken_by_rank(scale: str) -> None:
+    columns = design(confident(scale), FIT, FOLDS).feature_spec.columns[1:]
+    skewed = scale not in ("linear", "small", "reversed")
+    assert [bool(column.knots) for column in columns] == [skewed] * 4
+    got = design(confident(scale), FIT, FOLDS)
+    assert [note for note in got.notes if "by rank" in note] == [
+        "feature length, signal confidence are taken by rank, which predicts quality better out of"
+        " fold"
+    ] * skewed
+    fit = got.seen[FIT, 1:].astype(np.float64)
+    np.testing.assert_allclose(fit.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(fit.std(0), 1, atol=1e-6)
+    if skewed:  # a live query beyond what was fitted on is taken at the end of the table
+        row = got.feature_spec.row(features=[1e30])
+        assert row[1] == pytest.approx(got.seen[FIT, 1].max(), rel=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ["logistic", "linear", "joint"])
+def test_the_scale_of_a_column_makes_no_difference(estimator: str) -> None:
+    rows = np.arange(0, 1200, 2)
+    explained = [
+        np.concatenate([fitted.explained, fitted.explained_run])
+        for scale in SCALES
+        for fitted in [learned(confident(scale, 1200), rows, estimator=estimator).fitted]
+    ]
+    assert explained[0].min() > 0.1
+    np.testing.assert_allclose(explained, np.broadcast_to(explained[0], (7, 6)), atol=0.015)
+
+
+def test_a_constant_or_binary_column_and_unvarying_quality_need_no_table() -> None:
+    rng = np.random.default_rng(0)
+    table = confident("power")
+    binary = replace(table, features=rng.integers(0, 2, (N, 1)).astype(np.float32))
+    assert not design(binary, FIT, FOLDS).feature_spec.columns[1].knots
+    flat = replace(table, quality=np.ones((N, K), np.float32))
+    assert not any(c.knots for c in design(flat, FIT, FOLDS).feature_spec.columns)
+    missing = np.asarray(table.signals).copy()
+    missing[::3] = np.nan
+    got = design(replace(table, signals=missing), FIT, FOLDS)
+    np.testing.assert_array_equal(got.seen[::3, 2:5], 0)
+
+
+@pytest.mark.parametrize(
+    "knots",
+    [
+        ((1.0, 1.0), (0.0, 1.0)),
+        ((1.0, 2.0), (0.0,)),
+        ((1.0, np.inf), (0.0, 1.0)),
+        ((1.0, 2.0), (1.0, 0.0)),
+    ],
+)
+def test_damaged_tables_are_refused(knots: Any) -> None:
+    table = Column("feature", ("x",), knots=knots[0], scores=knots[1])
+    with pytest.raises(CascjaxError, match="knots and scores of a column"):
+        FeatureSpec(("a",), ("x",), (), (Column("one"), table))

@@ -1,20 +1,29 @@
 """Design matrix: all that can be known of a query, as columns of numbers."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.special import expit, ndtri
 
 from cascjax.data.table import Table, take_rows
 from cascjax.errors import CascjaxError
-from cascjax.estimators.feature_spec import Column, FeatureSpec, column_names
+from cascjax.estimators.feature_spec import RANKED, Column, FeatureSpec, column_names
 
 MIN_GROUP_ROWS = 10  # Rows to fit on that a group needs for a column of its own
 
 _MIN_SPREAD = 1e-6
 """Spread relative to size below which a column is constant, as float32 cannot resolve less."""
+
+MIN_GAIN = 0.005
+"""Share of the log loss by which scores must predict quality better than the values do."""
+
+_CHOICE_ROWS = 4000  # Most rows that choose between values and scores
+_NEWTON_STEPS = 8  # A regression on a column of spread 1 needs no more
+
+MAX_KNOTS = 128  # Most points of the table that takes a quantity to its normal score
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,9 @@ class Design:
         return tuple(column.name for column in self.feature_spec.columns)
 
 
-def design(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Design:
+def design(
+    table: Table, fit_rows: Int[np.ndarray, " n"], fold: Int[np.ndarray, " N"] | None = None
+) -> Design:
     """Return every column that can be made of a table.
 
     Before any model has run: the features, and a column for each group but the most frequent. Once
@@ -51,9 +62,15 @@ def design(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Design:
     its cost, as longer answers are informative. Once two have run: whether their answers agree; a
     missing answer agrees with none (paper, section 6).
 
+    A feature or signal is taken as it is or by its normal scores (`normal_scores`), whichever
+    predicts quality better out of fold, so that estimates do not depend on the scale on which it
+    was logged. The prediction is a logistic regression on the column alone: of the qualities of all
+    models on a feature; and on a signal, the same for all models, of each model's own quality.
+
     Args:
-        table: the queries; quality is not read.
+        table: the queries; quality is read only to choose between a column and its scores.
         fit_rows: `[n]` rows on which columns are brought to mean 0 and standard deviation 1.
+        fold: `[N]` cross-fitting fold of each row; None to take every column as it is.
 
     Raises:
         CascjaxError: there are no rows to fit on, or signals are not a multiple of the models.
@@ -97,8 +114,114 @@ def design(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Design:
             "the table has nothing that tells queries apart (no features, groups, signals or"
             " answers that vary): every estimate is a mean"
         )
+    if fold is not None:
+        chosen = _ranked_where_better(columns, raw[fit_rows][:, kept], table, fit_rows, fold)
+        by_rank = dict.fromkeys(f"{c.kind} {' '.join(c.of)}" for c in chosen if c.knots)
+        if ranked := list(by_rank):
+            which = ", ".join(ranked[:4]) + f" and {len(ranked) - 4} more" * (len(ranked) > 4)
+            verb = "is" if len(ranked) == 1 else "are"
+            notes.append(f"{which} {verb} taken by rank, which predicts quality better out of fold")
+        columns = chosen
     feature_spec = FeatureSpec(*names, tuple(columns))
     return Design(feature_spec.scale(raw[:, kept]), feature_spec, tuple(notes))
+
+
+def _ranked_where_better(
+    columns: Sequence[Column],
+    raw: Float[np.ndarray, "n D"],
+    table: Table,
+    fit_rows: Int[np.ndarray, " n"],
+    fold: Int[np.ndarray, " N"],
+) -> list[Column]:
+    """Return the columns, those with scores that predict quality better with their scores."""
+    models = list(column_names(table)[0])
+    few = np.linspace(0, len(fit_rows) - 1, min(len(fit_rows), _CHOICE_ROWS)).astype(np.int64)
+    quality = take_rows(table.quality, fit_rows[few]).astype(np.float64)
+    quality = (quality - quality.min(0)) / np.maximum(np.ptp(quality, axis=0), 1e-30)
+    fold, ranked, losses = fold[fit_rows[few]], list(columns), {}
+    for d, column in enumerate(columns):
+        present = np.isfinite(raw[:, d])
+        values = raw[present, d].astype(np.float64)
+        if column.kind not in RANKED or len(np.unique(values)) <= 2:
+            continue  # two values are the same on any scale
+        knots, scores = normal_scores(values)
+        ranks = np.interp(values, knots, scores)
+        centre, spread = float(ranks.mean()), float(ranks.std())
+        ranked[d] = replace(column, centre=centre, spread=spread, knots=knots, scores=scores)
+        both = np.zeros((len(raw), 2))  # missing values are at the mean
+        both[present] = np.stack(
+            [(values - column.centre) / column.spread, (ranks - centre) / spread], axis=1
+        )
+        own = [models.index(name) for name in column.models] or slice(None)
+        loss = _loss(both[few], quality[:, own], fold)
+        losses.setdefault((column.kind, column.of), []).append(loss)
+    means = {quantity: np.mean(loss, axis=0) for quantity, loss in losses.items()}
+    better = {quantity for quantity, (plain, rank) in means.items() if rank < plain - MIN_GAIN}
+    return [
+        new if (column.kind, column.of) in better else column
+        for column, new in zip(columns, ranked, strict=True)
+    ]
+
+
+def _loss(
+    x: Float[np.ndarray, "n C"], y: Float[np.ndarray, "n K"], fold: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " C"]:
+    """Return the out-of-fold log loss of logistic regressions of y on each column alone.
+
+    Penalty 1 on squared slopes, as of `logistic`; y is from 0 to 1. The loss is relative to that
+    of the mean of y, and averaged over the columns of y that vary.
+    """
+    y = y[:, y.std(0) > 0]
+    total, base, columns = np.zeros((x.shape[1], y.shape[1])), np.zeros(y.shape[1]), x.T[:, None]
+    for f in np.unique(fold):
+        fitted, held = fold != f, fold == f
+        level = (y[fitted].sum(0) + 0.5) / (fitted.sum() + 1)
+        intercept = np.zeros(total.shape) + np.log(level / (1 - level))
+        slope, a, b = np.zeros(total.shape), columns[:, :, fitted], y[fitted].T
+        for _ in range(_NEWTON_STEPS):
+            p = expit(intercept[..., None] + slope[..., None] * a)
+            w = p * (1 - p) + 1e-9
+            g0, g1 = (b - p).sum(-1), ((b - p) * a).sum(-1) - slope
+            h00, h01, h11 = w.sum(-1), (w * a).sum(-1), (w * a * a).sum(-1) + 1
+            determinant = h00 * h11 - h01 * h01
+            intercept += np.clip((h11 * g0 - h01 * g1) / determinant, -1, 1)
+            slope += np.clip((h00 * g1 - h01 * g0) / determinant, -1, 1)
+        z, b = intercept[..., None] + slope[..., None] * columns[:, :, held], y[held].T
+        total += (np.logaddexp(0, z) - b * z).sum(-1)
+        base -= (b * np.log(level)[:, None] + (1 - b) * np.log(1 - level)[:, None]).sum(-1)
+    return (total / base).mean(1) if y.shape[1] else np.zeros(x.shape[1])
+
+
+def normal_scores(
+    values: Float[np.ndarray, " n"], max_knots: int = MAX_KNOTS
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return knots and scores of the map from values to normal quantiles of their ranks.
+
+    Equal values share the middle of their ranks. If there are more distinct values than knots, the
+    knots are spread evenly over the scores and include the lowest and the highest value. The map
+    of increasing functions of the values gives the same scores, up to interpolation.
+
+    Args:
+        values: `[n]` finite values.
+        max_knots: largest number of knots, at least 2.
+
+    Returns:
+        Q distinct values, rising, and their Q scores.
+
+    Example:
+        >>> knots, scores = normal_scores(np.array([5.0, 1.0, 1.0, 100.0]))
+        >>> knots, [round(score, 2) for score in scores]
+        ((1.0, 5.0, 100.0), [-0.67, 0.32, 1.15])
+    """
+    distinct, count = np.unique(values, return_counts=True)
+    score = ndtri((np.cumsum(count) - count / 2) / len(values))
+    if len(distinct) > max_knots:
+        wanted = np.linspace(score[0], score[-1], max_knots)
+        at = np.unique(np.abs(score[:, None] - wanted).argmin(0))
+        distinct, score = distinct[at], score[at]
+    # Values are float32, so few digits suffice.
+    knots = distinct.astype(np.float32).astype(str).astype(np.float64)
+    return tuple(knots.tolist()), tuple(score.round(6).tolist())
 
 
 def _candidates(

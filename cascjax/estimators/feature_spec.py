@@ -28,6 +28,7 @@ _ARGUMENTS = {
 
 _N_MODELS = {"signal": 1, "answers": 1, "cost": 1, "agreement": 2}
 _NAMED = ("feature", "group", "signal")
+RANKED = ("feature", "signal")  # Kinds of quantities whose scale is arbitrary
 
 _BLOCK = 1 << 14  # Rows of a table that are worked on at once
 
@@ -36,7 +37,12 @@ Live: TypeAlias = np.ndarray | Sequence[Any]
 
 @dataclass(frozen=True)
 class Column:
-    """Source of a column, and how it is brought to mean 0 and standard deviation 1."""
+    """Source of a column, and how it is brought to mean 0 and standard deviation 1.
+
+    Knots and scores are a monotone table, interpolated linearly and constant beyond its ends, that
+    a feature or signal goes through before it is centred. It makes estimates independent of the
+    scale on which a quantity was logged.
+    """
 
     kind: Kind
     of: tuple[str, ...] = ()  # feature, group or signal; for small groups all other groups
@@ -44,6 +50,8 @@ class Column:
     centre: float = 0.0  # subtracted; stands in for missing values
     spread: float = 1.0  # divisor
     least: float = 0.0  # lowest cost; 0 for other kinds
+    knots: tuple[float, ...] = ()  # rising values of the quantity; empty to take it as it is
+    scores: tuple[float, ...] = ()  # their normal scores, rising
 
     @property
     def name(self) -> str:
@@ -126,6 +134,15 @@ class FeatureSpec:
             raise unknown_name(kind, names[0][:40], named[kind])
         if not column.spread > 0 or not (column.least > 0 if kind == "cost" else not column.least):
             raise CascjaxError(f"spread and least of a column of kind {kind!r} must be above 0")
+        rising = len(column.knots) == len(column.scores) and all(
+            (np.diff(values) > least).all() and np.isfinite(values).all()
+            for values, least in ((column.knots, 0), (column.scores, -1e-12))
+        )
+        if not rising or (column.knots and kind not in RANKED):
+            raise CascjaxError(
+                f"knots and scores of a column of kind {kind!r} must be numbers that rise, as many"
+                " of each; refit the policy"
+            )
 
     @functools.cached_property
     def needs(self) -> Bool[np.ndarray, "D K"]:
@@ -293,7 +310,10 @@ class FeatureSpec:
             starts = range(0, len(raw), _BLOCK)
             return np.concatenate([self.scale(raw[start : start + _BLOCK]) for start in starts])
         centre, spread = self._scales
-        return np.where(np.isfinite(raw), (raw - centre) / spread, 0).astype(np.float32)
+        values = raw.astype(np.float64)
+        for d, knots, scores in self._tables:
+            values[..., d] = np.interp(values[..., d], knots, scores)
+        return np.where(np.isfinite(raw), (values - centre) / spread, 0).astype(np.float32)
 
     def _members(self, names: tuple[str, ...]) -> Float[np.ndarray, "G C"]:
         """Return whether each group is in each of the columns of groups."""
@@ -325,6 +345,14 @@ class FeatureSpec:
     def _scales(self) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, " D"]]:
         centre, spread = np.array([(c.centre, c.spread) for c in self.columns]).T
         return centre, spread
+
+    @functools.cached_property
+    def _tables(self) -> list[tuple[int, Float[np.ndarray, " Q"], Float[np.ndarray, " Q"]]]:
+        return [
+            (d, np.array(column.knots), np.array(column.scores))
+            for d, column in enumerate(self.columns)
+            if column.knots
+        ]
 
     @functools.cached_property
     def _least(self) -> Float[np.ndarray, " C"]:
