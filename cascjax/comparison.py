@@ -34,7 +34,7 @@ from cascjax.engine.passes import (
 from cascjax.engine.simulate import Resampled, Sums, Totals, resampled_sums
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
 from cascjax.estimators import Estimator, truth
-from cascjax.estimators.specs import EstimatesSpec, as_estimates
+from cascjax.estimators.specs import EstimatesSpec, Unread, as_estimates
 from cascjax.metrics import SCORES, Evidence, auc, check_scores
 from cascjax.metrics.bootstrap import aucs, check_bootstrap, differences, interval
 from cascjax.results import Result
@@ -290,8 +290,8 @@ def compare(
         source: a `Table`, the files of `cascjax.open`, or anything that function opens.
         strategies: names or instances of strategies; by default all of them.
         estimates: `Supplied()`, `Noisy()`, `Learned()`, or an estimator of all rows of the source.
-            By default supplied estimates if the source has the column quality_ante, else noisy
-            ones.
+            By default supplied estimates if the source has quality_ante and quality_post, else
+            learned ones if it has features, signals, answers or groups.
         budgets: mean costs per query in the cost unit of the source, or how many, spread from the
             cheapest to the most expensive single model; by default ten between each pair of
             neighbours on their hull.
@@ -415,7 +415,8 @@ def compare_job(
         raise CascjaxError("no strategy to compare: name at least one")
     for kind in chosen:
         kind.check_size(source.n_models)
-    spec = as_estimates(estimates, source)
+    read = any(kind.reads and not kind.sees_truth for kind in chosen)
+    spec = as_estimates(estimates, source) if read or estimates is not None else Unread()
     spec.check(source, sample)
     return Job(source, chosen, spec, budgets, seed, sample, resamples, columns)
 

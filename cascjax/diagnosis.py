@@ -317,8 +317,8 @@ def diagnose(
     Args:
         source: a `Table`, the files of `cascjax.open`, or anything that function opens.
         estimates: `Supplied()`, `Noisy()`, `Learned()`, or an estimator of all rows of the source.
-            By default supplied estimates if the source has the column quality_ante, else noisy
-            ones.
+            By default supplied estimates if the source has quality_ante and quality_post, else
+            learned ones if it has features, signals, answers or groups.
         strategies: strategies that look at estimates, by name or as instances; by default routing,
             thresholding, cascading, cascade-routing and pandora.
         budgets: number of budgets, spread from the cheapest to the most expensive single model; by

@@ -7,7 +7,7 @@ sums of chunks are kept in the checkpoint and added up in chunk order.
 import functools
 import hashlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 import jax
@@ -89,6 +89,7 @@ class Evaluation(Result):
         unchecked: budgets and rules, in words, for which the source lacks a column.
         target: mean quality the policy was fitted for, if it was.
         foreign: costs of the source that the policy does not know, and so does not limit.
+        estimates: record of the estimates that the policy was fitted on.
 
     Example:
       >>> from cascjax import fit, synthetic
@@ -120,6 +121,7 @@ class Evaluation(Result):
     unchecked: tuple[str, ...] = ()
     target: float | None = None
     foreign: tuple[str, ...] = ()
+    estimates: Mapping[str, Any] = field(default_factory=dict)
 
     view: ClassVar[str] = "evaluation"
 
@@ -314,7 +316,8 @@ def _each_chunk(
 def _fitted_estimates(policy: Policy, source: Source, run: Run) -> ChunkEstimates | None:
     """Return the estimates of a policy on a source: its sigma and mean costs, or as learned."""
     spec, k = policy.estimates_spec, len(policy.models)
-    if policy.strategy.sees_truth or policy.learned is not None:
+    unread = spec is None and not policy.strategy.reads
+    if policy.strategy.sees_truth or policy.learned is not None or unread:
         return None
     if spec is None:
         raise CascjaxError(
@@ -426,7 +429,8 @@ class _Replay:
         means = tuple(np.broadcast_to(mean, shape) for mean in policy.mean_costs[1:])
         if policy.learned is not None:
             return CostEstimates(policy.learned.estimator(table), means)
-        assert self.fitted is not None
+        if self.fitted is None:  # of a strategy that reads no estimates
+            return CostEstimates(truth(table), means)
         estimator = self.fitted.estimator(table, chunk.rows)
         if policy.corrected and policy.scale is not None and policy.offset is not None:
             assert isinstance(estimator, Independent)
@@ -535,6 +539,7 @@ class _Replay:
             unchecked=self.unchecked(list(rules)),
             target=target_of(policy),
             foreign=foreign,
+            estimates=estimates_record(policy),
             **results,
         )
 
@@ -556,6 +561,15 @@ class _Replay:
                 " queries fell under the default rule"
             )
         return tuple(lines)
+
+
+def estimates_record(policy: Policy) -> dict[str, Any]:
+    """Return what a report says about the estimates that a policy was fitted on."""
+    spec = policy.estimates_spec
+    if spec is None or policy.strategy.sees_truth:
+        return {}
+    names = ("noise_scale", "quality_range")
+    return spec.record() | {name: policy.record[name] for name in names if name in policy.record}
 
 
 def target_of(policy: Policy) -> float | None:

@@ -263,7 +263,8 @@ def fit(
         source: a table, files, or what `cascjax.open` takes.
         strategy: the strategy, or its name.
         estimates: `Supplied`, `Noisy`, `Learned`, their names, or an estimator of all rows; by
-            default supplied if the source has them, else noisy.
+            default supplied if the source has them, else learned if it has features, signals,
+            answers or groups.
         budget: mean cost allowed, in the source's cost unit; or the mean of each cost by name,
             "cost" being the column cost. Costs that are not named are not limited.
         quality: mean quality wanted, at the lowest mean cost.

@@ -107,7 +107,7 @@ def tune(
         source: a `Table`, the files of `cascjax.open`, or anything that function opens.
         strategy: thresholding, cascading, cascade-routing or pandora, by name or as an instance.
         estimates: `Supplied()`, `Noisy()`, or an `Independent` estimator of all rows. By default
-            supplied estimates if the source has the column quality_ante, else noisy ones.
+            supplied estimates.
         budgets: mean costs per query in the cost unit of the source, or how many, spread from the
             cheapest to the most expensive single model; by default ten between each pair of
             neighbours on their hull.
@@ -211,7 +211,8 @@ def tune(
         seconds=frontiers[-1].seconds + tuned.seconds,
     )
     settings = {"strategy": kind.name, "folds": tuned.folds, "seed": seed}
-    study = study_of(job, setup, frontiers, job.estimates.record() | settings, confidence)
+    settings = job.estimates.record() | setup.estimates.record() | settings
+    study = study_of(job, setup, frontiers, settings, confidence)
     best, data = tuned.candidates[tuned.chosen], FitData.from_setup(job, setup, kind)
     record = data.record() | {
         "tuned": best.name, "folds": tuned.folds, "gain": best.gain, "error": best.error

@@ -327,7 +327,8 @@ class TestBadInput:
         negative, same = np.ones((20, 3)), np.ones((20, 3))
         negative[5, 2] = -1
         pq.write_table(table(cost=negative), "bad.parquet")
-        for words in (["inspect", "bad.parquet"], ["compare", "bad.parquet", "--out", "new/out"]):
+        compared = ["compare", "bad.parquet", "--estimates", "noisy", "--out", "new/out"]
+        for words in (["inspect", "bad.parquet"], compared):
             line = refused(*words)
             for part in ("bad.parquet", "'cost'", "row 5", "-1", "'model 3'", "at least 0"):
                 assert part in line

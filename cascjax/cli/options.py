@@ -34,7 +34,8 @@ _KIND_AND_NOISE = (
         "--estimates",
         type=click.Choice(list(ESTIMATES)),
         help="Kind of estimates. [default: learned if an option of learned estimates is given,"
-        " noisy if --noise is given, supplied if the source has them, else noisy]",
+        " noisy if --noise is given, supplied if the source has them, else learned if it has"
+        " features, signals, answers or groups]",
     ),
     click.option(
         "--noise",

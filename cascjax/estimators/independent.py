@@ -22,6 +22,8 @@ NOISE_LEVELS = {
 }
 """The paper's RouterBench noise: sigma of quality ante, post, and of cost ante, post."""
 
+_RANGES = (0.1, 1.5)
+"""Ranges of quality for which the noise levels, made for 0 to 1, are taken as they are."""
 
 _CHECKED_QUERIES = 256
 """Queries of which a whole covariance is checked: an estimator is called to see it."""
@@ -106,6 +108,24 @@ def noise_level(level: str | Sequence[float]) -> tuple[float, float, float, floa
     return level  # pyright: ignore[reportReturnType]
 
 
+def noise_scale(low: float, high: float) -> float:
+    """Return the factor on the noise of quality of a named level, made for qualities from 0 to 1.
+
+    Args:
+        low: lowest quality.
+        high: highest quality.
+
+    Returns:
+        1 if the range is between 0.1 and 1.5 or is 0, else the range.
+
+    Example:
+        >>> noise_scale(0.0, 1.0), noise_scale(0.0, 100.0), noise_scale(1.0, 10.0)
+        (1.0, 100.0, 9.0)
+    """
+    span = high - low
+    return 1.0 if _RANGES[0] <= span <= _RANGES[1] or not span else span
+
+
 def noisy(
     table: Table,
     key: Array,
@@ -114,6 +134,7 @@ def noisy(
     """Return the paper's RouterBench estimates: the truth with normal noise, then least squares.
 
     For each model the true value is regressed on its noisy copy, once for each noise, on all rows.
+    The noise of quality of a named level is multiplied by `noise_scale` of the qualities' range.
 
     Args:
         table: N queries and K models with their true quality and cost.
@@ -129,8 +150,10 @@ def noisy(
         >>> noisy(table, jax.random.key(0), (0.0, 0.0, 0.0, 0.0)).quality_ante.tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
-    sigmas = noise_level(level)
-    shape = table.quality.shape
+    sigmas, shape = noise_level(level), table.quality.shape
+    if isinstance(level, str):
+        scale = noise_scale(float(table.quality.min()), float(table.quality.max()))
+        sigmas = (sigmas[0] * scale, sigmas[1] * scale, *sigmas[2:])
     keys = jax.random.split(key, 4)
     noise = np.stack([jax.random.normal(k, shape, np.float32) for k in keys])
     *lines, sigma = fit_lines(Moments.from_rows(table.quality, *noise[:2]), sigmas[:2])

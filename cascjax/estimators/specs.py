@@ -21,7 +21,14 @@ from cascjax.core.estimates import Estimates, Estimator, Independent
 from cascjax.data.source import Source
 from cascjax.data.table import ESTIMATE_COLUMNS, Chunk, Table, take_rows
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
-from cascjax.estimators.independent import check_estimator, from_columns, from_lines, noise_level
+from cascjax.estimators.independent import (
+    check_estimator,
+    from_columns,
+    from_lines,
+    noise_level,
+    noise_scale,
+    truth,
+)
 from cascjax.estimators.learned import (
     LearnedEstimates,
     check_keepable,
@@ -29,11 +36,16 @@ from cascjax.estimators.learned import (
     check_quality,
     learned,
 )
+from cascjax.estimators.registry import ESTIMATORS
 from cascjax.estimators.statistics import Line, Moments, Spread, fit_lines, noise_keys, normals
 from cascjax.estimators.training import PolicyModel
 from cascjax.words import counted
 
 NoiseLevel: TypeAlias = Literal["low", "medium", "high"] | str | Sequence[float]
+
+
+_COST_NOISE = (1e-4, 10.0)
+"""Noise of cost relative to the highest mean cost beyond which a named level is questioned."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +179,17 @@ class FittedSupplied(ChunkEstimates):
 
 @dataclass(frozen=True)
 class NoiseMoments:
-    """Moments of quality and of cost, each with its two noises."""
+    """Moments of quality and of cost, each with its two noises, and the range of quality."""
 
     quality: Moments
     cost: Moments
+    span: Float[np.ndarray, "2"]  # lowest and highest quality
 
     def merge(self, other: "NoiseMoments") -> "NoiseMoments":
         """Return the moments over the rows of both."""
-        return NoiseMoments(self.quality.merge(other.quality), self.cost.merge(other.cost))
+        low, high = np.minimum(self.span[0], other.span[0]), np.maximum(self.span[1], other.span[1])
+        quality, cost = self.quality.merge(other.quality), self.cost.merge(other.cost)
+        return NoiseMoments(quality, cost, np.array([low, high]))
 
 
 @dataclass(frozen=True)
@@ -184,10 +199,15 @@ class Noisy(EstimatesSpec):
     They show how good estimates of a given accuracy would be, and need no column beside quality
     and cost. The regressions use all rows.
 
+    The named levels are the paper's, for qualities from 0 to 1. Where qualities range over more
+    than 1.5 or less than 0.1, the noise of quality is multiplied by their range, so that a log
+    with scores of 0 to 100 has the same frontier as the log with these divided by 100. Costs are
+    taken as USD: a note says where a level's noise is out of proportion to the costs.
+
     Args:
         level: "low" (0.6, 0.3, 0.0002, 0.00005), "medium" (1.6, 0.8, 0.0004, 0.0001), "high" (2.4,
             1.2, 100, 100), or four standard deviations: of quality before and after the model has
-            run, and of cost before and after, in the units of the source.
+            run, and of cost before and after, in the units of the source, never multiplied.
 
     Raises:
         CascjaxError: an unknown level, or not four finite numbers of at least 0.
@@ -224,20 +244,45 @@ class Noisy(EstimatesSpec):
         return NoiseMoments(
             Moments.from_rows(table.quality, noise[0], noise[1]),
             Moments.from_rows(table.cost, noise[2], noise[3]),
+            np.array([table.quality.min(), table.quality.max()], np.float64),
         )
 
     def fit(self, data: FitData) -> "FittedNoisy":
         """Return the estimates with the regressions over all rows filled in."""
         moments: NoiseMoments = data.statistics
-        sigmas = self.sigmas
-        ante, post, sigma = fit_lines(moments.quality.sort_models(data.order), sigmas[:2])
-        cost_ante, cost_post, _ = fit_lines(moments.cost.sort_models(data.order), sigmas[2:])
-        return FittedNoisy((ante, post, cost_ante, cost_post), sigma, data.seed)
+        quality, cost = self.sigmas[:2], self.sigmas[2:]
+        record: dict[str, Any] = {}
+        if isinstance(self.level, str):
+            low, high = moments.span.tolist()
+            if (scale := noise_scale(low, high)) != 1:
+                quality = quality[0] * scale, quality[1] * scale
+                record = {"noise_scale": scale, "quality_range": [low, high]}
+            record |= _cost_notes(self.level, cost[0], moments.cost.mean[0])
+        ante, post, sigma = fit_lines(moments.quality.sort_models(data.order), quality)
+        cost_ante, cost_post, _ = fit_lines(moments.cost.sort_models(data.order), cost)
+        return FittedNoisy((ante, post, cost_ante, cost_post), sigma, data.seed, record)
 
     def record(self) -> dict[str, Any]:
         """Return what a report says about the spec."""
         noise = self.level if isinstance(self.level, str) else list(self.level)
         return {"estimates": self.kind, "noise": noise}
+
+
+def _cost_notes(level: str, sigma: float, mean: Float[np.ndarray, " K"]) -> dict[str, Any]:
+    """Return a note if the noise of a level is out of proportion to the costs, which it fits."""
+    highest = float(mean.max())
+    if not highest or level == "high":  # a level at which nothing is known of costs
+        return {}
+    ratio = sigma / highest
+    if _COST_NOISE[0] <= ratio <= _COST_NOISE[1]:
+        return {}
+    effect = "hides all differences" if ratio > 1 else "is next to none"
+    return {
+        "notes": [
+            f"noise level {level!r} is made for costs in USD: its {sigma:g} {effect} where mean"
+            f" costs go up to {highest:.3g}; give four standard deviations instead"
+        ]
+    }
 
 
 @dataclass(frozen=True)
@@ -247,6 +292,11 @@ class FittedNoisy(ChunkEstimates):
     lines: tuple[Line, Line, Line, Line]  # quality ante and post, cost ante and post
     sigma: Float[np.ndarray, " K"]  # standard deviation of ante minus post
     seed: int  # seed of the noise
+    noise_record: Mapping[str, Any] = field(default_factory=dict)  # scale of the noise, and notes
+
+    def record(self) -> dict[str, Any]:
+        """Return the factor on the noise of quality if it is not 1, and notes."""
+        return dict(self.noise_record)
 
     def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "FittedNoisy":
         """Return the estimates with the standard deviations of a policy."""
@@ -453,6 +503,25 @@ class Own(EstimatesSpec, ChunkEstimates):
         raise CascjaxError("an estimator of your own cannot be written as JSON")
 
 
+@dataclass(frozen=True)
+class Unread(EstimatesSpec, ChunkEstimates):
+    """The truth in place of estimates, for strategies that read none or the truth itself."""
+
+    kind: ClassVar[str] = "none"
+
+    def fit(self, data: FitData) -> "Unread":
+        """Return the spec itself."""
+        return self
+
+    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
+        """Return the truth of some rows."""
+        return truth(table)
+
+    def record(self) -> dict[str, Any]:
+        """Return that there are no estimates."""
+        return {"estimates": self.kind}
+
+
 ESTIMATES: dict[str, type[EstimatesSpec]] = {spec.kind: spec for spec in (Supplied, Noisy, Learned)}
 """Estimates by name."""
 
@@ -462,7 +531,7 @@ def as_estimates(
 ) -> EstimatesSpec:
     """Return the spec of what a caller gave as estimates."""
     if estimates is None:
-        return Supplied() if "quality_ante" in source.columns else Noisy()
+        return _default_estimates(source)
     if isinstance(estimates, EstimatesSpec):
         return estimates
     if isinstance(estimates, str):
@@ -473,6 +542,21 @@ def as_estimates(
         return Own(estimates)
     raise CascjaxError(
         f"estimates must be Supplied(), Noisy(), Learned() or an estimator, not {estimates!r:.60}"
+    )
+
+
+def _default_estimates(source: Source) -> EstimatesSpec:
+    """Return supplied estimates if the source has them, else learned ones if it can teach any."""
+    if {"quality_ante", "quality_post"} <= set(source.columns):
+        return Supplied()
+    if set(Learned.columns) & set(source.columns):
+        first = ESTIMATORS[Learned.estimator]
+        fits = first.max_models is None or source.n_models <= first.max_models
+        return Learned() if fits else Learned("joint")
+    raise CascjaxError(
+        f"{source.name} has neither estimates (quality_ante and quality_post) nor anything to learn"
+        " them from (features, signals, answer or group); add such columns, or simulate estimates"
+        " of a given accuracy with estimates='noisy'"
     )
 
 

@@ -42,7 +42,7 @@ from cascjax.report.pictures import (
     strategy_styles,
     to_svg,
 )
-from cascjax.report.tables import Listing, RowStyle, each, template
+from cascjax.report.tables import Listing, RowStyle, each, simulated, simulation_note, template
 from cascjax.words import (
     counted,
     gain_text,
@@ -319,12 +319,6 @@ def _warnings(result: Diagnosis) -> list[str]:
             f"No accuracy needed was searched for {listed(result.unsearched)}: with"
             f" {len(names)} models it is slow to simulate, and pandora is close to it."
         )
-    if result.settings.get("estimates") == "noisy":
-        noise = plain(result.settings.get("noise", "level not recorded"))
-        lines.append(
-            f"These estimates are the truth under simulated noise ({noise}), not what one would"
-            " have."
-        )
     return lines + [f"Estimator: {plain(note).rstrip('.')}." for note in result.notes]
 
 
@@ -420,7 +414,9 @@ def summary(result: Diagnosis) -> Listing:
     columns = [name for name in ("AUC", "gain", "±", *renamed) if name in numbers]
     formats = dict.fromkeys(["AUC", "±", *renamed.values()], each(quality_text))
     formats |= {"gain": each(gain_text), " ": each(lambda x: "noise" if x == "undecided" else x)}
-    return Listing(numbers[columns].rename(columns=renamed), formats, headline(result))
+    words = simulated(result.settings)
+    title = f"{words.capitalize()}. {headline(result)}" if words else headline(result)
+    return Listing(numbers[columns].rename(columns=renamed), formats, title)
 
 
 def models_listing(result: Diagnosis, width: int = 18, page: bool = False) -> Listing:
@@ -501,6 +497,8 @@ def _matrix(matrix: Float[np.ndarray, "K K"], names: list[str]) -> Listing:
 
 def print_diagnosis(result: Diagnosis, console: Console) -> None:
     """Print the answer, what each strategy gains, how good the estimates are, and why."""
+    if note := simulation_note(result.settings):
+        console.print(Text(note))
     console.print(Text(headline(result), style="bold"))
     for listing, note in ((summary(result), GAINS_NOTE), (models_listing(result), MODELS_NOTE)):
         console.print(*listing.grids(console.width), Text(note), sep="\n")
@@ -690,6 +688,7 @@ def render(result: Diagnosis, command: str = "") -> str:
     return template("diagnosis.html").render(
         title="Are these estimates good enough?",
         headline=headline(result),
+        simulation=simulation_note(result.settings),
         reasons=reasons(result),
         picture=wide,
         narrow=narrow,

@@ -17,7 +17,7 @@ from cascjax.data.files import atomic_write
 from cascjax.data.schema import EXTRA_COST
 from cascjax.evaluation import Evaluation, Mean, Part
 from cascjax.report import pictures
-from cascjax.report.tables import Listing, each
+from cascjax.report.tables import Listing, each, simulated, simulation_note
 from cascjax.search.rules import COST
 from cascjax.words import cost_texts, counted, headed, plain, quality_text, share_text
 
@@ -43,7 +43,9 @@ def summary(evaluation: Evaluation) -> Listing:
     for r, (name, unit) in enumerate(zip(evaluation.costs, evaluation.cost_units, strict=True)):
         cells = [_interval(part.cost[r], cost_texts) for part in parts.values()]
         columns[headed(f"mean {name}", unit)] = cells
-    title = f"Evaluation of {evaluation.strategy}"
+    title = ", ".join(
+        filter(None, [f"Evaluation of {evaluation.strategy}", simulated(evaluation.estimates)])
+    )
     return Listing(pd.DataFrame(columns, index=pd.Index(list(parts), name="queries")), title=title)
 
 
@@ -114,6 +116,8 @@ def rows_note(evaluation: Evaluation, n_rows: int, *, split: bool) -> str:
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print mean quality and costs with intervals, the budgets in words, and the models' use."""
+    if note := simulation_note(evaluation.estimates):
+        console.print(Text(note))
     console.print(*summary(evaluation).grids(console.width))
     if len(evaluation.groups) > GROUPS_SHOWN:
         console.print(f"and {counted(len(evaluation.groups) - GROUPS_SHOWN, 'more group')}")

@@ -16,7 +16,7 @@ from cascjax.diagnosis import Diagnosis
 from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES, auc, upper_hull
 from cascjax.report.pictures import css_variable, curve, kind_of, strategy_styles
-from cascjax.report.tables import Listing, RowStyle, each
+from cascjax.report.tables import Listing, RowStyle, each, simulated, simulation_note
 from cascjax.words import (
     cost_texts,
     counted,
@@ -25,7 +25,6 @@ from cascjax.words import (
     interval_text,
     listed,
     percent_text,
-    plain,
     price_text,
     quality_text,
     short_names,
@@ -158,8 +157,8 @@ def summary(study: Study) -> Listing:
     )
     listing = aucs_listing(study)
     styles = [replace(style, note="") for style in listing.styles]
-    simulated = ", simulated estimates" if simulation_note(study) else ""
-    return replace(listing, title=title + simulated, styles=styles)
+    title = ", ".join(filter(None, [title, simulated(study.settings)]))
+    return replace(listing, title=title, styles=styles)
 
 
 def frame(study: Study) -> "DataFrame":
@@ -184,17 +183,6 @@ def frame(study: Study) -> "DataFrame":
 
 
 # ---- sentences
-
-
-def simulation_note(study: Study) -> str:
-    """Return that the estimates are simulated, which comes before any number; else nothing."""
-    if study.settings.get("estimates") != "noisy":
-        return ""
-    noise = plain(study.settings.get("noise", "level not recorded"))
-    return (
-        f"Simulation: the estimates are the true values with added noise ({noise}). It says what"
-        " estimates of that accuracy would be worth."
-    )
 
 
 def findings(study: Study) -> list[str]:
@@ -312,7 +300,7 @@ def fit_notes(study: Study) -> list[str]:
 
 def print_study(study: Study, console: Console) -> None:
     """Print AUCs, any further scores, the findings, and the budgets out of reach."""
-    parts: list[RenderableType] = [Text(note)] if (note := simulation_note(study)) else []
+    parts: list[RenderableType] = [Text(note)] if (note := simulation_note(study.settings)) else []
     parts += aucs_listing(study).grids(console.width)
     if note := interval_note(study):
         parts.append(Text(note))

@@ -25,7 +25,6 @@ from cascjax.report.findings import (
     reach_notes,
     score_meanings,
     scores_listing,
-    simulation_note,
     singles_listing,
 )
 from cascjax.report.pictures import (
@@ -40,7 +39,7 @@ from cascjax.report.pictures import (
     runs_svgs,
     strategy_styles,
 )
-from cascjax.report.tables import Listing, RowStyle, each, template
+from cascjax.report.tables import Listing, RowStyle, each, simulation_note, template
 from cascjax.strategies import Style
 from cascjax.words import (
     cost_texts,
@@ -76,7 +75,7 @@ def render(study: Study, command: str = "", tuning: Mapping[str, Any] | None = N
     script = resources.files("cascjax.report").joinpath("frontier.js").read_text("utf-8")
     return template("report.html").render(
         title=f"Routing and cascading over {counted(len(study.models), 'model')}",
-        findings=[*filter(None, [simulation_note(study)]), *findings(study)],
+        findings=[*filter(None, [simulation_note(study.settings)]), *findings(study)],
         # The pictures are built by an XML writer, which has escaped every name in them.
         pictures=[replace(p, svg=Markup(p.svg)) for p in drawn],
         first_is_log=drawn[0].log,

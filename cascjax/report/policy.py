@@ -7,9 +7,9 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from cascjax.evaluation import target_of
+from cascjax.evaluation import estimates_record, target_of
 from cascjax.policy import Policy
-from cascjax.report.tables import Listing
+from cascjax.report.tables import Listing, simulated, simulation_note
 from cascjax.search.rules import Fitted, Rule
 from cascjax.words import counted, plain, quality_text, short_names, unit_text
 
@@ -55,6 +55,7 @@ def summary(policy: Policy) -> Listing:
     frames = {name: settings_listing(policy, rule).frame for name, rule in rules(policy)}
     settings = pd.concat([f.reset_index().assign(rule=name) for name, f in frames.items()])
     title = f"Policy of {policy.strategy.name} for {counted(len(policy.models), 'model')}"
+    title = ", ".join(filter(None, [title, simulated(estimates_record(policy))]))
     return Listing(settings.set_index("rule"), title=title)
 
 
@@ -75,6 +76,8 @@ def frame(policy: Policy) -> "DataFrame":
 
 def print_policy(policy: Policy, console: Console) -> None:
     """Print the settings that each rule mixes, and what they gave on the fit queries."""
+    if note := simulation_note(estimates_record(policy)):
+        console.print(Text(note))
     for name, rule in rules(policy):
         if len(policy.rules) > 1:
             console.print(Text(name, "bold"))

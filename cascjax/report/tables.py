@@ -133,3 +133,31 @@ def template(name: str) -> Any:
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
     )  # fmt: skip
     return environment.get_template(name)
+
+
+def simulation_note(settings: Mapping[str, Any]) -> str:
+    """Return that estimates are simulated, which comes before any number; else nothing."""
+    if settings.get("estimates") != "noisy":
+        return ""
+    noise = settings.get("noise", "level not recorded")
+    text = (
+        f"Simulation: the estimates are the true values with added noise ({plain(noise)}). It says"
+        " what estimates of that accuracy would be worth."
+    )
+    if scale := settings.get("noise_scale"):
+        low, high = settings["quality_range"]
+        text += (
+            f" Qualities range from {low:.6g} to {high:.6g}; noise level '{plain(noise)}' is made"
+            f" for 0 to 1, so the noise of quality is multiplied by {scale:.6g}."
+        )
+    return text
+
+
+def simulated(settings: Mapping[str, Any]) -> str:
+    """Return the words of a title that say that estimates are simulated; else nothing."""
+    if settings.get("estimates") != "noisy":
+        return ""
+    if "noise_scale" not in settings:
+        return "simulated estimates"
+    low, high = settings["quality_range"]
+    return f"simulated estimates, noise scaled to qualities from {low:.6g} to {high:.6g}"

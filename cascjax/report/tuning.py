@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cascjax.report import findings, study
 from cascjax.report.findings import finite
-from cascjax.report.tables import Listing, each
+from cascjax.report.tables import Listing, each, simulated, simulation_note
 from cascjax.tuning import Tuning
 
 # pandas takes long to import, and is wanted only where a table is made.
@@ -41,11 +41,15 @@ def summary(tuning: Tuning) -> Listing:
         "": each(lambda chosen: "chosen" if chosen else ""),
     }
     shown = frame(tuning).set_axis(list(formats), axis="columns")
-    return Listing(shown, formats, title=verdict(tuning))
+    words = simulated(tuning.study.settings)
+    title = f"{words.capitalize()}. {verdict(tuning)}" if words else verdict(tuning)
+    return Listing(shown, formats, title=title)
 
 
 def print_tuning(tuning: Tuning, console: Console) -> None:
     """Print the candidates, and which of them the policies hold."""
+    if note := simulation_note(tuning.study.settings):
+        console.print(Text(note))
     console.print(*summary(tuning).grids(console.width))
     console.print(Text(verdict(tuning)))
 
