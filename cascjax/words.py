@@ -115,10 +115,10 @@ def percent_text(confidence: float) -> str:
     return f"{100 * confidence:.4g}%"
 
 
-def share_text(value: float) -> str:
-    """Return a share of queries in whole percent; a dash for 0."""
+def share_text(value: float, none: str = "–") -> str:
+    """Return a share of queries in whole percent; a dash, or another text, for 0."""
     if value <= 0:
-        return "–"
+        return none
     if round(100 * value) == 0:
         return "<1%"
     # What falls short of all queries must not read as all of them.

@@ -374,14 +374,19 @@ def test_routerbench_text(tmp_path: Path, suffix: str) -> None:
     assert (table.answer[:, 0] == table.answer[:, 1]).tolist() == [True, True, True, False]
     assert table.answer[3, 1] == -1
     assert result.summary == "4 queries, 2 models, 10 features, 19 signals per model"
-    assert result.notes == (f"Text model: fitted on 4 prompts and written to {saved}",)
+    assert result.notes == (
+        f"Text model: fitted on 4 prompts and written to {saved}",
+        "Answers: found in 25% of responses by convention 'choice', 62% are compared as whole"
+        " texts; the two models agree on 75% of queries",
+    )
     # The text model gives another log the same features.
     before = saved.read_bytes()
     rows = {name: values[1:2] for name, values in wide_text().items()}
     again = import_routerbench(save(tmp_path, rows), features="text", text_model=saved)
     assert saved.read_bytes() == before
     np.testing.assert_array_equal(again.table.features, expected[1:2])  # pyright: ignore
-    assert again.notes == (f"Text model: read from {saved}",)
+    assert again.notes[0] == f"Text model: read from {saved}"
+    assert again.notes[1].startswith("Answers: found in 0% of responses, 100% are compared as")
 
 
 def test_no_score_and_no_cost_changes_a_feature_or_signal(tmp_path: Path) -> None:
@@ -631,4 +636,4 @@ def test_the_command_writes_a_table_that_inspect_describes(
     shown = CliRunner().invoke(main, ["inspect", "table.arrow"])
     assert shown.exit_code == 0, shown.output
     assert "missing values: sureness 33%" in shown.output
-    assert "83% of responses have one; two models agree on 67% of queries" in shown.output
+    assert "83% of responses have one; the two models agree on 67% of queries" in shown.output

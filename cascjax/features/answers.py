@@ -309,9 +309,11 @@ def agreement_text(agreed: Float[np.ndarray, " J"], n_queries: int, models: Sequ
     if not pairs:
         return ""
     if len(pairs) == 1:
-        return f"the two models agree on {share_text(shares[0])} of queries"
+        return f"the two models agree on {share_text(shares[0], '0%')} of queries"
     least, most = (
-        f"{share_text(shares[i])} ({' and '.join(pairs[i])})"
+        f"{share_text(shares[i], '0%')} ({' and '.join(pairs[i])})"
         for i in (shares.argmin(), shares.argmax())
     )
-    return f"two models agree on {share_text(shares.mean())} of queries, from {least} to {most}"
+    return (
+        f"two models agree on {share_text(shares.mean(), '0%')} of queries, from {least} to {most}"
+    )

@@ -264,7 +264,9 @@ def _answers_note(
         by = f" ({', '.join(f'{name} {share}' for name, share in shares.items())})"
     rest = f", {share_text(whole / len(names))} are compared as whole texts" if whole else ""
     agreed = agreement_text(agreements(answer), len(answer), models)
-    return f"Answers: found in {share_text(found / len(names))} of responses{by}{rest}; {agreed}"
+    return (
+        f"Answers: found in {share_text(found / len(names), '0%')} of responses{by}{rest}; {agreed}"
+    )
 
 
 def check_invalid(
