@@ -46,7 +46,10 @@ COMMANDS: dict[str, list[str]] = {
         "diagnose", "--strategies", "routing", "--target", "0", "--resamples", "0", *SUPPLIED,
         "table.arrow",
     ],
-    "import": ["import", "long", "log.csv", "OUT"],
+    "import": [
+        "import", "long", "log.csv", "OUT", "--query", "query_id", "--model", "model",
+        "--quality", "quality", "--cost", "cost",
+    ],
     "synthesize": ["synthesize", "OUT", "--queries", "1000000", *DATA],
     "inspect": ["inspect", "parts"],
 }  # fmt: skip

@@ -30,6 +30,8 @@ from cascjax.engine.passes import Sample
 from cascjax.engine.processes import Processes
 from cascjax.engine.run import Run
 
+from commands import refused  # isort: skip
+
 N, CUTS = 2048, (0, 600, 1300, 2048)
 
 
@@ -305,6 +307,28 @@ def test_a_killed_process_leaves_no_lock_and_its_temporary_files_are_removed(
     assert not list(tmp_path.rglob(".cascjax-*"))
     discard(folder)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("words", [["compare", "--budgets", "3"], ["fit", "--budget", "0.001"]])
+@pytest.mark.parametrize("more", [[], ["--resume"], ["--force"]])
+def test_a_second_command_into_one_out_is_refused(
+    words: list[str], more: list[str], table: Table, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_table("table.arrow", table)
+    folder = Path("out/checkpoint" if words[0] == "compare" else "out.checkpoint")
+    folder.parent.mkdir(exist_ok=True)
+    chosen = ["--strategies" if words[0] == "compare" else "--strategy", "routing"]
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        line = refused(*words, *chosen, "table.arrow", "--out", "out", *more)
+        assert line == (
+            f"cascjax: {folder} is in use by another run: wait until it ends, or use another folder"
+        )
+        process.kill()
 
 
 def test_one_process_may_use_its_folder_again(table: Table, tmp_path: Path) -> None:

@@ -191,3 +191,27 @@ def test_an_interrupt_leaves_the_policy_there_was(
     assert result.exit_code == 130
     assert error_line(result.stderr) == "cascjax: interrupted; nothing half-written is left"
     assert files(here) == before
+
+
+def test_costs_in_another_unit_are_refused_or_converted(here: Path) -> None:
+    table = cj.read_table("data.arrow")
+    cj.write_table("cents.arrow", table.converted({"cost": 100.0}, {"cost": "cents"}))
+    fitted = ["fit", "data.arrow", "--strategy", "routing", "--budget", "0.0003", "--out", "p.json"]
+    succeeds(*fitted)
+    evaluate = ["evaluate", "p.json", "--resamples", "0"]
+    line = refused(*evaluate, "cents.arrow", "--out", "out")
+    assert line == (
+        "cascjax: cents.arrow has cost in cents, and the policy in USD: give --unit-rate, the"
+        " number of USD per cents, to convert it"
+    )
+    assert "leave out --unit-rate" in refused(
+        *evaluate, "data.arrow", "--out", "out", "--unit-rate", "2"
+    )
+    rows = ["--seed", "0"]
+    succeeds(*evaluate, "data.arrow", "--out", "whole", *rows)
+    for i, rate in enumerate((["0.01"], ["cost=0.01"], ["cost=0.01", "--unit-rate", "seconds=1"])):
+        text = succeeds(*evaluate, "cents.arrow", "--out", f"{i}", "--unit-rate", *rate)
+        assert "USD" in text
+        assert "cents" not in text
+        numbers = json.loads(Path(f"{i}/summary.json").read_text())
+        assert numbers["cost_units"] == {"cost": "USD", "seconds": "s"}
