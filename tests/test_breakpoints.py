@@ -18,16 +18,18 @@ from hypothesis.extra import numpy as hnp
 from test_strategies import drawn, swept
 
 from cascjax.core.breakpoints import Breakpoints, SortedSettings
+from cascjax.core.random import key_of, weights
 from cascjax.core.sweep import has_breakpoints
 from cascjax.data.table import Table, mean_rows
 from cascjax.engine.blocks import BlockSizes, use_block_sizes
-from cascjax.engine.simulate import Totals, totals
+from cascjax.engine.simulate import Totals, grid_means, resampled_sums, totals
 from cascjax.estimators import Independent
 from cascjax.search import budgets as budget
 from cascjax.search.budgets import fit_budgets
 from cascjax.strategies import (
     STRATEGIES,
     Cascading,
+    Frugal,
     Pandora,
     Routing,
     Strategy,
@@ -532,6 +534,54 @@ def test_a_hundred_models_sum_as_exactly() -> None:
     truth = np.where(np.arange(n)[:, None] % 16384, np.full(k, 0.001), 3.0).astype(np.float32)
     found = totals(Routing(), np.array([0.5]), estimator, truth, truth, usage=False)
     np.testing.assert_allclose(found.cost, math.fsum(truth[:, 0].tolist()), rtol=1e-9)
+
+
+SPANS = {
+    "1e10": 10.0 ** np.array([-7, -2, 3]),
+    "1e24": 10.0 ** np.array([-14, 0, 10]),
+    "millions of either sign": np.array([-1e6, 1e-3, 3e6]),
+}
+
+
+@pytest.mark.parametrize("n", [300, 20_000])
+@pytest.mark.parametrize("span", SPANS)
+def test_each_model_sums_to_float64_whatever_others_cost(span: str, n: int) -> None:
+    rng, scale, k = np.random.default_rng(0), SPANS[span], 3
+    truth = (scale * rng.lognormal(0, 1, (n, k))).astype(np.float32)
+    cost, estimated = np.abs(truth), np.full((n, k), 1e-3, np.float32)
+    alone = np.array([[math.fsum(column.tolist()) / n for column in x.T] for x in (cost, truth)])
+    for model in range(k):
+        best = np.broadcast_to(np.arange(k) == model, (n, k)).astype(np.float32)
+        estimator = estimates_of_routing(best, estimated)
+        found = totals(Routing(), np.array([0.5]), estimator, truth, cost, usage=False).means()
+        np.testing.assert_allclose([found.cost, found.quality], alone[:, [model]], rtol=1e-14)
+    post = Independent(*[np.zeros((n, k), np.float32)] * 5, panels=None)
+    taus = np.array([-1.0, 1.0])
+    depths = totals(Thresholding(), taus, post, truth, cost, usage=False).means()
+    np.testing.assert_allclose(depths.cost, [alone[0, 0], alone[0].sum()], rtol=1e-14)
+    np.testing.assert_allclose(depths.quality, alone[1, [0, 2]], rtol=1e-14)
+    singles = np.flatnonzero(np.isin(Frugal().chains(k), 1 << np.arange(k)))
+    chains = grid_means(Frugal(), taus, post, truth, cost)[singles, 0]
+    np.testing.assert_allclose(chains.T, alone, rtol=1e-14)
+    mixture = np.zeros((1, 2)), np.zeros(1)
+    sums = resampled_sums(Routing(), *mixture, post, truth, cost, resamples=20, seed=3)
+    counts = np.asarray(weights(key_of(3), np.arange(n, dtype=np.uint32), 20), np.float64)
+    expected = counts @ np.hstack([cost, truth]).astype(np.float64)
+    np.testing.assert_allclose(sums[:, 2:-1], expected, rtol=1e-6)
+
+
+@EACH
+def test_sums_do_not_depend_on_order_nor_blocks_by_a_bit(kind: Strategy) -> None:
+    n, rng = 1000, np.random.default_rng(0)
+    estimator = drawn(n, 3, seed=5)
+    scale = 10 ** rng.uniform(-20, 3, (2, n, 3))
+    quality, cost = (scale * rng.choice([-1.0, 1.0], scale.shape)).astype(np.float32)
+    first = totals(kind, SETTINGS, estimator, quality, np.abs(cost))
+    for block in (64, 512):
+        with use_block_sizes(BlockSizes(breakpoint_queries=block, queries=1)):
+            rows = rng.permutation(n)
+            other = totals(kind, SETTINGS, estimator, quality, np.abs(cost), rows=rows)
+        assert_same(other, first)
 
 
 @pytest.mark.parametrize("k", [9, *(pytest.param(k, marks=pytest.mark.slow) for k in (8, 17))])

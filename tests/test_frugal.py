@@ -53,7 +53,7 @@ def test_one_pass_over_all_chains_is_each_setting_by_itself(name: str) -> None:
     assert found.shape == (len(chains), len(taus), 2) == (14, 7, 2)
     settings = np.array(list(itertools.product(chains.tolist(), taus.tolist())))
     means = simulate_settings(kind, settings, estimator, table, rows=rows, usage=False)
-    # Whole numbers of 2^-32 of the highest cost; float32 sums over at most 64 queries.
+    # Settings by themselves: float32 sums over at most 64 queries.
     np.testing.assert_allclose(found[..., 0].ravel(), means.cost, rtol=1e-6)
     np.testing.assert_allclose(found[..., 1].ravel(), means.quality, rtol=1e-6)
 

@@ -6,15 +6,17 @@ suffix sums of a histogram: each breakpoint adds what it changes to the bin of t
 beyond it. The work is one pass over the breakpoints, however many settings there are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, Num, UInt32
 
-from cascjax.core.arrays import order_of_bits, take_model
+from cascjax.core.arrays import materialize, order_of_bits, take_model
+from cascjax.core.exact import ExactSums, digits_of, int32_bits, is_cut, n_digits, power_above
 
 _BUCKETS = 1 << 15
 
@@ -100,30 +102,49 @@ class SortedSettings:
 class Histogram:
     """Changes by the number of settings that see them: bin b holds what the first b do.
 
-    Sums hold cost, then quality, each in D / 2 whole numbers of `bits` bits: digits of `unit`,
-    powers of two above all costs and qualities. Counts by model run, model answering and number of
-    models run are empty without usage. There is a first axis of devices if there are several.
+    Sums hold cost and quality as digits of `bits` bits below `unit`, a power of two above all costs
+    or qualities; `cut` says whether any had more bits than that. Counts by model run, model
+    answering and number of models run are empty without usage. There is a first axis of S devices
+    outside a kernel.
     """
 
-    sums: Int[Array, "*S M D"]
-    ran: Int[Array, "*S U K"]
-    answered: Int[Array, "*S U K"]
-    depth: Int[Array, "*S U K"]
+    sums: tuple[Int[Array, "*S M D"], Int[Array, "*S M E"]]
+    counts: tuple[Int[Array, "*S U K"], ...]
     unit: Float[Array, "*S 2"]
-    bits: int = field(metadata={"static": True})
+    cut: Bool[Array, "*S"]
+    bits: tuple[int, int] = field(metadata={"static": True})
 
-    def in_float64(
-        self,
-    ) -> tuple[Float[np.ndarray, "*S M 2"], *tuple[Float[np.ndarray, "*S U K"], ...]]:
-        """Return cost and quality put together, and the counts, on the host."""
-        sums = np.asarray(self.sums, np.float64)
-        digits = sums.reshape(*sums.shape[:-1], 2, -1)
-        smaller = 0.5 ** (self.bits * np.arange(1, digits.shape[-1] + 1))
-        counts = (np.asarray(c, np.float64) for c in (self.ran, self.answered, self.depth))
-        return digits @ smaller * np.asarray(self.unit)[..., None, :], *counts
+    def changes(self) -> "Changes":
+        """Return the sums over devices, on the host."""
+        cost, quality = (
+            ExactSums.from_digits(np.asarray(sums), unit, bits)
+            for sums, unit, bits in zip(self.sums, np.asarray(self.unit).T, self.bits, strict=True)
+        )
+        counts = tuple(np.asarray(count, np.float64).sum(0) for count in self.counts)
+        return Changes(cost, quality, counts)
+
+    def rest(self, cost: Any, quality: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the digits leave of `[S, K, B]` costs and qualities."""
+        units = np.asarray(self.unit).T[..., None, None]
+        last = [np.ldexp(u, -b * n_digits(b)) for u, b in zip(units, self.bits, strict=True)]
+        return np.fmod(cost, last[0]), np.fmod(quality, last[1])
 
 
-def sums_from(bins: Float[np.ndarray, "M *D"]) -> Float[np.ndarray, "L *D"]:
+@dataclass(frozen=True)
+class Changes:
+    """Exact sums of costs and qualities, and counts, of a histogram on the host."""
+
+    cost: ExactSums
+    quality: ExactSums
+    counts: tuple[Float[np.ndarray, "U K"], ...]
+
+    def __add__(self, other: "Changes") -> "Changes":
+        """Return the changes of both."""
+        counts = (a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return Changes(self.cost + other.cost, self.quality + other.quality, tuple(counts))
+
+
+def sums_from(bins: Num[np.ndarray, "M *D"]) -> Num[np.ndarray, "L *D"]:
     """Return what each setting sees of a histogram's bins: all those beyond its own number."""
     return np.cumsum(bins[::-1], axis=0)[::-1][1:] if len(bins) else bins
 
@@ -141,8 +162,9 @@ def breakpoint_changes(
     """
     k, n_queries = quality.shape
     bins = len(sorted_settings.settings) + 1
-    # Whole numbers of so many bits that the sum of all queries in one bin fits an int32.
-    bits = 30 - (k * n_queries).bit_length()
+    # Changes of a query add up to a difference of two digits, or to a digit per model run.
+    most = [k * n_queries if breakpoints.cumulative else 2 * n_queries, 2 * n_queries]
+    cost_bits, quality_bits = bits = int32_bits(most[0]), int32_bits(most[1])
     units = [power_above(truth) for truth in (cost, quality)]
 
     def one_step(s: Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -154,13 +176,18 @@ def breakpoint_changes(
         # The first step is there under every setting, also an infinite one.
         always = (s == 0) & (below > -jnp.inf)
         bin_ = jnp.where(always, bins - 1, sorted_settings.count_below(below))
-        now_spent = digits_of(take_model(cost, model), units[0], bits)
-        now_got = digits_of(take_model(quality, answer), units[1], bits)
+        now_spent, now_got = materialize(
+            (
+                digits_of(take_model(cost, model), units[0], cost_bits),
+                digits_of(take_model(quality, answer), units[1], quality_bits),
+            )
+        )
         more = now_spent
         if not breakpoints.cumulative:
             more = [n - b for n, b in zip(now_spent, spent, strict=True)]
         better = [n - b for n, b in zip(now_got, got, strict=True)]
-        sums = add_at(sums, bin_, jnp.stack([*more, *better], axis=-1))
+        # A scatter per digit: of several columns at once it takes longer on a CPU.
+        sums = [add_at(total, bin_, x) for total, x in zip(sums, [*more, *better], strict=True)]
         if usage:
             ran, answered, depth = counts
             before = jnp.where(s > 0, -1, 0)
@@ -178,37 +205,27 @@ def breakpoint_changes(
         return sums, counts, now_spent, now_got, answer
 
     none = jnp.zeros(bins * k if usage else 0, jnp.int32)
-    zero = [jnp.zeros(n_queries, jnp.int32)] * n_digits(bits)
-    state = (jnp.zeros((bins, 2 * n_digits(bits)), jnp.int32), (none,) * 3, zero, zero, zero[0])
+    zero, none_yet = jnp.zeros(n_queries, jnp.int32), jnp.zeros(bins, jnp.int32)
+    digits = [n_digits(each) for each in bits]
+    state = (
+        [none_yet] * sum(digits), (none,) * 3, [zero] * digits[0], [zero] * digits[1], zero,
+    )  # fmt: skip
     sums, counts, *_ = jax.lax.fori_loop(0, breakpoints.count, one_step, state)
-    ran, answered, depth = (c.reshape(-1, k) for c in counts)
-    return Histogram(sums, ran, answered, depth, jnp.stack(units), bits)
+    counts = tuple(count.reshape(-1, k) for count in counts)
+    return histogram(jnp.stack(sums, axis=-1), counts, (cost, quality), units, bits)
 
 
-def n_digits(bits: int) -> int:
-    """Return how many numbers of so many bits make 36."""
-    return -(-36 // bits)
-
-
-def power_above(values: Float[Array, "K B"]) -> Float[Array, ""]:
-    """Return the power of two next above all values."""
-    _, exponent = jnp.frexp(jnp.max(jnp.abs(values)))
-    return jnp.ldexp(jnp.float32(1), exponent)
-
-
-def digits_of(value: Float[Array, "*B"], unit: Float[Array, ""], bits: int) -> list[Array]:
-    """Return float32 as whole numbers of unit / 2^bits, unit / 4^bits, and so on.
-
-    To 2^-36 of the largest value: exact for values down to 2^-12 of it. Such numbers sum exactly.
-    Sums of float32 would not: what is added again and again is rounded the same way each time.
-    """
-    digits, rest = [], value / unit
-    for _ in range(n_digits(bits)):
-        rest = rest * np.float32(2**bits)
-        # Towards 0, which is one instruction; `round` is a call that does not fill the lanes.
-        digits.append(rest.astype(jnp.int32))
-        rest = rest - digits[-1].astype(value.dtype)
-    return digits
+def histogram(
+    sums: Int[Array, "M D"],
+    counts: tuple[Int[Array, "U K"], ...],
+    truths: tuple[Float[Array, "K B"], Float[Array, "K B"]],
+    units: Sequence[Float[Array, ""]],
+    bits: tuple[int, int],
+) -> Histogram:
+    """Return the histogram of sums of the digits of cost, then of quality."""
+    cut = [is_cut(*each) for each in zip(truths, units, bits, strict=True)]
+    at = n_digits(bits[0])
+    return Histogram((sums[:, :at], sums[:, at:]), counts, jnp.stack(units), cut[0] | cut[1], bits)
 
 
 def _take(rows: Array, index: Int[Array, "*B"]) -> Array:

@@ -31,6 +31,8 @@ variance are 1 exactly. No probability is off by more than 2e-5.
 
 _CHUNK = 1 << 19  # Weights in memory at once, or 64 a resample: what stays in a core's cache
 
+_LONGEST = 512  # Queries that float32 adds up without compensation: to 1e-6
+
 
 def check_resamples(resamples: int, n_queries: int) -> None:
     """Refuse a number of resamples, or of queries, that no spread can be computed from."""
@@ -109,11 +111,12 @@ def weighted_sums(
     The values of a query that only fills the block up are 0.
     """
     size = len(rows)
-    chunk = min(size, max(64, 1 << max(1, _CHUNK // resamples).bit_length() - 1))
+    chunk = min(size, _LONGEST, max(64, 1 << max(1, _CHUNK // resamples).bit_length() - 1))
 
     def one_chunk(
-        sums: Float[Array, "R M"], part: tuple[Array, Array]
-    ) -> tuple[Float[Array, "R M"], None]:
+        state: tuple[Array, Array], part: tuple[Array, Array]
+    ) -> tuple[tuple[Array, Array], None]:
+        sums, lost = state
         # Cut out first: a moving slice inside the cipher would keep XLA from vectorising it.
         rows, values = materialize(part)
         # Accelerators would cut the values to fewer digits than float32 has.
@@ -121,8 +124,12 @@ def weighted_sums(
             weights(key, rows, resamples), values, (((1,), (1,)), ((), ())),
             precision=jax.lax.Precision.HIGHEST,
         )  # fmt: skip
-        return sums + dot, None
+        # What a sum rounds off is taken from the next (Kahan summation).
+        more = dot - lost
+        total = sums + more
+        return (total, (total - sums) - more), None
 
     cut = jnp.moveaxis(jnp.asarray(values).reshape(len(values), -1, chunk), 1, 0)
     start = jnp.zeros((resamples, len(values)))
-    return jax.lax.scan(one_chunk, start, (jnp.asarray(rows).reshape(-1, chunk), cut))[0]
+    parts = (jnp.asarray(rows).reshape(-1, chunk), cut)
+    return jax.lax.scan(one_chunk, (start, start), parts)[0][0]

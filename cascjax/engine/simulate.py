@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cascjax.core.breakpoints import (
     Breakpoints,
+    Changes,
     Histogram,
     SortedSettings,
     breakpoint_changes,
@@ -60,7 +61,8 @@ def totals(
 
     Queries go through in blocks that fit a cache, in parallel over the cores, and each block is
     spread over all devices (`cascjax.engine.devices`); what is held beside the arguments does not
-    grow with N. Sums are exact, or float32 over a few dozen queries and float64 from there on.
+    grow with N. Where decisions have breakpoints sums are exact, whatever the order and the blocks;
+    else they are float32 over a few dozen queries and float64 from there on.
 
     Without `usage` the counts `ran`, `answered` and `depth` are empty. Sums of `extra_costs` come
     along in `cost`, `[L, 1 + len(extra_costs)]`, unless one pass serves any number of settings (see
@@ -178,13 +180,31 @@ def _breakpoint_totals(
     sorted_settings = SortedSettings.of(rising, power_of_two(max(LANES, len(rising))))
     chunk = power_of_two(_room(strategy, queries, 0))
 
-    def one_block(block: Block) -> tuple[np.ndarray, ...]:
-        changes = _block_histogram(strategy, usage, chunk, sorted_settings, block).in_float64()
-        return tuple(part.sum(0) for part in changes)
+    def one_block(block: Block) -> Changes:
+        return _exact(
+            functools.partial(_block_histogram, strategy, usage, chunk, sorted_settings), block
+        )
 
-    changes = queries.in_blocks(one_block, breakpoint_queries(), progress)
-    sums, ran, answered, depth = (sums_from(bins)[place] if len(bins) else bins for bins in changes)
-    return Totals(sums[:, 0], sums[:, 1], ran, answered, depth, count=float(len(queries.rows)))
+    changes = queries.in_blocks(one_block, breakpoint_queries(), progress, operator.add)
+    cost, quality = (
+        sums.map(lambda bins: sums_from(bins)[place]).in_float64()
+        for sums in (changes.cost, changes.quality)
+    )
+    counts = (sums_from(bins)[place] if len(bins) else bins for bins in changes.counts)
+    return Totals(cost, quality, *counts, count=float(len(queries.rows)))
+
+
+def _exact(kernel: Callable[[Block], Histogram], block: Block) -> Changes:
+    """Return the changes of a block, to the last bit of each cost and quality."""
+    changes = kernel(block)
+    total = changes.changes()
+    while np.any(changes.cut):
+        cost, quality = changes.rest(block.cost, block.quality)
+        block = replace(block, cost=cost, quality=quality)
+        changes = kernel(block)
+        more = changes.changes()
+        total = Changes(total.cost + more.cost, total.quality + more.quality, total.counts)
+    return total
 
 
 def grid_means(
@@ -208,14 +228,18 @@ def grid_means(
     sorted_settings = SortedSettings.of(falling, power_of_two(max(LANES, len(grid))))
     queries = Queries(estimator, quality, cost, every)
 
-    def one_block(block: Block) -> np.ndarray:
-        return _block_grid(strategy, sorted_settings, block).in_float64()[0].sum(0)
+    def one_block(block: Block) -> Changes:
+        return _exact(functools.partial(_block_grid, strategy, sorted_settings), block)
 
     n_models = quality.shape[1]
     room = max(_GRID_BLOCK, block_floats() // (2 * strategy.table_footprint(n_models)))
-    bins = queries.in_blocks(one_block, room, progress)
-    sums = gridded.grid_sums(bins, n_models)
-    return sums[:, : len(grid)][:, ::-1] / len(every)
+    changes = queries.in_blocks(one_block, room, progress, operator.add)
+
+    def sums(bins: Int[np.ndarray, " M"]) -> Int[np.ndarray, "C T"]:
+        return gridded.grid_sums(bins, n_models)[:, : len(grid)][:, ::-1]
+
+    pair = [exact.map(sums).in_float64() for exact in (changes.cost, changes.quality)]
+    return np.stack(pair, axis=-1) / len(every)
 
 
 @dataclass(frozen=True)

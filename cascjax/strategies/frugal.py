@@ -15,11 +15,11 @@ from cascjax.core.breakpoints import (
     Histogram,
     SortedSettings,
     add_at,
-    digits_of,
-    power_above,
+    histogram,
     sums_from,
 )
 from cascjax.core.estimates import Estimates, Estimator, Independent, Tabulable
+from cascjax.core.exact import digits_of, int32_bits, n_digits, power_above
 from cascjax.core.expected_max import MAX_ENUMERATED
 from cascjax.core.sweep import STOP, Outcome
 from cascjax.data.table import upper_hull
@@ -192,8 +192,8 @@ class Frugal(Strategy):
         k, n_queries = quality.shape
         chains, bins = self.chains(k), len(thresholds.settings) + 1
         shorter, last = _without_last(chains), _last_models(chains)
-        # In one bin all queries may change by twice the unit.
-        bits = 29 - n_queries.bit_length()
+        # In one bin all queries may change by the difference of two digits.
+        bits = int32_bits(2 * n_queries)
         units = [power_above(truth) for truth in (cost, quality)]
         last_quality = materialize(chain_quality(self, k, estimator, n_queries))
         goes_on = thresholds.count_below(-last_quality)
@@ -216,15 +216,13 @@ class Frugal(Strategy):
 
         before = np.where(shorter >= 0, last[shorter], 0)
         rows = (reached, *(jnp.asarray(x) for x in (last, before, shorter < 0)))
-        sums, none = jax.lax.map(one_chain, rows), jnp.zeros((0, k), jnp.int32)
-        sums = sums.reshape(len(chains) * bins, -1)
-        return Histogram(sums, none, none, none, jnp.stack(units), bits)
+        sums = jax.lax.map(one_chain, rows).reshape(len(chains) * bins, 2 * n_digits(bits))
+        return histogram(sums, (), (cost, quality), units, (bits, bits))
 
-    def grid_sums(self, bins: Float[np.ndarray, "M 2"], n_models: int) -> np.ndarray:
-        """Return `[C, L, 2]` cost and quality of every chain from its histogram, on the host."""
+    def grid_sums(self, bins: Int[np.ndarray, " M"], n_models: int) -> Int[np.ndarray, "C L"]:
+        """Return the sums of every chain from its histogram, on the host."""
         chains = self.chains(n_models)
-        changes = bins.reshape(len(chains), -1, 2)
-        sums = sums_from(changes.swapaxes(0, 1)).swapaxes(0, 1).copy()
+        sums = sums_from(bins.reshape(len(chains), -1).T).T.copy()
         # A chain's sums begin with those of the chain without its last model, which comes before.
         for at, before in enumerate(_without_last(chains)):
             if before >= 0:
