@@ -35,7 +35,7 @@ class _State:
     patience: float = 0.0  # without results to keep, the program ends at once
     kept: Callable[[], str] = str
     undo: list[Callable[[], object]] = field(default_factory=list)
-    asked: threading.Event = field(default_factory=threading.Event)
+    asked: bool = False  # set by the main thread, which runs the handlers
     # Held by the thread that says why the program ends.
     last_words: threading.RLock = field(default_factory=threading.RLock)
 
@@ -54,20 +54,15 @@ def handle() -> None:
     threading.Thread(target=_watch, args=(received,), daemon=True).start()
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, frame: None)
+            signal.signal(number, _ask)
     _state.handled = True
 
 
 def check() -> None:
     """Raise KeyboardInterrupt, once, if a signal has arrived."""
-    if _state.asked.is_set():
-        _state.asked.clear()
+    if _state.asked:
+        _state.asked = False
         raise KeyboardInterrupt
-
-
-def arrived() -> bool:
-    """Return whether a signal has arrived that `check` has not raised."""
-    return _state.asked.is_set()
 
 
 def line(kept: str) -> str:
@@ -103,18 +98,35 @@ def claim() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the program at once: threads that Python stops at a normal exit may crash it."""
+    """End the program at once: threads that Python stops at a normal exit may crash it.
+
+    A signal that comes too late to change anything still decides the exit code.
+    """
+    claim()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):  # closed, or none
             stream.flush()
+    if not code and _state.asked:
+        _say("the command was complete")
+        code = 130
     os._exit(code)
+
+
+def _ask(number: int, frame: object) -> None:
+    _state.asked = True
+
+
+def _say(kept: str) -> None:
+    """Print the line, not through the stream, whose lock another thread may hold."""
+    with suppress(OSError, ValueError, AttributeError):
+        error = sys.stderr.fileno()
+        os.write(error, _CLEAR * os.isatty(error) + line(kept).encode() + b"\n")
 
 
 def _watch(received: socket.socket) -> None:
     """End the program after a second signal, or if it has not ended in time after the first."""
     while received.recv(1)[0] not in SIGNALS:
         pass
-    _state.asked.set()
     patience = _state.patience
     if patience:
         time.sleep(_SAME)
@@ -128,11 +140,7 @@ def _watch(received: socket.socket) -> None:
         for undo in reversed(_state.undo):
             with suppress(Exception):
                 undo()
-        with suppress(Exception):
-            # Not through the stream, whose lock the main thread may hold.
-            error = sys.stderr.fileno()
-            words = line(text).encode() + b"\n"
-            os.write(error, _CLEAR * os.isatty(error) + words)
+        _say(text)
     else:
         time.sleep(1)  # the main thread is saying why it ends
     os._exit(130)

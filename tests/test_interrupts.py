@@ -46,6 +46,14 @@ except KeyboardInterrupt:
     interrupts.leave(130)
 """
 
+FINISHES = """
+with interrupts.patience(kept):
+    ready()
+    time.sleep(1)
+    print("x" * 100)
+    interrupts.leave(0)
+"""
+
 
 def patient(code: str) -> str:
     return f"with interrupts.patience(kept):\n    {code}"
@@ -78,6 +86,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, float]:
         (COMPILES, "nothing half-written is left"),
         (patient(COMPILES), "a part is kept"),
         (CHECKS, "all is well"),
+        (FINISHES, "the command was complete"),
     ],
 )
 def test_a_signal_ends_the_program_in_time(code: str, words: str, sent: signal.Signals) -> None:

@@ -71,10 +71,6 @@ class Program(click.Group):
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
             leave(code)
             if program and not distributed():  # else JAX takes leave of the other processes
-                interrupts.claim()
-                if not code and interrupts.arrived():
-                    click.echo(interrupts.line("the command was complete"), err=True)
-                    code = 130
                 interrupts.leave(code)
             raise
         except Exception as error:
