@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+import cascjax as cj
+from cascjax.data.source import write_parts
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators.design import MIN_GROUP_ROWS, design, normal_scores
@@ -291,3 +294,31 @@ def test_damaged_tables_are_refused(knots: Any) -> None:
     table = Column("feature", ("x",), knots=knots[0], scores=knots[1])
     with pytest.raises(CascjaxError, match="knots and scores of a column"):
         FeatureSpec(("a",), ("x",), (), (Column("one"), table))
+
+
+def test_a_policy_keeps_the_table_of_ranks(tmp_path: Path) -> None:
+    table = confident("exponential")
+    policy = cj.fit(table, "pandora", cj.Learned("linear", sigma_scale=1.0), budget=3.0)
+    policy.save(tmp_path / "policy.json")
+    loaded = cj.load_policy(tmp_path / "policy.json")
+    assert loaded == policy
+    assert loaded.learned is not None
+    spec = loaded.learned.feature_spec
+    assert [bool(c.knots) for c in spec.columns if c.kind in ("feature", "signal")] == [True] * 4
+    # A live query gets the columns that the table gets.
+    assert table.signals is not None
+    live = spec.row(
+        features=table.features, signals=table.signals.reshape(N, K, 1), costs=table.cost
+    )
+    np.testing.assert_array_equal(live, spec.seen(table))
+
+
+def test_a_streamed_fit_learns_the_same_table(tmp_path: Path) -> None:
+    table = replace(confident("power"), split=(np.arange(N) % 2).astype(np.int8))
+    write_parts(tmp_path / "parts", [table], N, 3)
+    source = cj.open(tmp_path / "parts", chunk_rows=70)
+    one, two = (cj.fit(t, "routing", cj.Learned("linear"), budget=2.0) for t in (table, source))
+    assert one.learned is not None
+    assert two.learned is not None
+    assert one.learned.feature_spec == two.learned.feature_spec
+    assert any(column.knots for column in one.learned.feature_spec.columns)
