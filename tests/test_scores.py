@@ -348,5 +348,5 @@ def test_no_scores_where_none_is_asked_for_and_unknown_ones_refused() -> None:
     assert plain.frontiers[0].scores == {}
     with pytest.raises(CascjaxError, match=r"unknown score 'qcn' \(did you mean 'qnc'\?\)"):
         compare(table, Routing(), beliefs, budgets=4, scores=["qcn"])
-    asked = compare(table, "routing", budgets=4, scores=["qnc", "peak"])
+    asked = compare(table, "routing", beliefs, budgets=4, scores=["qnc", "peak"])
     assert list(asked.frontiers[0].scores) == ["qnc", "peak"]

@@ -263,7 +263,7 @@ def test_what_cannot_be_compared_is_refused_at_once(
 
 def test_a_budget_out_of_reach_is_refused() -> None:
     with pytest.raises(CascjaxError, match="out of reach"):
-        compare(world(0)[0], "routing", budgets=[1e-9])
+        compare(world(0)[0], "routing", "noisy", budgets=[1e-9])
 
 
 def assert_scored(drawn: Frontier, kind: Strategy, rest: Table, estimator: Independent) -> None:
