@@ -214,9 +214,11 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Remove the file, and let others use the folder."""
+        """Remove the file, and the folder if it is empty, and let others use it."""
         if self.holds():
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink()
+                self._path.parent.rmdir()
         self._held = False
         if self._file >= 0:
             os.close(self._file)
@@ -271,8 +273,6 @@ def discard(folder: Path) -> None:
                 part.unlink(missing_ok=True)
             sweep(folder)
             (folder / RUN).unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _canonical(value: Any) -> bytes:
