@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 LIMIT = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-START = 0.1
+START = 0.5
 """Seconds in which Python itself starts, when a signal reaches no handler yet."""
 
 COMPILED = 0.7  # Time of a run relative to that of the first, which compiles
