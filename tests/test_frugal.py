@@ -77,6 +77,52 @@ def test_no_budget_is_below_the_single_models_hull_on_the_queries_fitted_on(name
     np.testing.assert_allclose(turned.cost, asked[: len(reached)], rtol=1e-4)
 
 
+def hull_by_loops(table: Table, estimator: Estimator) -> np.ndarray:
+    """Upper hull of all chains with all thresholds, a query's walk along each by the definition."""
+    n, points = table.n_queries, []
+    for size in range(1, K + 1):
+        for chain in itertools.combinations(range(K), size):
+            seen = []
+            for step in range(size - 1):
+                run = np.broadcast_to(np.isin(np.arange(K), chain[: step + 1]), (n, K))
+                seen.append(np.asarray(estimator(jnp.asarray(run)).quality)[:, chain[step]])
+            for tau in np.append(np.unique(seen), np.inf):
+                going, cost, quality = np.ones(n, bool), np.zeros(n), np.zeros(n)
+                for step, model in enumerate(chain):
+                    cost[going] += table.cost[going, model]
+                    quality[going] = table.quality[going, model]
+                    if step < size - 1:
+                        going &= seen[step] < tau
+                points.append((cost.mean(), quality.mean()))
+    cost, quality = np.array(points).T
+    return np.array(points)[upper_hull(cost, quality)]
+
+
+@pytest.mark.parametrize("name", ["independent", "learned", "any"])
+def test_every_budget_gets_what_all_chains_and_thresholds_reach(name: str) -> None:
+    table, estimator = synthetic()[name]
+    cost, quality = hull_by_loops(table, estimator).T
+    budgets = np.linspace(cost[0], cost[-1], 50)
+    found = fit_budgets(Frugal(), estimator, table, budgets)
+    np.testing.assert_allclose(found.quality, np.interp(budgets, cost, quality), atol=1e-5)
+
+
+def test_a_useless_model_changes_nothing() -> None:
+    table, estimator = test_search.world(3, N, K)
+    assert isinstance(estimator, Independent)
+    budgets, fits = np.linspace(*np.sort(table.cost.mean(0))[[0, -1]], 30), []
+    useless = np.zeros((N, 1), np.float32), np.full((N, 1), 9, np.float32)
+    q, c = (
+        np.hstack([x, column])
+        for x, column in zip((table.quality, table.cost), useless, strict=True)
+    )
+    post = np.hstack([estimator.quality_post, useless[0]])
+    longer = Independent(post, post, np.full((1, K + 1), 0.1, np.float32), c, c)
+    for pair in ((table, estimator), (Table(q, c, models=tuple("abcde")), longer)):
+        fits.append(fit_budgets(Frugal(), pair[1], pair[0], budgets).quality)
+    np.testing.assert_allclose(fits[1], fits[0], atol=1e-4)
+
+
 def test_a_policy_keeps_chains_and_decides_as_simulated(tmp_path: Path) -> None:
     table, estimator = test_search.world(4, N, K)
     assert isinstance(estimator, Independent)

@@ -224,7 +224,7 @@ class Strategy(ABC):
         """Return all settings there are, or None where there are others between any two."""
         return None
 
-    def candidates(self, context: Statistics, evaluate: Any) -> Float[np.ndarray, "M D"] | None:
+    def candidates(self, context: SearchContext, evaluate: Any) -> Float[np.ndarray, "M D"] | None:
         """Return the settings worth simulating, or None where settings lie on a line to search.
 
         Args:

@@ -22,12 +22,13 @@ from cascjax.core.estimates import Estimates, Estimator, Independent, Tabulable
 from cascjax.core.exact import digits_of, int32_bits, n_digits, power_above
 from cascjax.core.expected_max import MAX_ENUMERATED
 from cascjax.core.sweep import STOP, Outcome
-from cascjax.data.table import upper_hull
+from cascjax.data.table import take_rows, upper_hull
 from cascjax.errors import CascjaxError
 from cascjax.strategies.base import (
     Grid,
     Readable,
     Role,
+    SearchContext,
     Statistics,
     Strategy,
     Style,
@@ -39,7 +40,11 @@ from cascjax.strategies.supersets import run_sets_up_to
 
 _SAMPLE = 1 << 10  # Queries that thresholds are taken from
 
-_THRESHOLDS = 128  # Thresholds tried on every chain of models
+_THRESHOLDS = 512  # Thresholds tried on every chain of models, where not all of each are
+
+_FEW = 1 << 12  # Queries with which all thresholds of every chain are tried,
+
+_EVERY = 1 << 19  # and queries times chains
 
 
 @dataclass(frozen=True)
@@ -167,13 +172,20 @@ class Frugal(Strategy):
         return jnp.stack(pairs, axis=1)
 
     def candidates(
-        self, context: Statistics, evaluate: Callable[[np.ndarray], np.ndarray]
+        self, context: SearchContext, evaluate: Callable[[np.ndarray], np.ndarray]
     ) -> Float[np.ndarray, "M 2"]:
-        """Return the chains and thresholds on the upper hull of them all."""
+        """Return the chains and thresholds on the upper hull of them all.
+
+        Of few queries every threshold of every chain is tried, of many those of a grid.
+        """
+        chains = self.chains(len(context.cost))
+        rows = np.arange(context.table.n_queries) if context.rows is None else context.rows
+        if len(rows) <= min(_FEW, _EVERY // len(chains)):
+            return _own_thresholds(chains, context, rows)
         taus = float32_grid(self.initial_grid(context, _THRESHOLDS))
         means = evaluate(taus)
-        chain, tau = np.unravel_index(upper_hull(*means.reshape(-1, 2).T), means.shape[:2])
-        return np.stack([self.chains(len(context.cost))[chain], taus[tau]], axis=1)
+        chain, tau = np.unravel_index(_hull(*means.reshape(-1, 2).T), means.shape[:2])
+        return np.stack([chains[chain], taus[tau]], axis=1)
 
     def grid_changes(
         self,
@@ -275,6 +287,67 @@ def chain_quality(
         return estimator(run).quality[:, model]
 
     return jax.lax.map(one, (jnp.asarray(chains), jnp.asarray(last)))
+
+
+def _own_thresholds(
+    chains: Int[np.ndarray, " C"], context: SearchContext, rows: Int[np.ndarray, " B"]
+) -> Float[np.ndarray, "M 2"]:
+    """Return the settings on the upper hull of all thresholds of all chains.
+
+    A chain goes on beyond its first j models where tau is above all that they have shown.
+    """
+    estimator, k = context.estimator.take(rows), len(context.cost)
+    cost, quality = (
+        take_rows(truth, rows).T.astype(np.float64)
+        for truth in (context.table.cost, context.table.quality)
+    )
+
+    @functools.cache
+    def seen(run: int) -> Float[np.ndarray, " B"]:
+        """Return the quality of the last model of a chain that has run."""
+        last = run.bit_length() - 1
+        if isinstance(estimator, Independent):
+            return np.asarray(estimator.quality_post)[:, last]
+        mask = np.broadcast_to(run >> np.arange(k) & 1 == 1, (len(rows), k))
+        return np.asarray(_estimated(estimator, mask))[:, last]
+
+    settings, points = [], []
+    for chain in chains.tolist():
+        models = [model for model in range(k) if chain >> model & 1]
+        shown = [seen(chain & (2 << model) - 1) for model in models[:-1]]
+        passed = np.maximum.accumulate(shown).ravel() if shown else np.empty(0, np.float32)
+        order = np.argsort(passed)
+        level = np.append(np.float32(-np.inf), passed[order])
+        # Thresholds halfway to what is shown next; what ties goes on together.
+        end = np.flatnonzero(np.append(level[1:] > level[:-1], True))
+        after = np.append(level[end[1:]], np.nextafter(level[-1], np.float32(np.inf)))
+        middle = level[end] / 2 + after / 2
+        tau = np.where(middle > level[end], middle, after) if shown else np.zeros(1)
+        gain = np.diff(quality[models], axis=0).ravel()[order]
+        means = [
+            (first.sum() + np.append(0, np.cumsum(more)))[end] / len(rows)
+            for first, more in (
+                (cost[models[0]], cost[models[1:]].ravel()[order]), (quality[models[0]], gain)
+            )
+        ]  # fmt: skip
+        best = _hull(*means)
+        settings.append(np.stack([np.full(len(best), chain), tau[best]], axis=1))
+        points.append(np.stack(means)[:, best])
+    cost, quality = np.concatenate(points, axis=1)
+    return np.concatenate(settings)[upper_hull(cost, quality)]
+
+
+def _hull(cost: Float[np.ndarray, " M"], quality: Float[np.ndarray, " M"]) -> Int[np.ndarray, " H"]:
+    """Return the upper hull, sooner than `upper_hull` alone where others beat almost all points."""
+    order = np.lexsort((-quality, cost))
+    best = np.maximum.accumulate(quality[order])
+    kept = order[np.append(True, best[1:] > best[:-1])]
+    return kept[upper_hull(cost[kept], quality[kept])]
+
+
+@jax.jit
+def _estimated(estimator: Estimator, run: Bool[Array, "B K"]) -> Float[Array, "B K"]:
+    return estimator(run).quality
 
 
 _chain_quality = cast(Any, jax.jit(chain_quality, static_argnums=(0, 1, 3)))
