@@ -35,11 +35,11 @@ import cascjax as cj
 from benchmarks.paper.published import CHOICES, MODELS
 from benchmarks.paper.published import LEVELS as NOISE
 from cascjax.core.expected_max import members, supermodel_tables
-from cascjax.data.table import mean_rows, split_rows, upper_hull
+from cascjax.data.table import mean_rows, split_rows
 from cascjax.engine.simulate import query_spends
 from cascjax.estimators import Independent, noisy
 from cascjax.metrics import budgets as default_budgets
-from cascjax.search.budgets import mix
+from cascjax.search.budgets import Pool
 from cascjax.search.tune import Problem, propose, tune
 from cascjax.strategies import CascadeRouting, InOrder, Pandora, strategy
 
@@ -419,8 +419,7 @@ def score(
     net = quality - multiplier * cost
     spent, got = (np.concatenate(x) for x in zip(own, ends, strict=True))
     cost, quality = (x[:, setting.fit].mean(1, dtype=np.float64) for x in (spent, got))
-    hull = upper_hull(cost, quality)
-    fit = mix(np.stack([hull, cost[hull], quality[hull]]).astype(np.float64), budgets)
+    fit = Pool(np.arange(float(len(cost))), cost, quality).mix(budgets)
     cheap, expensive = fit.parameters.astype(int).T
     other = got[:, setting.evaluate].mean(1, dtype=np.float64)
     mixed = (1 - fit.gamma) * other[cheap] + fit.gamma * other[expensive]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -35,7 +35,7 @@ from cascjax.engine.simulate import Resampled, Sums, Totals, resampled_sums
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
 from cascjax.estimators import Estimator, truth
 from cascjax.estimators.specs import EstimatesSpec, Unread, as_estimates
-from cascjax.metrics import SCORES, Evidence, auc, check_scores
+from cascjax.metrics import SCORES, Evidence, Grid, auc, check_scores
 from cascjax.metrics.bootstrap import aucs, check_bootstrap, differences, interval
 from cascjax.results import Result
 from cascjax.search.budgets import SLACK, Fit, fit_budgets, simulate_settings
@@ -58,12 +58,14 @@ class Frontier:
         parameters: `[P, 2]` cheap and expensive setting of each mixture: lambda, or tau for
             thresholding; `[P, 2, D]` for settings of several numbers.
         reach: `[P]` 0 if the budget is met on the fit split, -1 if it is below the lowest
-            reachable cost, 1 if it is above the highest.
+            reachable cost, 1 if it is above the cost of the highest quality, which is then spent.
         ran: `[P, K]` share of evaluation queries on which each model ran.
         answered: `[P, K]` share of evaluation queries that each model answered.
         depth: `[P, K]` share of evaluation queries on which 1, 2, ..., K models ran.
-        reachable: lowest and highest mean cost that the strategy reaches on the fit split.
-        auc: area under (cost, quality), divided by its width, see `cascjax.core.auc`.
+        reachable: lowest mean cost that the strategy reaches on the fit split, and the mean cost of
+            its highest quality there.
+        auc: area under the frontier, divided by its width, see `cascjax.core.auc`: of all its
+            settings, whatever the budgets, or of the budgets' points on the paper's grid.
         seconds: wall time of fit and evaluation.
         scores: further scores by name, see `cascjax.metrics.SCORES`; nan if undefined.
         cost_interval: `[P, 2]` interval of the mean cost, or None without resamples.
@@ -71,6 +73,10 @@ class Frontier:
         auc_interval: interval of the AUC, or None.
         auc_samples: `[R]` AUC in each resample, or None; paired between strategies.
         sigma_scale: factor on the standard deviations of learned estimates.
+        curve_cost: `[V]` mean cost, on the evaluation split, of the V settings that draw the whole
+            frontier; of the budgets' points on the paper's grid.
+        curve_quality: `[V]` their mean quality.
+        curve_ran: `[V, K]` share of evaluation queries on which each model ran under them.
 
     Example:
       >>> import cascjax as cj
@@ -101,6 +107,9 @@ class Frontier:
     auc_interval: tuple[float, float] | None = None
     auc_samples: Float[np.ndarray, " R"] | None = None
     sigma_scale: float = 1.0
+    curve_cost: Float[np.ndarray, " V"] = field(default_factory=lambda: np.zeros(0))
+    curve_quality: Float[np.ndarray, " V"] = field(default_factory=lambda: np.zeros(0))
+    curve_ran: Float[np.ndarray, "V K"] = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __repr__(self) -> str:
         low, high = quality_text(float(self.quality.min())), quality_text(float(self.quality.max()))
@@ -177,33 +186,34 @@ def frontier(
     resamples: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
-    fit: Fit | None = None,
+    grid: Grid = "full",
 ) -> Frontier:
     """Return the frontier of a strategy on given rows of a table in memory.
 
     A mixture is scored by its expectation: (1 - gamma) times the mean of the cheap setting plus
-    gamma times the mean of the expensive one. Mixtures given as `fit` are not fitted again.
+    gamma times the mean of the expensive one. A bound is fitted on the rows that it bounds.
     """
     if resamples:
         check_bootstrap(resamples, confidence, len(evaluate_rows))
     start = time.perf_counter()
-    estimator = truth(table) if strategy.sees_truth else estimator
-    if fit is None:
-        fit = fit_budgets(strategy, estimator, table, budgets, rows=fit_rows)
-    pairs = fit.parameters.reshape(2 * len(budgets), *fit.parameters.shape[2:])
-    settings = np.unique(pairs, axis=0)
+    if strategy.sees_truth:
+        estimator, fit_rows = truth(table), evaluate_rows
+    full = grid == "full"
+    fit = fit_budgets(strategy, estimator, table, budgets, rows=fit_rows, whole=full, singles=full)
+    parameters, gamma = fit.points()
+    settings = np.unique(parameters.reshape(-1, *parameters.shape[2:]), axis=0)
     means = simulate_settings(strategy, settings, estimator, table, rows=evaluate_rows)
     single = [mean_rows(column, evaluate_rows) for column in (table.cost, table.quality)]
     seconds = time.perf_counter() - start
-    frontier = _mix(strategy.name, budgets, fit, settings, means, single, seconds)
+    frontier = _mix(strategy.name, budgets, fit, settings, means, single, seconds, grid)
     if not resamples:
         return frontier
     check_resamples(resamples, len(evaluate_rows))
     sums = resampled_sums(
-        strategy, fit.parameters, fit.gamma, estimator, table.quality, table.cost,
+        strategy, parameters, gamma, estimator, table.quality, table.cost,
         resamples=resamples, seed=seed, rows=evaluate_rows,
     )  # fmt: skip
-    return with_resamples(frontier, Resampled.of(sums, len(fit.gamma)), confidence)
+    return with_resamples(frontier, Resampled.of(sums, len(gamma)), confidence, grid)
 
 
 def frontier_of_candidates(
@@ -213,7 +223,7 @@ def frontier_of_candidates(
     seconds = candidates.seconds + float(totals.seconds)
     frontier = _mix(
         strategy.name, setup.budgets, fit, candidates.settings, totals.evaluate.means(),
-        (setup.cost[1], setup.quality[1]), seconds,
+        (setup.cost[1], setup.quality[1]), seconds, setup.grid,
     )  # fmt: skip
     return replace(frontier, sigma_scale=candidates.sigma_scale)
 
@@ -226,47 +236,62 @@ def _mix(
     means: Totals,
     single: Sequence[Float[np.ndarray, " K"]],
     seconds: float,
+    grid: Grid | None,
 ) -> Frontier:
     """Return the frontier of fitted mixtures of the L settings, given the means of each setting."""
-    wanted = fit.parameters.reshape(2 * len(budgets), 1, -1)
-    equal = (wanted == settings.reshape(1, len(settings), -1)).all(2)
-    cheap, expensive = equal.argmax(1).reshape(-1, 2).T
+
+    def places(wanted: Float[np.ndarray, "M *D"]) -> Int[np.ndarray, " M"]:
+        flat = wanted.reshape(len(wanted), 1, -1)
+        return (flat == settings.reshape(1, len(settings), -1)).all(2).argmax(1)
+
+    cheap, expensive = places(fit.parameters[:, 0]), places(fit.parameters[:, 1])
 
     def mixed(values: Sums) -> np.ndarray:
         array = np.asarray(values)
         gamma = fit.gamma.reshape(-1, *[1] * (array.ndim - 1))
         return (1 - gamma) * array[cheap] + gamma * array[expensive]
 
-    cost, quality = mixed(means.cost), mixed(means.quality)
+    points = curve = [mixed(x) for x in (means.cost, means.quality, means.ran)]
+    if grid == "full":
+        knots = places(fit.knots)
+        curve = [np.asarray(x)[knots] for x in (means.cost, means.quality, means.ran)]
     return Frontier(
         strategy=name,
         budget=budgets,
-        cost=cost,
-        quality=quality,
+        cost=points[0],
+        quality=points[1],
         fit_cost=fit.cost,
         fit_quality=fit.quality,
         gamma=fit.gamma,
         parameters=fit.parameters,
         reach=fit.reach,
-        ran=mixed(means.ran),
+        ran=points[2],
         answered=mixed(means.answered),
         depth=mixed(means.depth),
         reachable=(fit.cheapest, fit.most_expensive),
-        auc=auc(cost, quality, *single),
+        auc=auc(*curve[:2], *single),
         seconds=seconds,
+        curve_cost=curve[0],
+        curve_quality=curve[1],
+        curve_ran=curve[2],
     )
 
 
-def with_resamples(frontier: Frontier, resamples: Resampled, confidence: float) -> Frontier:
+def with_resamples(
+    frontier: Frontier, resamples: Resampled, confidence: float, grid: Grid | None
+) -> Frontier:
     """Return a frontier with the intervals of its points and of its AUC."""
+    points = len(frontier.budget)
+    curve = slice(points, None) if grid == "full" else slice(points)
     samples = aucs(
-        resamples.cost, resamples.quality, resamples.single_cost, resamples.single_quality
-    )
+        resamples.cost[:, curve], resamples.quality[:, curve],
+        resamples.single_cost, resamples.single_quality,
+    )  # fmt: skip
     low, high = interval(samples, confidence).tolist()
     return replace(
         frontier,
-        cost_interval=interval(resamples.cost, confidence),
-        quality_interval=interval(resamples.quality, confidence),
+        cost_interval=interval(resamples.cost[:, :points], confidence),
+        quality_interval=interval(resamples.quality[:, :points], confidence),
         auc_interval=(low, high),
         auc_samples=samples,
     )
@@ -282,6 +307,7 @@ def compare(
     resamples: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
+    grid: Grid = "full",
     options: RunOptions = RunOptions(),
 ) -> Study:
     """Compare strategies: fit each to every budget on the fit split, score it on the other.
@@ -293,13 +319,16 @@ def compare(
             By default supplied estimates if the source has quality_ante and quality_post, else
             learned ones if it has features, signals, answers or groups.
         budgets: mean costs per query in the cost unit of the source, or how many, spread from the
-            cheapest to the most expensive single model; by default ten between each pair of
-            neighbours on their hull.
+            cheapest to the most expensive single model; by default 20, and the models on the hull.
         scores: names of further scores of every frontier, see `cascjax.metrics.SCORES`.
         resamples: number of bootstrap resamples of the evaluation rows for intervals; 0 for none.
             An interval covers the choice of evaluation rows, not of fit rows.
         confidence: confidence of the intervals, between 0 and 1.
         seed: seed of noise, folds, sample and resamples, and of the split if the source has none.
+        grid: what AUC is taken on: "full" for the whole frontier, with every model alone as a
+            setting of each strategy, whatever the budgets; "paper" for the points of the budgets,
+            by default ten between each pair of neighbours on the hull, with neighbours of the
+            strategy's own settings mixed, as in the paper.
         options: how the job runs: checkpoint, sample, progress.
 
     Returns:
@@ -321,7 +350,7 @@ def compare(
     check_scores(scores)
     job = compare_job(
         source, strategies, estimates, budgets=budgets, resamples=resamples, seed=seed,
-        sample=options.sample,
+        sample=options.sample, grid=grid,
     )  # fmt: skip
     if resamples:
         check_bootstrap(resamples, confidence, source.n_rows)
@@ -336,15 +365,15 @@ def compare(
     candidates = find_candidates(job, setup, run)
     totals = sum_candidates(job, setup, candidates, run)
     fits = [
-        fit_totals(these, sums, setup.budgets)
-        for these, sums in zip(candidates, totals, strict=True)
+        fit_totals(strategy, these, sums, setup.budgets, adjacent=grid == "paper")
+        for strategy, these, sums in zip(job.strategies, candidates, totals, strict=True)
     ]
     frontiers = [
         frontier_of_candidates(strategy, setup, these, sums, fit)
         for strategy, these, sums, fit in zip(job.strategies, candidates, totals, fits, strict=True)
     ]
     if isinstance(job.budgets, tuple):
-        check_reach(frontiers, setup.budgets, source.cost_unit)
+        check_reach(frontiers, setup.budgets, source.cost_unit, float(setup.cost[1].max()))
     if resamples:
 
         def resample(inputs: ChunkInputs) -> tuple[np.ndarray, ...]:
@@ -352,8 +381,8 @@ def compare(
 
         sums = sum_chunks(job, setup, "resampling", resample, run)
         frontiers = [
-            with_resamples(f, Resampled.of(each, len(f.budget)), confidence)
-            for f, each in zip(frontiers, sums, strict=True)
+            with_resamples(f, Resampled.of(each, len(fit.points()[1])), confidence, grid)
+            for f, fit, each in zip(frontiers, fits, sums, strict=True)
         ]
     if scores:
         single_cost = setup.cost[1] if "rci" in scores else None
@@ -401,6 +430,7 @@ def compare_job(
     seed: int = 0,
     sample: int = SAMPLE,
     columns: tuple[str, ...] = (),
+    grid: Grid | None = None,
 ) -> Job:
     """Return the job of fitting strategies to budgets, checked before any row is read."""
     if len(source.models) != source.n_models:
@@ -418,7 +448,9 @@ def compare_job(
     read = any(kind.reads and not kind.sees_truth for kind in chosen)
     spec = as_estimates(estimates, source) if read or estimates is not None else Unread()
     spec.check(source, sample)
-    return Job(source, chosen, spec, budgets, seed, sample, resamples, columns)
+    if grid not in (None, *get_args(Grid)):
+        raise unknown_name("grid", grid, get_args(Grid))
+    return Job(source, chosen, spec, budgets, seed, sample, resamples, columns, grid)
 
 
 def _with_scores(
@@ -433,9 +465,9 @@ def _with_scores(
     for frontier, accepted in zip(frontiers, sums.accepted / n, strict=True):
         gamma = frontier.gamma[frontier.budget.argmax()]
         evidence = Evidence(
-            cost=frontier.cost,
-            quality=frontier.quality,
-            ran=frontier.ran,
+            cost=frontier.curve_cost,
+            quality=frontier.curve_quality,
+            ran=frontier.curve_ran,
             single_cost=setup.cost[1],
             single_quality=setup.quality[1],
             floor=(cheapest, floor_quality),
@@ -474,10 +506,12 @@ def strategies_named(
     return [s if isinstance(s, Strategy) else strategy(s) for s in strategies]
 
 
-def check_reach(frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"], unit: str) -> None:
-    """Refuse a budget that no strategy reaches."""
+def check_reach(
+    frontiers: Sequence[Frontier], budgets: Float[np.ndarray, " P"], unit: str, single: float
+) -> None:
+    """Refuse a budget below what any strategy reaches, or above it and every single model."""
     low = min(f.reachable[0] for f in frontiers)
-    high = max(f.reachable[1] for f in frontiers)
+    high = max(single, *(f.reachable[1] for f in frontiers))
     beyond = budgets[(budgets < low * (1 - SLACK)) | (budgets > high * (1 + SLACK))]
     if len(beyond):
         raise RefusedError(

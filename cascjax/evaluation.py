@@ -22,6 +22,7 @@ from cascjax.engine.run import Run
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import Independent, truth
 from cascjax.estimators.specs import ChunkEstimates, FitData
+from cascjax.estimators.training import fold_numbers
 from cascjax.metrics import upper_hull
 from cascjax.metrics.bootstrap import (
     check_bootstrap,
@@ -428,7 +429,8 @@ class _Replay:
             return CostEstimates(truth(table), tuple(table.extra_costs[name] for name in extra))
         means = tuple(np.broadcast_to(mean, shape) for mean in policy.mean_costs[1:])
         if policy.learned is not None:
-            return CostEstimates(policy.learned.estimator(table), means)
+            fold = fold_numbers(chunk.rows, policy.learned.n_folds)
+            return CostEstimates(policy.learned.estimator(table, fold), means)
         if self.fitted is None:  # of a strategy that reads no estimates
             return CostEstimates(truth(table), means)
         estimator = self.fitted.estimator(table, chunk.rows)

@@ -255,9 +255,9 @@ def fit(
 ) -> Policy:
     """Return a policy: the strategy with parameters fitted on the fit split, ready to deploy.
 
-    Give exactly one of `budget`, `quality` and `parameter`. Part of a budget is left over if it is
-    above the most expensive mean cost that the strategy reaches, or if a cheaper setting gives
-    clearly more quality: quality need not rise with cost.
+    Give exactly one of `budget`, `quality` and `parameter`. The policy mixes two settings of the
+    strategy, or models alone, that are neighbours on their upper hull. Part of a budget is left
+    over if no setting, at any cost, has a higher quality.
 
     Args:
         source: a table, files, or what `cascjax.open` takes.
@@ -308,7 +308,7 @@ def fit(
         return search.policy()
     (candidates,) = find_candidates(job, setup, run)
     (totals,) = sum_candidates(job, setup, [candidates], run)
-    means = fit_totals(candidates, totals, setup.budgets, setup.quality[0])
+    means = fit_totals(kind, candidates, totals, setup.budgets)
     data = FitData.from_setup(job, setup, kind, candidates.sigma_scale)
     limits = np.append(setup.budgets, np.full(len(data.costs) - 1, np.inf))
     check_budget(means, limits, kind.name, job.source.cost_unit)
@@ -482,7 +482,7 @@ class _Search:
         if limited.tolist() == [0]:
             fit = fit_budgets(
                 data.strategy, data.estimates.weighed(None), data.table, budgets[:1],
-                self.progress, rows=simulated.rows, spare=True, cache=simulated.alone,
+                self.progress, rows=simulated.rows, cache=simulated.alone,
             )  # fmt: skip
             check_budget(fit, budgets, data.strategy.name, data.table.cost_unit)
             rule = mixed(fit.parameters[0], fit.gamma[0])

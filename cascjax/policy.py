@@ -12,11 +12,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cascjax import __version__, policy_file
+from cascjax.core.sweep import next_model
 from cascjax.data.files import atomic_write
 from cascjax.data.source import Source
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators import Estimates, PolicyModel
 from cascjax.estimators.specs import EstimatesSpec, Learned
+from cascjax.estimators.training import fold_numbers
 from cascjax.results import Result
 from cascjax.search.rules import COST, Rule, shape_of
 from cascjax.strategies import Strategy
@@ -175,10 +177,13 @@ class Policy(Result):
         signals: Live | None = None,
         answers: Live | None = None,
         costs: Live | None = None,
+        key: Array | int | Sequence[int] | Int[np.ndarray, " B"] | None = None,
     ) -> Estimates:
         """Return the estimates of a query, or of a batch, from what a live system knows of it.
 
-        Names and order of features and signals are in `learned.feature_spec`. Values of models
+        The policy keeps the weights of each cross-fitting fold, and every query is estimated by
+        those of one fold, drawn by its key: so are the rows that the policy was fitted on. Names
+        and order of features and signals are in `learned.feature_spec`. Values of models
         that have not run are ignored, and NaN is missing: it is replaced by the mean.
 
         Args:
@@ -190,10 +195,12 @@ class Policy(Result):
                 where a model gave none.
             costs: `[K]` or `[B, K]` cost of the models that have run, in the first of
                 `cost_units`.
+            key: the query's key, as for `next_model`, or one per row; a whole number for a batch is
+                the first row's. May be left out for a policy with one set of weights.
 
         Raises:
-            CascjaxError: the policy's estimates are not learned, a shape is wrong, or an input
-                that they are made of is missing.
+            CascjaxError: the policy's estimates are not learned, a shape is wrong, the key is
+                missing, or an input that they are made of is missing.
         """
         if self.learned is None:
             raise CascjaxError(
@@ -217,7 +224,27 @@ class Policy(Result):
                 f" {shape_of(run)}"
             )
         row = np.broadcast_to(row, (*run.shape[:-1], row.shape[-1]))
-        return self.learned.estimates(row, run, None if costs is None else np.asarray(costs))
+        fold = self._fold(key, run.shape[:-1], self.learned.n_folds)
+        return self.learned.estimates(row, run, None if costs is None else np.asarray(costs), fold)
+
+    def _fold(self, key: Any, batch: tuple[int, ...], n_folds: int) -> Int[np.ndarray, "*B"] | int:
+        """Return the fold whose weights estimate each query."""
+        if n_folds == 1:
+            return 0
+        if key is None:
+            raise CascjaxError(
+                "the key is missing: the policy has weights of several folds; give the same key at"
+                " each step of a query, and to next_model"
+            )
+        if isinstance(key, jax.Array):
+            typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+            key = np.asarray(jax.random.key_data(key))[..., -1] if typed else np.asarray(key)
+        numbers = np.asarray(key, np.int64)
+        if batch and not numbers.shape:
+            numbers = numbers + np.arange(batch[0])
+        if numbers.shape != batch:
+            raise CascjaxError(f"key must be a number, or one per row, not {shape_of(numbers)}")
+        return fold_numbers(numbers.reshape(-1), n_folds).reshape(batch)
 
     def next_model(
         self,
@@ -509,7 +536,7 @@ def _decided(
             quality = quality + jnp.where(run, 0, rules.offset)
             covariance = covariance * (scale * scale if diagonal else scale[:, None] * scale)
         corrected = Estimates(quality[None], covariance[None], cost[None])
-        return strategy.next_model(row["parameters"], corrected, run[None])[0]
+        return next_model(strategy, row["parameters"], corrected, run[None])[0]
 
     if n == 1:
         # Not mapped over: conditions that keep work from being done twice would be dropped.

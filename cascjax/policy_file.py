@@ -2,7 +2,8 @@
 
 JSON with the fields `format`, `version`, `checksum` (SHA-256 of the canonical JSON of all other
 fields), `library` (the version that wrote the file), `strategy` (name and options) and the fields
-of `cascjax.policy.Policy`, arrays as lists. Numbers have all their digits, so that a loaded policy
+of `cascjax.policy.Policy`, arrays as lists; a rule's setting that stands for model k alone, from 0,
+begins with -1e30 (k + 1). Numbers have all their digits, so that a loaded policy
 decides like the saved one.
 """
 
@@ -25,7 +26,7 @@ from cascjax.estimators.specs import ESTIMATES, EstimatesSpec
 from cascjax.search.rules import LARGEST, Fitted, Rule
 from cascjax.strategies import STRATEGIES, Strategy
 
-FORMAT, VERSION = "cascjax-policy", 2
+FORMAT, VERSION = "cascjax-policy", 3
 
 _OLD_NAMES = {"recipe": "feature_spec", "trust": "sigma_scale", "learner": "estimator"}
 """Fields of the objects `learned` and `record`, by their names in version 1 of the format."""

@@ -109,8 +109,7 @@ def tune(
         estimates: `Supplied()`, `Noisy()`, or an `Independent` estimator of all rows. By default
             supplied estimates.
         budgets: mean costs per query in the cost unit of the source, or how many, spread from the
-            cheapest to the most expensive single model; by default ten between each pair of
-            neighbours on their hull.
+            cheapest to the most expensive single model; by default 20, and the models on the hull.
         folds: number of folds of the cross-validation that decides whether tuned parameters
             replace the plain ones; by default 20, or 5 for strategies that are slow to simulate.
         resamples: number of bootstrap resamples of the evaluation rows for intervals; 0 for none.
@@ -136,7 +135,7 @@ def tune(
     source = as_source(source)
     job = compare_job(
         source, [strategy], estimates, resamples=resamples, seed=seed, sample=options.sample,
-        columns=("extra_costs",),
+        columns=("extra_costs",), grid="full",
     )  # fmt: skip
     kind = job.strategies[0]
     search_of(kind)  # refuses a strategy with nothing to tune
@@ -188,7 +187,10 @@ def tune(
         return chunk_totals(inputs, strategies[i : i + 1], candidates[i : i + 1])[0]
 
     totals = sum_all("totals", totals_of)
-    fits = [fit_totals(c, sums, at) for c, sums in zip(candidates, totals, strict=True)]
+    fits = [
+        fit_totals(kind, these, sums, at)
+        for kind, these, sums in zip(strategies, candidates, totals, strict=True)
+    ]
     frontiers = [
         frontier_of_candidates(strategies[i], setup, candidates[i], totals[i], fits[i])
         for i in range(len(strategies))
@@ -202,8 +204,10 @@ def tune(
             )[0]
 
         frontiers = [
-            with_resamples(f, Resampled.of(sums, len(at)), confidence)
-            for f, sums in zip(frontiers, sum_all("resampling", resamples_of), strict=True)
+            with_resamples(f, Resampled.of(sums, len(fit.points()[1])), confidence, "full")
+            for f, fit, sums in zip(
+                frontiers, fits, sum_all("resampling", resamples_of), strict=True
+            )
         ]
     frontiers[-1] = replace(
         frontiers[-1],
@@ -235,11 +239,9 @@ def _budgets(
     at = budgets
     if not isinstance(at, np.ndarray):
         at = default_budgets(setup.cost[0], setup.quality[0], at)
-    fit = fit_budgets(kind, estimator, setup.table, at[:1])
-    if not isinstance(budgets, np.ndarray):
-        # The cheapest model alone may be out of reach of a strategy that cannot choose it.
-        return np.unique(np.maximum(at, fit.cheapest))
-    check_budget(fit, at[:1], kind.name, job.source.cost_unit)
+    check_budget(
+        fit_budgets(kind, estimator, setup.table, at[:1]), at[:1], kind.name, job.source.cost_unit
+    )
     return at
 
 
@@ -250,4 +252,4 @@ def _tuned_candidates(tuned: Tuned, setup: Setup, estimator: Independent, seed: 
     if not setup.exact:
         return Candidates(tuned.settings)
     fit = tuned.fit(estimator, setup.table, setup.budgets)
-    return Candidates(np.unique(np.concatenate(fit.parameters), axis=0), fit=fit)
+    return Candidates(np.unique(np.concatenate([*fit.parameters, fit.knots]), axis=0), fit=fit)

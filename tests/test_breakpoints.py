@@ -648,7 +648,7 @@ def test_a_sample_shows_where_to_look_and_no_more(
     for sample in (n // 8, n):
         monkeypatch.setattr(budget, "SAMPLE", sample)
         of = rows if some else None
-        fits.append(fit_budgets(kind, estimator, table, asked, rows=of))
+        fits.append(fit_budgets(kind, estimator, table, asked, rows=of, singles=False))
     fit, whole = fits
     np.testing.assert_array_equal(fit.reach, whole.reach)
     met = fit.reach == 0
@@ -656,7 +656,7 @@ def test_a_sample_shows_where_to_look_and_no_more(
     assert met.sum() >= 6
     np.testing.assert_allclose(fit.cost[met], asked[met], rtol=1e-9)
     np.testing.assert_allclose(fit.cost, whole.cost, rtol=1e-6)
-    np.testing.assert_allclose(fit.quality, whole.quality, atol=1e-4)
+    np.testing.assert_allclose(fit.quality, whole.quality, atol=2e-4)
     # By rules that share no code; a query or two may be just about to change its mind.
     runs = [by_rule(kind, p, estimator.take(rows))[0] for p in fit.parameters.T]
     cheap, expensive = ((run * cost).sum((1, 2)) / n for run in runs)

@@ -486,7 +486,7 @@ def test_what_another_process_kept_of_an_invalid_file_is_computed_again(
                 return f'["{parts}/1.arrow"]'.encode() if sender else content
 
         write_table(parts / "1.arrow", fixed)
-        job = compare_job(watched(parts), ["mixing", "routing"], budgets=3, sample=100)
+        job = compare_job(watched(parts), ["mixing", "routing"], budgets=3, sample=100, grid="full")
         options = RunOptions(folder, True)
         jobs.start_run(job, options, {"scores": []}, processes=Two(0, 2))
         assert not stale.exists()

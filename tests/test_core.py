@@ -56,15 +56,14 @@ def test_sweep_and_totals_are_those_of_the_engine(kind: Strategy, here: dict) ->
 
 @KINDS
 def test_a_frontier_is_at_least_the_engines(kind: Strategy, here: dict) -> None:
-    """It mixes any two settings of its pool, the engine only neighbours."""
+    """Both mix on the hull of the settings they try, which for the engine may be thousands."""
     table, estimates = wide.workload()
     cost, quality = here[f"{kind.name}/curve/cost"], here[f"{kind.name}/curve/quality"]
     fit_cost, fit_quality = here[f"{kind.name}/fit/cost"], here[f"{kind.name}/fit/quality"]
     single = table.cost.mean(0)
     at = np.linspace(single.min(), single.max(), 5)
     assert (cost <= np.maximum(at, fit_cost) * (1 + 1e-5)).all()
-    # Frugal tries half as many thresholds.
-    assert (quality >= fit_quality - (4e-3 if kind.name == "frugal" else 5e-4)).all()
+    assert (quality >= fit_quality - 4e-3).all()
     curve = core.frontier(kind, estimates, table.quality, table.cost, at)
     flat = curve.parameters.reshape(10, *curve.parameters.shape[2:])
     means = core.totals(kind, flat, estimates, table.quality, table.cost).means()

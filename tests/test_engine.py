@@ -49,6 +49,7 @@ from cascjax.estimators import Estimates, Independent, noisy, supplied
 from cascjax.estimators.joint import Joint
 from cascjax.estimators.specs import FittedLearned, as_estimates
 from cascjax.estimators.statistics import Moments, Spread, fit_lines, noise_keys, normals
+from cascjax.estimators.training import fold_numbers
 from cascjax.evaluation import Mean
 
 K, N = 3, 4096
@@ -195,7 +196,9 @@ def test_a_sample_meets_budgets_on_all_rows(table: Table, stream: Files) -> None
 
 @pytest.mark.parametrize("sample", [100, 1 << 18])
 def test_shared_out_chunks_give_the_same_to_the_bit(stream: Files, sample: int) -> None:
-    job = compare_job(stream, ["mixing", "routing"], Noisy(NOISE), budgets=4, sample=sample)
+    job = compare_job(
+        stream, ["mixing", "routing"], Noisy(NOISE), budgets=4, sample=sample, grid="full"
+    )
     options = RunOptions(sample=sample)
     alone = compare(stream, job.strategies, Noisy(NOISE), budgets=4, options=options)
     for processes in (2, 3):
@@ -217,8 +220,9 @@ def test_shared_out_chunks_give_the_same_to_the_bit(stream: Files, sample: int) 
         totals = functools.reduce(
             lambda total, part: jax.tree.map(np.add, total, part), [sums[i] for i in sorted(sums)]
         )
-        for these, sums, frontier in zip(candidates, totals, alone.frontiers, strict=True):
-            mixture = fit_totals(these, sums, setup.budgets)
+        parts = zip(job.strategies, candidates, totals, alone.frontiers, strict=True)
+        for strategy, these, sums, frontier in parts:
+            mixture = fit_totals(strategy, these, sums, setup.budgets)
             for name in ("parameters", "gamma", "fit_cost", "fit_quality"):
                 expected = getattr(mixture, name.removeprefix("fit_"))
                 np.testing.assert_array_equal(getattr(frontier, name), expected)
@@ -355,7 +359,7 @@ def test_learned_frontiers_are_those_of_the_table(log: Table, logged: Files, lea
 
 def setup_of(source: Any, estimator: str, sample: int) -> tuple[Job, Any, FittedLearned]:
     job = compare_job(source, ["pandora"], Learned(estimator), sample=sample)
-    setup = jobs.prepare(job, Run())
+    setup = jobs.prepare(job, Run(source=source))
     assert isinstance(setup.estimates, FittedLearned)
     assert len(setup.rows) == sample
     return job, setup, setup.estimates
@@ -370,8 +374,9 @@ def test_rows_learned_from_are_estimated_without_themselves(log: Table, logged: 
         numbers, table = chunk.rows, setup.sort(table)
         rows.append(numbers)
         told.append(np.asarray(fitted.estimator(table, numbers)(none((chunk.n_rows, K))).quality))
-        # All others by what a policy keeps: weights fitted on the whole sample.
-        kept = fitted.result.model.estimator(table)(none((chunk.n_rows, K)))
+        # All others by what a policy keeps: the weights of a fold, by their numbers.
+        fold = fold_numbers(numbers, 5)
+        kept = fitted.result.model.estimator(table, fold)(none((chunk.n_rows, K)))
         others = ~np.isin(numbers, setup.rows)
         np.testing.assert_allclose(told[-1][others], np.asarray(kept.quality)[others], rtol=1e-5)
         assert np.abs(told[-1] - np.asarray(kept.quality))[~others].max() > 1e-3
@@ -404,10 +409,10 @@ def test_what_was_learned_of_a_sample_meets_budgets_on_all_rows(
     # As on a machine that rounds otherwise.
     for part in folder.glob("candidates-*.npz"):
         part.unlink()
-    job = compare_job(logged, ["routing", "pandora"], spec, budgets=4, sample=700)
+    job = compare_job(logged, ["routing", "pandora"], spec, budgets=4, sample=700, grid="full")
     going_on = jobs.start_run(job, RunOptions(folder, resume=True), {"scores": []})
     assert going_on.checkpoint is not None
-    going_on.checkpoint.put("learned", np.zeros(64, np.uint8))
+    going_on.checkpoint.put("learned", {"inputs": {}, "result": np.zeros(64, np.uint8)})
     with pytest.raises(CascjaxError, match="learned estimates differ between processes"):
         run(resume=True)
 

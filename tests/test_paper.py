@@ -161,15 +161,14 @@ def test_levels_mapped_by_vmap_are_those_of_compare(table: cj.Table, name: str) 
     stack = jax.tree.map(lambda *x: np.stack(x), *levels)
     truth = five.quality[fit], five.cost[fit]
     for i, pair in enumerate(pairs):
-        study = cj.compare(five, strategy, cj.Noisy((*pair, 0.0002, 0.00005)), seed=3)
+        study = cj.compare(five, strategy, cj.Noisy((*pair, 0.0002, 0.00005)), seed=3, grid="paper")
         frontier = study[name]
         curves = noise_grid.fit_levels(
             strategy, noise_grid.take(stack, fit), *truth, frontier.budget
         )
-        # The hull of all settings is at least as good on the fit rows as the mixtures of
-        # neighbours that compare takes, and never costs more.
+        # Both mix on the hull of the settings they try: 300 rows, each worth 0.003 of quality.
         assert np.all(curves.cost[i] <= frontier.fit_cost * (1 + 1e-3))
-        assert np.all(curves.quality[i] >= frontier.fit_quality - 1e-4)
+        assert np.all(curves.quality[i] >= frontier.fit_quality - 5e-3)
         # On 300 rows that choice moves the AUC of other rows by up to a standard error.
         assert rows[i]["auc"] == pytest.approx(frontier.auc, abs=0.015)
         settings = frontier.parameters.T.reshape(1, -1).repeat(len(pairs), 0)

@@ -539,7 +539,7 @@ class TestSentences:
         notes = [
             "routing and thresholding cannot spend less than $0.750 per query; 1 of 12 budgets was"
             " raised to that.",
-            "routing and thresholding cannot spend more than $2.40 per query; 2 of 12 budgets were"
+            "routing and thresholding cannot use more than $2.40 per query; 2 of 12 budgets were"
             " lowered to that.",
         ]
         assert report.reach_notes(study) == notes

@@ -319,7 +319,8 @@ def test_scores_of_a_study() -> None:
         assert drawn.scores["auc"] == drawn.auc
         assert drawn.scores["peak"] >= drawn.quality.max()
         singles = found.single_cost, found.single_quality
-        evidence = Evidence(drawn.cost, drawn.quality, drawn.ran, *singles, *extremes(table))
+        curve = drawn.curve_cost, drawn.curve_quality, drawn.curve_ran
+        evidence = Evidence(*curve, *singles, *extremes(table))
         assert drawn.scores["cpt50"] == SCORES["cpt50"].compute(evidence)
         want = SCORES["nauc"].compute(evidence)
         assert drawn.scores["nauc"] == pytest.approx(want, rel=1e-6)

@@ -21,7 +21,7 @@ from cascjax.engine.options import RunOptions
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, supplied, truth
 from cascjax.metrics import budgets, upper_hull
-from cascjax.search.budgets import fit_budgets, fit_settings, mix, simulate_settings
+from cascjax.search.budgets import Pool, fit_budgets, fit_settings, simulate_settings
 from cascjax.strategies import (
     STRATEGIES,
     CascadeRouting,
@@ -352,20 +352,61 @@ def test_with_exact_estimates_one_more_model_never_hurts(seed: int) -> None:
 # Settings given.
 
 
-def test_neighbours_are_mixed_by_hand() -> None:
+def test_neighbours_on_the_hull_are_mixed_by_hand() -> None:
+    # Out of order in cost, with a dip at 4 and a setting at 8 that costs more and has less.
+    pool = Pool(
+        np.array([10.0, 11, 12, 13, 14]),
+        np.array([1.0, 4, 2, 6, 8]),
+        np.array([0.1, 0.35, 0.4, 0.9, 0.8]),
+    )
+    fit = pool.mix(np.array([0.5, 1, 1.5, 3, 5, 6, 7]))
+    assert fit.reach.tolist() == [-1, 0, 0, 0, 0, 0, 1]
+    np.testing.assert_allclose(fit.cost, [1, 1, 1.5, 3, 5, 6, 6])
+    np.testing.assert_allclose(fit.quality, [0.1, 0.1, 0.25, 0.525, 0.775, 0.9, 0.9])
+    np.testing.assert_allclose(fit.gamma[2:5], [1 / 2, 1 / 4, 3 / 4])
+    assert fit.parameters[2:5].tolist() == [[10, 12], [12, 13], [12, 13]]
+    assert fit.parameters[[0, -1]].tolist() == [[10, 10], [13, 13]]
+    assert (fit.cheapest, fit.most_expensive, fit.best) == (1, 6, 0.9)
+    assert fit.knots.tolist() == [10, 12, 13]
+    # By quality: a target between two settings, one below the cheapest, one above the best.
+    fit = pool.mix(np.array([0.25, 0.65, 0.0, 1.0]), targets=True)
+    np.testing.assert_allclose(fit.cost, [1.5, 4, 1, 6])
+    assert fit.reach.tolist() == [0, 0, 1, -1]
+
+
+def test_adjacent_settings_are_mixed_as_in_the_paper() -> None:
     # Out of order in cost: 1, 4, 2, 6; the pairs 1-4, 4-2 and 2-6 are neighbours.
-    pool = np.array([[10.0, 11, 12, 13], [1, 4, 2, 6], [0.1, 0.4, 0.3, 0.9]])
-    fit = mix(pool, np.array([0.5, 1, 1.5, 3, 5, 6, 7]))
+    values = np.array([[10.0, 11, 12, 13], [1, 4, 2, 6], [0.1, 0.4, 0.3, 0.9]])
+    fit = Pool(*values, line=True, adjacent=True).mix(np.array([0.5, 1, 1.5, 3, 5, 6, 7]))
     assert fit.reach.tolist() == [-1, 0, 0, 0, 0, 0, 1]
     # At 3: 1-4 gives 0.3, 4-2 gives 0.35 and 2-6 gives 0.45.
     np.testing.assert_allclose(fit.cost, [1, 1, 1.5, 3, 5, 6, 6])
     np.testing.assert_allclose(fit.quality, [0.1, 0.1, 0.15, 0.45, 0.75, 0.9, 0.9])
-    np.testing.assert_allclose(fit.gamma[2:5], [1 / 6, 1 / 4, 3 / 4])
     assert fit.parameters[2:5].tolist() == [[10, 11], [12, 13], [12, 13]]
-    assert fit.parameters[[0, -1]].tolist() == [[10, 10], [13, 13]]
-    assert (fit.cheapest, fit.most_expensive, fit.best) == (1, 6, 0.9)
-    # A expensive neighbour that comes first is still the second of the two.
-    assert mix(pool[:, 1:3], np.array([3.5])).parameters.tolist() == [[12, 11]]
+
+
+def test_a_setting_lies_amid_those_that_decide_alike() -> None:
+    # Three plateaus of cost; the middle one is a millionth wide: no setting to rely on.
+    value = np.array([0.0, 1.0, 2.0, 3.0, 3.0000005, 3.000001, 4.0, 5.0, 6.0])
+    cost = np.array([9.0, 9.0, 9.0, 9.0, 5.0, 1.0, 1.0, 1.0, 1.0])
+    quality = np.array([0.9, 0.9, 0.9, 0.9, 0.8, 0.1, 0.1, 0.1, 0.1])
+    pool = Pool(value, cost, quality, line=True)
+    fit = pool.mix(np.array([3.0]))
+    assert fit.parameters[0, 0] in (4.0, 5.0)
+    assert fit.parameters[0, 1] in (1.0, 2.0)
+    assert fit.quality[0] == pytest.approx(0.1 + 0.8 * 2 / 8)
+    # A wide one is used: it lies above the line between the others.
+    wide = Pool(np.array([0.0, 1, 2, 3, 3.5, 4, 5, 6, 7]), cost, quality, line=True)
+    assert wide.mix(np.array([3.0])).quality[0] == pytest.approx(0.45)
+
+
+def test_the_knots_draw_the_whole_hull() -> None:
+    cost = np.linspace(0, 1, 500)
+    pool = Pool(np.arange(500.0), cost, np.sqrt(cost))
+    knots = pool.mix(np.array([0.5])).knots.astype(int)
+    assert len(knots) < 60
+    area = np.trapezoid(np.sqrt(cost), cost)
+    assert area - np.trapezoid(np.sqrt(cost[knots]), cost[knots]) < 5e-5
 
 
 @pytest.mark.parametrize("seed", range(2))

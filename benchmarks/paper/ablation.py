@@ -78,6 +78,7 @@ def variant_rows(table: cj.Table, level: str, name: str, job: Job) -> list[Row]:
     study = cj.compare(
         table, VARIANTS[OURS] if slow else strategy, estimates, seed=job.seed,
         budgets=4 if slow else None, resamples=0 if slow else job.settings["resamples"],
+        grid="paper",
     )  # fmt: skip
     frontier = study.frontiers[0]
     settings = np.unique(frontier.parameters)

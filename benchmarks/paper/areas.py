@@ -62,14 +62,16 @@ def plain_rows(table: cj.Table, level: str, job: Job, resamples: int) -> list[Ro
     """Return one row per strategy: its frontier, AUC and resampled AUCs."""
     study = cj.compare(
         table, [paper_strategy(name) for name in PLAIN], cj.Noisy(level), seed=job.seed,
-        resamples=resamples,
+        resamples=resamples, grid="paper",
     )  # fmt: skip
     return [as_row(study, study[name], table.n_models, level) for name in PLAIN]
 
 
 def tuned_row(table: cj.Table, level: str, name: str, job: Job, resamples: int) -> Row:
     """Return the row of a tuned strategy at the budgets of the plain ones."""
-    budgets = cj.compare(table, "mixing", cj.Noisy(level), seed=job.seed)["mixing"].budget
+    budgets = cj.compare(table, "mixing", cj.Noisy(level), seed=job.seed, grid="paper")[
+        "mixing"
+    ].budget
     tuning = cj.tune(
         table, paper_strategy(name), cj.Noisy(level), budgets=budgets, seed=job.seed,
         resamples=resamples,

@@ -74,7 +74,7 @@ def grid_rows(table: cj.Table, name: str, pairs: list[tuple[float, float]], seed
     strategy = paper_strategy(name)
     fit, evaluate = split_rows(table)
     single = mean_rows(table.cost, evaluate), mean_rows(table.quality, evaluate)
-    budgets = hull_budgets(*single, per_gap=10)
+    budgets = hull_budgets(*single, grid="paper")
     made = [level_estimates(table, ante, post, seed) for ante, post in pairs]
     rows = []
     for start in range(0, len(pairs), TOGETHER):
@@ -119,7 +119,7 @@ def take(stack: core.Independent, rows: Float[np.ndarray, " n"]) -> core.Indepen
 @functools.partial(jax.jit, static_argnums=0)
 def fit_levels(strategy, estimates, quality, cost, budgets):
     """Return the frontier of a strategy at every level."""
-    frontier = functools.partial(core.frontier, strategy)
+    frontier = functools.partial(core.frontier, strategy, singles=False)
     return jax.vmap(frontier, in_axes=(0, None, None, None))(estimates, quality, cost, budgets)
 
 

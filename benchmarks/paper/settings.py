@@ -44,7 +44,9 @@ def dataset_rows(kind: str, estimates: str, job: Job) -> list[Row]:
         binary = np.isin(table.quality, (0, 1)).all()
         spec = cj.Learned("logistic" if binary else "linear", sigma_scale=1.0)
         table = replace(table, quality_ante=None, quality_post=None, quality_sigma=None)
-    study = cj.compare(table, [paper_strategy(name) for name in PLAIN], spec, seed=job.seed)
+    study = cj.compare(
+        table, [paper_strategy(name) for name in PLAIN], spec, seed=job.seed, grid="paper"
+    )
     rows = [as_row(study, study[name], table.n_models, estimates) for name in PLAIN]
     return [row | {"setting": kind, "estimates": estimates} for row in rows]
 

@@ -71,7 +71,12 @@ def case_rows(table: cj.Table, case: str, level: str, name: str, job: Job) -> li
     for column, change in SIGMAS.items():
         given = replace(estimates, sigma=change(np.asarray(estimates.sigma)), panels=None)
         study = cj.compare(
-            table, paper_strategy(name), given, seed=job.seed, resamples=job.settings["resamples"]
+            table,
+            paper_strategy(name),
+            given,
+            seed=job.seed,
+            resamples=job.settings["resamples"],
+            grid="paper",
         )
         frontier = study.frontiers[0]
         assert frontier.auc_samples is not None

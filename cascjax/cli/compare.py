@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -11,7 +11,7 @@ from cascjax.cli import options
 from cascjax.cli.errors import Command
 from cascjax.cli.job import Job, job
 from cascjax.cli.types import names
-from cascjax.metrics import SCORES
+from cascjax.metrics import SCORES, Grid
 from cascjax.report.findings import print_study, to_json
 from cascjax.report.study import save
 from cascjax.strategies import STRATEGIES
@@ -27,6 +27,13 @@ def _scores(ctx: click.Context, param: click.Parameter, value: list[str] | None)
 @options.estimates
 @options.BUDGETS
 @options.MODELS
+@click.option(
+    "--grid",
+    type=click.Choice(get_args(Grid)),
+    default="full",
+    show_default=True,
+    help="Points that AUC is taken on: the whole frontier, or the budgets alone as in the paper.",
+)
 @click.option(
     "--scores",
     type=names,

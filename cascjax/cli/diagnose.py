@@ -21,7 +21,7 @@ from cascjax.report.diagnosis import print_diagnosis, save, to_json
 @click.option(
     "--budgets",
     type=click.IntRange(2, MAX_BUDGETS),
-    help="Number of budgets. [default: ten between each pair of neighbours on the hull]",
+    help="Number of budgets. [default: 20, and the models on the hull]",
 )
 @click.option(
     "--target",

@@ -159,8 +159,8 @@ BUDGETS = click.option(
     "--budgets",
     type=budgets,
     metavar="N|COSTS",
-    help="Number of budgets, or mean costs per query. [default: ten between each pair of neighbours"
-    " on the hull of single models]",
+    help="Number of budgets, or mean costs per query. [default: 20 from the cheapest to the most"
+    " expensive model, and the models on the hull]",
 )
 CONFIDENCE = click.option(
     "--confidence",

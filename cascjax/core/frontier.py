@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from cascjax.core.arrays import Numbers, as_float32, in_float32, leaves_as_float32
 from cascjax.core.estimates import Estimator
-from cascjax.core.sweep import outcomes
+from cascjax.core.sweep import outcomes, single_settings
 from cascjax.core.totals import lane_sums
 from cascjax.errors import CascjaxError
 
@@ -80,13 +80,14 @@ def frontier(
     *,
     settings: int = 64,
     rounds: int = 5,
+    singles: bool = True,
 ) -> Curve:
     """Return the best mixtures of a strategy's settings at each budget, its search included.
 
     A pure function as `sweep` is: jit it with the strategy static, map it over noise levels or
     seeds with vmap. All budgets share one pool of settings: first the strategy's initial grid, then
     a fixed number of rounds of settings between the neighbours of every budget; the result is the
-    upper hull of the pool.
+    upper hull of the pool, with every model alone.
 
     Args:
         strategy: a strategy; static.
@@ -97,6 +98,7 @@ def frontier(
         settings: number of settings in the initial grid.
         rounds: number of rounds of refinement; each adds three settings per budget, and closes in
             on it by a factor of four.
+        singles: whether every model alone is a setting too; static.
 
     Raises:
         CascjaxError: an argument is no array of numbers, or shapes do not fit.
@@ -156,6 +158,10 @@ def frontier(
             )
 
         parameters, spent, got = jax.lax.fori_loop(0, rounds, refine, pool)
+    if singles and strategy.line and not strategy.reference:
+        parameters = jnp.concatenate([parameters, as_float32("", single_settings(n_models))])
+        spent = jnp.concatenate([spent, jnp.mean(cost, axis=0)])
+        got = jnp.concatenate([got, jnp.mean(quality, axis=0)])
     cheap, expensive = _bracket(*_upper_hull(spent, got), spent, budgets)
     gap = spent[expensive] - spent[cheap]
     share = jnp.where(gap > 0, (budgets - spent[cheap]) / jnp.where(gap > 0, gap, 1), 0)

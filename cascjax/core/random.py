@@ -13,7 +13,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Int, UInt32, UInt64
 
 from cascjax.core.arrays import materialize
 from cascjax.errors import CascjaxError, too_few
@@ -52,6 +52,22 @@ def key_of(seed: int) -> UInt32[np.ndarray, "2"]:
     if not 0 <= seed < 1 << 64:
         raise CascjaxError(f"the seed of the resamples must be from 0 to 2^64 - 1, not {seed}")
     return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
+
+
+def hash_numbers(seed: int, numbers: Int[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+    """Return a random number for each whole number, different for different ones; on the host.
+
+    Reference: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+    """
+
+    def mixed(x: np.ndarray) -> np.ndarray:
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+    start = mixed(np.array([seed & (1 << 64) - 1], np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    steps = numbers.astype(np.uint64) + np.uint64(1)
+    return mixed(start + steps * np.uint64(0x9E3779B97F4A7C15))
 
 
 def weights(

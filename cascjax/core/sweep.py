@@ -20,6 +20,9 @@ from cascjax.errors import CascjaxError
 
 STOP = -1  # What `next_model` of a strategy returns once nothing more is run on a query
 
+_SINGLE = 1e30
+"""A setting whose first number is -_SINGLE (k + 1) stands for model k alone, for any strategy."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -93,11 +96,40 @@ def outcomes(
     """
     readable = readable_form(strategy, estimates, shape[1])
     if readable is not None:
-        swept = strategy.sweep(parameters, readable)
+        alone = single_model(parameters)
+        own = alone.reshape(-1, *[1] * (parameters.ndim - 1)) < 0
+        swept = strategy.sweep(jnp.where(own, parameters, 0), readable)
         if swept is not None:
-            return swept
+            models, alone = jnp.arange(shape[1]), alone[:, None]
+            run = jnp.where(alone[..., None] < 0, swept.run, models == alone[..., None])
+            return Outcome(run, jnp.where(alone < 0, swept.answer, alone))
     nothing_run = jnp.zeros(shape, bool)
     return jax.lax.map(lambda p: rollout(strategy, p, estimates, nothing_run), parameters)
+
+
+def single_settings(n_models: int) -> Float[np.ndarray, " K"]:
+    """Return the settings under which each model answers every query alone."""
+    return -_SINGLE * np.arange(1.0, n_models + 1).astype(np.float32).astype(np.float64)
+
+
+def single_model(parameters: Float[Array, "L *D"] | Float[np.ndarray, "L *D"]) -> Any:
+    """Return the model that each setting stands for, alone; -1 for the strategy's own settings."""
+    xp = np if isinstance(parameters, np.ndarray) else jnp
+    first = parameters if parameters.ndim == 1 else parameters[:, 0]
+    own = ~((first <= -_SINGLE / 2) & (first > -_SINGLE * 1e6))
+    return xp.where(own, -1, xp.rint(xp.where(own, 0, first) / -_SINGLE) - 1).astype(xp.int32)
+
+
+def next_model(
+    strategy: Any,
+    parameters: Float[Array, "*D"],
+    estimates: Any,
+    run: Bool[Array, "B K"],
+) -> Int[Array, " B"]:
+    """Return the model to run next on each query under a setting, a single model's included."""
+    alone = single_model(parameters.reshape(1, -1))[0]
+    new = strategy.next_model(jnp.where(alone < 0, parameters, 0), estimates, run)
+    return jnp.where(alone < 0, new, jnp.where(jnp.any(run, axis=-1), STOP, alone))
 
 
 def rollout(
@@ -109,7 +141,7 @@ def rollout(
     """Run one setting of a strategy by its plain rule: ask for the next model until it stops."""
 
     def one_step(_: Array, run: Bool[Array, "B K"]) -> Bool[Array, "B K"]:
-        new = strategy.next_model(parameters, estimates(run), run)
+        new = next_model(strategy, parameters, estimates(run), run)
         # one_hot of STOP is all zeros: a query that has stopped stays as it is.
         return run | jax.nn.one_hot(new, run.shape[-1], dtype=bool)
 

@@ -16,8 +16,10 @@ from cascjax.errors import CascjaxError, unknown_name
 
 T = TypeVar("T")
 
-_NESTED: tuple[Any, ...] = (list[float], list[list[float]], list[list[list[float]]])
-"""JSON of arrays with 1, 2 and 3 axes."""
+_NESTED: tuple[Any, ...] = (
+    list[float], list[list[float]], list[list[list[float]]], list[list[list[list[float]]]],
+)  # fmt: skip
+"""JSON of arrays with 1 to 4 axes."""
 
 
 def from_json(content: Any, kind: type[T], where: str) -> T:

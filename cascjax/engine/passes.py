@@ -24,8 +24,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int
 
+from cascjax.core.random import hash_numbers
+from cascjax.core.sweep import single_settings
 from cascjax.data.source import Source
 from cascjax.data.table import (
     FIT,
@@ -35,28 +37,29 @@ from cascjax.data.table import (
     concatenate,
     drawn_split,
     hash_rows,
+    mean_rows,
     take_rows,
-    upper_hull,
 )
 from cascjax.engine.options import SAMPLE
 from cascjax.engine.simulate import Totals, query_spends, resampled_sums
 from cascjax.estimators import Estimator, Scalable, truth
 from cascjax.estimators.specs import ChunkEstimates, EstimatesSpec, FitData
-from cascjax.metrics import auc
+from cascjax.metrics import Grid, auc
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.scores import sound
 from cascjax.search.budgets import (
     Fit,
+    Pool,
     SettingsCache,
     around,
     at_once,
     fit_budgets,
-    mix,
-    spared,
     sum_settings,
+    whole_range,
 )
 from cascjax.search.sigma_scale import with_sigma_scale
-from cascjax.strategies import Strategy
+from cascjax.strategies import SearchContext, Strategy
+from cascjax.strategies.base import float32_grid
 
 PERMUTED = 1 << 22
 """Largest number of rows whose split is drawn by a permutation; above it, by a hash per row."""
@@ -91,6 +94,7 @@ class Job:
     sample: int = SAMPLE  # largest number of fit rows that parameters are searched on
     resamples: int = 0
     columns: tuple[str, ...] = ()  # kept in the sample beside the columns of the estimates
+    grid: Grid | None = None  # what AUC is taken on; None where it is not wanted
 
     @property
     def all_columns(self) -> tuple[str, ...]:
@@ -108,6 +112,7 @@ class Job:
             "sample": self.sample,
             "resamples": self.resamples,
             "columns": self.all_columns,
+            "grid": self.grid,
         }
 
 
@@ -121,7 +126,7 @@ def fit_mask(source: Source, seed: int, chunk: Chunk, table: Table) -> Bool[np.n
     if source.n_rows <= PERMUTED:
         return _drawn(source.n_rows, seed)[chunk.first : chunk.first + chunk.n_rows]
     # With another seed than the sample, which takes the lowest hashes of these rows.
-    return _hash(~seed, chunk.rows) < np.uint64(1 << 63)
+    return hash_numbers(~seed, chunk.rows) < np.uint64(1 << 63)
 
 
 def split_fingerprint(source: Source) -> str:
@@ -148,18 +153,6 @@ def _drawn(n_rows: int, seed: int) -> Bool[np.ndarray, " N"]:
     fit = np.zeros(n_rows, bool)
     fit[drawn_split(n_rows, seed)[0]] = True
     return fit
-
-
-def _hash(seed: int, rows: Int[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """Return a number for each row, all different: splitmix64 (Steele, Lea and Flood, 2014)."""
-
-    def mixed(x: np.ndarray) -> np.ndarray:
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
-
-    start = mixed(np.array([seed & (1 << 64) - 1], np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    return mixed(start + (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
 
 
 # Pass 1: statistics of all rows, and the sample.
@@ -260,14 +253,14 @@ def _weighted_sums(
 
 def _hash_limit(job: Job, sample: Sample) -> np.uint64:
     """Return the highest hash with which a row may enter a sample."""
-    return _NO_LIMIT if len(sample.rows) < job.sample else _hash(job.seed, sample.rows).max()
+    return _NO_LIMIT if len(sample.rows) < job.sample else hash_numbers(job.seed, sample.rows).max()
 
 
 def _lowest(
     job: Job, rows: Int[np.ndarray, " n"], limit: np.uint64 = _NO_LIMIT
 ) -> Int[np.ndarray, " m"]:
     """Return the positions of the rows that may be in the sample, in the order of the rows."""
-    hashes = _hash(job.seed, rows)
+    hashes = hash_numbers(job.seed, rows)
     keep = np.flatnonzero(hashes <= limit)
     if len(keep) > job.sample:
         keep = keep[np.argpartition(hashes[keep], job.sample - 1)[: job.sample]]
@@ -290,6 +283,7 @@ class Setup:
     budgets: Float[np.ndarray, " P"]
     rows: Int[np.ndarray, " m"]  # row numbers of the sample
     table: Table  # the sample of the fit split
+    grid: Grid | None = None  # as in the job
 
     @property
     def exact(self) -> bool:
@@ -337,7 +331,7 @@ def make_setup(job: Job, statistics: Statistics) -> Setup:
         )
     )
     if job.budgets is None or isinstance(job.budgets, int):
-        budgets = default_budgets(cost[1], quality[1], job.budgets)
+        budgets = default_budgets(cost[1], quality[1], job.budgets, grid=job.grid or "full")
     else:
         budgets = np.unique(np.asarray(job.budgets, np.float64))
     return Setup(
@@ -350,6 +344,7 @@ def make_setup(job: Job, statistics: Statistics) -> Setup:
         budgets=budgets,
         rows=rows,
         table=table,
+        grid=job.grid,
     )
 
 
@@ -379,25 +374,39 @@ def search_candidates(
     estimator, sigma_scale = with_sigma_scale(
         strategy, table, estimator, np.arange(len(setup.rows)), setup.estimates.sigma_scale, seed
     )
-    every = strategy.all_settings(len(setup.models))
+    k = len(setup.models)
+    every = strategy.all_settings(k)
+    singles = setup.grid != "paper" and not strategy.reference
     if not setup.exact and every is not None:
         return Candidates(np.sort(every))
     estimator, cache = _sized(strategy, estimator), SettingsCache()
     panels = getattr(estimator, "panels", None)
-    fit = fit_budgets(strategy, estimator, table, budgets, progress, cache=cache)
+    if strategy.sees_truth:
+        # A bound on the evaluation rows: all its settings are tried there.
+        grid = strategy.initial_grid(SearchContext(table, estimator), at_once(strategy, estimator))
+        return Candidates(float32_grid(grid), panels, seconds=time.perf_counter() - start)
+    whole = setup.grid == "full"
+    fit = fit_budgets(
+        strategy, estimator, table, budgets, progress, cache=cache, whole=whole, singles=singles
+    )
     if setup.exact:
-        settings = np.unique(fit.parameters.reshape(-1, *fit.parameters.shape[2:]), axis=0)
+        used = [fit.parameters.reshape(-1, *fit.parameters.shape[2:]), *([fit.knots] * whole)]
+        settings = np.unique(np.concatenate(used), axis=0)
         seconds = time.perf_counter() - start
         return Candidates(settings, panels, fit, seconds=seconds, sigma_scale=sigma_scale)
     assert cache.settings is not None
-    at = np.unique(np.linspace(0, len(budgets) - 1, min(_ERROR_BUDGETS, len(budgets))).astype(int))
-    spends = query_spends(strategy, fit.parameters[at, 0], estimator, table.quality, table.cost)
+    wanted = np.union1d(budgets, whole_range(mean_rows(table.cost))) if whole else budgets
+    wide = cache.settings.mix(wanted)
+    at = np.unique(np.linspace(0, len(wanted) - 1, min(_ERROR_BUDGETS, len(wanted))).astype(int))
+    spends = query_spends(strategy, wide.parameters[at, 0], estimator, table.quality, table.cost)
     n, m = int(setup.count[0]), len(setup.rows)
     scale = np.sqrt((1 - m / n) / m)
     cost_error, quality_error = (spend.std(1, dtype=np.float64) * scale for spend in spends)
-    error = _ERRORS * np.interp(budgets, budgets[at], cost_error)
+    error = _ERRORS * np.interp(wanted, wanted[at], cost_error)
     most = min(_MAX_CANDIDATES, at_once(strategy, estimator))
-    settings = around(strategy, cache.settings, budgets, error, most)
+    settings = around(strategy, cache.settings, wanted, error, most)
+    if singles and settings.ndim == 1:
+        settings = np.union1d(settings, single_settings(k))
     return Candidates(
         settings=settings,
         panels=panels,
@@ -457,7 +466,7 @@ class SplitTotals:
     """Sums of what the candidates of a strategy do, over either split."""
 
     evaluate: Totals
-    fit: Totals | None  # without usage; None if the sample is the whole fit split
+    fit: Totals | None  # without usage; None where it is not needed
     seconds: float
 
 
@@ -472,7 +481,8 @@ def chunk_totals(
         estimator = inputs.estimator_for(strategy, these)
         side = functools.partial(_sum, strategy, estimator, these.settings, inputs)
         evaluate = side(rows[False], usage=True)
-        fit = None if these.fit is not None else side(rows[True], usage=False)
+        unused = these.fit is not None or strategy.sees_truth
+        fit = None if unused else side(rows[True], usage=False)
         totals.append(SplitTotals(evaluate, fit, time.perf_counter() - start))
     return tuple(totals)
 
@@ -499,24 +509,25 @@ def _sum(
 
 
 def fit_totals(
+    strategy: Strategy,
     candidates: Candidates,
     totals: SplitTotals,
     budgets: Float[np.ndarray, " P"],
-    single_quality: Float[np.ndarray, " K"] | None = None,
+    *,
+    adjacent: bool = False,
 ) -> Fit:
-    """Return the mixture of each budget: of the sample if it is exact, else of all fit rows."""
+    """Return the mixture of each budget: of the sample if it is exact, else of all fit rows.
+
+    A bound is fitted on the evaluation rows, which it bounds.
+    """
     if candidates.fit is not None:
         return candidates.fit
-    assert totals.fit is not None
-    settings, means = candidates.settings, totals.fit.means()
+    sums = totals.evaluate if strategy.sees_truth else totals.fit
+    assert sums is not None
+    settings, means = candidates.settings, sums.means()
+    line = strategy.line and settings.ndim == 1
     cost, quality = np.asarray(means.cost), np.asarray(means.quality)
-    # Settings of several numbers have no order: those on the hull are neighbours.
-    places = np.arange(len(settings)) if settings.ndim == 1 else upper_hull(cost, quality)
-    pool = np.stack([places.astype(np.float64), cost[places], quality[places]])
-    fit = mix(pool, budgets)
-    if single_quality is not None:
-        fit = spared(fit, pool, budgets, single_quality)
-    return replace(fit, parameters=settings[fit.parameters.astype(int)])
+    return Pool(settings, cost, quality, line, adjacent).mix(budgets)
 
 
 def chunk_resamples(
@@ -527,16 +538,17 @@ def chunk_resamples(
     resamples: int,
     seed: int,
 ) -> tuple[Float[np.ndarray, "R M"], ...]:
-    """Return the sums of every bootstrap resample over a chunk, for every strategy's mixtures."""
+    """Return sums over a chunk in every resample: of each budget's mixture, and each knot."""
     rows, sums = inputs.evaluation_rows(), []
     for strategy, these, fit in zip(strategies, candidates, fits, strict=True):
+        parameters, gamma = fit.points()
         if not len(rows):
-            sums.append(np.zeros((resamples, 2 * (len(fit.gamma) + inputs.table.n_models) + 1)))
+            sums.append(np.zeros((resamples, 2 * (len(gamma) + inputs.table.n_models) + 1)))
             continue
         estimator = inputs.estimator_for(strategy, these)
         sums.append(
             resampled_sums(
-                strategy, fit.parameters, fit.gamma, estimator, inputs.table.quality,
+                strategy, parameters, gamma, estimator, inputs.table.quality,
                 inputs.table.cost, resamples=resamples, seed=seed, rows=rows,
                 first_row=inputs.chunk.first,
             )

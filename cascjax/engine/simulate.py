@@ -21,8 +21,15 @@ from cascjax.core.breakpoints import (
 )
 from cascjax.core.estimates import Estimator, Independent, Tabulated
 from cascjax.core.random import key_of, weighted_sums
-from cascjax.core.sweep import has_breakpoints, outcomes, readable_form, takes_table
+from cascjax.core.sweep import (
+    has_breakpoints,
+    outcomes,
+    readable_form,
+    single_model,
+    takes_table,
+)
 from cascjax.core.totals import LANES, Sums, Totals, lane_sums, spent_and_got
+from cascjax.data.table import mean_rows
 from cascjax.engine.blocks import (
     Block,
     Queries,
@@ -85,7 +92,13 @@ def totals(
     # The few run sets that breakpoints need cost less than rows that lie far from each other.
     queries = Queries(estimator, quality, cost, every, apart=not by_breakpoints)
     if by_breakpoints:
-        return _breakpoint_totals(strategy, settings.reshape(-1), queries, usage, progress)
+        settings, alone = settings.reshape(-1), single_model(settings)
+        sums = _single_totals(alone, quality, cost, rows, usage)
+        if (own := np.flatnonzero(alone < 0)).size:
+            part = _breakpoint_totals(strategy, settings[own], queries, usage, progress)
+            for name in ("cost", "quality", "ran", "answered", "depth")[: 5 if usage else 2]:
+                getattr(sums, name)[own] = getattr(part, name)
+        return sums
 
     def one_block(block: Block) -> Totals:
         if usage:
@@ -96,7 +109,12 @@ def totals(
         sums = jax.tree.map(lambda part: np.asarray(part, np.float64).sum((0, -1)), lanes)
         return replace(sums, cost=np.moveaxis(sums.cost, 0, -1)) if extra_costs else sums
 
-    return queries.in_blocks(one_block, _room(strategy, queries, len(settings)), progress)
+    sums = queries.in_blocks(one_block, _room(strategy, queries, len(settings)), progress)
+    alone = np.flatnonzero(single_model(settings) >= 0)
+    if len(alone) and not extra_costs:  # as breakpoints have them, to the bit
+        exact = _single_totals(single_model(settings)[alone], quality, cost, rows, usage)
+        sums.cost[alone], sums.quality[alone] = exact.cost, exact.quality
+    return sums
 
 
 def query_outcomes(
@@ -165,6 +183,26 @@ def _per_query(
     room = _room(strategy, queries, len(settings))
     parts = queries.in_blocks(one_block, room, progress, operator.add)
     return [queries.in_order(list(part)) for part in zip(*parts, strict=True)]
+
+
+def _single_totals(
+    model: Int[np.ndarray, " L"],
+    quality: Float[np.ndarray, "N K"],
+    cost: Float[np.ndarray, "N K"],
+    rows: Int[np.ndarray, " n"] | None,
+    usage: bool,
+) -> Totals:
+    """Return totals of settings that stand for a model alone, zeros for others (-1)."""
+    count, k = float(len(quality) if rows is None else len(rows)), quality.shape[1]
+    sums = [np.zeros(len(model)), np.zeros(len(model))]
+    if (model >= 0).any():
+        sums = [np.append(count * mean_rows(column, rows), 0)[model] for column in (cost, quality)]
+    counts = [np.zeros((len(model) * usage, k)) for _ in range(3)]
+    if usage:
+        counts[0] += count * (model[:, None] == np.arange(k))
+        counts[1] += counts[0]
+        counts[2][:, 0] = count * (model >= 0)
+    return Totals(*sums, *counts, count=count)
 
 
 def _breakpoint_totals(

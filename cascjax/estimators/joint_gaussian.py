@@ -82,11 +82,13 @@ class JointFit:
         return replace(self.table, seen=joint.seen, fold=joint.fold, cost_run=joint.cost_run)
 
     def model(self, feature_spec: FeatureSpec, sigma_scale: float) -> JointModel:
-        """Return the normal fitted on all rows, for a policy."""
-        prediction, normal = self.predictions[-1], self.normal
-        assert isinstance(prediction, Linear | Networks)  # others hold the rows fitted on
+        """Return the normals of each fold, for a policy."""
+        normal, predictions = self.normal, []
+        for prediction in self.predictions:
+            assert isinstance(prediction, Linear | Networks)  # others hold the rows fitted on
+            predictions.append(prediction)
         return JointModel(
-            prediction, normal.spread[-1], normal.covariance[-1], normal.least_cost,
+            tuple(predictions), normal.spread, normal.covariance, normal.least_cost,
             sigma_scale, feature_spec,
         )  # fmt: skip
 

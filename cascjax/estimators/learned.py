@@ -23,6 +23,7 @@ from cascjax.estimators.training import (
     LearnedEstimator,
     PolicyModel,
     TrainingSet,
+    fold_numbers,
 )
 
 
@@ -56,6 +57,8 @@ class LearnedEstimates:
     def estimator_for(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> Estimator:
         """Return the estimates of any queries."""
         columns = replace(self.design, seen=self.design.feature_spec.seen(table))
+        if fold is None:
+            fold = fold_numbers(np.arange(table.n_queries), self.folds.n_folds)
         made = self.fitted.weights.estimator(columns, table.cost, fold)
         return _scaled(made, self.sigma_scale)
 
@@ -95,7 +98,8 @@ def learned(
     """Learn estimates from a table, cross-fitted.
 
     Parameters searched on the rows to fit on would rely too much on estimates fitted on the same
-    rows, so each of these rows gets estimates fitted on the other folds. Quality and cost of other
+    rows, so each of these rows gets estimates fitted on the other folds, and every other row those
+    of a fold drawn at random. Quality and cost of other
     rows are not read.
 
     Args:
@@ -142,7 +146,9 @@ def learned(
             seed=seed,
         )
     )
-    estimates = fitted.weights.estimator(columns, table.cost, drawn.fold)
+    others = fold_numbers(np.arange(table.n_queries), folds)
+    fold = np.where(drawn.fold < folds, drawn.fold, others)
+    estimates = fitted.weights.estimator(columns, table.cost, fold)
     return LearnedEstimates(estimates, columns, kind, fitted, drawn)
 
 

@@ -1,4 +1,4 @@
-"""Learned estimates of a policy: weights fitted on all rows, for other tables and live queries."""
+"""Learned estimates of a policy: the weights of each fold, for other tables and live queries."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.core.estimates import Estimates
 from cascjax.data.codec import from_json, to_json
@@ -16,6 +16,7 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators.base import every_run_set, with_ran
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.run_sets import RunSets
+from cascjax.estimators.training import fold_numbers
 
 _ARRAYS = ("quality_weights", "cost_weights", "covariance")
 
@@ -26,30 +27,37 @@ _ROUNDED = 1e-5
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LearnedModel:
-    """One regression per run set and model, and the feature spec of their columns.
+    """One regression per fold, run set and model, and the feature spec of their columns.
 
     Run sets count in binary: bit i of their number is set where model i has run.
     """
 
-    quality_weights: Float[np.ndarray, "S K D"]  # 0 where a run set does not show a column
-    cost_weights: Float[np.ndarray, "#S K D"]  # S = 1: independent of the models that have run
+    quality_weights: Float[np.ndarray, "F S K D"]  # 0 where a run set does not show a column
+    cost_weights: Float[np.ndarray, "F #S K D"]  # S = 1: independent of the models that have run
     covariance: Float[np.ndarray, "S K K"]  # of estimate under a run set - estimate under all
     logistic: bool = field(metadata={"static": True})
     feature_spec: FeatureSpec = field(metadata={"static": True})  # how the D columns are made
 
-    def estimator(self, table: Table) -> RunSets:
+    @property
+    def n_folds(self) -> int:
+        """Number of sets of weights."""
+        return len(self.quality_weights)
+
+    def estimator(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> RunSets:
         """Return the estimates of a table's queries, models in the order of the feature spec.
 
         Rows that the weights were fitted on get better estimates than other rows.
         """
         seen = self.feature_spec.seen(table)
+        if fold is None:
+            fold = fold_numbers(np.arange(len(seen)), self.n_folds)
         if table.models and table.models != self.feature_spec.models:
             table = table.select_models(self.feature_spec.models)
         return RunSets(
             seen=seen,
-            fold=np.broadcast_to(np.int32(0), len(seen)),
-            quality_weights=np.asarray(self.quality_weights)[None],
-            cost_weights=np.asarray(self.cost_weights)[None],
+            fold=fold,
+            quality_weights=np.asarray(self.quality_weights),
+            cost_weights=np.asarray(self.cost_weights),
             covariance=np.asarray(self.covariance),
             cost_run=table.cost,
             logistic=self.logistic,
@@ -60,16 +68,17 @@ class LearnedModel:
         row: Float[np.ndarray, "*B D"],
         run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
         costs: Float[np.ndarray, "*B K"] | None = None,
+        fold: Int[np.ndarray, "*B"] | int = 0,
     ) -> Estimates:
         """Return the estimates of live queries on the host, in tens of microseconds each."""
         run = np.asarray(run)
         run_set = run @ (1 << np.arange(run.shape[-1]))
-        quality = _sums(self.quality_weights[run_set], row)
+        quality = _sums(self.quality_weights[fold, run_set], row)
         if self.logistic:
             # As a tanh, which cannot overflow.
             quality = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * quality))
-        constant = len(self.cost_weights) == 1
-        cost = _sums(self.cost_weights[np.zeros_like(run_set) if constant else run_set], row)
+        constant = self.cost_weights.shape[1] == 1
+        cost = _sums(self.cost_weights[fold, np.zeros_like(run_set) if constant else run_set], row)
         if costs is not None:
             cost = np.where(run & np.isfinite(costs), np.asarray(costs, np.float32), cost)
         covariance = self.covariance[run_set]
@@ -82,7 +91,7 @@ class LearnedModel:
         hidden = ~self.feature_spec.shown()[:, None]
         for name in ("quality_weights", "cost_weights"):
             weights = np.asarray(getattr(self, name))
-            if (weights[hidden[: len(weights)].repeat(k, 1)] != 0).any():
+            if (weights[:, hidden[: weights.shape[1]].repeat(k, 1)] != 0).any():
                 raise CascjaxError(
                     f"{name} of learned estimates use columns that are not known yet; refit the"
                     " policy"
@@ -99,6 +108,9 @@ class LearnedModel:
         stored = from_json(content, _Stored, "learned")
         with np.errstate(over="ignore"):  # an overflow is refused as not finite
             arrays = {name: getattr(stored, name).astype(np.float32) for name in _ARRAYS}
+        for name in ("quality_weights", "cost_weights"):
+            if arrays[name].ndim == 3:  # as versions 1 and 2 of the format have it: one fold
+                arrays[name] = arrays[name][None]
         _check_sizes(stored.feature_spec, arrays)
         model = cls(**arrays, logistic=stored.logistic, feature_spec=stored.feature_spec)
         model.check()
@@ -117,9 +129,10 @@ class _Stored(msgspec.Struct, forbid_unknown_fields=True):
 
 def _check_sizes(feature_spec: FeatureSpec, arrays: dict[str, np.ndarray]) -> None:
     k, d = len(feature_spec.models), len(feature_spec.columns)
+    folds = max(1, len(arrays["quality_weights"]))
     shapes = {
-        "quality_weights": [(2**k, k, d)],
-        "cost_weights": [(1, k, d), (2**k, k, d)],
+        "quality_weights": [(folds, 2**k, k, d)],
+        "cost_weights": [(folds, 1, k, d), (folds, 2**k, k, d)],
         "covariance": [(2**k, k, k)],
     }
     check_arrays(arrays, shapes, f"{k} models and {d} columns")

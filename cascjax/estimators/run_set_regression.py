@@ -67,10 +67,10 @@ class RunSetWeights:
         )
 
     def model(self, feature_spec: FeatureSpec, sigma_scale: float) -> LearnedModel:
-        """Return the weights fitted on all rows, for a policy."""
+        """Return the weights of each fold, for a policy."""
         covariance = self.covariance * np.float32(sigma_scale**2)
         return LearnedModel(
-            self.quality[-1], self.cost[-1], covariance, self.logistic, feature_spec
+            self.quality[:-1], self.cost[:-1], covariance, self.logistic, feature_spec
         )
 
 

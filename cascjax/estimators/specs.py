@@ -38,7 +38,7 @@ from cascjax.estimators.learned import (
 )
 from cascjax.estimators.registry import ESTIMATORS
 from cascjax.estimators.statistics import Line, Moments, Spread, fit_lines, noise_keys, normals
-from cascjax.estimators.training import PolicyModel
+from cascjax.estimators.training import PolicyModel, fold_numbers
 from cascjax.words import counted
 
 NoiseLevel: TypeAlias = Literal["low", "medium", "high"] | str | Sequence[float]
@@ -410,13 +410,13 @@ class FittedLearned(ChunkEstimates):
         return self.result.digest
 
     def policy_model(self, sigma_scale: float) -> PolicyModel:
-        """Return the weights fitted on all rows of the sample."""
+        """Return the weights of each fold of the sample."""
         return self.result.scaled(sigma_scale).model
 
     def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
         """Return the estimator of some rows; rows it was fitted on get out-of-fold weights."""
         folds = self.result.folds
-        fold = np.full(len(rows), folds.n_folds, np.int32)
+        fold = fold_numbers(rows, folds.n_folds)
         place = np.searchsorted(self.rows, rows).clip(max=len(self.rows) - 1)
         own = self.rows[place] == rows
         fold[own] = folds.fold[place[own]]

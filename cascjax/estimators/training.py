@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.core.estimates import Estimates, Estimator
+from cascjax.core.random import hash_numbers
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators.design import Design
@@ -17,6 +18,8 @@ from cascjax.words import counted
 COST_MODELS = ("constant", "features", "seen")
 """Inputs of the cost of a model that has not run, the simplest first: nothing, what is known before
 any model runs, and also what models that have run showed and cost."""
+
+_FOLDS = 0x464F4C44  # Seed of the folds of new queries
 
 RUN_SETS = "run sets"  # Form of the weights in policy files that do not state one
 
@@ -80,15 +83,30 @@ class TrainingSet:
     seed: int = 0
 
 
+def fold_numbers(numbers: Int[np.ndarray, " n"], n_folds: int) -> Int[np.ndarray, " n"]:
+    """Return the fold whose weights estimate each query, by the query's number.
+
+    A row that was fitted on is estimated by weights of the other folds. A new query is estimated by
+    the weights of a fold drawn at random, so that new queries get estimates as the rows did that
+    parameters were searched on: also where all queries of a fold share one.
+    """
+    return (hash_numbers(_FOLDS, numbers) % np.uint64(n_folds)).astype(np.int32)
+
+
 @runtime_checkable
 class PolicyModel(Protocol):
-    """Learned estimates as a policy keeps them: weights fitted on all rows of the fit split."""
+    """Learned estimates as a policy keeps them: the weights of each fold."""
 
     @property
     def feature_spec(self) -> FeatureSpec: ...  # noqa: D102
 
-    def estimator(self, table: Table) -> Estimator:
-        """Return the estimates of a table's queries."""
+    @property
+    def n_folds(self) -> int:
+        """Number of sets of weights that queries are estimated with."""
+        ...
+
+    def estimator(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> Estimator:
+        """Return the estimates of a table's queries, by default by their row numbers."""
         ...
 
     def estimates(
@@ -96,6 +114,7 @@ class PolicyModel(Protocol):
         row: Float[np.ndarray, "*B D"],
         run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
         costs: Float[np.ndarray, "*B K"] | None = None,
+        fold: Int[np.ndarray, "*B"] | int = 0,
     ) -> Estimates:
         """Return the estimates of live queries, from columns that `FeatureSpec.row` makes."""
         ...

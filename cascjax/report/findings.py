@@ -272,13 +272,17 @@ def interval_note(study: Study) -> str:
 def reach_notes(study: Study) -> list[str]:
     """Return a sentence for each strategy and side on which budgets could not be met exactly."""
     notes: dict[str, list[str]] = {}
-    for side, less, moved in ((-1, "less", "raised"), (1, "more", "lowered")):
+    sides = (
+        (-1, "cannot spend less than {}", "raised"),
+        (1, "has its highest quality at {}", "lowered"),
+    )
+    for side, words, moved in sides:
         for f in study.frontiers:
             missed = int(np.sum(f.reach == side))
             if missed:
                 end = price_text(f.reachable[int(side > 0)], study.cost_unit)
                 was = "was" if missed == 1 else "were"
-                text = f"cannot spend {less} than {end} per query; {missed} of"
+                text = f"{words.format(end)} per query; {missed} of"
                 text += f" {counted(len(f.budget), 'budget')} {was} {moved} to that."
                 notes.setdefault(text, []).append(f.strategy)
     return [f"{listed(names)} {text}" for text, names in notes.items()]

@@ -282,7 +282,7 @@ def _points(f: Frontier, listing: Listing, at: Int[np.ndarray, " Q"]) -> list[li
 def _parameters(f: Frontier, p: int, names: Sequence[str]) -> str:
     """Return the parameters that meet a budget: one, or two and their shares of queries."""
     gamma, sides = float(f.gamma[p]), f.parameters.reshape(len(f.budget), 2, -1)[p]
-    cheap, expensive = (kind_of(f.strategy).setting_text(side, names) for side in sides)
+    cheap, expensive = (kind_of(f.strategy).text(side, names) for side in sides)
     if cheap == expensive or gamma <= 0:
         return cheap
     if gamma >= 1:

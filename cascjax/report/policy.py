@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from cascjax.core.sweep import single_model
 from cascjax.evaluation import estimates_record, target_of
 from cascjax.policy import Policy
 from cascjax.report.tables import Listing, simulated, simulation_note
@@ -33,12 +34,16 @@ def settings_listing(policy: Policy, rule: Rule) -> Listing:
     names, columns = short_names(policy.models), {}
     for digits in (6, 9):  # settings may be closer than six digits; nine tell any two float32 apart
         if rule.prices is None:
-            texts = [policy.strategy.setting_text(s, names, digits) for s in settings]
+            texts = [policy.strategy.text(s, names, digits) for s in settings]
             columns = {policy.strategy.parameter_name: texts}
         else:
             prices = np.array([setting[0] for setting in settings])[:, None] * rule.prices
+            alone = single_model(rule.parameters)
             columns = {
-                f"price of {plain(name)}": [f"{price:.{digits}g}" for price in column]
+                f"price of {plain(name)}": [
+                    f"{price:.{digits}g}" if model < 0 else f"{names[model]} alone"
+                    for price, model in zip(column, alone.tolist(), strict=True)
+                ]
                 for name, column in zip(policy.costs, prices.T, strict=True)
             }
         if len(set(zip(*columns.values(), strict=True))) == len(settings):

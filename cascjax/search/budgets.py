@@ -1,5 +1,12 @@
-"""Parameters for a budget or a target: two neighbouring settings, and the shares to mix them."""
+"""Parameters for a budget or a target: two settings on the upper hull, and the shares to mix them.
 
+All settings that a search simulates, and every model alone, are points (mean cost, mean quality).
+A budget is met by mixing the two neighbours on their rising upper hull, so that no cheaper mixture
+has more quality. A setting on the hull lies in the middle of the parameters that decide alike: a
+rounding error then moves no query, also where many queries share an estimate.
+"""
+
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 
 from cascjax.core.arrays import in_float32
 from cascjax.core.estimates import Estimator
-from cascjax.core.sweep import has_breakpoints
+from cascjax.core.sweep import has_breakpoints, single_model, single_settings
 from cascjax.core.totals import Totals
 from cascjax.data.table import Table, mean_rows, upper_hull
 from cascjax.engine.simulate import grid_means, sized, totals
@@ -35,18 +42,25 @@ SLACK = 1e-5
 _CLOSE = 1e-3
 """Neighbours whose costs differ by less than this share of the budgets' range are close enough:
 mixing them then loses about 1e-6 of quality, since the loss falls with the square. Likewise for
-qualities and targets."""
+qualities and targets. A larger difference is a jump: many queries decide another way at once."""
+
+_STEP = 1e-6  # Smallest relative difference of parameters that a search tells apart
+
+_GRID = 33  # Costs from the cheapest to the most expensive model that a whole frontier is fitted at
+_AREA = 5e-5  # Share of a frontier's area that the settings it is drawn with may leave out
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Mixtures of two neighbouring settings, cheap then expensive, for P budgets or targets.
+    """Mixtures of two settings, cheap then expensive, for P budgets or targets.
 
     `gamma` is the share of queries that take the expensive setting; `cost` and `quality` are means
     on the fit queries. `reach` is 0 where the budget is met, -1 below the lowest reachable cost and
-    1 above the highest; for targets -1 above the highest reachable quality and 1 where the cheapest
-    setting that meets the target gives more. `cheapest`, `most_expensive` and `best` are the lowest
-    and highest mean cost and the highest mean quality within reach.
+    1 above the cost of the setting of highest quality, which is all that is spent then; for targets
+    -1 above the highest reachable quality and 1 where the cheapest setting gives more. `cheapest`
+    is the lowest mean cost within reach, `best` the highest mean quality and `most_expensive` its
+    cost. `knots` are settings on the hull, in rising cost, that draw the whole frontier:
+    between two of them lie their mixtures.
     """
 
     parameters: Float[np.ndarray, "P 2 *D"]
@@ -57,22 +71,183 @@ class Fit:
     cheapest: float
     most_expensive: float
     best: float
+    knots: Float[np.ndarray, "V *D"]
+
+    def points(self) -> tuple[Float[np.ndarray, "M 2 *D"], Float[np.ndarray, " M"]]:
+        """Return the mixtures of all budgets, then each knot as a mixture with itself."""
+        knots = np.stack([self.knots, self.knots], axis=1)
+        gamma = np.append(self.gamma, np.zeros(len(knots)))
+        return np.concatenate([self.parameters, knots]), gamma
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Pool:
-    """Settings with their means on the queries fitted on, in the order they are neighbours in."""
+    """Settings with their means on the queries fitted on; on a `line` if others lie between.
+
+    With `adjacent`, only neighbours on the line are mixed, as in the paper, rather than any two.
+    """
 
     parameters: Float[np.ndarray, "L *D"]
     cost: Float[np.ndarray, " L"]
     quality: Float[np.ndarray, " L"]
+    line: bool = False
+    adjacent: bool = False
 
-    def mix(self, budgets: Float[np.ndarray, " P"]) -> Fit:
-        """Return the two neighbours whose mixture costs each budget; see `_neighbours`."""
-        places = np.arange(len(self.cost), dtype=np.float64)
-        fit = mix(np.stack([places, self.cost, self.quality]), budgets)
-        return replace(fit, parameters=self.parameters[fit.parameters.astype(int)])
+    def with_settings(self, *others: "Pool") -> "Pool":
+        """Return a pool with the settings of others too."""
+        pools = (self, *others)
+        return replace(
+            self,
+            parameters=np.concatenate([pool.parameters for pool in pools]),
+            cost=np.concatenate([pool.cost for pool in pools]),
+            quality=np.concatenate([pool.quality for pool in pools]),
+        )
+
+    @functools.cached_property
+    def plateaus(self) -> Int[np.ndarray, "R 3"]:
+        """First, middle and last setting of each run along the line that decides alike."""
+        own = np.flatnonzero(single_model(self.parameters) < 0)
+        own = own[np.argsort(self.parameters[own], kind="stable")]
+        value, cost, quality = self.parameters[own], self.cost[own], self.quality[own]
+        changes = np.flatnonzero((np.diff(cost) != 0) | (np.diff(quality) != 0))
+        first, last = np.append(0, changes + 1), np.append(changes, len(own) - 1)
+        right = np.searchsorted(value, (value[first] + value[last]) / 2).clip(first, last)
+        left = np.maximum(right - 1, first)
+        away = value[first] + value[last] - 2 * value[[left, right]]
+        middle = np.where(np.abs(away[0]) < np.abs(away[1]), left, right)
+        return own[np.stack([first, middle, last], axis=1)]
+
+    @functools.cached_property
+    def hull(self) -> Int[np.ndarray, " H"]:
+        """Places of the settings on the rising upper hull, in rising cost."""
+        places = np.arange(len(self.cost))
+        if self.line:
+            own = self.plateaus[~self._fragile(), 1]
+            alone = places[single_model(self.parameters) >= 0]
+            places = np.concatenate([own, alone[~self._same(alone, own)]])
+        return places[upper_hull(self.cost[places], self.quality[places])]
+
+    def _same(
+        self, alone: Int[np.ndarray, " S"], own: Int[np.ndarray, " R"]
+    ) -> Bool[np.ndarray, " S"]:
+        """Return the models alone that a setting of the strategy equals but for rounding."""
+        return np.all(
+            [
+                np.abs(value[alone, None] - value[own]) <= _STEP * np.ptp(value)
+                for value in (self.cost, self.quality)
+            ],
+            axis=0,
+        ).any(1)
+
+    def _fragile(self) -> Bool[np.ndarray, " R"]:
+        """Return the runs so short that a rounding error takes many queries to the next run."""
+        first, middle, last = self.plateaus.T
+        value, jump = self.parameters, self._jumps() > _CLOSE * np.ptp(self.cost)
+        least = 2 * _STEP * np.abs(value[middle])
+        below = value[middle[1:]] - value[last[:-1]] <= least[1:]
+        above = value[first[1:]] - value[middle[:-1]] <= least[:-1]
+        return np.append(False, jump & below) | np.append(jump & above, False)
+
+    def _jumps(self) -> Float[np.ndarray, " G"]:
+        """Return how much cost differs between neighbouring runs."""
+        return np.abs(np.diff(self.cost[self.plateaus[:, 1]]))
+
+    def bracket(
+        self, wanted: Float[np.ndarray, " P"], *, targets: bool = False
+    ) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+        """Return the places of the cheap and the expensive setting around each budget, or target.
+
+        Twice the same beyond either end. Of several adjacent pairs the one of the best mixed
+        quality is taken: cost need not be monotone in the parameter.
+        """
+        if not (self.line and self.adjacent):
+            left, right = _around((self.quality if targets else self.cost)[self.hull], wanted)
+            return self.hull[left], self.hull[right]
+        places = self.plateaus[:, 1]
+        cost, quality = self.cost[places], self.quality[places]
+        gap, budget = np.diff(cost), wanted[:, None]
+        share = (budget - cost[:-1]) / np.where(gap != 0, gap, 1)
+        within = (gap != 0) & (share >= 0) & (share <= 1)
+        mixed = np.where(within, quality[:-1] + share * np.diff(quality), -np.inf)
+        pair = mixed.argmax(1) if len(gap) else np.zeros(len(wanted), int)
+        nearest = np.lexsort((-quality, cost))[np.where(wanted < cost.min(), 0, -1)]
+        first, second = np.where(within.any(1), [pair, pair + 1], nearest)
+        swap = cost[first] > cost[second]
+        return places[np.where(swap, second, first)], places[np.where(swap, first, second)]
+
+    def mix(self, wanted: Float[np.ndarray, " P"], *, targets: bool = False) -> Fit:
+        """Return the two settings whose mixture has each budget, or target."""
+        left, right = self.bracket(wanted, targets=targets)
+        values = self.quality if targets else self.cost
+        gap = values[right] - values[left]
+        gamma = np.clip((wanted - values[left]) / np.where(gap > 0, gap, 1), 0, 1) * (gap > 0)
+        adjacent = self.line and self.adjacent
+        ends = self.cost[[self.cost.argmin(), self.cost.argmax()]] if adjacent else None
+        cost, quality = self.cost[self.hull], self.quality[self.hull]
+        least, most = ends if ends is not None else (cost[0], cost[-1])
+        low, high = (quality[0], quality[-1]) if targets else (least, most)
+        side = np.where(wanted > high, 1, np.where(wanted < low, -1, 0))
+        return Fit(
+            parameters=self.parameters[np.stack([left, right], axis=1)],
+            gamma=gamma,
+            cost=self.cost[left] + gamma * (self.cost[right] - self.cost[left]),
+            quality=self.quality[left] + gamma * (self.quality[right] - self.quality[left]),
+            reach=-side if targets else side,
+            cheapest=float(least),
+            most_expensive=float(most),
+            best=float(quality[-1]),
+            knots=self.parameters[self.hull[_corners(cost, quality)]],
+        )
+
+    def near(
+        self,
+        wanted: Float[np.ndarray, " P"],
+        error: Float[np.ndarray, " P"] | float,
+        *,
+        targets: bool = False,
+    ) -> Int[np.ndarray, "M 2"]:
+        """Return pairs of places, on the line or along the hull, that bracket all that is wanted.
+
+        Means are off by up to `error`. Hull vertices that are single models have no place on the
+        line, and need none.
+        """
+        ends = [self.bracket(wanted + side * error, targets=targets) for side in (-1, 0, 1)]
+        along = self.plateaus[:, 1] if self.line else self.hull
+        place = np.full(len(self.cost), -1)
+        place[along] = np.arange(len(along))
+        places = place[np.stack([end for pair in ends for end in pair], axis=1)]
+        low, high = np.where(places < 0, len(self.cost), places).min(1), places.max(1)
+        return np.unique(np.stack([low, high], axis=1)[high >= 0], axis=0)
+
+
+def _around(
+    values: Float[np.ndarray, " H"], wanted: Float[np.ndarray, " P"]
+) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+    """Return the neighbours among rising values around each number; twice the nearest beyond."""
+    right = np.searchsorted(values, wanted)
+    return np.maximum(right - 1, 0), np.minimum(right, len(values) - 1)
+
+
+def _corners(
+    cost: Float[np.ndarray, " H"], quality: Float[np.ndarray, " H"]
+) -> Int[np.ndarray, " V"]:
+    """Return the vertices of a hull that draw it but for a small share of its area.
+
+    The vertex that adds the smallest triangle is left out, one after the other.
+
+    Reference: Visvalingam and Whyatt, "Line generalisation by repeated elimination of points",
+    The Cartographic Journal 1993.
+    """
+    kept, room = list(range(len(cost))), _AREA * np.ptp(cost) * np.ptp(quality)
+    while len(kept) > 2:
+        x, y = cost[kept], quality[kept]
+        across = (x[2:] - x[:-2]) * (y[1:-1] - y[:-2]) - (x[1:-1] - x[:-2]) * (y[2:] - y[:-2])
+        least = int(np.argmin(across))
+        room -= across[least] / 2
+        if room < 0:
+            break
+        del kept[least + 1]
+    return np.array(kept)
 
 
 @dataclass
@@ -80,6 +255,14 @@ class SettingsCache:
     """Settings simulated so far, for a further search on the same queries."""
 
     settings: Pool | None = None
+
+
+def single_pool(strategy: Strategy, table: Table, rows: Int[np.ndarray, " n"] | None) -> list[Pool]:
+    """Return the models alone as settings of a strategy; none where it has no use for them."""
+    if strategy.reference:
+        return []
+    means = mean_rows(table.cost, rows), mean_rows(table.quality, rows)
+    return [Pool(single_settings(table.n_models), *means)]
 
 
 def simulate_settings(
@@ -143,39 +326,28 @@ def fit_budgets(
     progress: Callable[[int], None] = lambda queries: None,
     *,
     rows: Int[np.ndarray, " n"] | None = None,
-    spare: bool = False,
     cache: SettingsCache | None = None,
+    whole: bool = False,
+    singles: bool = True,
 ) -> Fit:
-    """Return, for every budget, the cheap and the expensive neighbour whose mixture costs it.
+    """Return, for every budget, the cheap and the expensive setting whose mixture costs it.
 
     All budgets share one pool of simulated settings: first the strategy's whole initial grid, or
     what a sample of the queries shows to be near the budgets; then rounds of points between the
-    neighbours of every budget not yet bracketed closely, until the two cost nearly the same or no
-    float32 lies between them. With `spare`, part of a budget is left over where a cheaper setting
-    gives clearly more, by a thousandth of the spread of the single models: quality need not rise
-    with cost.
+    neighbours of every budget not yet bracketed closely, until the two cost nearly the same or
+    hardly differ. With `whole`, the knots are fitted as closely as budgets are; with `singles`,
+    every model alone is a setting too, and any two settings may be mixed.
     """
-    pool = _searched(strategy, estimator, table, budgets, progress, rows, cache)
+    at = np.union1d(budgets, whole_range(mean_rows(table.cost, rows))) if whole else budgets
+    pool = _searched(strategy, estimator, table, at, progress, rows, cache, singles=singles)
     if cache is not None:
         cache.settings = pool
-    fit = pool.mix(budgets)
-    if spare and strategy.line:
-        return spared(fit, pool, budgets, mean_rows(table.quality, rows))
-    return fit
+    return pool.mix(budgets)
 
 
-def spared(
-    fit: Fit,
-    pool: Pool | Float[np.ndarray, "3 L"],
-    budgets: Float[np.ndarray, " P"],
-    single_quality: Float[np.ndarray, " K"],
-) -> Fit:
-    """Return the fit, with the cheaper setting for budgets where one gives clearly more."""
-    pool = pool if isinstance(pool, Pool) else Pool(*pool)
-    alone = np.where(pool.cost <= budgets[:, None], pool.quality, -np.inf)
-    best = alone.argmax(1)
-    more = alone.max(1) > fit.quality + _CLOSE * np.ptp(single_quality)
-    return _with_single(fit, pool, best, more)
+def whole_range(single_cost: Float[np.ndarray, " K"]) -> Float[np.ndarray, " P"]:
+    """Return costs from the cheapest to the most expensive model, for a whole frontier."""
+    return np.linspace(single_cost.min(), single_cost.max(), _GRID)
 
 
 @in_float32
@@ -188,40 +360,9 @@ def fit_targets(
     *,
     rows: Int[np.ndarray, " n"] | None = None,
 ) -> Fit:
-    """Return, for every target, the settings of least mean cost whose mean quality reaches it.
-
-    As `fit_budgets`, with cost and quality in each other's place.
-    """
+    """Return, for every target, the mixture of least mean cost whose mean quality reaches it."""
     pool = _searched(strategy, estimator, table, targets, progress, rows, None, targets=True)
-    turned = Pool(pool.parameters, -pool.quality, -pool.cost).mix(-targets)
-    fit = replace(
-        turned,
-        parameters=turned.parameters[:, ::-1], gamma=1 - turned.gamma,
-        cost=-turned.quality, quality=-turned.cost,
-        cheapest=float(pool.cost.min()), most_expensive=float(pool.cost.max()),
-        best=float(pool.quality.max()),
-    )  # fmt: skip
-    # Quality need not rise with cost: one setting alone may meet the target for less.
-    alone = np.where(pool.quality >= targets[:, None], pool.cost, np.inf)
-    best = alone.argmin(1)
-    less = (alone.min(1) <= fit.cost) & (fit.reach >= 0)
-    reach = np.where(less & (pool.quality[best] > targets), 1, np.minimum(fit.reach, 0))
-    return replace(_with_single(fit, pool, best, less), reach=reach)
-
-
-def _with_single(
-    fit: Fit, pool: Pool, best: Int[np.ndarray, " P"], where: Bool[np.ndarray, " P"]
-) -> Fit:
-    """Return the fit with one setting of the pool in place of a mixture."""
-    single = pool.parameters[best, None]
-    shape = (-1, *[1] * (single.ndim - 1))
-    return replace(
-        fit,
-        parameters=np.where(where.reshape(shape), single, fit.parameters),
-        gamma=np.where(where, 0, fit.gamma),
-        cost=np.where(where, pool.cost[best], fit.cost),
-        quality=np.where(where, pool.quality[best], fit.quality),
-    )
+    return pool.mix(targets, targets=True)
 
 
 def fit_settings(
@@ -234,21 +375,25 @@ def fit_settings(
     rows: Int[np.ndarray, " n"] | None = None,
 ) -> Fit:
     """Return, among given settings, the two whose mixture costs each budget and is best."""
-    return _on_hull(strategy, np.asarray(settings), estimator, table, rows).mix(budgets)
+    return _simulated(strategy, np.asarray(settings), estimator, table, rows).mix(budgets)
 
 
-def _on_hull(
+def _simulated(
     strategy: Strategy,
-    settings: Float[np.ndarray, "M D"],
+    settings: Float[np.ndarray, "M *D"],
     estimator: Estimator,
     table: Table,
     rows: Int[np.ndarray, " n"] | None,
+    progress: Callable[[int], None] = lambda queries: None,
+    adjacent: bool = False,
 ) -> Pool:
-    """Return the settings on the upper hull of them all."""
-    means = simulate_settings(strategy, settings, estimator, table, rows=rows, usage=False)
+    """Return settings with their means."""
+    means = simulate_settings(
+        strategy, settings, estimator, table, rows=rows, usage=False, progress=progress
+    )
     cost, quality = (np.asarray(mean, np.float64) for mean in (means.cost, means.quality))
-    hull = upper_hull(cost, quality)
-    return Pool(settings[hull], cost[hull], quality[hull])
+    line = strategy.line and settings.ndim == 1
+    return Pool(settings, cost, quality, line, adjacent)
 
 
 def _searched(
@@ -261,8 +406,9 @@ def _searched(
     cache: SettingsCache | None,
     *,
     targets: bool = False,
+    singles: bool = True,
 ) -> Pool:
-    """Return settings in rising parameter, or along a hull, close to all that is wanted."""
+    """Return settings that bracket all that is wanted closely."""
     estimator = sized(strategy, estimator)
     most, context = at_once(strategy, estimator), SearchContext(table, estimator, rows)
     start = None if cache is None else cache.settings
@@ -275,37 +421,26 @@ def _searched(
         )
 
     settings = strategy.candidates(context, evaluate)
+    if settings is None and not strategy.line:
+        settings = strategy.initial_grid(context, most)
     if settings is not None:
-        return _on_hull(strategy, settings, estimator, table, rows)
+        return _simulated(strategy, np.asarray(settings), estimator, table, rows)
     spread = np.ptp(context.quality) + context.ante.std() if targets else np.ptp(context.cost)
 
-    def turned(pool: Pool) -> Float[np.ndarray, "3 L"]:
-        """Return parameters, costs and qualities; for targets -quality and -cost in their place."""
-        if targets:
-            return np.stack([pool.parameters, -pool.quality, -pool.cost])
-        return np.stack([pool.parameters, pool.cost, pool.quality])
-
-    goal = -wanted if targets else wanted
-
-    def refined(
-        start: Pool | Float[np.ndarray, " L"], sample: Int[np.ndarray, " n"] | None
-    ) -> Pool:
-        def simulate(parameters: Float[np.ndarray, " L"]) -> Pool:
-            means = simulate_settings(
-                strategy, parameters, estimator, table, rows=sample, usage=False,
-                progress=progress if sample is rows else lambda queries: None,
-            )  # fmt: skip
-            return Pool(parameters, np.asarray(means.cost), np.asarray(means.quality))
-
-        pool = start if isinstance(start, Pool) else simulate(start)
+    def refined(pool: Pool, sample: Int[np.ndarray, " n"] | None) -> Pool:
+        report = progress if sample is rows else lambda queries: None
         for _ in range(ROUNDS):
-            new = closer(strategy, turned(pool), goal, spread, most)
+            new = closer(strategy, pool, wanted, spread, most, targets=targets)
             if not len(new):
                 break
-            pool = jax.tree.map(lambda *parts: np.concatenate(parts), pool, simulate(new))
-            order = np.argsort(pool.parameters)
-            pool = jax.tree.map(lambda column: column[order], pool)  # noqa: B023
+            pool = pool.with_settings(_simulated(strategy, new, estimator, table, sample, report))
         return pool
+
+    def first(grid: Float[np.ndarray, " L"], sample: Int[np.ndarray, " n"] | None) -> Pool:
+        alone = single_pool(strategy, table, sample) if singles else []
+        report = progress if sample is rows else lambda queries: None
+        own = _simulated(strategy, grid, estimator, table, sample, report, not singles)
+        return own.with_settings(*alone)
 
     if start is not None:
         return refined(start, rows)
@@ -313,34 +448,44 @@ def _searched(
     grid = float32_grid(strategy.initial_grid(context, most))
     if is_large(table, rows) and (most > SETTINGS or len(wanted) <= _FEW_BUDGETS):
         # A sample shows where the budgets lie, but for its error; there all settings are spent.
-        pool = turned(refined(grid, sampled(table, rows)))
-        error = 2 * spread / np.sqrt(SAMPLE)
-        ends = [_neighbours(pool, goal + side * error) for side in (-1, 1)]
-        near = pool[0, np.stack([*ends[0], *ends[1]], axis=1)]
-        near = np.unique(np.stack([near.min(1), near.max(1)], axis=1), axis=0)
-        coarse = np.union1d(grid[:: max(most // SETTINGS, 4)], pool[0, [0, -1]])
-        grid = np.union1d(coarse, _between(strategy, near, most - len(coarse)))
-    return refined(grid, rows)
+        sample = sampled(table, rows)
+        pool = refined(first(grid, sample), sample)
+        pairs = _ends(pool, pool.near(wanted, 2 * spread / np.sqrt(SAMPLE), targets=targets))
+        value = pool.parameters[pool.plateaus[[0, -1], [0, 2]]]
+        coarse = np.union1d(grid[:: max(most // SETTINGS, 4)], value)
+        grid = np.union1d(coarse, _between(strategy, pairs, most - len(coarse)))
+    return refined(first(grid, rows), rows)
 
 
 def closer(
     strategy: Strategy,
-    pool: Float[np.ndarray, "3 L"],
+    pool: Pool,
     wanted: Float[np.ndarray, " P"],
     spread: float | np.floating,
     most: int,
+    *,
+    targets: bool = False,
 ) -> Float[np.ndarray, " M"]:
     """Return the settings to simulate next: between neighbours not yet bracketed closely.
 
     Neighbours are close on the scale of `spread`, the range of costs; none are returned where
-    nothing is left to bracket. The pool has rising parameters, mean costs and mean qualities.
+    nothing is left to bracket. Where the two settings on the hull are no neighbours on the line,
+    the settings beside either may be better.
     """
-    left, right = _neighbours(pool, wanted)
-    gap = np.abs(pool[1, left] - pool[1, right])
-    wide = np.flatnonzero((left != right) & (gap > _CLOSE * spread))
-    pairs = np.unique(np.stack([left[wide], right[wide]], axis=1), axis=0)[:most]
-    new = _between(strategy, pool[0, pairs], most)
-    return np.setdiff1d(new, pool[0])
+    first, middle, last = pool.plateaus.T
+    values = (pool.quality if targets else pool.cost)[middle]
+    pairs = pool.parameters[np.stack([last[:-1], first[1:]], axis=1)]
+    apart = pairs[:, 1] - pairs[:, 0] > _STEP * np.abs(pairs).max(1)
+    wide = apart & (np.abs(np.diff(values)) > _CLOSE * spread)
+    asked = np.zeros(len(middle) + 1, bool)  # the gap before each run, and that after the last
+    for low, high in pool.near(wanted, 0.0, targets=targets):
+        if high - low == 1:
+            asked[high] = True
+        else:
+            asked[[low, low + 1, high, high + 1]] = True
+    pairs = pairs[wide & asked[1:-1]][:most]
+    new = _between(strategy, pairs, most)
+    return np.setdiff1d(new, pool.parameters)
 
 
 def around(
@@ -350,27 +495,30 @@ def around(
     error: Float[np.ndarray, " P"],
     most: int,
 ) -> Float[np.ndarray, "M *D"]:
-    """Return settings that bracket all that is wanted, in the pool's order.
+    """Return settings that bracket all that is wanted, on the line in rising order.
 
     The pool's means are off by up to `error`, one value per budget. Settings come in the fewest
     multiples of `most` that hold what is needed, the pool's first and last among them.
     """
-    places = np.arange(len(pool.cost), dtype=np.float64)
-    by_place = np.stack([places, pool.cost, pool.quality])
-    sides = (-1, 0, 1) if strategy.line else (-1, 1)
-    ends = [_neighbours(by_place, wanted + side * error) for side in sides]
-    near = np.stack([place for pair in ends for place in pair], axis=1)
+    near = pool.near(wanted, error)
+    count = len(pool.plateaus if pool.line else pool.hull)
     # A few of the whole range beside, for what turns out to lie elsewhere.
-    coarse = np.linspace(0, len(places) - 1, 8).astype(int)
-    if not strategy.line:
-        ends = zip(near.min(1).tolist(), near.max(1).tolist(), strict=True)
-        inner = [np.arange(low, high + 1) for low, high in ends]
-        return pool.parameters[np.unique(np.concatenate([coarse, *inner]))]
-    near, coarse = pool.parameters[near], pool.parameters[coarse]
-    pairs = np.unique(np.stack([near.min(1), near.max(1)], axis=1), axis=0)
-    needed = np.union1d(near, coarse)
+    coarse = np.linspace(0, count - 1, 8).astype(int)
+    if not pool.line:
+        inner = [np.arange(low, high + 1) for low, high in near.tolist()]
+        return pool.parameters[pool.hull[np.unique(np.concatenate([coarse, *inner]))]]
+    middle = pool.plateaus[:, 1]
+    needed = np.unique(pool.parameters[middle[np.append(near, coarse)]])
+    pairs = pool.parameters[middle[near]]
     room = most * -(-(len(needed) + len(pairs)) // most) - len(needed)
     return np.union1d(needed, _between(strategy, pairs, room))
+
+
+def _ends(pool: Pool, near: Int[np.ndarray, "M 2"]) -> Float[np.ndarray, "M 2"]:
+    """Return the parameters between which runs of the line lie."""
+    return pool.parameters[
+        np.stack([pool.plateaus[near[:, 0], 0], pool.plateaus[near[:, 1], 2]], 1)
+    ]
 
 
 def _between(
@@ -385,44 +533,3 @@ def _between(
 def at_once(strategy: Strategy, estimator: Estimator) -> int:
     """Return the number of settings that one pass over the queries serves."""
     return MANY_SETTINGS if has_breakpoints(strategy, estimator) else SETTINGS
-
-
-def _neighbours(
-    pool: Float[np.ndarray, "3 L"], budgets: Float[np.ndarray, " P"]
-) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-    """Return positions, next to each other in the pool, of settings around each budget.
-
-    Cost need not be monotone in the parameter, so several pairs may qualify: the one of the best
-    mixed quality is taken. A budget out of reach gets the nearest setting twice.
-    """
-    _, cost, quality = pool
-    budget = budgets[:, None]
-    low, high = np.minimum(cost[:-1], cost[1:]), np.maximum(cost[:-1], cost[1:])
-    around = (low <= budget) & (budget <= high)
-    share = np.where(high > low, (budget - cost[:-1]) / np.where(high > low, np.diff(cost), 1), 0)
-    mixed = np.where(around, quality[:-1] + share * np.diff(quality), -np.inf)
-    left = mixed.argmax(1) if mixed.shape[1] else np.zeros(len(budgets), int)
-    nearest = np.lexsort((-quality, cost))[np.where(budgets < cost.min(), 0, -1)]
-    met = around.any(1)
-    return np.where(met, left, nearest), np.where(met, left + 1, nearest)
-
-
-def mix(pool: Float[np.ndarray, "3 L"], budgets: Float[np.ndarray, " P"]) -> Fit:
-    """Return the neighbours of a pool (parameters, costs, qualities) that meet each budget."""
-    parameter, cost, quality = pool
-    left, right = _neighbours(pool, budgets)
-    swap = cost[left] > cost[right]
-    cheap, expensive = np.where(swap, right, left), np.where(swap, left, right)
-    gap = cost[expensive] - cost[cheap]
-    gamma = np.where(gap > 0, (budgets - cost[cheap]) / np.where(gap > 0, gap, 1), 0)
-    reach = np.where(budgets < cost.min(), -1, np.where(budgets > cost.max(), 1, 0))
-    return Fit(
-        parameters=np.stack([parameter[cheap], parameter[expensive]], axis=1),
-        gamma=gamma,
-        cost=cost[cheap] + gamma * gap,
-        quality=quality[cheap] + gamma * (quality[expensive] - quality[cheap]),
-        reach=reach,
-        cheapest=float(cost.min()),
-        most_expensive=float(cost.max()),
-        best=float(quality.max()),
-    )

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linprog
 
-from cascjax.core.sweep import has_breakpoints
+from cascjax.core.sweep import has_breakpoints, single_model, single_settings
 from cascjax.data.table import Table, mean_rows
 from cascjax.errors import CascjaxError, RefusedError
 from cascjax.search.budgets import (
@@ -177,6 +177,7 @@ class Pool:
         if sample is None:
             for direction in first:
                 self.add(direction, self.initial_grid(direction))
+            self.add_singles()
             return
         weights = sample.make_best(bound)
         _, price, share = sample.best(bound)
@@ -190,7 +191,13 @@ class Pool:
                 best = own[np.argsort(lack[own], kind="stable")]
                 chosen = np.append(chosen, best[: SETTINGS - FEW_SETTINGS])
             self.add(direction, sample.parameter[chosen])
+        self.add_singles()
         self.width /= 2**_SAMPLED
+
+    def add_singles(self) -> None:
+        """Add every model alone."""
+        c = len(self.limited)
+        self.add(np.full(c, 1 / c), single_settings(self.table.n_models))
 
     def initial_grid(self, direction: Float[np.ndarray, " C"]) -> Float[np.ndarray, " F"]:
         """Return the strategy's parameters, most expensive setting first."""
@@ -313,7 +320,8 @@ class Pool:
         factors = np.exp(np.linspace(-width, width, count - 1))
         if total <= 0:  # no budget binds: cost is no object
             equal = np.full(len(price), 1 / len(price))
-            self.add(equal, np.append(0, self.parameter.min() * factors))
+            least = self.parameter[self.parameter >= 0].min()
+            self.add(equal, np.append(0, least * factors))
             return
         in_use = np.unique(self.direction[weights > _USED], axis=0)
         # In float32, so that a direction that comes again is recognised.
@@ -328,7 +336,8 @@ class Pool:
         """Add settings between those in use and their neighbours."""
         if self.strategy.all_settings(self.table.n_models) is not None:
             return
-        order = np.argsort(self.parameter)
+        own = np.flatnonzero(single_model(self.parameter) < 0)
+        order = own[np.argsort(self.parameter[own])]
         inner: list[np.ndarray] = []
         for place in np.flatnonzero(weights[order] > _USED):
             near = self.parameter[order][max(0, place - 1) : place + 2]

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
+from cascjax.core.sweep import single_model
 from cascjax.data.table import Table, take_rows
 from cascjax.engine.simulate import query_outcomes
 from cascjax.errors import CascjaxError
@@ -41,7 +42,8 @@ class Fitted:
 class Rule:
     """A mixture of M settings of a strategy: each query takes one of them at random.
 
-    `parameters` has one setting per row: one number, or one per step. `prices[m, r]` weigh the R
+    `parameters` has one setting per row: one number, or one per step; a model alone is -1e30 times
+    its number from 1, whatever the strategy. `prices[m, r]` weigh the R
     costs in the single cost that the strategy sees under setting m; None where it sees the first
     cost unchanged. `fitted` is None where the rule was not fitted.
     """
@@ -93,7 +95,11 @@ class Rule:
                 raise CascjaxError(f"prices must be [{m}, {n_costs}], not {shape_of(prices)}")
             if not np.isfinite(prices).all() or prices.min() < 0:
                 raise CascjaxError("prices must be finite and non-negative")
-        strategy.check_settings(settings, n_models)
+        alone = single_model(settings)
+        if alone.max() >= n_models:
+            raise CascjaxError(f"there is no model {alone.max()}: they go from 0 to {n_models - 1}")
+        if (alone < 0).any():
+            strategy.check_settings(settings[alone < 0], n_models)
         if (fitted := self.fitted) is not None:
             sizes = {len(fitted.cost), len(fitted.budget), len(fitted.margin)}
             if sizes != {n_costs} or fitted.n_fit < 0:

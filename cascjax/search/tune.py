@@ -37,7 +37,7 @@ from cascjax.engine.checkpoint import Checkpoint
 from cascjax.engine.simulate import outcomes, query_spends
 from cascjax.errors import CascjaxError, RefusedError
 from cascjax.estimators import Independent
-from cascjax.search.budgets import SETTINGS, Fit, fit_budgets, fit_settings, mix
+from cascjax.search.budgets import SETTINGS, Fit, Pool, fit_budgets, fit_settings
 from cascjax.search.corrections import Corrected, Queries, improved
 from cascjax.strategies import InOrder, Strategy
 from cascjax.words import counted
@@ -285,7 +285,7 @@ class Problem:
             budgets = budgets[np.linspace(0, len(budgets) - 1, most).round().astype(int)]
         single = mean_rows(part.cost)
         at = np.union1d(budgets, np.linspace(single.min(), single.max(), SETTINGS // 2))
-        fit = fit_budgets(strategy, estimator, part, at)
+        fit = fit_budgets(strategy, estimator, part, at, singles=False)
         grid = np.unique(fit.parameters)
         grid = grid[np.linspace(0, len(grid) - 1, 2 * SETTINGS).round().astype(int)]
         spent, got = query_spends(strategy, grid, estimator, part.quality, part.cost)
@@ -328,10 +328,9 @@ def _held_out(problem: Problem, proposal: Proposal) -> Float[np.ndarray, " n"]:
     for mu instead would select among noise.
     """
     worth = np.empty(len(problem.fold))
-    training, steps = problem.training_sets(), proposal.theta is not None
+    training = problem.training_sets()
     for f, (spent, got) in enumerate(_simulated(problem, proposal)):
-        # Settings of one number per step are in no order, so they are mixed along their hull.
-        cheap, expensive, gamma = _mixtures(spent, got, training[f], problem.budgets, hull=steps)
+        cheap, expensive, gamma = _mixtures(spent, got, training[f], problem.budgets)
         out = np.flatnonzero(problem.fold == f)
         value = got[:, out] - problem.multiplier[:, None, None] * spent[:, out]
         at, share = np.arange(len(gamma)), gamma[:, None]
@@ -369,15 +368,10 @@ def _mixtures(
     got: Float[np.ndarray, "L n"],
     rows: Int[np.ndarray, " m"],
     budgets: Float[np.ndarray, " P"],
-    hull: bool = False,
 ) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"], Float[np.ndarray, " P"]]:
-    """Return the two settings that meet each budget, and the share of the expensive one.
-
-    They are neighbours among the settings, or along the upper hull of the settings' means.
-    """
+    """Return the two settings on the upper hull that meet each budget, and the second's share."""
     cost, quality = (each[:, rows].mean(1, dtype=np.float64) for each in (spent, got))
-    places = upper_hull(cost, quality) if hull else np.arange(len(cost))
-    fit = mix(np.stack([places, cost[places], quality[places]]), budgets)
+    fit = Pool(np.arange(float(len(cost))), cost, quality).mix(budgets)
     cheap, expensive = fit.parameters.astype(int).T
     return cheap, expensive, fit.gamma
 

@@ -16,7 +16,7 @@ from cascjax.core.breakpoints import Breakpoints
 from cascjax.core.estimates import Estimates, Estimator, Independent, Tabulated
 from cascjax.core.expected_max import LEAST_GAIN
 from cascjax.core.frontier import Statistics
-from cascjax.core.sweep import STOP, Outcome
+from cascjax.core.sweep import STOP, Outcome, single_model
 from cascjax.data.table import Table, mean_rows
 from cascjax.errors import CascjaxError
 
@@ -270,10 +270,16 @@ class Strategy(ABC):
         del settings, n_models
 
     @classmethod
+    def text(cls, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4) -> str:
+        """Return a setting in words, for tables of a report; a single model's included."""
+        alone = int(single_model(setting[None])[0])
+        return cls.setting_text(setting, models, digits) if alone < 0 else f"{models[alone]} alone"
+
+    @classmethod
     def setting_text(
         cls, setting: Float[np.ndarray, " D"], models: Sequence[str], digits: int = 4
     ) -> str:
-        """Return a setting in words, for tables of a report."""
+        """Return one of the strategy's own settings in words."""
         return ", ".join(f"{value:.{digits}g}" for value in setting.tolist())
 
 
