@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cascjax.evaluation import Evaluation, evaluate
     from cascjax.fitting import Confidence, fit
     from cascjax.importers import import_long, import_routerbench
+    from cascjax.metrics.bootstrap import Bootstrap
     from cascjax.policy import Policy, load_policy
     from cascjax.strategies import (
         STOP,
@@ -52,6 +53,7 @@ _HOMES = {
     "cascjax.evaluation": ("Evaluation", "evaluate"),
     "cascjax.fitting": ("Confidence", "fit"),
     "cascjax.importers": ("import_long", "import_routerbench"),
+    "cascjax.metrics.bootstrap": ("Bootstrap",),
     "cascjax.policy": ("Policy", "load_policy"),
     "cascjax.strategies": (
         "STOP", "STRATEGIES", "CascadeRouting", "Cascading", "Frugal", "Mixing", "Oracle",

@@ -1,7 +1,7 @@
 """Comparing strategies: one frontier per strategy, one point per budget."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, get_args
 
@@ -26,19 +26,21 @@ from cascjax.engine.passes import (
     ScoreSums,
     Setup,
     SplitTotals,
+    chunk_refits,
     chunk_resamples,
     chunk_scores,
     describe_split,
     fit_totals,
+    refit_settings,
 )
 from cascjax.engine.simulate import Resampled, Sums, Totals, resampled_sums
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
 from cascjax.estimators import Estimator, truth
 from cascjax.estimators.specs import EstimatesSpec, Unread, as_estimates
 from cascjax.metrics import SCORES, Evidence, Grid, auc, check_scores
-from cascjax.metrics.bootstrap import aucs, check_bootstrap, differences, interval
+from cascjax.metrics.bootstrap import Bootstrap, aucs, check_bootstrap, differences, interval
 from cascjax.results import Result
-from cascjax.search.budgets import SLACK, Fit, fit_budgets, simulate_settings
+from cascjax.search.budgets import SLACK, Fit, Pool, fit_budgets, simulate_settings
 from cascjax.strategies import STRATEGIES, Strategy, strategy
 from cascjax.words import counted, quality_text
 
@@ -109,7 +111,7 @@ class Frontier:
     sigma_scale: float = 1.0
     curve_cost: Float[np.ndarray, " V"] = field(default_factory=lambda: np.zeros(0))
     curve_quality: Float[np.ndarray, " V"] = field(default_factory=lambda: np.zeros(0))
-    curve_ran: Float[np.ndarray, "V K"] = field(default_factory=lambda: np.zeros((0, 0)))
+    curve_ran: Float[np.ndarray, "V _"] = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __repr__(self) -> str:
         low, high = quality_text(float(self.quality.min())), quality_text(float(self.quality.max()))
@@ -213,7 +215,8 @@ def frontier(
         strategy, parameters, gamma, estimator, table.quality, table.cost,
         resamples=resamples, seed=seed, rows=evaluate_rows,
     )  # fmt: skip
-    return with_resamples(frontier, Resampled.of(sums, len(gamma)), confidence, grid)
+    drawn = Drawn.fixed(Resampled.of(sums, len(gamma)), len(budgets), grid)
+    return with_resamples(frontier, drawn, confidence)
 
 
 def frontier_of_candidates(
@@ -277,23 +280,62 @@ def _mix(
     )
 
 
-def with_resamples(
-    frontier: Frontier, resamples: Resampled, confidence: float, grid: Grid | None
-) -> Frontier:
+@dataclass(frozen=True)
+class Drawn:
+    """A frontier in R resamples: its points at P budgets, and its AUC."""
+
+    cost: Float[np.ndarray, "R P"]
+    quality: Float[np.ndarray, "R P"]
+    auc: Float[np.ndarray, " R"]
+
+    @classmethod
+    def fixed(cls, resamples: Resampled, points: int, grid: Grid | None) -> "Drawn":
+        """Return a frontier of fixed mixtures: of so many budgets, then of the knots."""
+        curve = slice(points, None) if grid == "full" else slice(points)
+        samples = aucs(
+            resamples.cost[:, curve], resamples.quality[:, curve],
+            resamples.single_cost, resamples.single_quality,
+        )  # fmt: skip
+        return cls(resamples.cost[:, :points], resamples.quality[:, :points], samples)
+
+    @classmethod
+    def refitted(
+        cls, fit: Resampled, evaluate: Resampled, budgets: Float[np.ndarray, " P"]
+    ) -> "Drawn":
+        """Return a frontier whose mixtures are fitted again to each resample of the fit rows."""
+        shape = len(evaluate.cost), len(budgets)
+        cost, quality, samples = np.empty(shape), np.empty(shape), np.full(shape[0], np.nan)
+        places = np.arange(float(fit.cost.shape[1]))
+        for r in range(shape[0]):
+            mixed = Pool(places, fit.cost[r], fit.quality[r]).mix(budgets)
+            cheap, expensive = mixed.parameters.astype(int).T
+            for values, out in ((evaluate.cost, cost), (evaluate.quality, quality)):
+                own = values[r]
+                out[r] = own[cheap] + mixed.gamma * (own[expensive] - own[cheap])
+            knots, single = mixed.knots.astype(int), evaluate.single_cost[r]
+            if single.min() < single.max():
+                samples[r] = auc(
+                    evaluate.cost[r, knots], evaluate.quality[r, knots],
+                    single, evaluate.single_quality[r],
+                )  # fmt: skip
+        return cls(cost, quality, samples)
+
+    def centred(self, frontier: Frontier) -> "Drawn":
+        """Return resamples whose means are the frontier's own points and AUC."""
+        pairs = (self.cost, frontier.cost), (self.quality, frontier.quality)
+        cost, quality = (drawn - drawn.mean(0) + value for drawn, value in pairs)
+        return Drawn(cost, quality, self.auc - np.nanmean(self.auc) + frontier.auc)
+
+
+def with_resamples(frontier: Frontier, drawn: Drawn, confidence: float) -> Frontier:
     """Return a frontier with the intervals of its points and of its AUC."""
-    points = len(frontier.budget)
-    curve = slice(points, None) if grid == "full" else slice(points)
-    samples = aucs(
-        resamples.cost[:, curve], resamples.quality[:, curve],
-        resamples.single_cost, resamples.single_quality,
-    )  # fmt: skip
-    low, high = interval(samples, confidence).tolist()
+    low, high = interval(drawn.auc, confidence).tolist()
     return replace(
         frontier,
-        cost_interval=interval(resamples.cost[:, :points], confidence),
-        quality_interval=interval(resamples.quality[:, :points], confidence),
+        cost_interval=interval(drawn.cost, confidence),
+        quality_interval=interval(drawn.quality, confidence),
         auc_interval=(low, high),
-        auc_samples=samples,
+        auc_samples=drawn.auc,
     )
 
 
@@ -304,7 +346,7 @@ def compare(
     *,
     budgets: int | Sequence[float] | Float[np.ndarray, " P"] | None = None,
     scores: Sequence[str] = (),
-    resamples: int = 0,
+    resamples: int | Bootstrap = 0,
     confidence: float = 0.95,
     seed: int = 0,
     grid: Grid = "full",
@@ -321,8 +363,10 @@ def compare(
         budgets: mean costs per query in the cost unit of the source, or how many, spread from the
             cheapest to the most expensive single model; by default 20, and the models on the hull.
         scores: names of further scores of every frontier, see `cascjax.metrics.SCORES`.
-        resamples: number of bootstrap resamples of the evaluation rows for intervals; 0 for none.
-            An interval covers the choice of evaluation rows, not of fit rows.
+        resamples: number of bootstrap resamples for intervals, 0 for none; or a `Bootstrap`. By
+            default an interval covers the choice of the fit rows and of the evaluation rows, except
+            that estimators are not learned again. Where parameters are searched on a sample, and on
+            the paper's grid, it covers the evaluation rows alone, and `study.settings` says so.
         confidence: confidence of the intervals, between 0 and 1.
         seed: seed of noise, folds, sample and resamples, and of the split if the source has none.
         grid: what AUC is taken on: "full" for the whole frontier, with every model alone as a
@@ -348,10 +392,13 @@ def compare(
     """
     source = as_source(source)
     check_scores(scores)
+    bootstrap = resamples if isinstance(resamples, Bootstrap) else Bootstrap(resamples)
+    resamples = bootstrap.resamples
     job = compare_job(
         source, strategies, estimates, budgets=budgets, resamples=resamples, seed=seed,
         sample=options.sample, grid=grid,
     )  # fmt: skip
+    job = replace(job, refit=bool(resamples) and bootstrap.refit and grid == "full")
     if resamples:
         check_bootstrap(resamples, confidence, source.n_rows)
     n_strategies = len(job.strategies)
@@ -374,15 +421,19 @@ def compare(
     ]
     if isinstance(job.budgets, tuple):
         check_reach(frontiers, setup.budgets, source.cost_unit, float(setup.cost[1].max()))
+    refit = job.refit and setup.exact
     if resamples:
+        compute = chunk_refits if refit else chunk_resamples
 
-        def resample(inputs: ChunkInputs) -> tuple[np.ndarray, ...]:
-            return chunk_resamples(inputs, job.strategies, candidates, fits, resamples, seed)
+        def resample(inputs: ChunkInputs) -> tuple[Any, ...]:
+            return compute(inputs, job.strategies, candidates, fits, resamples, seed)
 
         sums = sum_chunks(job, setup, "resampling", resample, run)
         frontiers = [
-            with_resamples(f, Resampled.of(each, len(fit.points()[1])), confidence, grid)
-            for f, fit, each in zip(frontiers, fits, sums, strict=True)
+            with_resamples(frontier, drawn.centred(frontier) if refit else drawn, confidence)
+            for frontier, drawn in zip(
+                frontiers, _drawn(job, setup, candidates, fits, sums, refit), strict=True
+            )
         ]
     if scores:
         single_cost = setup.cost[1] if "rci" in scores else None
@@ -395,7 +446,30 @@ def compare(
         sums = sum_chunks(job, setup, "scoring", score, run)
         frontiers = _with_scores(job, frontiers, scores, setup, sums)
     record = _record(job, setup, candidates)
+    if resamples:
+        record["refit"] = refit
     return study_of(job, setup, frontiers[:n_strategies], record, confidence)
+
+
+def _drawn(
+    job: Job,
+    setup: Setup,
+    candidates: Sequence[Candidates],
+    fits: Sequence[Fit],
+    sums: Sequence[Any],
+    refit: bool,
+) -> Iterator[Drawn]:
+    """Yield every frontier in each resample, from the sums over all rows."""
+    for kind, these, fit, own in zip(job.strategies, candidates, fits, sums, strict=True):
+        if not refit:
+            points = Resampled.of(own, len(fit.points()[1]))
+            yield Drawn.fixed(points, len(setup.budgets), setup.grid)
+            continue
+        count = len(refit_settings(kind, these, fit))
+        evaluate = Resampled.of(own["evaluate"], count)
+        # A bound is fitted on the rows that it bounds.
+        resampled = evaluate if kind.sees_truth else Resampled.of(own["fit"], count)
+        yield Drawn.refitted(resampled, evaluate, setup.budgets)
 
 
 def study_of(

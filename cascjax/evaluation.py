@@ -95,7 +95,8 @@ class Evaluation(Result):
     Example:
       >>> from cascjax import fit, synthetic
       >>> table = synthetic.sample(synthetic.make_dataset(3, seed=0), 0, 200)
-      >>> evaluation = evaluate(fit(table, "routing", budget=0.001), table, resamples=0)
+      >>> policy = fit(table, "routing", budget=0.001, confidence=0.95)
+      >>> evaluation = evaluate(policy, table, resamples=0)
       >>> evaluation.met()
       True
     """

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cascjax.comparison import (
+    Drawn,
     Study,
     compare_job,
     frontier_of_candidates,
@@ -204,7 +205,11 @@ def tune(
             )[0]
 
         frontiers = [
-            with_resamples(f, Resampled.of(sums, len(fit.points()[1])), confidence, "full")
+            with_resamples(
+                f,
+                Drawn.fixed(Resampled.of(sums, len(fit.points()[1])), len(at), "full"),
+                confidence,
+            )
             for f, fit, sums in zip(
                 frontiers, fits, sum_all("resampling", resamples_of), strict=True
             )

@@ -51,8 +51,10 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def heeded_interrupts() -> Iterator[None]:
     """Python's own handler, also in processes started; a background job ignores interrupts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
     yield
     signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGHUP, hangup)
 
 
 def run(*args: str) -> Result:

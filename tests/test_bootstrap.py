@@ -3,24 +3,28 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import plain
 import pytest
 import test_search
 from jax.extend.random import threefry_2x32
 from scipy import stats
 
-from cascjax.comparison import compare, frontier
+from cascjax.comparison import Study, compare, frontier
 from cascjax.core.random import COUNTS_OF_2_16, MIN_QUERIES, key_of, threefry, weights
 from cascjax.core.sweep import rollout
+from cascjax.data.table import Table
 from cascjax.engine import simulate
 from cascjax.engine.blocks import BlockSizes, use_block_sizes
 from cascjax.engine.simulate import Resampled, resampled_sums
 from cascjax.errors import CascjaxError
 from cascjax.metrics import auc
 from cascjax.metrics.bootstrap import (
+    Bootstrap,
     aucs,
     differences,
     interval,
@@ -333,3 +337,58 @@ def test_a_frontier_of_too_few_queries_says_how_many_are_needed() -> None:
         ask(rows[:199], resamples=500, confidence=0.99)
     with pytest.raises(CascjaxError, match="between 0 and 1, not 95"):
         ask(rows, resamples=500, confidence=95.0)
+
+
+# Refitted.
+
+
+def split_study(names: list[str], again: bool, n: int = 400) -> tuple[Table, Any, Study]:
+    table, estimator = test_search.world(4, n)
+    table = replace(table, split=(np.arange(n) % 2).astype(np.int8))
+    bootstrap = Bootstrap(60, refit=again)
+    return table, estimator, compare(table, names, estimator, budgets=4, resamples=bootstrap)
+
+
+def test_a_refitted_interval_is_that_of_a_plain_bootstrap_of_both_splits() -> None:
+    table, _, study = split_study(["mixing"], True)
+    frontier, key = study["mixing"], key_of(0)
+    means = []
+    for split in (0, 1):
+        rows = np.flatnonzero(table.split == split)
+        w = np.asarray(weights(key, rows.astype(np.uint32), 60), np.float64)
+        w /= w.sum(1, keepdims=True)
+        means.append((w @ table.cost[rows], w @ table.quality[rows]))
+    cost, quality, samples = np.empty((60, 4)), np.empty((60, 4)), np.empty(60)
+    for r in range(60):
+        (c, q), (other_c, other_q) = ((x[r], y[r]) for x, y in means)
+        hull = plain.upper_hull(c, q)
+        places = np.interp(frontier.budget, c[hull], np.arange(len(hull)))
+        at = np.arange(len(hull))
+        cost[r] = np.interp(places, at, other_c[hull])
+        quality[r] = np.interp(places, at, other_q[hull])
+        samples[r] = auc(other_c[hull], other_q[hull], other_c, other_q)
+    samples += frontier.auc - samples.mean()
+    np.testing.assert_allclose(np.asarray(frontier.auc_samples), samples, rtol=1e-6)
+    pairs = (
+        (cost, frontier.cost, frontier.cost_interval),
+        (quality, frontier.quality, frontier.quality_interval),
+    )
+    for drawn, value, found in pairs:
+        expected = interval(drawn - drawn.mean(0) + value, 0.95)
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-6)
+    assert study.settings["refit"]
+
+
+def test_refitted_intervals_are_wider_and_hold_the_budgets() -> None:
+    fixed, again = (split_study(["routing", "oracle"], refit)[2] for refit in (False, True))
+    assert not fixed.settings["refit"]
+    for name in ("routing", "oracle"):
+        np.testing.assert_array_equal(fixed[name].cost, again[name].cost)
+        np.testing.assert_array_equal(fixed[name].budget, again[name].budget)
+    spans = [np.ptp(np.asarray(study["routing"].cost_interval), 1) for study in (fixed, again)]
+    met = fixed["routing"].reach == 0
+    assert met.sum() >= 2
+    low, high = np.asarray(again["routing"].cost_interval)[met].T
+    assert (low <= fixed["routing"].budget[met] * 1.02).all()
+    assert (high >= fixed["routing"].budget[met] * 0.98).all()
+    assert spans[1][met].mean() > 0.9 * spans[0][met].mean()

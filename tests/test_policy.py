@@ -324,7 +324,7 @@ def test_every_strategy_keeps_its_options(kind: Strategy, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (put("version", value=3), "version 3 of the policy format"),
+        (put("version", value=4), "version 4 of the policy format"),
         (put("version", value="1"), "version '1' of the policy format"),
         (put("format", value="other"), "is not a policy"),
         (put("models", value=["a", "b"]), r"policy of 2 models must be \[2\], not \[4\]"),

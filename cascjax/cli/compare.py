@@ -42,12 +42,23 @@ def _scores(ctx: click.Context, param: click.Parameter, value: list[str] | None)
     help=f"Further scores of each frontier, with commas, or all: {', '.join(SCORES)}.",
 )
 @options.resamples(0)
+@click.option(
+    "--fixed-parameters",
+    is_flag=True,
+    help="Intervals for the fitted parameters as they are. [default: fit again in each resample]",
+)
 @options.CONFIDENCE
 @options.seed("noise, folds, sample and resamples, and of the split if the source has none")
 @job
 @options.OUT
 def command(
-    paths: tuple[Path, ...], models: list[str] | None, job: Job, out: Path, **arguments: Any
+    paths: tuple[Path, ...],
+    models: list[str] | None,
+    job: Job,
+    out: Path,
+    resamples: int,
+    fixed_parameters: bool,
+    **arguments: Any,
 ) -> None:
     """Compare strategies: fit each to every budget, and score it on the evaluation split.
 
@@ -55,7 +66,8 @@ def command(
     Writes frontier.parquet, summary.json and report.html to --out.
     """
     with job.run(paths, models, out) as (source, run):
-        study = cj.compare(source, **arguments, options=run)
+        bootstrap = cj.Bootstrap(resamples, refit=not fixed_parameters)
+        study = cj.compare(source, resamples=bootstrap, **arguments, options=run)
         study = replace(study, settings={"source": source.name, **study.settings})
         job.save(lambda: save(study, out, job.typed))
     job.result(lambda: to_json(study), lambda console: print_study(study, console))

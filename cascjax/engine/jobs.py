@@ -87,7 +87,10 @@ def find_candidates(job: Job, setup: Setup, run: Run) -> list[Candidates]:
             assert estimator is not None
             strategy = job.strategies[place]
             progress = functools.partial(run.progress, f"fitting {strategy.name}")
-            yield place, search_candidates(setup, strategy, estimator, job.seed, progress)
+            yield (
+                place,
+                search_candidates(setup, strategy, estimator, job.seed, progress, refit=job.refit),
+            )
 
     keys = [f"candidates-{place:02d}" for place in range(len(job.strategies))]
     return list(run.each("fitting", keys, [()] * len(keys), do))

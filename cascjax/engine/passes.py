@@ -70,6 +70,8 @@ _MAX_CANDIDATES = 1 << 10
 _ERRORS = 3.0
 """Standard errors of a sample's mean cost that candidates cover on each side of a budget."""
 
+REFIT_SETTINGS = 64  # Settings beside those in use that a resample may be fitted with
+
 _ERROR_BUDGETS = 8  # Number of budgets at which the standard error of a sample is measured
 _BLOCK = 1 << 13  # Rows that are converted to float64 at once
 
@@ -95,6 +97,7 @@ class Job:
     resamples: int = 0
     columns: tuple[str, ...] = ()  # kept in the sample beside the columns of the estimates
     grid: Grid | None = None  # what AUC is taken on; None where it is not wanted
+    refit: bool = False  # whether resamples are fitted again
 
     @property
     def all_columns(self) -> tuple[str, ...]:
@@ -113,6 +116,7 @@ class Job:
             "resamples": self.resamples,
             "columns": self.all_columns,
             "grid": self.grid,
+            "refit": self.refit,
         }
 
 
@@ -367,8 +371,13 @@ def search_candidates(
     estimator: Estimator,
     seed: int,
     progress: _Progress = _no_progress,
+    *,
+    refit: bool = False,
 ) -> Candidates:
-    """Fit a strategy to every budget on the sample and return the settings around the budgets."""
+    """Fit a strategy to every budget on the sample and return the settings around the budgets.
+
+    To `refit` resamples of a sample that is the whole fit split, others beside are returned too.
+    """
     start, table, budgets = time.perf_counter(), setup.table, setup.budgets
     estimator = truth(table) if strategy.sees_truth else estimator
     estimator, sigma_scale = with_sigma_scale(
@@ -391,6 +400,8 @@ def search_candidates(
     )
     if setup.exact:
         used = [fit.parameters.reshape(-1, *fit.parameters.shape[2:]), *([fit.knots] * whole)]
+        if refit and cache.settings is not None:
+            used.append(cache.settings.spread(REFIT_SETTINGS))
         settings = np.unique(np.concatenate(used), axis=0)
         seconds = time.perf_counter() - start
         return Candidates(settings, panels, fit, seconds=seconds, sigma_scale=sigma_scale)
@@ -541,19 +552,61 @@ def chunk_resamples(
     """Return sums over a chunk in every resample: of each budget's mixture, and each knot."""
     rows, sums = inputs.evaluation_rows(), []
     for strategy, these, fit in zip(strategies, candidates, fits, strict=True):
-        parameters, gamma = fit.points()
-        if not len(rows):
-            sums.append(np.zeros((resamples, 2 * (len(gamma) + inputs.table.n_models) + 1)))
-            continue
-        estimator = inputs.estimator_for(strategy, these)
-        sums.append(
-            resampled_sums(
-                strategy, parameters, gamma, estimator, inputs.table.quality,
-                inputs.table.cost, resamples=resamples, seed=seed, rows=rows,
-                first_row=inputs.chunk.first,
-            )
-        )  # fmt: skip
+        sums.append(_resampled(inputs, strategy, these, *fit.points(), rows, resamples, seed))
     return tuple(sums)
+
+
+def chunk_refits(
+    inputs: ChunkInputs,
+    strategies: Sequence[Strategy],
+    candidates: Sequence[Candidates],
+    fits: Sequence[Fit],
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, Float[np.ndarray, "R M"]], ...]:
+    """Return sums over a chunk in every resample of either split: of each setting by itself."""
+    rows, sums = {"fit": np.flatnonzero(inputs.fit), "evaluate": inputs.evaluation_rows()}, []
+    for strategy, these, fit in zip(strategies, candidates, fits, strict=True):
+        settings = refit_settings(strategy, these, fit)
+        pairs, none = np.stack([settings, settings], axis=1), np.zeros(len(settings))
+        sums.append(
+            {
+                side: _resampled(inputs, strategy, these, pairs, none, own, resamples, seed)
+                for side, own in rows.items()
+            }
+        )
+    return tuple(sums)
+
+
+def refit_settings(
+    strategy: Strategy, candidates: Candidates, fit: Fit
+) -> Float[np.ndarray, "L *D"]:
+    """Return the settings that a resample is fitted with: of a bound, few of many."""
+    if not strategy.sees_truth:
+        return candidates.settings
+    every = candidates.settings
+    few = every[np.linspace(0, len(every) - 1, REFIT_SETTINGS).round().astype(int)]
+    return np.unique(np.concatenate([fit.parameters.reshape(-1), fit.knots, few]))
+
+
+def _resampled(
+    inputs: ChunkInputs,
+    strategy: Strategy,
+    candidates: Candidates,
+    parameters: Float[np.ndarray, "P 2 *D"],
+    gamma: Float[np.ndarray, " P"],
+    rows: Int[np.ndarray, " n"],
+    resamples: int,
+    seed: int,
+) -> Float[np.ndarray, "R M"]:
+    """Return sums over rows of a chunk, of which there may be none, in every resample."""
+    if not len(rows):
+        return np.zeros((resamples, 2 * (len(gamma) + inputs.table.n_models) + 1))
+    return resampled_sums(
+        strategy, parameters, gamma, inputs.estimator_for(strategy, candidates),
+        inputs.table.quality, inputs.table.cost, resamples=resamples, seed=seed, rows=rows,
+        first_row=inputs.chunk.first,
+    )  # fmt: skip
 
 
 @jax.tree_util.register_dataclass

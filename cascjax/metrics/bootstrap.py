@@ -1,6 +1,7 @@
 """Bootstrap intervals: how scores would vary on other queries of the same kind."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,6 +10,37 @@ from cascjax.core.random import MIN_QUERIES, check_resamples, key_of, weighted_s
 from cascjax.errors import CascjaxError
 
 DEFAULT_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Number of resamples of the rows, and whether parameters are fitted again to each.
+
+    Args:
+        resamples: number of resamples; 0 for no intervals.
+        refit: whether parameters are fitted again to a resample of the fit rows, so that an
+            interval says how a result varies if all is done again with other rows; else it says how
+            well these very parameters do on other rows. Estimators are not learned again. Refitted
+            resamples are centred on what was found: a fit to a resample, noisier than one to the
+            rows, gains less.
+
+    Raises:
+        CascjaxError: the number is negative.
+
+    Reference: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.
+
+    Example:
+        >>> Bootstrap(200, refit=False).resamples
+        200
+    """
+
+    resamples: int = DEFAULT_RESAMPLES
+    refit: bool = True
+
+    def __post_init__(self) -> None:
+        if self.resamples < 0:
+            raise CascjaxError(f"resamples must be 0 or more, not {self.resamples}")
+
 
 BLOCK = 1 << 12
 """Queries summed at once: few enough for float32 sums."""

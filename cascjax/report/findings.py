@@ -261,11 +261,15 @@ def interval_note(study: Study) -> str:
     """Return what the intervals are; nothing where there are none."""
     if not study.resamples:
         return ""
-    queries = counted(study.n_evaluate, "evaluation query", "evaluation queries")
+    rows = f"the {counted(study.n_evaluate, 'evaluation query', 'evaluation queries')}"
+    how = ", with fixed parameters"
+    if study.settings.get("refit"):
+        rows = f"the fit queries and of {rows}"
+        how = "; parameters are fitted again in each, estimators are not"
     return (
         f"Intervals: {percent_text(study.confidence)} bootstrap intervals from"
-        f" {study.resamples:,} resamples of the {queries}, with fixed parameters. (noise): the"
-        " interval of the difference to the best contains 0."
+        f" {study.resamples:,} resamples of {rows}{how}. (noise): the interval of the difference to"
+        " the best contains 0."
     )
 
 
@@ -274,7 +278,7 @@ def reach_notes(study: Study) -> list[str]:
     notes: dict[str, list[str]] = {}
     sides = (
         (-1, "cannot spend less than {}", "raised"),
-        (1, "has its highest quality at {}", "lowered"),
+        (1, "cannot use more than {}", "lowered"),
     )
     for side, words, moved in sides:
         for f in study.frontiers:

@@ -199,6 +199,14 @@ class Pool:
             knots=self.parameters[self.hull[_corners(cost, quality)]],
         )
 
+    def spread(self, count: int) -> Float[np.ndarray, "M *D"]:
+        """Return at most so many settings that a rounding does not change, even in cost."""
+        places = self.plateaus[~self._fragile(), 1] if self.line else np.arange(len(self.cost))
+        places = places[np.argsort(self.cost[places], kind="stable")]
+        cost = self.cost[places]
+        at = np.searchsorted(cost, np.linspace(cost[0], cost[-1], count)).clip(max=len(cost) - 1)
+        return self.parameters[np.unique(places[at])]
+
     def near(
         self,
         wanted: Float[np.ndarray, " P"],
