@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types unit slow browser bench paper clean
+.PHONY: demo test lint types unit slow browser bench audit paper clean
 
 demo: $(STAMP)
 	$(BIN)/cascjax demo --out demo
@@ -39,6 +39,10 @@ browser:
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench.py $(if $(DEVICE),--device "$(DEVICE)")
+
+# The public interface against independent NumPy and SciPy; takes minutes.
+audit: $(STAMP)
+	$(BIN)/python -m benchmarks.audit --out docs/audit.md
 
 # Everything on a synthetic dataset shaped like RouterBench; a TABLE of your own in its place.
 TABLE ?= --synthetic
