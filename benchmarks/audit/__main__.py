@@ -40,7 +40,7 @@ def main(quick: bool, fits: int | None, only: tuple[str, ...], out: Path | None)
     """Audit the public interface; exit code 1 if a bound is exceeded."""
     if quick:
         kinds = ("ties", "zero cost", "wide costs")
-        size = Size(kinds, ((3, 2), (12, 3)), range(1), 20, 3, fits or 3)
+        size = Size(kinds, ((12, 3),), range(1), 20, 2, fits or 2)
     else:
         size = Size(KINDS, ((3, 2), (40, 4)), range(1), 300, 40, fits or 60)
     rows = []

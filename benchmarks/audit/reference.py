@@ -108,7 +108,8 @@ def unit_loss(t):
 
 def unit_loss_quad(t):
     """Return the same by quadrature of P(Z > x) from t on."""
-    tail = quad(lambda x: ndtr(-x), max(t, -9), max(t, -9) + 12, epsabs=0, epsrel=1e-12)[0]
+    low = max(t, -9)
+    tail = quad(lambda x: ndtr(-x), low, max(low, 0) + 12, epsabs=0, epsrel=1e-12)[0]
     return tail + max(-9 - t, 0)
 
 
