@@ -42,7 +42,7 @@ from cascjax.metrics.bootstrap import Bootstrap, aucs, check_bootstrap, differen
 from cascjax.results import Result
 from cascjax.search.budgets import SLACK, Fit, Pool, fit_budgets, simulate_settings
 from cascjax.strategies import STRATEGIES, Strategy, strategy
-from cascjax.words import counted, quality_text
+from cascjax.words import counted, listed, quality_text
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -517,14 +517,34 @@ def compare_job(
     chosen = tuple(strategies_named(strategies))
     if not chosen:
         raise CascjaxError("no strategy to compare: name at least one")
-    for kind in chosen:
-        kind.check_size(source.n_models)
     read = any(kind.reads and not kind.sees_truth for kind in chosen)
     spec = as_estimates(estimates, source) if read or estimates is not None else Unread()
+    _check_sizes(chosen, spec, source.n_models)
     spec.check(source, sample)
     if grid not in (None, *get_args(Grid)):
         raise unknown_name("grid", grid, get_args(Grid))
     return Job(source, chosen, spec, budgets, seed, sample, resamples, columns, grid)
+
+
+def _check_sizes(chosen: Sequence[Strategy], spec: EstimatesSpec, n_models: int) -> None:
+    """Refuse more models than strategies and estimates take, all at once."""
+
+    def fits(limited: Strategy | EstimatesSpec) -> bool:
+        return limited.max_models is None or n_models <= limited.max_models
+
+    large, rest = [s for s in chosen if not fits(s)], [s.name for s in chosen if fits(s)]
+    if not large and fits(spec):
+        return
+    many = [f"strategy {s.name!r} (at most {s.max_models})" for s in large]
+    advice = [f"strategies={','.join(rest)}" if rest else large[0].instead] if large else []
+    if not fits(spec):
+        many.append(f"these {spec.kind} estimates (at most {spec.max_models})")
+        advice.append(spec.instead)
+    most = min(x.max_models for x in (*large, spec) if x.max_models is not None)
+    raise CascjaxError(
+        f"{n_models} models are too many for {listed(many)}; use {listed(advice)}, or choose at"
+        f" most {most} models"
+    )
 
 
 def _with_scores(

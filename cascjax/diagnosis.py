@@ -36,9 +36,9 @@ from cascjax.metrics.bootstrap import (
     check_bootstrap,
     check_confidence,
     interval,
-    queries_needed,
     resampled_means,
     simultaneous,
+    too_few_queries,
 )
 from cascjax.metrics.calibration import (
     Accuracy,
@@ -322,7 +322,7 @@ def diagnose(
         strategies: strategies that look at estimates, by name or as instances; by default routing,
             thresholding, cascading, cascade-routing and pandora.
         budgets: number of budgets, spread from the cheapest to the most expensive single model; by
-            default ten between each pair of neighbours on their hull.
+            default 20, and the models on the hull.
         target: rise of AUC whose price in accuracy is searched; 0 for no search.
         bins: bins of the reliability diagrams; by default 10, fewer for less than 300 rows.
         resamples: number of bootstrap resamples of the evaluation rows for intervals; 0 for none.
@@ -366,7 +366,9 @@ def diagnose(
     n_fit, n_evaluate = int(is_fit.sum()), int((~is_fit).sum())
     if resamples is None:
         resamples = DEFAULT_RESAMPLES if n_evaluate <= 100_000 else DEFAULT_RESAMPLES // 5
-        resamples = resamples if n_evaluate >= queries_needed(confidence) else 0
+        if note := too_few_queries(confidence, n_evaluate):
+            options.note(f"note: {note}.")
+            resamples = 0
     if resamples:
         check_bootstrap(resamples, confidence, n_evaluate)
     record = setup.estimates.record()

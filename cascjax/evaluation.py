@@ -25,10 +25,12 @@ from cascjax.estimators.specs import ChunkEstimates, FitData
 from cascjax.estimators.training import fold_numbers
 from cascjax.metrics import upper_hull
 from cascjax.metrics.bootstrap import (
+    DEFAULT_RESAMPLES,
     check_bootstrap,
     check_confidence,
     interval,
     queries_needed,
+    too_few_queries,
     weighted_totals,
 )
 from cascjax.policy import Policy
@@ -187,7 +189,7 @@ def evaluate(
     source: Source | Paths,
     *,
     rows: Int[np.ndarray, " n"] | None = None,
-    resamples: int = 1000,
+    resamples: int | None = None,
     confidence: float = 0.95,
     seed: int = 0,
     per_query: bool | None = None,
@@ -202,8 +204,8 @@ def evaluate(
             was fitted on.
         rows: `[n]` row numbers to evaluate on. By default the evaluation split of the column
             split, or of the policy's fit if it was fitted on this source, else all rows.
-        resamples: number of bootstrap resamples for the intervals; 0 for none. A group of too few
-            queries has none.
+        resamples: number of bootstrap resamples of the evaluated rows for intervals; 0 for none.
+            By default 1,000, or none of too few rows. A group of too few queries has none.
         confidence: level of the intervals.
         seed: seed of the resamples.
         per_query: whether to keep the results of every query; by default for tables only. They
@@ -230,8 +232,9 @@ def evaluate(
     """
     source = _in_units_of(policy, policy.matched(as_source(source)), unit_rate)
     check_confidence(confidence)
-    if resamples:
-        check_bootstrap(resamples, confidence, source.n_rows if rows is None else len(rows))
+    asked, resamples = resamples, DEFAULT_RESAMPLES if resamples is None else resamples
+    if asked:
+        check_bootstrap(asked, confidence, source.n_rows if rows is None else len(rows))
     if per_query is None:
         per_query = isinstance(source, Table)
     chosen = None if rows is None else np.unique(np.asarray(rows))
@@ -255,8 +258,10 @@ def evaluate(
         raise CascjaxError(
             f"{source.name} has no rows to evaluate on: give rows, or fix the column 'split'"
         )
-    if resamples:
-        check_bootstrap(resamples, confidence, n)
+    if asked:
+        check_bootstrap(asked, confidence, n)
+    elif resamples and (note := too_few_queries(confidence, n)):
+        options.note(f"note: {note}.")
     results = {name: np.concatenate([q[name] for q in queries], axis=-1) for name in queries[0]}
     return replay.evaluation(sums, results, confidence)
 

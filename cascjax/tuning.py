@@ -99,6 +99,9 @@ def tune(
 ) -> Tuning:
     """Tune a strategy on the fit split and score it, beside the plain one, on the evaluation split.
 
+    Tuned parameters replace the plain ones only if their out-of-fold gain exceeds its standard
+    error, on the same queries.
+
     Up to 8,192 rows of the sample of the fit split are tuned on; nothing of the evaluation split
     is looked at before. An interrupt (KeyboardInterrupt) of a search with a checkpoint ends the
     search: what it has found so far is scored and returned, and `Tuning.tuned.interrupted` is set.

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cascjax as cj
+from cascjax import synthetic
 from cascjax.cli import Cascjax, main
 from cascjax.cli.errors import translate
 from cascjax.cli.terminal import keep_compiled
@@ -49,6 +50,28 @@ COMMAND = Path(sysconfig.get_path("scripts")) / "cascjax"
 COLUMNS = ["strategy", "budget", "cost", "quality", "fit_cost", "fit_quality", "gamma"]
 ENDS = ["cost_low", "cost_high", "quality_low", "quality_high"]
 OUTPUTS = ["frontier.parquet", "report.html", "summary.json"]
+
+
+@pytest.mark.parametrize(
+    ("strategies", "learned", "most"),
+    [("routing,frugal,cascade-routing", False, 14), ("frugal,routing", True, 8),
+     ("routing", True, 8)],
+)  # fmt: skip
+def test_advice_about_too_many_models_works_at_once(
+    here: Path, strategies: str, learned: bool, most: int
+) -> None:
+    table = synthetic.sample(synthetic.make_dataset(15, seed=0), 0, 60, features=True)
+    cj.write_table("wide.arrow", table)
+    words = f"compare wide.arrow --budgets 2 --out out --strategies {strategies}".split()
+    options = ["learned", "--estimator", "logistic", "--folds", "2", "--sigma-scale", "1"]
+    words += ["--estimates", *options] * learned
+    line = refused(*words)
+    advice = rf"15 models are too many for .*; use (.*), or choose at most {most} models"
+    found = re.search(advice, line)
+    assert found is not None, line
+    succeeds(*words, *found[1].replace(" and ", " ").split())
+    if strategies == "routing":
+        succeeds(*words, "--models", ",".join(map(str, range(most))))
 
 
 def compared(*args: str, out: str = "out") -> list[dict]:
@@ -443,7 +466,7 @@ class TestBadInput:
         succeeds("synthesize", "many.arrow", "--queries", "64", "--models", "20")
         for words, parts in (
             (["t.parquet", "--estimates", "supplied"], ["t.parquet", "'quality_ante'", "noisy"]),
-            (["many.arrow"], ["at most 14", "20", "fewer models"]),
+            (["many.arrow"], ["20 models", "choose at most 14 models"]),
         ):
             line = refused("compare", *words, "--out", "out")
             assert all(part in line for part in parts), line

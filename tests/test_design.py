@@ -268,6 +268,22 @@ def test_the_scale_of_a_column_makes_no_difference(estimator: str) -> None:
     np.testing.assert_allclose(explained, np.broadcast_to(explained[0], (7, 6)), atol=0.015)
 
 
+def test_the_better_of_values_and_ranks_is_what_the_estimator_minimises() -> None:
+    # Rare high values with quality proportional to them, where ranks see nothing of the size.
+    rng = np.random.default_rng(6)
+    feature = rng.exponential(size=(N, 1)) ** 2
+    noise = 0.05 * rng.normal(size=(N, K))
+    for truth, by_rank in ((feature, False), (np.log(feature), True)):
+        table = replace(
+            confident("linear"),
+            quality=(truth / truth.std() + noise).astype(np.float32),
+            features=feature.astype(np.float32),
+        )
+        column = design(table, FIT, FOLDS, logistic=False).feature_spec.columns[1]
+        assert column.kind == "feature"
+        assert bool(column.knots) == by_rank
+
+
 def test_a_constant_or_binary_column_and_unvarying_quality_need_no_table() -> None:
     rng = np.random.default_rng(0)
     table = confident("power")

@@ -22,10 +22,21 @@ import cascjax
 from cascjax.cli import main
 from cascjax.core.random import key_of, weights
 from cascjax.data.table import EVALUATE, FIT, Table, mean_rows
-from cascjax.diagnosis import Apart, Case, Diagnosis, Span, diagnosed_strategies, sides
+from cascjax.diagnosis import (
+    Apart,
+    Case,
+    Diagnosis,
+    Need,
+    Span,
+    diagnose,
+    diagnosed_strategies,
+    sides,
+)
+from cascjax.engine.options import RunOptions
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimates, Estimator, Independent, noisy
 from cascjax.estimators.better import Side, improved, perfect_ante, perfect_post, reduced, refitted
+from cascjax.estimators.specs import Noisy
 from cascjax.metrics import budgets
 from cascjax.metrics.bootstrap import interval, simultaneous
 from cascjax.metrics.calibration import (
@@ -403,6 +414,28 @@ class TestNeed:
         assert free.share == 0
         assert free.r2_now < 0 < free.r2_refitted
         assert "refitting" in need_text(free)
+
+    @pytest.mark.parametrize("side", ["ante", "post"])
+    def test_a_need_below_what_there_is_is_no_rise(self, side: Any) -> None:
+        need = Need(
+            strategy="routing", side=side, share=0.02, r2_now=-0.029, r2_refitted=-0.1,
+            r2_needed=-0.088, differences_now=-0.2, differences_needed=-0.1,
+            r2_needed_by_model=np.array([-0.088]), auc_now=0.6, auc_reached=0.61,
+            auc_checked=0.6, most=0.61,
+        )  # fmt: skip
+        assert "must rise" not in need_text(need)
+        assert "R2 -0.029 already suffices" in need_text(need)
+        risen = need_text(replace(need, r2_needed=0.2, differences_needed=-0.3))
+        assert "must rise from -0.029 to 0.20" in risen
+        assert "differences" not in risen
+
+    def test_few_rows_get_no_intervals_and_a_note(self) -> None:
+        notes: list[str] = []
+        options = RunOptions(note=notes.append)
+        found = diagnose(world(60), Noisy("low"), strategies="routing", target=0, options=options)
+        assert found.resamples == 0
+        assert found.answer == "unknown"
+        assert "no intervals (resamples=0)" in notes[0]
 
     def test_large_tables_are_sampled(self) -> None:
         table = world(20_000)

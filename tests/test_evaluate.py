@@ -245,7 +245,7 @@ def test_columns_that_a_policy_or_a_table_lacks() -> None:
     ("change", "options", "words"),
     [
         ({}, {"confidence": 1.0}, "confidence must lie between 0 and 1"),
-        ({}, {"rows": np.arange(20)}, "20 queries are too few"),
+        ({}, {"rows": np.arange(20), "resamples": 100}, "20 queries are too few.*resamples=0"),
         ({}, {"resamples": 10}, "resamples are too few"),
         ({"quality_ante": None, "quality_post": None}, {}, "no column 'quality_ante'"),
         ({"split": np.full(N, FIT, np.int8)}, {}, "no rows to evaluate on"),

@@ -164,16 +164,27 @@ def test_files_that_are_refused(here: Path) -> None:
     line = refused("evaluate", "bent.json", "data.arrow", "--out", "out")
     assert "bent.json" in line
     assert "checksum" in line
-    for name, models, words in (
-        ("two.arrow", "2", ["two.arrow", "model-3"]),
-        ("few.arrow", "3", ["20 queries are too few"]),
-    ):  # fmt: skip
+    for name, models, more, words in (
+        ("two.arrow", "2", [], ["two.arrow", "model-3"]),
+        ("few.arrow", "3", ["--resamples", "1000"], ["20 queries are too few", "--resamples 0"]),
+    ):
         succeeds("synthesize", name, "--queries", "20", "--models", models, "--seed", "1")
-        line = refused("evaluate", "policy.json", name, "--out", "out")
+        line = refused("evaluate", "policy.json", name, *more, "--out", "out")
         assert all(word in line for word in words)
-    words = ["evaluate", "policy.json", "few.arrow", "--resamples", "0", "--out", "out"]
-    assert "[" not in succeeds(*words).split("model ")[0]
-    assert json.loads(Path("out/summary.json").read_text())["total"]["n"] == 20
+
+
+def test_too_few_rows_for_intervals_get_none_by_default_and_a_note(here: Path) -> None:
+    fitted("--budget", "0.0003")
+    succeeds("synthesize", "few.arrow", "--queries", "39", "--models", "3", "--seed", "1")
+    words = ["evaluate", "policy.json", "few.arrow", "--out", "out"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert "[" not in result.stdout.split("model ")[0]
+    assert "note: no intervals (--resamples 0)" in result.stderr
+    assert "at least 40 queries, and 39 are evaluated" in result.stderr
+    assert json.loads(Path("out/summary.json").read_text())["total"]["quality"]["low"] is None
+    # With what the note names nothing is left to say.
+    assert "note: no intervals" not in CliRunner().invoke(main, [*words, "--resamples", "0"]).stderr
 
 
 def test_an_interrupt_leaves_the_policy_there_was(

@@ -140,6 +140,16 @@ class TestListing:
         assert cells(printed(*self.listing.grids()))[3:5] == rows
         assert Page(self.listing.html()).rows == [["model", "mean cost", "n"], *rows]
 
+    @pytest.mark.parametrize("width", [40, 60, 80])
+    def test_long_labels_stay_on_one_line_and_distinct(self, width: int) -> None:
+        names = [f"{subject}/reading-comprehension-{end}" for subject in "ab" for end in "xyz"]
+        frame = pd.DataFrame({"quality": ["0.89 [0.88, 0.90]"] * 6}, index=[*names])
+        lines = printed(*Listing(frame).grids(width), width=width).splitlines()
+        labels = [line.split()[0] for line in lines if "0.89" in line]
+        assert len(set(labels)) == len(labels) == 6
+        assert min(map(len, labels)) >= 12
+        assert labels == names or width < 80
+
     def test_wide_tables_are_cut_and_long_ones_shortened(self) -> None:
         frame = pd.DataFrame(np.eye(9), columns=[f"number {i} of nine" for i in range(9)])
         grids = Listing(frame, dict.fromkeys(frame, each("{:.12f}".format))).grids(80)

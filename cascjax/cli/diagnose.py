@@ -31,7 +31,7 @@ from cascjax.report.diagnosis import print_diagnosis, save, to_json
     help="Rise of AUC for which the accuracy needed is searched; 0 for no search.",
 )
 @integer("--bins", 1, 1000, None, "Number of bins of a diagram. [default: 10, or fewer]")
-@options.resamples(None, "1000, or 200 above 100,000 rows")
+@options.resamples(None, "1000, or 200 above 100,000 rows, or none of too few")
 @options.CONFIDENCE
 @options.MODELS
 @options.seed("noise, folds, sample and resamples, and of the split if the source has none")

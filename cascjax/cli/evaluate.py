@@ -20,7 +20,7 @@ MOST_KEPT = 1_000_000
 @click.command("evaluate", cls=Command)
 @click.argument("policy", type=PATH)
 @options.SOURCE
-@options.resamples(1000)
+@options.resamples(None, "1000, or none of too few rows")
 @options.CONFIDENCE
 @options.seed("the resamples")
 @click.option(

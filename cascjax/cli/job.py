@@ -12,6 +12,7 @@ import click
 import jax
 
 from cascjax import __version__, interrupts
+from cascjax.cli.errors import translate
 from cascjax.cli.launch import WAIT, Place, enter, resumption
 from cascjax.cli.options import select
 from cascjax.cli.output import OUTPUT, Output, named
@@ -75,8 +76,11 @@ class Job(Output):
                         interrupts.check()
                         advance(work, rows * count)  # each process reports its own share
 
+                    def note(text: str) -> None:
+                        self.note(translate(text, click.get_current_context().command))
+
                     settings = (checkpoint, self.resume, self.force, self.sample)
-                    yield source, RunOptions(*settings, each, self.note)
+                    yield source, RunOptions(*settings, each, note)
                 self.detail(f"Took {time.monotonic() - start:.1f} s.")
                 all_processes().agree(lambda: discard(checkpoint))
 

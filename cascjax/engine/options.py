@@ -33,7 +33,8 @@ class RunOptions:
         progress: called with a description of the work and the number of rows just completed. A
             KeyboardInterrupt that it raises ends the job between two parts.
         note: called with one line for each damaged file of the checkpoint, whose content is
-            computed again; by default the line is printed on standard error.
+            computed again, and for what a default leaves out; by default the line is printed on
+            standard error.
 
     Raises:
         CascjaxError: `sample` is less than 1, or `resume` or `force` is given without a folder.

@@ -1,7 +1,7 @@
 """Design matrix: all that can be known of a query, as columns of numbers."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ _MIN_SPREAD = 1e-6
 """Spread relative to size below which a column is constant, as float32 cannot resolve less."""
 
 MIN_GAIN = 0.005
-"""Share of the log loss by which scores must predict quality better than the values do."""
+"""Share of the loss by which scores must predict quality better than the values do."""
 
 _CHOICE_ROWS = 4000  # Most rows that choose between values and scores
 _NEWTON_STEPS = 8  # A regression on a column of spread 1 needs no more
@@ -53,7 +53,11 @@ class Design:
 
 
 def design(
-    table: Table, fit_rows: Int[np.ndarray, " n"], fold: Int[np.ndarray, " N"] | None = None
+    table: Table,
+    fit_rows: Int[np.ndarray, " n"],
+    fold: Int[np.ndarray, " N"] | None = None,
+    *,
+    logistic: bool = True,
 ) -> Design:
     """Return every column that can be made of a table.
 
@@ -64,13 +68,16 @@ def design(
 
     A feature or signal is taken as it is or by its normal scores (`normal_scores`), whichever
     predicts quality better out of fold, so that estimates do not depend on the scale on which it
-    was logged. The prediction is a logistic regression on the column alone: of the qualities of all
-    models on a feature; and on a signal, the same for all models, of each model's own quality.
+    was logged. The prediction is a regression on the column alone, logistic or linear: of the
+    qualities of all models on a feature; and on a signal, the same for all models, of each model's
+    own quality.
 
     Args:
         table: the queries; quality is read only to choose between a column and its scores.
         fit_rows: `[n]` rows on which columns are brought to mean 0 and standard deviation 1.
         fold: `[N]` cross-fitting fold of each row; None to take every column as it is.
+        logistic: whether the better prediction has the lower log loss of a logistic regression, or
+            squared error of a linear one: what the estimator minimises.
 
     Raises:
         CascjaxError: there are no rows to fit on, or signals are not a multiple of the models.
@@ -115,7 +122,8 @@ def design(
             " answers that vary): every estimate is a mean"
         )
     if fold is not None:
-        chosen = _ranked_where_better(columns, raw[fit_rows][:, kept], table, fit_rows, fold)
+        loss = _log_loss if logistic else _squared_loss
+        chosen = _ranked_where_better(columns, raw[fit_rows][:, kept], table, fit_rows, fold, loss)
         by_rank = dict.fromkeys(f"{c.kind} {' '.join(c.of)}" for c in chosen if c.knots)
         if ranked := list(by_rank):
             which = ", ".join(ranked[:4]) + f" and {len(ranked) - 4} more" * (len(ranked) > 4)
@@ -132,6 +140,7 @@ def _ranked_where_better(
     table: Table,
     fit_rows: Int[np.ndarray, " n"],
     fold: Int[np.ndarray, " N"],
+    loss_of: Callable[..., Float[np.ndarray, " C"]],
 ) -> list[Column]:
     """Return the columns, those with scores that predict quality better with their scores."""
     models = list(column_names(table)[0])
@@ -153,7 +162,7 @@ def _ranked_where_better(
             [(values - column.centre) / column.spread, (ranks - centre) / spread], axis=1
         )
         own = [models.index(name) for name in column.models] or slice(None)
-        loss = _loss(both[few], quality[:, own], fold)
+        loss = loss_of(both[few], quality[:, own], fold)
         losses.setdefault((column.kind, column.of), []).append(loss)
     means = {quantity: np.mean(loss, axis=0) for quantity, loss in losses.items()}
     better = {quantity for quantity, (plain, rank) in means.items() if rank < plain - MIN_GAIN}
@@ -163,7 +172,7 @@ def _ranked_where_better(
     ]
 
 
-def _loss(
+def _log_loss(
     x: Float[np.ndarray, "n C"], y: Float[np.ndarray, "n K"], fold: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " C"]:
     """Return the out-of-fold log loss of logistic regressions of y on each column alone.
@@ -189,6 +198,27 @@ def _loss(
         z, b = intercept[..., None] + slope[..., None] * columns[:, :, held], y[held].T
         total += (np.logaddexp(0, z) - b * z).sum(-1)
         base -= (b * np.log(level)[:, None] + (1 - b) * np.log(1 - level)[:, None]).sum(-1)
+    return (total / base).mean(1) if y.shape[1] else np.zeros(x.shape[1])
+
+
+def _squared_loss(
+    x: Float[np.ndarray, "n C"], y: Float[np.ndarray, "n K"], fold: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " C"]:
+    """Return the out-of-fold squared error of linear regressions of y on each column alone.
+
+    Penalty 1 on squared slopes, relative to the error of the mean of y, and averaged, as the log
+    loss is.
+    """
+    y = y[:, y.std(0) > 0]
+    total, base = np.zeros((x.shape[1], y.shape[1])), np.zeros(y.shape[1])
+    for f in np.unique(fold):
+        fitted, held = fold != f, fold == f
+        middle, level = x[fitted].mean(0), y[fitted].mean(0)
+        a, b = x[fitted] - middle, y[held] - level
+        slope = a.T @ (y[fitted] - level) / (np.square(a).sum(0) + 1)[:, None]
+        predicted = (x[held] - middle)[:, :, None] * slope
+        total += np.square(b[:, None] - predicted).sum(0)
+        base += np.square(b).sum(0)
     return (total / base).mean(1) if y.shape[1] else np.zeros(x.shape[1])
 
 

@@ -129,7 +129,7 @@ def learned(
     check_learning(kind, cost_model, ridge, folds, n_models=table.n_models)
     rows = np.unique(np.asarray(fit_rows))
     drawn = Folds.drawn(table.n_queries, rows, folds, seed)
-    columns = design(table, rows, drawn.fold)
+    columns = design(table, rows, drawn.fold, logistic=kind.logistic)
     models = table.models or tuple(f"model {i}" for i in range(table.n_models))
     check_quality(kind, table.quality[rows], rows, models)
     known = (drawn.fold < folds)[:, None]

@@ -36,7 +36,7 @@ from cascjax.estimators.learned import (
     check_quality,
     learned,
 )
-from cascjax.estimators.registry import ESTIMATORS
+from cascjax.estimators.registry import ESTIMATORS, learned_estimator
 from cascjax.estimators.statistics import Line, Moments, Spread, fit_lines, noise_keys, normals
 from cascjax.estimators.training import PolicyModel, fold_numbers
 from cascjax.words import counted
@@ -93,6 +93,12 @@ class EstimatesSpec(ABC):
     kind: ClassVar[str]
     columns: ClassVar[tuple[str, ...]] = ()  # read in addition to quality and cost
     simulated: ClassVar[bool] = False  # from the true quality and cost of all rows
+    instead: ClassVar[str] = ""  # what to choose where there are too many models, for the message
+
+    @property
+    def max_models(self) -> int | None:
+        """Largest number of models; None where any number will do."""
+        return None
 
     def check(self, source: Source, sample: int) -> None:  # noqa: B027
         """Refuse, before rows are read, estimates that the source or the sample cannot give."""
@@ -338,6 +344,7 @@ class Learned(EstimatesSpec):
 
     kind: ClassVar[str] = "learned"
     columns: ClassVar[tuple[str, ...]] = ("features", "signals", "answer", "group")
+    instead: ClassVar[str] = "estimator=joint"
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -347,6 +354,11 @@ class Learned(EstimatesSpec):
             raise CascjaxError(
                 f"sigma_scale must be 'auto' or a number from 0 to 10, not {scale!r:.40}"
             )
+
+    @property
+    def max_models(self) -> int | None:
+        """Largest number of models that the estimator takes."""
+        return learned_estimator(self.estimator).max_models
 
     def check(self, source: Source, sample: int) -> None:
         """Refuse too many models for the estimator, or a sample too small for the folds."""

@@ -180,6 +180,7 @@ class LearnedEstimator(abc.ABC):
         quality_range: lowest and highest quality it takes; None for any.
         cost_models: choices of `cost_model` it takes.
         takes_ridge: whether it takes a `ridge`.
+        logistic: whether it minimises log loss rather than squared error.
         form: the field "kind" of its weights in a policy file; None if a policy cannot keep them.
     """
 
@@ -189,6 +190,7 @@ class LearnedEstimator(abc.ABC):
     quality_range: tuple[float, float] | None = None
     cost_models: tuple[str, ...] = ()
     takes_ridge: bool = False
+    logistic: bool = False
     form: str | None = None
 
     @abc.abstractmethod

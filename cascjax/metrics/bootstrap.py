@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from cascjax.core.random import MIN_QUERIES, check_resamples, key_of, weighted_sums
 from cascjax.errors import CascjaxError
+from cascjax.words import counted
 
 DEFAULT_RESAMPLES = 1000
 
@@ -75,11 +76,21 @@ def check_bootstrap(resamples: int, confidence: float, n_queries: int) -> None:
     _check_enough(n_queries, "queries", queries_needed(confidence), confidence)
 
 
+def too_few_queries(confidence: float, n_queries: int) -> str:
+    """Return the note that default resamples were left out; nothing where queries are enough."""
+    if n_queries >= (needed := queries_needed(confidence)):
+        return ""
+    return (
+        f"no intervals (resamples=0): an interval of confidence {confidence:g} needs at least"
+        f" {counted(needed, 'query', 'queries')}, and {n_queries:,} are evaluated"
+    )
+
+
 def _check_enough(count: int, noun: str, needed: int, confidence: float) -> None:
     if count < needed:
         raise CascjaxError(
             f"{count:,} {noun} are too few for an interval of confidence {confidence:g}: it needs"
-            f" at least {needed:,}; use more, or a lower confidence"
+            f" at least {needed:,}; use more, a lower confidence, or resamples=0 for none"
         )
 
 

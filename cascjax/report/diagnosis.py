@@ -241,12 +241,16 @@ def need_text(need: Need) -> str:
             f"refitting the {side} estimates by least squares is enough (R2"
             f" {_number(need.r2_now)} as they are, {_number(need.r2_refitted)} refitted)"
         )
+    now, needed = _number(need.r2_now), _number(need.r2_needed)
+    if need.r2_needed <= need.r2_now or now == needed:
+        # Of few queries, or where estimates are worse than a mean, noise is enough.
+        return f"no rise of {side} R2 is needed: R2 {now} already suffices"
     differences = ""
-    if need.side == "ante":
+    if need.side == "ante" and need.differences_needed > need.differences_now:
         ends = f"{_number(need.differences_now)} to {_number(need.differences_needed)}"
         differences = f", of differences between models from {ends}"
     return (
-        f"{side} R2 must rise from {_number(need.r2_now)} to {_number(need.r2_needed)} on average"
+        f"{side} R2 must rise from {now} to {needed} on average"
         f"{differences} ({need.share:.0%} of the unexplained variance)"
     )
 

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.table import Table as Grid
 from rich.text import Text
 
-from cascjax.words import plain
+from cascjax.words import plain, short_names
 
 # pandas takes long to import, and is wanted only where a table is made.
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class Listing:
     def grids(self, width: int = 80) -> list[Grid]:
         """Return the table for a terminal of this width, as few tables as can hold its columns.
 
-        Long headings break into lines before columns are moved to a further table.
+        Long headings break into lines before columns are moved to a further table. Labels that do
+        not fit beside a column lose their middle, and stay distinct.
         """
         rows, headings = self.rows, self.headings
         columns = list(zip(*(cells for _, cells in rows), strict=True)) or [()] * len(headings)
@@ -92,11 +93,15 @@ class Listing:
         for block in blocks:
             grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
             grid.add_column(Text(headings[0]), overflow="fold")
+            beside = max(12, width - 2 - sum(needed[i] for i in block))
+            labels = [texts[0] for _, texts in rows]
+            if max(map(cell_len, labels), default=0) > beside:
+                labels = short_names(labels, beside)
             for i in block:
                 grid.add_column(Text(headings[i]), justify="right", no_wrap=True)
-            for style, texts in rows:
-                cells = (Text(texts[i]) for i in (0, *block))
-                grid.add_row(*cells, style="dim" if style.muted else None)
+            for label, (style, texts) in zip(labels, rows, strict=True):
+                cells = (Text(texts[i]) for i in block)
+                grid.add_row(Text(label), *cells, style="dim" if style.muted else None)
             grids.append(grid)
         return grids
 

@@ -60,14 +60,13 @@ def verdict(tuning: Tuning) -> str:
     best = tuned.candidates[tuned.chosen]
     if not tuned.replaces:
         return (
-            "Cross-validated on the fit split, nothing did better than the plain parameters: the"
-            " policies hold these."
+            "Cross-validated on the fit split, nothing gains more than a standard error over the"
+            " plain parameters: the policies hold these."
         )
     plain, new = study.frontiers[-2:]
-    chance = ", which may be chance" if best.gain < best.error else ""
     text = (
         f"Cross-validated on the fit split, {best.name} gains {best.gain:.4f} of quality at"
-        f" equal cost (standard error {best.error:.4f}{chance}): the policies hold the tuned"
+        f" equal cost (standard error {best.error:.4f}): the policies hold the tuned"
         f" parameters. On the evaluation split the AUC changes by {new.auc - plain.auc:+.4f}"
     )
     if study.difference_interval is not None:

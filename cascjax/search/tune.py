@@ -77,7 +77,7 @@ class Tuned:
     `multiplier` is the quality that the last unit of each budget buys. `settings` are to be mixed
     for a budget, one number per step; None where the corrections, `scale` of sigma and `offset` of
     quality before a model has run, were tuned. `candidates` has everything tried, the plain
-    parameters first; `chosen` is 0 where none did better.
+    parameters first; `chosen` is 0 where the gain of the best is no more than its standard error.
     """
 
     strategy: Strategy
@@ -96,7 +96,7 @@ class Tuned:
 
     @property
     def replaces(self) -> bool:
-        """Whether the tuned parameters did better than the plain ones out of sample."""
+        """Whether the tuned parameters gained more than a standard error out of fold."""
         return self.chosen > 0
 
     def estimator(self, estimator: Independent) -> Independent:
@@ -170,6 +170,9 @@ def tune(
 ) -> Tuned:
     """Tune a strategy for all budgets at once, and cross-validate the result.
 
+    The best candidate replaces the plain parameters only if its out-of-fold gain exceeds the
+    standard error of the gain, of differences on the same queries.
+
     By default there are 20 folds, so that nearly all queries train each fold, or 5 where the
     strategy is expensive to simulate. Of more rows than `sample` a random sample is taken.
     """
@@ -199,6 +202,8 @@ def tune(
         error = float(gain.std() / np.sqrt(len(gain)))
         candidates.append(Candidate(proposal.name, float(gain.mean()), error))
     chosen = int(np.argmax([c.gain for c in candidates]))
+    if candidates[chosen].gain <= candidates[chosen].error:
+        chosen = 0
     best, k = proposals[chosen], table.n_models
     return Tuned(
         strategy=strategy,
