@@ -203,6 +203,13 @@ def test_models_that_cannot_be_learned_have_their_mean() -> None:
         np.testing.assert_allclose(at(found)["quality"][:, 1], 0.5, atol=1e-6)
 
 
+def test_a_note_says_when_nothing_is_known_beforehand() -> None:
+    table = replace(dataset(), features=None, feature_names=(), group=None, groups=())
+    (note, *_) = learned(table, FIT_ROWS).notes
+    assert note.startswith("nothing is known of a query before a model runs")
+    assert not any("nothing is known" in note for note in learned(dataset(), FIT_ROWS).notes)
+
+
 def test_all_models_constant_and_free() -> None:
     free = {"quality": np.ones((N, K), np.float32), "cost": np.zeros((N, K), np.float32)}
     found = learned(replace(dataset(), **free), FIT_ROWS)

@@ -20,7 +20,7 @@ from cascjax.engine.blocks import BlockSizes, use_block_sizes
 from cascjax.engine.options import RunOptions
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent, supplied, truth
-from cascjax.metrics import budgets, upper_hull
+from cascjax.metrics import auc, budgets, upper_hull
 from cascjax.search.budgets import Pool, fit_budgets, fit_settings, simulate_settings
 from cascjax.strategies import (
     STRATEGIES,
@@ -284,6 +284,30 @@ def assert_scored(drawn: Frontier, kind: Strategy, rest: Table, estimator: Indep
         (drawn.depth @ np.arange(1, K + 1), depth), (drawn.answered.sum(1), np.ones(len(depth))),
     ):  # fmt: skip
         np.testing.assert_allclose(mean, expected, rtol=1e-6)
+
+
+def test_shuffled_estimates_gain_nothing_and_auc_does_not_depend_on_budgets() -> None:
+    table, estimator = world(5, 4000)
+    rows = np.random.default_rng(0).permutation(4000)
+    shuffled = estimator.take(rows)
+    split = (np.arange(4000) % 2).astype(np.int8)
+    table = replace(table, split=split)
+    studies = [
+        compare(table, ["mixing", "routing"], shuffled, budgets=n, resamples=200) for n in (3, 30)
+    ]
+    for study in studies:
+        low, high = np.asarray(study.difference_interval)[1, 0]
+        assert low <= 0 <= high
+        gain = study["routing"].auc - study["mixing"].auc
+        assert abs(gain) < 0.003
+    # Mixing is integrated exactly: the polygon of its hull, on the rows that are scored.
+    first, other = (study["mixing"] for study in studies)
+    assert first.auc == pytest.approx(other.auc, abs=1e-12)
+    assert studies[0]["routing"].auc == pytest.approx(studies[1]["routing"].auc, abs=2e-3)
+    means = [x[split == 0].mean(0, dtype=float) for x in (table.cost, table.quality)]
+    hull = upper_hull(*means)
+    other = [x[split == 1].mean(0, dtype=float) for x in (table.cost, table.quality)]
+    assert first.auc == pytest.approx(auc(*(x[hull] for x in other), *other), rel=1e-7)
 
 
 # What must not change a result, and what may only help.

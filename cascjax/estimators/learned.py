@@ -26,6 +26,11 @@ from cascjax.estimators.training import (
     fold_numbers,
 )
 
+_ALIKE = (
+    "nothing is known of a query before a model runs, neither features nor a group: all queries"
+    " share the estimates, so that routing does no better than mixing models"
+)
+
 
 @dataclass(frozen=True)
 class LearnedEstimates:
@@ -41,7 +46,9 @@ class LearnedEstimates:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, filled in or replaced by a default, one line each."""
-        return (*self.design.notes, *self.fitted.notes)
+        known = ~self.design.feature_spec.needs.any(1)  # before any model runs; the first is 1
+        alike = (_ALIKE,) if known.sum() == 1 else ()
+        return (*alike, *self.design.notes, *self.fitted.notes)
 
     @functools.cached_property
     def model(self) -> PolicyModel:
