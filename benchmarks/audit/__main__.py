@@ -56,7 +56,7 @@ def main(quick: bool, fits: int | None, only: tuple[str, ...], out: Path | None)
             print(f"{each.check}: {each.worst:.3g} is above {each.bound:.3g}: {each.where}")
     if out is not None:
         shapes = ", ".join(f"{n} queries and {k} models" for n, k in size.shapes)
-        shapes += f", {len(size.seeds)} seeds from 0"
+        shapes += f"; instances per kind and shape: {len(size.seeds)}, from seed 0"
         arguments = (" --quick" if quick else "") + (f" --fits {fits}" if fits else "")
         head = HEAD.format(arguments=arguments, version=cj.__version__, shapes=shapes)
         out.parent.mkdir(parents=True, exist_ok=True)
