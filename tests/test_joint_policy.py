@@ -42,7 +42,8 @@ def test_what_was_fitted_is_kept_and_estimates_live_are_equal(name: str, tmp_pat
         runs = np.tile(run, (len(rows), 1))
         want, got = (of.take(rows)(jnp.asarray(runs)) for of in (found, kept))
         for name in ("quality", "cost"):
-            np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+            # A network rounds another way where a fold has another number of rows.
+            np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-6)
         np.testing.assert_allclose(got.covariance, np.asarray(want.covariance) / 4, rtol=1e-6)
         seen = loaded.learned_estimates(runs, **live(table, rows, runs))
         # Sums of two dozen float32 products, added up in another order.
