@@ -321,10 +321,10 @@ class Drawn:
         return cls(cost, quality, samples)
 
     def centred(self, frontier: Frontier) -> "Drawn":
-        """Return resamples whose means are the frontier's own points and AUC."""
+        """Return resamples whose medians are the frontier's own points and AUC."""
         pairs = (self.cost, frontier.cost), (self.quality, frontier.quality)
-        cost, quality = (drawn - drawn.mean(0) + value for drawn, value in pairs)
-        return Drawn(cost, quality, self.auc - np.nanmean(self.auc) + frontier.auc)
+        cost, quality = (drawn - np.median(drawn, 0) + value for drawn, value in pairs)
+        return Drawn(cost, quality, self.auc - np.nanmedian(self.auc) + frontier.auc)
 
 
 def with_resamples(frontier: Frontier, drawn: Drawn, confidence: float) -> Frontier:

@@ -303,7 +303,7 @@ def test_learned_estimates_that_cannot_be(
 
 def test_what_a_source_cannot_do_is_said(table: Table, stream: Files, tmp_path: Path) -> None:
     many = synthetic.sample(synthetic.make_dataset(9, seed=1), 0, 40)
-    with pytest.raises(CascjaxError, match="at most 8 models, not 9"):
+    with pytest.raises(CascjaxError, match=r"9 models are too many .*at most 8"):
         compare(many, "routing", "learned")
     with pytest.raises(CascjaxError, match="out of reach"):
         compare(stream, "routing", budgets=[1e9])
