@@ -188,7 +188,7 @@ def test_areas_are_those_of_a_study_and_differences_are_paired(table: cj.Table) 
     job = Job(table, "twin", 3, {"tuned": "none", "resamples": 40})
     rows = pd.DataFrame(areas.plain_rows(three, "low", job, 40)).set_index("strategy")
     names = [paper_strategy(name) for name in areas.PLAIN]
-    study = cj.compare(three, names, cj.Noisy("low"), seed=3, resamples=40)
+    study = cj.compare(three, names, cj.Noisy("low"), seed=3, resamples=40, grid="paper")
     assert study.difference is not None
     assert study.difference_interval is not None
     for i, j in itertools.permutations(range(len(names)), 2):
