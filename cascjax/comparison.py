@@ -203,7 +203,7 @@ def frontier(
     full = grid == "full"
     fit = fit_budgets(strategy, estimator, table, budgets, rows=fit_rows, whole=full, singles=full)
     parameters, gamma = fit.points()
-    settings = np.unique(parameters.reshape(-1, *parameters.shape[2:]), axis=0)
+    settings = fit.settings()
     means = simulate_settings(strategy, settings, estimator, table, rows=evaluate_rows)
     single = [mean_rows(column, evaluate_rows) for column in (table.cost, table.quality)]
     seconds = time.perf_counter() - start
@@ -215,8 +215,7 @@ def frontier(
         strategy, parameters, gamma, estimator, table.quality, table.cost,
         resamples=resamples, seed=seed, rows=evaluate_rows,
     )  # fmt: skip
-    drawn = Drawn.fixed(Resampled.of(sums, len(gamma)), len(budgets), grid)
-    return with_resamples(frontier, drawn, confidence)
+    return with_resamples(frontier, Drawn.fixed(sums, fit, grid), confidence)
 
 
 def frontier_of_candidates(
@@ -289,8 +288,9 @@ class Drawn:
     auc: Float[np.ndarray, " R"]
 
     @classmethod
-    def fixed(cls, resamples: Resampled, points: int, grid: Grid | None) -> "Drawn":
-        """Return a frontier of fixed mixtures: of so many budgets, then of the knots."""
+    def fixed(cls, sums: Float[np.ndarray, "R M"], fit: Fit, grid: Grid | None) -> "Drawn":
+        """Return a frontier of fixed mixtures, from the `resampled_sums` of their points."""
+        points, resamples = len(fit.gamma), Resampled.of(sums, len(fit.gamma) + len(fit.knots))
         curve = slice(points, None) if grid == "full" else slice(points)
         samples = aucs(
             resamples.cost[:, curve], resamples.quality[:, curve],
@@ -462,8 +462,7 @@ def _drawn(
     """Yield every frontier in each resample, from the sums over all rows."""
     for kind, these, fit, own in zip(job.strategies, candidates, fits, sums, strict=True):
         if not refit:
-            points = Resampled.of(own, len(fit.points()[1]))
-            yield Drawn.fixed(points, len(setup.budgets), setup.grid)
+            yield Drawn.fixed(own, fit, setup.grid)
             continue
         count = len(refit_settings(kind, these, fit))
         evaluate = Resampled.of(own["evaluate"], count)

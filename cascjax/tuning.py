@@ -29,7 +29,6 @@ from cascjax.engine.passes import (
     fit_totals,
     search_candidates,
 )
-from cascjax.engine.simulate import Resampled
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Independent
 from cascjax.estimators.specs import EstimatesSpec
@@ -208,11 +207,7 @@ def tune(
             )[0]
 
         frontiers = [
-            with_resamples(
-                f,
-                Drawn.fixed(Resampled.of(sums, len(fit.points()[1])), len(at), "full"),
-                confidence,
-            )
+            with_resamples(f, Drawn.fixed(sums, fit, "full"), confidence)
             for f, fit, sums in zip(
                 frontiers, fits, sum_all("resampling", resamples_of), strict=True
             )
@@ -260,4 +255,4 @@ def _tuned_candidates(tuned: Tuned, setup: Setup, estimator: Independent, seed: 
     if not setup.exact:
         return Candidates(tuned.settings)
     fit = tuned.fit(estimator, setup.table, setup.budgets)
-    return Candidates(np.unique(np.concatenate([*fit.parameters, fit.knots]), axis=0), fit=fit)
+    return Candidates(fit.settings(), fit=fit)

@@ -406,7 +406,7 @@ def search_candidates(
         seconds = time.perf_counter() - start
         return Candidates(settings, panels, fit, seconds=seconds, sigma_scale=sigma_scale)
     assert cache.settings is not None
-    wanted = np.union1d(budgets, whole_range(mean_rows(table.cost))) if whole else budgets
+    wanted = whole_range(budgets, mean_rows(table.cost)) if whole else budgets
     wide = cache.settings.mix(wanted)
     at = np.unique(np.linspace(0, len(wanted) - 1, min(_ERROR_BUDGETS, len(wanted))).astype(int))
     spends = query_spends(strategy, wide.parameters[at, 0], estimator, table.quality, table.cost)
@@ -535,10 +535,7 @@ def fit_totals(
         return candidates.fit
     sums = totals.evaluate if strategy.sees_truth else totals.fit
     assert sums is not None
-    settings, means = candidates.settings, sums.means()
-    line = strategy.line and settings.ndim == 1
-    cost, quality = np.asarray(means.cost), np.asarray(means.quality)
-    return Pool(settings, cost, quality, line, adjacent).mix(budgets)
+    return Pool.from_totals(strategy, candidates.settings, sums, adjacent=adjacent).mix(budgets)
 
 
 def chunk_resamples(
@@ -552,7 +549,8 @@ def chunk_resamples(
     """Return sums over a chunk in every resample: of each budget's mixture, and each knot."""
     rows, sums = inputs.evaluation_rows(), []
     for strategy, these, fit in zip(strategies, candidates, fits, strict=True):
-        sums.append(_resampled(inputs, strategy, these, *fit.points(), rows, resamples, seed))
+        estimator = inputs.estimator_for(strategy, these)
+        sums.append(_resampled(inputs, strategy, estimator, *fit.points(), rows, resamples, seed))
     return tuple(sums)
 
 
@@ -568,10 +566,11 @@ def chunk_refits(
     rows, sums = {"fit": np.flatnonzero(inputs.fit), "evaluate": inputs.evaluation_rows()}, []
     for strategy, these, fit in zip(strategies, candidates, fits, strict=True):
         settings = refit_settings(strategy, these, fit)
+        estimator = inputs.estimator_for(strategy, these)  # sized once for both splits
         pairs, none = np.stack([settings, settings], axis=1), np.zeros(len(settings))
         sums.append(
             {
-                side: _resampled(inputs, strategy, these, pairs, none, own, resamples, seed)
+                side: _resampled(inputs, strategy, estimator, pairs, none, own, resamples, seed)
                 for side, own in rows.items()
             }
         )
@@ -592,7 +591,7 @@ def refit_settings(
 def _resampled(
     inputs: ChunkInputs,
     strategy: Strategy,
-    candidates: Candidates,
+    estimator: Estimator,
     parameters: Float[np.ndarray, "P 2 *D"],
     gamma: Float[np.ndarray, " P"],
     rows: Int[np.ndarray, " n"],
@@ -603,7 +602,7 @@ def _resampled(
     if not len(rows):
         return np.zeros((resamples, 2 * (len(gamma) + inputs.table.n_models) + 1))
     return resampled_sums(
-        strategy, parameters, gamma, inputs.estimator_for(strategy, candidates),
+        strategy, parameters, gamma, estimator,
         inputs.table.quality, inputs.table.cost, resamples=resamples, seed=seed, rows=rows,
         first_row=inputs.chunk.first,
     )  # fmt: skip

@@ -82,6 +82,7 @@ def totals(
     """
     settings = np.asarray(parameters, np.float32)
     _check_any(settings, len(quality if rows is None else rows))
+    model = single_model(settings)
     estimator = sized(strategy, estimator)
     by_breakpoints = has_breakpoints(strategy, estimator) and settings.size == len(settings)
     if by_breakpoints and isinstance(estimator, Independent):
@@ -92,10 +93,10 @@ def totals(
     # The few run sets that breakpoints need cost less than rows that lie far from each other.
     queries = Queries(estimator, quality, cost, every, apart=not by_breakpoints)
     if by_breakpoints:
-        settings, alone = settings.reshape(-1), single_model(settings)
-        sums = _single_totals(alone, quality, cost, rows, usage)
-        if (own := np.flatnonzero(alone < 0)).size:
-            part = _breakpoint_totals(strategy, settings[own], queries, usage, progress)
+        sums = _single_totals(model, quality, cost, rows, usage)
+        if (own := np.flatnonzero(model < 0)).size:
+            settings = settings.reshape(-1)[own]
+            part = _breakpoint_totals(strategy, settings, queries, usage, progress)
             for name in ("cost", "quality", "ran", "answered", "depth")[: 5 if usage else 2]:
                 getattr(sums, name)[own] = getattr(part, name)
         return sums
@@ -110,9 +111,9 @@ def totals(
         return replace(sums, cost=np.moveaxis(sums.cost, 0, -1)) if extra_costs else sums
 
     sums = queries.in_blocks(one_block, _room(strategy, queries, len(settings)), progress)
-    alone = np.flatnonzero(single_model(settings) >= 0)
+    alone = np.flatnonzero(model >= 0)
     if len(alone) and not extra_costs:  # as breakpoints have them, to the bit
-        exact = _single_totals(single_model(settings)[alone], quality, cost, rows, usage)
+        exact = _single_totals(model[alone], quality, cost, rows, usage)
         sums.cost[alone], sums.quality[alone] = exact.cost, exact.quality
     return sums
 

@@ -79,6 +79,11 @@ class Fit:
         gamma = np.append(self.gamma, np.zeros(len(knots)))
         return np.concatenate([self.parameters, knots]), gamma
 
+    def settings(self) -> Float[np.ndarray, "L *D"]:
+        """Return every setting in use, each once."""
+        parameters, _ = self.points()
+        return np.unique(parameters.reshape(-1, *parameters.shape[2:]), axis=0)
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -92,6 +97,20 @@ class Pool:
     quality: Float[np.ndarray, " L"]
     line: bool = False
     adjacent: bool = False
+
+    @classmethod
+    def from_totals(
+        cls,
+        strategy: Strategy,
+        settings: Float[np.ndarray, "L *D"],
+        sums: Totals,
+        *,
+        adjacent: bool = False,
+    ) -> "Pool":
+        """Return settings of a strategy with their means, from sums over queries."""
+        means = sums.means()
+        cost, quality = (np.asarray(mean, np.float64) for mean in (means.cost, means.quality))
+        return cls(settings, cost, quality, strategy.line and settings.ndim == 1, adjacent)
 
     def with_settings(self, *others: "Pool") -> "Pool":
         """Return a pool with the settings of others too."""
@@ -142,15 +161,12 @@ class Pool:
     def _fragile(self) -> Bool[np.ndarray, " R"]:
         """Return the runs so short that a rounding error takes many queries to the next run."""
         first, middle, last = self.plateaus.T
-        value, jump = self.parameters, self._jumps() > _CLOSE * np.ptp(self.cost)
+        value, cost = self.parameters, self.cost
+        jump = np.abs(np.diff(cost[middle])) > _CLOSE * np.ptp(cost)
         least = 2 * _STEP * np.abs(value[middle])
         below = value[middle[1:]] - value[last[:-1]] <= least[1:]
         above = value[first[1:]] - value[middle[:-1]] <= least[:-1]
         return np.append(False, jump & below) | np.append(jump & above, False)
-
-    def _jumps(self) -> Float[np.ndarray, " G"]:
-        """Return how much cost differs between neighbouring runs."""
-        return np.abs(np.diff(self.cost[self.plateaus[:, 1]]))
 
     def bracket(
         self, wanted: Float[np.ndarray, " P"], *, targets: bool = False
@@ -181,10 +197,9 @@ class Pool:
         values = self.quality if targets else self.cost
         gap = values[right] - values[left]
         gamma = np.clip((wanted - values[left]) / np.where(gap > 0, gap, 1), 0, 1) * (gap > 0)
-        adjacent = self.line and self.adjacent
-        ends = self.cost[[self.cost.argmin(), self.cost.argmax()]] if adjacent else None
         cost, quality = self.cost[self.hull], self.quality[self.hull]
-        least, most = ends if ends is not None else (cost[0], cost[-1])
+        reached = self.cost if self.line and self.adjacent else cost
+        least, most = reached.min(), reached.max()
         low, high = (quality[0], quality[-1]) if targets else (least, most)
         side = np.where(wanted > high, 1, np.where(wanted < low, -1, 0))
         return Fit(
@@ -346,16 +361,18 @@ def fit_budgets(
     hardly differ. With `whole`, the knots are fitted as closely as budgets are; with `singles`,
     every model alone is a setting too, and any two settings may be mixed.
     """
-    at = np.union1d(budgets, whole_range(mean_rows(table.cost, rows))) if whole else budgets
+    at = whole_range(budgets, mean_rows(table.cost, rows)) if whole else budgets
     pool = _searched(strategy, estimator, table, at, progress, rows, cache, singles=singles)
     if cache is not None:
         cache.settings = pool
     return pool.mix(budgets)
 
 
-def whole_range(single_cost: Float[np.ndarray, " K"]) -> Float[np.ndarray, " P"]:
-    """Return costs from the cheapest to the most expensive model, for a whole frontier."""
-    return np.linspace(single_cost.min(), single_cost.max(), _GRID)
+def whole_range(
+    budgets: Float[np.ndarray, " P"], single_cost: Float[np.ndarray, " K"]
+) -> Float[np.ndarray, " Q"]:
+    """Return budgets, and others from the cheapest to the most expensive model between them."""
+    return np.union1d(budgets, np.linspace(single_cost.min(), single_cost.max(), _GRID))
 
 
 @in_float32
@@ -396,12 +413,10 @@ def _simulated(
     adjacent: bool = False,
 ) -> Pool:
     """Return settings with their means."""
-    means = simulate_settings(
+    sums = sum_settings(
         strategy, settings, estimator, table, rows=rows, usage=False, progress=progress
     )
-    cost, quality = (np.asarray(mean, np.float64) for mean in (means.cost, means.quality))
-    line = strategy.line and settings.ndim == 1
-    return Pool(settings, cost, quality, line, adjacent)
+    return Pool.from_totals(strategy, settings, sums, adjacent=adjacent)
 
 
 def _searched(
