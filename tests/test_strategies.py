@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -198,6 +199,27 @@ def test_sweep_rollout_and_plain_loops_choose_alike(case: Case) -> None:
         # Leads are spread over about 0.1, and rounding moves them by less than 1e-6: of some
         # 5,000 choices less than one is expected to fall the other way.
         assert differ.sum() <= 2
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.slow] * (case.name in SLOW), id=case.name)
+        for case in CASES
+        if getattr(case.strategy, "search", "exact") != "beam" and case.strategy.max_steps(K) > 1
+    ],
+)
+def test_of_equal_answers_that_of_the_first_model_is_returned(case: Case) -> None:
+    estimator = world(swept)
+    post = np.round(5 * np.asarray(estimator.quality_post)) / 5
+    estimator = replace(estimator, quality_post=post.astype(np.float32))
+    found = [way(case.strategy, float32(case.parameters), estimator) for way in (swept, rolled)]
+    alike = (found[0].run == found[1].run).all(-1)
+    assert alike.mean() > 0.99
+    np.testing.assert_array_equal(found[0].answer[alike], found[1].answer[alike])
+    if not case.last_answers:
+        best = np.where(found[0].run, post, -np.inf)
+        assert ((best == best.max(-1, keepdims=True)).sum(-1) > 1).any()
 
 
 def test_every_strategy_is_held_to_plain_loops() -> None:

@@ -392,7 +392,9 @@ def search_candidates(
     panels = getattr(estimator, "panels", None)
     if strategy.sees_truth:
         # A bound on the evaluation rows: all its settings are tried there.
-        grid = strategy.initial_grid(SearchContext(table, estimator), at_once(strategy, estimator))
+        grid = strategy.initial_grid(
+            SearchContext(table, estimator), at_once(strategy, estimator, table)
+        )
         return Candidates(float32_grid(grid), panels, seconds=time.perf_counter() - start)
     whole = setup.grid == "full"
     fit = fit_budgets(
@@ -414,7 +416,7 @@ def search_candidates(
     scale = np.sqrt((1 - m / n) / m)
     cost_error, quality_error = (spend.std(1, dtype=np.float64) * scale for spend in spends)
     error = _ERRORS * np.interp(wanted, wanted[at], cost_error)
-    most = min(_MAX_CANDIDATES, at_once(strategy, estimator))
+    most = min(_MAX_CANDIDATES, at_once(strategy, estimator, table))
     settings = around(strategy, cache.settings, wanted, error, most)
     if singles and settings.ndim == 1:
         settings = np.union1d(settings, single_settings(k))

@@ -26,6 +26,11 @@ from cascjax.strategies.base import float32_grid
 
 SETTINGS = 64  # Settings simulated at once; one number, so that each strategy compiles once
 
+SMALL_SETTINGS = 1024
+"""Settings simulated at once on at most `SMALL` queries, each of which is a large share of all."""
+
+SMALL = 256
+
 MANY_SETTINGS = 4096
 """Settings simulated at once where their number hardly counts, see `core.breakpoints`."""
 
@@ -312,12 +317,13 @@ def sum_settings(
 ) -> Totals:
     """Return sums over queries of any number of settings, as many at a time as `totals` takes."""
     parts: list[Totals] = []
-    most = at_once(strategy, estimator)
+    most = at_once(strategy, estimator, table, rows)
     for start in range(0, len(parameters), most):
         part = parameters[start : start + most]
         # Where each setting is computed by itself, always as many: few programs to compile.
         few = len(part) <= FEW_SETTINGS and is_large(table, rows)
-        short = 0 if most > SETTINGS else (FEW_SETTINGS if few else most) - len(part)
+        many = has_breakpoints(strategy, estimator)
+        short = 0 if many else (FEW_SETTINGS if few else most) - len(part)
         sums = totals(
             strategy, np.concatenate([part, np.repeat(part[-1:], short, axis=0)]), estimator,
             table.quality, table.cost, rows=rows, usage=usage, progress=progress,
@@ -331,7 +337,11 @@ def sum_settings(
 
 def is_large(table: Table, rows: Int[np.ndarray, " n"] | None) -> bool:
     """Return whether there are so many queries that a sample is worth a look first."""
-    return (table.n_queries if rows is None else len(rows)) > 4 * SAMPLE
+    return _count(table, rows) > 4 * SAMPLE
+
+
+def _count(table: Table, rows: Int[np.ndarray, " n"] | None) -> int:
+    return table.n_queries if rows is None else len(rows)
 
 
 def sampled(table: Table, rows: Int[np.ndarray, " n"] | None) -> Int[np.ndarray, " m"]:
@@ -433,7 +443,7 @@ def _searched(
 ) -> Pool:
     """Return settings that bracket all that is wanted closely."""
     estimator = sized(strategy, estimator)
-    most, context = at_once(strategy, estimator), SearchContext(table, estimator, rows)
+    most, context = at_once(strategy, estimator, table, rows), SearchContext(table, estimator, rows)
     start = None if cache is None else cache.settings
     if not strategy.line and start is not None:
         return start
@@ -469,7 +479,9 @@ def _searched(
         return refined(start, rows)
     # float32 from the start: what is returned is what was simulated.
     grid = float32_grid(strategy.initial_grid(context, most))
-    if is_large(table, rows) and (most > SETTINGS or len(wanted) <= _FEW_BUDGETS):
+    if is_large(table, rows) and (
+        has_breakpoints(strategy, estimator) or len(wanted) <= _FEW_BUDGETS
+    ):
         # A sample shows where the budgets lie, but for its error; there all settings are spent.
         sample = sampled(table, rows)
         pool = refined(first(grid, sample), sample)
@@ -553,6 +565,13 @@ def _between(
     return float32_grid(np.concatenate(inner)) if inner else np.empty(0)
 
 
-def at_once(strategy: Strategy, estimator: Estimator) -> int:
+def at_once(
+    strategy: Strategy,
+    estimator: Estimator,
+    table: Table,
+    rows: Int[np.ndarray, " n"] | None = None,
+) -> int:
     """Return the number of settings that one pass over the queries serves."""
-    return MANY_SETTINGS if has_breakpoints(strategy, estimator) else SETTINGS
+    if has_breakpoints(strategy, estimator):
+        return MANY_SETTINGS
+    return SMALL_SETTINGS if _count(table, rows) <= SMALL else SETTINGS

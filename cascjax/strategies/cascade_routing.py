@@ -203,7 +203,7 @@ class CascadeRouting(Priced, Strategy):
             got = jnp.where(new == STOP, -jnp.inf, select_model(post, new))
             return (
                 ran | jnp.where(new == STOP, 0, 1 << jnp.maximum(new, 0)),
-                jnp.where(got > incumbent, new, answer),
+                jnp.where(_better(got, new, incumbent, answer), new, answer),
                 jnp.maximum(got, incumbent),
             )
 
@@ -251,11 +251,10 @@ class CascadeRouting(Priced, Strategy):
                 return jnp.where(new == index, post, got), None
 
             got, _ = over_models(look, jnp.full(answer.shape, -jnp.inf), post)
-            better = got > incumbent
             return (
                 chosen.at[step].set(new),
-                jnp.where(better, new, answer),
-                jnp.where(better, got, incumbent),
+                jnp.where(_better(got, new, incumbent, answer), new, answer),
+                jnp.maximum(got, incumbent),
             )
 
         chosen = jnp.full((depth, len(parameters), n_queries), STOP)
@@ -301,6 +300,11 @@ class CascadeRouting(Priced, Strategy):
             return self.footprint(n_models)
         counts = [supersets(n_models, step, depth).first.size for step in range(depth)]
         return 2 * n_models * (len(run_sets) + 1) + 4 * max(counts)
+
+
+def _better(got: Array, new: Array, incumbent: Array, answer: Array) -> Array:
+    """Return whether the new answer is taken: of equals that of the first model, as `answer`."""
+    return (got > incumbent) | ((got == incumbent) & (new < answer))
 
 
 def _costs(table: Tabulated, sets: Supersets) -> Float[Array, "C A B"]:
