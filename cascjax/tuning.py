@@ -33,6 +33,7 @@ from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Independent
 from cascjax.estimators.specs import EstimatesSpec
 from cascjax.fitting import FitData, budget_policies, check_budget
+from cascjax.metrics import Grid
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.bootstrap import check_bootstrap
 from cascjax.policy import Policy
@@ -94,6 +95,7 @@ def tune(
     resamples: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
+    grid: Grid = "full",
     options: RunOptions = RunOptions(),
 ) -> Tuning:
     """Tune a strategy on the fit split and score it, beside the plain one, on the evaluation split.
@@ -118,6 +120,7 @@ def tune(
         resamples: number of bootstrap resamples of the evaluation rows for intervals; 0 for none.
         confidence: confidence of the intervals, between 0 and 1.
         seed: seed of noise, search, sample and resamples, and of the split if the source has none.
+        grid: what AUC is taken on, as in `compare`.
         options: how the job runs: checkpoint, sample, progress.
 
     Returns:
@@ -138,7 +141,7 @@ def tune(
     source = as_source(source)
     job = compare_job(
         source, [strategy], estimates, resamples=resamples, seed=seed, sample=options.sample,
-        columns=("extra_costs",), grid="full",
+        columns=("extra_costs",), grid=grid,
     )  # fmt: skip
     kind = job.strategies[0]
     search_of(kind)  # refuses a strategy with nothing to tune
@@ -191,7 +194,7 @@ def tune(
 
     totals = sum_all("totals", totals_of)
     fits = [
-        fit_totals(kind, these, sums, at)
+        fit_totals(kind, these, sums, at, adjacent=grid == "paper")
         for kind, these, sums in zip(strategies, candidates, totals, strict=True)
     ]
     frontiers = [
@@ -207,7 +210,7 @@ def tune(
             )[0]
 
         frontiers = [
-            with_resamples(f, Drawn.fixed(sums, fit, "full"), confidence)
+            with_resamples(f, Drawn.fixed(sums, fit, grid), confidence)
             for f, fit, sums in zip(
                 frontiers, fits, sum_all("resampling", resamples_of), strict=True
             )
@@ -241,7 +244,7 @@ def _budgets(
     kind = job.strategies[0]
     at = budgets
     if not isinstance(at, np.ndarray):
-        at = default_budgets(setup.cost[0], setup.quality[0], at)
+        at = default_budgets(setup.cost[0], setup.quality[0], at, grid=setup.grid or "full")
     check_budget(
         fit_budgets(kind, estimator, setup.table, at[:1]), at[:1], kind.name, job.source.cost_unit
     )

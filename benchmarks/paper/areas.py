@@ -69,12 +69,9 @@ def plain_rows(table: cj.Table, level: str, job: Job, resamples: int) -> list[Ro
 
 def tuned_row(table: cj.Table, level: str, name: str, job: Job, resamples: int) -> Row:
     """Return the row of a tuned strategy at the budgets of the plain ones."""
-    budgets = cj.compare(table, "mixing", cj.Noisy(level), seed=job.seed, grid="paper")[
-        "mixing"
-    ].budget
     tuning = cj.tune(
-        table, paper_strategy(name), cj.Noisy(level), budgets=budgets, seed=job.seed,
-        resamples=resamples,
+        table, paper_strategy(name), cj.Noisy(level), seed=job.seed, resamples=resamples,
+        grid="paper",
     )  # fmt: skip
     return as_row(tuning.study, tuning.study[f"{TUNED} {name}"], table.n_models, level)
 

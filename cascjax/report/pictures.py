@@ -170,9 +170,12 @@ def gain_over_mixing(
 
 
 def curve(frontier: Frontier) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
-    """Return costs and qualities in rising cost, in the order in which the AUC joins them."""
-    order = np.lexsort((frontier.quality, frontier.cost))
-    return frontier.cost[order], frontier.quality[order]
+    """Return the costs and qualities that AUC is taken on, in the order in which it joins them."""
+    cost, quality = frontier.curve_cost, frontier.curve_quality
+    if len(cost) < 2:
+        cost, quality = frontier.cost, frontier.quality
+    order = np.lexsort((quality, cost))
+    return cost[order], quality[order]
 
 
 def runs_svgs(study: Study, frontier: Frontier, prefix: str) -> dict[str, str]:
@@ -355,8 +358,9 @@ def _draw_quality(axes: "Axes", study: Study, log: bool) -> list[Any]:
         mark(line, f"{f.strategy}: AUC {quality_text(f.auc)}", data_series=i)
         handles.append(line)
         if f.quality_interval is not None:
-            ends = f.quality_interval[np.lexsort((f.quality, f.cost))].T
-            low, high = (_joined(cost, end, log)[1] for end in ends)
+            order = np.lexsort((f.quality, f.cost))
+            low, high = (_joined(f.cost[order], end, log)[1] for end in f.quality_interval[order].T)
+            x = _joined(f.cost[order], f.cost[order], log)[0]
             faint = {"alpha": 0.15, "linewidth": 0, "zorder": 1.2}
             mark(axes.fill_between(x, low, high, color=look["color"], **faint), data_series=i)
 
@@ -425,7 +429,7 @@ def _joined(
 
     Points are joined linearly in cost, by random mixing; on a logarithmic axis that bends.
     """
-    between = 12 if log and len(cost) <= 30 else 1
+    between = 12 if log and len(cost) <= 200 else 1
     at = np.arange((len(cost) - 1) * between + 1) / between
     knot = np.arange(len(cost))
     every = max(1, -(-len(cost) // 11))

@@ -505,12 +505,15 @@ def closer(
 
     Neighbours are close on the scale of `spread`, the range of costs; none are returned where
     nothing is left to bracket. Where the two settings on the hull are no neighbours on the line,
-    the settings beside either may be better.
+    the settings beside either may be better. Where more settings serve than there are neighbours,
+    as for few queries, all neighbours count: a peak of the hull may lie between any two.
     """
     first, middle, last = pool.plateaus.T
     values = (pool.quality if targets else pool.cost)[middle]
     pairs = pool.parameters[np.stack([last[:-1], first[1:]], axis=1)]
     apart = pairs[:, 1] - pairs[:, 0] > _STEP * np.abs(pairs).max(1)
+    if most == SMALL_SETTINGS and apart.sum() <= most:
+        return np.setdiff1d(_between(strategy, pairs[apart], most), pool.parameters)
     wide = apart & (np.abs(np.diff(values)) > _CLOSE * spread)
     asked = np.zeros(len(middle) + 1, bool)  # the gap before each run, and that after the last
     for low, high in pool.near(wanted, 0.0, targets=targets):
