@@ -436,7 +436,7 @@ class _Replay:
         means = tuple(np.broadcast_to(mean, shape) for mean in policy.mean_costs[1:])
         if policy.learned is not None:
             fold = fold_numbers(chunk.rows, policy.learned.n_folds)
-            return CostEstimates(policy.learned.estimator(table, fold), means)
+            return CostEstimates(policy.learned.estimator_for(table, fold), means)
         if self.fitted is None:  # of a strategy that reads no estimates
             return CostEstimates(truth(table), means)
         estimator = self.fitted.estimator(table, chunk.rows)

@@ -376,7 +376,7 @@ def test_rows_learned_from_are_estimated_without_themselves(log: Table, logged: 
         told.append(np.asarray(fitted.estimator(table, numbers)(none((chunk.n_rows, K))).quality))
         # All others by what a policy keeps: the weights of a fold, by their numbers.
         fold = fold_numbers(numbers, 5)
-        kept = fitted.result.model.estimator(table, fold)(none((chunk.n_rows, K)))
+        kept = fitted.result.model.estimator_for(table, fold)(none((chunk.n_rows, K)))
         others = ~np.isin(numbers, setup.rows)
         np.testing.assert_allclose(told[-1][others], np.asarray(kept.quality)[others], rtol=1e-5)
         assert np.abs(told[-1] - np.asarray(kept.quality))[~others].max() > 1e-3

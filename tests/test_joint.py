@@ -14,7 +14,8 @@ from cascjax.estimators import Estimates, Estimator, FeatureSpec, learned
 from cascjax.estimators.design import Design
 from cascjax.estimators.feature_spec import Column
 from cascjax.estimators.joint import Joint, condition, gains_of
-from cascjax.estimators.joint_gaussian import JointFit, fit_joint, shrinkage
+from cascjax.estimators.joint_gaussian import fit_joint, shrinkage
+from cascjax.estimators.joint_model import JointModel
 from cascjax.estimators.predictors import Neighbours
 
 K = 4
@@ -101,9 +102,9 @@ def folds(n: int, n_fit: int, n_folds: int = 4) -> np.ndarray:
 
 def fitted(
     design: Design, quality: np.ndarray, fold: np.ndarray, **options: Any
-) -> tuple[JointFit, Joint]:
+) -> tuple[JointModel, Joint]:
     cost = np.ones_like(quality)
-    fit = fit_joint(design, quality, cost, fold, KEY, n_folds=int(fold.max()), **options)
+    fit, _ = fit_joint(design, quality, cost, fold, KEY, n_folds=int(fold.max()), **options)
     return fit, fit.joint(design, cost, fold)
 
 
@@ -328,7 +329,7 @@ def test_an_exception_to_what_features_determine_is_no_catastrophe():
     design.seen[:, -M] = design.seen[:, 1]
     design.seen[400:, -M] = 1 - design.seen[400:, 1]
     fit, joint = fitted(design, (quality > 0).astype(np.float32), folds(500, 400))
-    assert fit.normal.spread[-1, 0] == pytest.approx(0.03)
+    assert fit.spread[-1, 0] == pytest.approx(0.03)
     found = np.asarray(estimates(joint, np.ones((500, K), bool)).quality)
     # Lines leave 0 to 1 by some tenths; each exception is 30 of the least spreads off.
     assert np.abs(found[400:] - found[:400].mean()).max() < 1.5
@@ -338,13 +339,12 @@ def test_shrinking_leaves_every_variance():
     data = Gaussian(seed=22)
     design, quality, _ = data.sample(300, seed=23)
     fit, _ = fitted(design, quality, folds(300, 200))
-    variances = fit.normal.covariance[-1].diagonal()[M:]
+    variances = fit.covariance[-1].diagonal()[M:]
     # What ridge regression leaves of 4 qualities, of 200 rows: 10% per variance, three times.
     np.testing.assert_allclose(variances, data.sigma.diagonal()[M:], rtol=0.3)
     # Eight rows are too few for a share to be found: correlations are not used at all.
     few, _ = fitted(design, quality, folds(300, 8, 2))
-    assert few.shrinkage[-1] == 1
-    covariance = few.normal.covariance[-1]
+    covariance = few.covariance[-1]
     np.testing.assert_array_equal(covariance, np.diag(covariance.diagonal()))
 
 
@@ -361,7 +361,8 @@ def test_costs_are_positive_and_estimated_from_features():
     rng, fold = np.random.default_rng(16), folds(400, 300)
     design, quality, _ = Gaussian(seed=16).sample(400, seed=17)
     cost = np.exp(design.seen[:, 1:2] + 0.1 * rng.standard_normal((400, K))).astype(np.float32)
-    joint = fit_joint(design, quality, cost, fold, KEY, n_folds=4).joint(design, cost, fold)
+    model, _ = fit_joint(design, quality, cost, fold, KEY, n_folds=4)
+    joint = model.joint(design, cost, fold)
     expected = np.asarray(joint.cost)[300:]
     assert expected.min() > 0
     assert np.square(expected - cost[300:]).mean() < 0.6 * cost[300:].var()

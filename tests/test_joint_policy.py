@@ -36,7 +36,7 @@ def test_what_was_fitted_is_kept_and_estimates_live_are_equal(name: str, tmp_pat
     assert isinstance(loaded.learned, JointModel)
     found = learned(table, fit_rows(table), estimator=name).estimator
     rows = np.flatnonzero(table.split == EVALUATE)[:40]
-    kept = loaded.learned.estimator(table)
+    kept = loaded.learned.estimator_for(table)
     assert isinstance(kept, RunSets)
     for run in RUNS:
         runs = np.tile(run, (len(rows), 1))
@@ -67,7 +67,7 @@ def test_more_models_than_a_table_has_run_sets_for() -> None:
     policy = fit(table, "pandora", Learned("joint"), parameter=30.0)
     table = policy.matched(table)
     assert policy.learned is not None
-    estimator = policy.learned.estimator(table)
+    estimator = policy.learned.estimator_for(table)
     assert isinstance(estimator, Joint)
     run = np.arange(12) % 3 == 0
     want = estimator.take(slice(0, 1))(jnp.asarray(run[None]))

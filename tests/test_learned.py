@@ -23,14 +23,12 @@ from cascjax.estimators import (
     FittedEstimator,
     Independent,
     LearnedEstimator,
-    PolicyModel,
     RunSets,
     TrainingSet,
     learned,
     register,
     supplied,
 )
-from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.learned import LearnedEstimates, check_keepable, check_learning
 from cascjax.estimators.registry import learned_estimator, load_model
 from cascjax.estimators.run_set_regression import MIN_CLASS_COUNT
@@ -88,7 +86,7 @@ def test_estimates_explain_quality_and_more_so_once_a_model_ran(estimator: str) 
     np.testing.assert_allclose(facts.explained, skill(fit, before[FIT_ROWS]), atol=1e-4)
     np.testing.assert_allclose(facts.explained_run, skill(fit, after[FIT_ROWS]), atol=1e-4)
     # New queries get the weights of a fold by their number, as the rows not fitted on.
-    again = found.estimator_for(table)(jnp.zeros((N, K), bool))
+    again = found.model.estimator_for(table)(jnp.zeros((N, K), bool))
     np.testing.assert_allclose(again.quality[OTHERS], before[OTHERS], atol=1e-6)
 
 
@@ -100,7 +98,8 @@ def test_covariance_is_how_far_estimates_out_of_fold_still_move() -> None:
         expected = np.cov((got["quality"][FIT_ROWS].astype(np.float64) - last).T)
         expected[ran] = expected[:, ran] = 0
         np.testing.assert_allclose(got["covariance"][0], expected, atol=1e-6)  # float32
-    half = at(found.scaled(0.5), (0, 1, 0))["covariance"]
+    half = at(replace(found, estimator=found.model.scaled(0.5).estimator_for(dataset())), (0, 1, 0))
+    half = half["covariance"]
     np.testing.assert_allclose(half, at(found, (0, 1, 0))["covariance"] / 4, rtol=1e-6)
 
 
@@ -171,7 +170,7 @@ def leaks(fit: Callable[[Table, np.ndarray], LearnedEstimates]) -> list[str]:
 def in_fold(table: Table, fit_rows: np.ndarray) -> LearnedEstimates:
     """A planted leak: rows fitted on get the weights fitted on all of them."""
     found = learned(table, fit_rows)
-    return replace(found, estimator=found.estimator_for(table))
+    return replace(found, estimator=found.model.estimator_for(table))
 
 
 def test_nothing_leaks_and_the_guard_sees_planted_leaks() -> None:
@@ -275,10 +274,7 @@ class Means:
     quality: np.ndarray
     cost: np.ndarray
 
-    def estimator(
-        self, design: Design, cost_run: np.ndarray, fold: np.ndarray | None = None
-    ) -> RunSets:
-        fold = np.full(len(cost_run), len(self.quality) - 1, np.int32) if fold is None else fold
+    def estimator(self, design: Design, cost_run: np.ndarray, fold: np.ndarray) -> RunSets:
         quality, cost = (x[:, None, :, None].astype(np.float32) for x in (self.quality, self.cost))
         return RunSets(
             seen=np.ones((len(cost_run), 1), np.float32),
@@ -290,15 +286,12 @@ class Means:
             logistic=False,
         )
 
-    def model(self, feature_spec: FeatureSpec, sigma_scale: float) -> PolicyModel:
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
 class MeanEstimator(LearnedEstimator):
     def fit(self, training: TrainingSet) -> FittedEstimator:
         folds, rows = training.folds, training.folds.fit_rows
-        rest = [rows[folds.fold[rows] != f] for f in range(folds.n_folds + 1)]
+        rest = [rows[folds.fold[rows] != f] for f in range(folds.n_folds)]
         return FittedEstimator(
             Means(
                 *(np.stack([x[r].mean(0) for r in rest]) for x in (training.quality, training.cost))

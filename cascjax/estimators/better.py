@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cascjax.core.estimates import Estimates, Estimator, Independent
 from cascjax.data.table import Table, mean_rows
-from cascjax.estimators.statistics import Spread
+from cascjax.estimators.statistics import Moments
 
 Side: TypeAlias = Literal["ante", "post"]  # Estimates from before a model has run, or from after
 
@@ -124,7 +124,7 @@ def _with(
 
 def _spread(ante: Columns, post: Columns, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "1 K"]:
     """Return the standard deviation of ante - post over some rows."""
-    spread = Spread.from_rows(np.asarray(ante), np.asarray(post), rows)
+    spread = Moments.of_difference(np.asarray(ante), np.asarray(post), rows)
     return spread.sigma[None].astype(np.float32)
 
 

@@ -13,7 +13,7 @@ from cascjax.core.estimates import Estimator, Independent
 from cascjax.data.table import Table, mean_rows
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.run_sets import RunSets
-from cascjax.estimators.statistics import Line, Moments, Spread, fit_lines
+from cascjax.estimators.statistics import Line, Moments, fit_lines
 
 NOISE_LEVELS = {
     "low": (0.6, 0.3, 0.0002, 0.00005),
@@ -75,7 +75,7 @@ def supplied(table: Table, fit_rows: Int[np.ndarray, " n"]) -> Independent:
             " use noisy()"
         )
     given = table.quality_sigma is not None
-    sigma = None if given else Spread.from_rows(ante, post, fit_rows).sigma
+    sigma = None if given else Moments.of_difference(ante, post, fit_rows).sigma
     return from_columns(table, sigma, mean_rows(table.cost, fit_rows))
 
 
@@ -156,8 +156,8 @@ def noisy(
         sigmas = (sigmas[0] * scale, sigmas[1] * scale, *sigmas[2:])
     keys = jax.random.split(key, 4)
     noise = np.stack([jax.random.normal(k, shape, np.float32) for k in keys])
-    *lines, sigma = fit_lines(Moments.from_rows(table.quality, *noise[:2]), sigmas[:2])
-    lines += fit_lines(Moments.from_rows(table.cost, *noise[2:]), sigmas[2:])[:2]
+    *lines, sigma = fit_lines(Moments.of_noise(table.quality, *noise[:2]), sigmas[:2])
+    lines += fit_lines(Moments.of_noise(table.cost, *noise[2:]), sigmas[2:])[:2]
     return from_lines(table, lines, noise, sigma)
 
 

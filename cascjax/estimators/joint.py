@@ -7,7 +7,6 @@ of every model by conditioning, and how far they may still move is known: Cov(E[
 Cov(Q | S) - Cov(Q | Z). One matrix serves all 2**K run sets.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -19,24 +18,12 @@ from cascjax.core.estimates import Estimates
 from cascjax.data.table import take_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import every_run_set, shown_by, with_ran
-from cascjax.estimators.predictors import Prediction
 from cascjax.estimators.run_sets import RunSets
 
 JITTER = 1e-4  # Added to a signal's variance of 1, so that two equal signals can be solved for
 _CHUNK = 1 << 22  # Most numbers in the matrices that are worked on at once
 MAX_TABULATED = 11  # Most models for which a joint normal is tabulated over its run sets
 _MAX_WEIGHTS = 1 << 28  # Most numbers of a table of all run sets: 1 GB of float32
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Normal:
-    """Joint normal of signals and qualities around their expectations: one per fold, one of all."""
-
-    spread: Float[np.ndarray, "G M"]  # RMSE of the expected signals, at least 0.03; 1 where 0
-    covariance: Float[np.ndarray, "G P P"]  # of M signals / spread, then of K qualities
-    needs: Bool[np.ndarray, "M K"]  # models that must have run for a signal to be known
-    least_cost: Float[np.ndarray, " K"]
 
 
 @jax.tree_util.register_dataclass
@@ -58,34 +45,6 @@ class Joint:
     remaining: Float[Array, "K K"] | Float[np.ndarray, "K K"]
     needs: Bool[Array, "M K"] | Bool[np.ndarray, "M K"]
     sigma_scale: Float[Array, ""] | float = 1.0
-
-    @classmethod
-    def expected(
-        cls,
-        predictions: Sequence[Prediction],
-        normal: Normal,
-        features: Float[np.ndarray, "N F"],
-        signals: Float[np.ndarray, "N M"],
-        cost_run: Float[np.ndarray, "N K"],
-        fold: Int[np.ndarray, " N"] | None = None,
-    ) -> "Joint":
-        """Return the estimates of queries from their features and signals."""
-        last = len(predictions) - 1
-        fold = np.full(len(features), last) if fold is None else fold
-        expected = predict_by_fold(predictions, features, fold)
-        m, k = normal.needs.shape
-        whole = normal.covariance[-1].astype(np.float64)
-        gains = gains_of(whole, np.ones((1, m), bool), k)[0]
-        return cls(
-            quality=expected[:, m : m + k],
-            surprise=(signals - expected[:, :m]) / normal.spread[fold],
-            cost=np.maximum(expected[:, m + k :], normal.least_cost),
-            cost_run=np.asarray(cost_run, np.float32),
-            fold=np.asarray(fold, np.int32),
-            covariance=normal.covariance,
-            remaining=(whole[m:, m:] - gains @ whole[:m, m:]).astype(np.float32),
-            needs=normal.needs,
-        )
 
     def scaled(self, sigma_scale: float) -> "Joint":
         """Return the estimates with every sigma times `sigma_scale`."""
@@ -181,19 +140,6 @@ class Joint:
             cost_run=self.cost_run,
             logistic=False,
         )
-
-
-def predict_by_fold(
-    predictions: Sequence[Prediction],
-    features: Float[np.ndarray, "n F"],
-    fold: Int[np.ndarray, " n"],
-) -> Float[np.ndarray, "n H"]:
-    """Return what the prediction of each row's fold expects of it."""
-    rows = [np.flatnonzero(fold == f) for f in range(len(predictions))]
-    parts = [np.asarray(p.predict(features[r])) for p, r in zip(predictions, rows, strict=True)]
-    expected = np.empty((len(features), parts[0].shape[1]), np.float32)
-    expected[np.concatenate(rows)] = np.concatenate(parts)
-    return expected
 
 
 def gains_of(

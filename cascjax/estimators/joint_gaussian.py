@@ -14,20 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 from cascjax.data.table import mean_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators.design import Design
-from cascjax.estimators.feature_spec import FeatureSpec
-from cascjax.estimators.joint import JITTER, MAX_TABULATED, Joint, Normal, predict_by_fold
+from cascjax.estimators.joint import JITTER, MAX_TABULATED
 from cascjax.estimators.joint_model import JOINT as FORM
-from cascjax.estimators.joint_model import JointModel
-from cascjax.estimators.predictors import (
-    Linear,
-    Neighbours,
-    Network,
-    Networks,
-    Prediction,
-    Predictor,
-    Ridge,
-)
-from cascjax.estimators.run_sets import RunSets
+from cascjax.estimators.joint_model import JointModel, predict_by_fold, split_columns
+from cascjax.estimators.predictors import Neighbours, Network, Predictor, Ridge
 from cascjax.estimators.training import (
     FittedEstimator,
     LearnedEstimator,
@@ -50,49 +40,6 @@ signal exactly on rows fitted on, an exception elsewhere would else be thousands
 _MIN_COST = 0.01  # Share of a model's mean cost below which no cost is expected, as lines cross 0
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class JointFit:
-    """A fitted joint normal, which makes the estimates of any queries."""
-
-    predictions: tuple[Prediction, ...]  # without each fold, then on all rows
-    normal: Normal  # the covariances, in the same order
-    shrinkage: Float[np.ndarray, " G"]  # share by which correlations were shrunk, 0 to 1
-    table: RunSets | None = None  # gains of all run sets, up to `MAX_TABULATED` models
-
-    def joint(
-        self,
-        design: Design,
-        cost_run: Float[np.ndarray, "N K"],
-        fold: Int[np.ndarray, " N"] | None = None,
-    ) -> Joint:
-        """Return the estimates of the queries of a design, see `Weights.estimator`."""
-        return Joint.expected(self.predictions, self.normal, *_parts(design), cost_run, fold)
-
-    def estimator(
-        self,
-        design: Design,
-        cost_run: Float[np.ndarray, "N K"],
-        fold: Int[np.ndarray, " N"] | None = None,
-    ) -> RunSets | Joint:
-        """Return the same estimates, from the table if there is one."""
-        joint = self.joint(design, cost_run, fold)
-        if self.table is None:
-            return joint
-        return replace(self.table, seen=joint.seen, fold=joint.fold, cost_run=joint.cost_run)
-
-    def model(self, feature_spec: FeatureSpec, sigma_scale: float) -> JointModel:
-        """Return the normals of each fold, for a policy."""
-        normal, predictions = self.normal, []
-        for prediction in self.predictions:
-            assert isinstance(prediction, Linear | Networks)  # others hold the rows fitted on
-            predictions.append(prediction)
-        return JointModel(
-            tuple(predictions), normal.spread, normal.covariance, normal.least_cost,
-            sigma_scale, feature_spec,
-        )  # fmt: skip
-
-
 def fit_joint(
     design: Design,
     quality: Float[np.ndarray, "N K"],
@@ -102,8 +49,10 @@ def fit_joint(
     *,
     n_folds: int,
     predictor: Predictor | None = None,
-) -> JointFit:
-    """Fit means and covariances, those of each fold without its rows.
+) -> tuple[JointModel, float]:
+    """Return means and covariances, those of each fold without its rows, and the shrinkage.
+
+    The shrinkage is the share by which the correlations of all rows were shrunk, from 0 to 1.
 
     A fold's covariance is that of the errors of the other folds' predictions on their own rows.
     These predictions were fitted on the fold's rows too, but a row moves a prediction by 1 / n, so
@@ -116,7 +65,7 @@ def fit_joint(
             " fit on, or use fewer folds"
         )
     predictor = Ridge() if predictor is None else predictor
-    features, signals = _parts(design)
+    features, signals = split_columns(design.seen, design.feature_spec)
     m, k = signals.shape[1], quality.shape[1]
     heads = np.concatenate([signals, quality, cost], axis=1).astype(np.float32)
     parts = [*(rows[fold[rows] != f] for f in range(n_folds)), rows]
@@ -128,17 +77,10 @@ def fit_joint(
     error = error[:, : m + k].astype(np.float64)
     needs = design.needs[design.needs.any(1)]
     fits = [_normal(error[fold[rows] != f], needs.sum(1) == 1) for f in range(n_folds + 1)]
-    spread, covariance, shrinkage = (
-        np.stack(x).astype(np.float32) for x in zip(*fits, strict=True)
-    )
+    spread, covariance = (np.stack(x).astype(np.float32) for x in list(zip(*fits, strict=True))[:2])
     least_cost = (_MIN_COST * mean_rows(cost, rows)).astype(np.float32)
-    return JointFit(predictions, Normal(spread, covariance, needs, least_cost), shrinkage)
-
-
-def _parts(design: Design) -> tuple[Float[np.ndarray, "N F"], Float[np.ndarray, "N M"]]:
-    """Return the features, without the constant, and the signals."""
-    signal = design.needs.any(1)
-    return design.seen[:, ~signal][:, 1:], design.seen[:, signal]
+    model = JointModel(predictions, spread, covariance, least_cost, 1.0, design.feature_spec)
+    return model, fits[-1][2]
 
 
 def _normal(
@@ -198,11 +140,12 @@ class JointGaussian(LearnedEstimator):
     def fit(self, training: TrainingSet) -> FittedEstimator:
         """Return the fitted normal."""
         rows, fold = training.folds.fit_rows, training.folds.fold
-        fitted = fit_joint(
+        fitted, share = fit_joint(
             training.design, training.quality, training.cost, fold, jax.random.key(training.seed),
             n_folds=training.folds.n_folds, predictor=self.predictor,
         )  # fmt: skip
-        joint = fitted.joint(training.design, training.cost_run, fold).take(rows)
+        own = replace(training.design, seen=training.design.seen[rows])
+        joint = fitted.joint(own, training.cost_run[rows], fold[rows])
         quality, cost = (x[rows].astype(np.float64) for x in (training.quality, training.cost))
         after = jax.jit(lambda joint, run: joint(run))(joint, np.ones(quality.shape, bool))
 
@@ -211,14 +154,10 @@ class JointGaussian(LearnedEstimator):
         ) -> Float[np.ndarray, " K"]:
             return explained_variance(np.square(estimate - true).mean(0), true.var(0))
 
-        share = float(fitted.shrinkage[-1])
         notes = [f"correlations of signals and qualities are shrunk by {share:.0%}"]
         if share >= 0.995:
             notes[0] += ": models are taken as independent, as held-out rows showed no correlation"
-        if len(training.models) <= MAX_TABULATED:
-            table = joint.take(np.zeros(0, np.int64)).to_run_sets()
-            fitted = replace(fitted, table=table)
-        else:
+        if len(training.models) > MAX_TABULATED:
             notes.append(
                 f"with more than {MAX_TABULATED} models the estimated sigmas are used as they are:"
                 " no sigma_scale is searched, though one may be given"

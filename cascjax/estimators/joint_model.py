@@ -1,26 +1,26 @@
-"""Joint Gaussian of a policy: the normals of each fold, for other tables and live queries."""
+"""Joint normals, one per fold and one of all rows: for tables, live queries and in files."""
 
 import functools
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
-from cascjax.core.estimates import Estimates
 from cascjax.data.codec import from_json, to_json
-from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, unknown_name
 from cascjax.estimators.base import shown_by, with_ran
+from cascjax.estimators.design import Design
 from cascjax.estimators.feature_spec import FeatureSpec
-from cascjax.estimators.joint import MAX_TABULATED, Joint, Normal, gains_of
+from cascjax.estimators.joint import MAX_TABULATED, Joint, gains_of
 from cascjax.estimators.learned_model import check_arrays, check_covariance
-from cascjax.estimators.predictors import Linear, Networks
+from cascjax.estimators.predictors import Linear, Networks, Prediction
 from cascjax.estimators.run_sets import RunSets
-from cascjax.estimators.training import fold_numbers
+from cascjax.estimators.training import PolicyModel
 
 JOINT = "joint"  # Field "kind" of such a model in a policy file
 
@@ -35,16 +35,16 @@ _LARGEST_SCALE = 10.0
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class JointModel:
+class JointModel(PolicyModel):
     """Means from predictors, one covariance for all run sets, and the feature spec.
 
     There are G predictors and covariances: one per fold, and one of all rows, which says how far
     estimates may move.
     """
 
-    predictions: tuple[Linear | Networks, ...]
-    spread: Float[np.ndarray, "G M"]  # as in `Normal`
-    covariance: Float[np.ndarray, "G P P"]  # as in `Normal`
+    predictions: tuple[Prediction, ...]
+    spread: Float[np.ndarray, "G M"]  # RMSE of the expected signals, at least 0.03; 1 where 0
+    covariance: Float[np.ndarray, "G P P"]  # of M signals / spread, then of K qualities
     least_cost: Float[np.ndarray, " K"]  # lower bound of expected costs, in the table's cost unit
     sigma_scale: float = field(metadata={"static": True})
     feature_spec: FeatureSpec = field(metadata={"static": True})
@@ -52,46 +52,71 @@ class JointModel:
     @functools.cached_property
     def needs(self) -> Bool[np.ndarray, "M K"]:
         """The models that must have run for each signal to be known."""
-        return self.feature_spec.needs[self._is_signal]
-
-    @functools.cached_property
-    def _is_signal(self) -> Bool[np.ndarray, " D"]:
-        return np.asarray(self.feature_spec.needs.any(1))
-
-    def _parts(
-        self, seen: Float[np.ndarray, "n D"]
-    ) -> tuple[Float[np.ndarray, "n F"], Float[np.ndarray, "n M"]]:
-        """Return the features, without the constant, and the signals."""
-        return seen[:, ~self._is_signal][:, 1:], seen[:, self._is_signal]
+        return self.feature_spec.needs[self.feature_spec.needs.any(1)]
 
     @property
     def n_folds(self) -> int:
         """Number of folds; 1 where there is nothing but the normal of all rows."""
         return max(1, len(self.predictions) - 1)
 
-    def estimator(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> RunSets | Joint:
-        """Return the estimates of a table's queries, models in the order of the feature spec."""
-        features, signals = self._parts(self.feature_spec.seen(table))
-        if table.models and table.models != self.feature_spec.models:
-            table = table.select_models(self.feature_spec.models)
-        if fold is None:
-            fold = fold_numbers(np.arange(len(features)), self.n_folds)
-        normal = Normal(self.spread, self.covariance, self.needs, self.least_cost)
-        joint = Joint.expected(self.predictions, normal, features, signals, table.cost, fold)
-        joint = joint.scaled(self.sigma_scale)
-        return joint if len(self.feature_spec.models) > MAX_TABULATED else joint.to_run_sets()
+    @functools.cached_property
+    def _normal(self) -> Joint:
+        """The joint normal without a query."""
+        (m, k), whole = self.needs.shape, self.covariance[-1].astype(np.float64)
+        gains, none = gains_of(whole, np.ones((1, m), bool), k)[0], np.zeros((0, k), np.float32)
+        return Joint(
+            quality=none,
+            surprise=np.zeros((0, m), np.float32),
+            cost=none,
+            cost_run=none,
+            fold=np.zeros(0, np.int32),
+            covariance=self.covariance,
+            remaining=(whole[m:, m:] - gains @ whole[:m, m:]).astype(np.float32),
+            needs=self.needs,
+            sigma_scale=self.sigma_scale,
+        )
 
-    def estimates(
+    @functools.cached_property
+    def _table(self) -> RunSets:
+        return self._normal.to_run_sets()
+
+    def joint(
+        self, design: Design, cost_run: Float[np.ndarray, "N K"], fold: Int[np.ndarray, " N"]
+    ) -> Joint:
+        """Return the estimates of the queries of a design, those of fold G by all rows' normal."""
+        features, signals = split_columns(design.seen, self.feature_spec)
+        expected, (m, k) = predict_by_fold(self.predictions, features, fold), self.needs.shape
+        return replace(
+            self._normal,
+            quality=expected[:, m : m + k],
+            surprise=(signals - expected[:, :m]) / self.spread[fold],
+            cost=np.maximum(expected[:, m + k :], self.least_cost),
+            cost_run=np.asarray(cost_run, np.float32),
+            fold=np.asarray(fold, np.int32),
+        )
+
+    def estimator(
+        self, design: Design, cost_run: Float[np.ndarray, "N K"], fold: Int[np.ndarray, " N"]
+    ) -> RunSets | Joint:
+        """Return the same estimates, as a table of all run sets up to `MAX_TABULATED` models."""
+        joint = self.joint(design, cost_run, fold)
+        if len(self.feature_spec.models) > MAX_TABULATED:
+            return joint
+        return replace(self._table, seen=joint.seen, fold=joint.fold, cost_run=joint.cost_run)
+
+    def scaled(self, sigma_scale: float) -> "JointModel":
+        """Return the same model with every sigma multiplied by a number."""
+        return replace(self, sigma_scale=self.sigma_scale * sigma_scale)
+
+    def live(
         self,
         row: Float[np.ndarray, "*B D"],
-        run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
-        costs: Float[np.ndarray, "*B K"] | None = None,
-        fold: Int[np.ndarray, "*B"] | int = 0,
-    ) -> Estimates:
-        """Return the estimates of a query, or of a batch; gains are solved once per run set."""
-        run = np.asarray(run)
+        run: Bool[np.ndarray, "*B K"],
+        fold: Int[np.ndarray, "*B"] | int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the estimates of live queries; gains are solved once per run set."""
         (m, k), shape = self.needs.shape, run.shape
-        features, signals = self._parts(row.reshape(-1, row.shape[-1]))
+        features, signals = split_columns(row.reshape(-1, row.shape[-1]), self.feature_spec)
         folds = np.broadcast_to(np.asarray(fold), shape[:-1]).reshape(-1)
         expected = np.empty((len(features), m + 2 * k), np.float32)
         for f in np.unique(folds).tolist():
@@ -102,14 +127,8 @@ class JointModel:
         solved = [self._gains(tuple(map(bool, kind[:-1])), int(kind[-1])) for kind in sets]
         gains, left = (np.stack(x)[which.reshape(-1)] for x in zip(*solved, strict=True))
         quality = expected[:, m : m + k] + np.einsum("bkm,bm->bk", gains, surprise)
-        cost = np.maximum(expected[:, m + k :], self.least_cost).reshape(shape)
-        if costs is not None:
-            cost = np.where(run & np.isfinite(costs), np.asarray(costs, np.float32), cost)
-        return Estimates(
-            jnp.asarray(quality.reshape(shape)),
-            jnp.asarray(left.reshape(*shape, k)),
-            jnp.asarray(cost),
-        )
+        cost = np.maximum(expected[:, m + k :], self.least_cost)
+        return quality.reshape(shape), left.reshape(*shape, k), cost.reshape(shape)
 
     def _expected(self, features: Float[np.ndarray, "n F"], fold: int) -> Float[np.ndarray, "n H"]:
         """Return the predictions from features; weights are kept on the host or moved once."""
@@ -119,7 +138,7 @@ class JointModel:
         return np.asarray(self._on_device[fold].predict(features))
 
     @functools.cached_property
-    def _on_device(self) -> tuple[Linear | Networks, ...]:
+    def _on_device(self) -> tuple[Prediction, ...]:
         return jax.device_put(self.predictions)
 
     def _gains(
@@ -143,7 +162,8 @@ class JointModel:
 
     def check(self) -> None:
         """Refuse damaged weights; on the host."""
-        (m, k), f = self.needs.shape, int((~self._is_signal).sum()) - 1
+        (m, k), d = self.needs.shape, len(self.feature_spec.columns)
+        f = d - 1 - m
         heads, g = m + 2 * k, len(self.predictions)
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
         shapes = {"spread": (g, m), "covariance": (g, m + k, m + k), "least_cost": (k,)}
@@ -211,9 +231,31 @@ class _Stored(msgspec.Struct, forbid_unknown_fields=True):
     least_cost: np.ndarray
 
 
-def _prediction_arrays(prediction: Linear | Networks) -> dict[str, np.ndarray]:
+def split_columns(
+    seen: Float[np.ndarray, "n D"], feature_spec: FeatureSpec
+) -> tuple[Float[np.ndarray, "n F"], Float[np.ndarray, "n M"]]:
+    """Return the features, without the constant, and the signals."""
+    signal = feature_spec.needs.any(1)
+    return seen[:, ~signal][:, 1:], seen[:, signal]
+
+
+def predict_by_fold(
+    predictions: Sequence[Prediction],
+    features: Float[np.ndarray, "n F"],
+    fold: Int[np.ndarray, " n"],
+) -> Float[np.ndarray, "n H"]:
+    """Return what the prediction of each row's fold expects of it."""
+    rows = [np.flatnonzero(fold == f) for f in range(len(predictions))]
+    parts = [np.asarray(p.predict(features[r])) for p, r in zip(predictions, rows, strict=True)]
+    expected = np.empty((len(features), parts[0].shape[1]), np.float32)
+    expected[np.concatenate(rows)] = np.concatenate(parts)
+    return expected
+
+
+def _prediction_arrays(prediction: Prediction) -> dict[str, np.ndarray]:
     if isinstance(prediction, Linear):
         return {name: np.asarray(getattr(prediction, name)) for name in ("weights", "offset")}
+    assert isinstance(prediction, Networks)  # others hold the rows fitted on
     arrays = {name: prediction.weights[name] for name in _LAYERS}
     arrays |= {name: getattr(prediction, name) for name in _NETWORKS}
     return {name: np.asarray(array) for name, array in arrays.items()}

@@ -1,6 +1,5 @@
 """Estimates learned from the features, signals and answers of a table, by cross-fitting."""
 
-import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ from jaxtyping import Float, Int
 from cascjax.core.estimates import Estimator
 from cascjax.data.table import Table
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
-from cascjax.estimators.base import Scalable
 from cascjax.estimators.design import Design, design
 from cascjax.estimators.registry import ESTIMATORS, learned_estimator
 from cascjax.estimators.training import (
@@ -41,7 +39,6 @@ class LearnedEstimates:
     kind: LearnedEstimator  # the estimator that was fitted
     fitted: FittedEstimator  # its weights, and facts on the fit
     folds: Folds  # the cross-fitting folds
-    sigma_scale: float = 1.0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -50,24 +47,17 @@ class LearnedEstimates:
         alike = (_ALIKE,) if known.sum() == 1 else ()
         return (*alike, *self.design.notes, *self.fitted.notes)
 
-    @functools.cached_property
+    @property
     def model(self) -> PolicyModel:
-        """What was fitted on all rows of the fit split, for a policy."""
+        """The weights, for a policy."""
         check_keepable(self.kind)
-        return self.fitted.weights.model(self.design.feature_spec, self.sigma_scale)
+        assert isinstance(self.fitted.weights, PolicyModel)
+        return self.fitted.weights
 
-    def scaled(self, sigma_scale: float) -> "LearnedEstimates":
-        """Return the same estimates with all sigmas multiplied by a number."""
-        estimator = _scaled(self.estimator, sigma_scale)
-        return replace(self, estimator=estimator, sigma_scale=self.sigma_scale * sigma_scale)
-
-    def estimator_for(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> Estimator:
-        """Return the estimates of any queries."""
+    def estimator_for(self, table: Table, fold: Int[np.ndarray, " N"]) -> Estimator:
+        """Return the estimates of any queries, each by the weights of its fold."""
         columns = replace(self.design, seen=self.design.feature_spec.seen(table))
-        if fold is None:
-            fold = fold_numbers(np.arange(table.n_queries), self.folds.n_folds)
-        made = self.fitted.weights.estimator(columns, table.cost, fold)
-        return _scaled(made, self.sigma_scale)
+        return self.fitted.weights.estimator(columns, table.cost, fold)
 
     @property
     def digest(self) -> str:
@@ -86,10 +76,6 @@ class LearnedEstimates:
             "ridge": self.fitted.ridge,
             "notes": list(self.notes),
         }
-
-
-def _scaled(estimator: Estimator, sigma_scale: float) -> Estimator:
-    return estimator.scaled(sigma_scale) if isinstance(estimator, Scalable) else estimator
 
 
 def learned(

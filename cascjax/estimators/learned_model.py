@@ -1,22 +1,20 @@
-"""Learned estimates of a policy: the weights of each fold, for other tables and live queries."""
+"""Regressions of every run set, one set of weights per fold: for tables, live and in files."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import msgspec
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
-from cascjax.core.estimates import Estimates
 from cascjax.data.codec import from_json, to_json
-from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators.base import every_run_set, with_ran
+from cascjax.estimators.design import Design
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.run_sets import RunSets
-from cascjax.estimators.training import fold_numbers
+from cascjax.estimators.training import PolicyModel
 
 _ARRAYS = ("quality_weights", "cost_weights", "covariance")
 
@@ -26,7 +24,7 @@ _ROUNDED = 1e-5
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class LearnedModel:
+class LearnedModel(PolicyModel):
     """One regression per fold, run set and model, and the feature spec of their columns.
 
     Run sets count in binary: bit i of their number is set where model i has run.
@@ -43,35 +41,27 @@ class LearnedModel:
         """Number of sets of weights."""
         return len(self.quality_weights)
 
-    def estimator(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> RunSets:
-        """Return the estimates of a table's queries, models in the order of the feature spec.
-
-        Rows that the weights were fitted on get better estimates than other rows.
-        """
-        seen = self.feature_spec.seen(table)
-        if fold is None:
-            fold = fold_numbers(np.arange(len(seen)), self.n_folds)
-        if table.models and table.models != self.feature_spec.models:
-            table = table.select_models(self.feature_spec.models)
+    def estimator(
+        self, design: Design, cost_run: Float[np.ndarray, "N K"], fold: Int[np.ndarray, " N"]
+    ) -> RunSets:
+        """Return the estimates of the queries of a design."""
         return RunSets(
-            seen=seen,
+            seen=design.seen,
             fold=fold,
             quality_weights=np.asarray(self.quality_weights),
             cost_weights=np.asarray(self.cost_weights),
             covariance=np.asarray(self.covariance),
-            cost_run=table.cost,
+            cost_run=cost_run,
             logistic=self.logistic,
         )
 
-    def estimates(
+    def live(
         self,
         row: Float[np.ndarray, "*B D"],
-        run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
-        costs: Float[np.ndarray, "*B K"] | None = None,
-        fold: Int[np.ndarray, "*B"] | int = 0,
-    ) -> Estimates:
-        """Return the estimates of live queries on the host, in tens of microseconds each."""
-        run = np.asarray(run)
+        run: Bool[np.ndarray, "*B K"],
+        fold: Int[np.ndarray, "*B"] | int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the estimates of live queries, in tens of microseconds each."""
         run_set = run @ (1 << np.arange(run.shape[-1]))
         quality = _sums(self.quality_weights[fold, run_set], row)
         if self.logistic:
@@ -79,10 +69,11 @@ class LearnedModel:
             quality = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * quality))
         constant = self.cost_weights.shape[1] == 1
         cost = _sums(self.cost_weights[fold, np.zeros_like(run_set) if constant else run_set], row)
-        if costs is not None:
-            cost = np.where(run & np.isfinite(costs), np.asarray(costs, np.float32), cost)
-        covariance = self.covariance[run_set]
-        return Estimates(jnp.asarray(quality), jnp.asarray(covariance), jnp.asarray(cost))
+        return quality, self.covariance[run_set], cost
+
+    def scaled(self, sigma_scale: float) -> "LearnedModel":
+        """Return the same model with every sigma multiplied by a number."""
+        return replace(self, covariance=self.covariance * np.float32(sigma_scale**2))
 
     def check(self) -> None:
         """Refuse damaged weights; on the host."""

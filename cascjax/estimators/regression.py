@@ -51,7 +51,7 @@ _product = functools.partial(jnp.matmul, precision="highest")
 
 @dataclass(frozen=True)
 class Regressions:
-    """Weights of all regressions, fitted without each fold and on all rows."""
+    """Weights of all regressions: fitted without each of the G folds, or once on all rows."""
 
     weights: Float[np.ndarray, "G S K D"]
     passes: int = 0  # passes over the rows, the most of any fit; 0 for a closed form
@@ -148,7 +148,7 @@ def fit_linear(
         moment[f] += x64 @ np.asarray(y, np.float64).T
     both = visible[:, :, None] & visible[:, None, :]
     weights = []
-    for f in [*range(blocks.n_folds if folds else 0), -1]:
+    for f in range(blocks.n_folds) if folds else [-1]:
         rest = np.arange(blocks.n_folds) != f
         system = gram[rest].sum(0) + np.diag(_penalty(d, ridge))
         right = visible[:, :, None] * moment[rest].sum(0)
@@ -183,7 +183,7 @@ def fit_logistic(
         whole = search(blocks, *_start(*sample, linear[part], visible[part], pull))
         rest = [blocks.without(f) for f in range(blocks.n_folds if folds else 0)]
         fits = [search(b, whole.weights, whole.inverse * (blocks.n_rows / b.n_rows)) for b in rest]
-        fits.append(whole)
+        fits = fits or [whole]
         weights.append(np.stack([fit.weights for fit in fits]))
         searches += fits
     return Regressions(

@@ -4,19 +4,15 @@ A regression of a run set sees the columns that the run set shows. The estimate 
 too few good or bad answers to learn from is its mean.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cascjax.estimators.base import every_run_set, with_ran
-from cascjax.estimators.design import Design
-from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
-from cascjax.estimators.run_sets import RunSets
 from cascjax.estimators.training import (
     COST_MODELS,
     RUN_SETS,
@@ -38,42 +34,6 @@ _COST_GAIN = 0.01
 _MIN_COST = 0.01  # Share of a model's mean cost that its estimates stay above on rows fitted on
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class RunSetWeights:
-    """Weights of all regressions, one set for each fold and a last one fitted on all rows."""
-
-    quality: Float[np.ndarray, "G S K D"]  # 0 where a run set does not show a column
-    cost: Float[np.ndarray, "G #S K D"]  # in the table's cost unit
-    covariance: Float[np.ndarray, "S K K"]  # `[2**K, K, K]`, see `RunSets`
-    logistic: bool = field(metadata={"static": True})
-
-    def estimator(
-        self,
-        design: Design,
-        cost_run: Float[np.ndarray, "N K"],
-        fold: Int[np.ndarray, " N"] | None = None,
-    ) -> RunSets:
-        """Return the estimates of the queries of a design, see `Weights.estimator`."""
-        last = len(self.quality) - 1
-        return RunSets(
-            seen=design.seen,
-            fold=np.full(len(design.seen), last, np.int32) if fold is None else fold,
-            quality_weights=self.quality,
-            cost_weights=self.cost,
-            covariance=self.covariance,
-            cost_run=cost_run,
-            logistic=self.logistic,
-        )
-
-    def model(self, feature_spec: FeatureSpec, sigma_scale: float) -> LearnedModel:
-        """Return the weights of each fold, for a policy."""
-        covariance = self.covariance * np.float32(sigma_scale**2)
-        return LearnedModel(
-            self.quality[:-1], self.cost[:-1], covariance, self.logistic, feature_spec
-        )
-
-
 @dataclass(frozen=True)
 class RunSetRegression(LearnedEstimator):
     """Estimator that fits a ridge or logistic regression for every run set and model."""
@@ -92,7 +52,7 @@ class RunSetRegression(LearnedEstimator):
         if not training.cost[rows].any():
             notes.append("every model costs 0 on all rows to fit on: there is no cost to save")
         blocks = Blocks.cut(columns, quality, fold, n_sets=len(visible))
-        weights = np.zeros((training.folds.n_folds + 1, len(visible), k, visible.shape[1]))
+        weights = np.zeros((training.folds.n_folds, len(visible), k, visible.shape[1]))
         weights[:, :, constant, 0] = self._intercepts(training, quality[:, constant])[:, None]
         covariance, error = moments(blocks, weights, logistic=self.logistic)
         chosen, unsettled = None, ""
@@ -114,10 +74,14 @@ class RunSetRegression(LearnedEstimator):
             notes += [unsettled] * bool(unsettled)
         cost_weights, cost_model, cost_notes, cost_explained = _fit_costs(training)
         covariance = np.where(with_ran(every_run_set(k)), 0, covariance)
-        arrays = (x.astype(np.float32) for x in (weights, cost_weights, covariance))
+        weights, cost_weights, covariance = (
+            x.astype(np.float32) for x in (weights, cost_weights, covariance)
+        )
         variance = quality.var(0)
         return FittedEstimator(
-            weights=RunSetWeights(*arrays, logistic=self.logistic),
+            weights=LearnedModel(
+                weights, cost_weights, covariance, self.logistic, training.design.feature_spec
+            ),
             cost_model=cost_model,
             notes=(*notes, *cost_notes),
             explained=explained_variance(error[0], variance),
@@ -132,10 +96,10 @@ class RunSetRegression(LearnedEstimator):
 
     def _intercepts(
         self, training: TrainingSet, quality: Float[np.ndarray, "n C"]
-    ) -> Float[np.ndarray, "G C"]:
+    ) -> Float[np.ndarray, "F C"]:
         """Return the intercepts of models whose estimate is the mean of each fold's other rows."""
         fold = training.folds.fold[training.folds.fit_rows]
-        rest = [quality[fold != f] for f in range(training.folds.n_folds + 1)]
+        rest = [quality[fold != f] for f in range(training.folds.n_folds)]
         if not self.logistic:
             return np.stack([part.mean(0) for part in rest])
         # Half an answer of each kind more, so that nothing is certain.
@@ -181,7 +145,7 @@ def _mean_note(model: str, quality: Float[np.ndarray, " n"]) -> str:
 
 def _fit_costs(
     training: TrainingSet,
-) -> tuple[Float[np.ndarray, "G #S K D"], str, list[str], Float[np.ndarray, " K"]]:
+) -> tuple[Float[np.ndarray, "F #S K D"], str, list[str], Float[np.ndarray, " K"]]:
     """Return the cost model asked for, or the one with the lowest cross-validated error."""
     rows, k = training.folds.fit_rows, len(training.models)
     visible = training.design.feature_spec.shown()
@@ -226,8 +190,8 @@ def _fit_costs(
 
 
 def _keep_positive(
-    weights: Float[np.ndarray, "G S K D"], blocks: Blocks
-) -> Float[np.ndarray, "G S K D"]:
+    weights: Float[np.ndarray, "F S K D"], blocks: Blocks
+) -> Float[np.ndarray, "F S K D"]:
     """Return the weights with slopes shrunk until no row fitted on has a cost below 0.
 
     A regression's line crosses 0 where costs are skewed. All slopes of a model, run set and fold

@@ -37,7 +37,7 @@ from cascjax.estimators.learned import (
     learned,
 )
 from cascjax.estimators.registry import ESTIMATORS, learned_estimator
-from cascjax.estimators.statistics import Line, Moments, Spread, fit_lines, noise_keys, normals
+from cascjax.estimators.statistics import Line, Moments, fit_lines, noise_keys, normals
 from cascjax.estimators.training import PolicyModel, fold_numbers
 from cascjax.words import counted
 
@@ -150,7 +150,7 @@ class Supplied(EstimatesSpec):
 
     def statistics(
         self, chunk: Chunk, table: Table, fit: Bool[np.ndarray, " n"], seed: int
-    ) -> Spread | None:
+    ) -> Moments | None:
         """Return the spread of ante minus post over the fit rows, unless quality_sigma says it."""
         assert table.quality_ante is not None
         assert table.quality_post is not None
@@ -158,11 +158,11 @@ class Supplied(EstimatesSpec):
             advice = "give standard deviations that are finite and not negative (quality_sigma)"
             check_numbers("sigma", table.quality_sigma, 0.0, advice, table.models)
             return None
-        return Spread.from_rows(table.quality_ante, table.quality_post, np.flatnonzero(fit))
+        return Moments.of_difference(table.quality_ante, table.quality_post, np.flatnonzero(fit))
 
     def fit(self, data: FitData) -> "FittedSupplied":
         """Return the estimates with sigma and mean costs of the fit split filled in."""
-        spread: Spread | None = data.statistics
+        spread: Moments | None = data.statistics
         sigma = None if spread is None else spread.sigma[data.order]
         return FittedSupplied(data.mean_cost, sigma)
 
@@ -248,8 +248,8 @@ class Noisy(EstimatesSpec):
         """Return the moments of quality, cost and their noises over all rows of the chunk."""
         noise = normals(noise_keys(seed), chunk.rows, table.n_models)
         return NoiseMoments(
-            Moments.from_rows(table.quality, noise[0], noise[1]),
-            Moments.from_rows(table.cost, noise[2], noise[3]),
+            Moments.of_noise(table.quality, noise[0], noise[1]),
+            Moments.of_noise(table.cost, noise[2], noise[3]),
             np.array([table.quality.min(), table.quality.max()], np.float64),
         )
 
@@ -263,9 +263,9 @@ class Noisy(EstimatesSpec):
             if (scale := noise_scale(low, high)) != 1:
                 quality = quality[0] * scale, quality[1] * scale
                 record = {"noise_scale": scale, "quality_range": [low, high]}
-            record |= _cost_notes(self.level, cost[0], moments.cost.mean[0])
-        ante, post, sigma = fit_lines(moments.quality.sort_models(data.order), quality)
-        cost_ante, cost_post, _ = fit_lines(moments.cost.sort_models(data.order), cost)
+            record |= _cost_notes(self.level, cost[0], moments.cost.mean[: len(data.order)])
+        ante, post, sigma = fit_lines(moments.quality, quality, data.order)
+        cost_ante, cost_post, _ = fit_lines(moments.cost, cost, data.order)
         return FittedNoisy((ante, post, cost_ante, cost_post), sigma, data.seed, record)
 
     def record(self) -> dict[str, Any]:
@@ -423,7 +423,7 @@ class FittedLearned(ChunkEstimates):
 
     def policy_model(self, sigma_scale: float) -> PolicyModel:
         """Return the weights of each fold of the sample."""
-        return self.result.scaled(sigma_scale).model
+        return self.result.model.scaled(sigma_scale)
 
     def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
         """Return the estimator of some rows; rows it was fitted on get out-of-fold weights."""

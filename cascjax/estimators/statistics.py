@@ -5,6 +5,7 @@ of 1e-5 would vanish next to noise of 100 (Chan, Golub and LeVeque, "Updating fo
 pairwise algorithm for computing sample variances", 1979).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, UInt32
 
 from cascjax.core.random import threefry
-from cascjax.data.table import mean_rows, take_rows
+from cascjax.data.table import take_rows
 
 _ROWS = 1 << 16  # Rows whose noise is drawn at once
 _BLOCK = 1 << 13  # Rows that are converted to float64 at once
@@ -69,101 +70,67 @@ def _normals(
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Moments:
-    """First and second moments of a true value t and of two noises u and v, for K models.
+    """Number of rows, means, and sums of products about the means, of M columns."""
 
-    Model k gets the k-th noise once the models are sorted by mean cost, which is not known yet, so
-    the products of every model with every noise are kept.
-    """
-
-    count: Float[np.ndarray, ""]  # number of rows
-    mean: Float[np.ndarray, "3 K"]  # means of t by model, and of u and v by position
-    square: Float[np.ndarray, "3 K"]  # sums of squares about the mean
-    truth_noise: Float[np.ndarray, "2 K K"]  # sums of products of t with u, and with v
-    noises: Float[np.ndarray, " K"]  # sums of products of u and v
+    count: Float[np.ndarray, ""]
+    mean: Float[np.ndarray, " M"]
+    product: Float[np.ndarray, "M M"]
 
     @classmethod
-    def from_rows(
+    def from_blocks(cls, blocks: Iterable[Float[np.ndarray, "n M"]], width: int) -> "Moments":
+        """Return the moments of the rows of all blocks, of which there may be none."""
+        total = cls(np.array(0.0), np.zeros(width), np.zeros((width, width)))
+        for block in blocks:
+            values = block.astype(np.float64)
+            mean = values.mean(0)
+            values -= mean
+            total = total.merge(cls(np.array(float(len(block))), mean, values.T @ values))
+        return total
+
+    @classmethod
+    def of_noise(
         cls,
         truth: Float[np.ndarray, "n K"],
-        first: Float[np.ndarray, "n K"],
-        second: Float[np.ndarray, "n K"],
+        ante: Float[np.ndarray, "n K"],
+        post: Float[np.ndarray, "n K"],
     ) -> "Moments":
-        """Return the moments of some rows, which are at least one."""
-        columns, n = (truth, first, second), len(truth)
-        mean = np.stack([column.mean(0, dtype=np.float64) for column in columns])
-        k = truth.shape[1]
-        square, cross, noises = np.zeros((3, k)), np.zeros((2, k, k)), np.zeros(k)
-        for start in range(0, n, _BLOCK):
-            part = slice(start, start + _BLOCK)
-            t, u, v = (c[part].astype(np.float64) - m for c, m in zip(columns, mean, strict=True))
-            for i, x in enumerate((t, u, v)):
-                square[i] += np.einsum("nk,nk->k", x, x)
-            cross[0] += t.T @ u
-            cross[1] += t.T @ v
-            noises += np.einsum("nk,nk->k", u, v)
-        return cls(np.array(float(n)), mean, square, cross, noises)
+        """Return the moments of the truth by model, and of two noises by position.
 
-    def merge(self, other: "Moments") -> "Moments":
-        """Return the moments of the rows of both."""
-        n = self.count + other.count
-        gap, weight = other.mean - self.mean, self.count * other.count / n
-        t, u, v = gap
-        between = np.stack([np.outer(t, u), np.outer(t, v)]) * weight
-        return Moments(
-            np.array(n),
-            self.mean + gap * (other.count / n),
-            self.square + other.square + gap * gap * weight,
-            self.truth_noise + other.truth_noise + between,
-            self.noises + other.noises + u * v * weight,
-        )
-
-    def sort_models(self, order: Int[np.ndarray, " K"]) -> "Moments":
-        """Return the moments with the models in another order; the noises keep their positions."""
-        mean, square = self.mean.copy(), self.square.copy()
-        mean[0], square[0] = mean[0, order], square[0, order]
-        return Moments(self.count, mean, square, self.truth_noise[:, order], self.noises)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Spread:
-    """Mean and variance of the difference of two columns of K models."""
-
-    count: Float[np.ndarray, ""]  # number of rows
-    mean: Float[np.ndarray, " K"]  # means
-    square: Float[np.ndarray, " K"]  # sums of squares about the mean
+        Model k gets the k-th noise once the models are sorted by mean cost, which is not known yet,
+        so the products of every model with every noise are kept.
+        """
+        columns = (truth, ante, post)
+        parts = (slice(start, start + _BLOCK) for start in range(0, len(truth), _BLOCK))
+        blocks = (np.concatenate([column[part] for column in columns], 1) for part in parts)
+        return cls.from_blocks(blocks, 3 * truth.shape[1])
 
     @classmethod
-    def from_rows(
+    def of_difference(
         cls,
         before: Float[np.ndarray, "N K"],
         after: Float[np.ndarray, "N K"],
         rows: Int[np.ndarray, " n"],
-    ) -> "Spread":
-        """Return the spread of `before - after` over the given rows, of which there may be none."""
-        k = before.shape[1]
-        if not len(rows):
-            return cls(np.array(0.0), np.zeros(k), np.zeros(k))
-        mean = mean_rows(before, rows) - mean_rows(after, rows)
-        square = np.zeros(k)
-        for start in range(0, len(rows), _BLOCK):
-            part = rows[start : start + _BLOCK]
-            gap = take_rows(before, part).astype(np.float64) - take_rows(after, part) - mean
-            square += np.einsum("nk,nk->k", gap, gap)
-        return cls(np.array(float(len(rows))), mean, square)
+    ) -> "Moments":
+        """Return the moments of `before - after` over the given rows."""
+        parts = (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
+        blocks = (
+            take_rows(before, part).astype(np.float64) - take_rows(after, part) for part in parts
+        )
+        return cls.from_blocks(blocks, before.shape[1])
 
-    def merge(self, other: "Spread") -> "Spread":
-        """Return the spread over the rows of both."""
-        if not other.count or not self.count:
+    def merge(self, other: "Moments") -> "Moments":
+        """Return the moments of the rows of both."""
+        if not self.count or not other.count:
             return self if self.count else other
         n, gap = self.count + other.count, other.mean - self.mean
-        square = self.square + other.square + gap * gap * (self.count * other.count / n)
-        return Spread(np.array(n), self.mean + gap * (other.count / n), square)
+        product = self.product + other.product
+        product += np.outer(gap, gap) * (self.count * other.count / n)
+        return Moments(np.array(n), self.mean + gap * (other.count / n), product)
 
     @property
-    def sigma(self) -> Float[np.ndarray, " K"]:
-        """`[K]` standard deviations."""
-        return np.sqrt(self.square / self.count)
+    def sigma(self) -> Float[np.ndarray, " M"]:
+        """Standard deviations."""
+        return np.sqrt(np.diagonal(self.product) / self.count)
 
 
 @dataclass(frozen=True)
@@ -190,25 +157,28 @@ class Line:
 
 
 def fit_lines(
-    moments: Moments, noises: tuple[float, float]
+    moments: Moments, noises: tuple[float, float], order: Int[np.ndarray, " K"] | None = None
 ) -> tuple[Line, Line, Float[np.ndarray, " K"]]:
-    """Return the predictions from both noisy copies, and the spread of their difference."""
-    t, u, v = moments.square
-    lines = []
-    for i, (sigma, noise_square) in enumerate(zip(noises, (u, v), strict=True)):
-        cross = np.diagonal(moments.truth_noise[i])
-        spread = t + 2 * sigma * cross + sigma**2 * noise_square
-        slope = (t + sigma * cross) / np.where(spread > 0, spread, 1)
-        mean = moments.mean[0]
-        lines.append(Line(sigma, mean, mean + sigma * moments.mean[1 + i], slope))
-    # Ante minus post is a (t + sigma u) - b (t + tau v); this is its square, term by term.
-    (a, b), (sigma, tau) = (line.slope for line in lines), noises
-    tu, tv = (np.diagonal(cross) for cross in moments.truth_noise)
-    squares = (
-        (a - b) ** 2 * t
-        + (a * sigma) ** 2 * u
-        + (b * tau) ** 2 * v
-        + 2 * (a - b) * (a * sigma * tu - b * tau * tv)
-        - 2 * a * sigma * b * tau * moments.noises
-    )
+    """Return the predictions from both noisy copies, and the spread of their difference.
+
+    `moments` are those of `Moments.of_noise`; `order` sorts the models, and not the noises.
+    """
+    k = len(moments.mean) // 3
+    columns = np.arange(3 * k)
+    columns[:k] = columns[:k] if order is None else order
+    mean = moments.mean[columns].reshape(3, k)
+    # Of the truth and both noises, for each model with the noise at its position.
+    product = moments.product[np.ix_(columns, columns)].reshape(3, k, 3, k)
+    product = np.einsum("ikjk->ijk", product)
+    lines, weights = [], []
+    for place, sigma in enumerate(noises, start=1):
+        noisy = np.zeros((3, 1))
+        noisy[[0, place], 0] = 1, sigma
+        with_truth = (noisy * product[0]).sum(0)
+        square = np.einsum("il,jl,ijk->k", noisy, noisy, product)
+        slope = with_truth / np.where(square > 0, square, 1)
+        lines.append(Line(sigma, mean[0], (noisy * mean).sum(0), slope))
+        weights.append(noisy * slope)
+    difference = weights[0] - weights[1]
+    squares = np.einsum("ik,jk,ijk->k", difference, difference, product)
     return lines[0], lines[1], np.sqrt(np.maximum(squares, 0) / moments.count)

@@ -4,8 +4,9 @@ import abc
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cascjax.core.estimates import Estimates, Estimator
 from cascjax.core.random import hash_numbers
@@ -94,55 +95,78 @@ def fold_numbers(numbers: Int[np.ndarray, " n"], n_folds: int) -> Int[np.ndarray
 
 
 @runtime_checkable
-class PolicyModel(Protocol):
-    """Learned estimates as a policy keeps them: the weights of each fold."""
-
-    @property
-    def feature_spec(self) -> FeatureSpec: ...  # noqa: D102
-
-    @property
-    def n_folds(self) -> int:
-        """Number of sets of weights that queries are estimated with."""
-        ...
-
-    def estimator(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> Estimator:
-        """Return the estimates of a table's queries, by default by their row numbers."""
-        ...
-
-    def estimates(
-        self,
-        row: Float[np.ndarray, "*B D"],
-        run: Bool[np.ndarray, "*B K"] | Bool[Array, "*B K"],
-        costs: Float[np.ndarray, "*B K"] | None = None,
-        fold: Int[np.ndarray, "*B"] | int = 0,
-    ) -> Estimates:
-        """Return the estimates of live queries, from columns that `FeatureSpec.row` makes."""
-        ...
-
-    def check(self) -> None:
-        """Refuse weights that are damaged."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of a policy file."""
-        ...
-
-
-@runtime_checkable
 class Weights(Protocol):
     """Fitted weights: a pytree that makes the estimates of any queries."""
 
     def estimator(
-        self,
-        design: Design,
-        cost_run: Float[np.ndarray, "N K"],
-        fold: Int[np.ndarray, " N"] | None = None,
+        self, design: Design, cost_run: Float[np.ndarray, "N K"], fold: Int[np.ndarray, " N"]
     ) -> Estimator:
-        """Return the estimates of the queries of a design."""
+        """Return the estimates of the queries of a design, each by the weights of its fold."""
         ...
 
-    def model(self, feature_spec: FeatureSpec, sigma_scale: float) -> PolicyModel:
-        """Return what a policy keeps; called only if the estimator has a `form`."""
-        ...
+
+class PolicyModel(abc.ABC):
+    """Weights that a policy keeps: those of each fold, and how their columns are made."""
+
+    feature_spec: FeatureSpec
+
+    @property
+    @abc.abstractmethod
+    def n_folds(self) -> int:
+        """Number of sets of weights that queries are estimated with."""
+
+    @abc.abstractmethod
+    def estimator(
+        self, design: Design, cost_run: Float[np.ndarray, "N K"], fold: Int[np.ndarray, " N"]
+    ) -> Estimator:
+        """Return the estimates of the queries of a design, each by the weights of its fold."""
+
+    def estimator_for(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> Estimator:
+        """Return the estimates of a table's queries, by default by their row numbers.
+
+        Models are in the order of the feature spec. Rows that the weights were fitted on get better
+        estimates than other rows.
+        """
+        design = Design(self.feature_spec.seen(table), self.feature_spec)
+        if fold is None:
+            fold = fold_numbers(np.arange(table.n_queries), self.n_folds)
+        if table.models and table.models != self.feature_spec.models:
+            table = table.select_models(self.feature_spec.models)
+        return self.estimator(design, table.cost, fold)
+
+    def estimates(
+        self,
+        row: Float[np.ndarray, "*B D"],
+        run: Bool[np.ndarray, "*B K"],
+        costs: Float[np.ndarray, "*B K"] | None = None,
+        fold: Int[np.ndarray, "*B"] | int = 0,
+    ) -> Estimates:
+        """Return the estimates of live queries on the host, from what `FeatureSpec.row` makes."""
+        quality, covariance, cost = self.live(row, run, fold)
+        if costs is not None:
+            cost = np.where(run & np.isfinite(costs), np.asarray(costs, np.float32), cost)
+        return Estimates(jnp.asarray(quality), jnp.asarray(covariance), jnp.asarray(cost))
+
+    @abc.abstractmethod
+    def live(
+        self,
+        row: Float[np.ndarray, "*B D"],
+        run: Bool[np.ndarray, "*B K"],
+        fold: Int[np.ndarray, "*B"] | int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return quality, covariance and cost as estimated, also of models that have run."""
+
+    @abc.abstractmethod
+    def scaled(self, sigma_scale: float) -> "PolicyModel":
+        """Return the same model with every sigma multiplied by a number."""
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Refuse weights that are damaged."""
+
+    @abc.abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of a policy file."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +174,7 @@ class FittedEstimator:
     """What fitting an estimator returns.
 
     Attributes:
-        weights: the fitted weights.
+        weights: the fitted weights; a `PolicyModel` if the estimator has a `form`.
         cost_model: inputs of the cost estimates, one of `COST_MODELS` or the estimator's own.
         notes: what was left out or replaced by a default, one line each.
         explained: `[K]` share of the variance of each model's quality that out-of-fold estimates

@@ -91,7 +91,8 @@ def fit_text_model(prompts: Sequence[str], n_components: int = COMPONENTS) -> Te
       >>> text_features(["Add four numbers."], model).shape
       (1, 10)
     """
-    from sklearn.utils import extmath  # takes long to import
+    from sklearn.feature_extraction.text import TfidfTransformer  # takes long to import
+    from sklearn.utils import extmath
 
     if not 1 <= n_components <= 1024:
         raise CascjaxError(f"n_components must be from 1 to 1,024, not {n_components}")
@@ -100,9 +101,7 @@ def fit_text_model(prompts: Sequence[str], n_components: int = COMPONENTS) -> Te
         raise CascjaxError(
             "no prompt has a word of two letters or more; name the column with the prompts"
         )
-    document_frequency = np.bincount(counts.indices, minlength=counts.shape[1])
-    idf = np.log((1 + len(prompts)) / (1 + document_frequency)) + 1
-    idf = idf.astype(np.float32)
+    idf = np.asarray(TfidfTransformer().fit(counts).idf_, np.float32)
     weights = _weights(counts, idf)
     randomized_svd: Any = extmath.randomized_svd  # its defaults have narrower types than it takes
     size = min(n_components, *weights.shape)
@@ -263,12 +262,11 @@ def _counts(prompts: Sequence[str]) -> Any:
 
 def _weights(counts: Any, idf: Float32[np.ndarray, " H"]) -> Any:
     """Return `[N, H]` sparse TF-IDF of norm 1, or 0 without words; counts enter as 1 + log."""
-    weights = counts.copy()
-    weights.data = (1 + np.log(weights.data)) * idf[weights.indices]
-    squares = np.asarray(weights.multiply(weights).sum(axis=1)).ravel()
-    norm = np.sqrt(np.where(squares > 0, squares, 1), dtype=np.float32)
-    weights.data /= np.repeat(norm, np.diff(weights.indptr))
-    return weights
+    from sklearn.feature_extraction.text import TfidfTransformer  # takes long to import
+
+    transformer = TfidfTransformer(sublinear_tf=True)
+    transformer.idf_ = idf
+    return transformer.transform(counts)
 
 
 def _facts(prompt: str) -> list[float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from cascjax.core.auc import auc
 from cascjax.core.random import MIN_QUERIES, check_resamples, key_of, weighted_sums
 from cascjax.errors import CascjaxError
 from cascjax.words import counted
@@ -163,28 +164,10 @@ def aucs(
     single_cost: Float[np.ndarray, "R K"],
     single_quality: Float[np.ndarray, "R K"],
 ) -> Float[np.ndarray, " R"]:
-    """Return the AUC of R frontiers at once, as `cascjax.core.auc`; NaN where there is no width."""
-    low, high = single_cost.min(1, keepdims=True), single_cost.max(1, keepdims=True)
-    order = np.lexsort((quality, cost), axis=1)
-    x, y = (np.take_along_axis(points, order, axis=1) for points in (cost, quality))
-    # Points that reach both ends: of no width where nothing is to be joined.
-    joined = x[:, :1] > low
-    first = np.where(joined, low, x[:, :1])
-    lowest = np.where(joined, single_quality.min(1, keepdims=True), y[:, :1])
-    x = np.concatenate([first, x, np.maximum(high, x[:, -1:])], axis=1)
-    y = np.concatenate([lowest, y, y[:, -1:]], axis=1)
-
-    def at(cost: Float[np.ndarray, "R 1"]) -> Float[np.ndarray, "R 1"]:
-        # Of points that cost the same the last, hence best, one counts.
-        left = (x <= cost).sum(1, keepdims=True) - 1
-        pair = np.concatenate([left, np.minimum(left + 1, x.shape[1] - 1)], axis=1)
-        x0, x1 = np.split(np.take_along_axis(x, pair, 1), 2, 1)
-        y0, y1 = np.split(np.take_along_axis(y, pair, 1), 2, 1)
-        return y0 + (y1 - y0) * (cost - x0) / np.where(x1 > x0, x1 - x0, 1)
-
-    y = np.where(x <= low, at(low), np.where(x >= high, at(high), y))
-    with np.errstate(invalid="ignore"):
-        return np.trapezoid(y, np.clip(x, low, high), axis=1) / (high - low)[:, 0]
+    """Return the AUC of each of R frontiers, as `cascjax.core.auc`; NaN where there is no width."""
+    wide = np.ptp(single_cost, axis=1) > 0
+    curves = zip(cost, quality, single_cost, single_quality, strict=True)
+    return np.array([auc(*curve) if w else np.nan for w, curve in zip(wide, curves, strict=True)])
 
 
 def differences(samples: Float[np.ndarray, "S R"], confidence: float) -> Float[np.ndarray, "S S 2"]:
