@@ -115,7 +115,7 @@ class EstimatesSpec(ABC):
         """Return the fitted estimates."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the spec as JSON values; `spec_from_json` is the inverse."""
+        """Return the spec as JSON values."""
         return {"kind": self.kind} | asdict(self)
 
     def record(self) -> dict[str, Any]:
@@ -570,15 +570,3 @@ def _default_estimates(source: Source) -> EstimatesSpec:
         " them from (features, signals, answer or group); add such columns, or simulate estimates"
         " of a given accuracy with estimates='noisy'"
     )
-
-
-def spec_from_json(content: Mapping[str, Any]) -> EstimatesSpec:
-    """Return the spec that `EstimatesSpec.to_json` wrote."""
-    fields = dict(content)
-    kind = fields.pop("kind", None)
-    if kind not in ESTIMATES:
-        raise unknown_name("kind of estimates", str(kind), ESTIMATES)
-    try:
-        return ESTIMATES[kind](**fields)
-    except TypeError as error:
-        raise CascjaxError(f"estimates {kind!r}: {error}") from error
