@@ -74,7 +74,10 @@ def test_differing_repeats_are_refused_whatever_is_dropped(tmp_path: Path) -> No
     for words in ([], ["--invalid", "drop"]):
         result = command(tmp_path, both, *words)
         assert result.exit_code == 2
-        assert "--draws mean, keep the first with --draws first, or keep one kind" in result.output
+        assert (
+            "--draws mean, keep the first with --draws first, make each a model with"
+            in result.output
+        )
         assert "--where COLUMN=VALUE" in result.output
         assert not (tmp_path / "table.arrow").exists()
     more_cost = frame.assign(seconds=1.0), frame.head(1).assign(seconds=2.0)

@@ -279,7 +279,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     assert "log.csv" in refusal(import_routerbench, path)
     assert "log.csv" in refusal(import_long, path, "q", "m", "s", "c")
     assert "No such file" in refusal(import_routerbench, tmp_path / "none.csv")
-    assert "it is a folder" in refusal(import_routerbench, tmp_path)
+    assert "log.csv" in refusal(import_routerbench, tmp_path)  # the only file of the folder
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from cascjax.cli.errors import Command
-from cascjax.cli.output import Output, output
+from cascjax.cli.output import Output, named, output
 from cascjax.cli.terminal import Program
-from cascjax.cli.types import PATH, pair, several
+from cascjax.cli.types import PATH, names, pair, several
 from cascjax.errors import CascjaxError
 from cascjax.importers import IMPORTERS
 
@@ -24,15 +24,19 @@ class Import(Program):
     def load(self, name: str) -> click.Command:
         """Return the command of an importer."""
 
-        def run(file: Path, table: Path, output: Output, **options: Any) -> None:
-            _import(name, file, table, output, options)
+        def run(files: tuple[Path, ...], table: Path, output: Output, **options: Any) -> None:
+            given = {name: value for name, value in options.items() if value is not None}
+            _import(name, files, table, output, given)
 
         command: Any = output(run)
         for option in reversed(IMPORTERS[name].options):
             command = _option(option)(command)
-        for argument in ("table", "file"):
-            command = click.argument(argument, type=PATH)(command)
-        help = f"{IMPORTERS[name].summary}\n\nReads FILE and writes the evaluation table TABLE."
+        command = click.argument("table", type=PATH)(command)
+        command = click.argument("files", type=PATH, nargs=-1, required=True)(command)
+        help = (
+            f"{IMPORTERS[name].summary}\n\nReads FILES, which may be folders, and writes the"
+            " evaluation table TABLE."
+        )
         return click.command(name, cls=Command, help=help)(command)
 
 
@@ -46,27 +50,31 @@ def _option(option: Any) -> Any:
         "filters": {"metavar": "COL=VALUE", "multiple": True},
         "file": {"type": PATH},
         "integer": {"type": click.IntRange(min=1)},
+        "names": {"type": names, "metavar": "LIST"},
+        "text": {"metavar": "TEXT"},
     }
     more, help = kinds[option.kind], option.help
     if option.kind in ("columns", "filters"):
         help += " Repeatable."
-    if option.default is not None:
+    if option.default not in (None, ()):
         more |= {"default": option.default, "show_default": True}
     flag = "--" + option.name.replace("_", "-")
     return click.option(flag, option.name, required=option.required, help=help, **more)
 
 
-def _import(name: str, file: Path, table: Path, output: Output, options: dict[str, Any]) -> None:
+def _import(
+    name: str, files: tuple[Path, ...], table: Path, output: Output, options: dict[str, Any]
+) -> None:
     """Read a log, and write its evaluation table."""
     from cascjax.data import TableWriter
 
     written = [table, *(path for path in options.values() if isinstance(path, Path))]
     for i, path in enumerate(written):
-        if path.resolve() in [other.resolve() for other in (file, *written[:i])]:
+        if path.resolve() in [other.resolve() for other in (*files, *written[:i])]:
             raise CascjaxError(f"{path} is given twice; give each file a name of its own")
-    output.note(f"Reading {file}")
+    output.note(f"Reading {named(files)}")
     with TableWriter(table) as writer:
-        result = IMPORTERS[name].read(file, **options)
+        result = IMPORTERS[name].read(list(files), **options)
         writer.write(result.arrow)
     for note in result.notes:
         output.note(note)

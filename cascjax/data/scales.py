@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from cascjax.data.table import Table
 from cascjax.words import listed, price_text
 
+CALLS = "calls"  # Unit of a cost that is 1 for calls of one model, and else 0
 _CONSTANT_ROWS = 5  # Rows from which a constant quality or cost is worth a note
 _ZERO_SHARE = 0.05  # Share of rows from which costs of 0 are worth a note
 _MEAN_COST = 1000.0  # Mean cost per query from which the unit is questioned
@@ -66,10 +67,11 @@ class Scales:
     def notes(self) -> tuple[str, ...]:
         """Questions about qualities and costs that are zero, constant or implausible."""
         N, notes = self.n_queries, list[str]()
-        free = self.cost[1] == 0
+        priced = self.cost_unit != CALLS  # a share of calls is 0 or 1 by design
+        free = (self.cost[1] == 0) & priced
         if free.any():
             notes.append(f"{self._of(free, 'cost')} 0 in every row: free, or not priced?")
-        partly = ~free & (self.n_zero >= _ZERO_SHARE * N)
+        partly = ~free & priced & (self.n_zero >= _ZERO_SHARE * N)
         if partly.any():
             share = self.n_zero[partly].max() / N
             notes.append(
@@ -83,7 +85,7 @@ class Scales:
                     f"{self._of(constant, 'have')} the same quality in every row"
                     f" ({self.quality[0, int(np.argmax(constant))]:.6g}): was it scored?"
                 )
-            flat = (self.cost[0] == self.cost[1]) & ~free
+            flat = (self.cost[0] == self.cost[1]) & ~free & priced
             if flat.any():
                 notes.append(
                     f"{self._of(flat, 'cost')} the same in every row"

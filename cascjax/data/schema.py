@@ -74,10 +74,10 @@ class BadRowsError(CascjaxError):
         self.row = row
         self._parts = (source, column, row, count, problem)
 
-    def shifted(self, rows: int) -> "BadRowsError":
-        """Return the error with the row counted from `rows` rows earlier in the file."""
-        source, column, row, count, problem = self._parts
-        return BadRowsError(source, column, row + rows, count, problem)
+    def moved(self, row: int, source: str | None = None) -> "BadRowsError":
+        """Return the error with another row, and another name of the file if one is given."""
+        name, column, _, count, problem = self._parts
+        return BadRowsError(source or name, column, row, count, problem)
 
 
 def refuse_rows(

@@ -660,7 +660,7 @@ def _read_chunk(source: Files, chunk: Chunk, rows: _Rows) -> Table:
             if values is not None and values.shape[1] != width:
                 raise _other_width(path, name, values.shape[1], source.files[0].path, width)
     except BadRowsError as error:
-        raise BadFileError(str(error.shifted(chunk.start)), path) from error
+        raise BadFileError(str(error.moved(error.row + chunk.start)), path) from error
     except CascjaxError as error:
         raise BadFileError(str(error), path) from error
     table = table.converted(source.rates, {}) if source.rates else table

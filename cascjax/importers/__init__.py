@@ -6,7 +6,6 @@ with `cascjax.importers.base.option`, and `read(path, options)`, which returns a
 """
 
 import importlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +45,10 @@ class Importer:
 
         return options_of(self._loaded().Options)
 
-    def read(self, path: str | os.PathLike[str], **options: Any) -> "ImportResult":
-        """Import a log."""
+    def read(self, data: Any, **options: Any) -> "ImportResult":
+        """Import a log: a path, a folder, a pattern, a list of paths, or a table in memory."""
         module = self._loaded()
-        return module.read(path, module.Options(**options))
+        return module.read(data, module.Options(**options))
 
     def _loaded(self) -> Any:
         named = isinstance(self.module, str)
@@ -63,6 +62,16 @@ IMPORTERS: dict[str, Importer] = {
             "long",
             "Long log with one row per query and model: CSV, JSON, Parquet, Arrow or pickle.",
             "cascjax.importers.long",
+        ),
+        Importer(
+            "wide",
+            "Wide log with one row per query and columns per model.",
+            "cascjax.importers.wide",
+        ),
+        Importer(
+            "json",
+            "JSON and JSON Lines of any shape, files or folders of them, by dotted paths.",
+            "cascjax.importers.json",
         ),
         Importer(
             "routerbench",

@@ -20,7 +20,7 @@ from cascjax.features.prompts import TextModel, text_features, text_model_of, wr
 from cascjax.features.responses import SIGNALS, ResponseReader
 from cascjax.words import counted, share_text
 
-OptionKind = Literal["choice", "column", "columns", "file", "filters", "integer"]
+OptionKind = Literal["choice", "column", "columns", "file", "filters", "integer", "names", "text"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Option:
       name: Name of the argument.
       kind: Type of the value. "column" is the name of a column, "columns" a dictionary from the
         name of a quantity to the name of its column, "filters" a text
-        "COLUMN=VALUE" or several, "file" a path, "choice" one of `choices`.
+        "COLUMN=VALUE" or several, "file" a path, "choice" one of `choices`, "names" a list of
+        names, "text" any text.
       help: Description in one sentence.
       default: Value where none is given; None unless the description says otherwise.
       required: Whether a value must be given.
@@ -60,7 +61,7 @@ def option(
         return field(metadata=metadata)
     if kind == "columns":
         return field(default_factory=dict, metadata=metadata)
-    if kind == "filters":
+    if kind in ("filters", "names"):
         return field(default=(), metadata=metadata)
     return field(default=default, metadata=metadata)
 
@@ -75,6 +76,7 @@ def options_of(dataclass_type: type) -> tuple[Option, ...]:
             **each.metadata,
         )
         for each in fields(dataclass_type)
+        if each.metadata
     )
 
 

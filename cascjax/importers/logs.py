@@ -1,18 +1,19 @@
 """Log files of any format as Arrow columns of text, numbers and lists of numbers."""
 
+import glob
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 
 from cascjax.data.files import sniff, whole
 from cascjax.data.schema import (
@@ -26,16 +27,27 @@ from cascjax.data.schema import (
 )
 from cascjax.errors import CascjaxError, one_line, unknown_name
 from cascjax.importers.pickles import read_pickled_columns
-from cascjax.importers.text import read_text
+from cascjax.importers.text import ANY, Choose, Json, one_type, read_text
 from cascjax.importers.values import parse_numbers
 
-ColumnKind = Literal["text", "quality", "cost", "number", "numbers"]
-Choose = Callable[[Sequence[str]], Mapping[str, ColumnKind]]
-"""Selects from a file's column names those to read, or raises CascjaxError."""
+ColumnKind = Literal["text", "quality", "cost", "number", "numbers", "time"]
+Data: TypeAlias = Any
+"""A path, a folder, a pattern, a list of them; or a table of pandas, polars or Arrow."""
+MODEL = "{model}"
+"""Column of the model that the path of a file, or the key of a map, names."""
+ROW = "{row}"
+"""Column of the number of the row."""
+THE_TABLE = "the table"
 
-_TYPES = {"text": pa.large_string(), "numbers": pa.list_(pa.float64())}
-_WORDS = {"text": "text", "numbers": "lists of numbers"}
+_TYPES = {
+    "text": pa.large_string(),
+    "numbers": pa.list_(pa.float64()),
+    "time": pa.timestamp("us"),
+}
+_WORDS = {"text": "text", "numbers": "lists of numbers", "time": "times"}
 _LIMITS = {"quality": MAX_QUALITY, "cost": MAX_COST}
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_NUMERIC = ("quality", "cost", "number")
 _SHOWN = 40
 
 
@@ -45,129 +57,292 @@ class Log:
 
     Attributes:
       columns: Text, float64 numbers or lists of numbers. Missing values are null; a number may
-        also be NaN or infinite.
-      rows: Number of each row in the file.
+        also be NaN or infinite. Text may be dictionary encoded.
+      rows: Number of each row in its file.
       notes: What was converted on reading, one line each.
+      files: First row of each file, and the name of the file; empty for a single one.
     """
 
     columns: pa.Table
     rows: Int[np.ndarray, " R"]
     notes: tuple[str, ...] = ()
+    files: tuple[tuple[int, str], ...] = ()
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Give errors the file, and the row of the file, of which only `rows` are kept."""
+        try:
+            yield
+        except BadRowsError as error:
+            file = next((name for first, name in self.files[::-1] if first <= error.row), None)
+            raise error.moved(int(self.rows[error.row]), file) from None
 
 
 def read_log(
-    path: str | os.PathLike[str],
+    data: Data,
     choose: Choose,
     where: Mapping[str, Sequence[str]] | None = None,
+    layout: Json = ANY,
+    model_from_path: str | None = None,
 ) -> Log:
-    """Read chosen columns of a Parquet, Arrow, CSV, JSON or pickle file.
+    """Read chosen columns of Parquet, Arrow, CSV, JSON or pickle files, or of a table in memory.
 
     In text, a list is "[-0.1, -2.5]", and numbers are read by `cascjax.importers.values`. With
-    `where`, only rows are read whose columns, which are text, have one of the given values.
+    `where`, only rows are read whose columns, which are text, have one of the given values. The
+    column `MODEL`, if chosen, is what the first group of `model_from_path` matches in the path.
     """
-    source, kind = os.fspath(path), sniff(path)
+    if not isinstance(data, str | os.PathLike) and not is_paths(data):
+        return _converted([(THE_TABLE, *_read_memory(data, choose))], where)
+    parts = []
+    for path in find_logs(data):
+        constant = {} if model_from_path is None else {MODEL: _model(model_from_path, path)}
+
+        def with_constants(names: Sequence[str], constant: Any = constant) -> Mapping[str, str]:
+            kinds = choose([*names, *constant])
+            return {name: kind for name, kind in kinds.items() if name not in constant}
+
+        with one_line(f"cannot read {path}"):
+            arrow, kinds, delimiter, notes = _read_file(path, with_constants, layout)
+        for name, value in constant.items():
+            codes = pa.array(np.zeros(arrow.num_rows, np.int32))
+            column = pa.DictionaryArray.from_arrays(codes, pa.array([value], pa.large_string()))
+            arrow, kinds = arrow.append_column(name, column), {**kinds, name: "text"}
+        parts.append((path, arrow, kinds, delimiter, notes))
+    return _converted(parts, where)
+
+
+def _read_file(
+    path: str, choose: Choose, layout: Json
+) -> tuple[pa.Table, Mapping[str, str], str, list[str]]:
+    """Return chosen columns of a file, their kinds, the delimiter of a CSV file, and notes."""
+    kind = sniff(path)
     if kind == "empty":
-        raise CascjaxError(f"cannot read {source}: it is empty")
-    notes: list[str] = []
-    delimiter = ""
-    with one_line(f"cannot read {source}"):
-        if kind == "parquet":
-            with whole(source):
-                opened = pq.ParquetFile(source, memory_map=True)
-            with opened as file:
-                kinds = choose(file.schema_arrow.names)
-                arrow = file.read(columns=list(kinds))
-        elif kind == "ipc":
-            with whole(source):
-                opened = ipc.open_file(pa.memory_map(source))
-            arrow = opened.read_all()
-            kinds = choose(arrow.column_names)
-        elif kind == "pickle":
-            arrow, kinds = _read_pickle(source, choose)
-        else:
-            texts, delimiter, notes = read_text(source, choose)
-            arrow, kinds = pa.table(texts), choose(list(texts))
+        raise CascjaxError(f"cannot read {path}: it is empty")
+    if kind == "other":
+        chosen: dict[str, str] = {}
+
+        def remember(names: Sequence[str]) -> Mapping[str, str]:
+            chosen.clear()
+            chosen.update(choose(names))
+            return chosen
+
+        texts, delimiter, notes = read_text(path, remember, layout)
+        return pa.table(texts), chosen, delimiter, notes
+    if layout.only:
+        raise CascjaxError(f"cannot read {path}: it is not JSON")
+    if kind == "parquet":
+        with whole(path):
+            opened = pq.ParquetFile(path, memory_map=True)
+        with opened as file:
+            kinds = choose(file.schema_arrow.names)
+            arrow = file.read(columns=list(kinds))
+    elif kind == "ipc":
+        with whole(path):
+            opened = ipc.open_file(pa.memory_map(path))
+        arrow = opened.read_all()
+        kinds = choose(arrow.column_names)
+    else:
+        frame = read_pickled_columns(path)
+        kinds = choose(list(frame))
+        arrow = pa.table({n: _object_column(frame[n], n, k, path) for n, k in kinds.items()})
+    return arrow, kinds, "", []
+
+
+def _read_memory(data: Any, choose: Choose) -> tuple[pa.Table, Mapping[str, str], str, list[str]]:
+    """Return chosen columns of a data frame of pandas or polars, or of a table of Arrow."""
+    if hasattr(data, "dtypes") and hasattr(data, "to_numpy") and hasattr(data, "iloc"):  # pandas
+        kinds = choose(list(map(str, data.columns)))
+        columns = {str(name): position for position, name in enumerate(data.columns)}
+        arrow = pa.table(
+            {
+                name: _object_column(data.iloc[:, columns[name]], name, kind, THE_TABLE)
+                for name, kind in kinds.items()
+            }
+        )
+        return arrow, kinds, "", []
+    if not hasattr(data, "__arrow_c_stream__"):
+        raise CascjaxError(
+            f"cannot import a {type(data).__name__}; give a path, several paths, or a table of"
+            " pandas, polars or Arrow"
+        )
+    arrow = data if isinstance(data, pa.Table) else pa.table(data)
+    return arrow, choose(arrow.column_names), "", []
+
+
+def name_of(data: Data) -> str:
+    """Return the name of a log in messages."""
+    if is_paths(data) and not isinstance(data, str):
+        return os.fspath(data[0]) if len(data) == 1 else f"{data[0]} and {len(data) - 1} more"
+    return os.fspath(data) if isinstance(data, str | os.PathLike) else THE_TABLE
+
+
+def is_paths(data: Any) -> bool:
+    """Return whether data is a list of paths."""
+    return isinstance(data, Sequence) and all(isinstance(p, str | os.PathLike) for p in data)
+
+
+def find_logs(data: Any) -> list[str]:
+    """Return the files of a path, a folder (with the folders in it), a pattern, or a list of them.
+
+    Files and folders whose names begin with "." or "_" are left out of folders.
+    """
+    if not isinstance(data, str | os.PathLike):
+        paths = [path for each in data for path in find_logs(each)]
+        if not paths:
+            raise CascjaxError("there is no file to read: name at least one")
+        return paths
+    name = os.fspath(data)
+    if not os.path.isdir(name):
+        if glob.has_magic(name) and not os.path.exists(name):
+            if paths := sorted(filter(os.path.isfile, glob.glob(name, recursive=True))):
+                return paths
+            raise CascjaxError(f"cannot read {name}: no file matches the pattern")
+        return [name]
+    paths = []
+    for folder, folders, names in os.walk(name):
+        folders[:] = sorted(each for each in folders if each[0] not in "._")
+        paths += [os.path.join(folder, each) for each in names if each[0] not in "._"]
+    if not paths:
+        raise CascjaxError(f"cannot read {name}: the folder has no files; name another")
+    return sorted(paths)
+
+
+def _model(pattern: str, path: str) -> str:
+    """Return the model that a path names."""
+    try:
+        match = re.search(pattern, path)
+    except re.error as error:
+        raise CascjaxError(
+            f"model_from_path: {pattern!r} is no regular expression: {error}"
+        ) from None
+    if match is None or not match.groups() or not match[1]:
+        problem = (
+            "has no group in parentheses" if match and not match.groups() else "does not match"
+        )
+        raise CascjaxError(
+            f"{path}: model_from_path {pattern!r} {problem}; put parentheses around the model, as"
+            " in '([^/]+)/[^/]+$'"
+        )
+    return match[1]
+
+
+def _converted(
+    parts: Sequence[tuple[str, pa.Table, Mapping[str, str], str, list[str]]],
+    where: Mapping[str, Sequence[str]] | None,
+) -> Log:
+    """Return the columns of files, one after the other, in the types of their kinds."""
+    chunks: dict[str, list[pa.Array]] = {}
+    notes, files, rows, n_rows = list[str](), list[tuple[int, str]](), list[np.ndarray](), 0
+    known = {name: dict[str, None]() for name in where or {}}
+    all_kinds: dict[str, Any] = {
+        name: kind for _, _, kinds, *_ in parts for name, kind in kinds.items()
+    }
+    for source, arrow, kinds, delimiter, more in parts:
         places = {name: find_column(arrow.schema, name, source) for name in kinds}
-        arrow = pa.table({name: arrow.column(place) for name, place in places.items()})
-        if not arrow.num_rows:
-            raise CascjaxError(f"{source}: no query is complete: the file has no rows; add rows")
-        rows = np.arange(arrow.num_rows)
+        absent = pa.chunked_array([pa.nulls(arrow.num_rows)])
+        arrow = pa.table({n: arrow.column(places[n]) if n in places else absent for n in all_kinds})
+        notes += more
+        keep = np.ones(arrow.num_rows, bool)
         for name, values in (where or {}).items():
-            texts = _convert(arrow[name], "text", source, name)
-            present = [str(value) for value in encode(texts)[1]]
-            for value in values:
-                if value not in present:
-                    unknown = unknown_name("value", value, present)
-                    raise CascjaxError(f"{source}: column {name!r}: {unknown}")
-            keep = pc.call_function("is_in", [texts], pc.SetLookupOptions(pa.array(values)))
-            arrow, rows = arrow.filter(keep), rows[keep.to_numpy()]
-        columns = {}
-        with rows_of_file(rows):
-            for name, kind in kinds.items():
+            codes, present = distinct_codes(
+                _convert(arrow[name], "text", source, name).fill_null("")
+            )
+            known[name] |= dict.fromkeys(present)
+            keep &= np.isin(codes, [present.index(value) for value in values if value in present])
+        if not keep.all():
+            arrow = arrow.filter(pa.array(keep))
+        kept = np.flatnonzero(keep)
+        with Log(arrow, kept).naming(), one_line(f"cannot read {source}"):
+            for name, kind in all_kinds.items():
                 column = _convert(arrow[name], kind, source, name)
-                if kind not in ("text", "numbers") and column.type == pa.large_string():
-                    column, more = parse_numbers(column, kind, source, name, delimiter == ";")
+                if kind in _NUMERIC and column.type == pa.large_string():
+                    quantity: Any = kind
+                    column, more = parse_numbers(column, quantity, source, name, delimiter == ";")
                     notes += more
-                columns[name] = column
+                chunks.setdefault(name, []).extend(column.chunks)
                 if kind in _LIMITS:
                     values = column.fill_null(0.0).to_numpy()
                     check_magnitude(values[:, None], source, name, _LIMITS[kind])
-    return Log(pa.table(columns), rows, tuple(notes))
+        files.append((n_rows, source))
+        rows.append(kept)
+        n_rows += len(kept)
+    first = files[0][1]
+    if not any(arrow.num_rows for _, arrow, *_ in parts):
+        raise CascjaxError(f"{first}: no query is complete: the file has no rows; add rows")
+    for name, values in (where or {}).items():
+        for value in values:
+            if value not in known[name]:
+                unknown = unknown_name("value", value, known[name])
+                raise CascjaxError(f"{first}: column {name!r}: {unknown}")
+    if not n_rows:
+        raise CascjaxError(f"{first}: no row has these values of where: {where}; name others")
+    columns = pa.table({name: one_type(column) for name, column in chunks.items()})
+    many = tuple(files) if len(files) > 1 else ()
+    return Log(columns, np.concatenate(rows), tuple(dict.fromkeys(notes)), many)
 
 
-@contextmanager
-def rows_of_file(rows: Int[np.ndarray, " R"]) -> Iterator[None]:
-    """Give errors the row of the file, of which only `rows` are kept."""
+def distinct_codes(column: pa.ChunkedArray) -> tuple[Int32[np.ndarray, " R"], list[str]]:
+    """Return texts as codes and distinct texts, in order of first appearance."""
+    codes, names = encode(column)
+    present, first = np.unique(codes, return_index=True)
+    order = np.argsort(first, kind="stable")
+    numbers = np.zeros(max(len(names), 1), np.int32)
+    numbers[present[order]] = np.arange(len(present))
+    return numbers[codes], [names[code] for code in present[order]]
+
+
+def _object_column(values: Any, name: str, kind: str, source: str) -> pa.ChunkedArray:
+    """Return a column of pandas or NumPy; text that holds numbers is parsed as in CSV."""
     try:
-        yield
-    except BadRowsError as error:
-        raise error.shifted(int(rows[error.row]) - error.row) from None
-
-
-def _read_pickle(source: str, choose: Choose) -> tuple[pa.Table, Mapping[str, ColumnKind]]:
-    frame = read_pickled_columns(source)
-    kinds = choose(list(frame))
-    columns = {}
-    for name, kind in kinds.items():
-        values: Any = frame[name]
         if values.dtype == object:
-            # NaN differs from itself. Text that holds numbers is parsed as in CSV.
-            plain = [None if value is None or value != value else value for value in values]
+            # NaN differs from itself.
+            plain = [None if _is_missing(value) else value for value in values]
             is_text = kind == "text" or any(isinstance(value, str) for value in plain)
             values = [v if v is None or not is_text else str(v) for v in plain]
-        try:
-            columns[name] = pa.array(values, from_pandas=True)
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            raise CascjaxError(
-                f"{source}: column {name!r} must hold {_WORDS.get(kind, 'numbers')};"
-                f" {str(error).splitlines()[0]}"
-            ) from error
-    return pa.table(columns), kinds
+        column = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise CascjaxError(
+            f"{source}: column {name!r} must hold {_WORDS.get(kind, 'numbers')};"
+            f" {str(error).splitlines()[0]}"
+        ) from error
+    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, float | np.floating):
+        return value != value
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _convert(column: pa.ChunkedArray, kind: ColumnKind, source: str, name: str) -> pa.ChunkedArray:
     """Return the column in the type of its kind, or numbers as text; refuse other types."""
     stored = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     number = pa.types.is_floating(stored) or pa.types.is_integer(stored)
-    string = pa.types.is_string(stored) or pa.types.is_large_string(stored)
+    string = any(is_text(stored) for is_text in _TEXTS)
     boolean = pa.types.is_boolean(stored)
+    decimal = pa.types.is_decimal(stored)
+    if kind == "number" and (_is_list(stored) or (string and _holds_lists(column))):
+        kind = "numbers"
     fits = {
-        "text": string or number or boolean or pa.types.is_string_view(stored),
+        "text": string or number or boolean,
         "numbers": string or _is_list(stored),
+        "time": string or number or pa.types.is_timestamp(stored) or pa.types.is_date(stored),
     }
-    is_number = number or boolean or string or pa.types.is_decimal(stored)
+    is_number = number or boolean or string or decimal
     if not (fits.get(kind, is_number) or pa.types.is_null(stored)):
         raise CascjaxError(
             f"{source}: column {name!r} must hold {_WORDS.get(kind, 'numbers')}, not"
             f" {column.type}; convert it or name another column"
         )
     column.validate(full=True)
+    if kind == "time":
+        return _parse_times(column, source, name)
     if kind == "numbers" and string:
         return _parse_lists(column.cast(pa.large_string()), source, name)
     if string and kind != "text":
         return column.cast(pa.large_string())
     wanted = _TYPES.get(kind, pa.float64())
-    if column.type == wanted:
+    if column.type == wanted or (kind == "text" and stored == wanted):
         return column
     if boolean and kind != "text":
         column = column.cast(pa.int8())
@@ -181,6 +356,27 @@ def _is_list(kind: pa.DataType) -> bool:
         return False
     value: pa.DataType = kind.value_type  # pyright: ignore[reportAttributeAccessIssue]
     return pa.types.is_floating(value) or pa.types.is_integer(value) or pa.types.is_null(value)
+
+
+def _holds_lists(column: pa.ChunkedArray) -> bool:
+    """Return whether the first text of a column is a list."""
+    first = next((text for text in column.drop_null()[:1].to_pylist()), "")
+    return first.lstrip().startswith("[")
+
+
+def _parse_times(column: pa.ChunkedArray, source: str, name: str) -> pa.ChunkedArray:
+    """Return times, UTC: ISO 8601, or seconds since 1970."""
+    import pandas as pd  # takes long to import
+
+    values: Any = column.to_pandas()
+    numeric: Any = pd.to_numeric(values, errors="coerce") if values.dtype.kind != "M" else values
+    seconds = numeric.notna().sum() == values.notna().sum() and values.dtype.kind != "M"
+    unit: dict[str, Any] = {"unit": "s"} if seconds else {"format": "ISO8601"}
+    times: Any = pd.to_datetime(numeric if seconds else values, utc=True, errors="coerce", **unit)
+    wrong = (times.isna() & values.notna()).to_numpy()
+    fix = "give times such as 2025-02-08T16:30:00Z, or seconds since 1970"
+    refuse_rows(source, name, wrong, f"{values[wrong.argmax()]!r} is not a time", fix)
+    return pa.chunked_array([pa.array(times.dt.tz_localize(None), pa.timestamp("us"))])
 
 
 def _parse_lists(column: pa.ChunkedArray, source: str, name: str) -> pa.ChunkedArray:

@@ -1,6 +1,5 @@
 """RouterBench's wide format: one score column per model (Hu et al. 2024, arXiv 2403.12031)."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,16 @@ from cascjax.importers.base import (
     check_invalid,
     option,
 )
-from cascjax.importers.logs import ColumnKind, numbers, optional_numbers, read_log, texts
+from cascjax.importers.logs import (
+    ColumnKind,
+    Data,
+    distinct_codes,
+    name_of,
+    numbers,
+    optional_numbers,
+    read_log,
+    texts,
+)
 from cascjax.words import counted
 
 QUERY, PROMPT, GROUP = "sample_id", "prompt", "eval_name"
@@ -47,7 +55,7 @@ class Options(TextOptions):
     )
 
 
-def import_routerbench(path: str | os.PathLike[str], **options: Any) -> ImportResult:
+def import_routerbench(data: Data, **options: Any) -> ImportResult:
     r"""Import RouterBench's table from Parquet, Arrow, CSV or pickle; costs are in USD.
 
     The column `answer` gives two models of a query the same number where their responses agree.
@@ -56,8 +64,9 @@ def import_routerbench(path: str | os.PathLike[str], **options: Any) -> ImportRe
     of `cascjax.features.responses`. No score enters a feature, signal or answer.
 
     Args:
-      path: File with the columns sample_id, "<model>" and "<model>|total_cost", and maybe prompt,
-        eval_name and "<model>|model_response"; models keep the order of their score columns.
+      data: Path or table with the columns sample_id, "<model>" and "<model>|total_cost", and
+        maybe prompt, eval_name and "<model>|model_response"; models keep the order of their
+        score columns.
       options: Optional, by name. `invalid`: "error" refuses a file with missing scores or costs,
         or with repeated ids; "drop" drops these rows. `features="text"` adds features of the
         prompts and signals of the responses, with `text_model` (a file, read or else fitted and
@@ -81,13 +90,13 @@ def import_routerbench(path: str | os.PathLike[str], **options: Any) -> ImportRe
       >>> import_routerbench(path).table.models
       ('a', 'b')
     """
-    return read(path, Options(**options))
+    return read(data, Options(**options))
 
 
-def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
+def read(data: Data, options: Options) -> ImportResult:
     """Read RouterBench's table, as `import_routerbench`."""
-    source, with_text = os.fspath(path), options.features is not None
-    file = read_log(path, lambda names: _kinds(options, names, source))
+    source, with_text = name_of(data), options.features is not None
+    file = read_log(data, lambda names: _kinds(options, names, source))
     log = file.columns
     models = [name for name in log.column_names if name + COST in log.column_names]
     quality = np.stack([numbers(log, model) for model in models], axis=1)
@@ -104,7 +113,7 @@ def read(path: str | os.PathLike[str], options: Options) -> ImportResult:
         prompts = [unwrap(prompt) for prompt in texts(log[PROMPT])]
         has_prompt = np.array([bool(prompt.strip()) for prompt in prompts], bool)
         complete &= has_prompt
-    codes, _ = encode(ids.fill_null(""))
+    codes, _ = distinct_codes(ids.fill_null(""))
     repeated = repeats(codes, complete)
     keep, missing = np.flatnonzero(complete & ~repeated), np.flatnonzero(~complete)
     nouns = "row", "rows"
