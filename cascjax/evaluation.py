@@ -332,8 +332,6 @@ def _fitted_estimates(policy: Policy, source: Source, run: Run) -> ChunkEstimate
             " evaluate the policy that fit returned"
         )
     spec.check(source, source.n_rows)
-    if isinstance(spec, ChunkEstimates):  # an estimator of the caller's own
-        return spec
     statistics, every = None, np.arange(k)
     if spec.simulated:
         # Noise is put through regressions over all rows, whatever the rows to evaluate on.
@@ -346,8 +344,11 @@ def _fitted_estimates(policy: Policy, source: Source, run: Run) -> ChunkEstimate
         statistics = functools.reduce(lambda total, part: total.merge(part), parts)
     none = np.zeros((0, k), np.float32)
     empty = Table(none, none, models=policy.models)
-    data = FitData(every, policy.mean_costs[0], statistics, empty, every[:0], 0, policy.seed)
-    return spec.fit(data).with_sigma(policy.sigma)
+    return spec.fit(
+        FitData(
+            every, policy.mean_costs[0], statistics, empty, every[:0], 0, policy.seed, policy.sigma
+        )
+    )
 
 
 _Sums: TypeAlias = dict[tuple[str, str], dict[str, Any]]

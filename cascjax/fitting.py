@@ -172,7 +172,8 @@ class FitData:
     def policy(self, rule: Rule, **more: Any) -> Policy:
         """Return the policy of a rule; `more` are fields of `Policy`."""
         source, table, oracle = self.job.source, self.table, self.strategy.sees_truth
-        fitted, spec = self.setup.estimates, self.job.estimates
+        fitted = self.setup.estimates
+        learned = None if oracle or fitted.model is None else fitted.model.scaled(self.sigma_scale)
         truths = [cost_column(table, name) for name in self.costs[1:]]
         mean_costs = np.stack([self.setup.cost[0], *map(mean_rows, truths)])
         units = dict(source.extra_cost_units)
@@ -184,13 +185,10 @@ class FitData:
             mean_costs=mean_costs,
             costs=self.costs,
             cost_units=(source.cost_unit, *(units.get(name, "") for name in self.costs[1:])),
-            # An estimator of the caller's own, once fitted, knows the order of the models.
-            estimates_spec=(
-                None if oracle else fitted if isinstance(fitted, EstimatesSpec) else spec
-            ),
+            estimates_spec=None if oracle else fitted.spec or self.job.estimates,
             seed=self.job.seed,
             fingerprint=self.fingerprint,
-            learned=None if oracle else fitted.policy_model(self.sigma_scale),
+            learned=learned,
             **more,
         )
 

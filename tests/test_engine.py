@@ -45,10 +45,10 @@ from cascjax.engine.passes import (
 )
 from cascjax.engine.run import Run
 from cascjax.errors import RefusedError
-from cascjax.estimators import Estimates, Independent, noisy, supplied
+from cascjax.estimators import Estimates, Independent, learned, noisy, supplied
 from cascjax.estimators.joint import Joint
-from cascjax.estimators.specs import FittedLearned, as_estimates
-from cascjax.estimators.statistics import Moments, Spread, fit_lines, noise_keys, normals
+from cascjax.estimators.specs import ChunkEstimates, as_estimates
+from cascjax.estimators.statistics import Moments, fit_lines, noise_keys, normals
 from cascjax.estimators.training import fold_numbers
 from cascjax.evaluation import Mean
 
@@ -237,7 +237,6 @@ def test_the_sample_does_not_depend_on_chunks(table: Table, stream: Files) -> No
             job, source.read(source.chunks, job.all_columns), other=Sample()
         ).sample
         rows.append(sample.rows)
-        assert sample.table is not None
         np.testing.assert_array_equal(sample.table.cost, table.cost[rows[0]])
     assert all((of == rows[0]).all() for of in rows)
     fit, _ = split_rows(table)
@@ -262,10 +261,10 @@ def test_regressions_of_pieces_are_those_of_all_rows(table: Table) -> None:
         (table.quality, 0, (whole.quality_ante, whole.quality_post)),
         (table.cost, 2, (whole.cost_ante, whole.cost_post)),
     ):
-        parts = [Moments.from_rows(*(of[a:b] for of in (truth, noise[at], noise[at + 1])))
+        parts = [Moments.of_noise(*(of[a:b] for of in (truth, noise[at], noise[at + 1])))
                  for a, b in itertools.pairwise(CUTS)]  # fmt: skip
-        joined = parts[2].merge(parts[0].merge(parts[1])).sort_models(order)
-        *found, sigma = fit_lines(joined, (level[at], level[at + 1]))
+        joined = parts[2].merge(parts[0].merge(parts[1]))
+        *found, sigma = fit_lines(joined, (level[at], level[at + 1]), order)
         for line, of, side in zip(found, noise[at : at + 2], sides, strict=True):
             # Costs of 1e-3 under a noise of 100 keep 11 digits in float64, float32 has 7.
             np.testing.assert_allclose(line.predict(truth[:, order], of), side, rtol=2e-7)
@@ -277,8 +276,8 @@ def test_a_spread_far_from_zero_keeps_its_digits() -> None:
     draw = np.random.default_rng(0)
     before = (1e4 + draw.normal(size=(999, 2))).astype(np.float32)
     after, rows = np.zeros_like(before), np.arange(999)
-    spread = Spread.from_rows(before, after, rows[:400]).merge(
-        Spread.from_rows(before, after, rows[400:])
+    spread = Moments.of_difference(before, after, rows[:400]).merge(
+        Moments.of_difference(before, after, rows[400:])
     )
     np.testing.assert_allclose(spread.sigma, before.astype(np.float64).std(0), rtol=1e-9)
 
@@ -357,10 +356,9 @@ def test_learned_frontiers_are_those_of_the_table(log: Table, logged: Files, lea
     assert one.settings == other.settings
 
 
-def setup_of(source: Any, estimator: str, sample: int) -> tuple[Job, Any, FittedLearned]:
+def setup_of(source: Any, estimator: str, sample: int) -> tuple[Job, Any, ChunkEstimates]:
     job = compare_job(source, ["pandora"], Learned(estimator), sample=sample)
     setup = jobs.prepare(job, Run(source=source))
-    assert isinstance(setup.estimates, FittedLearned)
     assert len(setup.rows) == sample
     return job, setup, setup.estimates
 
@@ -368,7 +366,8 @@ def setup_of(source: Any, estimator: str, sample: int) -> tuple[Job, Any, Fitted
 def test_rows_learned_from_are_estimated_without_themselves(log: Table, logged: Files) -> None:
     job, setup, fitted = setup_of(logged, "linear", 700)
     none = functools.partial(jnp.zeros, dtype=bool)
-    sample = np.asarray(fitted.result.estimator(none((700, K))).quality)
+    taught = learned(setup.table, np.arange(700), estimator="linear")
+    sample = np.asarray(taught.estimator(none((700, K))).quality)
     rows, told = [], []
     for chunk, table in logged.read(logged.chunks, job.all_columns):
         numbers, table = chunk.rows, setup.sort(table)
@@ -376,7 +375,7 @@ def test_rows_learned_from_are_estimated_without_themselves(log: Table, logged: 
         told.append(np.asarray(fitted.estimator(table, numbers)(none((chunk.n_rows, K))).quality))
         # All others by what a policy keeps: the weights of a fold, by their numbers.
         fold = fold_numbers(numbers, 5)
-        kept = fitted.result.model.estimator_for(table, fold)(none((chunk.n_rows, K)))
+        kept = fitted.model.estimator_for(table, fold)(none((chunk.n_rows, K)))
         others = ~np.isin(numbers, setup.rows)
         np.testing.assert_allclose(told[-1][others], np.asarray(kept.quality)[others], rtol=1e-5)
         assert np.abs(told[-1] - np.asarray(kept.quality))[~others].max() > 1e-3
@@ -411,7 +410,6 @@ def test_what_was_learned_of_a_sample_meets_budgets_on_all_rows(
         part.unlink()
     job = compare_job(logged, ["routing", "pandora"], spec, budgets=4, sample=700, grid="full")
     going_on = jobs.start_run(job, RunOptions(folder, resume=True), {"scores": []})
-    assert going_on.checkpoint is not None
     going_on.checkpoint.put("learned", {"inputs": {}, "result": np.zeros(64, np.uint8)})
     with pytest.raises(CascjaxError, match="learned estimates differ between processes"):
         run(resume=True)
@@ -424,8 +422,8 @@ def test_more_models_than_a_table_has_run_sets_for(tmp_path: Path) -> None:
     for i, (start, stop) in enumerate(itertools.pairwise((0, 150, 400))):
         write_table(tmp_path / "parts" / f"{i}.arrow", table.take(np.arange(start, stop)))
     files = open_files(tmp_path / "parts")
-    job, setup, fitted = setup_of(files, "joint", 120)
-    taught = fitted.result.estimator
+    job, setup, _ = setup_of(files, "joint", 120)
+    taught = learned(setup.table, np.arange(120), estimator="joint").estimator
     assert isinstance(taught, Joint)
     for chunk, rows in files.read(files.chunks, job.all_columns):
         inputs = ChunkInputs.from_chunk(job, setup, chunk, rows)
@@ -514,7 +512,6 @@ def test_learned_policies_are_those_of_the_table(log: Table, logged: Files, lear
     assert mine.quality.value == pytest.approx(yours.quality.value, rel=1e-6)
     assert mine.cost[0].value == pytest.approx(yours.cost[0].value, rel=1e-6)
     sampled = fit(logged, "pandora", spec, budget=0.001, options=RunOptions(sample=700))
-    assert sampled.rule.fitted is not None
     assert sampled.rule.fitted.n_fit == N // 2
     assert sampled.rule.fitted.cost[0] == pytest.approx(0.001, rel=1e-12)
 
@@ -556,7 +553,6 @@ def test_a_budget_is_met_on_all_rows_though_a_sample_is_fitted_on(
 ) -> None:
     budget, options = float(table.cost.mean()) / 2, RunOptions(sample=200)
     policy = fit(stream, "routing", budget=budget, options=options)
-    assert policy.rule.fitted is not None
     assert policy.rule.fitted.cost[0] == pytest.approx(budget, rel=1e-12)
     assert policy.rule.fitted.n_fit == N // 2
     assert "notes" not in policy.record

@@ -21,7 +21,6 @@ from cascjax.estimators.training import (
     LearnedEstimator,
     PolicyModel,
     TrainingSet,
-    fold_numbers,
 )
 
 _ALIKE = (
@@ -139,9 +138,8 @@ def learned(
             seed=seed,
         )
     )
-    others = fold_numbers(np.arange(table.n_queries), folds)
-    fold = np.where(drawn.fold < folds, drawn.fold, others)
-    estimates = fitted.weights.estimator(columns, table.cost, fold)
+    every = np.arange(table.n_queries)
+    estimates = fitted.weights.estimator(columns, table.cost, drawn.of_rows(every, every))
     return LearnedEstimates(estimates, columns, kind, fitted, drawn)
 
 

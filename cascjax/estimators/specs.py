@@ -7,7 +7,7 @@ chunk.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -29,16 +29,10 @@ from cascjax.estimators.independent import (
     noise_scale,
     truth,
 )
-from cascjax.estimators.learned import (
-    LearnedEstimates,
-    check_keepable,
-    check_learning,
-    check_quality,
-    learned,
-)
+from cascjax.estimators.learned import check_keepable, check_learning, check_quality, learned
 from cascjax.estimators.registry import ESTIMATORS, learned_estimator
-from cascjax.estimators.statistics import Line, Moments, fit_lines, noise_keys, normals
-from cascjax.estimators.training import PolicyModel, fold_numbers
+from cascjax.estimators.statistics import Moments, fit_lines, noise_keys, normals
+from cascjax.estimators.training import PolicyModel
 from cascjax.words import counted
 
 NoiseLevel: TypeAlias = Literal["low", "medium", "high"] | str | Sequence[float]
@@ -59,31 +53,32 @@ class FitData:
     rows: Int[np.ndarray, " m"]  # row numbers of the sample, rising
     n_fit: int  # number of rows of the fit split
     seed: int  # seed of noise and folds
+    sigma: Float[np.ndarray, " K"] | None = None  # of a policy, in place of what would be fitted
 
 
-class ChunkEstimates(ABC):
-    """Estimates that are ready to be computed for any chunk, models in rising mean cost."""
+@dataclass(frozen=True, eq=False)
+class ChunkEstimates:
+    """Estimates that are ready to be computed for any chunk, models in rising mean cost.
 
-    sigma_scale: float | None = 1.0  # factor on sigmas; None to choose it for each strategy
-    digest: str = ""  # hash of what was learned, equal in all processes; empty if nothing was
+    Attributes:
+        estimator: from a table and its row numbers `[n]` to the estimator of these rows.
+        notes: what a report says about them in addition to the spec.
+        sigma_scale: factor on sigmas; None to choose it for each strategy.
+        digest: hash of what was learned, equal in all processes; empty if nothing was.
+        model: what was learned, for a policy; None if nothing was, or a policy cannot keep it.
+        spec: spec that a policy keeps, if not the one that was fitted.
+    """
 
-    @abstractmethod
-    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
-        """Return the estimator of some rows."""
+    estimator: Callable[[Table, Int[np.ndarray, " n"]], Estimator]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    sigma_scale: float | None = 1.0
+    digest: str = ""
+    model: PolicyModel | None = None
+    spec: "EstimatesSpec | None" = None
 
     def record(self) -> dict[str, Any]:
         """Return what a report says about them in addition to the spec."""
-        return {}
-
-    def policy_model(self, sigma_scale: float) -> PolicyModel | None:
-        """Return the model that a policy keeps if the estimates are learned."""
-        del sigma_scale
-        return None
-
-    def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "ChunkEstimates":
-        """Return the estimates with the standard deviations of a policy, if they have any."""
-        del sigma
-        return self
+        return dict(self.notes)
 
 
 @dataclass(frozen=True)
@@ -160,27 +155,11 @@ class Supplied(EstimatesSpec):
             return None
         return Moments.of_difference(table.quality_ante, table.quality_post, np.flatnonzero(fit))
 
-    def fit(self, data: FitData) -> "FittedSupplied":
+    def fit(self, data: FitData) -> ChunkEstimates:
         """Return the estimates with sigma and mean costs of the fit split filled in."""
         spread: Moments | None = data.statistics
-        sigma = None if spread is None else spread.sigma[data.order]
-        return FittedSupplied(data.mean_cost, sigma)
-
-
-@dataclass(frozen=True)
-class FittedSupplied(ChunkEstimates):
-    """Supplied estimates; see `Supplied`."""
-
-    mean_cost: Float[np.ndarray, " K"]  # mean cost of each model over the fit split
-    sigma: Float[np.ndarray, " K"] | None = None  # None if the source has a column
-
-    def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "FittedSupplied":
-        """Return the estimates with the standard deviations of a policy."""
-        return replace(self, sigma=sigma)
-
-    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
-        """Return the estimator of some rows."""
-        return from_columns(table, self.sigma, self.mean_cost)
+        sigma = data.sigma if spread is None else spread.sigma[data.order]
+        return ChunkEstimates(lambda table, rows: from_columns(table, sigma, data.mean_cost))
 
 
 @dataclass(frozen=True)
@@ -253,8 +232,11 @@ class Noisy(EstimatesSpec):
             np.array([table.quality.min(), table.quality.max()], np.float64),
         )
 
-    def fit(self, data: FitData) -> "FittedNoisy":
-        """Return the estimates with the regressions over all rows filled in."""
+    def fit(self, data: FitData) -> ChunkEstimates:
+        """Return the estimates with the regressions over all rows filled in.
+
+        The noise of a row depends on seed and row number only.
+        """
         moments: NoiseMoments = data.statistics
         quality, cost = self.sigmas[:2], self.sigmas[2:]
         record: dict[str, Any] = {}
@@ -264,9 +246,15 @@ class Noisy(EstimatesSpec):
                 quality = quality[0] * scale, quality[1] * scale
                 record = {"noise_scale": scale, "quality_range": [low, high]}
             record |= _cost_notes(self.level, cost[0], moments.cost.mean[: len(data.order)])
-        ante, post, sigma = fit_lines(moments.quality, quality, data.order)
-        cost_ante, cost_post, _ = fit_lines(moments.cost, cost, data.order)
-        return FittedNoisy((ante, post, cost_ante, cost_post), sigma, data.seed, record)
+        *lines, spread = fit_lines(moments.quality, quality, data.order)
+        lines += fit_lines(moments.cost, cost, data.order)[:2]
+        sigma = spread if data.sigma is None else data.sigma
+
+        def estimator(table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
+            noise = normals(noise_keys(data.seed), rows, table.n_models)
+            return from_lines(table, lines, noise, sigma)
+
+        return ChunkEstimates(estimator, record)
 
     def record(self) -> dict[str, Any]:
         """Return what a report says about the spec."""
@@ -289,29 +277,6 @@ def _cost_notes(level: str, sigma: float, mean: Float[np.ndarray, " K"]) -> dict
             f" costs go up to {highest:.3g}; give four standard deviations instead"
         ]
     }
-
-
-@dataclass(frozen=True)
-class FittedNoisy(ChunkEstimates):
-    """Noisy estimates; see `Noisy`."""
-
-    lines: tuple[Line, Line, Line, Line]  # quality ante and post, cost ante and post
-    sigma: Float[np.ndarray, " K"]  # standard deviation of ante minus post
-    seed: int  # seed of the noise
-    noise_record: Mapping[str, Any] = field(default_factory=dict)  # scale of the noise, and notes
-
-    def record(self) -> dict[str, Any]:
-        """Return the factor on the noise of quality if it is not 1, and notes."""
-        return dict(self.noise_record)
-
-    def with_sigma(self, sigma: Float[np.ndarray, " K"]) -> "FittedNoisy":
-        """Return the estimates with the standard deviations of a policy."""
-        return replace(self, sigma=sigma)
-
-    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
-        """Return the estimator of some rows; its noise depends on seed and row number only."""
-        noise = normals(noise_keys(self.seed), rows, table.n_models)
-        return from_lines(table, self.lines, noise, self.sigma)
 
 
 @dataclass(frozen=True)
@@ -388,12 +353,13 @@ class Learned(EstimatesSpec):
                 raise
             raise RefusedError(f"{chunk.file}: {error}") from error
 
-    def fit(self, data: FitData) -> "FittedLearned":
+    def fit(self, data: FitData) -> ChunkEstimates:
         """Return the estimates learned from the sample."""
+        every = np.arange(len(data.rows))
         try:
             result = learned(
                 data.table,
-                np.arange(len(data.rows)),
+                every,
                 estimator=self.estimator,
                 folds=self.folds,
                 seed=data.seed,
@@ -403,46 +369,19 @@ class Learned(EstimatesSpec):
             check_estimator(result.estimator, data.table)
         except CascjaxError as error:
             raise RefusedError(str(error)) from error
-        scale = None if self.sigma_scale == "auto" else float(self.sigma_scale)
-        return FittedLearned(result, data.rows, data.n_fit, scale)
-
-
-@dataclass(frozen=True)
-class FittedLearned(ChunkEstimates):
-    """Learned estimates; see `Learned`."""
-
-    result: LearnedEstimates  # the fitted estimator and what is known about the fit
-    rows: Int[np.ndarray, " m"]  # row numbers it was fitted on, rising
-    n_fit: int  # number of rows of the fit split
-    sigma_scale: float | None = None  # None to choose it for each strategy
-
-    @property
-    def digest(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Hash of all weights and of the feature spec."""
-        return self.result.digest
-
-    def policy_model(self, sigma_scale: float) -> PolicyModel:
-        """Return the weights of each fold of the sample."""
-        return self.result.model.scaled(sigma_scale)
-
-    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
-        """Return the estimator of some rows; rows it was fitted on get out-of-fold weights."""
-        folds = self.result.folds
-        fold = fold_numbers(rows, folds.n_folds)
-        place = np.searchsorted(self.rows, rows).clip(max=len(self.rows) - 1)
-        own = self.rows[place] == rows
-        fold[own] = folds.fold[place[own]]
-        return self.result.estimator_for(table, fold)
-
-    def record(self) -> dict[str, Any]:
-        """Return the settings of the fit, and notes."""
-        settings = self.result.settings()
-        if len(self.rows) < self.n_fit:
-            settings["notes"] += [
-                f"estimates were learned from a sample of {len(self.rows):,} of {self.n_fit:,} fit"
+        notes = result.settings()
+        if len(data.rows) < data.n_fit:
+            notes["notes"] += [
+                f"estimates were learned from a sample of {len(data.rows):,} of {data.n_fit:,} fit"
                 " rows"
             ]
-        return settings
+        return ChunkEstimates(
+            lambda table, rows: result.estimator_for(table, result.folds.of_rows(rows, data.rows)),
+            notes,
+            sigma_scale=None if self.sigma_scale == "auto" else float(self.sigma_scale),
+            digest=result.digest,
+            model=result.model if result.kind.form is not None else None,
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -468,11 +407,11 @@ class Reordered:
 
 
 @dataclass(frozen=True, eq=False)
-class Own(EstimatesSpec, ChunkEstimates):
+class Own(EstimatesSpec):
     """An estimator of all rows of the source, made by the caller."""
 
     estimator_of_all: Estimator  # the estimator, models in the order of the source
-    order: tuple[int, ...] = ()  # of the models, if not that of the source
+    order: tuple[int, ...] = ()  # of the models, once fitted
 
     kind: ClassVar[str] = "own"
 
@@ -492,19 +431,22 @@ class Own(EstimatesSpec, ChunkEstimates):
                 f" {source.name} has; make it from all rows of the source, in their order"
             )
 
-    def fit(self, data: FitData) -> "Own":
+    def fit(self, data: FitData) -> ChunkEstimates:
         """Return the estimator with its models in rising mean cost."""
+        if self.order:
+            return ChunkEstimates(self._rows)
         order = tuple(data.order.tolist())
         names = [data.table.models[i] for i in np.argsort(data.order)]
         check_estimator(self.estimator_of_all, data.table.select_models(names))
-        return self if order == tuple(range(len(order))) else replace(self, order=order)
+        ordered = replace(self, order=order)
+        return ChunkEstimates(ordered._rows, spec=ordered)
 
-    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
+    def _rows(self, table: Table, rows: Int[np.ndarray, " n"]) -> Estimator:
         """Return the estimator of some rows."""
         start, stop = int(rows[0]), int(rows[-1]) + 1
         consecutive = stop - start == len(rows)  # row numbers rise
         taken = self.estimator_of_all.take(slice(start, stop) if consecutive else rows)
-        if not self.order:
+        if self.order == tuple(range(len(self.order))):
             return taken
         if isinstance(taken, Independent):
             return jax.tree.map(lambda leaf: leaf[:, np.array(self.order)], taken)
@@ -516,22 +458,14 @@ class Own(EstimatesSpec, ChunkEstimates):
 
 
 @dataclass(frozen=True)
-class Unread(EstimatesSpec, ChunkEstimates):
+class Unread(EstimatesSpec):
     """The truth in place of estimates, for strategies that read none or the truth itself."""
 
     kind: ClassVar[str] = "none"
 
-    def fit(self, data: FitData) -> "Unread":
-        """Return the spec itself."""
-        return self
-
-    def estimator(self, table: Table, rows: Int[np.ndarray, " n"]) -> Independent:
-        """Return the truth of some rows."""
-        return truth(table)
-
-    def record(self) -> dict[str, Any]:
-        """Return that there are no estimates."""
-        return {"estimates": self.kind}
+    def fit(self, data: FitData) -> ChunkEstimates:
+        """Return the truth of any rows."""
+        return ChunkEstimates(lambda table, rows: truth(table))
 
 
 ESTIMATES: dict[str, type[EstimatesSpec]] = {spec.kind: spec for spec in (Supplied, Noisy, Learned)}

@@ -55,6 +55,19 @@ class Folds:
         """All rows that are fitted on."""
         return np.flatnonzero(self.fold < self.n_folds)
 
+    def of_rows(
+        self, numbers: Int[np.ndarray, " m"], known: Int[np.ndarray, " N"]
+    ) -> Int[np.ndarray, " m"]:
+        """Return the fold of each row by its number, where `known` are the numbers of all N rows.
+
+        Rows that were not fitted on get a fold as new queries do, see `fold_numbers`.
+        """
+        fold = fold_numbers(numbers, self.n_folds)
+        place = np.searchsorted(known, numbers).clip(max=len(known) - 1)
+        own = (known[place] == numbers) & (self.fold[place] < self.n_folds)
+        fold[own] = self.fold[place[own]]
+        return fold
+
 
 @dataclass(frozen=True)
 class TrainingSet:
