@@ -250,7 +250,6 @@ def test_content_that_changed_unnoticed_is_refused(tmp_path: Path, file: int, st
 
 def test_columns_of_a_table_in_memory_are_compared(table: Table, tmp_path: Path) -> None:
     """Also those that its fingerprint leaves out."""
-    assert table.quality_ante is not None
     options = {"checkpoint": tmp_path / "kept", "resume": True}
     compare(table, ["routing"], "supplied", budgets=3, options=RunOptions(**options))
     other = replace(table, quality_ante=table.quality_ante[::-1].copy())
@@ -287,7 +286,6 @@ def test_a_killed_process_leaves_no_lock_and_its_temporary_files_are_removed(
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         mine = Checkpoint(folder, {"seed": 0})
         for force in (False, True):
@@ -322,7 +320,6 @@ def test_a_second_command_into_one_out_is_refused(
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         line = refused(*words, *chosen, "table.arrow", "--out", "out", *more)
         assert line == (

@@ -51,7 +51,6 @@ def standardised(values: np.ndarray) -> np.ndarray:
 
 def test_columns_and_what_they_need() -> None:
     got, group = design(made(), FIT), made().group
-    assert group is not None
     usual = np.argmax(np.bincount(group[FIT]))
     others = [f"group {name}" for g, name in enumerate(made().groups) if g != usual]
     needs = {
@@ -318,11 +317,9 @@ def test_a_policy_keeps_the_table_of_ranks(tmp_path: Path) -> None:
     policy.save(tmp_path / "policy.json")
     loaded = cj.load_policy(tmp_path / "policy.json")
     assert loaded == policy
-    assert loaded.learned is not None
     spec = loaded.learned.feature_spec
     assert [bool(c.knots) for c in spec.columns if c.kind in ("feature", "signal")] == [True] * 4
     # A live query gets the columns that the table gets.
-    assert table.signals is not None
     live = spec.row(
         features=table.features, signals=table.signals.reshape(N, K, 1), costs=table.cost
     )
@@ -334,7 +331,5 @@ def test_a_streamed_fit_learns_the_same_table(tmp_path: Path) -> None:
     write_parts(tmp_path / "parts", [table], N, 3)
     source = cj.open(tmp_path / "parts", chunk_rows=70)
     one, two = (cj.fit(t, "routing", cj.Learned("linear"), budget=2.0) for t in (table, source))
-    assert one.learned is not None
-    assert two.learned is not None
     assert one.learned.feature_spec == two.learned.feature_spec
     assert any(column.knots for column in one.learned.feature_spec.columns)

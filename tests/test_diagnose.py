@@ -81,7 +81,6 @@ def simulated(table: Table, ante: float, post: float, seed: int = 1) -> Independ
 
 
 def case(table: Table, estimator: Estimator, resamples: int = 0) -> Case:
-    assert table.split is not None
     fit, evaluate = np.flatnonzero(table.split == FIT), np.flatnonzero(table.split == EVALUATE)
     single = mean_rows(table.cost, evaluate), mean_rows(table.quality, evaluate)
     return Case(table, estimator, fit, evaluate, budgets(*single, BUDGETS), resamples)
@@ -312,7 +311,6 @@ def test_another_estimator_is_reduced_to_what_one_answer_shows() -> None:
         diagnosed_strategies("routing"), target=0.0, notes=["prior mean of b"]
     )
     assert [s.name for s in found.scenarios][:3] == ["now", "reduced", "refitted"]
-    assert found.post_all_r2 is not None
     assert "Estimator: prior mean of b." in reasons(found)
     assert found.answer == "unknown"
     assert headline(found).startswith("Not settled")
@@ -575,7 +573,6 @@ def test_the_terminal_explains_its_columns_and_keeps_to_its_width(width: int) ->
         assert part in words
     rows = {line[0]: line for line in map(str.split, text.splitlines()) if line[3:]}
     for gain in gains:
-        assert gain.gain.high is not None
         assert float(rows[gain.strategy][3]) == pytest.approx(
             gain.gain.high - gain.gain.value, abs=6e-5
         )

@@ -195,7 +195,6 @@ def test_routing_within_two_budgets_is_the_program_over_queries(
         assert policy.rule.prices is None
     else:
         assert means.quality < programmed(half, cost, 100.0) - 1e-3
-        assert policy.rule.prices is not None
         assert (policy.rule.prices[:, 1] > 0).any()
 
 
@@ -243,7 +242,6 @@ def test_a_cost_other_than_the_first_alone() -> None:
     # As if that cost were the table's own.
     other = replace(table, cost=table.extra_costs["seconds"], extra_costs={}, extra_cost_units=())
     want = fit(other, "routing", budget=1.4).rule.fitted
-    assert want is not None
     # But that there thousands of prices are tried, and here a few dozen.
     assert want.quality - 1e-3 <= fitted(policy).quality <= want.quality + 1e-3
 
@@ -270,7 +268,6 @@ def test_a_margin_takes_few_passes_more(wanted: Any) -> None:
 
 def test_groups_with_budgets_are_fitted_by_themselves() -> None:
     table = world()
-    assert table.group is not None
     policy = fit(table, "routing", budget=0.05, group_budgets={"law": 0.15, "math": {"cost": 0.02}})
     assert policy.groups == ("law", "math")
     for name, budget in {"law": 0.15, "math": 0.02, "chat": 0.05}.items():
@@ -280,7 +277,6 @@ def test_groups_with_budgets_are_fitted_by_themselves() -> None:
         assert list(evaluation.rules) == ["" if name == "chat" else name]
         np.testing.assert_allclose(evaluation.total.cost[0].value, budget, atol=3 * BRINK)
         means = policy.group_rules.get(name, policy.rule).fitted
-        assert means is not None
         np.testing.assert_allclose(means.cost[0], budget, rtol=1e-9)
         assert means.n_fit == len(rows)
     # Where no row is left the default is fitted on all.

@@ -64,7 +64,6 @@ def start(code: str) -> subprocess.Popen[str]:
         [sys.executable, "-c", START + code],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
 

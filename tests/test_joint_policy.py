@@ -66,13 +66,10 @@ def test_more_models_than_a_table_has_run_sets_for() -> None:
     table = replace(table, split=split, answer=None)
     policy = fit(table, "pandora", Learned("joint"), parameter=30.0)
     table = policy.matched(table)
-    assert policy.learned is not None
     estimator = policy.learned.estimator_for(table)
     assert isinstance(estimator, Joint)
     run = np.arange(12) % 3 == 0
     want = estimator.take(slice(0, 1))(jnp.asarray(run[None]))
-    assert table.features is not None
-    assert table.signals is not None
     got = policy.learned_estimates(
         run, features=table.features[0], signals=table.signals[0].reshape(12, -1),
         costs=table.cost[0], key=0,

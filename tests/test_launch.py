@@ -244,7 +244,6 @@ def test_a_process_that_waits_for_others_can_be_interrupted(
 ) -> None:
     several = Several(folder, tmp_path / "out", environment, "--verbose", count=1)
     (process,) = several.each
-    assert process.stderr is not None
     while "Waiting" not in process.stderr.readline():
         pass
     time.sleep(1)

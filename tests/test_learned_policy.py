@@ -33,7 +33,6 @@ def make_table(n: int = N, seed: int = 0) -> Table:
     made = synthetic.make_dataset(K, 0)
     table = synthetic.sample(made, seed, n, features=True)
     rng = np.random.default_rng(seed)
-    assert table.features is not None
     features = table.features.copy()
     features[rng.random(n) < 0.05, 0] = np.nan
     answer = np.where(rng.random((n, K)) < 0.1, -1, rng.integers(0, 3, (n, K))).astype(np.int32)
@@ -64,9 +63,7 @@ def slow(name: str) -> Any:
 
 @functools.cache
 def feature_spec() -> FeatureSpec:
-    found = design(make_table(), fit_rows(make_table())).feature_spec
-    assert found is not None
-    return found
+    return design(make_table(), fit_rows(make_table())).feature_spec
 
 
 # Columns.
@@ -85,8 +82,6 @@ def test_a_recipe_makes_the_columns_of_the_design() -> None:
 
 def test_models_groups_and_names_are_matched_in_any_order() -> None:
     table = make_table()
-    assert table.features is not None
-    assert table.signals is not None
     assert table.group is not None
     per = table.signals.shape[1] // K
     # More models, features, signals and groups than were fitted on, and all in another order.
@@ -141,7 +136,6 @@ def test_what_another_table_lacks_is_named() -> None:
     # Columns that the design does not use are not needed.
     plain = replace(table, answer=None, group=None, signals=None, signal_names=())
     spec = design(plain, fit_rows(table)).feature_spec
-    assert spec is not None
     np.testing.assert_array_equal(spec.seen(table), spec.seen(plain))
 
 
@@ -150,10 +144,6 @@ def test_what_another_table_lacks_is_named() -> None:
 
 def live(table: Table, rows: Any, run: np.ndarray) -> dict[str, Any]:
     """What a live system sees of queries once some models have run."""
-    assert table.features is not None
-    assert table.signals is not None
-    assert table.answer is not None
-    assert table.group is not None
     signals = table.signals.reshape(table.n_queries, K, -1)[rows]
     groups = np.array(table.groups)[table.group[rows]]
     return {
@@ -170,7 +160,6 @@ def live(table: Table, rows: Any, run: np.ndarray) -> dict[str, Any]:
 def test_a_live_query_gets_the_estimates_of_its_row_of_a_table(name: str) -> None:
     table = make_table()
     policy = fit(table, "routing", Learned(name), parameter=1.0)
-    assert policy.learned is not None
     estimator = policy.learned.estimator_for(table)
     rows = np.flatnonzero(table.split == EVALUATE)[:60]
     for run in RUNS:
@@ -208,7 +197,6 @@ def test_a_live_system_does_what_the_replay_does(name: str) -> None:
     """Step by step, one query at a time, to the end: the models run and the answer returned."""
     table, policy = make_table(), made(name, budget=None, parameter=300.0)
     rows = np.flatnonzero(table.split == EVALUATE)[:40]
-    assert policy.learned is not None
     estimates = CostEstimates(policy.learned.estimator_for(table))
     want = simulate_rule(policy.strategy, policy.rule, estimates, table, rows)
     for place, row in enumerate(rows.tolist()):
@@ -301,8 +289,6 @@ def test_damage_is_seen(tmp_path: Path) -> None:
     (tmp_path / "bent.json").write_text(bent)
     with pytest.raises(CascjaxError, match="its checksum does not match"):
         load_policy(tmp_path / "bent.json")
-    learned_model = made().learned
-    assert learned_model is not None
     with pytest.raises(CascjaxError, match="have its models, in its order"):
         replace(made(), models=tuple(reversed(made().models)))
     with pytest.raises(CascjaxError, match="not corrected"):

@@ -98,7 +98,6 @@ def test_old_policy_files_are_read_evaluated_and_decide(path: Path) -> None:
             assert rows.quality_post is not None
             estimates = policy.estimates(np.where(run, rows.quality_post, rows.quality_ante), run)
         else:
-            assert rows.signals is not None
             estimates = policy.learned_estimates(
                 run, features=rows.features, group=group, answers=rows.answer, costs=rows.cost,
                 signals=rows.signals.reshape(8, len(policy.models), -1),

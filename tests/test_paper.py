@@ -189,8 +189,6 @@ def test_areas_are_those_of_a_study_and_differences_are_paired(table: cj.Table) 
     rows = pd.DataFrame(areas.plain_rows(three, "low", job, 40)).set_index("strategy")
     names = [paper_strategy(name) for name in areas.PLAIN]
     study = cj.compare(three, names, cj.Noisy("low"), seed=3, resamples=40, grid="paper")
-    assert study.difference is not None
-    assert study.difference_interval is not None
     for i, j in itertools.permutations(range(len(names)), 2):
         found = areas.difference(rows.iloc[i], rows.iloc[j])
         expected = (study.difference[i, j], *study.difference_interval[i, j])

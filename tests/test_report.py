@@ -479,7 +479,6 @@ class TestResult:
         assert flat(" ".join(Page(evaluation._repr_html_()).rows[2])) == f"g {row}"
         assert evaluation.to_pandas()["answer"].tolist() == list(names) * 4
         legend = evaluation.plot().get_legend()
-        assert legend is not None
         labels = [text.get_text() for text in legend.texts]
         assert labels == ["policy (frugal)", "hull of single models", "single model"]
         evaluation.save(tmp_path)

@@ -86,7 +86,6 @@ def test_chunks_are_all_rows_in_order_and_can_be_read_in_any(
 def test_only_what_is_asked_for_is_read(folder: Path) -> None:
     source = open_files(folder)
     _, found = next(source.read(source.chunks, ["split"]))
-    assert found.split is not None
     assert found.quality_ante is None
     assert found.features is None
     assert not found.extra_costs

@@ -264,7 +264,6 @@ def test_seconds_are_first_token_and_tokens_by_speed() -> None:
 def test_judged_estimates_are_calibrated_martingales(judged: tuple[JudgedDataset, Table]) -> None:
     _, table = judged
     ante, post, _ = estimates(table)
-    assert table.group is not None
     for estimate in (ante, post):
         error = table.quality - estimate
         for low in np.arange(0, 1, 0.1):
@@ -393,8 +392,6 @@ def test_answers_are_right_together_and_wrong_apart(drawn: tuple[AnswerDataset, 
 
 def test_signals_are_as_named(drawn: tuple[AnswerDataset, Table]) -> None:
     dataset, table = drawn
-    assert table.group is not None
-    assert table.features is not None
     np.testing.assert_array_equal(table.features[:, -len(dataset.groups) :].argmax(1), table.group)
     if "passed" in dataset.signal_names:
         tested = dataset.tested[table.group][:, None] > 0
@@ -517,7 +514,6 @@ def test_agreement_counts_as_often_as_it_happens(kind: str) -> None:
     quality, _ = known_posterior(dataset, table, np.ones(3, bool))
     right, expected = (correct(dataset, table, each) for each in (table.quality, quality))
     a = table.answer
-    assert a is not None
     same = np.stack([(a[:, i] == a[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))], axis=1)
     pattern = np.asarray(table.group) * 8 + same @ np.array([1, 2, 4])
     for value in np.unique(pattern):

@@ -359,7 +359,6 @@ def test_the_readme_makes_of_a_live_query_what_the_import_makes_of_a_log(
     )  # fmt: skip
     table = made.table
     feature_spec = design(table, np.arange(n)).feature_spec
-    assert feature_spec is not None
     functions = (read_text_model, text_features, response_signals, response_answers)
     for i in range(2):
         live: dict[str, Any] = {of.__name__: of for of in functions} | {

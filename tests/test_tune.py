@@ -176,7 +176,6 @@ SMALL = [
 
 def last_theta(problem: Problem) -> np.ndarray:
     theta = propose(problem)[-1].theta
-    assert theta is not None
     return theta[-1]
 
 
@@ -462,7 +461,6 @@ def test_thresholds_differ_where_judges_do() -> None:
     world, fresh = (calibrated(n, seed=seed, judged=0.8) for n, seed in ((MANY, 0), (4096, 50)))
     tuned = tune(Thresholding(), *world, BUDGETS)
     assert tuned.replaces
-    assert tuned.settings is not None
     assert tuned.settings.shape == (len(BUDGETS) + 2, 2)
     gain = beside(tuned, world, fresh)
     assert gain.mean() > 0.02
