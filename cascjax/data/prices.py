@@ -13,8 +13,8 @@ A price file is YAML, or LiteLLM's map of prices. In YAML, prices are per millio
            discount: {start: "16:30", end: "00:30", factor: 0.5}}
 
 A list has the prices of a model over time: each holds `from` a date on (UTC). A discount multiplies
-all prices between two times of day (UTC). A kind of input without a price of its own costs what
-input costs, reasoning what output costs.
+all prices between two times of day (UTC). `call` is a price per call, beside or without tokens. A
+kind of input without a price of its own costs what input costs, reasoning what output costs.
 
 LiteLLM's map, model_prices_and_context_window.json of https://github.com/BerriAI/litellm, has
 prices per token in USD, such as input_cost_per_token; prices of long contexts are not read.
@@ -41,6 +41,7 @@ TOKENS = ("input", "output", "cached", "cache_write", "reasoning")
 """Kinds of tokens; each counts tokens of one price, so that none is counted twice."""
 SUFFIX = "_tokens"  # of the names of the extra costs that count tokens
 
+CALL = "call"  # Price of a call, whatever its tokens
 _INSTEAD = {"cached": "input", "cache_write": "input", "reasoning": "output"}
 _LITELLM = {
     "input": "input_cost_per_token",
@@ -59,7 +60,8 @@ class Price:
     """Prices of a model from a date on.
 
     Attributes:
-      per_token: Price of one token by kind of `TOKENS`; kinds without a price are left out.
+      per_token: Price of one token by kind of `TOKENS`, and of one "call"; kinds without a price
+        are left out.
       start: First moment, UTC; None for the beginning.
       discount: Minutes of the day, UTC, at which a discount starts and ends, and its factor.
     """
@@ -173,7 +175,12 @@ class Prices:
     def _at(
         self, price: Price, model: str, tokens: Mapping[str, np.ndarray], rows: np.ndarray
     ) -> np.ndarray:
-        cost = np.zeros(len(rows))
+        cost = np.full(len(rows), price.per_token.get(CALL, 0.0))
+        if not tokens and CALL not in price.per_token:
+            raise CascjaxError(
+                f"{self.source}: {model!r} has no price per call, and there are no counts of"
+                " tokens; give tokens, such as tokens={'input': COLUMN, 'output': COLUMN}"
+            )
         for kind, counts in tokens.items():
             count = counts[rows]
             if kind not in ("input", "output"):
@@ -267,10 +274,12 @@ def _over_time(entry: Any, per: float, where: str) -> tuple[Price, ...]:
 def _price(entry: Any, per: float, where: str) -> Price:
     if not isinstance(entry, dict):
         raise CascjaxError(f"{where}: prices must be a mapping such as {{input: 2.5, output: 10}}")
-    if unknown := set(entry) - {*TOKENS, "from", "discount"}:
-        known = ", ".join((*TOKENS, "from", "discount"))
+    if unknown := set(entry) - {*TOKENS, CALL, "from", "discount"}:
+        known = ", ".join((*TOKENS, CALL, "from", "discount"))
         raise CascjaxError(f"{where}: unknown key {min(map(str, unknown))!r}; known: {known}")
     prices = {k: _number(entry[k], f"{where}: {k}") / per for k in TOKENS if k in entry}
+    if CALL in entry:
+        prices[CALL] = _number(entry[CALL], f"{where}: {CALL}")
     if not prices:
         raise CascjaxError(f"{where}: no price; give input and output")
     start = None if "from" not in entry else _date(entry["from"], where, "from")

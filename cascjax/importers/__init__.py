@@ -78,6 +78,27 @@ IMPORTERS: dict[str, Importer] = {
             "RouterBench's wide table with one row per query: CSV, JSON, Parquet, Arrow or pickle.",
             "cascjax.importers.routerbench",
         ),
+        Importer(
+            "llmrouterbench",
+            "LLMRouterBench's results, one JSON file per dataset, split and model.",
+            "cascjax.importers.llmrouterbench",
+        ),
+        Importer(
+            "lm-eval",
+            "Samples of lm-evaluation-harness: folders of samples_*.jsonl, one per model.",
+            "cascjax.importers.lm_eval",
+        ),
+        Importer(
+            "inspect",
+            "Logs of Inspect: .eval archives or JSON, one per model and task; epochs are draws.",
+            "cascjax.importers.inspect",
+        ),
+        Importer("promptfoo", "Results of promptfoo as JSON.", "cascjax.importers.promptfoo"),
+        Importer(
+            "swe-bench",
+            "SWE-bench results per instance: maps, leaderboards, or reports of the harness.",
+            "cascjax.importers.swe_bench",
+        ),
     )
 }
 """Importers by name of the format."""

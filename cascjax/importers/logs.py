@@ -1,12 +1,13 @@
 """Log files of any format as Arrow columns of text, numbers and lists of numbers."""
 
+import fnmatch
 import glob
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -78,6 +79,25 @@ class Log:
             raise error.moved(int(self.rows[error.row]), file) from None
 
 
+@dataclass(frozen=True)
+class Part:
+    """Columns of one file.
+
+    Attributes:
+      source: Name of the file.
+      columns: Its columns.
+      kinds: Kinds of the columns that are used.
+      decimal_comma: Whether a comma may be a decimal point.
+      notes: What was converted on reading, one line each.
+    """
+
+    source: str
+    columns: pa.Table
+    kinds: Mapping[str, str]
+    decimal_comma: bool = False
+    notes: Sequence[str] = ()
+
+
 def read_log(
     data: Data,
     choose: Choose,
@@ -92,7 +112,7 @@ def read_log(
     column `MODEL`, if chosen, is what the first group of `model_from_path` matches in the path.
     """
     if not isinstance(data, str | os.PathLike) and not is_paths(data):
-        return _converted([(THE_TABLE, *_read_memory(data, choose))], where)
+        return converted([_read_memory(data, choose)], where or {})
     parts = []
     for path in find_logs(data):
         constant = {} if model_from_path is None else {MODEL: _model(model_from_path, path)}
@@ -102,19 +122,18 @@ def read_log(
             return {name: kind for name, kind in kinds.items() if name not in constant}
 
         with one_line(f"cannot read {path}"):
-            arrow, kinds, delimiter, notes = _read_file(path, with_constants, layout)
+            part = _read_file(path, with_constants, layout)
         for name, value in constant.items():
-            codes = pa.array(np.zeros(arrow.num_rows, np.int32))
+            codes = pa.array(np.zeros(part.columns.num_rows, np.int32))
             column = pa.DictionaryArray.from_arrays(codes, pa.array([value], pa.large_string()))
-            arrow, kinds = arrow.append_column(name, column), {**kinds, name: "text"}
-        parts.append((path, arrow, kinds, delimiter, notes))
-    return _converted(parts, where)
+            columns = part.columns.append_column(name, column)
+            part = replace(part, columns=columns, kinds={**part.kinds, name: "text"})
+        parts.append(part)
+    return converted(parts, where or {})
 
 
-def _read_file(
-    path: str, choose: Choose, layout: Json
-) -> tuple[pa.Table, Mapping[str, str], str, list[str]]:
-    """Return chosen columns of a file, their kinds, the delimiter of a CSV file, and notes."""
+def _read_file(path: str, choose: Choose, layout: Json) -> Part:
+    """Return chosen columns of a file."""
     kind = sniff(path)
     if kind == "empty":
         raise CascjaxError(f"cannot read {path}: it is empty")
@@ -127,7 +146,7 @@ def _read_file(
             return chosen
 
         texts, delimiter, notes = read_text(path, remember, layout)
-        return pa.table(texts), chosen, delimiter, notes
+        return Part(path, pa.table(texts), chosen, delimiter == ";", notes)
     if layout.only:
         raise CascjaxError(f"cannot read {path}: it is not JSON")
     if kind == "parquet":
@@ -145,10 +164,10 @@ def _read_file(
         frame = read_pickled_columns(path)
         kinds = choose(list(frame))
         arrow = pa.table({n: _object_column(frame[n], n, k, path) for n, k in kinds.items()})
-    return arrow, kinds, "", []
+    return Part(path, arrow, kinds)
 
 
-def _read_memory(data: Any, choose: Choose) -> tuple[pa.Table, Mapping[str, str], str, list[str]]:
+def _read_memory(data: Any, choose: Choose) -> Part:
     """Return chosen columns of a data frame of pandas or polars, or of a table of Arrow."""
     if hasattr(data, "dtypes") and hasattr(data, "to_numpy") and hasattr(data, "iloc"):  # pandas
         kinds = choose(list(map(str, data.columns)))
@@ -159,14 +178,14 @@ def _read_memory(data: Any, choose: Choose) -> tuple[pa.Table, Mapping[str, str]
                 for name, kind in kinds.items()
             }
         )
-        return arrow, kinds, "", []
+        return Part(THE_TABLE, arrow, kinds)
     if not hasattr(data, "__arrow_c_stream__"):
         raise CascjaxError(
             f"cannot import a {type(data).__name__}; give a path, several paths, or a table of"
             " pandas, polars or Arrow"
         )
     arrow = data if isinstance(data, pa.Table) else pa.table(data)
-    return arrow, choose(arrow.column_names), "", []
+    return Part(THE_TABLE, arrow, choose(arrow.column_names))
 
 
 def name_of(data: Data) -> str:
@@ -181,13 +200,14 @@ def is_paths(data: Any) -> bool:
     return isinstance(data, Sequence) and all(isinstance(p, str | os.PathLike) for p in data)
 
 
-def find_logs(data: Any) -> list[str]:
+def find_logs(data: Any, names: Sequence[str] = ("*",)) -> list[str]:
     """Return the files of a path, a folder (with the folders in it), a pattern, or a list of them.
 
-    Files and folders whose names begin with "." or "_" are left out of folders.
+    Of folders, files and folders whose names begin with "." or "_" are left out, and files whose
+    names match none of the patterns `names`.
     """
     if not isinstance(data, str | os.PathLike):
-        paths = [path for each in data for path in find_logs(each)]
+        paths = [path for each in data for path in find_logs(each, names)]
         if not paths:
             raise CascjaxError("there is no file to read: name at least one")
         return paths
@@ -199,11 +219,14 @@ def find_logs(data: Any) -> list[str]:
             raise CascjaxError(f"cannot read {name}: no file matches the pattern")
         return [name]
     paths = []
-    for folder, folders, names in os.walk(name):
+    for folder, folders, files in os.walk(name):
         folders[:] = sorted(each for each in folders if each[0] not in "._")
-        paths += [os.path.join(folder, each) for each in names if each[0] not in "._"]
+        files = [each for each in files if each[0] not in "._"]
+        named = [each for each in files if any(fnmatch.fnmatch(each, name) for name in names)]
+        paths += [os.path.join(folder, each) for each in named]
     if not paths:
-        raise CascjaxError(f"cannot read {name}: the folder has no files; name another")
+        kind = f"files {' or '.join(names)}".removesuffix(" *")
+        raise CascjaxError(f"cannot read {name}: the folder has no {kind}; name another")
     return sorted(paths)
 
 
@@ -226,24 +249,20 @@ def _model(pattern: str, path: str) -> str:
     return match[1]
 
 
-def _converted(
-    parts: Sequence[tuple[str, pa.Table, Mapping[str, str], str, list[str]]],
-    where: Mapping[str, Sequence[str]] | None,
-) -> Log:
+def converted(parts: Sequence[Part], where: Mapping[str, Sequence[str]]) -> Log:
     """Return the columns of files, one after the other, in the types of their kinds."""
     chunks: dict[str, list[pa.Array]] = {}
     notes, files, rows, n_rows = list[str](), list[tuple[int, str]](), list[np.ndarray](), 0
-    known = {name: dict[str, None]() for name in where or {}}
-    all_kinds: dict[str, Any] = {
-        name: kind for _, _, kinds, *_ in parts for name, kind in kinds.items()
-    }
-    for source, arrow, kinds, delimiter, more in parts:
-        places = {name: find_column(arrow.schema, name, source) for name in kinds}
+    known = {name: dict[str, None]() for name in where}
+    kinds: dict[str, Any] = {name: kind for part in parts for name, kind in part.kinds.items()}
+    for part in parts:
+        source, arrow = part.source, part.columns
+        places = {name: find_column(arrow.schema, name, source) for name in part.kinds}
         absent = pa.chunked_array([pa.nulls(arrow.num_rows)])
-        arrow = pa.table({n: arrow.column(places[n]) if n in places else absent for n in all_kinds})
-        notes += more
+        arrow = pa.table({n: arrow.column(places[n]) if n in places else absent for n in kinds})
+        notes += part.notes
         keep = np.ones(arrow.num_rows, bool)
-        for name, values in (where or {}).items():
+        for name, values in where.items():
             codes, present = distinct_codes(
                 _convert(arrow[name], "text", source, name).fill_null("")
             )
@@ -253,11 +272,11 @@ def _converted(
             arrow = arrow.filter(pa.array(keep))
         kept = np.flatnonzero(keep)
         with Log(arrow, kept).naming(), one_line(f"cannot read {source}"):
-            for name, kind in all_kinds.items():
+            for name, kind in kinds.items():
                 column = _convert(arrow[name], kind, source, name)
                 if kind in _NUMERIC and column.type == pa.large_string():
                     quantity: Any = kind
-                    column, more = parse_numbers(column, quantity, source, name, delimiter == ";")
+                    column, more = parse_numbers(column, quantity, source, name, part.decimal_comma)
                     notes += more
                 chunks.setdefault(name, []).extend(column.chunks)
                 if kind in _LIMITS:
@@ -267,9 +286,9 @@ def _converted(
         rows.append(kept)
         n_rows += len(kept)
     first = files[0][1]
-    if not any(arrow.num_rows for _, arrow, *_ in parts):
+    if not any(part.columns.num_rows for part in parts):
         raise CascjaxError(f"{first}: no query is complete: the file has no rows; add rows")
-    for name, values in (where or {}).items():
+    for name, values in where.items():
         for value in values:
             if value not in known[name]:
                 unknown = unknown_name("value", value, known[name])
@@ -374,8 +393,9 @@ def _parse_times(column: pa.ChunkedArray, source: str, name: str) -> pa.ChunkedA
     unit: dict[str, Any] = {"unit": "s"} if seconds else {"format": "ISO8601"}
     times: Any = pd.to_datetime(numeric if seconds else values, utc=True, errors="coerce", **unit)
     wrong = (times.isna() & values.notna()).to_numpy()
-    fix = "give times such as 2025-02-08T16:30:00Z, or seconds since 1970"
-    refuse_rows(source, name, wrong, f"{values[wrong.argmax()]!r} is not a time", fix)
+    if wrong.any():
+        fix = "give times such as 2025-02-08T16:30:00Z, or seconds since 1970"
+        refuse_rows(source, name, wrong, f"{values[wrong.argmax()]!r} is not a time", fix)
     return pa.chunked_array([pa.array(times.dt.tz_localize(None), pa.timestamp("us"))])
 
 

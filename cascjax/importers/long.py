@@ -167,10 +167,6 @@ class Options(PivotOptions):
                 f"{known}costs need cost (their column), prices (of counts of tokens) or strong"
                 " (the model whose share of calls is the cost)"
             )
-        if self.prices is not None and not {"input", "output"} <= set(self.tokens):
-            raise CascjaxError(
-                "prices needs tokens, such as tokens={'input': COLUMN, 'output': COLUMN}"
-            )
         if self.time is not None and self.prices is None:
             raise CascjaxError("time needs prices, which may change over time")
 
@@ -435,8 +431,9 @@ def _lists(column: pa.ChunkedArray, source: str, name: str) -> Float[np.ndarray,
     known = lengths[lengths > 0]
     width = int(known[0]) if len(known) else 0
     wrong = (lengths > 0) & (lengths != width)
-    problem = f"{int(lengths[np.argmax(wrong)])} numbers where other lists have {width}"
-    refuse_rows(source, name, wrong, problem, "give lists of one length")
+    if wrong.any():
+        problem = f"{int(lengths[np.argmax(wrong)])} numbers where other lists have {width}"
+        refuse_rows(source, name, wrong, problem, "give lists of one length")
     if not width:
         raise CascjaxError(f"{source}: column {name!r} has no list of numbers; name another")
     values = np.full((len(column), width), np.nan)

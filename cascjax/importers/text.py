@@ -145,15 +145,15 @@ class Columns:
 
     def __init__(self, kinds: Mapping[str, str]) -> None:
         """Start empty columns of these kinds, by name."""
-        self._kinds, self._chunks = kinds, {name: list[pa.Array]() for name in kinds}
+        self.kinds, self._chunks = kinds, {name: list[pa.Array]() for name in kinds}
         self._coded: dict[str, bool] = {}
 
     def add_texts(self, name: str, column: pa.Array) -> None:
         """Append texts, nulls where they are missing."""
-        if self._kinds[name] in _KINDS_OF_NUMBERS:
+        if self.kinds[name] in _KINDS_OF_NUMBERS:
             with contextlib.suppress(pa.ArrowInvalid):
                 column = column.cast(pa.float64())
-        elif self._kinds[name] == "text":
+        elif self.kinds[name] == "text":
             if name not in self._coded and len(column):
                 distinct = pc.call_function("count_distinct", [column]).as_py()
                 self._coded[name] = distinct < _REPEATING * len(column)
@@ -162,7 +162,7 @@ class Columns:
 
     def add_values(self, name: str, values: Sequence[Any]) -> None:
         """Append values of JSON."""
-        kind, column = self._kinds[name], None
+        kind, column = self.kinds[name], None
         try:
             if kind in _KINDS_OF_NUMBERS and set(map(type, values)) <= _NUMBERS:
                 numbers = [None if value is None else float(value) for value in values]
