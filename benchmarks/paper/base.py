@@ -14,7 +14,7 @@ import pandas as pd
 from cascjax import Table, __version__
 from cascjax.data.files import atomic_write
 from cascjax.engine.checkpoint import Checkpoint
-from cascjax.report.pictures import picture_style
+from cascjax.plots import picture_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -51,7 +51,7 @@ def command(
     """Evaluate a policy on a source: quality and costs with intervals, and whether budgets hold.
 
     SOURCE is a table, or a folder, a pattern or several files, which may be larger than memory.
-    Writes evaluation.parquet and summary.json to --out.
+    Writes report.html, summary.json and evaluation.parquet to --out.
     """
     with job.run(paths, None, out) as (source, run):
         kept = source.n_rows <= MOST_KEPT if per_query is None else per_query
@@ -66,4 +66,4 @@ def command(
     job.result(lambda: to_json(evaluation), lambda console: print_evaluation(evaluation, console))
     if note := rows_note(evaluation, source.n_rows, split="split" in source.columns):
         job.note(f"note: {note}.")
-    job.note(f"Wrote {'evaluation.parquet and ' * kept}summary.json to {out}")
+    job.note(f"Report: {out / 'report.html'}; numbers: {out / 'summary.json'}")

@@ -1,14 +1,13 @@
-"""Views of a diagnosis: in words, as tables, as pictures and a page, and as files."""
+"""Views of a diagnosis: in words, as tables, as a page, and as files."""
 
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 from rich.console import Console
 from rich.text import Text
 
@@ -28,21 +27,13 @@ from cascjax.diagnosis import (
     mean_known,
 )
 from cascjax.metrics.calibration import Measured, Reliability
+from cascjax.plots import SIDE_STYLES, kind_of, strategy_styles
+from cascjax.plots import plot_scenarios as plot
+from cascjax.report import page
+from cascjax.report.charts import matrices_chart, reliability_chart, scenarios_chart
 from cascjax.report.findings import finite, singles_listing
-from cascjax.report.html import palette, record
-from cascjax.report.pictures import (
-    INK,
-    OTHERS,
-    css_variable,
-    kind_of,
-    mark,
-    new_axes,
-    new_figure,
-    picture_style,
-    strategy_styles,
-    to_svg,
-)
-from cascjax.report.tables import Listing, RowStyle, each, simulated, simulation_note, template
+from cascjax.report.page import Part, Tile
+from cascjax.report.tables import Listing, RowStyle, each, simulated, simulation_note, swatch
 from cascjax.words import (
     counted,
     gain_text,
@@ -54,11 +45,11 @@ from cascjax.words import (
     short_names,
 )
 
-# matplotlib and pandas take most of a second to import, so only the functions that use them do.
+# pandas takes long to import, and is wanted only where a table is made.
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from pandas import DataFrame
+
+__all__ = ["frame", "plot", "render", "save", "summary"]
 
 SIDES = {"ante": "ex-ante", "post": "post-hoc"}
 
@@ -69,17 +60,6 @@ ANSWERS = {
     "unknown": "no interval",
 }
 """The values of `cascjax.diagnosis.Gain.answer`, in words."""
-
-_SIDE_STYLES = {"ante": OTHERS[0], "post": OTHERS[2]}
-
-_MARKERS = {
-    NOW: ("o", 8.0, "now"),
-    REDUCED: ("x", 7.0, "as independent"),
-    REFITTED: ("|", 10.0, "refitted"),
-    PERFECT_POST: ("^", 7.5, "perfect post-hoc"),
-    PERFECT_ANTE: ("D", 6.5, "perfect ex-ante"),
-}
-"""Marker, size and label of each scenario."""
 
 GAINS_NOTE = (
     "gain: AUC above mixing single models at random. AUC on better estimates: refit, these"
@@ -175,7 +155,7 @@ def _combined(result: Diagnosis) -> list[str]:
         )
     if (apart := result.combined) is not None:
         name = apart.strategy.capitalize()
-        if all(round(value or 0.0, 4) == 0 for value in apart.above):
+        if all(round(value or 0.0, 3) == 0 for value in apart.above):
             lines.append(f"{name} and {apart.other} have the same AUC, to the digits shown.")
         else:
             lines.append(
@@ -188,11 +168,12 @@ def _prize(result: Diagnosis) -> str:
     reached, tops = result.best.gain.value + result.mixing.value, []
     for name in (PERFECT_POST, PERFECT_ANTE):
         best, value, _ = _top(result, name)
-        gain = gain_text(value - reached)
-        tops.append(f"with {name} estimates {quality_text(value)} ({gain}, {best})")
+        gain = _gain(value - reached)
+        tops.append(f"with {name} estimates {quality_text(value, 3)} ({gain}, {best})")
     return (
-        f"Best AUCs: mixing single models {quality_text(result.mixing.value)}, now"
-        f" {quality_text(reached)}, {', '.join(tops)}, oracle {quality_text(result.oracle.value)}."
+        f"Best AUCs: mixing single models {quality_text(result.mixing.value, 3)}, now"
+        f" {quality_text(reached, 3)}, {', '.join(tops)}, oracle"
+        f" {quality_text(result.oracle.value, 3)}."
     )
 
 
@@ -234,7 +215,7 @@ def need_text(need: Need) -> str:
     """Return the accuracy that one side's estimates need, in words."""
     side = SIDES[need.side]
     if need.share is None:
-        most = gain_text(max(0.0, need.most - need.auc_now))
+        most = _gain(max(0.0, need.most - need.auc_now))
         return f"no {side} accuracy alone is enough: the highest rise found is {most}"
     if need.share == 0:
         return (
@@ -261,7 +242,7 @@ def _costs(result: Diagnosis) -> str:
     return (
         f"{costs}On {share_text(result.cheapest_suffices)} of the queries no model does better than"
         f" the cheapest, on {share_text(result.all_equal)} all do equally well; an oracle would"
-        f" gain {gain_text(result.oracle.value - result.mixing.value)} over the hull, and no"
+        f" gain {_gain(result.oracle.value - result.mixing.value)} over the hull, and no"
         " estimates can give more, except by chance."
     )
 
@@ -346,7 +327,11 @@ def _answered(gain: Gain) -> str:
 
 
 def _signed(span: Span) -> str:
-    return _with_ends(span, gain_text)
+    return _with_ends(span, _gain)
+
+
+def _gain(value: float) -> str:
+    return gain_text(value, 3)
 
 
 def _with_ends(span: Span, form: Callable[[float], str]) -> str:
@@ -426,14 +411,14 @@ def summary(result: Diagnosis) -> Listing:
 def models_listing(result: Diagnosis, width: int = 18, page: bool = False) -> Listing:
     """Return the accuracy of each model's estimates, one row per model and side.
 
-    Names are cut to the width; a page has room for intervals and more columns.
+    Names are cut to the width; a page has room for intervals.
     """
     import pandas as pd
 
     rows, styles = [], []
     for k, name in enumerate(short_names(result.models, width)):
         for side, estimates in _sides(result).items():
-            a, bins, outside = estimates.accuracy, estimates.reliability[k], estimates.outside[k]
+            a, bins = estimates.accuracy, estimates.reliability[k]
             r2, slope = _span(a.r2, k), _span(a.slope, k)
             row = {
                 "model": f"{name}, {SIDES[side]}",
@@ -446,40 +431,43 @@ def models_listing(result: Diagnosis, width: int = 18, page: bool = False) -> Li
                 "bias": gain_text(a.bias.value[k]),
             }
             if page:
-                parts = f"{bins.reliability:.4f} − {bins.resolution:.4f} + {bins.uncertainty:.4f}"
-                row |= {"parts": parts, "calibrated": "yes" if bins.calibrated else "no"}
-                row["outside 0 to 1"] = share_text(outside) if np.isfinite(outside) else "–"
+                row["calibrated"] = "yes" if bins.calibrated else "no"
             rows.append(row)
-            color = f"var({css_variable(_SIDE_STYLES[side].light)})"
+            color = swatch(SIDE_STYLES[SIDES[side]])
             styles.append(RowStyle(color=color, rule=k > 0 and side == "ante"))
     return Listing(pd.DataFrame(rows).set_index("model"), styles=styles)
 
 
 def _gains_listing(result: Diagnosis) -> Listing:
-    numbers = frame(result)
-    formats = dict.fromkeys(numbers.columns, each(quality_text))
-    formats |= dict.fromkeys(["gain", "low", "high"], each(gain_text))
-    formats |= {"answer": each(ANSWERS.__getitem__), "sigma_scale": each("{:g}".format)}
-    formats["share of oracle"] = each(lambda x: f"{x:.0%}" if x == x else "–")
+    listing = summary(result)
     styles = [
-        RowStyle(color=f"var({css_variable(style.light)})", note=kind_of(name).description)
-        for name, style in strategy_styles(numbers.index.tolist()).items()
+        RowStyle(color=swatch(style), note=kind_of(name).description)
+        for name, style in strategy_styles(listing.frame.index.tolist()).items()
     ]
-    return Listing(numbers, formats, styles=styles)
+    return replace(listing, title=GAINS_NOTE, styles=styles)
 
 
 def _needs_listing(result: Diagnosis) -> Listing:
     import pandas as pd
 
-    numbers = pd.DataFrame([vars(need) for need in result.needs]).set_index("strategy")
-    numbers = numbers.drop(columns="r2_needed_by_model").astype({"share": float})
-    numbers.columns = [name.replace("_", " ") for name in numbers.columns]
-    formats = {
-        name: each(quality_text if "auc" in name or name == "most" else _number)
-        for name in numbers.columns
+    columns = {
+        "side": [SIDES[need.side] for need in result.needs],
+        "R2 now": [_number(need.r2_now) for need in result.needs],
+        "R2 needed": [_number(need.r2_needed) for need in result.needs],
+        "share": [
+            "out of reach" if need.share is None else f"{need.share:.0%}" for need in result.needs
+        ],
+        "AUC now": [quality_text(need.auc_now) for need in result.needs],
+        "AUC at that": [quality_text(need.auc_reached) for need in result.needs],
+        "highest AUC": [quality_text(need.most) for need in result.needs],
     }
-    share = each(lambda x: f"{x:.0%}" if x == x else "out of reach")
-    return Listing(numbers, formats | {"side": each(SIDES.__getitem__), "share": share})
+    index = pd.Index([need.strategy for need in result.needs], name="strategy")
+    title = (
+        "Estimates of one side get better, the others stay: beside the estimate, an observation of"
+        " the truth under normal noise, and the least-squares fit on both. R2 is the mean over"
+        " models; share is the part of the unexplained variance that must be explained."
+    )
+    return Listing(pd.DataFrame(columns, index=index), title=title)
 
 
 def _singles_listing(result: Diagnosis) -> Listing:
@@ -489,14 +477,6 @@ def _singles_listing(result: Diagnosis) -> Listing:
     ratio = {"ratio": [_with_ends(span, _number) for span in spans]}
     formats = {**alone.formats, **dict.fromkeys(sigmas, each(_number))}
     return Listing(alone.frame.assign(**sigmas, **ratio), formats)
-
-
-def _matrix(matrix: Float[np.ndarray, "K K"], names: list[str]) -> Listing:
-    import pandas as pd
-
-    texts = np.array([[_number(x) for x in row] for row in matrix], object)
-    np.fill_diagonal(texts, "")
-    return Listing(pd.DataFrame(texts, index=pd.Index(names, name="model"), columns=names))
 
 
 def print_diagnosis(result: Diagnosis, console: Console) -> None:
@@ -574,146 +554,104 @@ def bins_frame(result: Diagnosis) -> "DataFrame":
     return pd.concat(blocks)
 
 
-# ---- pictures and the page
+# ---- the page
 
 
-def plot(result: Diagnosis, ax: "Axes | None" = None) -> "Axes":
-    """Draw the AUCs of every strategy now and on better estimates, between hull and oracle."""
-    ax = new_axes(1.7 + 0.5 * len(result.gains)) if ax is None else ax
-    handles = _draw_scenarios(result, ax)
-    ax.legend(handles=handles, bbox_to_anchor=(1, 1), frameon=False)
-    return ax
+def actions(result: Diagnosis) -> list[tuple[str, str, str]]:
+    """Return the three actions of highest expected gain of AUC: what, the gain, and why."""
+    best = result.best
+    now = best.gain.value + result.mixing.value
+    ranked: list[tuple[float, tuple[str, str, str]]] = []
+    if best.answer == "pays":
+        why = "Its gain over mixing single models at random, on the estimates as they are."
+        ranked.append((best.gain.value, (f"Deploy {best.strategy}.", _signed(best.gain), why)))
+    name, value, above = _top(result, REFITTED)
+    if value > now and not (above.low is not None and above.low <= 0):
+        why = f"By least squares on the fit split, then {name}; it needs no better estimator."
+        ranked.append((value - now, ("Refit the estimates.", _gain(value - now), why)))
+    for side, scenario in (("post", PERFECT_POST), ("ante", PERFECT_ANTE)):
+        name, value, _ = _top(result, scenario)
+        needs = [need for need in result.needs if need.side == side and need.strategy == name]
+        why = f"The most that perfect ones would add, with {name}."
+        why += "".join(f" For {result.target:+g}: {need_text(need)}." for need in needs)
+        head = f"Improve the {SIDES[side]} estimates."
+        if value > now:
+            ranked.append((value - now, (head, f"up to {_gain(value - now)}", why)))
+    return [action for _, action in sorted(ranked, key=lambda pair: -pair[0])[:3]]
 
 
-def scenarios_figure(result: Diagnosis, narrow: bool = False) -> "Figure":
-    """Return the picture of `plot` for the page; `narrow` for phones."""
-    height = 1.7 + 0.62 * len(result.gains) + (0.5 if narrow else 0)
-    figure = new_figure(5.4 if narrow else 11.0, height)
-    axes = figure.subplots()
-    top = 1 - (1.15 if narrow else 0.62) / height
-    figure.subplots_adjust(left=0.27 if narrow else 0.14, right=0.97, top=top, bottom=0.62 / height)
-    handles = _draw_scenarios(result, axes)
-    if narrow:
-        axes.locator_params(axis="x", nbins=4)
-    figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(0.01, 0.995), frameon=False,
-        ncols=2 if narrow else len(handles), handlelength=2.0, columnspacing=1.4, fontsize=10,
-    )  # fmt: skip
-    return figure
-
-
-def _draw_scenarios(result: Diagnosis, axes: "Axes") -> list[Any]:
-    """Draw one row per strategy; return the legend's handles."""
-    names = [gain.strategy for gain in _ranked(result)[::-1]]
-    soft, ink, paper = (INK[name][0] for name in ("soft", "ink", "paper"))
-    hull, oracle = (
-        axes.axvline(span.value, color=soft, lw=1.4, ls=dashes, zorder=1.5, label=label)
-        for span, dashes, label in (
-            (result.mixing, (0, (4, 3)), "hull of single models"), (result.oracle, "-", "oracle"),
-        )
-    )  # fmt: skip
-    mark(hull, f"hull: AUC {quality_text(result.mixing.value)}")
-    mark(oracle, f"oracle: AUC {quality_text(result.oracle.value)}")
-    for row, (name, style) in enumerate(strategy_styles(names).items()):
-        spans = {scenario.name: scenario.auc[name] for scenario in result.scenarios}
-        color, now = style.light, spans[NOW]
-        ends = [end([span.value for span in spans.values()]) for end in (min, max)]
-        axes.plot(ends, [row, row], color=color, lw=1.4, alpha=0.55, zorder=2)
-        if now.low is not None and now.high is not None:
-            bar = {"lw": 7, "alpha": 0.25, "solid_capstyle": "butt", "zorder": 1.8}
-            axes.plot([now.low, now.high], [row, row], color=color, **bar)
-        for scenario, span in spans.items():
-            marker, size, label = _MARKERS[scenario]
-            fill, order = (color, 4) if scenario == NOW else (paper, 3)
-            (point,) = axes.plot(
-                [span.value], [row], color=color, mfc=fill, zorder=order, marker=marker, ms=size,
-                mew=1.6, ls="none",
-            )  # fmt: skip
-            mark(point, f"{name}, {label}: AUC {quality_text(span.value)}")
-    handles = [hull, oracle]
-    for scenario in result.scenarios:
-        marker, size, label = _MARKERS[scenario.name]
-        look = {"marker": marker, "ms": size, "mew": 1.6, "ls": "none", "label": label}
-        fill = ink if scenario.name == NOW else paper
-        handles += axes.plot([], [], color=ink, mfc=fill, **look)
-    axes.set_yticks(range(len(names)), names)
-    axes.tick_params(axis="y", length=0, labelcolor=ink)
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.margins(x=0.04)
-    axes.set_xlabel("AUC: mean quality over the range of costs")
-    return handles
-
-
-def diagram(result: Diagnosis, k: int) -> "Figure":
-    """Return the reliability diagram of one model: mean quality against mean estimate by bin."""
-    figure = new_figure(3.9, 3.6)
-    axes = figure.subplots()
-    figure.subplots_adjust(left=0.17, right=0.97, top=0.88, bottom=0.16)
-    values = []
-    for side, estimates in _sides(result).items():
-        bins, style = estimates.reliability[k], _SIDE_STYLES[side]
-        values += [bins.estimate, bins.quality, bins.low, bins.high]
-        axes.vlines(
-            bins.estimate, bins.low, bins.high, color=style.light, lw=1.6, alpha=0.5, zorder=2
-        )
-        (line,) = axes.plot(
-            bins.estimate, bins.quality, color=style.light, marker=style.marker, ms=5, lw=1.2,
-            label=SIDES[side], zorder=3,
-        )  # fmt: skip
-        mark(line, f"{SIDES[side]}: expected calibration error {_number(bins.ece)}")
-    low, high = (float(end(np.concatenate(values))) for end in (np.nanmin, np.nanmax))
-    pad = 0.04 * (high - low) or 0.05
-    axes.plot([low, high], [low, high], color=INK["soft"][0], lw=1.0, ls=(0, (4, 3)), zorder=1.5)
-    axes.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad))
-    axes.set(xlabel="estimated quality", ylabel="mean quality")
-    figure.legend(loc="upper left", bbox_to_anchor=(0.12, 1.0), ncols=2, frameon=False, fontsize=10)
-    return figure
+def _tiles(result: Diagnosis) -> list[Tile]:
+    best, words = result.best, {"pays": "yes", "undecided": "no", "loses": "no", "unknown": "?"}
+    share = f"{best.share:.0%}" if best.share >= 0 else "–"
+    return [
+        ("does it pay?", words[result.answer], f"at best {best.strategy}"),
+        ("gain of AUC", _gain(best.gain.value), "over mixing single models at random"),
+        ("share of the oracle's gain", share, "AUC: mean quality over all costs"),
+        ("ex-ante R2", _number(mean_known(result.ante.accuracy.r2.value)), "before a model runs"),
+        ("post-hoc R2", _number(mean_known(result.post.accuracy.r2.value)), "once it has answered"),
+    ]
 
 
 def render(result: Diagnosis, command: str = "") -> str:
     """Return the report as a string of HTML."""
-    from markupsafe import Markup
-
-    names = short_names(result.models, 32)
-    ranked = [gain.strategy for gain in _ranked(result)]
-    title = f"AUCs of {', '.join(ranked)}: now, refitted, and on perfect estimates"
-    # The pictures are built by an XML writer, which has escaped every name in them.
-    with picture_style():
-        wide, narrow = (
-            Markup(to_svg(scenarios_figure(result, is_narrow), prefix, title))
-            for prefix, is_narrow in (("wide", False), ("narrow", True))
-        )
-        diagrams = {}
-        for k, name in enumerate(names):
-            title = f"{plain(result.models[k])}: mean quality against estimated quality"
-            diagrams[name] = Markup(to_svg(diagram(result, k), f"diagram-{k}", title))
-    return template("diagnosis.html").render(
-        title="Are these estimates good enough?",
-        headline=headline(result),
-        simulation=simulation_note(result.settings),
-        reasons=reasons(result),
-        picture=wide,
-        narrow=narrow,
-        diagrams=diagrams,
-        palette=palette([*strategy_styles(ranked).values(), *_SIDE_STYLES.values()]),
-        as_independent=result.scenario(REDUCED) is not None,
-        gains=_gains_listing(result),
-        mixing=quality_text(result.mixing.value),
-        oracle=quality_text(result.oracle.value),
-        needs=_needs_listing(result) if result.needs else None,
-        target=f"{result.target:+g}",
-        accuracy=models_listing(result, 32, page=True),
-        models=_singles_listing(result),
-        matrices={
-            "R2 of differences, ex-ante": _matrix(result.ante.pairs, names),
-            "R2 of differences, post-hoc": _matrix(result.post.pairs, names),
-            "Correlation of ex-ante errors": _matrix(result.ante.errors, names),
-            "Correlation of moves": _matrix(result.moves.correlation, names),
-        },
-        confidence=percent_text(result.confidence),
-        resamples=f"{result.resamples:,}" if result.resamples else None,
-        made=record(result),
-        command=plain(command),
+    confidence = percent_text(result.confidence)
+    scenarios = (
+        "Between the hull of the single models (dashed) and the oracle, the AUC of each strategy:"
+        " on the estimates as they are; refitted by least squares; on estimates that know each"
+        " answer's quality once it is seen; and on estimates that know all qualities before any"
+        " model runs. Costs stay as estimated."
     )
+    bars = ""
+    if result.resamples:
+        bars = (
+            f" Bars and ± are {confidence} intervals from {result.resamples:,} resamples of the"
+            " evaluation queries, for all strategies at once; a gain whose interval contains 0, or"
+            " below a thousandth of the oracle's, is noise."
+        )
+    bins = (
+        "Mean quality against mean estimate in bins of about equally many evaluation queries; on"
+        f" the dashed line estimates are right on average. Bars are {confidence} intervals:"
+        " Wilson's where quality is 0 or 1, else Student's t."
+    )
+    between = (
+        "Routing depends on estimates of differences. Errors are estimate less truth; moves are"
+        " changes of estimates from nothing run to everything run, which pandora assumes to be"
+        " independent between models."
+    )
+    charts = [scenarios_chart(result), reliability_chart(result), matrices_chart(result)]
+    captions = (scenarios + bars, bins, between)
+    worth, reliability, matrices = (
+        replace(chart, caption=(caption,)) for chart, caption in zip(charts, captions, strict=True)
+    )
+    singles = replace(
+        _singles_listing(result),
+        title="Each model alone on the evaluation queries, and how far its estimates are stated to"
+        " move once all models have run, with how far they do.",
+    )
+    needs: list[Part] = [("table", _needs_listing(result))] if result.needs else []
+    steps = actions(result)
+    note = "Gains do not add up: each is measured on its own, from the best strategy now."
+    return page.render(
+        "Are these estimates good enough?",
+        warning=simulation_note(result.settings),
+        tiles=_tiles(result),
+        lead=headline(result),
+        sections=[
+            ("What to do", [("steps", steps), ("note", note)] if steps else []),
+            ("What estimates are worth", [
+                ("chart", worth), ("csv", page.csv(frame(result))),
+                ("table", _gains_listing(result)),
+            ]),
+            ("Why", [("items", reasons(result))]),
+            (f"Accuracy needed for {result.target:+g} of AUC", needs),
+            ("How good the estimates are", [
+                ("table", replace(models_listing(result, 32, page=True), title=MODELS_NOTE)),
+            ]),
+            ("Are they right on average?", [("chart", reliability)]),
+            ("Between models", [("chart", matrices)]),
+            ("Models", [("table", singles)]),
+        ],
+        file="diagnosis",
+        command=command,
+        record=page.record(result),
+    )  # fmt: skip

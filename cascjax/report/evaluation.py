@@ -1,8 +1,9 @@
 """An evaluation of a policy: its tables, its findings in sentences, and its files."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,21 @@ from cascjax.comparison import Study
 from cascjax.data.files import atomic_write
 from cascjax.data.schema import EXTRA_COST
 from cascjax.evaluation import Evaluation, Mean, Part
-from cascjax.report import pictures
+from cascjax.plots import new_axes, plot_frontier
+from cascjax.report import page
+from cascjax.report.charts import policy_chart
 from cascjax.report.tables import Listing, each, simulated, simulation_note
 from cascjax.search.rules import COST
-from cascjax.words import cost_texts, counted, headed, plain, quality_text, share_text
+from cascjax.words import (
+    cost_texts,
+    counted,
+    headed,
+    plain,
+    price_text,
+    quality_text,
+    share_text,
+    short_names,
+)
 
 # Both take long to import, and a result may never be shown.
 if TYPE_CHECKING:
@@ -89,7 +101,7 @@ def frame(evaluation: Evaluation) -> "DataFrame":
 
 def plot(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes":
     """Draw mean cost and quality of the policy, with intervals, among the single models."""
-    ax = pictures.new_axes() if ax is None else ax
+    ax = new_axes() if ax is None else ax
     total, spans = evaluation.total, []
     mean: Any
     for mean in (total.quality, total.cost[0]):
@@ -101,7 +113,7 @@ def plot(evaluation: Evaluation, ax: "Axes | None" = None) -> "Axes":
     )  # fmt: skip
     models = (evaluation.single_cost[0], evaluation.single_quality)
     alone = Study((), evaluation.models, evaluation.cost_units[0], *models, 0, total.n)
-    return pictures.plot(alone, ax)
+    return plot_frontier(alone, ax)
 
 
 def rows_note(evaluation: Evaluation, n_rows: int, *, split: bool) -> str:
@@ -134,13 +146,57 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     console.print(*models_listing(evaluation).grids(console.width))
 
 
+def render(evaluation: Evaluation, settings: Mapping[str, Any]) -> str:
+    """Return the report: key numbers, the policy among the single models, groups and models."""
+    total, unit = evaluation.total, evaluation.cost_units[0]
+    cost, quality = price_text(total.cost[0].value, unit), quality_text(total.quality.value, 3)
+    top = int(np.lexsort((evaluation.single_cost[0], -evaluation.single_quality))[0])
+    price = float(evaluation.single_cost[0][top])
+    tiles = [
+        ("mean quality", quality, _ends(total.quality, lambda x: quality_text(x, 3))),
+        ("mean cost per query", cost, _ends(total.cost[0], lambda x: price_text(x, unit))),
+    ]
+    if price > 0:
+        best = f"{short_names(evaluation.models, 40)[top]}, the best single model"
+        tiles.append(("of the cost", f"{total.cost[0].value / price:.0%}", f"of {best}"))
+    lead = f"The policy reaches a mean quality of {quality} at {cost} per query"
+    if evaluation.hull_quality is not None:
+        hull = quality_text(evaluation.hull_quality, 3)
+        lead += f", against {hull} for picking models at random at the same cost"
+    caption = (
+        "The policy (diamond) with its intervals, its groups (circles), and the single models; the"
+        " dashed line is their hull, what mixing them at random reaches."
+    )
+    chart = replace(policy_chart(evaluation), caption=(caption,))
+    means = replace(summary(evaluation), title="Means with intervals, of the largest groups.")
+    verdicts: list[page.Part] = [("items", list(map(plain, evaluation.verdicts())))]
+    return page.render(
+        f"Evaluation of a policy of {evaluation.strategy}",
+        warning=simulation_note(evaluation.estimates),
+        tiles=tiles,
+        lead=f"{lead}.",
+        sections=[
+            ("Quality for cost", [("chart", chart), ("csv", page.csv(means.frame))]),
+            ("Budgets and targets", verdicts if evaluation.verdicts() else []),
+            ("Queries and groups", [("table", means)]),
+            ("Models", [("table", models_listing(evaluation))]),
+        ],
+        file="evaluation",
+        record={"evaluation queries": f"{total.n:,}", **page.setting_texts(settings)},
+    )
+
+
+def _ends(mean: Mean, text: Callable[[float], str]) -> str:
+    return "" if mean.low is None or mean.high is None else f"{text(mean.low)} to {text(mean.high)}"
+
+
 def save(
     evaluation: Evaluation,
     folder: Path,
     ids: pa.ChunkedArray | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write evaluation.parquet, one row per query, and summary.json; an error leaves neither.
+    """Write evaluation.parquet, one row per query, summary.json and report.html, or none.
 
     The folder must exist. `ids` is the query_id of every row of the table; without it the file has
     row numbers. `settings` is what was asked for, for the record. Without results per query there
@@ -150,8 +206,10 @@ def save(
     if ids is not None:
         rows = rows.set_column(0, "query_id", ids.take(pa.array(evaluation.rows)))
     content = to_json(evaluation) | {"settings": dict(settings or {})}
+    html = render(evaluation, settings or {})
     with ExitStack() as files:
         numbers = files.enter_context(atomic_write(folder / "summary.json"))
+        files.enter_context(atomic_write(folder / "report.html")).write_text(html, "utf-8")
         if len(evaluation.rows):
             pq.write_table(rows, files.enter_context(atomic_write(folder / "evaluation.parquet")))
         numbers.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")

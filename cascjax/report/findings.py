@@ -15,8 +15,8 @@ from cascjax.comparison import Frontier, Study
 from cascjax.diagnosis import Diagnosis
 from cascjax.errors import CascjaxError
 from cascjax.metrics import SCORES, auc, upper_hull
-from cascjax.report.pictures import css_variable, curve, kind_of, strategy_styles
-from cascjax.report.tables import Listing, RowStyle, each, simulated, simulation_note
+from cascjax.plots import curve, kind_of, strategy_styles
+from cascjax.report.tables import Listing, RowStyle, each, simulated, simulation_note, swatch
 from cascjax.words import (
     cost_texts,
     counted,
@@ -99,9 +99,8 @@ def aucs_listing(study: Study) -> Listing:
     bars = (100 * scores["gain"] / scores["gain"].max()).where(scores["gain"] > 0, 0.0).round(1)
     styles = []
     for (name, bar), muted in zip(bars.items(), scores["reference"].tolist(), strict=True):
-        color = f"var({css_variable(looks[str(name)].light)},{looks[str(name)].light})"
         note = kind_of(str(name)).description
-        styles.append(RowStyle(muted, color, note, bars={"over mixing": bar}))
+        styles.append(RowStyle(muted, swatch(looks[str(name)]), note, bars={"over mixing": bar}))
     return Listing(scored, formats, styles=styles)
 
 
@@ -237,22 +236,34 @@ def _middle_budget(study: Study, best: Frontier, rival: Frontier | None = None) 
     return [f"{text}."]
 
 
-def _best_single(study: Study, best: Frontier) -> list[str]:
-    """Return at what share of its cost `best` reaches the quality of the best single model."""
+def best_single(study: Study, best: Frontier) -> tuple[str, float, float, float | None]:
+    """Return name, quality and cost of the best single model, and the cost of its quality.
+
+    That is the cost at which `best` reaches the quality; None where it does not.
+    """
     top = int(np.lexsort((study.single_cost, -study.single_quality))[0])
+    name = short_names(study.models, 40)[top]
     target, price = float(study.single_quality[top]), float(study.single_cost[top])
     cost, quality = curve(best)
-    model = f"{short_names(study.models, 40)[top]} ({quality_text(target, 3)})"
     enough = np.flatnonzero(quality >= target)
     if not len(enough):
-        short = quality_text(target - float(np.nanmax(quality)), 3)
-        return [f"Its quality stays {short} below the best single model, {model}."]
-    if price <= 0:
-        return []
+        return name, target, price, None
     i = int(enough[0])
     reached = float(cost[i])
     if i and quality[i] > quality[i - 1]:
         reached = float(np.interp(target, quality[[i - 1, i]], cost[[i - 1, i]]))
+    return name, target, price, reached
+
+
+def _best_single(study: Study, best: Frontier) -> list[str]:
+    """Return at what share of its cost `best` reaches the quality of the best single model."""
+    name, target, price, reached = best_single(study, best)
+    model = f"{name} ({quality_text(target, 3)})"
+    if reached is None:
+        short = quality_text(target - float(np.nanmax(curve(best)[1])), 3)
+        return [f"Its quality stays {short} below the best single model, {model}."]
+    if price <= 0:
+        return []
     share = f"{reached / price:.0%}"
     return [f"It reaches the quality of the best single model, {model}, at {share} of its cost."]
 

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.table import Table as Grid
 from rich.text import Text
 
+from cascjax.strategies import Style
 from cascjax.words import plain, short_names
 
 # pandas takes long to import, and is wanted only where a table is made.
@@ -138,6 +139,11 @@ def template(name: str) -> Any:
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
     )  # fmt: skip
     return environment.get_template(name)
+
+
+def swatch(style: Style) -> str:
+    """Return the colour of a strategy on a page, which depends on the theme."""
+    return f"var(--c{style.light[1:]},{style.light})"
 
 
 def simulation_note(settings: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from cascjax.report import findings, study
 from cascjax.report.findings import finite
 from cascjax.report.tables import Listing, each, simulated, simulation_note
 from cascjax.tuning import Tuning
+from cascjax.words import gain_text
 
 # pandas takes long to import, and is wanted only where a table is made.
 if TYPE_CHECKING:
@@ -92,11 +93,16 @@ def save(
     texts = {name: policy.text() for name, policy in zip(names, tuning.policies, strict=True)}
     earlier, numbers = _earlier_policies(folder), to_json(tuning)
     numbers["settings"] |= settings or {}
+    title = "Cross-validated on the fit queries: quality gained over the plain parameters."
+    best = tuning.tuned.candidates[tuning.tuned.chosen]
+    gain = gain_text(best.gain, 3) if tuning.tuned.replaces else "no gain"
+    table = replace(summary(tuning), title=title)
     report = study.save(
         tuning.study, folder, command,
         more=numbers | {"policies": dict(zip(names, tuning.budgets.tolist(), strict=True))},
         texts=texts,
-        tuning={"candidates": replace(summary(tuning), title=""), "verdict": verdict(tuning)},
+        tiles=[("tuning", gain, "of quality at equal cost, cross-validated")],
+        sections=[("Does tuning pay?", [("text", verdict(tuning)), ("table", table)])],
     )  # fmt: skip
     for name in earlier - set(names):
         (folder / name).unlink(missing_ok=True)
