@@ -166,6 +166,8 @@ def test_lm_eval_metrics_and_filters(tmp_path: Path) -> None:
     message = refusal("lm-eval", folder, strong="b", filter="strict-match", metric="f2")
     assert "row 0: unknown metric 'f2'; known: exact_match, f1" in message
     assert "unknown filter 'x'" in refusal("lm-eval", folder, strong="b", filter="x")
+    for path in folder.glob("*/samples_*"):
+        path.unlink()
     write(folder / "b" / "samples_x.jsonl", '{"id": 1}\n{"id": 2}')
     assert "row 0: field 'doc_id' is missing" in refusal("lm-eval", folder, strong="b")
 

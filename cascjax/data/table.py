@@ -58,6 +58,10 @@ def rows_per_chunk(n_models: int, n_inputs: int = 0, answers: bool = False) -> i
     return min(CHUNK_ROWS, max(_LEAST_CHUNK_ROWS, _CHUNK_NUMBERS // inputs))
 
 
+CONVERTERS: dict[str, Callable[..., Any]] = {}
+"""Conversions of a table by name of the method; `cascjax.data.frames` enters them."""
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False, repr=False)
 class Table:
@@ -123,6 +127,51 @@ class Table:
     def n_models(self) -> int:
         """Number of models K."""
         return self.quality.shape[1]
+
+    @classmethod
+    def from_arrow(cls, arrow: Any) -> "Table":
+        """Return the table of Arrow columns in the format of `cascjax.data.schema`.
+
+        Args:
+          arrow: Table of Arrow, or of a library that exports one, such as polars.
+
+        Raises:
+          CascjaxError: A required column is missing; a type, width, id, name or value is wrong.
+        """
+        return CONVERTERS["from_arrow"](arrow)
+
+    def to_arrow(self) -> Any:
+        """Return the table as Arrow columns in the format of `cascjax.data.schema`."""
+        return CONVERTERS["to_arrow"](self)
+
+    @classmethod
+    def from_pandas(cls, frame: Any, cost_unit: str = "") -> "Table":
+        """Return the table of a data frame with one row per query and model.
+
+        Args:
+          frame: Columns query, model, quality and cost; others of `to_pandas` if it has them. For
+            frames with other names, repeated rows or missing cells, see `cascjax.import_long`.
+          cost_unit: Unit of cost, such as "USD".
+
+        Raises:
+          CascjaxError: A column or a cell is missing, a pair is listed twice, or a value is wrong.
+
+        Example:
+          >>> import pandas as pd
+          >>> cells = [("q1", "a", 1.0, 0.1), ("q1", "b", 0.5, 0.9)]
+          >>> frame = pd.DataFrame(cells, columns=["query", "model", "quality", "cost"])
+          >>> Table.from_pandas(frame).quality.tolist()
+          [[1.0, 0.5]]
+        """
+        return CONVERTERS["from_pandas"](frame, cost_unit)
+
+    def to_pandas(self) -> Any:
+        """Return a data frame with one row per query and model, without features and signals.
+
+        Columns are query (the row number), model, quality, cost, estimates, extra costs such as
+        cost.seconds, answer, split and group, as far as the table has them.
+        """
+        return CONVERTERS["to_pandas"](self)
 
     # The protocol `cascjax.data.source.Source`.
 

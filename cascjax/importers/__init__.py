@@ -31,7 +31,7 @@ class Importer:
       >>> IMPORTERS["long"].summary
       'Long log with one row per query and model: CSV, JSON, Parquet, Arrow or pickle.'
       >>> [option.name for option in IMPORTERS["long"].options if option.required]
-      ['query', 'model', 'quality', 'cost']
+      ['query', 'model', 'quality']
     """
 
     name: str

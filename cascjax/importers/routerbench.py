@@ -82,7 +82,7 @@ def import_routerbench(data: Data, **options: Any) -> ImportResult:
         for, or has invalid rows; or the text model cannot be read or written.
 
     Example:
-      >>> import tempfile
+      >>> import os, tempfile
       >>> path = os.path.join(tempfile.mkdtemp(), "log.csv")
       >>> with open(path, "w") as file:
       ...     rows = ["sample_id,a,b,a|total_cost,b|total_cost", "q1,0,1,0.1,0.9"]
