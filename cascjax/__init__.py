@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cascjax.comparison import Frontier, Study, compare
     from cascjax.data import read_table, write_table
-    from cascjax.data.source import Files, Source
+    from cascjax.data.source import Files, Source, reprice
     from cascjax.data.source import open_files as open
     from cascjax.data.table import Table
     from cascjax.diagnosis import Diagnosis, diagnose
@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "cascjax.comparison": ("Frontier", "Study", "compare"),
     "cascjax.data": ("read_table", "write_table"),
-    "cascjax.data.source": ("Files", "Source"),
+    "cascjax.data.source": ("Files", "Source", "reprice"),
     "cascjax.data.table": ("Table",),
     "cascjax.diagnosis": ("Diagnosis", "diagnose"),
     "cascjax.engine.devices": ("use_devices",),

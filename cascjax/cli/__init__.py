@@ -12,6 +12,7 @@ class Cascjax(Program):
     summaries = {  # noqa: RUF012
         "demo": "Run the full pipeline on synthetic data and write an HTML report.",
         "import": "Convert a log of another format into an evaluation table.",
+        "reprice": "Write a table with costs at other prices of tokens.",
         "synthesize": "Write a synthetic dataset of any size.",
         "inspect": "Show the models, columns and mean scores of a source.",
         "compare": "Compare strategies: their frontiers of cost and quality, and a report.",

@@ -10,7 +10,7 @@ import cascjax as cj
 from cascjax.cli import options
 from cascjax.cli.errors import Command
 from cascjax.cli.job import Job, job
-from cascjax.cli.types import names
+from cascjax.cli.types import PATH, names
 from cascjax.metrics import SCORES, Grid
 from cascjax.report.findings import print_study, to_json
 from cascjax.report.study import save
@@ -41,6 +41,11 @@ def _scores(ctx: click.Context, param: click.Parameter, value: list[str] | None)
     callback=_scores,
     help=f"Further scores of each frontier, with commas, or all: {', '.join(SCORES)}.",
 )
+@click.option(
+    "--prices",
+    type=PATH,
+    help="Prices, YAML or LiteLLM's JSON, at which costs are computed from counts of tokens.",
+)
 @options.resamples(0)
 @click.option(
     "--fixed-parameters",
@@ -58,6 +63,7 @@ def command(
     out: Path,
     resamples: int,
     fixed_parameters: bool,
+    prices: Path | None,
     **arguments: Any,
 ) -> None:
     """Compare strategies: fit each to every budget, and score it on the evaluation split.
@@ -66,9 +72,11 @@ def command(
     Writes frontier.parquet, summary.json and report.html to --out.
     """
     with job.run(paths, models, out) as (source, run):
+        about = {"source": source.name} | ({"prices": str(prices)} if prices else {})
+        source = cj.reprice(source, prices) if prices else source
         bootstrap = cj.Bootstrap(resamples, refit=not fixed_parameters)
         study = cj.compare(source, resamples=bootstrap, **arguments, options=run)
-        study = replace(study, settings={"source": source.name, **study.settings})
+        study = replace(study, settings={**about, **study.settings})
         job.save(lambda: save(study, out, job.typed))
     job.result(lambda: to_json(study), lambda console: print_study(study, console))
     job.note(f"Report: {out / 'report.html'}")

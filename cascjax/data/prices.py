@@ -25,7 +25,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -266,8 +266,8 @@ def _over_time(entry: Any, per: float, where: str) -> tuple[Price, ...]:
     if not prices:
         raise CascjaxError(f"{where}: the list of prices is empty")
     starts = [price.start for price in prices]
-    if None in starts[1:] or len(set(starts)) < len(starts):
-        raise CascjaxError(f"{where}: every price but the first needs a date of its own, 'from'")
+    if len(set(starts)) < len(starts):
+        raise CascjaxError(f"{where}: every price but one needs a date of its own, 'from'")
     return tuple(sorted(prices, key=lambda p: p.start or np.datetime64("0001-01-01", "us")))
 
 
@@ -336,38 +336,47 @@ def _minute(value: Any, where: str) -> int:
     return minute % _MINUTES
 
 
-def reprice(table: Table, prices: Prices, date: str | None = None) -> Table:
-    """Return a table whose costs are those of its tokens at other prices.
+def at_date(prices: Prices, date: str | None = None) -> Prices:
+    """Return the prices in force on a day, by default the latest, without discounts.
 
-    Args:
-      table: Table with the extra costs "input_tokens" and "output_tokens", as imported with tokens.
-      prices: Prices of its models.
-      date: Day of the prices, such as "2025-02-08", without discounts. [default: the latest prices]
+    Models whose prices start later are left out.
 
     Raises:
-      CascjaxError: The table has no tokens, or estimates of costs, or a model has no prices.
+      CascjaxError: The date is no date.
     """
-    tokens = {k: table.extra_costs[k + SUFFIX] for k in TOKENS if k + SUFFIX in table.extra_costs}
+    day = None if date is None else _date(date, "prices", "date")
+    models = {}
+    for name, each in prices.models.items():
+        known = [p for p in each if day is None or p.start is None or p.start <= day]
+        if known:
+            models[name] = (replace(known[-1], discount=None),)
+    return replace(prices, models=models)
+
+
+def counted_tokens(source: str, names: Collection[str]) -> dict[str, str]:
+    """Return the extra costs that count tokens, by kind of token; refuse a source without them."""
+    tokens = {kind: kind + SUFFIX for kind in TOKENS if kind + SUFFIX in names}
     if not {"input", "output"} <= set(tokens):
         raise CascjaxError(
-            f"{table.name} has no counts of tokens to price; import the log again with tokens, such"
-            " as tokens={'input': COLUMN, 'output': COLUMN}"
+            f"{source} has no counts of tokens to price; import the log again with tokens, such as"
+            " tokens={'input': COLUMN, 'output': COLUMN}"
         )
-    K, N = table.n_models, table.n_queries
-    flat = {kind: np.asarray(counts, np.float64).reshape(-1) for kind, counts in tokens.items()}
-    time = None if date is None else np.full(N * K, _date(date, "prices", "date"))
-    undiscounted = replace(
-        prices,
-        models={
-            name: tuple(replace(price, discount=None) for price in each)
-            for name, each in prices.models.items()
-        },
-    )
-    cost = undiscounted.cost(table.models, np.tile(np.arange(K), N), flat, time)
+    return tokens
+
+
+def priced(table: Table, prices: Prices) -> Table:
+    """Return a table whose costs are those of its tokens at the first prices of each model."""
+    tokens = counted_tokens(table.name, table.extra_costs)
     if table.cost_ante is not None or table.cost_post is not None:
         raise CascjaxError(
             f"{table.name} has estimates of costs, which are at the old prices; leave them out"
         )
+    N, K = table.cost.shape
+    counts = {
+        kind: np.asarray(table.extra_costs[name], np.float64).reshape(-1)
+        for kind, name in tokens.items()
+    }
+    cost = prices.cost(table.models, np.tile(np.arange(K), N), counts)
     return replace(table, cost=cost.reshape(N, K).astype(np.float32), cost_unit=prices.unit)
 
 

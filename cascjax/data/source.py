@@ -25,6 +25,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from cascjax.data.files import TableWriter, read_ids, sniff, sweep, temporary_path, whole
+from cascjax.data.prices import Prices, at_date, counted_tokens, priced, read_prices
 from cascjax.data.schema import (
     COLUMNS,
     EXTRA_COST,
@@ -160,6 +161,7 @@ class Files:
         widths: numbers per row of "features" and "signals", where the files have them.
         rates: factors that costs are multiplied by when they are read, by name; see
             `Table.converted`.
+        prices: prices at which costs are computed from counts of tokens; see `reprice`.
 
     Example:
       >>> import tempfile
@@ -182,6 +184,7 @@ class Files:
     extra_costs: tuple[str, ...] = ()
     widths: Mapping[str, int] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
+    prices: Prices | None = None
     _n_models: int = field(default=0, repr=False)
 
     @property
@@ -233,6 +236,7 @@ class Files:
     def fingerprint(self) -> str:
         """Return a hash of the sizes and footers, which stays the same if files are moved."""
         known = repr([(file.size, file.footer) for file in self.files])
+        known += "" if self.prices is None else repr([self.prices.models, self.prices.unit])
         return "stream " + hashlib.sha256(known.encode()).hexdigest()
 
     def read(
@@ -326,6 +330,45 @@ def open_files(paths: Paths, *, chunk_rows: int | None = None) -> Files:
         widths=widths,
         _n_models=n_models,
     )
+
+
+def reprice(
+    source: Source | Paths, prices: Prices | str | os.PathLike[str], date: str | None = None
+) -> Source:
+    """Return a source whose costs are computed from its counts of tokens at other prices.
+
+    Args:
+        source: a `Table` or files with the extra costs input_tokens and output_tokens, as importers
+            write them.
+        prices: prices, or a file of them, see `cascjax.data.prices`.
+        date: day of the prices, such as "2025-02-08". By default the latest prices; discounts of a
+            time of day are left out.
+
+    Raises:
+        CascjaxError: the source has no counts of tokens or has estimates of costs, or a model
+            has no prices.
+
+    Example:
+      >>> import numpy as np
+      >>> from cascjax.data.prices import Price, Prices
+      >>> one = np.ones((1, 2))
+      >>> tokens = {"input_tokens": 100 * one, "output_tokens": 10 * one}
+      >>> table = Table(one, one, extra_costs=tokens, models=("a", "b"))
+      >>> prices = {name: (Price({"input": 1.0, "output": 2.0}),) for name in table.models}
+      >>> reprice(table, Prices("prices", "USD", prices)).columns == table.columns
+      True
+    """
+    opened = as_source(source)
+    known = prices if isinstance(prices, Prices) else read_prices(prices)
+    current = at_date(known, date)
+    counted_tokens(opened.name, opened.extra_costs)
+    current.find(opened.models)
+    if isinstance(opened, Table):
+        return priced(opened, current)
+    if not isinstance(opened, Files):
+        raise CascjaxError("reprice needs a table or files: convert the costs of your source")
+    metadata = msgspec.structs.replace(opened.metadata, cost_unit=current.unit)
+    return replace(opened, prices=current, metadata=metadata)
 
 
 def write_parts(
@@ -639,12 +682,15 @@ def _read(
     """Yield each chunk with its rows; consecutive chunks of a file are read from one reader."""
     files = {file.path: file for file in source.files}
     columns = [name for name in COLUMNS if name in {*REQUIRED[1:], *wanted}]
-    if "extra_costs" in wanted:
+    if "extra_costs" in wanted or source.prices is not None:
         columns += [EXTRA_COST + name for name in source.extra_costs]
     for path, group in itertools.groupby(chunks, lambda chunk: chunk.file):
         with _Rows(files[path], columns) as rows:
             for chunk in group:
-                yield chunk, _read_chunk(source, chunk, rows)
+                table = _read_chunk(source, chunk, rows)
+                if "extra_costs" not in wanted:  # read for their prices
+                    table = replace(table, extra_costs={}, extra_cost_units=())
+                yield chunk, table
 
 
 def _read_chunk(source: Files, chunk: Chunk, rows: _Rows) -> Table:
@@ -664,4 +710,6 @@ def _read_chunk(source: Files, chunk: Chunk, rows: _Rows) -> Table:
     except CascjaxError as error:
         raise BadFileError(str(error), path) from error
     table = table.converted(source.rates, {}) if source.rates else table
+    if source.prices is not None:
+        table = priced(table, source.prices)
     return table if table.models == source.models else table.select_models(source.models)
