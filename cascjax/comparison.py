@@ -33,6 +33,7 @@ from cascjax.engine.passes import (
     fit_totals,
     refit_settings,
 )
+from cascjax.engine.run import Run
 from cascjax.engine.simulate import Resampled, Sums, Totals, resampled_sums
 from cascjax.errors import CascjaxError, RefusedError, unknown_name
 from cascjax.estimators import Estimator, truth
@@ -410,31 +411,7 @@ def compare(
     if resamples:
         check_bootstrap(resamples, confidence, int(setup.count[1]))
     candidates = find_candidates(job, setup, run)
-    totals = sum_candidates(job, setup, candidates, run)
-    fits = [
-        fit_totals(strategy, these, sums, setup.budgets, adjacent=grid == "paper")
-        for strategy, these, sums in zip(job.strategies, candidates, totals, strict=True)
-    ]
-    frontiers = [
-        frontier_of_candidates(strategy, setup, these, sums, fit)
-        for strategy, these, sums, fit in zip(job.strategies, candidates, totals, fits, strict=True)
-    ]
-    if isinstance(job.budgets, tuple):
-        check_reach(frontiers, setup.budgets, source.cost_unit, float(setup.cost[1].max()))
-    refit = job.refit and setup.exact
-    if resamples:
-        compute = chunk_refits if refit else chunk_resamples
-
-        def resample(inputs: ChunkInputs) -> tuple[Any, ...]:
-            return compute(inputs, job.strategies, candidates, fits, resamples, seed)
-
-        sums = sum_chunks(job, setup, "resampling", resample, run)
-        frontiers = [
-            with_resamples(frontier, drawn.centred(frontier) if refit else drawn, confidence)
-            for frontier, drawn in zip(
-                frontiers, _drawn(job, setup, candidates, fits, sums, refit), strict=True
-            )
-        ]
+    fits, frontiers = draw_frontiers(job, setup, candidates, run, confidence)
     if scores:
         single_cost = setup.cost[1] if "rci" in scores else None
 
@@ -447,8 +424,48 @@ def compare(
         frontiers = _with_scores(job, frontiers, scores, setup, sums)
     record = _record(job, setup, candidates)
     if resamples:
-        record["refit"] = refit
+        record["refit"] = job.refit and setup.exact
     return study_of(job, setup, frontiers[:n_strategies], record, confidence)
+
+
+def draw_frontiers(
+    job: Job,
+    setup: Setup,
+    candidates: Sequence[Candidates],
+    run: Run,
+    confidence: float,
+    part: str = "",
+) -> tuple[list[Fit], list[Frontier]]:
+    """Return every strategy's mixtures and frontier, from the sums of its settings over all rows.
+
+    `part` tells the sums in the checkpoint from those of other settings.
+    """
+    totals = sum_candidates(job, setup, candidates, run, f"totals{part}")
+    fits = [
+        fit_totals(strategy, these, sums, setup.budgets, adjacent=setup.grid == "paper")
+        for strategy, these, sums in zip(job.strategies, candidates, totals, strict=True)
+    ]
+    frontiers = [
+        frontier_of_candidates(strategy, setup, these, sums, fit)
+        for strategy, these, sums, fit in zip(job.strategies, candidates, totals, fits, strict=True)
+    ]
+    if isinstance(job.budgets, tuple):
+        highest = float(setup.cost[1].max())
+        check_reach(frontiers, setup.budgets, job.source.cost_unit, highest)
+    if not job.resamples:
+        return fits, frontiers
+    refit = job.refit and setup.exact
+    compute = chunk_refits if refit else chunk_resamples
+
+    def resample(inputs: ChunkInputs) -> tuple[Any, ...]:
+        return compute(inputs, job.strategies, candidates, fits, job.resamples, job.seed)
+
+    sums = sum_chunks(job, setup, f"resampling{part}", resample, run)
+    drawn = _drawn(job, setup, candidates, fits, sums, refit)
+    return fits, [
+        with_resamples(frontier, each.centred(frontier) if refit else each, confidence)
+        for frontier, each in zip(frontiers, drawn, strict=True)
+    ]
 
 
 def _drawn(

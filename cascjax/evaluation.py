@@ -6,7 +6,7 @@ sums of chunks are kept in the checkpoint and added up in chunk order.
 
 import functools
 import hashlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from cascjax.data.source import Files, Paths, Source, as_source
 from cascjax.data.table import EVALUATE, Chunk, Table
+from cascjax.engine.jobs import each_chunk
 from cascjax.engine.options import RunOptions
 from cascjax.engine.passes import fit_mask, split_fingerprint
 from cascjax.engine.run import Run
@@ -249,7 +250,7 @@ def evaluate(
     replay = _Replay(policy, source, fitted, chosen, resamples, seed, per_query)
     sums: _Sums = {}
     queries: list[dict[str, np.ndarray]] = []
-    for part, each in _each_chunk(source, run, "evaluating", replay.columns, replay.chunk_sums):
+    for part, each in each_chunk(source, run, "evaluating", replay.columns, replay.chunk_sums):
         for key, values in part.items():
             sums[key] = jax.tree.map(np.add, sums[key], values) if key in sums else values
         queries.append(each)
@@ -305,21 +306,6 @@ def _plain_unit(unit: str) -> str:
     return unit.strip().casefold().removesuffix("/query")
 
 
-def _each_chunk(
-    source: Source, run: Run, work: str, columns: Iterable[str], compute: Any
-) -> Iterable[Any]:
-    """Return the results of a function of every chunk, in order, shared among processes."""
-    chunks = source.chunks
-
-    def do(places: Sequence[int]) -> Generator[tuple[int, Any], None, None]:
-        for chunk, table in run.read([chunks[place] for place in places], columns):
-            yield chunk.index, compute(chunk, table)
-            run.progress(work, chunk.n_rows)
-
-    keys = [f"{work}-{chunk.index:06d}" for chunk in chunks]
-    return run.each(work, keys, [[chunk] for chunk in chunks], do)
-
-
 def _fitted_estimates(policy: Policy, source: Source, run: Run) -> ChunkEstimates | None:
     """Return the estimates of a policy on a source: its sigma and mean costs, or as learned."""
     spec, k = policy.estimates_spec, len(policy.models)
@@ -335,7 +321,7 @@ def _fitted_estimates(policy: Policy, source: Source, run: Run) -> ChunkEstimate
     statistics, every = None, np.arange(k)
     if spec.simulated:
         # Noise is put through regressions over all rows, whatever the rows to evaluate on.
-        parts = _each_chunk(
+        parts = each_chunk(
             source, run, "reading", (),
             lambda chunk, table: spec.statistics(
                 chunk, table, np.zeros(chunk.n_rows, bool), policy.seed

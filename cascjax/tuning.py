@@ -1,34 +1,17 @@
 """Tuning: from a source to tuned policies, and their frontier beside the plain one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
-from cascjax.comparison import (
-    Drawn,
-    Study,
-    compare_job,
-    frontier_of_candidates,
-    study_of,
-    with_resamples,
-)
+from cascjax.comparison import Study, compare_job, draw_frontiers, study_of
 from cascjax.data.source import Paths, Source, as_source
-from cascjax.engine.jobs import prepare, start_run, sum_chunks
+from cascjax.engine.jobs import prepare, start_run
 from cascjax.engine.options import RunOptions
-from cascjax.engine.passes import (
-    Candidates,
-    ChunkInputs,
-    Job,
-    Setup,
-    SplitTotals,
-    chunk_resamples,
-    chunk_totals,
-    fit_totals,
-    search_candidates,
-)
+from cascjax.engine.passes import Candidates, Job, Setup, search_candidates
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Independent
 from cascjax.estimators.specs import EstimatesSpec
@@ -172,49 +155,17 @@ def tune(
         kind, setup.table, estimator, at, folds=folds, seed=seed,
         sample=min(SAMPLE, options.sample), run=search,
     )  # fmt: skip
-    strategies = (named_strategy("mixing"), kind, kind)
+    job = replace(job, strategies=(named_strategy("mixing"), kind, kind))
     candidates = (
-        *(search_candidates(setup, each, estimator, seed) for each in strategies[:2]),
-        _tuned_candidates(tuned, setup, estimator, seed),
+        *(search_candidates(setup, each, estimator, seed) for each in job.strategies[:2]),
+        replace(
+            _tuned_candidates(tuned, setup, estimator, seed),
+            correction=(tuned.scale, tuned.offset),
+        ),
     )
-
-    def sum_all(name: str, compute: Callable[[int, ChunkInputs], Any]) -> tuple[Any, ...]:
-        """Sum over all chunks for each strategy; the last decides by corrected estimates."""
-
-        def of_chunk(inputs: ChunkInputs) -> tuple[Any, ...]:
-            assert isinstance(inputs.estimator, Independent)
-            corrected = replace(inputs, estimator=tuned.estimator(inputs.estimator))
-            return tuple(compute(i, each) for i, each in enumerate((inputs, inputs, corrected)))
-
-        # Another pass if the search was interrupted: its parameters are others once it is resumed.
-        return sum_chunks(job, setup, f"{name}-{len(tuned.candidates):02d}", of_chunk, run)
-
-    def totals_of(i: int, inputs: ChunkInputs) -> SplitTotals:
-        return chunk_totals(inputs, strategies[i : i + 1], candidates[i : i + 1])[0]
-
-    totals = sum_all("totals", totals_of)
-    fits = [
-        fit_totals(kind, these, sums, at, adjacent=grid == "paper")
-        for kind, these, sums in zip(strategies, candidates, totals, strict=True)
-    ]
-    frontiers = [
-        frontier_of_candidates(strategies[i], setup, candidates[i], totals[i], fits[i])
-        for i in range(len(strategies))
-    ]
-    if resamples:
-
-        def resamples_of(i: int, inputs: ChunkInputs) -> np.ndarray:
-            part = slice(i, i + 1)
-            return chunk_resamples(
-                inputs, strategies[part], candidates[part], fits[part], resamples, seed
-            )[0]
-
-        frontiers = [
-            with_resamples(f, Drawn.fixed(sums, fit, grid), confidence)
-            for f, fit, sums in zip(
-                frontiers, fits, sum_all("resampling", resamples_of), strict=True
-            )
-        ]
+    # Another pass if the search was interrupted: its parameters are others once it is resumed.
+    part = f"-{len(tuned.candidates):02d}"
+    fits, frontiers = draw_frontiers(job, setup, candidates, run, confidence, part)
     frontiers[-1] = replace(
         frontiers[-1],
         strategy=f"{TUNED} {kind.name}",

@@ -1,13 +1,14 @@
 """The passes of a job, each shared among processes and kept in the checkpoint."""
 
 import functools
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from cascjax.data.table import Chunk
+from cascjax.data.source import Source
+from cascjax.data.table import Chunk, Table
 from cascjax.engine.options import RunOptions
 from cascjax.engine.passes import (
     Candidates,
@@ -97,11 +98,11 @@ def find_candidates(job: Job, setup: Setup, run: Run) -> list[Candidates]:
 
 
 def sum_candidates(
-    job: Job, setup: Setup, candidates: Sequence[Candidates], run: Run
+    job: Job, setup: Setup, candidates: Sequence[Candidates], run: Run, name: str = "totals"
 ) -> tuple[SplitTotals, ...]:
     """Return the sums of every strategy's settings over all rows: pass 2."""
     return sum_chunks(
-        job, setup, "totals", lambda inputs: chunk_totals(inputs, job.strategies, candidates), run
+        job, setup, name, lambda inputs: chunk_totals(inputs, job.strategies, candidates), run
     )
 
 
@@ -109,17 +110,31 @@ def sum_chunks(
     job: Job, setup: Setup, name: str, compute: Callable[[ChunkInputs], Any], run: Run
 ) -> Any:
     """Return the sum over all chunks of a pytree of arrays, added in chunk order."""
-    chunks = job.source.chunks
+
+    def of_chunk(chunk: Chunk, table: Table) -> Any:
+        return compute(ChunkInputs.from_chunk(job, setup, chunk, table))
+
+    parts = each_chunk(job.source, run, name, job.all_columns, of_chunk)
+    return functools.reduce(lambda total, part: jax.tree.map(np.add, total, part), parts)
+
+
+def each_chunk(
+    source: Source,
+    run: Run,
+    work: str,
+    columns: Iterable[str],
+    compute: Callable[[Chunk, Table], Any],
+) -> Iterable[Any]:
+    """Return the results of a function of every chunk, in order, shared among processes."""
+    chunks = source.chunks
 
     def do(places: Sequence[int]) -> Generator[tuple[int, Any], None, None]:
-        wanted = [chunks[place] for place in places]
-        for chunk, table in run.read(wanted, job.all_columns):
-            yield chunk.index, compute(ChunkInputs.from_chunk(job, setup, chunk, table))
-            run.progress(name, chunk.n_rows)
+        for chunk, table in run.read([chunks[place] for place in places], columns):
+            yield chunk.index, compute(chunk, table)
+            run.progress(work, chunk.n_rows)
 
-    keys = [f"{name}-{chunk.index:06d}" for chunk in chunks]
-    parts = run.each(name, keys, [[chunk] for chunk in chunks], do)
-    return functools.reduce(lambda total, part: jax.tree.map(np.add, total, part), parts)
+    keys = [f"{work}-{chunk.index:06d}" for chunk in chunks]
+    return run.each(work, keys, [[chunk] for chunk in chunks], do)
 
 
 def _groups(job: Job) -> dict[str, tuple[Chunk, ...]]:

@@ -42,7 +42,7 @@ from cascjax.data.table import (
 )
 from cascjax.engine.options import SAMPLE
 from cascjax.engine.simulate import Totals, query_spends, resampled_sums
-from cascjax.estimators import Estimator, Scalable, truth
+from cascjax.estimators import Estimator, Independent, Scalable, truth
 from cascjax.estimators.specs import ChunkEstimates, EstimatesSpec, FitData
 from cascjax.metrics import Grid, auc
 from cascjax.metrics import budgets as default_budgets
@@ -363,6 +363,8 @@ class Candidates:
     quality_error: float = 0.0
     seconds: float = 0.0
     sigma_scale: float = 1.0
+    # Factor on sigma and addition to ex-ante quality that the strategy's estimates are corrected by
+    correction: tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]] | None = None
 
 
 def search_candidates(
@@ -465,6 +467,9 @@ class ChunkInputs:
         estimator = self.estimator
         if isinstance(estimator, Scalable):
             estimator = estimator.scaled(candidates.sigma_scale)
+        if candidates.correction is not None:
+            assert isinstance(estimator, Independent)
+            estimator = estimator.corrected(*candidates.correction)
         estimator = _sized(strategy, estimator)
         panels = getattr(estimator, "panels", None)
         # As many quadrature panels as the sample took, or more if the chunk needs more.
