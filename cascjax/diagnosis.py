@@ -19,11 +19,11 @@ from cascjax.engine.options import RunOptions
 from cascjax.engine.passes import Job, Setup, fit_mask
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Estimator, Independent
+from cascjax.estimators.base import estimates_of
 from cascjax.estimators.better import (
     Columns,
     Side,
     blocks,
-    estimates_of,
     improved,
     perfect_ante,
     perfect_post,

@@ -2,8 +2,9 @@
 
 import difflib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from cascjax.words import counted, plain
 
@@ -43,6 +44,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> CascjaxError:
         count = listed[:_LISTED].count(", ")
         listed = f"{', '.join(names[:count])} and {len(names) - count:,} more"
     return CascjaxError(f"unknown {kind} {name!r}{hint}; known: {listed}")
+
+
+def check_name(kind: str, name: Any, known: Collection[str]) -> None:
+    """Refuse a name that is not among the known ones, or is no string."""
+    if not isinstance(name, str) or name not in known:
+        raise unknown_name(kind, f"{name!s:.40}", known)
 
 
 def too_few(n_queries: int) -> str:

@@ -20,7 +20,7 @@ from cascjax.engine.jobs import each_chunk
 from cascjax.engine.options import RunOptions
 from cascjax.engine.passes import fit_mask, split_fingerprint
 from cascjax.engine.run import Run
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, check_name
 from cascjax.estimators import Independent, truth
 from cascjax.estimators.specs import ChunkEstimates, FitData
 from cascjax.estimators.training import fold_numbers
@@ -275,8 +275,7 @@ def _in_units_of(
     rates = {name: rate for name, rate in rates.items() if rate is not None}
     shared = [name for name in policy.costs if name == COST or name in source.extra_costs]
     for name, rate in rates.items():
-        if name not in shared:
-            raise unknown_name("cost", name, shared)
+        check_name("cost", name, shared)
         if not 0 < rate < np.inf:
             raise CascjaxError(f"unit_rate must be a finite number above 0, not {rate}")
     theirs, units = {COST: source.cost_unit, **dict(source.extra_cost_units)}, {}

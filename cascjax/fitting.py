@@ -23,7 +23,7 @@ from cascjax.engine.jobs import find_candidates, start_run, sum_candidates
 from cascjax.engine.jobs import prepare as first_pass
 from cascjax.engine.options import RunOptions
 from cascjax.engine.passes import Job, Setup, describe_split, fit_totals, split_fingerprint
-from cascjax.errors import CascjaxError, too_few, unknown_name
+from cascjax.errors import CascjaxError, check_name, too_few
 from cascjax.estimators import Estimator, Independent, truth
 from cascjax.estimators.specs import EstimatesSpec
 from cascjax.policy import Policy
@@ -382,8 +382,7 @@ class _Search:
         if not all(isinstance(value, int | float | np.number) for value in named.values()):
             raise CascjaxError(f"{what} must be a number, or one number for each cost it names")
         for name in named:
-            if name not in costs:
-                raise unknown_name("cost", name, costs)
+            check_name("cost", name, costs)
         if not named or not all(0 < float(value) < math.inf for value in named.values()):
             raise CascjaxError(f"{what} must be finite and above 0, for each cost it names")
         return np.array([float(named.get(name, math.inf)) for name in costs])
@@ -664,8 +663,7 @@ def _group_rows(data: FitData, groups: tuple[str, ...]) -> dict[str, Int[np.ndar
     for name in groups:
         if not name:
             raise CascjaxError("a group without a name cannot have a budget; name the group")
-        if name not in table.groups:
-            raise unknown_name("group with fit rows", name, table.groups)
+        check_name("group with fit rows", name, table.groups)
         own = table.group == table.groups.index(name)
         by_group[name], rest = rows[own], rest & ~own
     return {"": rows[rest] if rest.any() else rows} | by_group

@@ -15,7 +15,7 @@ from cascjax import __version__, policy_file
 from cascjax.core.sweep import next_model
 from cascjax.data.files import atomic_write
 from cascjax.data.source import Source
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, check_name
 from cascjax.estimators import Estimates, PolicyModel
 from cascjax.estimators.specs import EstimatesSpec, Learned
 from cascjax.estimators.training import fold_numbers
@@ -396,8 +396,7 @@ class Policy(Result):
         self, cost: np.ndarray, extra_costs: Mapping[str, Numbers]
     ) -> Float[np.ndarray, "R *B K"]:
         for name, value in extra_costs.items():
-            if name not in self.costs[1:]:
-                raise unknown_name("cost", name, self.costs[1:])
+            check_name("cost", name, self.costs[1:])
             if np.shape(value) != cost.shape or not np.isfinite(np.asarray(value)).all():
                 raise CascjaxError(
                     f"extra_costs {name!r} must be finite, of shape {shape_of(cost)}"
@@ -449,10 +448,10 @@ class _Rules:
 
     parameters: Float[Array, "G M D"]
     upto: Float[Array, "G M"]
-    prices: Float[Array, "G M R"] | None
+    prices: Float[Array, "G M R"]
     mean_costs: Float[Array, "R K"]
-    scale: Float[Array, " K"] | None
-    offset: Float[Array, " K"] | None
+    scale: Float[Array, " K"]
+    offset: Float[Array, " K"]
 
     @classmethod
     def from_policy(cls, policy: Policy) -> "_Rules":
@@ -473,15 +472,12 @@ class _Rules:
             upto[: len(weights) - 1] = np.cumsum(weights)[:-1]
             return upto.astype(np.float32)
 
-        priced = any(rule.prices is not None for rule in rules)
         prices = [alone if rule.prices is None else rule.prices for rule in rules]
         return cls(
             jnp.array(np.stack([filled(each_step(rule.parameters)) for rule in rules])),
             jnp.array(np.stack([summed(rule.weights) for rule in rules])),
-            jnp.array(np.stack([filled(p) for p in prices])) if priced else None,
-            jnp.array(policy.mean_costs),
-            jnp.array(policy.scale) if policy.corrected else None,
-            jnp.array(policy.offset) if policy.corrected else None,
+            jnp.array(np.stack([filled(p) for p in prices])),
+            *map(jnp.array, (policy.mean_costs, policy.scale, policy.offset)),
         )
 
 
@@ -518,23 +514,20 @@ def _decided(
         "covariance": covariance,
         "cost": cost,
         "run": run,
+        "prices": rules.prices[place, setting],
     }
-    if rules.prices is not None:
-        rows["prices"] = rules.prices[place, setting]
-        if costs is not None:
-            rows["costs"] = jnp.moveaxis(costs.reshape(-1, n, k), 0, 1)
+    if costs is not None:
+        rows["costs"] = jnp.moveaxis(costs.reshape(-1, n, k), 0, 1)
 
     def decide(row: dict[str, Array]) -> Int[Array, ""]:
         quality, covariance, cost, run = (
             row[name] for name in ("quality", "covariance", "cost", "run")
         )
-        if rules.prices is not None:
-            every = row.get("costs", jnp.concatenate([cost[None], rules.mean_costs[1:]]))
-            cost = jnp.sum(row["prices"][:, None] * every, axis=0)
-        if rules.scale is not None and rules.offset is not None:
-            scale = jnp.where(run, 1, rules.scale)
-            quality = quality + jnp.where(run, 0, rules.offset)
-            covariance = covariance * (scale * scale if diagonal else scale[:, None] * scale)
+        every = row.get("costs", jnp.concatenate([cost[None], rules.mean_costs[1:]]))
+        cost = jnp.sum(row["prices"][:, None] * every, axis=0)
+        scale = jnp.where(run, 1, rules.scale)
+        quality = quality + jnp.where(run, 0, rules.offset)
+        covariance = covariance * (scale * scale if diagonal else scale[:, None] * scale)
         corrected = Estimates(quality[None], covariance[None], cost[None])
         return next_model(strategy, row["parameters"], corrected, run[None])[0]
 

@@ -20,7 +20,7 @@ import numpy as np
 from cascjax import __version__
 from cascjax.data.codec import from_json, to_json
 from cascjax.data.files import one_line
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, check_name
 from cascjax.estimators.registry import load_model
 from cascjax.estimators.specs import ESTIMATES, EstimatesSpec
 from cascjax.search.rules import LARGEST, Fitted, Rule
@@ -164,8 +164,7 @@ def _spec(content: dict[str, Any] | None) -> EstimatesSpec | None:
         return None
     values = dict(content)
     kind = values.pop("kind", None)
-    if kind not in ESTIMATES:
-        raise unknown_name("kind of estimates", f"{kind!s:.40}", ESTIMATES)
+    check_name("kind of estimates", kind, ESTIMATES)
     return from_json(values, ESTIMATES[kind], "estimates")
 
 
@@ -178,8 +177,7 @@ def _rule(content: _RuleContent) -> Rule:
 
 def _strategy(content: _StrategyContent) -> Strategy:
     name, options = content.name, content.options
-    if name not in STRATEGIES:
-        raise unknown_name("strategy", name[:40], STRATEGIES)
+    check_name("strategy", name, STRATEGIES)
     if any(isinstance(value, int) and value > LARGEST for value in options.values()):
         raise CascjaxError(f"an option of strategy {name!r} is above {LARGEST}; refit the policy")
     return from_json(options, STRATEGIES[name], f"strategy {name}")

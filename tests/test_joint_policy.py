@@ -1,7 +1,6 @@
 """Policies that hold a joint normal: on other tables, live, and kept in a file."""
 
 import functools
-import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from bent import assert_refused, put
-from test_learned_policy import RUNS, K, fit_rows, live, make_table
+from test_learned_policy import RUNS, fit_rows, live, make_table
 
 from cascjax import evaluate, fit, load_policy, synthetic
 from cascjax.data.table import EVALUATE, FIT
@@ -100,12 +99,3 @@ def test_damaged_fields_are_refused(
 ) -> None:
     change = put("learned", *place, value=value)
     assert_refused(tmp_path / "bent.json", made().text(), change, words)
-
-
-def test_run_sets_of_a_live_query_are_solved_once() -> None:
-    model = made().learned
-    assert isinstance(model, JointModel)
-    row = np.zeros((len(model.feature_spec.columns)), np.float32)
-    for run in itertools.chain(RUNS, RUNS):
-        model.estimates(row, run)
-    assert len(model._solved) == 2**K

@@ -2,10 +2,12 @@
 
 from typing import Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from cascjax.core.estimates import Estimator
+from cascjax.core.estimates import Estimates, Estimator
 
 
 @runtime_checkable
@@ -15,6 +17,14 @@ class Scalable(Estimator, Protocol):
     def scaled(self, sigma_scale: float) -> "Estimator":
         """Return the same estimates with every sigma multiplied by a number."""
         ...
+
+
+@jax.jit
+def estimates_of(
+    estimator: Estimator, run: Bool[Array, "B K"] | Bool[np.ndarray, "B K"]
+) -> Estimates:
+    """Return the estimates of B queries once `run` has run, compiled."""
+    return estimator(jnp.asarray(run))
 
 
 def every_run_set(n_models: int) -> Bool[np.ndarray, "S K"]:

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from cascjax.core.estimates import Estimates, Estimator, Independent
+from cascjax.core.estimates import Estimator, Independent
 from cascjax.data.table import Table, mean_rows
+from cascjax.estimators.base import estimates_of
 from cascjax.estimators.statistics import Moments
 
 Side: TypeAlias = Literal["ante", "post"]  # Estimates from before a model has run, or from after
@@ -23,14 +22,6 @@ _BLOCK = 1 << 14  # Queries whose estimates are computed at once
 def blocks(n: int) -> Iterator[slice]:
     """Return slices of n queries, small enough for their estimates under one run set."""
     return (slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
-
-
-@jax.jit
-def estimates_of(
-    estimator: Estimator, run: Bool[Array, "B K"] | Bool[np.ndarray, "B K"]
-) -> Estimates:
-    """Return the estimates of B queries once `run` has run, compiled."""
-    return estimator(jnp.asarray(run))
 
 
 def reduced(estimator: Estimator, table: Table) -> tuple[Independent, Columns]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from cascjax.core.checks import check_normal, check_numbers
 from cascjax.core.estimates import Estimator, Independent
 from cascjax.data.table import Table, mean_rows
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, check_name
 from cascjax.estimators.run_sets import RunSets
 from cascjax.estimators.statistics import Line, Moments, fit_lines
 
@@ -100,8 +100,7 @@ def from_columns(
 def noise_level(level: str | Sequence[float]) -> tuple[float, float, float, float]:
     """Return the four sigmas of a noise level, given by name or as they are."""
     if isinstance(level, str):
-        if level not in NOISE_LEVELS:
-            raise unknown_name("noise level", level, NOISE_LEVELS)
+        check_name("noise level", level, NOISE_LEVELS)
         return NOISE_LEVELS[level]
     if len(level) != 4 or not all(0 <= sigma < np.inf for sigma in level):
         raise CascjaxError(f"noise must be four finite numbers, none negative, not {level}")

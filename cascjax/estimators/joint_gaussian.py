@@ -4,7 +4,7 @@ They take any number of models, see `cascjax.estimators.joint`. Costs are estima
 alone.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -22,7 +22,6 @@ from cascjax.estimators.training import (
     FittedEstimator,
     LearnedEstimator,
     TrainingSet,
-    explained_variance,
 )
 
 _SHARES = (0.0, *np.geomspace(0.005, 1.0, 16).round(4))
@@ -139,21 +138,10 @@ class JointGaussian(LearnedEstimator):
 
     def fit(self, training: TrainingSet) -> FittedEstimator:
         """Return the fitted normal."""
-        rows, fold = training.folds.fit_rows, training.folds.fold
         fitted, share = fit_joint(
-            training.design, training.quality, training.cost, fold, jax.random.key(training.seed),
-            n_folds=training.folds.n_folds, predictor=self.predictor,
+            training.design, training.quality, training.cost, training.folds.fold,
+            jax.random.key(training.seed), n_folds=training.folds.n_folds, predictor=self.predictor,
         )  # fmt: skip
-        own = replace(training.design, seen=training.design.seen[rows])
-        joint = fitted.joint(own, training.cost_run[rows], fold[rows])
-        quality, cost = (x[rows].astype(np.float64) for x in (training.quality, training.cost))
-        after = jax.jit(lambda joint, run: joint(run))(joint, np.ones(quality.shape, bool))
-
-        def explained(
-            estimate: Float[np.ndarray, "n K"], true: Float[np.ndarray, "n K"]
-        ) -> Float[np.ndarray, " K"]:
-            return explained_variance(np.square(estimate - true).mean(0), true.var(0))
-
         notes = [f"correlations of signals and qualities are shrunk by {share:.0%}"]
         if share >= 0.995:
             notes[0] += ": models are taken as independent, as held-out rows showed no correlation"
@@ -162,14 +150,7 @@ class JointGaussian(LearnedEstimator):
                 f"with more than {MAX_TABULATED} models the estimated sigmas are used as they are:"
                 " no sigma_scale is searched, though one may be given"
             )
-        return FittedEstimator(
-            weights=fitted,
-            cost_model="features",
-            notes=tuple(notes),
-            explained=explained(np.asarray(joint.quality), quality),
-            explained_run=explained(np.asarray(after.quality), quality),
-            cost_explained=explained(np.asarray(joint.cost), cost),
-        )
+        return FittedEstimator(fitted, cost_model="features", notes=tuple(notes))
 
     def load(self, content: dict[str, Any]) -> JointModel:
         """Return the normal that a policy file keeps."""

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cascjax.data.codec import from_json, to_json
-from cascjax.errors import CascjaxError, unknown_name
-from cascjax.estimators.base import shown_by, with_ran
+from cascjax.errors import CascjaxError, check_name
+from cascjax.estimators.base import estimates_of
 from cascjax.estimators.design import Design
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.joint import MAX_TABULATED, Joint, gains_of
-from cascjax.estimators.learned_model import check_arrays, check_covariance
+from cascjax.estimators.learned_model import check_arrays, check_covariance, weighted_sums
 from cascjax.estimators.predictors import Linear, Networks, Prediction
 from cascjax.estimators.run_sets import RunSets
 from cascjax.estimators.training import PolicyModel
@@ -114,76 +114,36 @@ class JointModel(PolicyModel):
         run: Bool[np.ndarray, "*B K"],
         fold: Int[np.ndarray, "*B"] | int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the estimates of live queries; gains are solved once per run set."""
-        (m, k), shape = self.needs.shape, run.shape
-        features, signals = split_columns(row.reshape(-1, row.shape[-1]), self.feature_spec)
-        folds = np.broadcast_to(np.asarray(fold), shape[:-1]).reshape(-1)
-        expected = np.empty((len(features), m + 2 * k), np.float32)
-        for f in np.unique(folds).tolist():
-            expected[folds == f] = self._expected(features[folds == f], f)
-        surprise = (signals - expected[:, :m]) / self.spread[folds]
-        kinds = np.concatenate([run.reshape(-1, k), folds[:, None]], axis=1).astype(int)
-        sets, which = np.unique(kinds, axis=0, return_inverse=True)
-        solved = [self._gains(tuple(map(bool, kind[:-1])), int(kind[-1])) for kind in sets]
-        gains, left = (np.stack(x)[which.reshape(-1)] for x in zip(*solved, strict=True))
-        quality = expected[:, m : m + k] + np.einsum("bkm,bm->bk", gains, surprise)
-        cost = np.maximum(expected[:, m + k :], self.least_cost)
-        return quality.reshape(shape), left.reshape(*shape, k), cost.reshape(shape)
-
-    def _expected(self, features: Float[np.ndarray, "n F"], fold: int) -> Float[np.ndarray, "n H"]:
-        """Return the predictions from features; weights are kept on the host or moved once."""
-        prediction = self.predictions[fold]
-        if isinstance(prediction, Linear):
-            return features @ np.asarray(prediction.weights) + prediction.offset
-        return np.asarray(self._on_device[fold].predict(features))
-
-    @functools.cached_property
-    def _on_device(self) -> tuple[Prediction, ...]:
-        return jax.device_put(self.predictions)
-
-    def _gains(
-        self, run: tuple[bool, ...], fold: int
-    ) -> tuple[Float[np.ndarray, "K M"], Float[np.ndarray, "K K"]]:
-        """Return the gains of a run set in a fold, and the covariance that is left after it."""
-        if (run, fold) not in self._solved:
-            (m, k), ran = self.needs.shape, np.array(run)
-            own, whole = self.covariance[[fold, -1]].astype(np.float64)
-            shown = np.asarray(shown_by(np.stack([ran, np.ones(k, bool)]), self.needs))
-            gains, all_gains = gains_of(whole, shown, k)
-            left = (all_gains - gains) @ whole[:m, m:]
-            left = np.where(with_ran(ran[None])[0], 0, left * self.sigma_scale**2)
-            gains = gains_of(own, shown[:1], k)[0]
-            self._solved[run, fold] = gains.astype(np.float32), left.astype(np.float32)
-        return self._solved[run, fold]
-
-    @functools.cached_property
-    def _solved(self) -> dict[tuple[tuple[bool, ...], int], tuple[np.ndarray, np.ndarray]]:
-        return {}
+        """Return the estimates of live queries, from the table of run sets if there is one."""
+        k, shape = run.shape[-1], run.shape
+        runs, folds = run.reshape(-1, k), np.broadcast_to(fold, shape[:-1]).reshape(-1)
+        design = Design(row.reshape(-1, row.shape[-1]), self.feature_spec)
+        joint = self.joint(design, np.zeros(runs.shape, np.float32), folds)
+        if k > MAX_TABULATED:
+            estimates = estimates_of(joint, runs)
+            quality, covariance = np.asarray(estimates.quality), np.asarray(estimates.covariance)
+        else:
+            run_set = runs @ (1 << np.arange(k))
+            quality = weighted_sums(
+                np.asarray(self._table.quality_weights)[folds, run_set], joint.seen
+            )
+            covariance = np.asarray(self._table.covariance)[run_set]
+        cost = np.asarray(joint.cost).reshape(shape)
+        return quality.reshape(shape), covariance.reshape(*shape, k), cost
 
     def check(self) -> None:
         """Refuse damaged weights; on the host."""
-        (m, k), d = self.needs.shape, len(self.feature_spec.columns)
-        f = d - 1 - m
-        heads, g = m + 2 * k, len(self.predictions)
+        (m, k), g = self.needs.shape, len(self.predictions)
+        f, heads = len(self.feature_spec.columns) - 1 - m, m + 2 * k
         arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
         shapes = {"spread": (g, m), "covariance": (g, m + k, m + k), "least_cost": (k,)}
         for prediction in self.predictions:
-            own = {f"prediction {n}": x for n, x in _prediction_arrays(prediction).items()}
-            if isinstance(prediction, Linear):
-                own_shapes = {"prediction weights": (f, heads), "prediction offset": (heads,)}
-            else:
-                e, width = own["prediction first bias"].shape
-                inner = ((f, width), (width,), (width, width), (width,), (width, heads), (f, heads),
-                         (heads,))  # fmt: skip
-                outer = ((e, heads), (f,), (f,), (heads,), (heads,))
-                every = (*((e, *size) for size in inner), *outer)
-                own_shapes = dict(
-                    zip((f"prediction {n}" for n in _LAYERS + _NETWORKS), every, strict=True)
-                )
+            own = _prediction_arrays(prediction)
+            every = arrays | {f"prediction {name}": array for name, array in own.items()}
+            wanted = shapes | {f"prediction {n}": s for n, s in _shapes(own, f, heads).items()}
             sizes = f"{k} models, {f} features and {m} signals"
-            both = arrays | own
-            check_arrays(both, {n: [shape] for n, shape in (shapes | own_shapes).items()}, sizes)
-            for name, array in both.items():
+            check_arrays(every, {name: [shape] for name, shape in wanted.items()}, sizes)
+            for name, array in every.items():
                 if name.endswith(("spread", "scale")) and not (array > 0).all():
                     raise CascjaxError(
                         f"{name} of learned estimates must be above 0; refit the policy"
@@ -245,11 +205,10 @@ def predict_by_fold(
     fold: Int[np.ndarray, " n"],
 ) -> Float[np.ndarray, "n H"]:
     """Return what the prediction of each row's fold expects of it."""
-    rows = [np.flatnonzero(fold == f) for f in range(len(predictions))]
-    parts = [np.asarray(p.predict(features[r])) for p, r in zip(predictions, rows, strict=True)]
-    expected = np.empty((len(features), parts[0].shape[1]), np.float32)
-    expected[np.concatenate(rows)] = np.concatenate(parts)
-    return expected
+    parts = {f: np.flatnonzero(fold == f) for f in np.unique(fold).tolist() or [0]}
+    expected = [np.asarray(predictions[f].predict(features[rows])) for f, rows in parts.items()]
+    order = np.argsort(np.concatenate(list(parts.values())))
+    return np.concatenate(expected)[order]
 
 
 def _prediction_arrays(prediction: Prediction) -> dict[str, np.ndarray]:
@@ -261,6 +220,17 @@ def _prediction_arrays(prediction: Prediction) -> dict[str, np.ndarray]:
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
+def _shapes(arrays: dict[str, np.ndarray], f: int, heads: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that the arrays of a prediction of F features must have."""
+    if "weights" in arrays:
+        return {"weights": (f, heads), "offset": (heads,)}
+    e, width = len(arrays["first bias"]), arrays["first bias"].shape[-1]
+    sizes = ((f, width), (width,), (width, width), (width,), (width, heads), (f, heads), (heads,))
+    layers = {name: (e, *size) for name, size in zip(_LAYERS, sizes, strict=True)}
+    others = ((e, heads), (f,), (f,), (heads,), (heads,))
+    return layers | dict(zip(_NETWORKS, others, strict=True))
+
+
 def _prediction(arrays: dict[str, np.ndarray]) -> Linear | Networks:
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     names = ("weights", "offset") if "weights" in arrays else (*_LAYERS, *_NETWORKS)
@@ -268,8 +238,7 @@ def _prediction(arrays: dict[str, np.ndarray]) -> Linear | Networks:
         if name not in arrays:
             raise CascjaxError(f"'learned.prediction' lacks the field {name!r}; refit the policy")
     for name in arrays:
-        if name not in names:
-            raise unknown_name("field of 'learned.prediction'", name[:40], names)
+        check_name("field of 'learned.prediction'", name, names)
     if "weights" in arrays:
         weights, offset = arrays["weights"], arrays["offset"]
         if not weights.size:  # without features the list is empty, whatever the other axis

@@ -114,8 +114,8 @@ def learned(
         >>> from cascjax import synthetic
         >>> table = synthetic.sample(synthetic.make_dataset(3, 0), 0, 300, features=True)
         >>> estimates = learned(table, np.arange(200), estimator="linear")
-        >>> estimates.fitted.explained.shape
-        (3,)
+        >>> estimates.fitted.cost_model
+        'seen'
     """
     kind = learned_estimator(estimator)
     check_learning(kind, cost_model, ridge, folds, n_models=table.n_models)

@@ -63,12 +63,14 @@ class LearnedModel(PolicyModel):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the estimates of live queries, in tens of microseconds each."""
         run_set = run @ (1 << np.arange(run.shape[-1]))
-        quality = _sums(self.quality_weights[fold, run_set], row)
+        quality = weighted_sums(self.quality_weights[fold, run_set], row)
         if self.logistic:
             # As a tanh, which cannot overflow.
             quality = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * quality))
         constant = self.cost_weights.shape[1] == 1
-        cost = _sums(self.cost_weights[fold, np.zeros_like(run_set) if constant else run_set], row)
+        cost = weighted_sums(
+            self.cost_weights[fold, np.zeros_like(run_set) if constant else run_set], row
+        )
         return quality, self.covariance[run_set], cost
 
     def scaled(self, sigma_scale: float) -> "LearnedModel":
@@ -159,7 +161,8 @@ def check_covariance(
         )
 
 
-def _sums(
+def weighted_sums(
     weights: Float[np.ndarray, "*B K D"], row: Float[np.ndarray, "*B D"]
 ) -> Float[np.ndarray, "*B K"]:
+    """Return the weighted sums of the columns of each query."""
     return np.matmul(weights, row[..., None])[..., 0]

@@ -13,7 +13,7 @@ Nothing else in the package names it. `register` does the same for an estimator 
 
 from typing import Any
 
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, check_name
 from cascjax.estimators.joint_gaussian import JOINT, JOINT_KNN, JOINT_MLP
 from cascjax.estimators.run_set_regression import LINEAR, LOGISTIC
 from cascjax.estimators.training import RUN_SETS, LearnedEstimator, PolicyModel
@@ -28,8 +28,7 @@ def learned_estimator(estimator: str | LearnedEstimator) -> LearnedEstimator:
     """Return the estimator of a name; an estimator is returned as it is."""
     if isinstance(estimator, LearnedEstimator):
         return estimator
-    if not isinstance(estimator, str) or estimator not in ESTIMATORS:
-        raise unknown_name("estimator", f"{estimator!s:.40}", ESTIMATORS)
+    check_name("estimator", estimator, ESTIMATORS)
     return ESTIMATORS[estimator]
 
 
@@ -67,6 +66,5 @@ def load_model(content: dict[str, Any]) -> PolicyModel:
     """Return the learned estimates that a policy file keeps."""
     form = content.get("kind", RUN_SETS)
     forms = {kind.form: kind for kind in ESTIMATORS.values() if kind.form is not None}
-    if not isinstance(form, str) or form not in forms:
-        raise unknown_name("kind of learned estimates", f"{form!s:.40}", tuple(forms))
+    check_name("kind of learned estimates", form, forms)
     return forms[form].load(content)

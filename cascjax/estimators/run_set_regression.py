@@ -19,7 +19,6 @@ from cascjax.estimators.training import (
     FittedEstimator,
     LearnedEstimator,
     TrainingSet,
-    explained_variance,
 )
 
 MIN_CLASS_COUNT = 10
@@ -72,21 +71,17 @@ class RunSetRegression(LearnedEstimator):
             if training.ridge is None:
                 notes.append(f"ridge {chosen:g} has the lowest cross-validated error")
             notes += [unsettled] * bool(unsettled)
-        cost_weights, cost_model, cost_notes, cost_explained = _fit_costs(training)
+        cost_weights, cost_model, cost_notes = _fit_costs(training)
         covariance = np.where(with_ran(every_run_set(k)), 0, covariance)
         weights, cost_weights, covariance = (
             x.astype(np.float32) for x in (weights, cost_weights, covariance)
         )
-        variance = quality.var(0)
         return FittedEstimator(
             weights=LearnedModel(
                 weights, cost_weights, covariance, self.logistic, training.design.feature_spec
             ),
             cost_model=cost_model,
             notes=(*notes, *cost_notes),
-            explained=explained_variance(error[0], variance),
-            explained_run=explained_variance(error[-1], variance),
-            cost_explained=cost_explained,
             ridge=chosen,
         )
 
@@ -145,7 +140,7 @@ def _mean_note(model: str, quality: Float[np.ndarray, " n"]) -> str:
 
 def _fit_costs(
     training: TrainingSet,
-) -> tuple[Float[np.ndarray, "F #S K D"], str, list[str], Float[np.ndarray, " K"]]:
+) -> tuple[Float[np.ndarray, "F #S K D"], str, list[str]]:
     """Return the cost model asked for, or the one with the lowest cross-validated error."""
     rows, k = training.folds.fit_rows, len(training.models)
     visible = training.design.feature_spec.shown()
@@ -168,17 +163,16 @@ def _fit_costs(
     # Run sets in which a model has not run count alike.
     counts = ~every_run_set(k) / 2 ** (k - 1)
     varies = variance > 1e-12
-    fitted: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    fitted: dict[str, np.ndarray] = {}
     best, lowest = "", np.inf
     for name in COST_MODELS if training.cost_model is None else (training.cost_model,):
         weights = _keep_positive(fit_linear(blocks, columns[name]).weights, blocks)
         _, error = moments(blocks, weights, logistic=False)
-        fitted[name] = weights, error
+        fitted[name] = weights
         each = np.sum(error * counts, 0) if len(error) > 1 else error[0]
         share = float(np.mean(each[varies] / variance[varies])) if varies.any() else 0.0
         if share < lowest - (_COST_GAIN if best else 0):
             best, lowest = name, share
-    weights, error = fitted[best]
     notes = []
     if training.cost_model is None and best != "constant":
         inputs = {"features": "features", "seen": "features and what models that have run showed"}
@@ -186,7 +180,7 @@ def _fit_costs(
             f"costs are estimated from {inputs[best]}, which explains {1 - lowest:.0%} of their"
             " variance"
         )
-    return weights * scale[:, None], best, notes, explained_variance(error[0], variance)
+    return fitted[best] * scale[:, None], best, notes
 
 
 def _keep_positive(

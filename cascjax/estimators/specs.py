@@ -20,7 +20,7 @@ from cascjax.core.checks import check_numbers
 from cascjax.core.estimates import Estimates, Estimator, Independent
 from cascjax.data.source import Source
 from cascjax.data.table import ESTIMATE_COLUMNS, Chunk, Table, take_rows
-from cascjax.errors import CascjaxError, RefusedError, unknown_name
+from cascjax.errors import CascjaxError, RefusedError, check_name
 from cascjax.estimators.independent import (
     check_estimator,
     from_columns,
@@ -481,8 +481,7 @@ def as_estimates(
     if isinstance(estimates, EstimatesSpec):
         return estimates
     if isinstance(estimates, str):
-        if estimates not in ESTIMATES:
-            raise unknown_name("kind of estimates", estimates, ESTIMATES)
+        check_name("kind of estimates", estimates, ESTIMATES)
         return ESTIMATES[estimates]()
     if isinstance(estimates, Estimator):
         return Own(estimates)

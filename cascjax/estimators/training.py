@@ -1,7 +1,7 @@
 """What learned estimators have in common: their training set, and what they declare and return."""
 
 import abc
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -190,19 +190,12 @@ class FittedEstimator:
         weights: the fitted weights; a `PolicyModel` if the estimator has a `form`.
         cost_model: inputs of the cost estimates, one of `COST_MODELS` or the estimator's own.
         notes: what was left out or replaced by a default, one line each.
-        explained: `[K]` share of the variance of each model's quality that out-of-fold estimates
-            explain before any model has run; NaN where quality does not vary.
-        explained_run: `[K]` the same once every model has run.
-        cost_explained: `[K]` the same for cost, before any model has run.
         ridge: penalty of the quality regressions, given or chosen; None where there are none.
     """
 
     weights: Weights
     cost_model: str
     notes: tuple[str, ...] = ()
-    explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
-    explained_run: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
-    cost_explained: Float[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(0))
     ridge: float | None = None
 
 
@@ -237,10 +230,3 @@ class LearnedEstimator(abc.ABC):
     def load(self, content: dict[str, Any]) -> PolicyModel:
         """Return what `PolicyModel.to_json` wrote; estimators with a `form` override this."""
         raise NotImplementedError(f"estimator {self.name!r} has form {self.form!r} but no load")
-
-
-def explained_variance(
-    error: Float[np.ndarray, " K"], variance: Float[np.ndarray, " K"]
-) -> Float[np.ndarray, " K"]:
-    """Return 1 - error / variance, NaN where there is no variance."""
-    return np.where(variance > 0, 1 - error / np.where(variance > 0, variance, 1), np.nan)

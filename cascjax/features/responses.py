@@ -23,7 +23,7 @@ from jaxtyping import Float, Float32, Int
 from scipy.special import xlogy
 
 from cascjax.data.schema import refuse_rows
-from cascjax.errors import unknown_name
+from cascjax.errors import check_name
 from cascjax.features.answers import (
     CONVENTIONS,
     asks_number,
@@ -140,8 +140,7 @@ class ResponseReader:
 
     def __init__(self, prompts: Sequence[str], convention: str = "auto") -> None:
         """Read the options of the prompts once, for all models."""
-        if convention not in CONVENTIONS:
-            raise unknown_name("convention of answers", convention, CONVENTIONS)
+        check_name("convention of answers", convention, CONVENTIONS)
         self._finders = _AUTO if convention == "auto" else (convention,)
         self._whole = convention == "auto"
         self._prompts = [_prompt(prompt) for prompt in prompts]

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from cascjax.core.auc import auc
 from cascjax.data.table import upper_hull
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, check_name
 
 F = TypeVar("F", bound=Callable[..., float])
 
@@ -328,8 +328,7 @@ def check_scores(names: Iterable[str]) -> tuple[str, ...]:
     """
     listed = tuple(names)
     for at, name in enumerate(listed):
-        if name not in SCORES:
-            raise unknown_name("score", name, SCORES)
+        check_name("score", name, SCORES)
         if name in listed[:at]:
             raise CascjaxError(f"score {name!r} is listed twice; name it once")
     return listed

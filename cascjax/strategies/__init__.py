@@ -6,7 +6,7 @@ from typing import TypeVar
 from cascjax.core.breakpoints import Breakpoints
 from cascjax.core.reservation import reservation_value
 from cascjax.core.sweep import STOP, Outcome
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, check_name
 from cascjax.strategies.base import (
     InOrder,
     Option,
@@ -100,8 +100,7 @@ def strategy(name: str, **options: object) -> Strategy:
       >>> strategy("frugal", max_depth=3)
       Frugal(max_depth=3)
     """
-    if name not in STRATEGIES:
-        raise unknown_name("strategy", name, STRATEGIES)
+    check_name("strategy", name, STRATEGIES)
     try:
         return STRATEGIES[name](**options)
     except TypeError as error:

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from cascjax.errors import CascjaxError, unknown_name
+from cascjax.errors import CascjaxError, check_name
 from cascjax.synthetic.answers import AnswerDataset
 from cascjax.synthetic.base import Dataset, batches, sample
 from cascjax.synthetic.judged import JudgedDataset, judged
@@ -49,8 +49,7 @@ def make_dataset(
       >>> make_dataset(n_models=3, kind="swebench")
       swebench dataset: agent-1, agent-2, agent-3
     """
-    if kind not in KINDS:
-        raise unknown_name("kind of dataset", kind, tuple(KINDS))
+    check_name("kind of dataset", kind, KINDS)
     parameters = inspect.signature(KINDS[kind]).parameters.values()
     known = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
     for name in options:

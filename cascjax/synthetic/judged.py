@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from scipy.special import ndtr
 
 from cascjax.data.table import Table
-from cascjax.errors import unknown_name
+from cascjax.errors import check_name
 from cascjax.synthetic.base import (
     BLOCK,
     FIRST_TOKEN_SPREAD,
@@ -229,8 +229,7 @@ def judged(
       judge_noise: Above 0, in units of the margin.
     """
     (K, rng), D = sizes(n_models, seed), count("n_domains", n_domains, 1)
-    if quality not in QUALITIES:
-        raise unknown_name("quality", quality, QUALITIES)
+    check_name("quality", quality, QUALITIES)
     positive("discrimination", discrimination)
     positive("interaction", interaction, zero=True)
     positive("difficulty_noise", difficulty_noise, zero=True)
