@@ -10,6 +10,7 @@ from cascjax.errors import CascjaxError
 from cascjax.features import CONVENTIONS, response_answers
 
 LINES = "Which one conducts?\nA) stone\nB) iron\nC) 12 volts\nD) rain"
+CHOICE = "Which is a metal?\nA) stone\nB) iron, a metal\nC) rain\nAnswer:"
 INLINE = "Which one conducts? (A) stone (B) iron"
 MATHS = "How many apples does she have?"
 PLAIN = "Who painted it?"
@@ -71,6 +72,27 @@ CODE = "Write a python function add of two numbers, so that add(1, 2) == 3."
         (PLAIN, "text frida kahlo", ["Frida Kahlo", "**Frida Kahlo.**", "Answer: Frida Kahlo"]),
         (PLAIN, r"text \pi^{2}", [r"\boxed{\pi^{2}}", r"\boxed{ \pi ^ {2} }"]),
         (PLAIN, None, ["", "  \n", None]),
+        (CHOICE, None, ["", " \n", None]),
+        (CHOICE, "choice A", ["A because stones are", "A\nStone it is", "stone"]),
+        (
+            CHOICE,
+            "choice B",
+            [
+                " B\n", "B) iron, a metal", "Iron, a metal.", "The correct option would be B",
+                "B. Because it conducts. A is a rock.",
+            ],
+        ),
+        (CHOICE, "choice C", ["C (", "It rains, so the correct answer is: (C).",
+                              "The answer is option C"]),
+        (CHOICE, "number 7", ["The answer is 7"]),
+        *(
+            (CHOICE, f"text {text.lower()}", [text])
+            for text in ("A hypothesis", "The answer is A hypothesis", "I do", "D", "Answering A")
+        ),
+        (MATHS, "number -3.5", [r"Hence \boxed{-3.50}"]),
+        (MATHS, "number 12", ["The answer is 4. No, the answer is $12.", "About 12"]),
+        (MATHS, "number -5", ["Answer: -$5"]),
+        (MATHS, "number 1200", ["So #### 1,200"]),
     ],
 )  # fmt: skip
 def test_equal_answers(prompt: str, answer: str | None, responses: list[str | None]) -> None:
@@ -100,11 +122,7 @@ def test_different_answers(prompt: str, first: str, second: str) -> None:
     assert one != two
 
 
-def test_code_is_compared_by_its_compiled_form() -> None:
-    same = ["```python\ndef add(a, b):\n  return a + b\n```", "def plus(x, y):\n    return x + y"]
-    first, second = response_answers([CODE] * 2, same)
-    assert first == second
-    assert str(first).startswith("code ")
+def test_a_number_in_prose_about_code_is_no_answer() -> None:
     assert response_answers([CODE], ["It cannot be done in 3 lines."])[0] != "number 3"
 
 

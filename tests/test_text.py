@@ -183,57 +183,6 @@ def test_damaged_and_missing_models_are_refused_in_one_line(
             read_text_model(missing)
 
 
-@pytest.mark.parametrize(
-    ("answer", "responses"),
-    [
-        (
-            "choice B",
-            [
-                "B", " B\n", "(B)", "**B**", "B) iron, a metal", "Answer: **B**", "Iron, a metal.",
-                "B. Because it conducts. A is a rock.", "The answer is B.",
-                "The correct option would be B",
-            ],
-        ),
-        ("choice A", ["A because stones are", "A\nStone it is", "stone"]),
-        (
-            "choice C",
-            [
-                "C (", "It rains, so the correct answer is: (C).", "The answer is option C",
-            ],
-        ),
-        ("number 7", ["The answer is 7"]),
-        (None, ["", " \n", None]),
-    ],
-)  # fmt: skip
-def test_choices(answer: str | None, responses: list[str | None]) -> None:
-    prompts = [CHOICE] * len(responses)
-    assert set(response_answers(prompts, responses)) == {answer}
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        "A hypothesis", "The answer is A hypothesis", "I do", "D", "Answering A",
-    ],
-)  # fmt: skip
-def test_text_is_no_choice(response: str) -> None:
-    assert response_answers([CHOICE], [response]) == (f"text {response.lower()}",)
-
-
-@pytest.mark.parametrize(
-    ("response", "answer"),
-    [
-        ("So #### 1,200", "number 1200"),
-        (r"Hence \boxed{-3.50}", "number -3.5"),
-        ("The answer is 4. No, the answer is $12.", "number 12"),
-        ("Answer: -$5", "number -5"),
-        ("About 12", "number 12"),
-    ],
-)
-def test_numbers(response: str, answer: str) -> None:
-    assert response_answers(["How many?"], [response]) == (answer,)
-
-
 ADD = "def add(a, b):\n    total = a + b\n    return total"
 SAME = [
     f"Here it is:\n```python\n{ADD}\n```\nIt adds.",
