@@ -121,41 +121,33 @@ def resampled_means(
     """
     check_resamples(resamples, len(values))
     rows = np.arange(len(values)) if rows is None else rows
-    sums = _sums(values, resamples, seed, rows, block)
+    sums = weighted_totals(values, resamples, seed, rows, block)
     return sums[:, :-1] / sums[:, -1:]
 
 
 def weighted_totals(
-    values: Float[np.ndarray, "n M"], resamples: int, seed: int, rows: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, "R M+1"]:
-    """Return weighted sums of values, and last of the weights, in every resample.
-
-    The sums over chunks add up to the sums over all rows. Values may have any size, and n may be 0.
-    """
-    # A cost per query may be too small for float32 as it is.
-    size = np.abs(values).max(0, initial=0)
-    size[size == 0] = 1
-    sums = _sums((values / size).astype(np.float32), resamples, seed, rows)
-    return sums * np.append(size, 1)
-
-
-def _sums(
     values: Float[np.ndarray, "n M"],
     resamples: int,
     seed: int,
     rows: Int[np.ndarray, " n"],
     block: int = BLOCK,
 ) -> Float[np.ndarray, "R M+1"]:
+    """Return weighted sums of values, and last of the weights, in every resample.
+
+    The sums over chunks add up to the sums over all rows. Values may have any size, and n may be 0.
+    """
     (n, m), key = values.shape, key_of(seed)
-    size = min(block, 1 << max(0, n - 1).bit_length())
+    # A cost per query may be too small for float32 as it is; powers of 2 round nothing.
+    size = np.ldexp(1.0, np.frexp(np.abs(values).max(0, initial=0))[1])
+    step = min(block, 1 << max(0, n - 1).bit_length())
     sums = np.zeros((resamples, m + 1))
-    for start in range(0, n, size):
-        part = values[start : start + size]
-        columns, row = np.zeros((m + 1, size), np.float32), np.zeros(size, np.uint32)
+    for start in range(0, n, step):
+        part = values[start : start + step] / size
+        columns, row = np.zeros((m + 1, step), np.float32), np.zeros(step, np.uint32)
         columns[:m, : len(part)], columns[m, : len(part)] = part.T, 1
-        row[: len(part)] = rows[start : start + size]
+        row[: len(part)] = rows[start : start + step]
         sums += np.asarray(weighted_sums(resamples, key, row, columns), np.float64)
-    return sums
+    return sums * np.append(size, 1)
 
 
 def aucs(
