@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cascjax.core.estimates import Estimates
 from cascjax.data.table import take_rows
 from cascjax.errors import CascjaxError
-from cascjax.estimators.base import every_run_set, shown_by, with_ran
+from cascjax.estimators.base import estimates_of, every_run_set, shown_by, with_ran
 from cascjax.estimators.run_sets import RunSets
 
 JITTER = 1e-4  # Added to a signal's variance of 1, so that two equal signals can be solved for
@@ -94,6 +94,14 @@ class Joint:
         quality = jnp.asarray(self.quality) + jax.lax.map(moved, (kind, surprise), batch_size=size)
         cost = jnp.where(run, jnp.asarray(self.cost_run), jnp.asarray(self.cost))
         return Estimates(quality, left[kind] * jnp.square(jnp.float32(self.sigma_scale)), cost)
+
+    def on_host(
+        self, run: Bool[np.ndarray, "B K"]
+    ) -> tuple[Float[np.ndarray, "B K"], Float[np.ndarray, "B K K"], Float[np.ndarray, "B K"]]:
+        """Return quality, covariance and cost as estimated, also of models that have run."""
+        estimates = estimates_of(self, run)
+        covariance = np.asarray(estimates.covariance)
+        return np.asarray(estimates.quality), covariance, np.asarray(self.cost)
 
     def take(self, rows: slice | Int[np.ndarray, " n"]) -> "Joint":
         """Return the estimates of some of the queries."""

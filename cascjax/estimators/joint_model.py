@@ -13,11 +13,10 @@ from jaxtyping import Bool, Float, Int
 
 from cascjax.data.codec import from_json, to_json
 from cascjax.errors import CascjaxError, check_name
-from cascjax.estimators.base import estimates_of
 from cascjax.estimators.design import Design
 from cascjax.estimators.feature_spec import FeatureSpec
 from cascjax.estimators.joint import MAX_TABULATED, Joint, gains_of
-from cascjax.estimators.learned_model import check_arrays, check_covariance, weighted_sums
+from cascjax.estimators.learned_model import check_arrays, check_covariance
 from cascjax.estimators.predictors import Linear, Networks, Prediction
 from cascjax.estimators.run_sets import RunSets
 from cascjax.estimators.training import PolicyModel
@@ -107,29 +106,6 @@ class JointModel(PolicyModel):
     def scaled(self, sigma_scale: float) -> "JointModel":
         """Return the same model with every sigma multiplied by a number."""
         return replace(self, sigma_scale=self.sigma_scale * sigma_scale)
-
-    def live(
-        self,
-        row: Float[np.ndarray, "*B D"],
-        run: Bool[np.ndarray, "*B K"],
-        fold: Int[np.ndarray, "*B"] | int,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the estimates of live queries, from the table of run sets if there is one."""
-        k, shape = run.shape[-1], run.shape
-        runs, folds = run.reshape(-1, k), np.broadcast_to(fold, shape[:-1]).reshape(-1)
-        design = Design(row.reshape(-1, row.shape[-1]), self.feature_spec)
-        joint = self.joint(design, np.zeros(runs.shape, np.float32), folds)
-        if k > MAX_TABULATED:
-            estimates = estimates_of(joint, runs)
-            quality, covariance = np.asarray(estimates.quality), np.asarray(estimates.covariance)
-        else:
-            run_set = runs @ (1 << np.arange(k))
-            quality = weighted_sums(
-                np.asarray(self._table.quality_weights)[folds, run_set], joint.seen
-            )
-            covariance = np.asarray(self._table.covariance)[run_set]
-        cost = np.asarray(joint.cost).reshape(shape)
-        return quality.reshape(shape), covariance.reshape(*shape, k), cost
 
     def check(self) -> None:
         """Refuse damaged weights; on the host."""

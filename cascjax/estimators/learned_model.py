@@ -55,24 +55,6 @@ class LearnedModel(PolicyModel):
             logistic=self.logistic,
         )
 
-    def live(
-        self,
-        row: Float[np.ndarray, "*B D"],
-        run: Bool[np.ndarray, "*B K"],
-        fold: Int[np.ndarray, "*B"] | int,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the estimates of live queries, in tens of microseconds each."""
-        run_set = run @ (1 << np.arange(run.shape[-1]))
-        quality = weighted_sums(self.quality_weights[fold, run_set], row)
-        if self.logistic:
-            # As a tanh, which cannot overflow.
-            quality = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * quality))
-        constant = self.cost_weights.shape[1] == 1
-        cost = weighted_sums(
-            self.cost_weights[fold, np.zeros_like(run_set) if constant else run_set], row
-        )
-        return quality, self.covariance[run_set], cost
-
     def scaled(self, sigma_scale: float) -> "LearnedModel":
         """Return the same model with every sigma multiplied by a number."""
         return replace(self, covariance=self.covariance * np.float32(sigma_scale**2))
@@ -159,10 +141,3 @@ def check_covariance(
             "covariance of learned estimates holds a matrix that is not a covariance; refit the"
             " policy"
         )
-
-
-def weighted_sums(
-    weights: Float[np.ndarray, "*B K D"], row: Float[np.ndarray, "*B D"]
-) -> Float[np.ndarray, "*B K"]:
-    """Return the weighted sums of the columns of each query."""
-    return np.matmul(weights, row[..., None])[..., 0]

@@ -60,6 +60,20 @@ class RunSets:
             cost=jnp.where(run, jnp.asarray(self.cost_run), cost),
         )
 
+    def on_host(
+        self, run: Bool[np.ndarray, "B K"]
+    ) -> tuple[Float[np.ndarray, "B K"], Float[np.ndarray, "B K K"], Float[np.ndarray, "B K"]]:
+        """Return quality, covariance and cost as estimated, of few queries in microseconds each."""
+        run_set, fold = run @ (1 << np.arange(run.shape[-1])), self.fold
+        seen = np.asarray(self.seen)[:, :, None]
+        quality = (np.asarray(self.quality_weights)[fold, run_set] @ seen)[:, :, 0]
+        if self.logistic:
+            # As a tanh, which cannot overflow.
+            quality = np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * quality))
+        by_run_set = run_set if self.cost_weights.shape[1] > 1 else np.zeros_like(run_set)
+        cost = (np.asarray(self.cost_weights)[fold, by_run_set] @ seen)[:, :, 0]
+        return quality, np.asarray(self.covariance)[run_set], cost
+
     def tabulate(
         self,
         run_sets: Int[np.ndarray, " S"] | None = None,

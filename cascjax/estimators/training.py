@@ -14,6 +14,8 @@ from cascjax.data.table import Table
 from cascjax.errors import CascjaxError
 from cascjax.estimators.design import Design
 from cascjax.estimators.feature_spec import FeatureSpec
+from cascjax.estimators.joint import Joint
+from cascjax.estimators.run_sets import RunSets
 from cascjax.words import counted
 
 COST_MODELS = ("constant", "features", "seen")
@@ -131,7 +133,7 @@ class PolicyModel(abc.ABC):
     @abc.abstractmethod
     def estimator(
         self, design: Design, cost_run: Float[np.ndarray, "N K"], fold: Int[np.ndarray, " N"]
-    ) -> Estimator:
+    ) -> RunSets | Joint:
         """Return the estimates of the queries of a design, each by the weights of its fold."""
 
     def estimator_for(self, table: Table, fold: Int[np.ndarray, " N"] | None = None) -> Estimator:
@@ -155,19 +157,18 @@ class PolicyModel(abc.ABC):
         fold: Int[np.ndarray, "*B"] | int = 0,
     ) -> Estimates:
         """Return the estimates of live queries on the host, from what `FeatureSpec.row` makes."""
-        quality, covariance, cost = self.live(row, run, fold)
+        shape, folds = run.shape, np.broadcast_to(fold, run.shape[:-1]).reshape(-1)
+        runs = run.reshape(-1, shape[-1])
+        design = Design(row.reshape(-1, row.shape[-1]), self.feature_spec)
+        estimator = self.estimator(design, np.zeros(runs.shape, np.float32), folds)
+        quality, covariance, cost = estimator.on_host(runs)
+        cost = cost.reshape(shape)
         if costs is not None:
             cost = np.where(run & np.isfinite(costs), np.asarray(costs, np.float32), cost)
-        return Estimates(jnp.asarray(quality), jnp.asarray(covariance), jnp.asarray(cost))
-
-    @abc.abstractmethod
-    def live(
-        self,
-        row: Float[np.ndarray, "*B D"],
-        run: Bool[np.ndarray, "*B K"],
-        fold: Int[np.ndarray, "*B"] | int,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return quality, covariance and cost as estimated, also of models that have run."""
+        covariance = covariance.reshape(*shape, shape[-1])
+        return Estimates(
+            jnp.asarray(quality.reshape(shape)), jnp.asarray(covariance), jnp.asarray(cost)
+        )
 
     @abc.abstractmethod
     def scaled(self, sigma_scale: float) -> "PolicyModel":
