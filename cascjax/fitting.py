@@ -52,8 +52,8 @@ Budget: TypeAlias = float | int | Mapping[str, float | int]
 _Means: TypeAlias = tuple[float, Float[np.ndarray, " R"]]
 """Mean quality and costs, NaN where a cost is not known yet."""
 
-_Solution: TypeAlias = tuple[Rule, _Means, tuple[float, float] | None]
-"""A rule, its means, and the reachable costs if a single cost was fitted."""
+_Solution: TypeAlias = tuple[Rule, _Means | None, tuple[float, float] | None]
+"""A rule, its means if they are known, and the reachable costs if a single cost was fitted."""
 
 
 @dataclass(frozen=True)
@@ -326,10 +326,95 @@ class _Simulated:
     every query under the settings of the last rule by the bytes of a setting and of its prices.
     """
 
+    data: FitData
     rows: Int[np.ndarray, " n"]
+    progress: Callable[[int], None] = lambda queries: None
     alone: SettingsCache = field(default_factory=SettingsCache)
     pools: dict[tuple[int, ...], Pool] = field(default_factory=dict)
-    outcomes: dict[tuple[bytes, bytes], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    kept: dict[tuple[bytes, bytes], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def best(self, budgets: Float[np.ndarray, " R"]) -> _Solution:
+        """Return the best rule within budgets; raise UnreachableError if there is none."""
+        data = self.data
+        limited = np.flatnonzero(np.isfinite(budgets))
+        if limited.tolist() == [0]:
+            fit = fit_budgets(
+                data.strategy, data.estimates.weighed(None), data.table, budgets[:1],
+                self.progress, rows=self.rows, cache=self.alone,
+            )  # fmt: skip
+            check_budget(fit, budgets, data.strategy.name, data.table.cost_unit)
+            return _solution(fit, len(budgets))
+        key = tuple(limited.tolist())
+        if key not in self.pools:
+            self.pools[key] = Pool(
+                data.strategy, data.estimates, data.table, data.costs, self.rows, limited,
+                self.progress,
+            )  # fmt: skip
+        rule, quality, cost = fit_costs(self.pools[key], budgets)
+        # A cost whose budget does not bind has no price, unless its price is what keeps it so.
+        binds = limited[cost[limited] >= budgets[limited] * (1 - _BINDING)]
+        if 0 < len(binds) < len(limited):
+            alone = np.full(len(budgets), np.inf)
+            alone[binds] = budgets[binds]
+            solution = self.best(alone)
+            other = np.where(np.isfinite(alone), np.inf, budgets)
+            _, costs = self.outcomes(solution[0])
+            if (costs.mean(2) @ solution[0].weights <= other * (1 + SLACK)).all():
+                return solution
+        return rule, (quality, cost), None
+
+    def outcomes(self, rule: Rule) -> tuple[Float[np.ndarray, "M n"], Float[np.ndarray, "R M n"]]:
+        """Return quality and costs of each query under each setting of a rule."""
+        data, prices, kept = self.data, rule.prices, self.kept
+        keys = [
+            (setting.tobytes(), b"" if prices is None else prices[m].tobytes())
+            for m, setting in enumerate(rule.parameters)
+        ]
+        new = [m for m, key in enumerate(keys) if key not in kept]
+        if new:
+            part = Rule(
+                rule.parameters[new], rule.weights[new], None if prices is None else prices[new]
+            )
+            outcome = simulate_rule(
+                data.strategy, part, data.estimates, data.table, self.rows, data.costs,
+                self.progress,
+            )  # fmt: skip
+            for i, m in enumerate(new):
+                kept[keys[m]] = outcome.quality[i], outcome.cost[:, i]
+        # Only those of the last rule: they take memory.
+        self.kept = {key: kept[key] for key in keys}
+        quality, cost = zip(*self.kept.values(), strict=True)
+        return np.stack(quality), np.stack(cost, axis=1)
+
+    def spreads(self, rule: Rule) -> list[Spread]:
+        """Return the spread of each cost under a rule."""
+        return [Spread.from_costs(cost, rule.weights) for cost in self.outcomes(rule)[1]]
+
+    def fitted(
+        self,
+        solution: _Solution,
+        budgets: Float[np.ndarray, " R"] | None = None,
+        margin: Float[np.ndarray, " R"] | None = None,
+    ) -> Rule:
+        """Return the rule of a solution with its means on the rows; by default without budgets."""
+        rule, means, reachable = solution
+        n_costs = len(self.data.costs)
+        quality, cost = means or (math.nan, np.full(n_costs, np.nan))
+        if np.isnan(cost).any():
+            qualities, costs = self.outcomes(rule)
+            # The search's numbers stand: rounding may decide a query at a threshold differently.
+            quality = float(rule.weights @ qualities.mean(1)) if means is None else quality
+            cost = np.where(np.isnan(cost), costs.mean(2) @ rule.weights, cost)
+        limits = np.full(n_costs, np.inf) if budgets is None else budgets
+        fitted = Fitted(
+            n_fit=len(self.rows),
+            quality=quality,
+            cost=tuple(cost.tolist()),
+            budget=tuple(b if b < math.inf else None for b in limits.tolist()),
+            margin=tuple((np.zeros(n_costs) if margin is None else margin).tolist()),
+            reachable=reachable,
+        )
+        return replace(rule, fitted=fitted)
 
 
 @dataclass(frozen=True)
@@ -391,18 +476,17 @@ class _Search:
         self, budgets: Float[np.ndarray, " R"], rows: Int[np.ndarray, " n"], promises: int
     ) -> Rule:
         """Return the rule of highest quality within all budgets, less a margin if one is due."""
-        simulated, level = _Simulated(rows), self.target.confidence
+        simulated, level = _Simulated(self.data, rows, self.progress), self.target.confidence
         if level is None:
-            solution = self._within(budgets, simulated)
-            return self._fitted(*solution, simulated, budgets, np.zeros(len(budgets)))
+            return simulated.fitted(simulated.best(budgets), budgets)
         check_fit_confidence(level, len(rows))
         safe, m = 1 - (1 - level) / promises, self._new_queries(len(rows))
         limited = np.isfinite(budgets)
         # Out of reach even without a margin: then more queries would not help.
-        self._within(budgets, simulated)
+        simulated.best(budgets)
 
         def margins(rule: Rule) -> Float[np.ndarray, " R"]:
-            spreads = self._spreads(rule, simulated)
+            spreads = simulated.spreads(rule)
             return np.where(limited, [s.margin(len(rows), m, safe) for s in spreads], 0)
 
         # The margin depends on the settings it leads to: a fixed point, iterated from the last
@@ -410,14 +494,14 @@ class _Search:
         wanted, margin, kept, exceeded = budgets, np.zeros(len(budgets)), None, None
         for _ in range(_ROUNDS):
             try:
-                solution = self._within(wanted, simulated)
+                solution = simulated.best(wanted)
                 margin = margins(solution[0])
             except UnreachableError as error:
                 # A rule of low cost varies little: its margin may still fit.
                 margin, wanted = margins(error.rule), error.nearest * (1 + SLACK)
                 if ((wanted + margin)[limited] > budgets[limited]).any():
                     raise self._too_few(error, budgets, simulated, safe) from error
-                solution = self._within(wanted, simulated)
+                solution = simulated.best(wanted)
             room = np.where(limited, budgets - np.where(limited, wanted, 0), 0)
             if (margin <= room * (1 + _CLOSE)).all():
                 kept = wanted, solution, room
@@ -430,8 +514,8 @@ class _Search:
             else:
                 wanted = budgets - margin
         if kept is None:  # every round came closer from above, the last very close
-            kept = wanted, self._within(wanted, simulated), np.where(limited, margin, 0)
-        return self._fitted(*kept[1], simulated, budgets, kept[2])
+            kept = wanted, simulated.best(wanted), np.where(limited, margin, 0)
+        return simulated.fitted(kept[1], budgets, kept[2])
 
     def at_quality(self, quality: float) -> Rule:
         """Return the rule of lowest mean cost that reaches a mean quality."""
@@ -447,9 +531,7 @@ class _Search:
                 f"quality {quality:g} is out of reach of {data.strategy.name}: the highest mean"
                 f" quality it reaches is {fit.best:.6g}; choose no more than that"
             )
-        rule = mixed(fit.parameters[0], fit.gamma[0])
-        reachable = (fit.cheapest, fit.most_expensive)
-        return self._not_limited(rule, self._means(fit), reachable)
+        return _Simulated(data, data.rows, self.progress).fitted(_solution(fit, len(data.costs)))
 
     def given(self, parameter: Float[np.ndarray, "*D"]) -> Rule:
         """Return the rule of one setting."""
@@ -463,79 +545,8 @@ class _Search:
             )
         rule = Rule(parameter[None], np.ones(1))
         rule.check(self.data.strategy, self.data.table.n_models, len(self.data.costs))
-        return self._not_limited(rule, None, None)
-
-    def _not_limited(
-        self, rule: Rule, means: _Means | None, reachable: tuple[float, float] | None
-    ) -> Rule:
-        limits = np.full(len(self.data.costs), np.inf)
-        simulated = _Simulated(self.data.rows)
-        return self._fitted(rule, means, reachable, simulated, limits, np.zeros(len(limits)))
-
-    def _within(self, budgets: Float[np.ndarray, " R"], simulated: _Simulated) -> _Solution:
-        """Return the best rule within budgets; raise UnreachableError if there is none."""
-        data = self.data
-        limited = np.flatnonzero(np.isfinite(budgets))
-        if limited.tolist() == [0]:
-            fit = fit_budgets(
-                data.strategy, data.estimates.weighed(None), data.table, budgets[:1],
-                self.progress, rows=simulated.rows, cache=simulated.alone,
-            )  # fmt: skip
-            check_budget(fit, budgets, data.strategy.name, data.table.cost_unit)
-            rule = mixed(fit.parameters[0], fit.gamma[0])
-            return rule, self._means(fit), (fit.cheapest, fit.most_expensive)
-        key = tuple(limited.tolist())
-        if key not in simulated.pools:
-            simulated.pools[key] = Pool(
-                data.strategy, data.estimates, data.table, data.costs, simulated.rows, limited,
-                self.progress,
-            )  # fmt: skip
-        rule, quality, cost = fit_costs(simulated.pools[key], budgets)
-        # A cost whose budget does not bind has no price, unless its price is what keeps it so.
-        binds = limited[cost[limited] >= budgets[limited] * (1 - _BINDING)]
-        if 0 < len(binds) < len(limited):
-            alone = np.full(len(budgets), np.inf)
-            alone[binds] = budgets[binds]
-            solution = self._within(alone, simulated)
-            other = np.where(np.isfinite(alone), np.inf, budgets)
-            _, costs = self._outcomes(solution[0], simulated)
-            if (costs.mean(2) @ solution[0].weights <= other * (1 + SLACK)).all():
-                return solution
-        return rule, (quality, cost), None
-
-    def _means(self, fit: Fit) -> _Means:
-        cost = np.full(len(self.data.costs), np.nan)
-        cost[0] = fit.cost[0]
-        return float(fit.quality[0]), cost
-
-    def _spreads(self, rule: Rule, simulated: _Simulated) -> list[Spread]:
-        costs = self._outcomes(rule, simulated)[1]
-        return [Spread.from_costs(cost, rule.weights) for cost in costs]
-
-    def _outcomes(
-        self, rule: Rule, simulated: _Simulated
-    ) -> tuple[Float[np.ndarray, "M n"], Float[np.ndarray, "R M n"]]:
-        """Return quality and costs of each query under each setting of a rule."""
-        data, prices, kept = self.data, rule.prices, simulated.outcomes
-        keys = [
-            (setting.tobytes(), b"" if prices is None else prices[m].tobytes())
-            for m, setting in enumerate(rule.parameters)
-        ]
-        new = [m for m, key in enumerate(keys) if key not in kept]
-        if new:
-            part = Rule(
-                rule.parameters[new], rule.weights[new], None if prices is None else prices[new]
-            )
-            outcome = simulate_rule(
-                data.strategy, part, data.estimates, data.table, simulated.rows, data.costs,
-                self.progress,
-            )  # fmt: skip
-            for i, m in enumerate(new):
-                kept[keys[m]] = outcome.quality[i], outcome.cost[:, i]
-        # Only those of the last rule: they take memory.
-        simulated.outcomes = {key: kept[key] for key in keys}
-        quality, cost = zip(*simulated.outcomes.values(), strict=True)
-        return np.stack(quality), np.stack(cost, axis=1)
+        simulated = _Simulated(self.data, self.data.rows, self.progress)
+        return simulated.fitted((rule, None, None))
 
     def _new_queries(self, n: int) -> float | int:
         new = self.target.new_queries
@@ -552,7 +563,7 @@ class _Search:
         n, new_queries = len(simulated.rows), self.target.new_queries
         m = None if new_queries is None else self._new_queries(n)
         needed, new = 0, 0
-        for r, spread in enumerate(self._spreads(error.rule, simulated)):
+        for r, spread in enumerate(simulated.spreads(error.rule)):
             if np.isfinite(budgets[r]):
                 room = float(budgets[r] - error.nearest[r])
                 more, more_new = spread.queries_needed(n, m, safe, room)
@@ -573,32 +584,6 @@ class _Search:
             )
         return CascjaxError(f"{cause}; no number of them is enough: raise the budget")
 
-    def _fitted(
-        self,
-        rule: Rule,
-        means: _Means | None,
-        reachable: tuple[float, float] | None,
-        simulated: _Simulated,
-        budgets: Float[np.ndarray, " R"],
-        margin: Float[np.ndarray, " R"],
-    ) -> Rule:
-        """Return the rule with its means on the rows it was fitted on."""
-        quality, cost = means or (math.nan, np.full(len(budgets), np.nan))
-        if np.isnan(cost).any():
-            qualities, costs = self._outcomes(rule, simulated)
-            # The search's numbers stand: rounding may decide a query at a threshold differently.
-            quality = float(rule.weights @ qualities.mean(1)) if means is None else quality
-            cost = np.where(np.isnan(cost), costs.mean(2) @ rule.weights, cost)
-        fitted = Fitted(
-            n_fit=len(simulated.rows),
-            quality=quality,
-            cost=tuple(cost.tolist()),
-            budget=tuple(b if b < math.inf else None for b in budgets.tolist()),
-            margin=tuple(margin.tolist()),
-            reachable=reachable,
-        )
-        return replace(rule, fitted=fitted)
-
 
 def budget_policies(
     data: FitData,
@@ -612,16 +597,10 @@ def budget_policies(
     The estimator is the one they were fitted with; `more` are further fields of `Policy`.
     """
     corrected = replace(data, estimates=replace(data.estimates, estimator=estimator))
-    search, n_costs = _Search(corrected, Target(budget=1.0)), len(data.costs)
-    reachable, simulated = (fit.cheapest, fit.most_expensive), _Simulated(data.rows)
-    policies = []
+    simulated, policies = _Simulated(corrected, data.rows), []
     for p, budget in enumerate(budgets):
-        limits, cost = np.full(n_costs, np.inf), np.full(n_costs, np.nan)
-        limits[0], cost[0] = budget, fit.cost[p]
-        rule = search._fitted(
-            mixed(fit.parameters[p], fit.gamma[p]), (float(fit.quality[p]), cost), reachable,
-            simulated, limits, np.zeros(n_costs),
-        )  # fmt: skip
+        limits = np.append(budget, np.full(len(data.costs) - 1, np.inf))
+        rule = simulated.fitted(_solution(fit, len(limits), p), limits)
         policies.append(data.policy(rule, **more))
     return tuple(policies)
 
@@ -638,6 +617,13 @@ def check_budget(fit: Fit, budgets: Float[np.ndarray, " R"], strategy: str, cost
             np.append(fit.cheapest, np.full(len(budgets) - 1, np.inf)),
             mixed(fit.parameters[0], 0.0),
         )
+
+
+def _solution(fit: Fit, n_costs: int, p: int = 0) -> _Solution:
+    """Return the rule that a fit of the column cost has for a budget, with what is known of it."""
+    cost = np.append(fit.cost[p], np.full(n_costs - 1, np.nan))
+    means = float(fit.quality[p]), cost
+    return mixed(fit.parameters[p], fit.gamma[p]), means, (fit.cheapest, fit.most_expensive)
 
 
 def mixed(parameters: Float[np.ndarray, "2 *D"], gamma: float) -> Rule:
