@@ -5,7 +5,6 @@ alone.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +14,6 @@ from cascjax.data.table import mean_rows
 from cascjax.errors import CascjaxError
 from cascjax.estimators.design import Design
 from cascjax.estimators.joint import JITTER, MAX_TABULATED
-from cascjax.estimators.joint_model import JOINT as FORM
 from cascjax.estimators.joint_model import JointModel, predict_by_fold, split_columns
 from cascjax.estimators.predictors import Neighbours, Network, Predictor, Ridge
 from cascjax.estimators.training import (
@@ -152,16 +150,12 @@ class JointGaussian(LearnedEstimator):
             )
         return FittedEstimator(fitted, cost_model="features", notes=tuple(notes))
 
-    def load(self, content: dict[str, Any]) -> JointModel:
-        """Return the normal that a policy file keeps."""
-        return JointModel.from_json(content)
-
 
 JOINT = JointGaussian(
     name="joint",
     description="joint normal of signals and qualities around ridge regressions on features",
     cost_models=("features",),
-    form=FORM,
+    model=JointModel,
 )
 
 JOINT_KNN = JointGaussian(
@@ -175,6 +169,6 @@ JOINT_MLP = JointGaussian(
     name="joint-mlp",
     description="joint normal around small neural networks",
     cost_models=("features",),
-    form=FORM,
+    model=JointModel,
     predictor=Network(),
 )

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,6 @@ from cascjax.estimators.learned_model import check_arrays, check_covariance
 from cascjax.estimators.predictors import Linear, Networks, Prediction
 from cascjax.estimators.run_sets import RunSets
 from cascjax.estimators.training import PolicyModel
-
-JOINT = "joint"  # Field "kind" of such a model in a policy file
 
 _ARRAYS = ("spread", "covariance", "least_cost")
 
@@ -40,6 +38,8 @@ class JointModel(PolicyModel):
     There are G predictors and covariances: one per fold, and one of all rows, which says how far
     estimates may move.
     """
+
+    form: ClassVar[str] = "joint"
 
     predictions: tuple[Prediction, ...]
     spread: Float[np.ndarray, "G M"]  # RMSE of the expected signals, at least 0.03; 1 where 0
@@ -134,7 +134,7 @@ class JointModel(PolicyModel):
     def to_json(self) -> dict[str, Any]:
         """Return the content of the field "learned" of a policy file."""
         predictions = [to_json(_prediction_arrays(each)) for each in self.predictions]
-        content = {"kind": JOINT, "prediction": predictions}
+        content = {"kind": self.form, "prediction": predictions}
         names = ("sigma_scale", "feature_spec", *_ARRAYS)
         return content | {name: to_json(getattr(self, name)) for name in names}
 

@@ -202,8 +202,8 @@ def check_quality(
 def check_keepable(estimator: str | LearnedEstimator) -> None:
     """Refuse an estimator whose estimates a policy cannot keep."""
     kind = learned_estimator(estimator)
-    if kind.form is None:
-        others = _others(lambda other: other.form is not None)
+    if kind.model is None:
+        others = _others(lambda other: other.model is not None)
         raise CascjaxError(
             f"estimates of estimator {kind.name!r} cannot be kept in a policy; use estimator"
             f" {others}"

@@ -1,7 +1,7 @@
 """Regressions of every run set, one set of weights per fold: for tables, live and in files."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import msgspec
@@ -29,6 +29,8 @@ class LearnedModel(PolicyModel):
 
     Run sets count in binary: bit i of their number is set where model i has run.
     """
+
+    form: ClassVar[str] = "run sets"  # where a policy file states none
 
     quality_weights: Float[np.ndarray, "F S K D"]  # 0 where a run set does not show a column
     cost_weights: Float[np.ndarray, "F #S K D"]  # S = 1: independent of the models that have run

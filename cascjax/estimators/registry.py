@@ -15,8 +15,9 @@ from typing import Any
 
 from cascjax.errors import CascjaxError, check_name
 from cascjax.estimators.joint_gaussian import JOINT, JOINT_KNN, JOINT_MLP
+from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.run_set_regression import LINEAR, LOGISTIC
-from cascjax.estimators.training import RUN_SETS, LearnedEstimator, PolicyModel
+from cascjax.estimators.training import LearnedEstimator, PolicyModel
 
 ESTIMATORS: dict[str, LearnedEstimator] = {
     estimator.name: estimator for estimator in (LOGISTIC, LINEAR, JOINT, JOINT_KNN, JOINT_MLP)
@@ -64,7 +65,7 @@ def register(estimator: LearnedEstimator) -> LearnedEstimator:
 
 def load_model(content: dict[str, Any]) -> PolicyModel:
     """Return the learned estimates that a policy file keeps."""
-    form = content.get("kind", RUN_SETS)
-    forms = {kind.form: kind for kind in ESTIMATORS.values() if kind.form is not None}
-    check_name("kind of learned estimates", form, forms)
-    return forms[form].load(content)
+    form = content.get("kind", LearnedModel.form)
+    models = {kind.model.form: kind.model for kind in ESTIMATORS.values() if kind.model is not None}
+    check_name("kind of learned estimates", form, models)
+    return models[form].from_json(content)

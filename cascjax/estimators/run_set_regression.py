@@ -5,7 +5,6 @@ too few good or bad answers to learn from is its mean.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,7 +14,6 @@ from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.regression import Blocks, Regressions, fit_linear, fit_logistic, moments
 from cascjax.estimators.training import (
     COST_MODELS,
-    RUN_SETS,
     FittedEstimator,
     LearnedEstimator,
     TrainingSet,
@@ -84,10 +82,6 @@ class RunSetRegression(LearnedEstimator):
             notes=(*notes, *cost_notes),
             ridge=chosen,
         )
-
-    def load(self, content: dict[str, Any]) -> LearnedModel:
-        """Return the weights that a policy file keeps."""
-        return LearnedModel.from_json(content)
 
     def _intercepts(
         self, training: TrainingSet, quality: Float[np.ndarray, "n C"]
@@ -213,7 +207,7 @@ LOGISTIC = RunSetRegression(
     quality_range=(0.0, 1.0),
     cost_models=COST_MODELS,
     takes_ridge=True,
-    form=RUN_SETS,
+    model=LearnedModel,
 )
 
 LINEAR = RunSetRegression(
@@ -222,6 +216,6 @@ LINEAR = RunSetRegression(
     max_models=8,
     cost_models=COST_MODELS,
     takes_ridge=True,
-    form=RUN_SETS,
+    model=LearnedModel,
     logistic=False,
 )

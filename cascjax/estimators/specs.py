@@ -380,7 +380,7 @@ class Learned(EstimatesSpec):
             notes,
             sigma_scale=None if self.sigma_scale == "auto" else float(self.sigma_scale),
             digest=result.digest,
-            model=result.model if result.kind.form is not None else None,
+            model=result.model if result.kind.model is not None else None,
         )
 
 

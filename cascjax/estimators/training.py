@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,8 +23,6 @@ COST_MODELS = ("constant", "features", "seen")
 any model runs, and also what models that have run showed and cost."""
 
 _FOLDS = 0x464F4C44  # Seed of the folds of new queries
-
-RUN_SETS = "run sets"  # Form of the weights in policy files that do not state one
 
 
 @dataclass(frozen=True)
@@ -123,6 +121,7 @@ class Weights(Protocol):
 class PolicyModel(abc.ABC):
     """Weights that a policy keeps: those of each fold, and how their columns are made."""
 
+    form: ClassVar[str]  # the field "kind" of the weights in a policy file
     feature_spec: FeatureSpec
 
     @property
@@ -182,13 +181,18 @@ class PolicyModel(abc.ABC):
     def to_json(self) -> dict[str, Any]:
         """Return the content of a policy file."""
 
+    @classmethod
+    @abc.abstractmethod
+    def from_json(cls, content: dict[str, Any]) -> "PolicyModel":
+        """Return the model that `to_json` wrote."""
+
 
 @dataclass(frozen=True)
 class FittedEstimator:
     """What fitting an estimator returns.
 
     Attributes:
-        weights: the fitted weights; a `PolicyModel` if the estimator has a `form`.
+        weights: the fitted weights; of the estimator's `model` if it has one.
         cost_model: inputs of the cost estimates, one of `COST_MODELS` or the estimator's own.
         notes: what was left out or replaced by a default, one line each.
         ridge: penalty of the quality regressions, given or chosen; None where there are none.
@@ -212,7 +216,7 @@ class LearnedEstimator(abc.ABC):
         cost_models: choices of `cost_model` it takes.
         takes_ridge: whether it takes a `ridge`.
         logistic: whether it minimises log loss rather than squared error.
-        form: the field "kind" of its weights in a policy file; None if a policy cannot keep them.
+        model: class of its weights, for policy files; None if a policy cannot keep them.
     """
 
     name: str
@@ -222,12 +226,8 @@ class LearnedEstimator(abc.ABC):
     cost_models: tuple[str, ...] = ()
     takes_ridge: bool = False
     logistic: bool = False
-    form: str | None = None
+    model: type[PolicyModel] | None = None
 
     @abc.abstractmethod
     def fit(self, training: TrainingSet) -> FittedEstimator:
         """Return the weights fitted on a training set that keeps within the limits declared."""
-
-    def load(self, content: dict[str, Any]) -> PolicyModel:
-        """Return what `PolicyModel.to_json` wrote; estimators with a `form` override this."""
-        raise NotImplementedError(f"estimator {self.name!r} has form {self.form!r} but no load")
