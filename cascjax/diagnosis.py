@@ -36,7 +36,6 @@ from cascjax.metrics.bootstrap import (
     check_bootstrap,
     check_confidence,
     interval,
-    resampled_means,
     simultaneous,
     too_few_queries,
 )
@@ -47,6 +46,7 @@ from cascjax.metrics.calibration import (
     accuracy,
     correlation,
     differences_r2,
+    measure,
     pooled_differences_r2,
     reliability,
 )
@@ -561,21 +561,17 @@ class Case:
         centred = moved - moved.mean(0)
         values = np.concatenate([variance, centred, np.square(centred)], axis=1)
 
-        def ratio(means: Float[np.ndarray, "R M"]) -> Float[np.ndarray, "R K"]:
+        def ratio(means: Float[np.ndarray, "R M"]) -> dict[str, Float[np.ndarray, "R K"]]:
             stated, mean, squared = np.split(means, 3, axis=1)
             with np.errstate(divide="ignore", invalid="ignore"):
                 spread = np.sqrt(np.maximum(squared - mean**2, 0))
-                return np.where(spread > 0, np.sqrt(stated) / spread, np.nan)
+                return {"ratio": np.where(spread > 0, np.sqrt(stated) / spread, np.nan)}
 
-        ends = None
-        if self.resamples:
-            drawn = resampled_means(values.astype(np.float32), self.resamples, self.seed, rows=rows)
-            ends = interval(ratio(drawn.astype(np.float64)), self.confidence)
         return Moves(
             stated=np.sqrt(variance.mean(0)),
             measured=moved.std(0),
-            ratio=Measured(ratio(values.mean(0)[None])[0], ends),
             correlation=correlation(moved),
+            **measure(ratio, values, **self.bootstrap, rows=rows),
         )
 
     def sampled(self) -> "Case":

@@ -79,7 +79,7 @@ class Reliability:
         return self.ece <= self.limit
 
 
-def _measure(
+def measure(
     scores: Callable[[Float[np.ndarray, "R M"]], dict[str, Float[np.ndarray, "R K"]]],
     moments: Float[np.ndarray, "n M"],
     resamples: int = 0,
@@ -104,7 +104,7 @@ def accuracy(
     prior: Float[np.ndarray, " K"],
     **bootstrap: Any,
 ) -> Accuracy:
-    """Return the accuracy of estimates of n queries; `bootstrap` as in `_measure`.
+    """Return the accuracy of estimates of n queries; `bootstrap` as in `measure`.
 
     The prior is each model's mean quality on other queries: a constant estimate to beat.
     """
@@ -126,7 +126,7 @@ def accuracy(
             }
 
     moments = np.concatenate([e, q, e * e, q * q, e * q, np.square(e - q)], axis=1)
-    return Accuracy(prior_brier=prior_brier, **_measure(scores, moments, **bootstrap))
+    return Accuracy(prior_brier=prior_brier, **measure(scores, moments, **bootstrap))
 
 
 def differences_r2(
@@ -154,7 +154,7 @@ def pooled_differences_r2(
 
     1 - (sum over pairs of the mean squared error of the estimated difference) / (sum over pairs of
     the variance of the true one). Since the sum over pairs of (d_i - d_j)^2 is K times the sum of
-    (d_i - mean d)^2, no pair has to be looked at. `bootstrap` is as in `_measure`; the score has
+    (d_i - mean d)^2, no pair has to be looked at. `bootstrap` is as in `measure`; the score has
     K = 1, and is NaN where the differences never vary.
     """
     e, q = estimate.astype(np.float64), quality.astype(np.float64)
@@ -170,7 +170,7 @@ def pooled_differences_r2(
             r2 = np.where(spread > rounding, 1 - means[:, -1] / spread, np.nan)
         return {"r2": r2[:, None]}
 
-    return _measure(r2, np.concatenate([q, *squares], axis=1), **bootstrap)["r2"]
+    return measure(r2, np.concatenate([q, *squares], axis=1), **bootstrap)["r2"]
 
 
 def reliability(
