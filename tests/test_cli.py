@@ -309,7 +309,7 @@ class TestImport:
     @pytest.mark.parametrize(
         ("words", "parts"),
         [
-            (["long", "log.csv", "t.arrow", *LONG[:-2]], ["--cost", "import long --help"]),
+            (["long", "log.csv", "t.arrow", *LONG[:-2]], ["--cost COLUMN", "--strong MODEL"]),
             (["long", "log.csv", "log.csv", *LONG], ["log.csv", "given twice"]),
             (
                 ["long", "log.csv", "t.arrow", *LONG, "--features", "text", "--prompt", "topic",
@@ -325,7 +325,7 @@ class TestImport:
             (["routerbench", "log.csv", "t.arrow"], ["log.csv", "is a long log"]),
             (["routerbench", "log.csv", "t.txt"], ["t.txt", "'.txt'", ".parquet"]),
             (["routerbench", "log.csv", "no/t.arrow"], ["no/t.arrow", "folder"]),
-            (["routerbench", "log.csv"], ["'TABLE'", "import routerbench --help"]),
+            (["routerbench", "log.csv"], ["'FILES...'", "import routerbench --help"]),
             (["short"], ["'short'", "cascjax import --help"]),
         ],
     )  # fmt: skip

@@ -148,7 +148,9 @@ def test_lm_eval(tmp_path: Path) -> None:
     write(later, "\n".join(json.dumps(sample(i, "none", exact_match=1)) for i in range(4)))
     table = read("lm-eval", folder, strong="b").table
     np.testing.assert_array_equal(table.quality[:, 0], np.ones(4))
-    assert "the log has no costs; give prices, which may be per call" in refusal("lm-eval", folder)
+    assert "the log has no costs; give prices=FILE, of tokens or of calls" in refusal(
+        "lm-eval", folder
+    )
     write(tmp_path / "q.yaml", "models: {b: {input: 1}, org/a: {input: 1}}")
     message = refusal("lm-eval", folder, prices=tmp_path / "q.yaml")
     assert "'b' has no price per call, and there are no counts of tokens" in message
@@ -255,7 +257,7 @@ def test_inspect(tmp_path: Path) -> None:
     np.testing.assert_allclose(arms.quality, [[1, 0.25, 1, 0], [1, 0, 0.5, 0]])
     text = read("inspect", folder, prices=prices, draws="first", features="text", n_components=1)
     assert text.table.signals is not None
-    assert "counts of tokens but no costs: give prices=FILE" in refusal("inspect", folder)
+    assert "counts of tokens but no costs; give prices=FILE" in refusal("inspect", folder)
 
 
 def test_inspect_scorers_and_failed_samples(tmp_path: Path) -> None:

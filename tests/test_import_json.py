@@ -224,7 +224,7 @@ def test_wide(tmp_path: Path) -> None:
         ({"strong": "b", "models": ["a", "z"]}, "unknown model 'z'"),
         ({"cost": "{model} eur"}, "unknown column '{model} eur'"),
         ({"cost": "{model} usd", "strong": "a"}, "cost and strong exclude each other"),
-        ({}, "costs need cost"),
+        ({}, "costs need cost=COLUMN"),
     ):
         with pytest.raises(CascjaxError) as caught:
             wide(frame, query="id", **options)

@@ -164,8 +164,8 @@ class Options(PivotOptions):
         if not sources:
             known = "tokens without prices: " if self.tokens else ""
             raise CascjaxError(
-                f"{known}costs need cost (their column), prices (of counts of tokens) or strong"
-                " (the model whose share of calls is the cost)"
+                f"{known}costs need cost=COLUMN, prices=FILE with counts of tokens, or "
+                " strong=MODEL, whose share of calls is the cost"
             )
         if self.time is not None and self.prices is None:
             raise CascjaxError("time needs prices, which may change over time")

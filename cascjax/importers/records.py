@@ -76,10 +76,10 @@ def read_records(
     tokens = {kind: kind for kind in TOKENS if kind in present}
     priced = options.prices is not None or options.strong is not None
     if not priced and "cost" not in present:
-        found = "counts of tokens but no costs: give prices=FILE" if tokens else "no costs"
+        found = "counts of tokens but no costs" if tokens else "no costs"
         raise CascjaxError(
-            f"{name_of(data)}: the log has {found}; give prices, which may be per call, or strong,"
-            " the model whose share of calls is the cost"
+            f"{name_of(data)}: the log has {found}; give prices=FILE, of tokens or of calls, or"
+            " strong=MODEL, whose share of calls is the cost"
         )
     columns = {name: name for name in ("group", *TEXTS) if name in present}
     chosen = long.Options(
