@@ -164,7 +164,7 @@ class Options(PivotOptions):
         if not sources:
             known = "tokens without prices: " if self.tokens else ""
             raise CascjaxError(
-                f"{known}costs need cost=COLUMN, prices=FILE with counts of tokens, or "
+                f"{known}costs need cost=COLUMN, prices=FILE with counts of tokens, or"
                 " strong=MODEL, whose share of calls is the cost"
             )
         if self.time is not None and self.prices is None:

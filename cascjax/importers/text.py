@@ -5,7 +5,7 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,8 +173,10 @@ class Columns:
             column = None
         if column is not None:
             self._chunks[name].append(column)
-        else:
-            self.add_texts(name, pa.array(list(map(json_text, values)), pa.large_string()))
+            return
+        if not set(map(type, values)) <= {str, type(None)}:
+            values = list(map(json_text, values))
+        self.add_texts(name, pa.array(values, pa.large_string()))
 
     def finish(self) -> dict[str, pa.ChunkedArray]:
         """Return the columns, each of one type."""
@@ -277,7 +279,9 @@ def _read_json(text: _Text, choose: Choose, layout: Json) -> dict[str, pa.Chunke
     """Return chosen columns of the records of JSON."""
     kinds = _chosen(text, choose, layout)
     columns, row = Columns(kinds), 0
-    for records, keys in _records(text, layout):
+    parts = (name.split(".") for name in kinds)
+    fields = {".".join(part[:i]) for part in parts for i in range(1, len(part) + 1)}
+    for records, keys in _records(text, layout, fields):
         _check_records(records, row, text.source)
         for name in kinds:
             if name.strip("{}") in keys and name not in records[0]:
@@ -288,11 +292,13 @@ def _read_json(text: _Text, choose: Choose, layout: Json) -> dict[str, pa.Chunke
     return columns.finish()
 
 
-def _records(text: _Text, layout: Json) -> Iterator[tuple[list[Any], dict[str, list[str]]]]:
+def _records(
+    text: _Text, layout: Json, fields: Collection[str] = ()
+) -> Iterator[tuple[list[Any], dict[str, list[str]]]]:
     with text.open() as stream:
         if text.head.startswith(codecs.BOM_UTF8):
             stream.read(len(codecs.BOM_UTF8))
-        yield from blocks(stream.read, text.source, layout.records, layout.only)
+        yield from blocks(stream.read, text.source, layout.records, layout.only, fields)
 
 
 def _chosen(text: _Text, choose: Choose, layout: Json) -> Mapping[str, str]:
@@ -331,6 +337,8 @@ def _outline(text: _Text) -> str:
 
 
 def _check_records(records: Sequence[Any], row: int, source: str) -> None:
+    if set(map(type, records)) <= {dict}:
+        return
     for i, record in enumerate(records):
         if not isinstance(record, dict):
             kind = "an array" if isinstance(record, list) else json.dumps(record)[:40]
@@ -343,6 +351,14 @@ def _values(records: Sequence[dict[str, Any]], name: str, row: int, source: str)
     """Return the values of a field; refuse records of another shape."""
     if "." not in name:
         return [record.get(name) for record in records]
+    values: list[Any] = list(records)
+    for part in name.split("."):
+        if not set(map(type, values)) <= {dict}:
+            break
+        values = [value.get(part) for value in values]
+    else:
+        if None not in values:  # the common shape; what is missing may have another
+            return values
     values = []
     for record in records:
         try:
