@@ -49,7 +49,9 @@ def blocks(
     while len(head) < _CHUNK and (more := read(_CHUNK)):
         head += more
     if not records and _is_lines(head):
-        kind = TypedDict("Record", dict.fromkeys(fields, Any), total=False) if fields else Any
+        kind: Any = Any
+        if fields and all(map(str.isascii, fields)):  # msgspec finds no other keys
+            kind = TypedDict("Record", dict.fromkeys(fields, Any), total=False)
         yield from _lines(head, read, source, strict, msgspec.json.Decoder(kind))
         return
     scanner = _Scanner(head, read, source)

@@ -185,9 +185,19 @@ class Columns:
 
 def one_type(chunks: Sequence[pa.Array]) -> pa.ChunkedArray:
     """Return chunks as one column: of text, if they differ in type."""
-    if len({chunk.type for chunk in chunks}) == 1:
-        return pa.chunked_array(chunks).unify_dictionaries()
-    return pa.chunked_array([_as_text(chunk) for chunk in chunks], pa.large_string())
+    if len({chunk.type for chunk in chunks}) != 1:
+        return pa.chunked_array([_as_text(chunk) for chunk in chunks], pa.large_string())
+    if len(chunks) == 1 or not pa.types.is_dictionary(chunks[0].type):
+        return pa.chunked_array(chunks)
+    # Arrow's own unification takes time quadratic in the number of chunks.
+    names: dict[Any, int] = {}
+    codes = []
+    for chunk in chunks:
+        numbers = [names.setdefault(name, len(names)) for name in chunk.dictionary.to_pylist()]
+        codes.append(pa.array(numbers, pa.int32()).take(chunk.indices))
+    dictionary = pa.array(list(names), chunks[0].type.value_type)
+    column = pa.DictionaryArray.from_arrays(pa.concat_arrays(codes), dictionary)
+    return pa.chunked_array([column])
 
 
 def _as_text(chunk: pa.Array) -> pa.Array:
