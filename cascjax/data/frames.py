@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 
 from cascjax.data.schema import EXTRA_COST, SPLITS, from_arrow, to_arrow
-from cascjax.data.table import CONVERTERS, ESTIMATE_COLUMNS, Table
+from cascjax.data.table import CONVERTERS, DRAW_COLUMNS, ESTIMATE_COLUMNS, Table
 from cascjax.errors import CascjaxError, unknown_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "answer")
+_PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "answer", *DRAW_COLUMNS)
 _PER_QUERY = ("split", "group")
 
 
@@ -55,7 +55,7 @@ def table_of_frame(frame: "DataFrame", cost_unit: str = "") -> Table:
         if name in _PER_QUERY:
             columns[str(name)] = pa.array(values.iloc[::K].astype(str), pa.string())
         elif name in _PER_MODEL or str(name).startswith(EXTRA_COST):
-            kind = pa.int32() if name == "answer" else pa.float32()
+            kind = pa.int32() if name in ("answer", "draws") else pa.float32()
             flat = pa.array(values.to_numpy(), kind, from_pandas=True)
             columns[str(name)] = pa.FixedSizeListArray.from_arrays(flat, K)
     nothing = np.zeros((N, K))

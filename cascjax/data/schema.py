@@ -13,6 +13,9 @@ One row per query; all columns but the first three are optional:
     signals                   fixed_size_list<float>[K*P]: known once a model has run, model-major;
                               features and signals may be missing (NaN or null), but not infinite
     answer                    fixed_size_list<int32>[K]: identity of the answer, -1 for none
+    draws                     fixed_size_list<int32>[K]: number of runs that a cell is the mean of
+    quality_variance          fixed_size_list<float>[K]: variance of quality between those runs, NaN
+                              where there is one
 
 Qualities, and estimates of them, are below 1e6 in magnitude, costs below 1e12: larger numbers are
 mistakes of unit or damage, and 32-bit sums of them lose what distinguishes models.
@@ -32,14 +35,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Float32, Int, Int8, Int32
 
-from cascjax.data.table import ESTIMATE_COLUMNS, EVALUATE, FIT, Table
+from cascjax.data.table import DRAW_COLUMNS, ESTIMATE_COLUMNS, EVALUATE, FIT, Table
 from cascjax.errors import CascjaxError, one_line
 from cascjax.words import counted
 
 VERSION = 1
 METADATA_KEY = b"cascjax"
 REQUIRED = ("query_id", "quality", "cost")
-COLUMNS = (*REQUIRED, "split", "group", *ESTIMATE_COLUMNS, "features", "signals", "answer")
+COLUMNS = (
+    *(*REQUIRED, "split", "group", *ESTIMATE_COLUMNS, "features", "signals", "answer"),
+    *DRAW_COLUMNS,
+)
 """Every column of the format but the extra costs; a file may have others, which are ignored."""
 EXTRA_COST = "cost."  # Prefix of the column of an extra cost, before the name of that cost
 SPLITS = ("fit", "evaluate")
@@ -246,6 +252,14 @@ def table_of_columns(
     )
     if "answer" in present:
         columns["answer"] = answers(column("answer"), source, "answer", K)
+    if "draws" in present:
+        columns["draws"] = answers(column("draws"), source, "draws", K)
+        few = np.any(columns["draws"] < 1, axis=1)
+        refuse_rows(source, "draws", few, "fewer than 1", "a cell is the mean of at least 1 run")
+    if "quality_variance" in present:
+        variance = matrix(column("quality_variance"), source, "quality_variance", K, missing=True)
+        check_not_negative(variance, source, "quality_variance", models)
+        columns["quality_variance"] = variance
     if "split" in present:
         columns["split"] = split_codes(column("split"), source, "split")
     if "group" in present:
@@ -294,14 +308,15 @@ def to_arrow(
         columns["split"] = _dictionary(np.asarray(table.split), pa.int8(), SPLITS)
     if table.group is not None:
         columns["group"] = _dictionary(np.asarray(table.group), pa.int32(), table.groups)
-    for name in ("quality", "cost", *ESTIMATE_COLUMNS, "features", "signals"):
+    for name in ("quality", "cost", *ESTIMATE_COLUMNS, "features", "signals", "quality_variance"):
         if (values := getattr(table, name)) is not None:
             columns[name] = _lists(np.asarray(values, np.float32))
     for cost in sorted(table.extra_costs):
         values = np.asarray(table.extra_costs[cost], np.float32)
         columns[extra_cost_column(cost, "the table")] = _lists(values)
-    if table.answer is not None:
-        columns["answer"] = _lists(np.asarray(table.answer, np.int32))
+    for name in ("answer", "draws"):
+        if (values := getattr(table, name)) is not None:
+            columns[name] = _lists(np.asarray(values, np.int32))
     metadata = {
         "version": VERSION,
         "models": table.models,

@@ -30,10 +30,18 @@ _CHUNK_NUMBERS = 1 << 24
 
 _LEAST_CHUNK_ROWS = 1 << 14
 
-_OPTIONAL = (*ESTIMATE_COLUMNS, "extra_costs", "features", "signals", "answer", "split", "group")
+DRAW_COLUMNS = ("draws", "quality_variance")
+"""Optional columns of cells that are means of several runs, each `[N, K]`."""
+
+_OPTIONAL = (
+    *(*ESTIMATE_COLUMNS, "extra_costs", "features", "signals", "answer", *DRAW_COLUMNS),
+    *("split", "group"),
+)
 """Fields of `Table` that may be absent."""
 
-_PER_MODEL = ("quality", "cost", *ESTIMATE_COLUMNS, "extra_costs", "signals", "answer")
+_PER_MODEL = (
+    *("quality", "cost", *ESTIMATE_COLUMNS, "extra_costs", "signals", "answer", *DRAW_COLUMNS),
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,9 @@ class Table:
       signals: `[N, K * P]` numbers known once a model has run, model-major, or None; NaN is
         missing.
       answer: `[N, K]` identity of each answer, -1 for none, or None.
+      draws: `[N, K]` number of runs that quality and cost are the mean of, or None.
+      quality_variance: `[N, K]` variance of quality between the runs of a cell, NaN where there is
+        one run, or None.
       split: `[N]` `FIT` or `EVALUATE`, or None.
       group: `[N]` index into `groups`, or None.
       models: K model names, in column order.
@@ -109,6 +120,8 @@ class Table:
     features: Float[np.ndarray, "N F"] | None = None
     signals: Float[np.ndarray, "N KP"] | None = None
     answer: Int[np.ndarray, "N K"] | None = None
+    draws: Int[np.ndarray, "N K"] | None = None
+    quality_variance: Float[np.ndarray, "N K"] | None = None
     split: Int8[np.ndarray, " N"] | None = None
     group: Int[np.ndarray, " N"] | None = None
     models: tuple[str, ...] = field(default=(), metadata={"static": True})
@@ -169,7 +182,7 @@ class Table:
         """Return a data frame with one row per query and model, without features and signals.
 
         Columns are query (the row number), model, quality, cost, estimates, extra costs such as
-        cost.seconds, answer, split and group, as far as the table has them.
+        cost.seconds, answer, draws, quality_variance, split and group, as the table has them.
         """
         return CONVERTERS["to_pandas"](self)
 

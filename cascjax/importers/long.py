@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Shaped
 from cascjax.data.prices import SUFFIX, TOKENS, disjoint, read_prices
 from cascjax.data.scales import CALLS
 from cascjax.data.schema import (
+    BadRowsError,
     check_distinct,
     extra_cost_column,
     refuse_rows,
@@ -375,6 +376,10 @@ def _assemble(file: Log, options: Options, source: str) -> ImportResult:
     columns["extra_costs"] = {name: log.by_model(v)[keep] for name, v in log.extra_costs.items()}
     tokens = [kind + SUFFIX for kind in TOKENS if kind + SUFFIX in columns["extra_costs"]]
     columns["extra_cost_units"] = tuple((name, "tokens") for name in sorted(tokens))
+    if options.draws == "mean" and log.n_draws.max() > 1:
+        columns["draws"] = log.n_draws[keep]
+        columns["quality_variance"] = log.variance()[keep]
+        log.notes.append(_noise_note(columns, log.models))
     ids = pa.array(log.queries, pa.string()).take(pa.array(keep))
     made = Assembly(source, ids, Table(log.quality[keep], log.cost[keep], **columns))
     made.notes += [*file.notes, *log.notes]
@@ -391,8 +396,12 @@ def _assemble(file: Log, options: Options, source: str) -> ImportResult:
         blank = np.array([not name.strip() for name in names], bool)
         made.answer = np.where(blank[codes], -1, codes).astype(np.int32)[rows]
     if options.embedding is not None:
-        column = log.columns[options.embedding].take(pa.array(log.last_row[keep]))
-        values = _lists(column, source, options.embedding)
+        of_query = log.last_row[keep]
+        column = log.columns[options.embedding].take(pa.array(of_query))
+        try:
+            values = _lists(column, source, options.embedding)
+        except BadRowsError as error:
+            raise error.moved(int(of_query[error.row])) from None
         values = _components(values, options.embedding_components)
         made.features.append(([f"embedding_{i}" for i in range(values.shape[1])], values))
     for name, column in options.extra_features.items():
@@ -409,6 +418,19 @@ def _assemble(file: Log, options: Options, source: str) -> ImportResult:
             signals = make(log.columns[column], source, column)
             made.signals.append((names, log.by_model(signals)[keep]))
     return made.finish(len(log.queries) - len(keep), log.n_repeated, log.n_dropped)
+
+
+def _noise_note(columns: Mapping[str, Any], models: Sequence[str]) -> str:
+    """Return how much the runs of a query differ, of the model where they differ most."""
+    variance, draws = columns["quality_variance"], columns["draws"]
+    known = ~np.isnan(variance)
+    sums = np.sum(variance, axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
+    k = int(np.argmax(sums))
+    error = np.sqrt(np.sum(variance[:, k] / draws[:, k], where=known[:, k])) / len(draws)
+    return (
+        f"Run-to-run noise: the quality of {models[k]!r} varies by +-{np.sqrt(sums[k]):.3g} between"
+        f" runs of a query, its mean over all queries by +-{error:.3g}"
+    )
 
 
 def _codes(column: pa.ChunkedArray, source: str, name: str) -> tuple[np.ndarray, list[str]]:
@@ -500,7 +522,10 @@ class _Rows:
                 " the query and model"
             )
         self.first_row = self.first_row.reshape(N, K)
-        self.quality, self.cost = map(self.by_model, (quality, cost))
+        self._scores = quality
+        self.quality, self.cost = self.by_model(quality), self.by_model(cost)
+        counts = np.bincount(self._pairs[self._used], minlength=N * K)
+        self.n_draws = counts.astype(np.int32).reshape(N, K)
 
         needed = [f"one of the {K} models", "its quality"]
         needed.append("one of its costs" if self.extra_costs else "its cost")
@@ -667,6 +692,12 @@ class _Rows:
             total = np.bincount(rows, numbers, minlength=N * K)
             np.divide(total, count, out=cells[(slice(None), *place)], where=count > 0)
         return cells.reshape(N, K, *rest)
+
+    def variance(self) -> Float[np.ndarray, "N K"]:
+        """Return the variance of quality between the rows of a cell, NaN where there is one."""
+        deviations = self._scores - self.quality.reshape(-1)[self._pairs]
+        count = np.where(self.n_draws > 1, self.n_draws, np.nan)
+        return self.by_model(deviations**2) * count / (count - 1)
 
     def by_query(
         self, name: str, values: Shaped[np.ndarray, "R ..."]

@@ -51,7 +51,8 @@ def blocks(
     if not records and _is_lines(head):
         kind: Any = Any
         if fields and all(map(str.isascii, fields)):  # msgspec finds no other keys
-            kind = TypedDict("Record", dict.fromkeys(fields, Any), total=False)
+            needed: Any = dict.fromkeys(fields, Any)
+            kind = TypedDict("kind", needed, total=False)  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType]
         yield from _lines(head, read, source, strict, msgspec.json.Decoder(kind))
         return
     scanner = _Scanner(head, read, source)
