@@ -78,6 +78,7 @@ def test_llmrouterbench(tmp_path: Path) -> None:
     tokens = result.table.extra_costs["input_tokens"]
     np.testing.assert_array_equal(tokens, [[10, 10], [11, 11]] * 2)
     assert dict(result.table.extra_cost_units)["output_tokens"] == "tokens"
+    assert result.table.cost_unit == "USD"
     assert result.table.signals is not None
     old.unlink()
     prices = write(tmp_path / "p.yaml", "models: {org-a: {input: 1, output: 2}, b: {input: 2}}")

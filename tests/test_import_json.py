@@ -352,3 +352,33 @@ def test_date_draws_as_arms(shared_data: Path) -> None:
     first = votes.argmax(axis=1)
     voted = table.quality[np.arange(len(first)), first].mean()
     assert f"{voted:.4f}" == "0.6450"
+
+
+REAL = {
+    "routerbench-mini.csv": (
+        "long", "--query=canonical_id", "--model=strategy", "--quality=correct", "--cost=cost",
+        "--where=strategy=always_cheap", "--where=strategy=always_strong",
+    ),
+    "swe-bench-agents.json": ("swe-bench",),
+    "routellm-gsm8k.csv": (
+        "wide", "--strong=gpt-4-1106-preview",
+        "--models=mistralai/Mixtral-8x7B-Instruct-v0.1,gpt-4-1106-preview",
+    ),
+    "date-draws.csv": (
+        "long", "--query=query", "--model=model", "--quality=correct", "--cost=completion_tokens",
+        "--draws=mean",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_from_file_to_compare(shared_data: Path, tmp_path: Path, name: str) -> None:
+    table, out = tmp_path / "table.arrow", tmp_path / "out"
+    format, *words = REAL[name]
+    result = run(format, str(shared_data / name), str(table), *words)
+    assert result.exit_code == 0, result.output
+    words = ["compare", str(table), "--strategies", "mixing,oracle", "--out", str(out)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["strategies"]["oracle"]["auc"] > summary["strategies"]["mixing"]["auc"]

@@ -102,8 +102,8 @@ class Options(PivotOptions):
     )
     token_counts: str = option(
         "choice",
-        "Whether cached and reasoning tokens are among input and output tokens (nested, as OpenAI"
-        " counts them) or not (separate).",
+        "Place of cached and reasoning tokens: among input and output tokens (nested, as OpenAI"
+        " counts them) or apart (separate).",
         default="nested",
         choices=("nested", "separate"),
     )

@@ -81,6 +81,8 @@ def read_records(
             f"{name_of(data)}: the log has {found}; give prices=FILE, of tokens or of calls, or"
             " strong=MODEL, whose share of calls is the cost"
         )
+    if not priced:
+        shared["cost_unit"] = options.cost_unit or "USD"  # of all formats that have costs
     columns = {name: name for name in ("group", *TEXTS) if name in present}
     chosen = long.Options(
         query="query",
