@@ -40,7 +40,7 @@ browser:
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench.py $(if $(DEVICE),--device "$(DEVICE)")
 
-# The public interface against independent NumPy and SciPy; takes minutes.
+# The public interface against independent NumPy and SciPy; takes half an hour.
 audit: $(STAMP)
 	$(BIN)/python -m benchmarks.audit --out docs/audit.md
 

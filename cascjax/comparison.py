@@ -598,8 +598,8 @@ def _record(job: Job, setup: Setup, candidates: Sequence[Candidates]) -> dict[st
     record |= {"split": describe_split(job.source), "seed": job.seed}
     if isinstance(job.source, Files):
         record["files"] = len(job.source.files)
-    if not setup.exact:
-        record["sample"] = len(setup.rows)
+    if searched := [these.searched for these in candidates if these.searched]:
+        record["sample"] = min(searched)
         record["sample_cost_error"] = max(these.cost_error for these in candidates)
         record["sample_quality_error"] = max(these.quality_error for these in candidates)
     return record

@@ -33,7 +33,7 @@ def markdown(rows: list[Row]) -> str:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Few and small instances: under a minute.")
-@click.option("--fits", type=click.IntRange(1), help="Fits with confidence.  [default: 60]")
+@click.option("--fits", type=click.IntRange(1), help="Fits with confidence.  [default: 300]")
 @click.option("--only", multiple=True, help="Names of checks to run; by default all.")
 @click.option("--out", type=click.Path(path_type=Path), help="Markdown file of the table.")
 def main(quick: bool, fits: int | None, only: tuple[str, ...], out: Path | None) -> None:
@@ -42,7 +42,7 @@ def main(quick: bool, fits: int | None, only: tuple[str, ...], out: Path | None)
         kinds = ("ties", "zero cost", "wide costs")
         size = Size(kinds, ((12, 3),), range(1), 20, 2, fits or 2)
     else:
-        size = Size(KINDS, ((3, 2), (40, 4)), range(1), 300, 40, fits or 60)
+        size = Size(KINDS, ((3, 2), (40, 4)), range(1), 300, 40, fits or 300)
     rows = []
     for check in CHECKS:
         if only and check.__name__ not in only:

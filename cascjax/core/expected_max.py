@@ -34,6 +34,7 @@ MAX_ENUMERATED = 14  # Largest number of models whose 2^K supermodels are enumer
 # between neighbours the error stays below 1e-6 of the largest sigma (tests/test_expected_max.py).
 _KNOTS = (-6.0, -2.0, 0.0, 2.0, 6.0)
 _MAX_PANELS = 32
+_TABLE = 1 << 20  # Integrals of all sets of models and segments that a core's cache takes
 LEAST_GAIN = 1e-6
 """Gains below this share of the largest sigma are rounding: a model that adds so little adds
 nothing. Else the sign of a rounding error would decide where cost is (almost) no object."""
@@ -176,15 +177,34 @@ def supermodel_tables(
     The qualities are independent, the incumbents known: so one table per query serves every state a
     strategy can be in, and every price of cost. See `panels_needed` for the panels.
     """
+    k, n_queries = mean.shape
+    segments = panels or len(_KNOTS) * k
+    size = 1 << (_TABLE // (2**k * (segments + len(incumbent)))).bit_length() >> 1
+    if jax.default_backend() != "cpu" or not size or n_queries % size or n_queries == size:
+        return _tables(incumbent, mean, sigma, max_size, panels)
+    # A few queries at a time, whose integrals stay in a cache.
+    cut = [jnp.swapaxes(x.reshape(len(x), -1, size), 0, 1) for x in (incumbent, mean, sigma)]
+    parts = jax.lax.map(lambda p: _tables(p[0], p[1], p[2], max_size, panels), tuple(cut))
+    values, gains = (jnp.moveaxis(x, 0, -2) for x in parts)
+    return values.reshape(*values.shape[:-2], -1), gains.reshape(*gains.shape[:-2], -1)
+
+
+def _tables(
+    incumbent: Float[Array, "J B"],
+    mean: Float[Array, "K B"],
+    sigma: Float[Array, "K B"],
+    max_size: int,
+    panels: int | None,
+) -> tuple[Float[Array, "M B"], Float[Array, "M J B"]]:
     k, segments = len(mean), Segments.of(incumbent, mean, sigma, panels)
     # As in `_tail_integrals`: every product is one of the first half's times one of the second's.
     first = materialize(_products(segments.cdf[: k // 2]) * segments.weight)
     second = materialize(_products(segments.cdf[k // 2 :]))
     below = sum(first[None, :, n] * second[:, None, n] for n in range(len(_NODES)))
-    integrals = materialize((segments.width - below).reshape(-1, *segments.width.shape))
-    rows = _rows(k, max_size)
-    values = (segments.low + jnp.sum(integrals[:, : segments.shared], axis=1))[rows]
-    gains = segments.beyond(integrals)[rows]
+    integrals = (segments.width - below).reshape(-1, *segments.width.shape)
+    integrals = materialize(materialize(integrals)[_rows(k, max_size)])
+    values = segments.low + jnp.sum(integrals[:, : segments.shared], axis=1)
+    gains = segments.beyond(integrals)
     return values.at[0].set(-jnp.inf), real_gains(gains, sigma).at[0].set(0)
 
 

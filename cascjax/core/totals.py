@@ -1,5 +1,7 @@
 """Sums over queries of what settings of a strategy cost and give."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -106,12 +108,12 @@ def lane_sums(
 
     The weight is 0 for queries that only fill a block up. Without `usage` the counts are empty.
     """
-    k, size = quality.shape
+    size = len(weight)
     quality, cost = quality * weight, cost * weight
     width = min(size, max(LANES, size // LANES))
     short = -size % width
 
-    def lanes(x: Float[Array, "*L B"]) -> Float[Array, "*L S"]:
+    def lanes(x: Array) -> Array:
         if short:
             x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, short)])
         return jnp.sum(x.reshape(*x.shape[:-1], -1, width), axis=-2)
@@ -119,16 +121,40 @@ def lane_sums(
     spent, got = spent_and_got(run, answer, quality, cost)
     counts = [jnp.zeros((0, 1))] * 3
     if usage:
-
-        def count(depth: Array, model: tuple[Array, ...]) -> tuple[Any, tuple[Array, Array]]:
-            index, run = model
-            answered = lanes((answer == index) * weight)
-            return depth + run, (lanes(run * weight), answered)
-
-        depth, (ran, answered) = over_models(count, jnp.zeros(answer.shape, jnp.int32), run)
-        deep = [lanes((depth == d + 1) * weight) for d in range(k)]
-        counts = [jnp.swapaxes(c, 0, 1) for c in (ran, answered, jnp.stack(deep))]
+        counts = [
+            x[..., None].astype(quality.dtype) for x in _usage(run, answer, weight > 0, lanes)
+        ]
     return Totals(lanes(spent), lanes(got), *counts, count=lanes(weight))
+
+
+def _usage(
+    run: Bool[Array, "K L B"],
+    answer: Int[Array, "L B"],
+    real: Bool[Array, " B"],
+    lanes: Callable[[Array], Array],
+) -> list[Array]:
+    """Return on how many queries each model ran and answered, and on how many 1, ..., K ran.
+
+    Four counts at a time, a byte each: a lane adds up fewer than 256 queries.
+    """
+    k = len(run)
+    fours = jnp.pad(run, [(0, -k % 4), (0, 0), (0, 0)]).reshape(-1, 4, *answer.shape)
+    byte = 8 * jnp.arange(4, dtype=jnp.uint32)
+    depth = jnp.sum(run, axis=0, dtype=jnp.int32) - 1
+    in_byte = [jnp.where(real, jnp.uint32(1) << 8 * (x & 3), 0) for x in (answer, depth)]
+
+    def of_four(row: tuple[Array, Array]) -> list[Array]:
+        index, ran = row
+        bits = [ran[i].astype(jnp.uint32) << 8 * i for i in range(4)]
+        words = [jnp.where(real, functools.reduce(jnp.bitwise_or, bits), 0)]
+        words += [
+            jnp.where(x >> 2 == index, unit, 0)
+            for x, unit in zip((answer, depth), in_byte, strict=True)
+        ]
+        return [jnp.sum(lanes(w)[..., None] >> byte & 255, axis=-2) for w in words]
+
+    counts = jax.lax.map(of_four, (jnp.arange(len(fours), dtype=jnp.int32), fours))
+    return [jnp.moveaxis(c, 0, 1).reshape(len(answer), -1)[:, :k] for c in counts]
 
 
 def spent_and_got(

@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cascjax.core.random import hash_numbers
-from cascjax.core.sweep import single_settings
+from cascjax.core.sweep import has_breakpoints, single_settings
 from cascjax.data.source import Source
 from cascjax.data.table import (
     FIT,
@@ -48,11 +48,14 @@ from cascjax.metrics import Grid, auc
 from cascjax.metrics import budgets as default_budgets
 from cascjax.metrics.scores import sound
 from cascjax.search.budgets import (
+    SETTINGS,
     Fit,
     Pool,
     SettingsCache,
     around,
     at_once,
+    drawing,
+    enough,
     fit_budgets,
     sum_settings,
     whole_range,
@@ -69,6 +72,12 @@ _MAX_CANDIDATES = 1 << 10
 
 _ERRORS = 3.0
 """Standard errors of a sample's mean cost that candidates cover on each side of a budget."""
+
+MANY_CANDIDATES = 128
+"""Settings that draw a frontier where one pass serves any number."""
+
+_SAMPLE_CLOSE = 1 / 256
+"""Share of the range of costs by which settings differ that are close enough on a sample."""
 
 REFIT_SETTINGS = 64  # Settings beside those in use that a resample may be fitted with
 
@@ -359,7 +368,8 @@ class Candidates:
     settings: Float[np.ndarray, "L *D"]  # rising, if a setting is one number
     panels: int | None = None  # quadrature panels of the sample's estimates
     fit: Fit | None = None  # the mixture of each budget, if the sample is the whole fit split
-    cost_error: float = 0.0  # largest standard error of a mean of the sample
+    searched: int = 0  # fit rows that they were searched on, if not all
+    cost_error: float = 0.0  # largest standard error of a mean of those rows
     quality_error: float = 0.0
     seconds: float = 0.0
     sigma_scale: float = 1.0
@@ -398,33 +408,46 @@ def search_candidates(
             SearchContext(table, estimator), at_once(strategy, estimator, table)
         )
         return Candidates(float32_grid(grid), panels, seconds=time.perf_counter() - start)
-    whole = setup.grid == "full"
-    fit = fit_budgets(
-        strategy, estimator, table, budgets, progress, cache=cache, whole=whole, singles=singles
-    )
-    if setup.exact:
+    whole, n, most = setup.grid == "full", int(setup.count[0]), enough(strategy)
+    searched = len(setup.rows)
+    if whole and searched > 4 * most:
+        # So many queries show which settings draw the frontier; all fit rows then say how well.
+        spread = np.linspace(0, searched - 1, most).astype(np.int64)
+        table, estimator, searched = table.take(spread), estimator.take(spread), most
+    find = functools.partial(
+        fit_budgets, strategy, estimator, table, budgets, progress,
+        cache=cache, whole=whole, singles=singles,
+    )  # fmt: skip
+    if searched == n:
+        fit = find()
         used = [fit.parameters.reshape(-1, *fit.parameters.shape[2:]), *([fit.knots] * whole)]
         if refit and cache.settings is not None:
             used.append(cache.settings.spread(REFIT_SETTINGS))
         settings = np.unique(np.concatenate(used), axis=0)
         seconds = time.perf_counter() - start
         return Candidates(settings, panels, fit, seconds=seconds, sigma_scale=sigma_scale)
+    find(close=_SAMPLE_CLOSE) if whole else find()
     assert cache.settings is not None
     wanted = whole_range(budgets, mean_rows(table.cost)) if whole else budgets
     wide = cache.settings.mix(wanted)
     at = np.unique(np.linspace(0, len(wanted) - 1, min(_ERROR_BUDGETS, len(wanted))).astype(int))
     spends = query_spends(strategy, wide.parameters[at, 0], estimator, table.quality, table.cost)
-    n, m = int(setup.count[0]), len(setup.rows)
-    scale = np.sqrt((1 - m / n) / m)
+    scale = np.sqrt((1 - searched / n) / searched)
     cost_error, quality_error = (spend.std(1, dtype=np.float64) * scale for spend in spends)
-    error = _ERRORS * np.interp(wanted, wanted[at], cost_error)
-    most = min(_MAX_CANDIDATES, at_once(strategy, estimator, table))
-    settings = around(strategy, cache.settings, wanted, error, most)
+    if whole:
+        many = has_breakpoints(strategy, estimator)
+        count = MANY_CANDIDATES if many else SETTINGS // 2 if strategy.expensive else SETTINGS
+        settings = drawing(strategy, cache.settings, count)
+    else:
+        error = _ERRORS * np.interp(wanted, wanted[at], cost_error)
+        room = min(_MAX_CANDIDATES, at_once(strategy, estimator, table))
+        settings = around(strategy, cache.settings, wanted, error, room)
     if singles and settings.ndim == 1:
         settings = np.union1d(settings, single_settings(k))
     return Candidates(
         settings=settings,
         panels=panels,
+        searched=searched,
         cost_error=float(cost_error.max()),
         quality_error=float(quality_error.max()),
         seconds=time.perf_counter() - start,

@@ -82,24 +82,22 @@ def totals(
     """
     settings = np.asarray(parameters, np.float32)
     _check_any(settings, len(quality if rows is None else rows))
-    model = single_model(settings)
-    estimator = sized(strategy, estimator)
     by_breakpoints = has_breakpoints(strategy, estimator) and settings.size == len(settings)
+    if by_breakpoints:
+        extra_costs = ()
+    # Models alone are sums of columns, to the bit the same for all strategies.
+    model = single_model(settings)
+    sums = _single_totals(model, quality, (cost, *extra_costs), rows, usage)
+    own = np.flatnonzero(model < 0)
+    if not own.size:
+        return sums
+    settings, estimator = settings[own], sized(strategy, estimator)
     if by_breakpoints and isinstance(estimator, Independent):
         estimator = estimator.only(strategy.reads)
     every = range(len(quality)) if rows is None else rows
-    if extra_costs and not by_breakpoints:
-        cost = (cost, *extra_costs)  # pyright: ignore[reportAssignmentType]
+    costs = (cost, *extra_costs) if extra_costs else cost
     # The few run sets that breakpoints need cost less than rows that lie far from each other.
-    queries = Queries(estimator, quality, cost, every, apart=not by_breakpoints)
-    if by_breakpoints:
-        sums = _single_totals(model, quality, cost, rows, usage)
-        if (own := np.flatnonzero(model < 0)).size:
-            settings = settings.reshape(-1)[own]
-            part = _breakpoint_totals(strategy, settings, queries, usage, progress)
-            for name in ("cost", "quality", "ran", "answered", "depth")[: 5 if usage else 2]:
-                getattr(sums, name)[own] = getattr(part, name)
-        return sums
+    queries = Queries(estimator, quality, costs, every, apart=not by_breakpoints)
 
     def one_block(block: Block) -> Totals:
         if usage:
@@ -110,11 +108,12 @@ def totals(
         sums = jax.tree.map(lambda part: np.asarray(part, np.float64).sum((0, -1)), lanes)
         return replace(sums, cost=np.moveaxis(sums.cost, 0, -1)) if extra_costs else sums
 
-    sums = queries.in_blocks(one_block, _room(strategy, queries, len(settings)), progress)
-    alone = np.flatnonzero(model >= 0)
-    if len(alone) and not extra_costs:  # as breakpoints have them, to the bit
-        exact = _single_totals(model[alone], quality, cost, rows, usage)
-        sums.cost[alone], sums.quality[alone] = exact.cost, exact.quality
+    if by_breakpoints:
+        part = _breakpoint_totals(strategy, settings.reshape(-1), queries, usage, progress)
+    else:
+        part = queries.in_blocks(one_block, _room(strategy, queries, len(settings)), progress)
+    for name in ("cost", "quality", "ran", "answered", "depth")[: 5 if usage else 2]:
+        getattr(sums, name)[own] = getattr(part, name)
     return sums
 
 
@@ -189,21 +188,22 @@ def _per_query(
 def _single_totals(
     model: Int[np.ndarray, " L"],
     quality: Float[np.ndarray, "N K"],
-    cost: Float[np.ndarray, "N K"],
+    costs: Sequence[Float[np.ndarray, "N K"]],
     rows: Int[np.ndarray, " n"] | None,
     usage: bool,
 ) -> Totals:
     """Return totals of settings that stand for a model alone, zeros for others (-1)."""
     count, k = float(len(quality) if rows is None else len(rows)), quality.shape[1]
-    sums = [np.zeros(len(model)), np.zeros(len(model))]
+    sums = np.zeros((1 + len(costs), len(model)))
     if (model >= 0).any():
-        sums = [np.append(count * mean_rows(column, rows), 0)[model] for column in (cost, quality)]
+        sums[:] = [np.append(count * mean_rows(x, rows), 0)[model] for x in (quality, *costs)]
     counts = [np.zeros((len(model) * usage, k)) for _ in range(3)]
     if usage:
         counts[0] += count * (model[:, None] == np.arange(k))
         counts[1] += counts[0]
         counts[2][:, 0] = count * (model >= 0)
-    return Totals(*sums, *counts, count=count)
+    cost = sums[1] if len(costs) == 1 else sums[1:].T
+    return Totals(cost, sums[0], *counts, count=count)
 
 
 def _breakpoint_totals(

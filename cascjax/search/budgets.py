@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -257,9 +258,9 @@ def _around(
 
 
 def _corners(
-    cost: Float[np.ndarray, " H"], quality: Float[np.ndarray, " H"]
+    cost: Float[np.ndarray, " H"], quality: Float[np.ndarray, " H"], most: int | None = None
 ) -> Int[np.ndarray, " V"]:
-    """Return the vertices of a hull that draw it but for a small share of its area.
+    """Return the vertices of a hull, at most so many, or what draws almost all of its area.
 
     The vertex that adds the smallest triangle is left out, one after the other.
 
@@ -272,7 +273,7 @@ def _corners(
         across = (x[2:] - x[:-2]) * (y[1:-1] - y[:-2]) - (x[1:-1] - x[:-2]) * (y[2:] - y[:-2])
         least = int(np.argmin(across))
         room -= across[least] / 2
-        if room < 0:
+        if room < 0 if most is None else len(kept) <= most:
             break
         del kept[least + 1]
     return np.array(kept)
@@ -316,28 +317,45 @@ def sum_settings(
     extra_costs: Sequence[Float[np.ndarray, "N K"]] = (),
 ) -> Totals:
     """Return sums over queries of any number of settings, as many at a time as `totals` takes."""
+    alone = single_model(parameters) >= 0
+    own, most = parameters[~alone], at_once(strategy, estimator, table, rows)
+    # Where each setting is computed by itself, always as many: few programs to compile.
+    many = has_breakpoints(strategy, estimator)
+    few = (FEW_SETTINGS, SETTINGS // 2) if is_large(table, rows, strategy) else ()
     parts: list[Totals] = []
-    most = at_once(strategy, estimator, table, rows)
-    for start in range(0, len(parameters), most):
-        part = parameters[start : start + most]
-        # Where each setting is computed by itself, always as many: few programs to compile.
-        few = len(part) <= FEW_SETTINGS and is_large(table, rows)
-        many = has_breakpoints(strategy, estimator)
-        short = 0 if many else (FEW_SETTINGS if few else most) - len(part)
+    for part in [parameters[alone]] * bool(alone.any()) + [
+        own[start : start + most] for start in range(0, len(own), most)
+    ]:
+        size = len(part) if many else min(x for x in (*few, most) if x >= len(part))
+        fill = np.repeat(part[-1:], size - len(part), axis=0)
         sums = totals(
-            strategy, np.concatenate([part, np.repeat(part[-1:], short, axis=0)]), estimator,
-            table.quality, table.cost, rows=rows, usage=usage, progress=progress,
-            extra_costs=extra_costs,
+            strategy, np.concatenate([part, fill]), estimator, table.quality, table.cost, rows=rows,
+            usage=usage, progress=progress, extra_costs=extra_costs,
         )  # fmt: skip
         parts.append(sums[: len(part)])
-    count = parts[0].count
+    # Back in the order of the parameters.
+    order = np.argsort(np.concatenate([np.flatnonzero(alone), np.flatnonzero(~alone)]))
     joined = jax.tree.map(lambda *sums: np.concatenate([np.atleast_1d(s) for s in sums]), *parts)
-    return replace(joined, count=count)
+    joined = jax.tree.map(lambda sums: sums[order] if len(sums) == len(order) else sums, joined)
+    return replace(joined, count=parts[0].count)
 
 
-def is_large(table: Table, rows: Int[np.ndarray, " n"] | None) -> bool:
+def is_large(
+    table: Table, rows: Int[np.ndarray, " n"] | None, strategy: Strategy | None = None
+) -> bool:
     """Return whether there are so many queries that a sample is worth a look first."""
-    return _count(table, rows) > 4 * SAMPLE
+    own = strategy is not None and strategy.expensive
+    return _count(table, rows) > (SAMPLE // 4 if own else 4 * SAMPLE)
+
+
+def enough(strategy: Strategy) -> int:
+    """Return the number of queries that show which settings draw a frontier.
+
+    Where there are no more than four times as many, all are searched.
+    """
+    if not strategy.line:
+        return 2 * SAMPLE
+    return SAMPLE // 16 if strategy.expensive else SAMPLE // 4
 
 
 def _count(table: Table, rows: Int[np.ndarray, " n"] | None) -> int:
@@ -362,6 +380,7 @@ def fit_budgets(
     cache: SettingsCache | None = None,
     whole: bool = False,
     singles: bool = True,
+    close: float = _CLOSE,
 ) -> Fit:
     """Return, for every budget, the cheap and the expensive setting whose mixture costs it.
 
@@ -369,10 +388,13 @@ def fit_budgets(
     what a sample of the queries shows to be near the budgets; then rounds of points between the
     neighbours of every budget not yet bracketed closely, until the two cost nearly the same or
     hardly differ. With `whole`, the knots are fitted as closely as budgets are; with `singles`,
-    every model alone is a setting too, and any two settings may be mixed.
+    every model alone is a setting too, and any two settings may be mixed. Neighbours are close if
+    their costs differ by less than a share `close` of the range of costs.
     """
     at = whole_range(budgets, mean_rows(table.cost, rows)) if whole else budgets
-    pool = _searched(strategy, estimator, table, at, progress, rows, cache, singles=singles)
+    pool = _searched(
+        strategy, estimator, table, at, progress, rows, cache, singles=singles, close=close
+    )
     if cache is not None:
         cache.settings = pool
     return pool.mix(budgets)
@@ -440,6 +462,7 @@ def _searched(
     *,
     targets: bool = False,
     singles: bool = True,
+    close: float = _CLOSE,
 ) -> Pool:
     """Return settings that bracket all that is wanted closely."""
     estimator = sized(strategy, estimator)
@@ -463,7 +486,7 @@ def _searched(
     def refined(pool: Pool, sample: Int[np.ndarray, " n"] | None) -> Pool:
         report = progress if sample is rows else lambda queries: None
         for _ in range(ROUNDS):
-            new = closer(strategy, pool, wanted, spread, most, targets=targets)
+            new = closer(strategy, pool, wanted, close * spread, most, targets=targets)
             if not len(new):
                 break
             pool = pool.with_settings(_simulated(strategy, new, estimator, table, sample, report))
@@ -496,17 +519,17 @@ def closer(
     strategy: Strategy,
     pool: Pool,
     wanted: Float[np.ndarray, " P"],
-    spread: float | np.floating,
+    close: float | np.floating,
     most: int,
     *,
     targets: bool = False,
 ) -> Float[np.ndarray, " M"]:
     """Return the settings to simulate next: between neighbours not yet bracketed closely.
 
-    Neighbours are close on the scale of `spread`, the range of costs; none are returned where
-    nothing is left to bracket. Where the two settings on the hull are no neighbours on the line,
-    the settings beside either may be better. Where more settings serve than there are neighbours,
-    as for few queries, all neighbours count: a peak of the hull may lie between any two.
+    Neighbours are close if their costs, or qualities, differ by no more than `close`; none are
+    returned where nothing is left to bracket. Where the two settings on the hull are no neighbours
+    on the line, the settings beside either may be better. Where more settings serve than there are
+    neighbours, as for few queries, all count: a peak of the hull may lie between any two.
     """
     first, middle, last = pool.plateaus.T
     values = (pool.quality if targets else pool.cost)[middle]
@@ -514,7 +537,7 @@ def closer(
     apart = pairs[:, 1] - pairs[:, 0] > _STEP * np.abs(pairs).max(1)
     if most == SMALL_SETTINGS and apart.sum() <= most:
         return np.setdiff1d(_between(strategy, pairs[apart], most), pool.parameters)
-    wide = apart & (np.abs(np.diff(values)) > _CLOSE * spread)
+    wide = apart & (np.abs(np.diff(values)) > close)
     asked = np.zeros(len(middle) + 1, bool)  # the gap before each run, and that after the last
     for low, high in pool.near(wanted, 0.0, targets=targets):
         if high - low == 1:
@@ -550,6 +573,39 @@ def around(
     pairs = pool.parameters[middle[near]]
     room = most * -(-(len(needed) + len(pairs)) // most) - len(needed)
     return np.union1d(needed, _between(strategy, pairs, room))
+
+
+def drawing(strategy: Strategy, pool: Pool, count: int) -> Float[np.ndarray, "M *D"]:
+    """Return at most so many settings that draw the frontier of other queries.
+
+    On a line they lie where lines between neighbours leave out least of a smooth frontier with the
+    slopes of the pool's hull: the closer, the faster the slope changes.
+    """
+    hull = pool.hull[single_model(pool.parameters[pool.hull]) < 0]
+    cost, quality = pool.cost[hull], pool.quality[hull]
+    if not pool.line or len(hull) < 3:
+        return pool.parameters[hull[_corners(cost, quality, count)]]
+    middle = np.concatenate([cost[:1], (cost[1:] + cost[:-1]) / 2, cost[-1:]])
+    slope = np.diff(quality) / np.diff(cost)
+    # Beyond both ends as much again: there the slope is not known.
+    bend = np.abs(np.diff(slope, prepend=2 * slope[0], append=0))
+    wide = np.diff(middle)
+    # An interval of width w leaves out bend w^2 / 12, which is the least where all are equal.
+    along = np.append(0, np.cumsum(np.cbrt(bend * wide**2)))
+    places = pool.plateaus[:, 1]
+    # What is beyond the hull here may be on that of other queries.
+    beyond = np.linspace(cost[-1], pool.cost[places].max(), count // 8)
+    wanted = np.interp(np.linspace(0, along[-1], count - len(beyond)), along, middle)
+    wanted = np.append(wanted, beyond)
+    rising = np.sign(pool.cost[places[-1]] - pool.cost[places[0]])
+    level = np.maximum.accumulate(rising * pool.cost[places])
+    right = np.searchsorted(level, rising * wanted).clip(1, len(places) - 1)
+    low, high = level[right - 1], level[right]
+    share = ((rising * wanted - low) / np.where(high > low, high - low, 1)).clip(0, 1)
+    first, last = pool.parameters[places[right - 1]], pool.parameters[places[right]]
+    return float32_grid(
+        np.asarray(strategy.between(jnp.asarray(first), jnp.asarray(last), jnp.asarray(share)))
+    )
 
 
 def _ends(pool: Pool, near: Int[np.ndarray, "M 2"]) -> Float[np.ndarray, "M 2"]:
