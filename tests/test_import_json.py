@@ -106,11 +106,12 @@ def test_one_file_per_model(tmp_path: Path) -> None:
             del record["llm"]
             (tmp_path / "runs" / model / f"{i}.json").write_text(json.dumps(record))
     (tmp_path / "runs" / "_notes").mkdir()
-    (tmp_path / "runs" / "_notes" / "x.txt").write_text("not read")
+    (tmp_path / "runs" / "_notes" / "x.json").write_text("not read")
+    (tmp_path / "runs" / "table.arrow").write_text("not read")
     options = NAMES | {"model": None, "model_from_path": r"([^/]+)/[^/]+\.json$"}
     check(read(tmp_path / "runs", **options))
     check(read([tmp_path / "runs" / "a", tmp_path / "runs" / "b"], **options))
-    check(read(tmp_path / "runs" / "*" / "*.json", **options))
+    check(read(tmp_path / "runs" / "*" / "[0-9].json", **options))
     message = refusal(tmp_path / "runs", **NAMES | {"model": None, "model_from_path": "(x+)/y"})
     assert message.startswith(str(tmp_path / "runs/a/0.json"))
     assert "model_from_path '(x+)/y' does not match; put parentheses" in message
@@ -172,6 +173,9 @@ BAD = [
      "line 6: field 'id' is not UTF-8"),
     (json.dumps(rows()).encode().replace(b"q3", b"q\xff3"), {}, "line 1 is not UTF-8"),
     (gzip.compress(lines(rows()).encode())[:-20], {}, "log.json"),
+    (json.dumps({"a": {"q1": {"s": 1, "c": 1}}, "b": 7}),
+     {"records": "{model}.{query}", "query": None, "model": None, "quality": "s", "cost": "c"},
+     "line 1: '7' where the path of the records goes on with '{query}'; give all records one"),
     ("id,llm\nq,a\n", {}, "it is not JSON but starts with 'id,llm'"),
     ("", {}, "it is empty"),
     ("[]", {}, "unknown column 'id'"),

@@ -11,6 +11,11 @@ from cascjax.importers.logs import MODEL, Data
 from cascjax.importers.scan import is_capture
 from cascjax.importers.text import Json
 
+_NAMES = tuple(
+    f"*.{kind}{packed}"
+    for kind in ("json", "jsonl", "ndjson")
+    for packed in ("", ".gz", ".bz2", ".zst")
+)
 QUERY = "{query}"
 """Path of the query that the key of a map names."""
 
@@ -55,7 +60,7 @@ class Options(long.Options):
     @property
     def layout(self) -> Json:
         """Layout of the log."""
-        return Json(self.records, only=True, all_names=bool(self.patterns))
+        return Json(self.records, only=True, names=_NAMES, all_names=bool(self.patterns))
 
 
 def read(data: Data, options: Options) -> ImportResult:

@@ -109,12 +109,13 @@ def read_log(
 
     In text, a list is "[-0.1, -2.5]", and numbers are read by `cascjax.importers.values`. With
     `where`, only rows are read whose columns, which are text, have one of the given values. The
-    column `MODEL`, if chosen, is what the first group of `model_from_path` matches in the path.
+    column `MODEL`, if chosen, is what the first group of `model_from_path` matches in the path. Of
+    folders, files are read whose names match a pattern of the layout.
     """
     if not isinstance(data, str | os.PathLike) and not is_paths(data):
         return converted([_read_memory(data, choose)], where or {})
     parts = []
-    for path in find_logs(data):
+    for path in find_logs(data, layout.names):
         constant = {} if model_from_path is None else {MODEL: _model(model_from_path, path)}
 
         def with_constants(names: Sequence[str], constant: Any = constant) -> Mapping[str, str]:

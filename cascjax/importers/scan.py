@@ -132,14 +132,22 @@ def _one_by_one(block: bytes, n_lines: int, source: str, strict: bool) -> list[A
         except json.JSONDecodeError as error:
             raise _not_json(source, i, error.colno, error.msg) from None
         except UnicodeDecodeError:
-            fields = json.loads(line.decode(errors="surrogateescape"))
-            where = next((name for name, value in _texts(fields, "") if not _clean(value)), "?")
             raise CascjaxError(
-                f"cannot read {source}: line {i}: field {where!r} is not UTF-8; write it as UTF-8"
+                f"cannot read {source}: line {i}:{_field(line)} is not UTF-8; write it as UTF-8"
             ) from None
         except RecursionError:
             raise CascjaxError(f"cannot read {source}: its JSON is nested too deeply") from None
     return values
+
+
+def _field(line: bytes) -> str:
+    """Return the field of a record that is not UTF-8, in words; empty if it cannot be said."""
+    try:
+        record = json.loads(line.decode(errors="surrogateescape"))
+    except (ValueError, RecursionError):
+        return ""
+    names = (name for name, value in _texts(record, "") if not _clean(value))
+    return next((f" field {name!r}" for name in names), "")
 
 
 def _texts(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
@@ -168,7 +176,7 @@ class _Scanner:
     """Reads JSON values one after the other from a sliding window of text."""
 
     def __init__(self, head: bytes, read: Callable[[int], bytes], source: str) -> None:
-        self._read, self._bytes, self._source = read, head, source
+        self._read, self._bytes, self.source = read, head, source
         self._text, self._at, self._line, self._column, self._last = "", 0, 1, 1, False
         self._decode = json.JSONDecoder().raw_decode
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
@@ -186,7 +194,7 @@ class _Scanner:
         self._text, self._at = self._text[self._at :], 0
         if len(self._text) > RECORD:
             raise CascjaxError(
-                f"cannot read {self._source}: the record at line {self._line} is longer than"
+                f"cannot read {self.source}: the record at line {self._line} is longer than"
                 f" {RECORD:,} characters; name the path of the records with records='PATH'"
             )
         data = self._bytes or self._read(max(_CHUNK, len(self._text)))
@@ -196,9 +204,14 @@ class _Scanner:
         except UnicodeDecodeError as error:
             line = self._line + self._text.count("\n") + data[: error.start].count(b"\n")
             raise CascjaxError(
-                f"cannot read {self._source}: line {line} is not UTF-8; write it as UTF-8"
+                f"cannot read {self.source}: line {line} is not UTF-8; write it as UTF-8"
             ) from None
         return bool(data)
+
+    @property
+    def line(self) -> int:
+        """Number of the line that is read."""
+        return self._line + self._text.count("\n", 0, self._at)
 
     def peek(self) -> str:
         """Return the next character that is not white space, empty at the end."""
@@ -222,7 +235,7 @@ class _Scanner:
                 raise self._error(error.msg, error.pos) from None
             except RecursionError:
                 raise CascjaxError(
-                    f"cannot read {self._source}: its JSON is nested too deeply"
+                    f"cannot read {self.source}: its JSON is nested too deeply"
                 ) from None
             if end == len(self._text) and self._more():
                 continue  # a number may go on
@@ -259,7 +272,7 @@ class _Scanner:
         passed = self._text[:position]
         lines = passed.count("\n")
         column = len(passed) - passed.rfind("\n") if lines else self._column + len(passed)
-        return _not_json(self._source, self._line + lines, column, problem)
+        return _not_json(self.source, self._line + lines, column, problem)
 
 
 def _top_level(scanner: _Scanner) -> Iterator[Any]:
@@ -311,8 +324,11 @@ def _descend(
                 yield from _descend(scanner, parts[1:], keys)
             else:
                 scanner.value()
-    else:
-        scanner.value()
+    elif (value := scanner.value()) is not None:
+        raise CascjaxError(
+            f"{scanner.source}: line {scanner.line}: {str(value)[:40]!r} where the path of the"
+            f" records goes on with {'.'.join(parts)!r}; give all records one shape"
+        )
 
 
 # Dotted paths

@@ -45,12 +45,14 @@ class Json:
     Attributes:
       records: Dotted path of the records, see `cascjax.importers.scan.blocks`; empty if unknown.
       only: Whether the text must be JSON, in UTF-8.
+      names: Patterns of the names of files that are read from folders.
       all_names: Whether columns are chosen from the names in all records, not in the first ones
         that suffice.
     """
 
     records: str = ""
     only: bool = False
+    names: tuple[str, ...] = ("*",)
     all_names: bool = False
 
 
