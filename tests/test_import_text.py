@@ -298,6 +298,12 @@ def test_quoted_fields_and_names_with_spaces(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result.table.quality, QUALITY)
 
 
+def test_rows_of_many_megabytes(tmp_path: Path) -> None:
+    lines = [f'{q},{m},{s},{c},"{"x" * (3 << 20)}"' for q, m, s, c in ROWS[:2]]
+    lines += [f"{q},{m},{s},{c},y" for q, m, s, c in ROWS[2:]]
+    check(read(tmp_path, "\n".join(["id,model,score,cost,notes", *lines])).table)
+
+
 def records(**replaced: Any) -> list[dict[str, Any]]:
     return [dict(zip(HEADER, row, strict=True)) | replaced for row in ROWS]
 

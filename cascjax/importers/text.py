@@ -20,7 +20,7 @@ from cascjax.words import counted
 Choose = Callable[[Sequence[str]], Mapping[str, str]]
 """Selects from a file's column names those to read, with their kinds, or raises CascjaxError."""
 
-_BLOCK = 1 << 26  # bytes; no row of a CSV file may be longer, and answers of models are long
+_BLOCKS = (1 << 20, 1 << 24, 1 << 28)  # bytes; a row of a CSV file that is longer takes the next
 _HEAD = 1 << 20  # bytes in which the header of a CSV file ends
 _DELIMITERS = ",;\t|"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -230,7 +230,6 @@ def _read_csv(text: _Text, choose: Choose) -> tuple[dict[str, pa.ChunkedArray], 
         "column_names": [str(i) for i in range(len(header))],
         "skip_rows": n_before,
         "skip_rows_after_names": 1,
-        "block_size": _BLOCK,
     }
 
     def parsed(parse: Any, on_wrong_row: Callable[[Any], str], **more: Any) -> Any:
@@ -250,25 +249,41 @@ def _read_csv(text: _Text, choose: Choose) -> tuple[dict[str, pa.ChunkedArray], 
             ),
         )
 
-    columns, wrong = Columns(kinds), list[Any]()
+    def read(block_size: int) -> Columns:
+        columns = Columns(kinds)
+        for batch in parsed(pacsv.open_csv, refuse, block_size=block_size):
+            for position, column in zip(batch.schema.names, batch.columns, strict=True):
+                columns.add_texts(positions[position], column)
+        return columns
+
+    wrong = list[Any]()
+
+    def refuse(row: Any) -> str:
+        wrong.append(row)
+        return "error"
+
     try:
-        with text.open() as stream:
-            for batch in parsed(pacsv.open_csv, lambda row: wrong.append(row) or "error"):
-                for position, column in zip(batch.schema.names, batch.columns, strict=True):
-                    columns.add_texts(positions[position], column)
+        for block_size in _BLOCKS:
+            try:
+                with text.open() as stream:
+                    return read(block_size).finish(), delimiter
+            except pa.ArrowInvalid as error:
+                if "straddling" not in str(error) or block_size == _BLOCKS[-1]:
+                    raise
     except pa.ArrowInvalid:
         if not wrong:
             raise
         wrong = []
         with text.open() as stream:  # rows have numbers only where all are read, without threads
-            parsed(pacsv.read_csv, lambda row: wrong.append(row) or "skip", use_threads=False)
+            whole = {"use_threads": False, "block_size": _BLOCKS[-1]}
+            parsed(pacsv.read_csv, lambda row: wrong.append(row) or "skip", **whole)
         n_fields = counted(wrong[0].actual_columns, "field")
         more = f" (and {len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
         raise CascjaxError(
             f"{source}: row {wrong[0].number - 2 - n_before}{more}: {n_fields} where"
             f" the header has {len(header)}; quote fields that contain {delimiter!r}"
         ) from None
-    return columns.finish(), delimiter
+    raise AssertionError(source)  # pragma: no cover - the largest block is read or refused
 
 
 def _header(start: str, source: str, choose: Choose) -> tuple[list[str], Mapping[str, str], str]:
