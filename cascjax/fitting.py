@@ -19,8 +19,7 @@ from jaxtyping import Float, Int
 from cascjax.comparison import compare_job
 from cascjax.data.source import Paths, Source, as_source
 from cascjax.data.table import Table, mean_rows
-from cascjax.engine.jobs import find_candidates, start_run, sum_candidates
-from cascjax.engine.jobs import prepare as first_pass
+from cascjax.engine.jobs import find_candidates, prepare, start_run, sum_candidates
 from cascjax.engine.options import RunOptions
 from cascjax.engine.passes import Job, Setup, describe_split, fit_totals, split_fingerprint
 from cascjax.errors import CascjaxError, check_name, too_few
@@ -204,40 +203,6 @@ def _mean_sigma(estimator: Estimator, n_models: int) -> Float[np.ndarray, " K"]:
     return np.sqrt(variance.clip(0))[0]
 
 
-def make_job(
-    source: Source | Paths,
-    strategy: str | Strategy,
-    estimates: EstimatesSpec | Estimator | str | None,
-    *,
-    budgets: int | tuple[float, ...] | None = None,
-    columns: tuple[str, ...] = ("extra_costs",),
-    seed: int = 0,
-    options: RunOptions,
-) -> Job:
-    """Return the job of fitting one strategy, checked before any row is read."""
-    strategy = strategy_named(strategy) if isinstance(strategy, str) else strategy
-    # The oracle sees the truth: no estimates are made for it.
-    job = compare_job(
-        as_source(source), strategy, None if strategy.sees_truth else estimates, budgets=budgets,
-        seed=seed, sample=options.sample, columns=columns,
-    )  # fmt: skip
-    job.estimates.check_policy()
-    return job
-
-
-def prepare(
-    source: Source | Paths,
-    strategy: str | Strategy,
-    estimates: EstimatesSpec | Estimator | str | None = None,
-    *,
-    seed: int = 0,
-    options: RunOptions = RunOptions(),
-) -> FitData:
-    """Return the rows that `fit` would search a strategy's parameters on, and their estimates."""
-    job = make_job(source, strategy, estimates, seed=seed, options=options)
-    return FitData.from_setup(job, first_pass(job, start_run(job, options)), job.strategies[0])
-
-
 def fit(
     source: Source | Paths,
     strategy: str | Strategy,
@@ -294,12 +259,15 @@ def fit(
     target = Target(budget, quality, parameter, group_budgets, level, new)
     own = target.own_budget
     columns = ("extra_costs", "group") if group_budgets else ("extra_costs",)
-    job = make_job(
-        source, strategy, estimates, budgets=None if own is None else (own,), columns=columns,
-        seed=seed, options=options,
+    kind = strategy_named(strategy) if isinstance(strategy, str) else strategy
+    # The oracle sees the truth: no estimates are made for it.
+    job = compare_job(
+        as_source(source), kind, None if kind.sees_truth else estimates,
+        budgets=None if own is None else (own,), seed=seed, sample=options.sample, columns=columns,
     )  # fmt: skip
+    job.estimates.check_policy()
     run = start_run(job, options)
-    setup, kind = first_pass(job, run), job.strategies[0]
+    setup = prepare(job, run)
     if setup.exact or own is None:
         data = FitData.from_setup(job, setup, kind)
         search = _Search(data, target, functools.partial(options.progress, f"fitting {kind.name}"))

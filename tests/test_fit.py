@@ -10,15 +10,16 @@ import pytest
 from jaxtyping import Float
 from scipy.optimize import linprog
 
-from cascjax.comparison import compare
+from cascjax.comparison import compare, compare_job
 from cascjax.data.source import open_files, write_parts
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
+from cascjax.engine.jobs import prepare, start_run
 from cascjax.engine.options import RunOptions
 from cascjax.errors import CascjaxError
 from cascjax.estimators import Independent
 from cascjax.estimators.specs import Learned
 from cascjax.evaluation import evaluate
-from cascjax.fitting import Confidence, fit, prepare
+from cascjax.fitting import Confidence, FitData, fit
 from cascjax.policy import Policy, load_policy
 from cascjax.search.budgets import simulate_settings
 from cascjax.search.confidence import Spread
@@ -57,6 +58,13 @@ def simulated(policy: Policy, table: Table) -> tuple[float, Float[np.ndarray, " 
     """Mean quality and costs of a policy on the rows it was fitted on, replayed."""
     total = evaluate(policy, table, rows=np.arange(0, table.n_queries, 2), resamples=0).total
     return total.quality.value, np.array([mean.value for mean in total.cost])
+
+
+def searched(table: Table, name: str, estimates: Any = None) -> FitData:
+    """The rows that a strategy's parameters are searched on, and their estimates."""
+    job = compare_job(table, name, estimates, columns=("extra_costs",))
+    setup = prepare(job, start_run(job, RunOptions()))
+    return FitData.from_setup(job, setup, job.strategies[0])
 
 
 def fitted(policy: Policy) -> Fitted:
@@ -120,7 +128,7 @@ def test_a_target_is_met_at_the_least_cost(name: str) -> None:
     quality, cost = simulated(policy, table)
     np.testing.assert_allclose([quality, cost[0]], [means.quality, means.cost[0]], atol=BRINK)
     # No single setting that reaches the target is cheaper.
-    ready = prepare(table, name)
+    ready = searched(table, name)
     estimator = ready.estimates.weighed(None)
     context = SearchContext(ready.table, estimator)
     settings = np.unique(ready.strategy.initial_grid(context, 512).astype(np.float32))

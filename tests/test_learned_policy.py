@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from bent import Change, assert_refused
 from bent import put as put_anywhere
+from test_fit import searched
 
 from cascjax import evaluate, fit, load_policy, synthetic
 from cascjax.data.table import EVALUATE, FIT, Table, split_rows
@@ -20,7 +21,6 @@ from cascjax.estimators import FeatureSpec, RunSets, design, learned
 from cascjax.estimators.joint import Joint
 from cascjax.estimators.learned_model import LearnedModel
 from cascjax.estimators.specs import Learned, Noisy
-from cascjax.fitting import prepare
 from cascjax.policy import Policy
 from cascjax.search.rules import CostEstimates, simulate_rule
 
@@ -369,7 +369,7 @@ def test_the_policy_keeps_the_weights_of_every_fold() -> None:
     assert settings.items() <= policy.record.items()
     assert policy.record["ridge"] == 1.0
     # On the rows fitted on budgets hold with estimates out of fold.
-    ready = prepare(table, "routing", Learned())
+    ready = searched(table, "routing", Learned())
     back = simulate_rule(ready.strategy, policy.rule, ready.estimates, ready.table, ready.rows)
     assert back.cost.mean(2)[0] @ back.weights == pytest.approx(0.0004, rel=1e-5)
 

@@ -223,7 +223,7 @@ def _squared_loss(
 
 
 def normal_scores(
-    values: Float[np.ndarray, " n"], max_knots: int = MAX_KNOTS
+    values: Float[np.ndarray, " n"],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return knots and scores of the map from values to normal quantiles of their ranks.
 
@@ -233,7 +233,6 @@ def normal_scores(
 
     Args:
         values: `[n]` finite values.
-        max_knots: largest number of knots, at least 2.
 
     Returns:
         Q distinct values, rising, and their Q scores.
@@ -245,8 +244,8 @@ def normal_scores(
     """
     distinct, count = np.unique(values, return_counts=True)
     score = ndtri((np.cumsum(count) - count / 2) / len(values))
-    if len(distinct) > max_knots:
-        wanted = np.linspace(score[0], score[-1], max_knots)
+    if len(distinct) > MAX_KNOTS:
+        wanted = np.linspace(score[0], score[-1], MAX_KNOTS)
         at = np.unique(np.abs(score[:, None] - wanted).argmin(0))
         distinct, score = distinct[at], score[at]
     # Values are float32, so few digits suffice.

@@ -219,6 +219,6 @@ def _prediction(arrays: dict[str, np.ndarray]) -> Linear | Networks:
         weights, offset = arrays["weights"], arrays["offset"]
         if not weights.size:  # without features the list is empty, whatever the other axis
             weights = np.zeros((0, len(offset)), np.float32)
-        return Linear(weights, offset, np.zeros_like(offset))
+        return Linear(weights, offset)
     layers = {name: jnp.asarray(arrays[name]) for name in _LAYERS}
     return Networks(layers, **{name: jnp.asarray(arrays[name]) for name in _NETWORKS})

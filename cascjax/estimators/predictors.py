@@ -62,14 +62,12 @@ class Ridge:
         n = _check(x, y)
         features, heads = np.asarray(x, np.float64), np.asarray(y, np.float64)
         weights, offset = np.zeros((x.shape[1], y.shape[1])), heads.mean(0)
-        penalty = np.full(y.shape[1], max(self.penalties))
         if n > 1 and x.shape[1]:
             # Of equal errors the largest penalty, which is the simplest, so it comes first.
             choices = np.sort(self.penalties)[::-1] * n
             model = RidgeCV(choices, alpha_per_target=True).fit(features, heads)
-            weights, penalty = np.asarray(model.coef_).T, np.asarray(model.alpha_) / n
-            offset = np.asarray(model.intercept_)
-        return Linear(*(z.astype(np.float32) for z in (weights, offset, penalty)))
+            weights, offset = np.asarray(model.coef_).T, np.asarray(model.intercept_)
+        return Linear(weights.astype(np.float32), offset.astype(np.float32))
 
 
 @jax.tree_util.register_dataclass
@@ -79,7 +77,6 @@ class Linear:
 
     weights: Float[Array, "F M"] | Float[np.ndarray, "F M"]
     offset: Float[Array, " M"] | Float[np.ndarray, " M"]  # prediction where all features are 0
-    penalty: Float[Array, " M"] | Float[np.ndarray, " M"]  # penalty of each head
 
     def predict(self, x: Features) -> Float[Array, "n M"]:
         """Return the weighted sums."""
