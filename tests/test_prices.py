@@ -180,6 +180,17 @@ def test_calls_before_the_first_price(tmp_path: Path) -> None:
     )
 
 
+def test_draws_of_a_model_have_its_prices(tmp_path: Path) -> None:
+    frame, prices = pd.concat([log(), log().assign(score=0.5)]), write(tmp_path)
+    table = read(frame, prices, draws="arms")
+    assert table.models == ("small#1", "small#2", "org/large#1", "org/large#2")
+    again: Any = cj.reprice(table, prices)
+    np.testing.assert_allclose(again.cost, table.cost, rtol=1e-6)
+    names = ["openai:chat:gpt", "openai/gpt#3", "gpt"]
+    write(tmp_path, "models: {gpt: {input: 1}}")
+    assert len(read_prices(prices).find(names)) == 3
+
+
 def test_a_discount_inside_a_day() -> None:
     price = Price({}, discount=(60, 120, 0.5))
     times = np.array(["2025-01-01T00:59", "2025-01-01T01:00", "2025-01-01T02:00"], "datetime64[us]")

@@ -51,6 +51,7 @@ _LITELLM = {
     "reasoning": "output_cost_per_reasoning_token",
 }
 _NOT_MODELS = ("sample_spec", "fallback_generalizations")
+_DRAW = re.compile(r"#\d+$")  # of a draw that is a model of its own
 _PROVIDER = re.compile(r"[/:]")
 _MINUTES = 24 * 60
 
@@ -70,7 +71,7 @@ class Price:
     start: np.datetime64 | None = None
     discount: tuple[int, int, float] | None = None
 
-    def of(self, kind: str) -> float | None:
+    def per(self, kind: str) -> float | None:
         """Return the price of a token; None if it is unknown."""
         return self.per_token.get(kind, self.per_token.get(_INSTEAD.get(kind, kind)))
 
@@ -105,17 +106,17 @@ class Prices:
     models: Mapping[str, tuple[Price, ...]]
 
     def find(self, models: Sequence[str]) -> list[tuple[Price, ...]]:
-        """Return the prices of models; the provider before a name may be left out.
+        """Return the prices of models; providers before a name and draws after it may be left out.
 
         Raises:
           CascjaxError: A model has no prices; the nearest names of the file are named.
         """
-        found, lacking = [], []
+        entries, lacking = [], []
         for model in models:
-            parts = _PROVIDER.split(model)
-            names = [model, *("/".join(parts[i:]) for i in range(1, len(parts)))]
+            parts = _PROVIDER.split(_DRAW.sub("", model))
+            names = [model, *("/".join(parts[i:]) for i in range(len(parts)))]
             match = next((name for name in names if name in self.models), None)
-            found.append(self.models.get(match or "", ()))
+            entries.append(self.models.get(match or "", ()))
             if match is None:
                 near = difflib.get_close_matches(names[-1], list(self.models), n=3)
                 hint = f" (nearest: {', '.join(map(repr, near))})" if near else ""
@@ -126,7 +127,7 @@ class Prices:
                 f"{self.source}: no prices of {', '.join(lacking[:4])}{more}; add them under the"
                 " names of the log"
             )
-        return found
+        return entries
 
     def cost(
         self,
@@ -185,7 +186,7 @@ class Prices:
             count = counts[rows]
             if kind not in ("input", "output"):
                 count = np.nan_to_num(count)
-            each = price.of(kind)
+            each = price.per(kind)
             if each is None:
                 if not np.any(count > 0):
                     continue

@@ -283,9 +283,9 @@ def read(data: Data, options: Options) -> ImportResult:
     def choose(names: Sequence[str]) -> Mapping[str, ColumnKind]:
         if not options.patterns:
             return _kinds(options, names, source)
-        found = _models(options, names, source)
-        models.extend(model for model in found if model not in models)
-        return _kinds(options, names, source, found)
+        named = _models(options, names, source)
+        models.extend(model for model in named if model not in models)
+        return _kinds(options, names, source, named)
 
     path = options.model_from_path
     log = read_log(data, choose, options.row_filters, options.layout, path)
@@ -325,15 +325,15 @@ def _melted(log: Log, options: Options, models: Sequence[str]) -> Log:
 
 def _models(options: Options, present: Sequence[str], source: str) -> list[str]:
     """Return the models that have columns of qualities, and of costs where these are named."""
-    found: dict[str, dict[str, None]] = {}
+    matching: dict[str, dict[str, None]] = {}
     for pattern in options.patterns:
         before, _, after = (re.escape(part) for part in pattern.partition(MODEL))
         matches = (re.fullmatch(f"{before}(.+){after}", name) for name in present)
-        found[pattern] = dict.fromkeys(match[1] for match in matches if match)
-        if not found[pattern]:
+        matching[pattern] = dict.fromkeys(match[1] for match in matches if match)
+        if not matching[pattern]:
             raise CascjaxError(f"{source}: {unknown_name('column', pattern, present)}")
     required = [options.quality, options.cost, *options.tokens.values()]
-    sets = [found[pattern] for pattern in required if pattern in found]
+    sets = [matching[pattern] for pattern in required if pattern in matching]
     models = [model for model in sets[0] if all(model in each for each in sets)] if sets else []
     if options.models:
         for model in options.models:
@@ -347,7 +347,7 @@ def _models(options: Options, present: Sequence[str], source: str) -> list[str]:
         )
     if not models:
         raise CascjaxError(
-            f"{source}: no model has all of the columns {', '.join(map(repr, found))}"
+            f"{source}: no model has all of the columns {', '.join(map(repr, matching))}"
         )
     return models
 

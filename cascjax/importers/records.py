@@ -76,9 +76,9 @@ def read_records(
     tokens = {kind: kind for kind in TOKENS if kind in present}
     priced = options.prices is not None or options.strong is not None
     if not priced and "cost" not in present:
-        found = "counts of tokens but no costs" if tokens else "no costs"
+        lacking = "counts of tokens but no costs" if tokens else "no costs"
         raise CascjaxError(
-            f"{name_of(data)}: the log has {found}; give prices=FILE, of tokens or of calls, or"
+            f"{name_of(data)}: the log has {lacking}; give prices=FILE, of tokens or of calls, or"
             " strong=MODEL, whose share of calls is the cost"
         )
     if not priced:

@@ -58,12 +58,12 @@ def blocks(
     scanner = _Scanner(head, read, source)
     names = [match[1] for match in _CAPTURE.finditer(records)]
     if records:
-        found = _walk(scanner, records.split("."))
+        walked = _walk(scanner, records.split("."))
     else:
-        found = (((), value) for value in _top_level(scanner))
+        walked = (((), value) for value in _top_level(scanner))
     captured: list[Sequence[str]] = []
     values: list[Any] = []
-    for keys, value in found:
+    for keys, value in walked:
         values.append(value)
         captured.append(keys)
         if len(values) == _BLOCK:
