@@ -109,6 +109,32 @@ def test_the_number_and_variance_of_draws_are_kept(tmp_path: Path) -> None:
     assert import_long(frame, *NAMES, draws="first").table.draws is None
 
 
+def test_failed_calls_and_dropped_queries() -> None:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame([(f"q{i}", m) for i in range(200) for m in "ab"], columns=["id", "llm"])
+    hard = np.repeat(np.arange(200) < 40, 2)
+    frame["score"] = np.where(hard, 0.0, rng.integers(2, size=400))
+    frame["usd"] = np.where(hard, 2.0, 1.0) + rng.random(400) / 9
+    frame["state"] = np.where(hard & (frame["llm"] == "b"), "timeout", "done")
+    frame.loc[3, "state"] = "cached"
+    words: dict[str, Any] = {"status": "state", "ok": ["done", "cached"]}
+    with pytest.raises(CascjaxError, match="missing by model: 'b' 39 failed"):
+        import_long(frame, *NAMES, **words)
+    result = import_long(frame, *NAMES, **words, invalid="drop")
+    assert result.table.n_queries == 161
+    quality, cost = [note for note in result.notes if note.startswith("Dropped queries differ")]
+    kept = frame[(frame["llm"] == "a") & ~(hard & (frame["id"] != "q1"))]["score"].mean()
+    assert f"mean quality of 'a' is 0 in 39 dropped ones, {kept:.3g} in kept ones" in quality
+    assert "mean cost of 'a' is 2." in cost
+    without = frame.assign(score=np.arange(400) // 2 % 2, usd=1.0)
+    notes = import_long(without, *NAMES, **words, invalid="drop").notes
+    assert not [note for note in notes if note.startswith("Dropped queries")]
+    with pytest.raises(CascjaxError, match="column 'state': unknown status 'ok'"):
+        import_long(frame, *NAMES, status="state", ok=["ok"])
+    with pytest.raises(CascjaxError, match="status and ok need each other"):
+        import_long(frame, *NAMES, status="state")
+
+
 def test_draws_as_models() -> None:
     frame = runs()
     table = import_long(frame, *NAMES, draws="arms").table

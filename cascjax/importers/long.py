@@ -56,6 +56,8 @@ from cascjax.words import counted, listed
 _MAX_CELLS = 1 << 31
 MELTED = "{models}"  # Column of the models of a log with columns per model
 _NAMED = 6  # Number of models in a message
+_FEW = 5  # Queries from which the means of dropped and kept ones are compared
+_DIFFERENT = 3.0  # Standard errors from which they differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,10 @@ class Options(PivotOptions):
     )
     models: Sequence[str] = ()
     model_from_path: str | None = None
+    status: str | None = option(
+        "column", "Column with the status of the call; a call that failed has no quality."
+    )
+    ok: Sequence[str] = option("names", "Values of the status of calls that did not fail.")
     where: str | Sequence[str] = option(
         "filters", "Keep only rows with this value in this column, or with one of several values."
     )
@@ -154,6 +160,8 @@ class Options(PivotOptions):
             raise CascjaxError("prompt and response need features='text'")
         if self.response is None and self.answers != "auto":
             raise CascjaxError("answers needs response, the column with the responses")
+        if (self.status is None) != (not self.ok):
+            raise CascjaxError("status and ok need each other: a column, and values in it")
         if self.embedding is None and self.embedding_components is not None:
             raise CascjaxError("embedding_components needs embedding, the column with the lists")
         for kind in self.tokens:
@@ -206,6 +214,7 @@ class Options(PivotOptions):
         return [
             ("text", (self.query, self.model)),
             ("text", (self.group, self.split, self.prompt, self.response, self.answer)),
+            ("text", (self.status,)),
             ("quality", (self.quality,)),
             ("cost", costs),
             ("time", (self.time,)),
@@ -246,13 +255,13 @@ def import_long(
         "drop" keeps the queries that have all models. `draws`: "error" refuses rows that repeat a
         query and model with another quality or cost, "mean" takes the mean of their numbers, with
         the response of the first, "first" keeps the first, and "arms" makes each draw a model of
-        its own, such as "small#2". `where`: "COLUMN=VALUE", or a
-        list of such texts, keeps only rows with that value in that column. Columns: `group`,
-        `split` ("fit" or "evaluate"), `time` (of the call, for prices that change), `prompt`,
-        `response`, `answer`, `embedding` (a list of numbers, reduced to `embedding_components`),
-        `logprobs` and `class_probabilities` (lists of numbers, from which `cascjax.features` makes
-        signals). Dictionaries from name to
-        column: `extra_costs`, `extra_features`, `extra_signals`. Text: `features="text"` adds
+        its own, such as "small#2". `where`: "COLUMN=VALUE", or a list of such texts, keeps only
+        rows with that value in that column. Columns: `group`, `split` ("fit" or "evaluate"),
+        `status` (of the call, which failed unless it is among `ok`), `time` (of the call, for
+        prices that change), `prompt`, `response`, `answer`, `embedding` (a list of numbers, reduced
+        to `embedding_components`), `logprobs` and `class_probabilities` (lists of numbers, from
+        which `cascjax.features` makes signals). Dictionaries from name to column: `extra_costs`,
+        `extra_features`, `extra_signals`. Text: `features="text"` adds
         features of the prompts and signals of the responses, with `text_model` (a file, read or
         else fitted and written), `n_components`, and `answers`, the convention by which responses
         mark their answers, one of `cascjax.features.CONVENTIONS`.
@@ -420,6 +429,34 @@ def _assemble(file: Log, options: Options, source: str) -> ImportResult:
     return made.finish(len(log.queries) - len(keep), log.n_repeated, log.n_dropped)
 
 
+def _dropped_notes(
+    quality: Float[np.ndarray, "N K"],
+    cost: Float[np.ndarray, "N K"],
+    complete: Bool[np.ndarray, " N"],
+    models: Sequence[str],
+) -> list[str]:
+    """Return whether dropped queries differ from kept ones, of the model where they differ most."""
+    notes, n_dropped = [], int(np.count_nonzero(~complete))
+    for name, values in (("quality", quality), ("cost", cost)) if n_dropped else ():
+        parts = [[column[rows & ~np.isnan(column)] for rows in (~complete, complete)]
+                 for column in values.T]  # fmt: skip
+        scores = np.zeros(len(models))
+        for k, (dropped, kept) in enumerate(parts):
+            if min(len(dropped), len(kept)) >= _FEW:
+                error = np.hypot(
+                    *(part.std(ddof=1) / np.sqrt(len(part)) for part in (dropped, kept))
+                )
+                scores[k] = abs(dropped.mean() - kept.mean()) / max(error, 1e-300)
+        k = int(np.argmax(scores))
+        if scores[k] >= _DIFFERENT:
+            means = [f"{part.mean():.3g}" for part in parts[k]]
+            notes.append(
+                f"Dropped queries differ from kept ones: mean {name} of {models[k]!r} is {means[0]}"
+                f" in {len(parts[k][0]):,} dropped ones, {means[1]} in kept ones"
+            )
+    return notes
+
+
 def _noise_note(columns: Mapping[str, Any], models: Sequence[str]) -> str:
     """Return how much the runs of a query differ, of the model where they differ most."""
     variance, draws = columns["quality_variance"], columns["draws"]
@@ -493,6 +530,8 @@ class _Rows:
         self.query_codes, self.queries = _codes(columns[options.query], source, options.query)
         self._model_codes, self.models = _codes(columns[options.model], source, options.model)
         quality = numbers(columns, options.quality)
+        self._failed = self._failures(options)
+        quality = np.where(self._failed, np.nan, quality)
         cost, self.extra_costs, self.cost_unit = self._costs(options)
         values = [cost, *self.extra_costs.values()]
         if options.draws == "arms":
@@ -561,6 +600,18 @@ class _Rows:
         )
         if absent:
             self.notes.append(absent[0].upper() + absent[1:])
+        self.notes += _dropped_notes(self.quality, self.cost, complete, self.models)
+
+    def _failures(self, options: Options) -> Bool[np.ndarray, " R"]:
+        """Return the rows whose call failed, by its status."""
+        if options.status is None:
+            return np.zeros(len(self.query_codes), bool)
+        codes, names = distinct_codes(self.columns[options.status].fill_null(""))
+        for word in options.ok:
+            if word not in names:
+                unknown = unknown_name("status", word, names)
+                raise CascjaxError(f"{self._source}: column {options.status!r}: {unknown}")
+        return ~np.isin(codes, [names.index(word) for word in options.ok])
 
     def _costs(self, options: Options) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
         """Return the cost of each row, its extra costs by name, and the unit of the cost."""
@@ -674,10 +725,13 @@ class _Rows:
         listed[self._pairs] = True
         scored = np.zeros(self.first_row.size, bool)
         scored[self._pairs[np.isfinite(quality)]] = True
+        failed = np.zeros(self.first_row.size, bool)
+        failed[self._pairs[self._failed]] = True
         shape, missing = self.first_row.shape, self.first_row.reshape(-1) < 0
         return {
             "without a row": (~listed).reshape(shape),
-            "without a quality": (listed & ~scored).reshape(shape),
+            "failed": (failed & ~scored).reshape(shape),
+            "without a quality": (listed & ~scored & ~failed).reshape(shape),
             "without a cost": (missing & scored).reshape(shape),
         }
 
