@@ -1,11 +1,13 @@
 """Files of evaluation tables: reading, and writing that is atomic."""
 
 import fcntl
+import fnmatch
 import functools
+import glob
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +116,34 @@ def whole(path: str | os.PathLike[str]) -> Iterator[None]:
         raise CascjaxError(
             f"cannot read {path}: it is damaged or cut short ({reason}); copy or write it again"
         ) from error
+
+
+def find_files(path: str, names: Sequence[str] = ("*",), *, deep: bool = False) -> list[str]:
+    """Return the files of a folder or a pattern in order, or the path of a file itself.
+
+    Of a folder, files and folders whose names begin with "." or "_" are left out, and files whose
+    names match none of the patterns `names`; the folders in it are searched if that is `deep`.
+    """
+    if not os.path.isdir(path):
+        if not glob.has_magic(path) or os.path.exists(path):
+            return [path]
+        if files := sorted(filter(os.path.isfile, glob.glob(path, recursive=True))):
+            return files
+        raise CascjaxError(f"cannot read {path}: no file matches the pattern")
+    files = []
+    with one_line(f"cannot read {path}"):
+        os.listdir(path)  # an error here is that of the folder
+        for folder, folders, inside in os.walk(path):
+            folders[:] = [each for each in folders if deep and each[0] not in "._"]
+            named = (each for each in inside if any(fnmatch.fnmatch(each, n) for n in names))
+            paths = (os.path.join(folder, each) for each in named if each[0] not in "._")
+            files += filter(os.path.isfile, paths)
+    if not files:
+        kind = f"files {' or '.join(names)}".removesuffix(" *")
+        more = os.path.join(path, "*", "*.parquet")
+        hint = "" if deep else f", or the files of its folders as {more!r}"
+        raise CascjaxError(f"cannot read {path}: the folder has no {kind}; name another{hint}")
+    return sorted(files)
 
 
 def sniff(path: str | os.PathLike[str]) -> FileKind:

@@ -7,7 +7,6 @@ of files are checked for duplicates if all rows are one chunk, and not read othe
 """
 
 import bisect
-import glob
 import hashlib
 import itertools
 import os
@@ -24,7 +23,15 @@ import pyarrow.dataset as ds
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
-from cascjax.data.files import TableWriter, read_ids, sniff, sweep, temporary_path, whole
+from cascjax.data.files import (
+    TableWriter,
+    find_files,
+    read_ids,
+    sniff,
+    sweep,
+    temporary_path,
+    whole,
+)
 from cascjax.data.prices import Prices, at_date, counted_tokens, priced, read_prices
 from cascjax.data.schema import (
     COLUMNS,
@@ -423,22 +430,7 @@ def _find_files(paths: Paths) -> tuple[str, list[str]]:
                 raise CascjaxError(f"{path} is listed twice among the files; name it once")
         return f"{files[0]} and {len(files) - 1} more", files
     name = os.fspath(paths)
-    folder = Path(name)
-    if folder.is_dir():
-        with one_line(f"cannot read {name}"):
-            entries = [p for p in folder.iterdir() if p.name[0] not in "._" and p.is_file()]
-        if not entries:
-            raise CascjaxError(
-                f"cannot read {name}: the folder has no files; name another, or the files of its"
-                f" folders as '{folder / '*' / '*.parquet'}'"
-            )
-        return name, sorted(map(os.fspath, entries))
-    if glob.has_magic(name) and not folder.exists():
-        files = sorted(p for p in glob.glob(name, recursive=True) if os.path.isfile(p))
-        if not files:
-            raise CascjaxError(f"cannot read {name}: no file matches the pattern")
-        return name, files
-    return name, [name]
+    return name, find_files(name)
 
 
 def _open(path: str) -> tuple[DataFile, pa.Schema]:

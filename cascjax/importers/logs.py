@@ -1,7 +1,5 @@
 """Log files of any format as Arrow columns of text, numbers and lists of numbers."""
 
-import fnmatch
-import glob
 import json
 import os
 import re
@@ -16,7 +14,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int, Int32
 
-from cascjax.data.files import sniff, whole
+from cascjax.data.files import find_files, sniff, whole
 from cascjax.data.schema import (
     MAX_COST,
     MAX_QUALITY,
@@ -204,31 +202,13 @@ def is_paths(data: Any) -> bool:
 def find_logs(data: Any, names: Sequence[str] = ("*",)) -> list[str]:
     """Return the files of a path, a folder (with the folders in it), a pattern, or a list of them.
 
-    Of folders, files and folders whose names begin with "." or "_" are left out, and files whose
-    names match none of the patterns `names`.
+    Of folders, only files whose names match one of the patterns `names` are taken.
     """
-    if not isinstance(data, str | os.PathLike):
-        paths = [path for each in data for path in find_logs(each, names)]
-        if not paths:
-            raise CascjaxError("there is no file to read: name at least one")
-        return paths
-    name = os.fspath(data)
-    if not os.path.isdir(name):
-        if glob.has_magic(name) and not os.path.exists(name):
-            if paths := sorted(filter(os.path.isfile, glob.glob(name, recursive=True))):
-                return paths
-            raise CascjaxError(f"cannot read {name}: no file matches the pattern")
-        return [name]
-    paths = []
-    for folder, folders, files in os.walk(name):
-        folders[:] = sorted(each for each in folders if each[0] not in "._")
-        files = [each for each in files if each[0] not in "._"]
-        named = [each for each in files if any(fnmatch.fnmatch(each, name) for name in names)]
-        paths += [os.path.join(folder, each) for each in named]
+    several = [data] if isinstance(data, str | os.PathLike) else data
+    paths = [path for each in several for path in find_files(os.fspath(each), names, deep=True)]
     if not paths:
-        kind = f"files {' or '.join(names)}".removesuffix(" *")
-        raise CascjaxError(f"cannot read {name}: the folder has no {kind}; name another")
-    return sorted(paths)
+        raise CascjaxError("there is no file to read: name at least one")
+    return paths
 
 
 def _model(pattern: str, path: str) -> str:
