@@ -29,6 +29,8 @@ CERTAINTY_SLOPE, CERTAINTY_SHIFT = 1.4, 0.6
 LOGPROB_SLOPE, LOGPROB_SHIFT = 0.7, -1.2
 """Log of the mean negative log-probability of a token is the shift minus slope times certainty."""
 
+FIRST_TOKEN = 0.4  # Mean time to the first token of an answer, in seconds
+
 NO_IDENTITY, FREE = 0, 1
 """Values of `options` for answers without identity, and for answers out of endlessly many."""
 
@@ -61,16 +63,14 @@ class AnswerDataset:
     effort: Float[np.ndarray, " G"]  # log answer tokens lost per unit of the first factor of ease
     shared_spread: Float[np.ndarray, " G"]  # SD of log answer tokens that models share
     own_spread: Float[np.ndarray, "K G"]  # standard deviation of log answer tokens of a model alone
-    price_prompt: Float[np.ndarray, " K"]  # price of a prompt token, in `cost_unit`
-    price_answer: Float[np.ndarray, " K"]  # price of an answer token, in `cost_unit`
-    first_token: Float[np.ndarray, " K"]  # mean time to the first token of an answer, in seconds
+    price_prompt: Float[np.ndarray, " K"]  # price of a prompt token, in USD
+    price_answer: Float[np.ndarray, " K"]  # price of an answer token, in USD
     speed: Float[np.ndarray, " K"]  # answer tokens per second
     signal_names: tuple[str, ...] = field(metadata={"static": True})
     supplied: bool = field(metadata={"static": True})
     kind: str = field(metadata={"static": True})  # Name of the kind of dataset
     models: tuple[str, ...] = field(metadata={"static": True})  # K model names
     groups: tuple[str, ...] = field(metadata={"static": True})  # G group names
-    cost_unit: str = field(default="USD", metadata={"static": True})  # Unit of every price and cost
 
     def __repr__(self) -> str:
         """Return the kind and the names of the models."""
@@ -104,7 +104,7 @@ class AnswerDataset:
 
     @property
     def mean_cost(self) -> Float[np.ndarray, " K"]:
-        """Mean cost of each model over all queries, in `cost_unit`."""
+        """Mean cost of each model over all queries, in USD."""
         prompt = self.price_prompt[:, None] * self.prompt_tokens
         answer = self.price_answer[:, None] * self.answer_tokens
         return (prompt + answer) @ self.group_weights
@@ -200,7 +200,7 @@ class AnswerDataset:
         if seconds:  # a generator of their own: a query is the same with and without
             clock = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 2)))
             busy = FIRST_TOKEN_SPREAD * clock.standard_normal((BLOCK, K), np.float32)
-            wait = lognormal(self.first_token.astype(np.float32), busy, FIRST_TOKEN_SPREAD)
+            wait = lognormal(FIRST_TOKEN, busy, FIRST_TOKEN_SPREAD)
             table["extra_costs"] = {"seconds": wait + answer_tokens / self.speed.astype(np.float32)}
             table["extra_cost_units"] = (("seconds", "s"),)
         return Table(
@@ -208,7 +208,7 @@ class AnswerDataset:
             cost=cost,
             group=group,
             models=self.models,
-            cost_unit=self.cost_unit,
+            cost_unit="USD",
             groups=self.groups,
             **table,
         )

@@ -51,8 +51,8 @@ class JudgedDataset:
     """K models and D domains that queries are drawn from; models rise in mean cost."""
 
     ability: Float[np.ndarray, "K D"]  # difficulty at which a model is right half of the time
-    price_prompt: Float[np.ndarray, " K"]  # price of a prompt token, in `cost_unit`
-    price_answer: Float[np.ndarray, " K"]  # price of an answer token, in `cost_unit`
+    price_prompt: Float[np.ndarray, " K"]  # price of a prompt token, in USD
+    price_answer: Float[np.ndarray, " K"]  # price of an answer token, in USD
     answer_tokens: Float[np.ndarray, " K"]  # mean length of an answer, in tokens
     first_token: Float[np.ndarray, " K"]  # mean time to the first token of an answer, in seconds
     speed: Float[np.ndarray, " K"]  # answer tokens per second
@@ -65,7 +65,6 @@ class JudgedDataset:
     quality: str = field(metadata={"static": True})
     models: tuple[str, ...] = field(metadata={"static": True})  # K model names
     domains: tuple[str, ...] = field(metadata={"static": True})  # D domain names
-    cost_unit: str = field(default="USD", metadata={"static": True})  # Unit of every price and cost
 
     def __repr__(self) -> str:
         """Return the kind and the names of the models."""
@@ -153,7 +152,7 @@ class JudgedDataset:
             cost_post=cost,
             group=domain,
             models=self.models,
-            cost_unit=self.cost_unit,
+            cost_unit="USD",
             groups=self.domains,
             **table,
         )

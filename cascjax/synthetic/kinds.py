@@ -13,7 +13,7 @@ N_REPOSITORIES = 12  # Repositories of swebench; a third of the issues come from
 
 _BY_MODEL = (
     *("rate", "loading", "refusal", "certainty_noise", "answer_tokens", "own_spread"),
-    *("price_prompt", "price_answer", "first_token", "speed"),
+    *("price_prompt", "price_answer", "speed"),
 )
 
 
@@ -32,7 +32,6 @@ def build(models: tuple[str, ...], groups: tuple[str, ...], **fields: Any) -> An
         "effort": np.zeros(G),
         "shared_spread": np.zeros(G),
         "own_spread": np.zeros((K, G)),
-        "first_token": np.full(K, 0.4),
         "supplied": True,
         "groups": groups,
     } | fields
