@@ -117,7 +117,7 @@ def test_evaluate_writes_one_row_per_query_and_a_summary(here: Path) -> None:
     words = ["evaluate", "policy.json", "data.arrow", "--no-per-query", "--json", "--out", "out"]
     content = json.loads(succeeds(*words))
     assert content["total"] == summary["total"]
-    assert sorted(files(Path("out"))) == ["summary.json"]
+    assert sorted(files(Path("out"))) == ["report.html", "summary.json"]
 
 
 @pytest.mark.parametrize(

@@ -336,17 +336,14 @@ def _places(cost: Float[np.ndarray, " K"]) -> list[Float[np.ndarray, " K"]]:
 
 def _labels(study: Study, hull: Sequence[int]) -> list[str]:
     """Return the name of each single model, "" where it would cover another one's."""
-    names, quality = short_names(study.models), study.single_quality
+    quality, axes = study.single_quality, _places(study.single_cost)
     height = (quality - quality.min()) / (np.ptp(quality) or 1.0)
     kept: list[int] = []
-    for k in sorted(range(len(names)), key=lambda k: (k not in hull, -quality[k])):
-        near = [abs(height[k] - height[i]) < 0.06 for i in kept]
-        for at in _places(study.single_cost):
-            if any(close and abs(at[k] - at[i]) < 0.2 for i, close in zip(kept, near, strict=True)):
-                break
-        else:
+    for k in sorted(range(len(quality)), key=lambda k: (k not in hull, -quality[k])):
+        level = np.abs(height[k] - height[kept]) < 0.1
+        if not any(np.any(level & (np.abs(at[k] - at[kept]) < 0.25)) for at in axes):
             kept.append(k)
-    return [name if k in kept else "" for k, name in enumerate(names)]
+    return [name if k in kept else "" for k, name in enumerate(short_names(study.models))]
 
 
 def coincidences(study: Study) -> list[str]:
@@ -413,7 +410,7 @@ def usage_chart(study: Study, f: Frontier) -> Chart:
         )
         scale = alt.Scale(type="log" if is_log(budget) else "linear", nice=False)
         axis = alt.Axis(format="~g", tickCount=4, labelOverlap="greedy", grid=False)
-        legend = alt.Legend(orient="bottom", columns=2, symbolType="square", symbolOpacity=1)
+        legend = alt.Legend(orient="bottom", columns=2, symbolType="square", labelLimit=95)
         label = "models run" if shares is f.ran else "share of queries"
         fill = alt.Scale(domain=domain, range=[palette[k] for k in used])
         stacks.append(
@@ -502,7 +499,7 @@ def reliability_chart(result: Diagnosis) -> Chart:
     scale = alt.Scale(domain=[float(np.nanmin(ends)), float(np.nanmax(ends))], nice=True)
     looks = [*SIDE_STYLES.values()]
     color = alt.Color(
-        "side:N", title=None, legend=alt.Legend(orient="top", columns=LEGEND),
+        "side:N", title=None, legend=alt.Legend(orient="top", columns=LEGEND, symbolOpacity=1),
         scale=alt.Scale(domain=[*SIDE_STYLES], range=[style.light for style in looks]),
     )  # fmt: skip
     cells = []
@@ -525,48 +522,6 @@ def reliability_chart(result: Diagnosis) -> Chart:
         cells.append(alt.layer(*layers).properties(width=CELL, height=210, title=str(name)))
     drawn = alt.concat(*cells, columns=CELLS)
     return chart(drawn, "Mean quality against estimated quality of each model")
-
-
-def matrices_chart(result: Diagnosis) -> Chart:
-    """Return R2 of differences and correlations between models, as shaded matrices."""
-    import altair as alt
-    import pandas as pd
-
-    names = short_names(result.models, 16)
-    matrices = {
-        "R2 of differences, ex-ante": result.ante.pairs,
-        "R2 of differences, post-hoc": result.post.pairs,
-        "Correlation of ex-ante errors": result.ante.errors,
-        "Correlation of moves": result.moves.correlation,
-    }
-    shade = alt.Scale(domain=[-1, 0, 1], range=["#e58c3a", "#ffffff", "#3f8fc5"], clamp=True)
-    cells = []
-    for title, matrix in matrices.items():
-        table = pd.DataFrame(
-            [
-                {"model": a, "other": b, "value": float(matrix[i, j])}
-                for i, a in enumerate(names)
-                for j, b in enumerate(names)
-                if i != j and np.isfinite(matrix[i, j])
-            ],
-            columns=pd.Index(["model", "other", "value"]),
-        )
-        base = alt.Chart(table, title=title).encode(
-            alt.X("other:N", title=None, sort=names, axis=alt.Axis(labelAngle=-45)),
-            alt.Y("model:N", title=None, sort=names),
-        )
-        value = alt.Tooltip("value:Q", format=".2f")
-        shaded = base.mark_rect().encode(
-            alt.Color("value:Q", scale=shade, legend=None), tooltip=["model:N", "other:N", value]
-        )
-        # Ink that stays dark in a dark theme, on shades that stay light.
-        text = base.mark_text(fontSize=10, color="#222222").encode(
-            alt.Text("value:Q", format=".2f")
-        )
-        drawn = alt.layer(shaded, *[text] * (len(names) <= 6))
-        cells.append(drawn.properties(width=CELL, height=210))
-    drawn = alt.concat(*cells, columns=CELLS)
-    return chart(drawn, "R2 of differences and correlations between models")
 
 
 def policy_chart(result: Evaluation) -> Chart:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 from rich.console import Console
 from rich.text import Text
 
@@ -16,7 +17,6 @@ from cascjax.diagnosis import (
     NOW,
     PERFECT_ANTE,
     PERFECT_POST,
-    REDUCED,
     REFITTED,
     Apart,
     Diagnosis,
@@ -30,7 +30,7 @@ from cascjax.metrics.calibration import Measured, Reliability
 from cascjax.plots import SIDE_STYLES, kind_of, strategy_styles
 from cascjax.plots import plot_scenarios as plot
 from cascjax.report import page
-from cascjax.report.charts import matrices_chart, reliability_chart, scenarios_chart
+from cascjax.report.charts import reliability_chart, scenarios_chart
 from cascjax.report.findings import finite, singles_listing
 from cascjax.report.page import Part, Tile
 from cascjax.report.tables import Listing, RowStyle, each, simulated, simulation_note, swatch
@@ -52,14 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["frame", "plot", "render", "save", "summary"]
 
 SIDES = {"ante": "ex-ante", "post": "post-hoc"}
-
-ANSWERS = {
-    "pays": "pays",
-    "undecided": "not distinguishable from the hull",
-    "loses": "loses",
-    "unknown": "no interval",
-}
-"""The values of `cascjax.diagnosis.Gain.answer`, in words."""
 
 GAINS_NOTE = (
     "gain: AUC above mixing single models at random. AUC on better estimates: refit, these"
@@ -105,76 +97,52 @@ def headline(result: Diagnosis) -> str:
 
 
 def reasons(result: Diagnosis) -> list[str]:
-    """Return the reasons and what to do about them, one finding per line."""
-    return [
-        *_routing(result), *_cascading(result), *_combined(result), _prize(result),
-        *_refit(result), *_needed(result), _costs(result), *_warnings(result),
-    ]  # fmt: skip
+    """Return what the answer depends on, and what is odd, one finding per line."""
+    return [*_roles(result), *_combined(result), _costs(result), *_warnings(result)]
 
 
-def _best(result: Diagnosis, role: str) -> Gain | None:
-    return next((gain for gain in _ranked(result) if gain.role == role), None)
-
-
-def _routing(result: Diagnosis) -> list[str]:
-    gain, side = _best(result, "routing"), result.ante
-    if gain is None:
-        return []
-    alone = f"of each model's quality {_mean_r2(side)} on average"
-    if gain.answer == "pays" and (side.differences.low or 0) < 0:
-        # The order of queries is enough to route by; R2 measures the size of differences.
-        return [
-            f"Routing {_answered(gain)}: where the ex-ante estimates send queries to a more"
-            " expensive model, whole groups of them perhaps, it is worth its price more often than"
-            " elsewhere. They do not tell how far models differ on a single query: they explain"
-            f" {_r2(side.differences)} of these differences, and {alone}."
-        ]
-    return [
-        f"Routing {_answered(gain)}. It depends on how models differ on a query before any has run:"
-        f" of those differences the ex-ante estimates explain {_r2(side.differences)}, and {alone}."
-    ]
-
-
-def _cascading(result: Diagnosis) -> list[str]:
-    best, side = _best(result, "cascading"), result.post
-    if best is None:
-        return []
-    return [
-        f"Cascading, at best {best.strategy}, {_answered(best)}. It depends on estimates of an"
-        " answer once it is seen: of each model's quality the post-hoc estimates explain"
-        f" {_mean_r2(side)} on average, of differences between models {_r2(side.differences)}."
-    ]
+def _roles(result: Diagnosis) -> list[str]:
+    """Return what the best strategies that route and that cascade gain, and from which accuracy."""
+    best = {gain.role: gain for gain in _ranked(result)[::-1]}
+    lines = []
+    if (gain := best.get("routing")) is not None:
+        differences = _r2(result.ante.differences)
+        alone = f"of each model's quality {_mean_r2(result.ante)} on average"
+        if gain.answer == "pays" and (result.ante.differences.low or 0) < 0:
+            # The order of queries is enough to route by; R2 measures the size of differences.
+            why = (
+                ": where the ex-ante estimates send queries to a more expensive model, whole groups"
+                " of them perhaps, it is worth its price more often than elsewhere. They do not"
+                f" tell how far models differ on a single query: they explain {differences} of"
+                f" these differences, and {alone}."
+            )
+        else:
+            why = (
+                ". It depends on how models differ on a query before any has run: of those"
+                f" differences the ex-ante estimates explain {differences}, and {alone}."
+            )
+        lines.append(f"Routing {_answered(gain)}{why}")
+    if (gain := best.get("cascading")) is not None:
+        lines.append(
+            f"Cascading, at best {gain.strategy}, {_answered(gain)}. It depends on estimates of an"
+            " answer once it is seen: of each model's quality the post-hoc estimates explain"
+            f" {_mean_r2(result.post)} on average, of differences between models"
+            f" {_r2(result.post.differences)}."
+        )
+    return lines
 
 
 def _combined(result: Diagnosis) -> list[str]:
     lines = []
-    if (apart := result.both_at_once) is not None:
-        lines.append(
-            f"Both at once, by {apart.strategy}, lies {_signed(apart.above)} from one of the two"
-            f" alone, at best {apart.other}{_chance(apart.above)}."
-        )
-    if (apart := result.combined) is not None:
+    for apart in filter(None, (result.both_at_once, result.combined)):
         name = apart.strategy.capitalize()
+        text = f"{name} lies {_signed(apart.above)} from {apart.other}."
         if all(round(value or 0.0, 3) == 0 for value in apart.above):
-            lines.append(f"{name} and {apart.other} have the same AUC, to the digits shown.")
-        else:
-            lines.append(
-                f"{name} lies {_signed(apart.above)} from {apart.other}{_chance(apart.above)}."
-            )
-    return lines
-
-
-def _prize(result: Diagnosis) -> str:
-    reached, tops = result.best.gain.value + result.mixing.value, []
-    for name in (PERFECT_POST, PERFECT_ANTE):
-        best, value, _ = _top(result, name)
-        gain = _gain(value - reached)
-        tops.append(f"with {name} estimates {quality_text(value, 3)} ({gain}, {best})")
-    return (
-        f"Best AUCs: mixing single models {quality_text(result.mixing.value, 3)}, now"
-        f" {quality_text(reached, 3)}, {', '.join(tops)}, oracle"
-        f" {quality_text(result.oracle.value, 3)}."
-    )
+            text = f"{name} and {apart.other} have the same AUC, to the digits shown."
+        elif apart.above.low is not None and not _clear(apart.above):
+            text = f"{text[:-1]}, which may be chance."
+        lines.append(text)
+    return list(dict.fromkeys(lines))
 
 
 def _top(result: Diagnosis, name: str) -> tuple[str, float, Span]:
@@ -185,44 +153,40 @@ def _top(result: Diagnosis, name: str) -> tuple[str, float, Span]:
     return best, scenario.auc[best].value, scenario.above[best]
 
 
-def _refit(result: Diagnosis) -> list[str]:
-    best, _, above = _top(result, REFITTED)
-    if not _clear(above):
-        return []
-    advice = "they are better left as they are."
-    if above.value > 0:
-        advice = "do that first, it needs no better estimator."
-    return [
-        "Refitting these very estimates by least squares on the fit split moves"
-        f" {best} by {_signed(above)}: {advice}"
-    ]
-
-
-def _needed(result: Diagnosis) -> list[str]:
-    """Return the accuracies needed of routing, and of the best strategy that was searched."""
-    needs: dict[str, list[str]] = {}
-    for need in result.needs:
-        needs.setdefault(need.strategy, []).append(need_text(need))
-    ranked = [gain for gain in _ranked(result) if gain.strategy in needs]
-    reported = [*(gain for gain in ranked if gain.role == "routing"), *ranked[:1]]
-    return [
-        f"For {result.target:+g} of AUC, {name}: {'; '.join(needs[name])}."
-        for name in dict.fromkeys(gain.strategy for gain in reported)
-    ]
+def actions(result: Diagnosis) -> list[tuple[str, str, str]]:
+    """Return the three actions of highest expected gain of AUC: what, the gain, and why."""
+    best, ranked = result.best, []
+    now = best.gain.value + result.mixing.value
+    if best.answer == "pays":
+        why = "Its gain over mixing single models at random, on the estimates as they are."
+        ranked.append((best.gain.value, f"Deploy {best.strategy}.", _signed(best.gain), why))
+    name, value, above = _top(result, REFITTED)
+    if value > now and (above.low is None or above.low > 0):
+        why = f"By least squares on the fit split, then {name}; it needs no better estimator."
+        ranked.append((value - now, "Refit the estimates.", _gain(value - now), why))
+    for side, scenario in (("post", PERFECT_POST), ("ante", PERFECT_ANTE)):
+        name, value, _ = _top(result, scenario)
+        why = f"The most that perfect ones would add, with {name}."
+        for need in result.needs:
+            if need.side == side and need.strategy == name:
+                why += f" For {result.target:+g}: {need_text(need)}."
+        gain = f"up to {_gain(value - now)}"
+        if value > now:
+            ranked.append((value - now, f"Improve the {SIDES[side]} estimates.", gain, why))
+    return [action[1:] for action in sorted(ranked, reverse=True)[:3]]
 
 
 def need_text(need: Need) -> str:
     """Return the accuracy that one side's estimates need, in words."""
-    side = SIDES[need.side]
+    side, now, needed = SIDES[need.side], _number(need.r2_now), _number(need.r2_needed)
     if need.share is None:
         most = _gain(max(0.0, need.most - need.auc_now))
         return f"no {side} accuracy alone is enough: the highest rise found is {most}"
     if need.share == 0:
         return (
-            f"refitting the {side} estimates by least squares is enough (R2"
-            f" {_number(need.r2_now)} as they are, {_number(need.r2_refitted)} refitted)"
+            f"refitting the {side} estimates by least squares is enough (R2 {now} as they are,"
+            f" {_number(need.r2_refitted)} refitted)"
         )
-    now, needed = _number(need.r2_now), _number(need.r2_needed)
     if need.r2_needed <= need.r2_now or now == needed:
         # Of few queries, or where estimates are worse than a mean, noise is enough.
         return f"no rise of {side} R2 is needed: R2 {now} already suffices"
@@ -250,48 +214,33 @@ def _costs(result: Diagnosis) -> str:
 def _warnings(result: Diagnosis) -> list[str]:
     names, lines = short_names(result.models, 32), []
     for side, accuracy in _sides(result).items():
-        off = [
-            f"{name} ({_number(bins.ece)}, chance makes up to {_number(bins.limit)})"
-            for name, bins in zip(names, accuracy.reliability, strict=True)
-            if not bins.calibrated
-        ]
-        if off:
+        bins = zip(names, accuracy.reliability, strict=True)
+        if off := [f"{name} ({_number(b.ece)})" for name, b in bins if not b.calibrated]:
             lines.append(
                 f"Not calibrated {SIDES[side]}, by expected calibration error: {listed(off)}."
                 " Where the diagrams bend, refit with a curve, such as isotonic regression."
             )
-    spans = [_span(result.moves.ratio, k) for k in range(len(names))]
-    odd = [
-        f"{name} ({span.value:.2f} times)"
-        for name, span in zip(names, spans, strict=True)
-        if abs(span.value - 1) > _ODD_SIGMA
-        and (span.low is None or span.high is None or not span.low <= 1 <= span.high)
-    ]
+    odd = []
+    for k, name in enumerate(names):
+        value, low, high = _span(result.moves.ratio, k)
+        if abs(value - 1) > _ODD_SIGMA and not (low is not None and low <= 1 <= (high or 0)):
+            odd.append(f"{name} ({value:.2f} times)")
     if odd:
         lines.append(
             "The standard deviation stated differs from how far estimates move once models run:"
             f" {listed(odd)}."
         )
-    scaled = [f"{g.strategy} by {g.sigma_scale:g}" for g in result.gains if g.sigma_scale != 1]
-    if scaled:
+    if scaled := [f"{g.strategy} by {g.sigma_scale:g}" for g in result.gains if g.sigma_scale != 1]:
         # Of an estimator of the caller's own no scale is recorded.
         best = result.settings.get("sigma_scale") == "auto"
-        zero = any(gain.sigma_scale == 0 for gain in result.gains)
-        lines.append(
-            "Strategies use the stated standard deviations"
-            f" {'times the factor that did best on the fit split' if best else 'scaled'}:"
-            f" {listed(scaled)}{', 0 being as if estimates were certain' if zero else ''}."
-        )
-    correlation = result.moves.correlation
-    apart = np.abs(np.triu(correlation, 1))
+        how = "times the factor that did best on the fit split" if best else "scaled"
+        lines.append(f"Strategies use the stated standard deviations {how}: {listed(scaled)}.")
+    apart = np.abs(np.triu(result.moves.correlation, 1))
     if np.nanmax(apart, initial=0) > _CORRELATED:
         i, j = map(int, np.unravel_index(np.nanargmax(apart), apart.shape))
-        pair = f"the moves of {names[i]} and {names[j]} correlate by {correlation[i, j]:+.2f}"
         lines.append(
-            f"Pandora assumes that the moves of models are independent; {pair}."
-            if result.scenario(REDUCED) is None
-            else "Pandora looks at models one by one, again after each answer; their moves are not"
-            f" independent, {pair}, which cascade routing takes into account."
+            "Pandora takes the moves of models as independent; those of"
+            f" {names[i]} and {names[j]} correlate by {result.moves.correlation[i, j]:+.2f}."
         )
     post, both = mean_known(result.post.accuracy.r2.value), mean_known(result.both_r2)
     if both - post > _FORGOT:
@@ -343,10 +292,6 @@ def _with_ends(span: Span, form: Callable[[float], str]) -> str:
 
 def _clear(span: Span) -> bool:
     return span.low is not None and span.high is not None and not span.low <= 0 <= span.high
-
-
-def _chance(span: Span) -> str:
-    return "" if span.low is None or _clear(span) else ", which may be chance"
 
 
 def _r2(span: Span) -> str:
@@ -439,12 +384,15 @@ def models_listing(result: Diagnosis, width: int = 18, page: bool = False) -> Li
 
 
 def _gains_listing(result: Diagnosis) -> Listing:
-    listing = summary(result)
+    listing, looks = summary(result), strategy_styles([gain.strategy for gain in _ranked(result)])
     styles = [
-        RowStyle(color=swatch(style), note=kind_of(name).description)
-        for name, style in strategy_styles(listing.frame.index.tolist()).items()
+        RowStyle(
+            g.answer == "undecided", swatch(looks[g.strategy]), kind_of(g.strategy).description
+        )
+        for g in _ranked(result)
     ]
-    return replace(listing, title=GAINS_NOTE, styles=styles)
+    title = f"{GAINS_NOTE} Strategies not distinguishable from the hull are grey."
+    return replace(listing, frame=listing.frame.drop(columns=" "), title=title, styles=styles)
 
 
 def _needs_listing(result: Diagnosis) -> Listing:
@@ -479,6 +427,15 @@ def _singles_listing(result: Diagnosis) -> Listing:
     return Listing(alone.frame.assign(**sigmas, **ratio), formats)
 
 
+def _matrix(result: Diagnosis, matrix: Float[np.ndarray, "K K"]) -> Listing:
+    import pandas as pd
+
+    names = short_names(result.models, 16)
+    texts = np.array([[_number(x) for x in row] for row in matrix], object)
+    np.fill_diagonal(texts, "")
+    return Listing(pd.DataFrame(texts, index=pd.Index(names, name="model"), columns=names))
+
+
 def print_diagnosis(result: Diagnosis, console: Console) -> None:
     """Print the answer, what each strategy gains, how good the estimates are, and why."""
     if note := simulation_note(result.settings):
@@ -486,6 +443,8 @@ def print_diagnosis(result: Diagnosis, console: Console) -> None:
     console.print(Text(headline(result), style="bold"))
     for listing, note in ((summary(result), GAINS_NOTE), (models_listing(result), MODELS_NOTE)):
         console.print(*listing.grids(console.width), Text(note), sep="\n")
+    for head, gain, why in actions(result):
+        console.print(Text(f"- {head} {gain}. {why}"))
     for line in reasons(result):
         console.print(Text(f"- {line}"))
 
@@ -557,29 +516,6 @@ def bins_frame(result: Diagnosis) -> "DataFrame":
 # ---- the page
 
 
-def actions(result: Diagnosis) -> list[tuple[str, str, str]]:
-    """Return the three actions of highest expected gain of AUC: what, the gain, and why."""
-    best = result.best
-    now = best.gain.value + result.mixing.value
-    ranked: list[tuple[float, tuple[str, str, str]]] = []
-    if best.answer == "pays":
-        why = "Its gain over mixing single models at random, on the estimates as they are."
-        ranked.append((best.gain.value, (f"Deploy {best.strategy}.", _signed(best.gain), why)))
-    name, value, above = _top(result, REFITTED)
-    if value > now and not (above.low is not None and above.low <= 0):
-        why = f"By least squares on the fit split, then {name}; it needs no better estimator."
-        ranked.append((value - now, ("Refit the estimates.", _gain(value - now), why)))
-    for side, scenario in (("post", PERFECT_POST), ("ante", PERFECT_ANTE)):
-        name, value, _ = _top(result, scenario)
-        needs = [need for need in result.needs if need.side == side and need.strategy == name]
-        why = f"The most that perfect ones would add, with {name}."
-        why += "".join(f" For {result.target:+g}: {need_text(need)}." for need in needs)
-        head = f"Improve the {SIDES[side]} estimates."
-        if value > now:
-            ranked.append((value - now, (head, f"up to {_gain(value - now)}", why)))
-    return [action for _, action in sorted(ranked, key=lambda pair: -pair[0])[:3]]
-
-
 def _tiles(result: Diagnosis) -> list[Tile]:
     best, words = result.best, {"pays": "yes", "undecided": "no", "loses": "no", "unknown": "?"}
     share = f"{best.share:.0%}" if best.share >= 0 else "–"
@@ -613,16 +549,19 @@ def render(result: Diagnosis, command: str = "") -> str:
         f" the dashed line estimates are right on average. Bars are {confidence} intervals:"
         " Wilson's where quality is 0 or 1, else Student's t."
     )
+    worth = replace(scenarios_chart(result), caption=(scenarios + bars,))
+    reliability = replace(reliability_chart(result), caption=(bins,))
     between = (
         "Routing depends on estimates of differences. Errors are estimate less truth; moves are"
-        " changes of estimates from nothing run to everything run, which pandora assumes to be"
-        " independent between models."
+        " changes of estimates from nothing run to everything run."
     )
-    charts = [scenarios_chart(result), reliability_chart(result), matrices_chart(result)]
-    captions = (scenarios + bars, bins, between)
-    worth, reliability, matrices = (
-        replace(chart, caption=(caption,)) for chart, caption in zip(charts, captions, strict=True)
-    )
+    matrices = {
+        "R2 of differences, ex-ante": result.ante.pairs,
+        "R2 of differences, post-hoc": result.post.pairs,
+        "Correlation of ex-ante errors": result.ante.errors,
+        "Correlation of moves": result.moves.correlation,
+    }
+    tables = [(name, "", [("table", _matrix(result, m))]) for name, m in matrices.items()]
     singles = replace(
         _singles_listing(result),
         title="Each model alone on the evaluation queries, and how far its estimates are stated to"
@@ -648,7 +587,7 @@ def render(result: Diagnosis, command: str = "") -> str:
                 ("table", replace(models_listing(result, 32, page=True), title=MODELS_NOTE)),
             ]),
             ("Are they right on average?", [("chart", reliability)]),
-            ("Between models", [("chart", matrices)]),
+            ("Between models", [("note", between), ("more", tables)]),
             ("Models", [("table", singles)]),
         ],
         file="diagnosis",

@@ -107,7 +107,7 @@ def vega() -> str:
     """Return the JavaScript of Vega, Vega-Lite and Vega-Embed."""
     import vl_convert
 
-    return vl_convert.javascript_bundle()
+    return vl_convert.javascript_bundle(snippet=None)
 
 
 def script_json(data: object) -> str:
