@@ -41,7 +41,7 @@ from cascjax.estimators.specs import EstimatesSpec, Unread, as_estimates
 from cascjax.metrics import SCORES, Evidence, Grid, auc, check_scores
 from cascjax.metrics.bootstrap import Bootstrap, aucs, check_bootstrap, differences, interval
 from cascjax.results import Result
-from cascjax.search.budgets import SLACK, Fit, Pool, fit_budgets, simulate_settings
+from cascjax.search.budgets import SLACK, Fit, Pool, enough, fit_budgets, simulate_settings
 from cascjax.strategies import STRATEGIES, Strategy, strategy
 from cascjax.words import counted, listed, quality_text
 
@@ -366,8 +366,8 @@ def compare(
         scores: names of further scores of every frontier, see `cascjax.metrics.SCORES`.
         resamples: number of bootstrap resamples for intervals, 0 for none; or a `Bootstrap`. By
             default an interval covers the choice of the fit rows and of the evaluation rows, except
-            that estimators are not learned again. Where parameters are searched on a sample, and on
-            the paper's grid, it covers the evaluation rows alone, and `study.settings` says so.
+            that estimators are not learned again. With more than 262,144 fit rows, and on the
+            paper's grid, it covers the evaluation rows alone, and `study.settings` says so.
         confidence: confidence of the intervals, between 0 and 1.
         seed: seed of noise, folds, sample and resamples, and of the split if the source has none.
         grid: what AUC is taken on: "full" for the whole frontier, with every model alone as a
@@ -400,6 +400,9 @@ def compare(
         sample=options.sample, grid=grid,
     )  # fmt: skip
     job = replace(job, refit=bool(resamples) and bootstrap.refit and grid == "full")
+    if grid == "full" and not job.estimates.learns:
+        # More rows are read, hashed and kept than a search looks at.
+        job = replace(job, sample=min(job.sample, 4 * max(map(enough, job.strategies))))
     if resamples:
         check_bootstrap(resamples, confidence, source.n_rows)
     n_strategies = len(job.strategies)
@@ -454,7 +457,8 @@ def draw_frontiers(
         check_reach(frontiers, setup.budgets, job.source.cost_unit, highest)
     if not job.resamples:
         return fits, frontiers
-    refit = job.refit and setup.exact
+    # Where rows are so many, parameters vary less than anything else.
+    refit = job.refit and int(setup.count[0]) <= SAMPLE
     compute = chunk_refits if refit else chunk_resamples
 
     def resample(inputs: ChunkInputs) -> tuple[Any, ...]:

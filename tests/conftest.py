@@ -1,11 +1,15 @@
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before any test imports jax
+# Programs that the tests compile are kept apart from the user's, for all workers and later runs.
+_CACHE = Path(tempfile.gettempdir()) / f"cascjax-tests-{os.getuid()}"
+os.environ.setdefault("XDG_CACHE_HOME", str(_CACHE))
 
 MAPS = 30_000  # Memory maps of a test process at which it drops its compiled programs
 

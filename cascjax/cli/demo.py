@@ -10,7 +10,7 @@ from cascjax.cli import options
 from cascjax.cli.errors import Command
 from cascjax.cli.output import Output, output
 from cascjax.cli.synthesize import write
-from cascjax.cli.terminal import keep_compiled, output_folder
+from cascjax.cli.terminal import output_folder
 from cascjax.cli.types import MAX_BUDGETS, PATH, integer
 from cascjax.engine.options import RunOptions
 from cascjax.report.console import progress
@@ -37,7 +37,6 @@ def command(queries: int, models: int, budgets: int, seed: int, output: Output, 
     with output_folder(out):
         write(table, queries, models, seed)
         output.note(f"Wrote {table}; try: cascjax inspect {shlex.quote(str(table))}")
-        keep_compiled()
         with progress(queries, output.quiet) as advance:
             run = RunOptions(progress=advance)
             study = cj.compare(table, budgets=budgets, seed=seed, options=run)

@@ -16,7 +16,7 @@ from cascjax.cli.errors import translate
 from cascjax.cli.launch import WAIT, Place, enter, resumption
 from cascjax.cli.options import select
 from cascjax.cli.output import OUTPUT, Output, named
-from cascjax.cli.terminal import keep_compiled, output_folder
+from cascjax.cli.terminal import output_folder
 from cascjax.cli.types import gathered, integer
 from cascjax.data.source import BadFileError, Files, open_files
 from cascjax.engine.checkpoint import discard, hold
@@ -62,7 +62,6 @@ class Job(Output):
                 hold(checkpoint) if self.first else contextlib.nullcontext(),
             ):
                 source = select(open_files(paths), models)
-                keep_compiled()
                 count = all_processes().count
                 size = f"{counted(source.n_rows, 'query', 'queries')} x {source.n_models} models"
                 self.note(f"{size}." if count == 1 else f"{size}, shared by {count} processes.")

@@ -145,22 +145,3 @@ def output_folder(path: Path) -> Iterator[None]:
     except BaseException:
         remove()
         raise
-
-
-def keep_compiled() -> None:
-    """Cache compiled programs between runs, in a folder that only this user can enter."""
-    import jax
-    import platformdirs
-
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return  # JAX reads it
-    folder = platformdirs.user_cache_path("cascjax") / "xla"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except OSError:
-        return
-    # Others could put programs into a folder that is open to them.
-    if status.st_uid == os.getuid() and not status.st_mode & 0o077:
-        jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -9,6 +9,7 @@ import numpy as np
 
 from cascjax.data.source import Source
 from cascjax.data.table import Chunk, Table
+from cascjax.engine.compiled import keep_compiled
 from cascjax.engine.options import RunOptions
 from cascjax.engine.passes import (
     Candidates,
@@ -38,6 +39,7 @@ def start_run(
     processes: Processes | None = None,
 ) -> Run:
     """Return the run of a job; see `Run.start`."""
+    keep_compiled()
     settings = job.settings() | dict(settings or {})
     return Run.start(options, job.source, settings, _groups(job), processes)
 

@@ -88,6 +88,7 @@ class EstimatesSpec(ABC):
     kind: ClassVar[str]
     columns: ClassVar[tuple[str, ...]] = ()  # read in addition to quality and cost
     simulated: ClassVar[bool] = False  # from the true quality and cost of all rows
+    learns: ClassVar[bool] = False  # from the sample, of which it wants many rows
     instead: ClassVar[str] = ""  # what to choose where there are too many models, for the message
 
     @property
@@ -308,6 +309,7 @@ class Learned(EstimatesSpec):
     sigma_scale: float | Literal["auto"] = "auto"
 
     kind: ClassVar[str] = "learned"
+    learns: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ("features", "signals", "answer", "group")
     instead: ClassVar[str] = "estimator=joint"
 
