@@ -37,7 +37,6 @@ from cascjax.data.table import (
     concatenate,
     drawn_split,
     hash_rows,
-    mean_rows,
     take_rows,
 )
 from cascjax.engine.options import SAMPLE
@@ -58,7 +57,6 @@ from cascjax.search.budgets import (
     enough,
     fit_budgets,
     sum_settings,
-    whole_range,
 )
 from cascjax.search.sigma_scale import with_sigma_scale
 from cascjax.strategies import SearchContext, Strategy
@@ -369,7 +367,7 @@ class Candidates:
     panels: int | None = None  # quadrature panels of the sample's estimates
     fit: Fit | None = None  # the mixture of each budget, if the sample is the whole fit split
     searched: int = 0  # fit rows that they were searched on, if not all
-    cost_error: float = 0.0  # largest standard error of a mean of those rows
+    cost_error: float = 0.0  # largest standard error of a mean of those rows, of a model alone
     quality_error: float = 0.0
     seconds: float = 0.0
     sigma_scale: float = 1.0
@@ -428,20 +426,25 @@ def search_candidates(
         return Candidates(settings, panels, fit, seconds=seconds, sigma_scale=sigma_scale)
     find(close=_SAMPLE_CLOSE) if whole else find()
     assert cache.settings is not None
-    wanted = whole_range(budgets, mean_rows(table.cost)) if whole else budgets
-    wide = cache.settings.mix(wanted)
-    at = np.unique(np.linspace(0, len(wanted) - 1, min(_ERROR_BUDGETS, len(wanted))).astype(int))
-    spends = query_spends(strategy, wide.parameters[at, 0], estimator, table.quality, table.cost)
     scale = np.sqrt((1 - searched / n) / searched)
-    cost_error, quality_error = (spend.std(1, dtype=np.float64) * scale for spend in spends)
     if whole:
         many = has_breakpoints(strategy, estimator)
         count = MANY_CANDIDATES if many else SETTINGS // 2 if strategy.expensive else SETTINGS
         settings = drawing(strategy, cache.settings, count)
+        cost_error, quality_error = (
+            x.std(0, dtype=np.float64) * scale for x in (table.cost, table.quality)
+        )
     else:
-        error = _ERRORS * np.interp(wanted, wanted[at], cost_error)
+        wide = cache.settings.mix(budgets)
+        at = np.unique(np.linspace(0, len(budgets) - 1, min(_ERROR_BUDGETS, len(budgets))))
+        at = at.astype(int)
+        spends = query_spends(
+            strategy, wide.parameters[at, 0], estimator, table.quality, table.cost
+        )
+        cost_error, quality_error = (spend.std(1, dtype=np.float64) * scale for spend in spends)
+        error = _ERRORS * np.interp(budgets, budgets[at], cost_error)
         room = min(_MAX_CANDIDATES, at_once(strategy, estimator, table))
-        settings = around(strategy, cache.settings, wanted, error, room)
+        settings = around(strategy, cache.settings, budgets, error, room)
     if singles and settings.ndim == 1:
         settings = np.union1d(settings, single_settings(k))
     return Candidates(

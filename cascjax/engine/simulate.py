@@ -48,6 +48,8 @@ __all__ = [
     "query_spends", "resampled_sums", "sized", "totals",
 ]  # fmt: skip
 
+_BINS = 1 << 12  # Settings that breakpoints are sorted into at least
+
 _GRID_BLOCK = 1 << 12
 """Queries a block holds at least where each goes through every member of a grid."""
 
@@ -216,7 +218,9 @@ def _breakpoint_totals(
     """Return totals by way of the breakpoints of each query."""
     # Breakpoints are reached as the parameter falls, or its negative.
     rising, place = np.unique(-settings if strategy.rising else settings, return_inverse=True)
-    sorted_settings = SortedSettings.of(rising, power_of_two(max(LANES, len(rising))))
+    # One size without counts, which would grow with it: a search and its sums share a program.
+    least = LANES if usage else _BINS
+    sorted_settings = SortedSettings.of(rising, power_of_two(max(least, len(rising))))
     chunk = power_of_two(_room(strategy, queries, 0))
 
     def one_block(block: Block) -> Changes:

@@ -308,11 +308,11 @@ def fit_notes(study: Study) -> list[str]:
     settings, notes = study.settings, [f"{note}." for note in study.settings.get("notes", ())]
     if "sample" in settings:
         unit = f" {study.cost_unit}" if study.cost_unit else ""
+        cost, quality = settings["sample_cost_error"], settings["sample_quality_error"]
         notes.append(
-            f"parameters were searched on {settings['sample']:,} of {study.n_fit:,} fit rows, whose"
-            f" mean cost has a standard error of at most {settings['sample_cost_error']:.2g}{unit}"
-            f" and mean quality of {settings['sample_quality_error']:.2g}; budgets are met on all"
-            " fit rows."
+            f"parameters were searched on {settings['sample']:,} of {study.n_fit:,} fit rows, on"
+            f" which a model's mean cost has a standard error of at most {cost:.2g}{unit} and its"
+            f" mean quality of {quality:.2g}; budgets are met on all fit rows."
         )
     return notes
 

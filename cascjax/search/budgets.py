@@ -351,10 +351,13 @@ def is_large(
 def enough(strategy: Strategy) -> int:
     """Return the number of queries that show which settings draw a frontier.
 
-    Where there are no more than four times as many, all are searched.
+    Where there are no more than four times as many, all are searched. With breakpoints as many as
+    a block has: the program that sums blocks of all rows is the same.
     """
     if not strategy.line:
         return 2 * SAMPLE
+    if strategy.has_breakpoints:
+        return SAMPLE // 2
     return SAMPLE // 16 if strategy.expensive else SAMPLE // 4
 
 
