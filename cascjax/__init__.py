@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cascjax.estimators.specs import Learned, Noisy, Supplied
     from cascjax.evaluation import Evaluation, evaluate
     from cascjax.fitting import Confidence, fit
-    from cascjax.importers import import_long, import_routerbench
+    from cascjax.importers import import_log, import_long, import_routerbench
     from cascjax.metrics.bootstrap import Bootstrap
     from cascjax.policy import Policy, load_policy
     from cascjax.strategies import (
@@ -52,7 +52,7 @@ _HOMES = {
     "cascjax.estimators.specs": ("Learned", "Noisy", "Supplied"),
     "cascjax.evaluation": ("Evaluation", "evaluate"),
     "cascjax.fitting": ("Confidence", "fit"),
-    "cascjax.importers": ("import_long", "import_routerbench"),
+    "cascjax.importers": ("import_log", "import_long", "import_routerbench"),
     "cascjax.metrics.bootstrap": ("Bootstrap",),
     "cascjax.policy": ("Policy", "load_policy"),
     "cascjax.strategies": (

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from cascjax.errors import CascjaxError
-from cascjax.importers import IMPORTERS, ImportResult
+from cascjax.importers import ImportResult, import_log
 
 NAN = float("nan")
 
 
 def read(name: str, data: Any, **options: Any) -> ImportResult:
-    return IMPORTERS[name].read(data, **options)
+    return import_log(name, data, **options)
 
 
 def refusal(name: str, data: Any, **options: Any) -> str:

@@ -9,7 +9,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cascjax.errors import CascjaxError
+from cascjax.errors import CascjaxError, unknown_name
 
 if TYPE_CHECKING:
     from cascjax.importers.base import ImportResult, Option
@@ -115,6 +115,32 @@ def register(importer: Importer) -> None:
     IMPORTERS[importer.name] = importer
 
 
+def import_log(format: str, data: Any, **options: Any) -> "ImportResult":
+    """Import a log of any registered format, as `cascjax import FORMAT` does.
+
+    Args:
+      format: Name of the format, one of `IMPORTERS`.
+      data: Path, folder, pattern, or a list of paths; for "long", "wide" and "routerbench" also a
+        table of pandas, polars or Arrow.
+      options: Options of the format, see `IMPORTERS[format].options`.
+
+    Returns:
+      The evaluation table, and counts of what was left out.
+
+    Raises:
+      CascjaxError: The format is unknown, or its importer refuses the log.
+
+    Example:
+      >>> import pandas as pd
+      >>> frame = pd.DataFrame({"a": [0, 1], "b": [1, 1], "a usd": [1, 2], "b usd": [9, 8]})
+      >>> import_log("wide", frame, cost="{model} usd")
+      ImportResult: 2 queries, 2 models
+    """
+    if format not in IMPORTERS:
+        raise unknown_name("format", format, IMPORTERS)
+    return IMPORTERS[format].read(data, **options)
+
+
 _LAZY = {
     "ImportResult": "cascjax.importers.base",
     "Option": "cascjax.importers.base",
@@ -127,6 +153,7 @@ __all__ = [
     "ImportResult",
     "Importer",
     "Option",
+    "import_log",
     "import_long",
     "import_routerbench",
     "register",
