@@ -19,6 +19,7 @@ from scipy import stats
 from sklearn.metrics import brier_score_loss, r2_score
 
 import cascjax
+from cascjax import plots
 from cascjax.cli import main
 from cascjax.core.random import key_of, weights
 from cascjax.data.table import EVALUATE, FIT, Table, mean_rows
@@ -537,6 +538,11 @@ def test_a_diagnosis_as_text_table_and_plot() -> None:
     assert numbers["AUC"].is_monotonic_decreasing
     assert numbers["gain"].to_dict() == {g.strategy: g.gain.value for g in diagnosis.gains}
     assert len(diagnosis.plot().get_yticklabels()) == len(SHORT)
+    drawn = plots.plot_reliability(diagnosis, diagnosis.models[0])
+    assert drawn.get_title() == diagnosis.models[0]
+    assert [c.get_label() for c in drawn.containers] == ["ex-ante", "post-hoc"]
+    with pytest.raises(CascjaxError, match="unknown model 'x'"):
+        plots.plot_reliability(diagnosis, "x")
     assert diagnosis == diagnosis
     assert diagnosis != useless()
     assert hash(diagnosis)

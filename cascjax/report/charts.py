@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -42,6 +42,8 @@ from cascjax.words import (
 )
 
 # Altair and pandas take long to import, so only the functions that draw import them.
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 WIDE, CELL, CELLS, LEGEND = 900, 290, 3, 8
 """Widths and numbers of columns for which page.js puts what fits the window."""
@@ -188,7 +190,7 @@ def _cost_channel(study: Study, more: Sequence[float] = ()) -> Any:
     pad = 0.03 * (high - low) or 0.05 * abs(high) or 1.0
     domain = [low * 0.9 if low > 0 else low - pad, high + pad]
     scale = alt.Scale(type="log" if log else "linear", domain=domain, nice=False)
-    axis = alt.Axis(format="~g", labelOverlap="greedy", tickCount=6, grid=False)
+    axis = alt.Axis(labelOverlap="greedy", tickCount=6, grid=False)
     return alt.X(
         "c:Q", title=headed("mean cost per query", study.cost_unit), scale=scale, axis=axis
     )
@@ -409,7 +411,7 @@ def usage_chart(study: Study, f: Frontier) -> Chart:
             columns=pd.Index(["b", "share", "layer", "k"]),
         )
         scale = alt.Scale(type="log" if is_log(budget) else "linear", nice=False)
-        axis = alt.Axis(format="~g", tickCount=4, labelOverlap="greedy", grid=False)
+        axis = alt.Axis(tickCount=4, labelOverlap="greedy", grid=False)
         legend = alt.Legend(orient="bottom", columns=2, symbolType="square", labelLimit=95)
         label = "models run" if shares is f.ran else "share of queries"
         fill = alt.Scale(domain=domain, range=[palette[k] for k in used])
@@ -482,44 +484,37 @@ def scenarios_chart(result: Diagnosis) -> Chart:
     return chart(drawn, f"AUCs of {listed([*styles])}: {listed(labels)}")
 
 
-def reliability_chart(result: Diagnosis) -> Chart:
-    """Return for each model its mean quality against its estimates, before and after it runs."""
+def reliability_chart(bins: "DataFrame") -> Chart:
+    """Return for each model its mean quality against its estimates, before and after it runs.
+
+    `bins` are those of `cascjax.report.diagnosis.bins_frame`.
+    """
     import altair as alt
     import pandas as pd
 
-    rows = []
-    for side, estimates in zip(SIDE_STYLES, (result.ante, result.post), strict=True):
-        for name, bins in zip(short_names(result.models, 32), estimates.reliability, strict=True):
-            columns = ("estimate", "quality", "low", "high", "count")
-            block = pd.DataFrame({column: getattr(bins, column) for column in columns})
-            rows.append(block.assign(model=name, side=side))
-    table = pd.concat(rows)
-    table[["low", "high"]] = table[["low", "high"]].clip(-1e9, 1e9)
-    ends = table[["estimate", "quality", "low", "high"]].to_numpy()
+    ends = bins[["estimate", "quality", "low", "high"]].to_numpy()
     scale = alt.Scale(domain=[float(np.nanmin(ends)), float(np.nanmax(ends))], nice=True)
-    looks = [*SIDE_STYLES.values()]
     color = alt.Color(
-        "side:N", title=None, legend=alt.Legend(orient="top", columns=LEGEND, symbolOpacity=1),
-        scale=alt.Scale(domain=[*SIDE_STYLES], range=[style.light for style in looks]),
+        "estimates:N", title=None, legend=alt.Legend(orient="top", symbolOpacity=1),
+        scale=alt.Scale(domain=[*SIDE_STYLES], range=[s.light for s in SIDE_STYLES.values()]),
     )  # fmt: skip
-    cells = []
     diagonal = alt.Chart(pd.DataFrame({"at": scale.domain})).mark_line(
         strokeDash=[5, 4], strokeWidth=1, color=INK["soft"][0]
     )
-    for name, block in table.groupby("model", sort=False):
-        base = alt.Chart(block).encode(
-            alt.X("estimate:Q", title="estimated quality", scale=scale), color
-        )
-        y = alt.Y("quality:Q", title="mean quality", scale=scale)
-        columns = ("side:N", "estimate:Q", "quality:Q", "low:Q", "high:Q", "count:Q")
-        tooltip = [alt.Tooltip(name, format="" if name[-1] == "N" else ".4~g") for name in columns]
+    x = alt.X("estimate:Q", title="estimated quality", scale=scale)
+    y = alt.Y("quality:Q", title="mean quality", scale=scale)
+    tooltip = ["estimates:N", "estimate:Q", "quality:Q", "low:Q", "high:Q", "count:Q"]
+    models, cells = bins["model"].unique(), []
+    for model, name in zip(models, short_names(models, 32), strict=True):
+        block = bins[bins["model"] == model].drop(columns="model")
+        base = alt.Chart(block).encode(x, color)
         layers = [
             diagonal.encode(alt.X("at:Q", scale=scale), alt.Y("at:Q", scale=scale)),
             base.mark_rule(opacity=0.5).encode(alt.Y("low:Q", scale=scale), y2="high:Q"),
             base.mark_line(strokeWidth=1.2).encode(y),
             base.mark_point(filled=True, size=35).encode(y, tooltip=tooltip),
         ]
-        cells.append(alt.layer(*layers).properties(width=CELL, height=210, title=str(name)))
+        cells.append(alt.layer(*layers).properties(width=CELL, height=210, title=name))
     drawn = alt.concat(*cells, columns=CELLS)
     return chart(drawn, "Mean quality against estimated quality of each model")
 

@@ -550,7 +550,7 @@ def render(result: Diagnosis, command: str = "") -> str:
         " Wilson's where quality is 0 or 1, else Student's t."
     )
     worth = replace(scenarios_chart(result), caption=(scenarios + bars,))
-    reliability = replace(reliability_chart(result), caption=(bins,))
+    reliability = replace(reliability_chart(bins_frame(result)), caption=(bins,))
     between = (
         "Routing depends on estimates of differences. Errors are estimate less truth; moves are"
         " changes of estimates from nothing run to everything run."

@@ -166,6 +166,7 @@ def _config() -> dict[str, Any]:
     axis = {"gridColor": grid, "domainColor": soft, "tickColor": soft, "titleFontWeight": "normal"}
     return {
         "background": paper,
+        "numberFormat": ".4~g",
         "font": "system-ui, 'Liberation Sans', sans-serif",
         "view": {"stroke": None},
         "axis": {**text, **axis},
