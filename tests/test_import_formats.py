@@ -2,15 +2,20 @@
 
 import io
 import json
+import re
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from cascjax.cli import main
+from cascjax.data.prices import read_prices
 from cascjax.errors import CascjaxError
-from cascjax.importers import ImportResult, import_log
+from cascjax.importers import IMPORTERS, ImportResult, import_log
 
 NAN = float("nan")
 
@@ -417,3 +422,20 @@ def test_the_shared_agents(shared_data: Path) -> None:
     np.testing.assert_array_equal(result.table.quality, mapped.table.quality)
     assert f"{result.table.quality.max(axis=1).mean():.3f}" == "0.794"
     assert len(result.table.groups) == 12
+
+
+def test_the_page_of_formats_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every format has a command, whose options exist; the price file in it can be read."""
+    page = (Path(__file__).parents[1] / "docs" / "formats.md").read_text(encoding="utf-8")
+    commands = re.findall(r"`import (\S.*?)` \|$", page, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == list(IMPORTERS)
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        result = CliRunner().invoke(main, ["import", *shlex.split(command)])
+        assert result.exit_code == 2
+        assert "cannot read" in result.output.splitlines()[-1], result.output
+    prices = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert prices is not None
+    assert set(read_prices(write(tmp_path / "p.yaml", prices[1])).models) == {
+        *("gpt-4o", "my-model", "deepseek-chat"),
+    }

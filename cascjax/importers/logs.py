@@ -114,6 +114,8 @@ def read_log(
         return converted([_read_memory(data, choose)], where or {})
     parts = []
     for path in find_logs(data, layout.names):
+        with one_line(f"cannot read {path}"):
+            os.stat(path)  # before its name is judged
         constant = {} if model_from_path is None else {MODEL: _model(model_from_path, path)}
 
         def with_constants(names: Sequence[str], constant: Any = constant) -> Mapping[str, str]:
