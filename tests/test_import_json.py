@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -266,6 +268,18 @@ def test_tables_in_memory() -> None:
         import_long(frame, "id", "llm", "score", "cost")
     with pytest.raises(CascjaxError, match="cannot import a dict; give a path"):
         import_long({"id": [1]}, "id", "llm", "score", "usd")
+
+
+def test_nested_fields_of_parquet_and_arrow(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(rows())
+    pq.write_table(table, tmp_path / "log.parquet")
+    with ipc.new_file(tmp_path / "log.arrow", table.schema) as writer:
+        writer.write_table(table)
+    names = (NAMES["query"], NAMES["model"], NAMES["quality"], NAMES["cost"])
+    for data in (table, tmp_path / "log.parquet", tmp_path / "log.arrow"):
+        check(import_long(data, *names))
+    with pytest.raises(CascjaxError, match=r"known: id, llm, eval\.score, usage\.usd"):
+        import_long(table, *names[:3], "usage.eur")
 
 
 def test_polars() -> None:

@@ -154,18 +154,25 @@ def _read_file(path: str, choose: Choose, layout: Json) -> Part:
         with whole(path):
             opened = pq.ParquetFile(path, memory_map=True)
         with opened as file:
-            kinds = choose(file.schema_arrow.names)
-            arrow = file.read(columns=list(kinds))
+            kinds = choose(_flat(file.schema_arrow.empty_table()).column_names)
+            arrow = _flat(file.read(columns=list(kinds)))
     elif kind == "ipc":
         with whole(path):
             opened = ipc.open_file(pa.memory_map(path))
-        arrow = opened.read_all()
+        arrow = _flat(opened.read_all())
         kinds = choose(arrow.column_names)
     else:
         frame = read_pickled_columns(path)
         kinds = choose(list(frame))
         arrow = pa.table({n: _object_column(frame[n], n, k, path) for n, k in kinds.items()})
     return Part(path, arrow, kinds)
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Return a table whose nested fields are columns with dotted names, such as "usage.cost"."""
+    while any(pa.types.is_struct(kind) for kind in table.schema.types):
+        table = table.flatten()
+    return table
 
 
 def _read_memory(data: Any, choose: Choose) -> Part:
@@ -185,7 +192,7 @@ def _read_memory(data: Any, choose: Choose) -> Part:
             f"cannot import a {type(data).__name__}; give a path, several paths, or a table of"
             " pandas, polars or Arrow"
         )
-    arrow = data if isinstance(data, pa.Table) else pa.table(data)
+    arrow = _flat(data if isinstance(data, pa.Table) else pa.table(data))
     return Part(THE_TABLE, arrow, choose(arrow.column_names))
 
 

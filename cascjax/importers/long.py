@@ -796,7 +796,7 @@ def _kinds(
 
 def _check_present(name: str, known: set[str], present: Sequence[str], source: str) -> None:
     """Refuse a column that is absent; of a list, such as "choices.0.text", the list must be."""
-    if name[0] == "{" and name not in known:
+    if name.startswith("{") and name not in known:
         what = name.strip("{}")
         raise CascjaxError(
             f"{source}: nothing names the {what} of a record: give {what}='PATH', or a path of the"
