@@ -261,6 +261,19 @@ def test_compare_at_other_prices(tmp_path: Path) -> None:
     assert results[0]["cost"].max() > 1.5 * results[1]["cost"].max()
 
 
+def test_prices_are_part_of_what_identifies_a_source(tmp_path: Path) -> None:
+    cj.write_table(tmp_path / "t.arrow", read(log(), write(tmp_path)))
+    source = cj.open(tmp_path / "t.arrow")
+    other = write(tmp_path, YAML.replace("input: 20", "input: 60"), "new.yaml")
+    priced = [source, *(cj.reprice(source, path) for path in (tmp_path / "prices.yaml", other))]
+    assert len({each.fingerprint() for each in priced}) == 3
+    assert len({repr(each.identity()) for each in priced}) == 3
+    again = cj.reprice(source, other)
+    assert (again.fingerprint(), again.identity()) == (
+        *(priced[2].fingerprint(), priced[2].identity()),
+    )
+
+
 def test_sources_that_cannot_be_priced(tmp_path: Path) -> None:
     prices = write(tmp_path)
     table = read(log(), prices)

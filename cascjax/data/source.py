@@ -236,14 +236,21 @@ class Files:
     def identity(self) -> dict[str, list[int | str]]:
         """Return size, time of the last write and footer hash of each file, by absolute path."""
         return {
-            os.path.abspath(file.path): [file.size, file.changed, file.footer]
+            os.path.abspath(file.path): [file.size, file.changed, file.footer + self._pricing]
             for file in self.files
         }
 
+    @property
+    def _pricing(self) -> str:
+        """Hash of the prices at which costs are computed, empty without any."""
+        if self.prices is None:
+            return ""
+        models = {name: self.prices.models[name] for name in sorted(self.prices.models)}
+        return hashlib.sha256(repr((models, self.prices.unit)).encode()).hexdigest()[:16]
+
     def fingerprint(self) -> str:
         """Return a hash of the sizes and footers, which stays the same if files are moved."""
-        known = repr([(file.size, file.footer) for file in self.files])
-        known += "" if self.prices is None else repr([self.prices.models, self.prices.unit])
+        known = repr([(file.size, file.footer) for file in self.files]) + self._pricing
         return "stream " + hashlib.sha256(known.encode()).hexdigest()
 
     def read(
