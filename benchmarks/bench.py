@@ -45,6 +45,7 @@ def main() -> None:
     timed = ("-k", "not search_loss", "--benchmark-only", "--benchmark-json", suite)
     run("-m pytest -q -o addopts= --benchmark-columns=median,rounds", HERE, *timed, **limits)
     run("benchmarks/results.py", *device, suite)
+    run("-m benchmarks.jobs")
     run("benchmarks/cold.py", "--json", cold)
     run("benchmarks/results.py", *device, cold)
 

@@ -25,7 +25,7 @@ import sys, time
 sys.path.insert(0, {folder!r})
 import conftest
 from cascjax.strategies import strategy
-from cascjax.cli.terminal import keep_compiled
+from cascjax.engine.compiled import keep_compiled
 keep_compiled()
 run = conftest.one_pass(strategy({name!r}), 4096, {k})
 times = []
