@@ -77,7 +77,7 @@ def main() -> None:
     """Run the simulation."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--repetitions", type=int, default=300)
-    parser.add_argument("--resamples", type=int, default=200)
+    parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     dataset = synthetic.make_dataset(3, 0)

@@ -308,17 +308,14 @@ class Drawn:
         cost, quality, samples = np.empty(shape), np.empty(shape), np.full(shape[0], np.nan)
         places = np.arange(float(fit.cost.shape[1]))
         for r in range(shape[0]):
-            mixed = Pool(places, fit.cost[r], fit.quality[r]).mix(budgets)
-            cheap, expensive = mixed.parameters.astype(int).T
+            pool, single = Pool(places, fit.cost[r], fit.quality[r]), evaluate.single_cost[r]
+            cheap, expensive, gamma = pool.shares(budgets)
             for values, out in ((evaluate.cost, cost), (evaluate.quality, quality)):
                 own = values[r]
-                out[r] = own[cheap] + mixed.gamma * (own[expensive] - own[cheap])
-            knots, single = mixed.knots.astype(int), evaluate.single_cost[r]
+                out[r] = own[cheap] + gamma * (own[expensive] - own[cheap])
             if single.min() < single.max():
-                samples[r] = auc(
-                    evaluate.cost[r, knots], evaluate.quality[r, knots],
-                    single, evaluate.single_quality[r],
-                )  # fmt: skip
+                curve = evaluate.cost[r, pool.hull], evaluate.quality[r, pool.hull]
+                samples[r] = auc(*curve, single, evaluate.single_quality[r])
         return cls(cost, quality, samples)
 
     def centred(self, frontier: Frontier) -> "Drawn":
@@ -402,7 +399,7 @@ def compare(
     job = replace(job, refit=bool(resamples) and bootstrap.refit and grid == "full")
     if grid == "full" and not job.estimates.learns:
         # More rows are read, hashed and kept than a search looks at.
-        job = replace(job, sample=min(job.sample, 4 * max(map(enough, job.strategies))))
+        job = replace(job, sample=min(job.sample, 2 * max(map(enough, job.strategies))))
     if resamples:
         check_bootstrap(resamples, confidence, source.n_rows)
     n_strategies = len(job.strategies)

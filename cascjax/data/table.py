@@ -478,16 +478,15 @@ def upper_hull(
       array([0, 2])
     """
     hull: list[int] = []
+    x, y = (np.asarray(values, np.float64).tolist() for values in (cost, quality))
     # Of points with the same cost only the best can be on the hull.
-    for i in np.lexsort((-quality, cost)):
-        if hull and quality[i] <= quality[hull[-1]]:
+    for i in np.lexsort((-quality, cost)).tolist():
+        if hull and y[i] <= y[hull[-1]]:
             continue
         while len(hull) >= 2:
             a, b = hull[-2], hull[-1]
-            before = (quality[b] - quality[a]) * (cost[i] - cost[a])
-            after = (quality[i] - quality[a]) * (cost[b] - cost[a])
-            if before > after:
+            if (y[b] - y[a]) * (x[i] - x[a]) > (y[i] - y[a]) * (x[b] - x[a]):
                 break
             hull.pop()
-        hull.append(int(i))
+        hull.append(i)
     return np.array(hull)

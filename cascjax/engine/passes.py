@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cascjax.core.random import hash_numbers
-from cascjax.core.sweep import has_breakpoints, single_settings
+from cascjax.core.sweep import has_breakpoints, single_model, single_settings
 from cascjax.data.source import Source
 from cascjax.data.table import (
     FIT,
@@ -408,7 +408,7 @@ def search_candidates(
         return Candidates(float32_grid(grid), panels, seconds=time.perf_counter() - start)
     whole, n, most = setup.grid == "full", int(setup.count[0]), enough(strategy)
     searched = len(setup.rows)
-    if whole and searched > 4 * most:
+    if whole and searched > 2 * most:
         # So many queries show which settings draw the frontier; all fit rows then say how well.
         spread = np.linspace(0, searched - 1, most).astype(np.int64)
         table, estimator, searched = table.take(spread), estimator.take(spread), most
@@ -613,12 +613,19 @@ def chunk_refits(
 def refit_settings(
     strategy: Strategy, candidates: Candidates, fit: Fit
 ) -> Float[np.ndarray, "L *D"]:
-    """Return the settings that a resample is fitted with: of a bound, few of many."""
-    if not strategy.sees_truth:
-        return candidates.settings
+    """Return the settings that a resample is fitted with: few, where a frontier has many.
+
+    An interval says how far results spread; each setting less moves all resamples alike.
+    """
     every = candidates.settings
-    few = every[np.linspace(0, len(every) - 1, REFIT_SETTINGS).round().astype(int)]
-    return np.unique(np.concatenate([fit.parameters.reshape(-1), fit.knots, few]))
+    alone = single_model(every) >= 0
+    count = REFIT_SETTINGS if strategy.sees_truth else REFIT_SETTINGS // 2
+    own = np.flatnonzero(~alone)
+    if not strategy.line or not (strategy.sees_truth or candidates.searched) or len(own) <= count:
+        return every
+    few = every[own[np.linspace(0, len(own) - 1, count).round().astype(int)]]
+    used = [fit.parameters.reshape(-1), fit.knots] if strategy.sees_truth else [every[alone]]
+    return np.unique(np.concatenate([*used, few]))
 
 
 def _resampled(

@@ -197,12 +197,19 @@ class Pool:
         swap = cost[first] > cost[second]
         return places[np.where(swap, second, first)], places[np.where(swap, first, second)]
 
-    def mix(self, wanted: Float[np.ndarray, " P"], *, targets: bool = False) -> Fit:
-        """Return the two settings whose mixture has each budget, or target."""
+    def shares(
+        self, wanted: Float[np.ndarray, " P"], *, targets: bool = False
+    ) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+        """Return the places around each budget, or target, and the share of the expensive one."""
         left, right = self.bracket(wanted, targets=targets)
         values = self.quality if targets else self.cost
         gap = values[right] - values[left]
         gamma = np.clip((wanted - values[left]) / np.where(gap > 0, gap, 1), 0, 1) * (gap > 0)
+        return left, right, gamma
+
+    def mix(self, wanted: Float[np.ndarray, " P"], *, targets: bool = False) -> Fit:
+        """Return the two settings whose mixture has each budget, or target."""
+        left, right, gamma = self.shares(wanted, targets=targets)
         cost, quality = self.cost[self.hull], self.quality[self.hull]
         reached = self.cost if self.line and self.adjacent else cost
         least, most = reached.min(), reached.max()
@@ -351,7 +358,7 @@ def is_large(
 def enough(strategy: Strategy) -> int:
     """Return the number of queries that show which settings draw a frontier.
 
-    Where there are no more than four times as many, all are searched. With breakpoints as many as
+    Where there are no more than twice as many, all are searched. With breakpoints as many as
     a block has: the program that sums blocks of all rows is the same.
     """
     if not strategy.line:
