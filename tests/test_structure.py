@@ -16,8 +16,8 @@ PACKAGE = Path(cascjax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    "words", "errors", "interrupts", "results", "data", "features", "importers", "synthetic",
-    "core", "estimators", "strategies", "metrics", "engine.devices", "engine.blocks",
+    "words", "errors", "caches", "interrupts", "results", "data", "features", "importers",
+    "synthetic", "core", "estimators", "strategies", "metrics", "engine.devices", "engine.blocks",
     "engine.simulate", "engine.checkpoint", "search", "engine", "comparison", "policy_file",
     "policy", "fitting", "evaluation", "tuning", "diagnosis", "plots", "report", "cli",
 )  # fmt: skip

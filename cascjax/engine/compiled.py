@@ -1,10 +1,10 @@
 """Compiled programs, kept between processes."""
 
 import functools
-import os
 
 import jax
-import platformdirs
+
+from cascjax.caches import private_folder
 
 
 @functools.cache
@@ -19,12 +19,6 @@ def keep_compiled() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if jax.config.values["jax_compilation_cache_dir"]:
         return
-    folder = platformdirs.user_cache_path("cascjax") / "xla"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except OSError:
-        return
     # Others could put programs into a folder that is open to them.
-    if status.st_uid == os.getuid() and not status.st_mode & 0o077:
+    if (folder := private_folder("xla")) is not None:
         jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -4,12 +4,15 @@ import base64
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
 from cascjax import __version__
+from cascjax.caches import private_folder
 from cascjax.comparison import Study
 from cascjax.diagnosis import Diagnosis
 from cascjax.plots import INK, OTHERS
@@ -104,10 +107,21 @@ def _charts(parts: Sequence[Part]) -> Iterator[Chart]:
 
 @functools.cache
 def vega() -> str:
-    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed."""
+    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed; to bundle it takes seconds."""
     import vl_convert
 
-    return vl_convert.javascript_bundle(snippet=None)
+    folder = private_folder("vega")
+    kept = folder and folder / f"{metadata.version('vl-convert-python')}.js"
+    if kept and kept.exists():
+        return kept.read_text("utf-8")
+    # The stub has no None, which is the default.
+    text = vl_convert.javascript_bundle(None)  # pyright: ignore[reportArgumentType]
+    if kept:
+        part = kept.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):  # a full disk must not cost the report
+            part.write_text(text, "utf-8")
+            part.replace(kept)
+    return text
 
 
 def script_json(data: object) -> str:
