@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cascjax.core.random import check_resamples
+from cascjax.data.scales import CALLS
 from cascjax.data.source import Files, Paths, Source, as_source
 from cascjax.data.table import Table, mean_rows
 from cascjax.engine.jobs import (
@@ -603,6 +604,11 @@ def _record(job: Job, setup: Setup, candidates: Sequence[Candidates]) -> dict[st
         record["sample"] = min(searched)
         record["sample_cost_error"] = max(these.cost_error for these in candidates)
         record["sample_quality_error"] = max(these.quality_error for these in candidates)
+    free = [m for m, cost in zip(setup.models, setup.cost.max(0), strict=True) if cost == 0]
+    if free and job.source.cost_unit != CALLS:
+        verb = "costs" if len(free) == 1 else "cost"
+        note = f"{listed(free)} {verb} 0 in every row, as if free or not priced"
+        record["notes"] = [*record.get("notes", ()), note]
     return record
 
 

@@ -480,7 +480,7 @@ class Case:
         estimates[PERFECT_ANTE] = perfect_ante(independent, table)
 
         def drawn(kind: Strategy, name: str) -> Frontier:
-            progress(f"{kind.name}, {name}", table.n_queries)
+            progress(f"measuring {kind.name}, {name}", table.n_queries)
             return self.frontier(kind, estimates.get(name, self.estimator))
 
         hull, oracle = drawn(strategy("mixing"), "hull"), drawn(strategy("oracle"), "truth")
@@ -491,7 +491,9 @@ class Case:
             sample = replace(self, estimator=independent).sampled()
             for kind in searched:
                 for side in sides(kind):
-                    progress(f"{kind.name}, accuracy needed", sample.table.n_queries)
+                    progress(
+                        f"searching the accuracy that {kind.name} needs", sample.table.n_queries
+                    )
                     needs.append(sample.need(kind, side, target))
         now, truth = frontiers[NOW], self.measured(table.quality)
         combined = [kind.name for kind in kinds if kind.role == "combined"]

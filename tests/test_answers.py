@@ -100,6 +100,15 @@ def test_equal_answers(prompt: str, answer: str | None, responses: list[str | No
     assert dict(zip(responses, found, strict=True)) == dict.fromkeys(responses, answer)
 
 
+@pytest.mark.parametrize("word", ["yes", "No", "TRUE", "false"])
+def test_yes_and_no_are_answers(word: str) -> None:
+    forms = [word, f"{word}, because it is.", f"The answer is {word}.", f"**{word}**", f"{word}!"]
+    asked = ["Is it so?"] * len(forms)
+    assert set(response_answers(asked, forms)) == {f"text {word.lower()}"}
+    # "No" and a number is a number.
+    assert response_answers([MATHS], [f"{word}, it is 42."]) == ("number 42",)
+
+
 @pytest.mark.parametrize(
     ("prompt", "first", "second"),
     [

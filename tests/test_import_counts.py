@@ -259,6 +259,15 @@ def test_notes_on_costs_and_qualities() -> None:
     assert noted(np.where([0, 0, 1], 1, quality), cost) == same
     flat = "model 'a' costs the same in every row (0.5): a flat price, or a placeholder?"
     assert noted(quality, np.where([1, 0, 0], 0.5, cost)) == flat
+    two = noted(quality, np.where([1, 0, 1], [0.5, 0, 5000], cost))
+    assert two.startswith("models 'a' and 'c' cost the same in every row (0.5 and 5000): a flat")
+    tiny = "models 'a', 'b' and 'c' cost less than 1e-09 per query on average: is the unit right?"
+    assert noted(quality, cost * 1e-12) == tiny
+    mixed = np.where(np.arange(200)[:, None] < 3, 100, quality.round())
+    right = mixed[(mixed > 0) & (mixed <= 1)].size
+    scale = f"{right:,} qualities lie above 0 and up to 1, and 9 above that, up to 100"
+    assert noted(mixed, cost) == f"{scale}: are they on one scale?"
+    assert noted(100 * quality.round(), cost) == noted(100 * quality, cost) == ""
     high = noted(quality, (cost + 1) * [1, 1, 2000], "USD")
     assert high.startswith("model 'c' costs 1,000 or more per query on average (up to $")
     assert noted(quality, (cost + 1) * [1, 1, 600], "USD") == ""

@@ -12,6 +12,9 @@ from cascjax.words import listed, price_text
 CALLS = "calls"  # Unit of a cost that is 1 for calls of one model, and else 0
 _CONSTANT_ROWS = 5  # Rows from which a constant quality or cost is worth a note
 _ZERO_SHARE = 0.05  # Share of rows from which costs of 0 are worth a note
+_LEAST_COST = 1e-9  # Mean cost per query below which the unit is questioned
+_PERCENT = 20.0  # Quality from which a scale is taken for one of 0 to 100
+_MIXED = 0.05  # Share of positive qualities up to 1 from which that scale is questioned
 _MEAN_COST = 1000.0  # Mean cost per query from which the unit is questioned
 _NAMED = 6  # Models that a note names
 _SPAN = 1e9  # Ratio of the largest to the smallest positive cost from which it is
@@ -30,6 +33,8 @@ class Scales:
       positive: `[K]` smallest cost above 0; infinite where there is none.
       total: `[K]` sum of costs.
       n_zero: `[K]` rows with a cost of 0.
+      n_small: `[K]` rows with a quality above 0 and up to 1.
+      n_large: `[K]` rows with a quality above 1.
 
     Example:
       >>> quality, cost = np.ones((9, 2), np.float32), np.ones((9, 2), np.float32) * [0, 2]
@@ -45,6 +50,8 @@ class Scales:
     positive: Float[np.ndarray, " K"]
     total: Float[np.ndarray, " K"]
     n_zero: Int[np.ndarray, " K"]
+    n_small: Int[np.ndarray, " K"]
+    n_large: Int[np.ndarray, " K"]
 
     def __add__(self, other: "Scales") -> "Scales":
         """Return the ranges over the rows of both, whose models are the same."""
@@ -61,6 +68,8 @@ class Scales:
             np.minimum(self.positive, other.positive),
             self.total + other.total,
             self.n_zero + other.n_zero,
+            self.n_small + other.n_small,
+            self.n_large + other.n_large,
         )
 
     @property
@@ -87,16 +96,28 @@ class Scales:
                 )
             flat = (self.cost[0] == self.cost[1]) & ~free & priced
             if flat.any():
+                prices = [f"{x:.6g}" for x in np.unique(self.cost[0, flat])[:_NAMED]]
                 notes.append(
-                    f"{self._of(flat, 'cost')} the same in every row"
-                    f" ({self.cost[0, int(np.argmax(flat))]:.6g}): a flat price, or a placeholder?"
+                    f"{self._of(flat, 'cost')} the same in every row ({listed(prices)}):"
+                    " a flat price, or a placeholder?"
                 )
+        small, large = int(self.n_small.sum()), int(self.n_large.sum())
+        if large and self.quality[1].max() >= _PERCENT and small >= _MIXED * (small + large):
+            notes.append(
+                f"{small:,} qualities lie above 0 and up to 1, and {large:,} above that, up to"
+                f" {self.quality[1].max():.6g}: are they on one scale?"
+            )
         mean = self.total / max(N, 1)
         if (high := mean >= _MEAN_COST).any():
             most = price_text(float(mean.max()), self.cost_unit)
             notes.append(
                 f"{self._of(high, 'cost')} {_MEAN_COST:,.0f} or more per query on average (up to"
                 f" {most}): is the unit right?"
+            )
+        if (tiny := priced & ~free & (mean < _LEAST_COST)).any():
+            notes.append(
+                f"{self._of(tiny, 'cost')} less than {_LEAST_COST:g} per query on average: is the"
+                " unit right?"
             )
         if self.cost[1].max() > _SPAN * self.positive.min():
             low, k = int(np.argmin(self.positive)), int(np.argmax(self.cost[1]))
@@ -129,4 +150,6 @@ def scales_of(table: Table) -> Scales:
         np.min(cost, axis=0, where=cost > 0, initial=np.inf),
         cost.sum(axis=0, dtype=np.float64),
         np.count_nonzero(cost == 0, axis=0),
+        np.count_nonzero((quality > 0) & (quality <= 1), axis=0),
+        np.count_nonzero(quality > 1, axis=0),
     )

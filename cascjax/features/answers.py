@@ -75,6 +75,9 @@ _STATED = re.compile(
     r"(####|\b(?i:answer)(?i:\s+is\b[\s*]*:?|[\s*]*[:=]))[\s*_]*"
     r"(?i:(?:therefore|thus|about|approximately|equal to|simply)\s+)?(?=([^\n]*))"
 )
+_WORD = re.compile(
+    r"[\W_]*(yes|no|true|false)\b(?=[\s*_]*(?:[.,;:!)]|$|(?:because|since)\b))", re.IGNORECASE
+)
 _LINE_MARK = re.compile(r"^[#*\s]*(?:(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\s*[:*=]*\s*)?", re.I)
 _LIST_MARK = re.compile(r"^[ \t]*\d+[.)](?=\s)", re.MULTILINE)
 _LATEX = (
@@ -208,13 +211,17 @@ def stated(response: str) -> str | None:
             return value
         if _BARE.fullmatch(rest):
             return rest
+        if word := _WORD.match(rest):
+            return word[1]
         if (
             not mark.rstrip(" *\n").lower().endswith("is")
             and rest.strip()
             and len(rest.split()) <= 12
         ):
             return rest
-    return None
+    # "No" begins many answers that are numbers.
+    word = None if re.search(r"\d", response) else _WORD.match(response)
+    return word[1] if word else None
 
 
 def leading_number(text: str) -> str:

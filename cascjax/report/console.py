@@ -19,7 +19,7 @@ from rich.text import Text
 SECONDS_APART = 60.0
 """Shortest time between two lines where standard error is not a terminal."""
 
-_OPEN_ENDED = ("learning", "fitting", "tuning", "searching")
+_OPEN_ENDED = ("learning", "fitting", "measuring", "tuning", "searching")
 """First words of tasks whose number of rows is not known in advance."""
 
 
