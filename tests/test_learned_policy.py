@@ -170,8 +170,10 @@ def test_a_kept_policy_estimates_as_the_fit_did_and_live_as_in_a_table(
         runs = np.tile(run, (len(rows), 1))
         want, got = (of.take(rows)(jnp.asarray(runs)) for of in (found, kept))
         for part in ("quality", "cost"):
-            # A network rounds another way where a fold has another number of rows.
-            np.testing.assert_allclose(getattr(got, part), getattr(want, part), rtol=1e-6)
+            # A network rounds another way where a fold has another number of rows: what is nearly
+            # 0 by the rounding of terms of about 1.
+            pair = getattr(got, part), getattr(want, part)
+            np.testing.assert_allclose(*pair, rtol=1e-6, atol=1e-7 if part == "quality" else 0)
         np.testing.assert_allclose(got.covariance, np.asarray(want.covariance) / 4, rtol=1e-6)
         seen = loaded.learned_estimates(runs, **live(table, rows, runs))
         # Sums of two dozen float32 products, added up in another order.
