@@ -424,7 +424,7 @@ class TestNeed:
             auc_checked=0.6, most=0.61,
         )  # fmt: skip
         assert "must rise" not in need_text(need)
-        assert "R2 -0.029 already suffices" in need_text(need)
+        assert need_text(need).endswith("rise from -0.029 these queries cannot tell")
         risen = need_text(replace(need, r2_needed=0.2, differences_needed=-0.3))
         assert "must rise from -0.029 to 0.20" in risen
         assert "differences" not in risen

@@ -188,8 +188,8 @@ def need_text(need: Need) -> str:
             f" {_number(need.r2_refitted)} refitted)"
         )
     if need.r2_needed <= need.r2_now or now == needed:
-        # Of few queries, or where estimates are worse than a mean, noise is enough.
-        return f"no rise of {side} R2 is needed: R2 {now} already suffices"
+        # Of few queries, or where estimates are worse than a mean, noise alone does it.
+        return f"how far {side} R2 would have to rise from {now} these queries cannot tell"
     differences = ""
     if need.side == "ante" and need.differences_needed > need.differences_now:
         ends = f"{_number(need.differences_now)} to {_number(need.differences_needed)}"
