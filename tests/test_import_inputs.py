@@ -98,7 +98,9 @@ def test_the_number_and_variance_of_draws_are_kept(tmp_path: Path) -> None:
     grouped = variances.unstack(sort=False)
     expected = grouped.loc[result.query_id.to_pylist(), list(table.models)].to_numpy()
     np.testing.assert_allclose(table.quality_variance, expected, atol=1e-6)  # pyright: ignore
-    assert any(note.startswith("Run-to-run noise: the quality of") for note in result.notes)
+    assert any(
+        note.startswith("Run-to-run noise, at most: the quality of") for note in result.notes
+    )
     for suffix in ("arrow", "parquet"):
         path = tmp_path / f"t.{suffix}"
         cj.write_table(path, result.arrow)

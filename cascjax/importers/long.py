@@ -463,10 +463,13 @@ def _noise_note(columns: Mapping[str, Any], models: Sequence[str]) -> str:
     known = ~np.isnan(variance)
     sums = np.sum(variance, axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
     k = int(np.argmax(sums))
+    if not sums[k]:
+        return "Run-to-run noise: none; the runs of a query have the same quality"
     error = np.sqrt(np.sum(variance[:, k] / draws[:, k], where=known[:, k])) / len(draws)
     return (
-        f"Run-to-run noise: the quality of {models[k]!r} varies by +-{np.sqrt(sums[k]):.3g} between"
-        f" runs of a query, its mean over all queries by +-{error:.3g}"
+        f"Run-to-run noise, at most: the quality of {models[k]!r} varies by"
+        f" +-{np.sqrt(sums[k]):.3g} between runs of a query, its mean over all queries"
+        f" by +-{error:.3g}"
     )
 
 
