@@ -135,6 +135,14 @@ def columns(draw: st.DrawFn) -> dict[str, Any]:
     )
 
 
+@pytest.mark.parametrize("name", ["list", "element", "list.element"])
+def test_an_extra_cost_may_be_named_as_a_part_of_a_list(tmp_path: Path, name: str) -> None:
+    ones = np.ones((3, 2), np.float32)
+    table = Table(ones, 2 * ones, models=("a", "b"), extra_costs={name: 3 * ones})
+    write_table(tmp_path / "table.parquet", table)
+    assert read_table(tmp_path / "table.parquet") == table
+
+
 @settings(max_examples=40, deadline=None)
 @given(columns=columns(), suffix=st.sampled_from([".arrow", ".parquet"]))
 def test_writing_then_reading_is_the_identity(columns: dict[str, Any], suffix: str) -> None:

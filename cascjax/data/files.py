@@ -218,7 +218,9 @@ class _FileColumns:
         """Read one column: mapped from an IPC file, decoded from Parquet."""
         if self._kind != "ipc":
             with pq.ParquetFile(self._path, memory_map=True) as file:
-                return file.read(columns=[self.column_names[index]]).column(0)
+                # By name: "cost.list" is a column, and also what Parquet calls a part of "cost".
+                name = self.column_names[index]
+                return file.read(columns=[name]).column(name)
         # Each column has its own map, released with it. Selecting a field copies it, so all are
         # read, except in a compressed file, where that would decompress all.
         if not self._compressed:
