@@ -412,6 +412,8 @@ def compare(
     if resamples:
         check_bootstrap(resamples, confidence, int(setup.count[1]))
     candidates = find_candidates(job, setup, run)
+    # Where rows are so many, parameters vary less than anything else.
+    job = replace(job, refit=job.refit and int(setup.count[0]) <= SAMPLE)
     fits, frontiers = draw_frontiers(job, setup, candidates, run, confidence)
     if scores:
         single_cost = setup.cost[1] if "rci" in scores else None
@@ -425,7 +427,7 @@ def compare(
         frontiers = _with_scores(job, frontiers, scores, setup, sums)
     record = _record(job, setup, candidates)
     if resamples:
-        record["refit"] = job.refit and setup.exact
+        record["refit"] = job.refit
     return study_of(job, setup, frontiers[:n_strategies], record, confidence)
 
 
@@ -455,17 +457,15 @@ def draw_frontiers(
         check_reach(frontiers, setup.budgets, job.source.cost_unit, highest)
     if not job.resamples:
         return fits, frontiers
-    # Where rows are so many, parameters vary less than anything else.
-    refit = job.refit and int(setup.count[0]) <= SAMPLE
-    compute = chunk_refits if refit else chunk_resamples
+    compute = chunk_refits if job.refit else chunk_resamples
 
     def resample(inputs: ChunkInputs) -> tuple[Any, ...]:
         return compute(inputs, job.strategies, candidates, fits, job.resamples, job.seed)
 
     sums = sum_chunks(job, setup, f"resampling{part}", resample, run)
-    drawn = _drawn(job, setup, candidates, fits, sums, refit)
+    drawn = _drawn(job, setup, candidates, fits, sums)
     return fits, [
-        with_resamples(frontier, each.centred(frontier) if refit else each, confidence)
+        with_resamples(frontier, each.centred(frontier) if job.refit else each, confidence)
         for frontier, each in zip(frontiers, drawn, strict=True)
     ]
 
@@ -476,11 +476,10 @@ def _drawn(
     candidates: Sequence[Candidates],
     fits: Sequence[Fit],
     sums: Sequence[Any],
-    refit: bool,
 ) -> Iterator[Drawn]:
     """Yield every frontier in each resample, from the sums over all rows."""
     for kind, these, fit, own in zip(job.strategies, candidates, fits, sums, strict=True):
-        if not refit:
+        if not job.refit:
             yield Drawn.fixed(own, fit, setup.grid)
             continue
         count = len(refit_settings(kind, these, fit))

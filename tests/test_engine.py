@@ -51,6 +51,7 @@ from cascjax.estimators.specs import ChunkEstimates, as_estimates
 from cascjax.estimators.statistics import Moments, fit_lines, noise_keys, normals
 from cascjax.estimators.training import fold_numbers
 from cascjax.evaluation import Mean
+from cascjax.metrics.bootstrap import Bootstrap
 
 K, N = 3, 4096
 CUTS = (0, 1150, 2600, N)
@@ -192,6 +193,21 @@ def test_a_sample_meets_budgets_on_all_rows(table: Table, stream: Files) -> None
         spent = np.take_along_axis(sorted_.cost[fit], picked.T, 1).mean(0, dtype=np.float64)
         mixed = (1 - routing.gamma[p]) * spent[0] + routing.gamma[p] * spent[1]
         assert mixed == pytest.approx(routing.budget[p], rel=1e-6)
+
+
+def test_what_is_said_of_intervals_is_what_was_done_where_a_sample_was_searched(
+    stream: Files,
+) -> None:
+    spans = []
+    for refit in (True, False):
+        found = compare(
+            stream, ["routing"], budgets=4, options=RunOptions(sample=300),
+            resamples=Bootstrap(100, refit=refit),
+        )  # fmt: skip
+        assert found.settings["sample"] == 300
+        assert found.settings["refit"] == refit
+        spans.append(np.ptp(np.asarray(found["routing"].cost_interval), 1))
+    assert (spans[0] != spans[1])[1:-1].all()  # the ends are models alone
 
 
 @pytest.mark.parametrize("sample", [100, 1 << 18])

@@ -4,7 +4,6 @@ import base64
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from cascjax import __version__
 from cascjax.caches import private_folder
 from cascjax.comparison import Study
+from cascjax.data.files import atomic_write
 from cascjax.diagnosis import Diagnosis
+from cascjax.errors import CascjaxError
 from cascjax.plots import INK, OTHERS
 from cascjax.report.charts import Chart
 from cascjax.report.tables import template
@@ -117,10 +118,8 @@ def vega() -> str:
     # The stub has no None, which is the default.
     text = vl_convert.javascript_bundle(None)  # pyright: ignore[reportArgumentType]
     if kept:
-        part = kept.with_suffix(f".{os.getpid()}")
-        with suppress(OSError):  # a full disk must not cost the report
+        with suppress(CascjaxError), atomic_write(kept) as part:  # a full disk costs no report
             part.write_text(text, "utf-8")
-            part.replace(kept)
     return text
 
 

@@ -328,7 +328,8 @@ def sum_settings(
     own, most = parameters[~alone], at_once(strategy, estimator, table, rows)
     # Where each setting is computed by itself, always as many: few programs to compile.
     many = has_breakpoints(strategy, estimator)
-    few = (FEW_SETTINGS, SETTINGS // 2) if is_large(table, rows, strategy) else ()
+    costly = strategy.expensive and _count(table, rows) > SAMPLE // 4
+    few = (FEW_SETTINGS, SETTINGS // 2) if costly or is_large(table, rows) else ()
     parts: list[Totals] = []
     for part in [parameters[alone]] * bool(alone.any()) + [
         own[start : start + most] for start in range(0, len(own), most)
@@ -347,12 +348,9 @@ def sum_settings(
     return replace(joined, count=parts[0].count)
 
 
-def is_large(
-    table: Table, rows: Int[np.ndarray, " n"] | None, strategy: Strategy | None = None
-) -> bool:
+def is_large(table: Table, rows: Int[np.ndarray, " n"] | None) -> bool:
     """Return whether there are so many queries that a sample is worth a look first."""
-    own = strategy is not None and strategy.expensive
-    return _count(table, rows) > (SAMPLE // 4 if own else 4 * SAMPLE)
+    return _count(table, rows) > 4 * SAMPLE
 
 
 def enough(strategy: Strategy) -> int:
